@@ -1,0 +1,106 @@
+"""The application: puts the parts together and starts and stops them."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.batches import Batches
+from api.dependencies import Services
+from api.open_requests import OpenRequestsLimit
+from api.refusals import add_exception_handlers
+from api.routes import router
+from api.waiting import Waiting
+from shared import embedded
+from shared.jobs import Jobs
+from shared.keys import Keys
+from shared.models import BatchLLMRequest
+from shared.queue import Queue
+from shared.redis import connect
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # Held until the end: the embedded server stops when nobody uses it.
+        server = (
+            None if settings.redis_url else await asyncio.to_thread(embedded.use, settings.data_dir)
+        )
+        redis = connect(server.url if server else settings.redis_url or "")
+        keys = Keys(settings.key_prefix)
+        queue = Queue(redis, keys, lease_s=settings.lease_seconds)
+        jobs = Jobs(
+            queue, ttl_s=settings.result_ttl_seconds, max_queue_depth=settings.max_queue_depth
+        )
+        waiting = Waiting(redis, keys, queue)
+        app.state.services = Services(settings, queue, jobs, Batches(jobs, waiting))
+        task = asyncio.create_task(waiting.run())
+        log.info("api_started", redis="external" if settings.redis_url else "embedded")
+        with _on_shutdown_signal(waiting.close):
+            yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await redis.aclose()
+
+    app = FastAPI(
+        title="LLM batch orchestrator",
+        version=version("llm-batch-orchestrator"),
+        description="One batch of chat requests for several LLM providers, all answers in order.",
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+    )
+    app.add_middleware(OpenRequestsLimit, limit=settings.max_open_requests)
+    app.include_router(router)
+    add_exception_handlers(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+@contextmanager
+def _on_shutdown_signal(notify: Callable[[], None]) -> Iterator[None]:
+    """uvicorn waits for open requests before it ends the lifespan; those that wait for a job must
+    hear of it earlier."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: Any) -> None:  # noqa: ANN401 — as signal.signal has it
+        loop.call_soon_threadsafe(notify)
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in previous:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """With the body of `POST /batch`, which the route reads itself."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        template = "#/components/schemas/{model}"
+        batch = BatchLLMRequest.model_json_schema(ref_template=template)
+        schemas = schema["components"]["schemas"]
+        schemas |= batch.pop("$defs") | {BatchLLMRequest.__name__: batch}
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,217 @@
+"""What goes over HTTP: the batch, its answers and the state of a job."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, Self, TypedDict
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from shared.providers import PROVIDERS
+
+MAX_BATCH_REQUESTS = 100
+
+
+def _known_provider(name: str) -> str:
+    if name not in PROVIDERS:
+        known = " or ".join(f"'{known}'" for known in PROVIDERS)
+        raise PydanticCustomError("provider", "Input should be {known}", {"known": known})
+    return name
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "String should not be empty or whitespace only")
+    return text
+
+
+ProviderName = Annotated[
+    str,
+    AfterValidator(_known_provider),
+    WithJsonSchema({"type": "string", "enum": list(PROVIDERS)}),
+]
+NotBlank = AfterValidator(_not_blank)
+
+
+class Role(StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class _Inbound(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Message(_Inbound):
+    role: Role
+    content: Annotated[str, Field(min_length=1, max_length=50_000), NotBlank]
+
+
+class LLMRequest(_Inbound):
+    provider: ProviderName
+    model: Annotated[
+        str, StringConstraints(min_length=1, max_length=256, to_lower=True), NotBlank
+    ] = Field(description="Case-insensitive: sent and answered in lower case.")
+    messages: Annotated[list[Message], Field(min_length=1)]
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
+    max_tokens: Annotated[int, Field(ge=1, le=32_000)] = 1000
+    request_id: Annotated[str, Field(max_length=256)] | None = Field(
+        default=None, description="Unique within the batch."
+    )
+
+
+_EXAMPLE_REQUESTS: list[JsonValue] = [
+    {
+        "request_id": "req-1",
+        "provider": "openrouter",
+        "model": "google/gemma-3-27b-it:free",
+        "messages": [{"role": "user", "content": "Tell me a short story about a cat."}],
+        "temperature": 0.5,
+        "max_tokens": 150,
+    },
+    {
+        "request_id": "req-2",
+        "provider": "ollama",
+        "model": "deepseek-r1:8b",
+        "messages": [
+            {"role": "system", "content": "You are a helpful assistant."},
+            {
+                "role": "user",
+                "content": "Explain the concept of quantum entanglement in simple terms.",
+            },
+        ],
+        "temperature": 0.7,
+        "max_tokens": 200,
+    },
+]
+
+
+class BatchLLMRequest(_Inbound):
+    model_config = ConfigDict(json_schema_extra={"example": {"requests": _EXAMPLE_REQUESTS}})
+
+    requests: Annotated[list[LLMRequest], Field(min_length=1, max_length=MAX_BATCH_REQUESTS)]
+
+    @model_validator(mode="after")
+    def _unique_ids(self) -> Self:
+        first: dict[str, int] = {}
+        for index, request in enumerate(self.requests):
+            if request.request_id is None:
+                continue
+            earlier = first.setdefault(request.request_id, index)
+            if earlier != index:
+                raise PydanticCustomError(
+                    "duplicate_request_id",
+                    "requests[{index}].request_id is the same as that of requests[{earlier}]",
+                    {"index": index, "earlier": earlier},
+                )
+        return self
+
+
+class ChatRequest(TypedDict):
+    """One item as it waits in the queue. Fields may be added, never renamed: workers of two
+    versions read them during an upgrade."""
+
+    provider: str
+    model: str
+    messages: Sequence[dict[str, str]]
+    temperature: float
+    max_tokens: int
+
+
+class ErrorCode(StrEnum):
+    """Why an item has no answer; the set only ever grows."""
+
+    RATE_LIMITED = "rate_limited"
+    TIMEOUT = "timeout"
+    CONNECTION_ERROR = "connection_error"
+    PROVIDER_ERROR = "provider_error"
+    BAD_RESPONSE = "bad_response"
+    INVALID_REQUEST = "invalid_request"
+    UNAUTHORIZED = "unauthorized"
+    PAYMENT_REQUIRED = "payment_required"
+    MODEL_NOT_FOUND = "model_not_found"
+    PROVIDER_NOT_CONFIGURED = "provider_not_configured"
+    CANCELLED = "cancelled"
+    WORKER_LOST = "worker_lost"
+    INTERNAL_ERROR = "internal_error"
+
+
+class LLMResponse(BaseModel):
+    request_id: str | None
+    provider: str
+    model: str
+    content: str = Field(description="Empty if an error occurred.")
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    latency_ms: float = Field(description="The provider call that gave this answer.")
+    timestamp: datetime = Field(description="UTC.")
+    error: str | None
+    error_code: ErrorCode | None
+    attempts: int = Field(description="Calls made to the provider for this answer.")
+    finish_reason: str | None = Field(description="As the provider says it: `stop`, `length`, …")
+    queued_ms: float = Field(description="From acceptance to the start of that call.")
+
+
+class BatchLLMResponse(BaseModel):
+    job_id: str
+    responses: list[LLMResponse] = Field(description="In the order of the requests.")
+    total_requests: int
+    successful: int
+    failed: int
+    total_latency_ms: float = Field(description="From acceptance to the last result.")
+    average_latency_ms: float = Field(description="Mean of the items' `latency_ms`.")
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class JobStatus(BaseModel):
+    """A `BatchLLMResponse` in the making: the same fields, `null` where nothing is known yet."""
+
+    job_id: str
+    status: JobState
+    total_requests: int
+    queued: int
+    running: int
+    successful: int
+    failed: int = Field(description="With an error of any code, `cancelled` included.")
+    accepted_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    responses: list[LLMResponse | None] = Field(
+        description="In the order of the requests; `null` for an item that has not ended."
+    )
+    total_latency_ms: float | None
+    average_latency_ms: float | None
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "not_ready"]
+    redis: Literal["ok", "unreachable"]
+    workers: int | None = Field(description="Alive; `null` if Redis cannot say.")
+
+
+class Refusal(BaseModel):
+    """The body of every refusal but 422."""
+
+    detail: str

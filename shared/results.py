@@ -1,0 +1,38 @@
+"""The result of one item, as a worker (or a script) stores it and the API reads it."""
+
+from dataclasses import asdict, dataclass, fields
+
+import orjson
+
+from shared.models import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    content: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    finish_reason: str | None = None
+    latency_ms: float = 0.0
+    queued_ms: float = 0.0
+    attempts: int = 0
+    error: str | None = None
+    error_code: ErrorCode | None = None
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Result":
+        """Tolerant: a field that a newer version added is passed over."""
+        values = orjson.loads(data)
+        return cls(**{name: values[name] for name in _NAMES if name in values})
+
+
+_NAMES = tuple(field.name for field in fields(Result))
+
+CANCELLED = Result(error="cancelled", error_code=ErrorCode.CANCELLED).to_json()
+WORKER_LOST = Result(
+    error="given up: the worker that ran it died three times", error_code=ErrorCode.WORKER_LOST
+).to_json()

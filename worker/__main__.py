@@ -1,0 +1,97 @@
+"""`python -m worker`: one worker process. `--check`: is a worker of this host alive?"""
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+from typing import Any, cast
+
+import orjson
+import uvloop
+from arq.connections import ArqRedis
+from arq.worker import func
+from redis.exceptions import RedisError
+
+from shared import embedded
+from shared.jobs import TASK
+from shared.keys import Keys
+from shared.logs import configure_logging
+from shared.providers import PROVIDERS
+from shared.queue import Queue
+from shared.redis import connect
+from shared.settings import (
+    ProviderSettings,
+    Settings,
+    SettingsError,
+    load_provider_settings,
+    load_settings,
+)
+from worker.lane_worker import LaneWorker
+from worker.providers.call import endpoint, http_client
+from worker.tasks import Caller, call_provider
+
+
+def make_worker(
+    settings: Settings, providers: dict[str, ProviderSettings], redis: ArqRedis
+) -> LaneWorker:
+    """Needs a running or at least a current event loop, as arq does."""
+
+    async def open_client(ctx: dict[Any, Any]) -> None:
+        ctx["caller"] = Caller(
+            http_client(settings.worker_max_jobs),
+            {name: endpoint(name, providers[name]) for name in PROVIDERS},
+            settings.request_timeout,
+            settings.max_retries,
+        )
+
+    async def close_client(ctx: dict[Any, Any]) -> None:
+        caller: Caller = ctx["caller"]
+        await caller.client.aclose()
+
+    keys = Keys(settings.key_prefix)
+    return LaneWorker(
+        queue=Queue(redis, keys, lease_s=settings.lease_seconds),
+        keys=keys,
+        worker_id=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
+        limits={
+            name: provider.max_concurrent_requests or settings.max_concurrent_requests
+            for name, provider in providers.items()
+        },
+        lease_s=settings.lease_seconds,
+        functions=[func(cast("Any", call_provider), name=TASK)],
+        redis_pool=redis,
+        job_deserializer=orjson.loads,
+        on_startup=open_client,
+        on_shutdown=close_client,
+        max_jobs=settings.worker_max_jobs,
+        job_timeout=settings.request_timeout + 5,  # the call has its own, with a better error
+        job_completion_wait=settings.shutdown_grace_seconds,
+    )
+
+
+async def is_alive(queue: Queue) -> bool:
+    host = f"{socket.gethostname()}:"
+    try:
+        return any(worker_id.startswith(host) for worker_id in await queue.workers())
+    except (RedisError, OSError):
+        return False
+
+
+def main() -> None:
+    try:
+        settings, providers = load_settings(), load_provider_settings()
+    except SettingsError as error:
+        sys.exit(f"wrong settings\n{error}")
+    configure_logging(settings.log_level)
+    server = None if settings.redis_url else embedded.use(settings.data_dir)
+    redis = connect(server.url if server else cast("str", settings.redis_url))
+    if "--check" in sys.argv[1:]:
+        queue = Queue(redis, Keys(settings.key_prefix), lease_s=settings.lease_seconds)
+        sys.exit(0 if asyncio.run(is_alive(queue)) else 1)
+    asyncio.set_event_loop(uvloop.new_event_loop())
+    make_worker(settings, providers, redis).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""arq's worker with admission at the claim: it takes an item only when the item may run."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from arq.jobs import deserialize_job_raw
+from arq.worker import Worker
+from redis.exceptions import RedisError
+
+from shared.channels import listen
+from shared.keys import Keys
+from shared.models import ErrorCode
+from shared.queue import Capacity, Lease, Queue, Settlement
+from shared.results import Result
+from worker.leases import HeldLeases
+from worker.tasks import RetryItem
+
+SAFETY_POLL_S = 5.0  # should a message have been lost
+REDIS_RETRY_S = 0.25
+FLUSH_S = 5.0  # for the last settlements at the end of the process
+
+log = structlog.get_logger()
+
+
+class LaneWorker(Worker):
+    """Replaces what arq does between queue and function; its registered functions, serializers,
+    timeouts, signals and life cycle are arq's.
+
+    Three tasks: the channel wakes, the exchange settles and claims in one round trip, the heartbeat
+    renews the leases and stops the calls whose lease it could not renew.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        keys: Keys,
+        worker_id: str,
+        limits: Mapping[str, int],
+        lease_s: float,
+        **arq: Any,  # noqa: ANN401 — passed on to arq.Worker
+    ) -> None:
+        super().__init__(**arq)
+        self._queue = queue
+        self._keys = keys
+        self._worker_id = worker_id
+        self._limits = limits
+        self._lease_s = lease_s
+        self._held = HeldLeases()
+        self._settlements: list[Settlement] = []
+        self._wake = asyncio.Event()
+
+    async def main(self) -> None:
+        if self.on_startup:
+            await self.on_startup(self.ctx)
+        log.info("worker_started", worker=self._worker_id, limits=dict(self._limits))
+        handlers = {
+            self._keys.wake: lambda _: self._wake.set(),
+            self._keys.cancelled: self._held.stop_job,
+        }
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(listen(self.pool, handlers, self._wake.set))
+                group.create_task(self._heartbeat())
+                group.create_task(self._exchange())
+        finally:
+            for call in self.tasks.values():
+                call.cancel()
+            await asyncio.gather(*self.tasks.values())
+            await self._leave()
+
+    async def close(self) -> None:
+        if self.on_shutdown:
+            await self.on_shutdown(self.ctx)
+        await self.pool.aclose()
+        log.info("worker_stopped", worker=self._worker_id, complete=self.jobs_complete)
+
+    async def _exchange(self) -> None:
+        """Settles what ended and claims what may run, whenever either is possible."""
+        timer: asyncio.TimerHandle | None = None
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if timer:
+                timer.cancel()
+            settlements = list(self._settlements)
+            capacity = self._capacity()
+            again_in_s: float | None = None
+            if settlements or capacity:
+                sent_at = time.monotonic()
+                try:
+                    claimed = await self._queue.exchange(settlements, capacity)
+                except (RedisError, OSError) as error:
+                    log.warning("redis_away", error=type(error).__name__)
+                    again_in_s = REDIS_RETRY_S
+                else:
+                    # Only now: until Redis has answered they must be sent again. That is safe.
+                    del self._settlements[: len(settlements)]
+                    for lease in claimed.leases:
+                        self._start(lease, sent_at)
+                    again_in_s = claimed.again_in_s
+            delay_s = SAFETY_POLL_S * random.uniform(0.8, 1.2)  # noqa: S311 — spreads the workers
+            if again_in_s is not None:
+                delay_s = min(delay_s, again_in_s + 0.001)
+            timer = self.loop.call_later(delay_s, self._wake.set)
+
+    def _capacity(self) -> Capacity | None:
+        places = self.max_jobs - len(self._held)
+        if places <= 0 or not self.allow_pick_jobs:
+            return None
+        reserve = max(1, self.max_jobs // (4 * len(self._limits)))
+        return Capacity(self._limits, self._held.running, places, reserve)
+
+    def _start(self, lease: Lease, claimed_at: float) -> None:
+        if not self.allow_pick_jobs:  # the signal came while Redis answered
+            self._settle(Settlement(lease, "return"))
+            return
+        call = self.loop.create_task(self._run(lease))
+        self.tasks[lease.lease_id] = call
+        self._held.add(lease, call, claimed_at + self._lease_s - self._margin_s)
+
+    async def _run(self, lease: Lease) -> None:
+        try:
+            settlement = await self._outcome(lease)
+        except asyncio.CancelledError:
+            # The job was cancelled, the lease is lost or the process stops. In each case: give it
+            # back, and settle.lua does what is right for an item that is gone or somebody else's.
+            settlement = Settlement(lease, "return")
+        self._held.remove(lease)
+        del self.tasks[lease.lease_id]
+        self._settle(settlement)
+
+    def _settle(self, settlement: Settlement) -> None:
+        self._settlements.append(settlement)
+        self._wake.set()
+
+    async def _outcome(self, lease: Lease) -> Settlement:
+        attempt = lease.attempts + 1
+        try:
+            name, args, kwargs, _, _ = deserialize_job_raw(
+                lease.payload, deserializer=self.job_deserializer
+            )
+            ctx = {
+                **self.ctx,
+                "job_id": lease.item_id,
+                "job_try": attempt,
+                "queued_ms": lease.queued_ms,
+            }
+            async with asyncio.timeout(self.job_timeout_s):
+                result = await self.functions[name].coroutine(ctx, *args, **kwargs)
+        except RetryItem as retry:
+            self.jobs_retried += 1
+            return Settlement(lease, "retry", delay_ms=retry.delay_ms, pause_ms=retry.pause_ms)
+        except Exception as error:  # noqa: BLE001 — whatever it is, the item must end
+            # Without its text, which may hold a prompt.
+            log.critical("item_failed", item=lease.item_id, error=type(error).__name__)
+            self.jobs_failed += 1
+            result = Result(
+                error="internal error",
+                error_code=ErrorCode.INTERNAL_ERROR,
+                attempts=attempt,
+                queued_ms=lease.queued_ms,
+            )
+        else:
+            self.jobs_complete += 1
+        return Settlement(lease, "end", result.to_json())
+
+    @property
+    def _margin_s(self) -> float:
+        """A call is stopped this long before its lease ends."""
+        return self._lease_s / 5
+
+    async def _heartbeat(self) -> None:
+        renewed_at = float("-inf")
+        while True:
+            now = time.monotonic()
+            if now - renewed_at >= self._lease_s / 3:
+                leases = self._held.leases
+                try:
+                    async with asyncio.timeout(self._lease_s / 5):
+                        stop = await self._queue.renew(self._worker_id, leases)
+                except (RedisError, OSError, TimeoutError) as error:
+                    log.warning("lease_renewal_failed", error=type(error).__name__)
+                else:
+                    self._held.prolong(leases, now + self._lease_s - self._margin_s)
+                    self._held.stop(stop)
+                    renewed_at = now
+            if stopped := self._held.stop_ended(time.monotonic()):
+                log.warning("leases_ended", calls_stopped=stopped)
+            await asyncio.sleep(self._lease_s / 15)
+
+    async def _leave(self) -> None:
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                if self._settlements:
+                    await self._queue.exchange(self._settlements, None)
+                await self.pool.zrem(self._keys.workers, self._worker_id)

@@ -1,0 +1,34 @@
+"""What a provider's HTTP interface is made of: pure functions, one file a dialect."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.models import ChatRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    content: str
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    finish_reason: str | None
+
+
+class ErrorObject(Exception):
+    """A 200 whose body says that it failed, with the status it means."""
+
+    def __init__(self, status_code: int, message: str) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    path: str
+    headers: Callable[[str | None, str], dict[str, str]]  # key, referer
+    encode: Callable[[ChatRequest], Mapping[str, Any]]
+    decode: Callable[[bytes], Completion]  # raises ErrorObject, ValueError
+    error_text: Callable[[bytes], str | None]

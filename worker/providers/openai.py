@@ -1,0 +1,85 @@
+"""Chat completions as OpenAI has them, with what OpenRouter adds.
+
+https://openrouter.ai/docs/api-reference/overview · https://openrouter.ai/docs/api-reference/errors
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from shared.models import ChatRequest
+from worker.providers.dialect import Completion, Dialect, ErrorObject
+
+
+class _Error(BaseModel):
+    code: int | str | None = None
+    message: str = ""
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message | None = None
+    finish_reason: str | None = None
+    error: _Error | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+class _Reply(BaseModel):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: _Error | None = None
+
+
+def _headers(key: str | None, referer: str) -> dict[str, str]:
+    headers = {"HTTP-Referer": referer, "X-Title": "LLM batch orchestrator"}
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    return headers
+
+
+def _encode(chat: ChatRequest) -> dict[str, Any]:
+    return {
+        "model": chat["model"],
+        "messages": chat["messages"],
+        "temperature": chat["temperature"],
+        "max_tokens": chat["max_tokens"],
+    }
+
+
+def _decode(body: bytes) -> Completion:
+    reply = _Reply.model_validate_json(body)
+    choice = reply.choices[0] if reply.choices else None
+    error = reply.error or (choice.error if choice else None)
+    if error:
+        code = str(error.code)
+        raise ErrorObject(int(code) if code.isascii() and code.isdigit() else 502, error.message)
+    if choice is None or choice.message is None:
+        raise ValueError("no choices")
+    usage = reply.usage or _Usage()
+    prompt_tokens, completion_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0
+    return Completion(
+        content=choice.message.content or "",  # null: a tool call or an empty answer
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=usage.total_tokens or prompt_tokens + completion_tokens,
+        finish_reason=choice.finish_reason,
+    )
+
+
+def _error_text(body: bytes) -> str | None:
+    try:
+        error = _Reply.model_validate_json(body).error
+    except ValidationError:
+        return None
+    return error.message if error else None
+
+
+OPENAI = Dialect("/chat/completions", _headers, _encode, _decode, _error_text)
