@@ -58,7 +58,6 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("llm-batch-orchestrator"),
         description="One batch of chat requests for several LLM providers, all answers in order.",
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
     )
     app.add_middleware(OpenRequestsLimit, limit=settings.max_open_requests)
     app.include_router(router)

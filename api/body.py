@@ -1,4 +1,4 @@
-"""Reading the body of a batch: parsed once, from bytes to models. The application bounds it."""
+"""Reading the body of a batch: bounded, and parsed once, from bytes to models."""
 
 from typing import Annotated
 
@@ -7,16 +7,14 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
+from api.dependencies import SettingsDep
 from shared.models import BatchLLMRequest
 
 
-async def read_batch(request: Request) -> BatchLLMRequest:
-    """Raises HTTPException 400 or 415, RequestValidationError."""
+async def read_batch(request: Request, settings: SettingsDep) -> BatchLLMRequest:
+    """Raises HTTPException 400, 413 or 415, RequestValidationError."""
     _require_json(request)
-    try:
-        body = await request.body()
-    except ClientDisconnect:
-        raise HTTPException(status.HTTP_400_BAD_REQUEST, "the body ended early") from None
+    body = await _read(request, settings.max_body_bytes)
     try:
         return BatchLLMRequest.model_validate_json(body)
     except ValidationError as error:
@@ -37,3 +35,24 @@ def _require_json(request: Request) -> None:
         raise HTTPException(
             status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "Content-Type should be application/json"
         )
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """FastAPI's `max_body_size` would do, but goes on to read what it has refused."""
+    too_large = HTTPException(
+        status.HTTP_413_CONTENT_TOO_LARGE,
+        f"the body is larger than {limit} bytes",
+        headers={"Connection": "close"},
+    )
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise too_large
+    except ClientDisconnect:
+        raise HTTPException(status.HTTP_400_BAD_REQUEST, "the body ended early") from None
+    return bytes(body)
