@@ -1,0 +1,693 @@
+import asyncio
+import random
+import signal
+import statistics
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from cli.simulator import (
+    Behaviour,
+    Simulator,
+    draw_latency_ms,
+    draw_plan,
+    fault_shares,
+    load_behaviour,
+    parse_model,
+)
+from cli.simulator_http import MAX_BODY_BYTES, Dialect, Fault, Plan, item_of
+
+PATHS: dict[Dialect, str] = {"openrouter": "/api/v1/chat/completions", "ollama": "/api/chat"}
+both_dialects = pytest.mark.parametrize("dialect", ["openrouter", "ollama"])
+
+
+@asynccontextmanager
+async def provider(behaviour: Behaviour | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        Simulator(behaviour) as simulator,
+        httpx.AsyncClient(base_url=simulator.url, timeout=5) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with provider() as client:
+        yield client
+
+
+def chat_body(model: str = "m", text: str = "hello there") -> dict[str, Any]:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
+    return {"model": model, "messages": messages, "stream": False}
+
+
+async def ask(
+    client: httpx.AsyncClient,
+    model: str = "m",
+    text: str = "hello there",
+    dialect: Dialect = "openrouter",
+) -> httpx.Response:
+    return await client.post(PATHS[dialect], json=chat_body(model, text))
+
+
+async def stats(client: httpx.AsyncClient) -> dict[str, Any]:
+    return dict((await client.get("/_sim/stats")).json())
+
+
+async def ledger(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    return list((await client.get("/_sim/ledger")).json())
+
+
+async def stats_when(
+    client: httpx.AsyncClient, ready: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    async with asyncio.timeout(5):
+        while not ready(figures := await stats(client)):
+            pass
+    return figures
+
+
+def raw_request(body: dict[str, Any], dialect: Dialect = "openrouter", headers: str = "") -> bytes:
+    content = orjson.dumps(body)
+    head = f"POST {PATHS[dialect]} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(content)}"
+    return head.encode() + b"\r\n\r\n" + content
+
+
+@asynccontextmanager
+async def connected(
+    client: httpx.AsyncClient, data: bytes
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare connection on which `data` has been sent."""
+    url = client.base_url
+    async with asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        try:
+            writer.write(data)
+            await writer.drain()
+            yield reader, writer
+        finally:
+            writer.close()
+
+
+async def exchanged(client: httpx.AsyncClient, data: bytes) -> bytes:
+    """All that comes back until the simulator closes."""
+    async with connected(client, data) as (reader, _):
+        return await reader.read()
+
+
+async def test_openrouter_completion(client: httpx.AsyncClient) -> None:
+    response = await ask(client)
+    body = response.json()
+    assert response.headers["content-type"] == "application/json"
+    assert body.pop("id").startswith("gen-")
+    assert isinstance(body.pop("created"), int)
+    assert body == {
+        "object": "chat.completion",
+        "model": "m",
+        "provider": "Simulator",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "echo: hello there"},
+                "finish_reason": "stop",
+                "logprobs": None,
+            }
+        ],
+        "usage": {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7},
+    }
+
+
+async def test_ollama_completion(client: httpx.AsyncClient) -> None:
+    body = (await ask(client, "sim-latency-3", dialect="ollama")).json()
+    assert body.pop("created_at").endswith("Z")
+    assert body == {
+        "model": "sim-latency-3",
+        "message": {"role": "assistant", "content": "echo: hello there"},
+        "done": True,
+        "done_reason": "stop",
+        "total_duration": 3_000_000,
+        "load_duration": 0,
+        "prompt_eval_count": 4,
+        "prompt_eval_duration": 0,
+        "eval_count": 3,
+        "eval_duration": 3_000_000,
+    }
+
+
+@both_dialects
+@pytest.mark.parametrize("text", ["", "Zürich 東京 🎉\u0000\u2028", 'quote " and \\', "  spaced\n"])
+async def test_text_is_echoed_unchanged(
+    client: httpx.AsyncClient, dialect: Dialect, text: str
+) -> None:
+    body = (await ask(client, text=text, dialect=dialect)).json()
+    message = body["choices"][0]["message"] if dialect == "openrouter" else body["message"]
+    assert message["content"] == f"echo: {text}"
+
+
+async def test_text_parts_are_joined(client: httpx.AsyncClient) -> None:
+    parts = [{"type": "text", "text": "one "}, {"type": "image_url"}, {"type": "text", "text": "2"}]
+    body = {"model": "m", "messages": [{"role": "user", "content": parts}]}
+    answer = (await client.post("/v1/chat/completions", json=body)).json()
+    assert answer["choices"][0]["message"]["content"] == "echo: one 2"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "content"),
+    [
+        ("openrouter", b"not json"),
+        ("openrouter", b"[]"),
+        ("openrouter", b'{"model":"m"}'),
+        ("openrouter", b'{"model":"m","messages":[]}'),
+        ("openrouter", b'{"model":"m","messages":[{"content":7}]}'),
+        ("openrouter", b'{"model":"m","messages":[{"content":"x"}],"stream":true}'),
+        ("ollama", b'{"model":"m","messages":[{"content":"streams unless told not to"}]}'),
+    ],
+)
+async def test_bad_body_gets_400(
+    client: httpx.AsyncClient, dialect: Dialect, content: bytes
+) -> None:
+    assert (await client.post(PATHS[dialect], content=content)).status_code == 400
+    assert (await stats(client))["answers"] == {"400": 1}
+
+
+async def test_unknown_path_gets_404(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/v1/models")).status_code == 404
+
+
+async def test_connection_is_kept_alive(client: httpx.AsyncClient) -> None:
+    async with connected(client, b"") as (reader, writer):
+        for _ in range(3):
+            writer.write(raw_request(chat_body()))
+            assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 200 OK\r\n"
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.partition(b"Length: ")[2]))
+
+
+async def test_pipelined_requests_are_answered_in_order(client: httpx.AsyncClient) -> None:
+    slow = raw_request(chat_body("sim-latency-20", "first"))
+    rest = [raw_request(chat_body(text=f"number {n}")) for n in range(3000)]  # many reads
+    last = raw_request(chat_body(text="last"), headers="Connection: close\r\n")
+    answer = await exchanged(client, b"".join([slow, *rest, last]))
+    expected = ["first", *(f"number {n}" for n in range(3000)), "last"]
+    found = [part.partition(b'"')[0].decode() for part in answer.split(b"echo: ")[1:]]
+    assert found == expected
+
+
+async def test_connection_close_is_honoured(client: httpx.AsyncClient) -> None:
+    answer = await exchanged(client, raw_request(chat_body(), headers="Connection: close\r\n"))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+async def test_chunked_body_is_read(client: httpx.AsyncClient) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for byte in orjson.dumps(chat_body()):
+            yield bytes([byte])
+
+    assert (await client.post(PATHS["openrouter"], content=chunks())).status_code == 200
+
+
+async def test_large_body_is_echoed(client: httpx.AsyncClient) -> None:
+    text = "é" * 2_000_000
+    body = (await ask(client, text=text)).json()
+    assert body["choices"][0]["message"]["content"] == f"echo: {text}"
+
+
+async def test_body_over_the_bound_gets_413(client: httpx.AsyncClient) -> None:
+    head = f"POST /api/chat HTTP/1.1\r\nContent-Length: {MAX_BODY_BYTES + 1}\r\n\r\n"
+    assert (await exchanged(client, head.encode())).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("data", [b"no http\r\n\r\n", b"\r\n\r\nGET / HTTP/9\r\n\r\n"])
+async def test_bad_http_gets_400(client: httpx.AsyncClient, data: bytes) -> None:
+    assert (await exchanged(client, data)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_blank_line_before_a_request_is_ignored(client: httpx.AsyncClient) -> None:
+    async with connected(client, b"\r\n") as (reader, writer):
+        await stats(client)
+        writer.write(raw_request(chat_body()))
+        assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 200 OK\r\n"
+
+
+async def test_expect_continue_is_answered(client: httpx.AsyncClient) -> None:
+    headers = "Expect: 100-continue\r\nConnection: close\r\n"
+    answer = await exchanged(client, raw_request(chat_body(), headers=headers))
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    ("model", "plan"),
+    [
+        ("gpt-4o-mini", None),
+        ("llama-hang", None),
+        ("sim-ok", None),
+        ("sim-hanging", None),
+        ("sim-status-200", None),
+        ("sim-status-400", Plan(Fault.STATUS, 400)),
+        ("openrouter/sim-status-404", Plan(Fault.STATUS, 404)),
+        ("ollama/x/sim-503:latest", Plan(Fault.STATUS, 503)),
+        ("sim-429x2", Plan(Fault.STATUS, 429, first=2)),
+        ("sim-500x13", Plan(Fault.STATUS, 500, first=13)),
+        ("sim-error-object-429", Plan(Fault.ERROR_OBJECT, 429)),
+        ("sim-latency-250", Plan(latency_ms=250)),
+        ("sim-latency-400", Plan(latency_ms=400)),
+        ("sim-latency-5-503x1", Plan(Fault.STATUS, 503, first=1, latency_ms=5)),
+        ("sim-half-sim-latency-0", Plan(Fault.HALF, latency_ms=0)),
+        *[
+            (f"sim-{fault}", Plan(fault))
+            for fault in Fault
+            if fault not in (Fault.STATUS, Fault.ERROR_OBJECT)
+        ],
+    ],
+)
+def test_parse_model(model: str, plan: Plan | None) -> None:
+    assert parse_model(model) == plan
+
+
+@pytest.mark.parametrize(
+    ("model", "dialect", "error"),
+    [
+        ("sim-status-400", "openrouter", {"code": 400, "message": "Bad Request"}),
+        ("sim-status-404", "openrouter", {"code": 404, "message": "Not Found"}),
+        ("sim-status-599", "openrouter", {"code": 599, "message": ""}),
+        ("sim-status-400", "ollama", "Bad Request"),
+        (
+            "sim-status-404",
+            "ollama",
+            'model "sim-status-404" not found, try pulling it first',
+        ),
+    ],
+)
+async def test_status(
+    client: httpx.AsyncClient, model: str, dialect: Dialect, error: object
+) -> None:
+    response = await ask(client, model, dialect=dialect)
+    assert (response.status_code, response.json()) == (int(model[-3:]), {"error": error})
+
+
+@pytest.mark.parametrize(
+    ("dialect", "error"),
+    [
+        ("openrouter", {"code": 502, "message": "Bad Gateway"}),
+        ("ollama", "Bad Gateway"),
+    ],
+)
+async def test_error_object(client: httpx.AsyncClient, dialect: Dialect, error: object) -> None:
+    response = await ask(client, "sim-error-object-502", dialect=dialect)
+    assert (response.status_code, response.json()) == (200, {"error": error})
+
+
+@both_dialects
+async def test_garbage(client: httpx.AsyncClient, dialect: Dialect) -> None:
+    response = await ask(client, "sim-garbage", dialect=dialect)
+    assert response.status_code == 200
+    with pytest.raises(ValueError, match="can't decode"):
+        response.json()
+
+
+@both_dialects
+async def test_html(client: httpx.AsyncClient, dialect: Dialect) -> None:
+    response = await ask(client, "sim-html", dialect=dialect)
+    assert (response.status_code, response.text[:6]) == (200, "<html>")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+
+
+@both_dialects
+async def test_huge(client: httpx.AsyncClient, dialect: Dialect) -> None:
+    response = await ask(client, "sim-huge", dialect=dialect)
+    assert len(response.content) > 10_000_000
+
+
+@both_dialects
+async def test_drop(client: httpx.AsyncClient, dialect: Dialect) -> None:
+    assert await exchanged(client, raw_request(chat_body("sim-drop"), dialect)) == b""
+    assert [call["outcome"] for call in await ledger(client)] == ["drop"]
+
+
+@both_dialects
+async def test_half(client: httpx.AsyncClient, dialect: Dialect) -> None:
+    answer = await exchanged(client, raw_request(chat_body("sim-half"), dialect))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert len(body) == int(head.partition(b"Length: ")[2]) // 2
+
+
+@both_dialects
+async def test_drip(client: httpx.AsyncClient, dialect: Dialect) -> None:
+    async with connected(client, raw_request(chat_body("sim-drip"), dialect)) as (reader, _):
+        await reader.readuntil(b"\r\n\r\n")
+        assert [await reader.read(1000) for _ in range(2)] == [b"{", b'"']
+        assert (await stats(client))["in_flight"] == 1
+
+
+async def test_drip_ends_with_a_whole_answer(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.simulator_http._DRIP_INTERVAL_S", 0)
+    body = (await ask(client, "sim-drip")).json()
+    assert body["choices"][0]["message"]["content"] == "echo: hello there"
+    assert (await stats(client))["in_flight"] == 0
+
+
+@both_dialects
+async def test_hang_lasts_until_the_client_leaves(
+    client: httpx.AsyncClient, dialect: Dialect
+) -> None:
+    async with connected(client, raw_request(chat_body("sim-hang"), dialect)):
+        await stats_when(client, lambda now: now["in_flight"] == 1)
+        assert [(call["end_ms"], call["outcome"]) for call in await ledger(client)] == [(None,) * 2]
+    figures = await stats_when(client, lambda now: now["in_flight"] == 0)
+    assert (figures["aborted"], figures["answers"]) == (1, {})
+    assert [call["outcome"] for call in await ledger(client)] == ["hang"]
+
+
+async def test_aborted_call_is_counted(client: httpx.AsyncClient) -> None:
+    async with connected(client, raw_request(chat_body("sim-latency-60000"))):
+        await stats_when(client, lambda now: now["in_flight"] == 1)
+    figures = await stats_when(client, lambda now: now["in_flight"] == 0)
+    assert (figures["aborted"], figures["answers"]) == (1, {})
+    (call,) = await ledger(client)
+    assert call["outcome"] == "aborted"
+    assert call["end_ms"] >= call["start_ms"]
+
+
+async def test_aborted_call_is_not_answered_later(client: httpx.AsyncClient) -> None:
+    async with connected(client, raw_request(chat_body("sim-latency-300"))):
+        await stats_when(client, lambda now: now["in_flight"] == 1)
+    await stats_when(client, lambda now: now["in_flight"] == 0)
+    await ask(client, "sim-latency-310", "outlives the first one's latency")
+    figures = await stats(client)
+    assert (figures["in_flight"], figures["answers"]) == (0, {"200": 1})
+
+
+@pytest.mark.parametrize(
+    ("dialect", "absent"),
+    [("openrouter", {"usage"}), ("ollama", {"prompt_eval_count", "eval_count"})],
+)
+async def test_no_usage(client: httpx.AsyncClient, dialect: Dialect, absent: set[str]) -> None:
+    body = (await ask(client, "sim-no-usage", dialect=dialect)).json()
+    assert not absent & body.keys()
+
+
+async def test_null_content(client: httpx.AsyncClient) -> None:
+    openrouter = (await ask(client, "sim-null-content")).json()
+    ollama = (await ask(client, "sim-null-content", dialect="ollama")).json()
+    null = {"role": "assistant", "content": None}
+    assert (openrouter["choices"][0]["message"], ollama["message"]) == (null, null)
+
+
+async def test_empty_choices(client: httpx.AsyncClient) -> None:
+    assert (await ask(client, "sim-empty-choices")).json()["choices"] == []
+    assert "message" not in (await ask(client, "sim-empty-choices", dialect="ollama")).json()
+
+
+async def test_first_calls_of_an_item_fail() -> None:
+    async with provider(Behaviour(retry_after="7")) as client:
+        answers = [await ask(client, "sim-429x2", text) for text in ("a", "a", "b", "a")]
+    found = [(answer.status_code, answer.headers.get("retry-after")) for answer in answers]
+    assert found == [(429, "7"), (429, "7"), (429, "7"), (200, None)]
+
+
+@pytest.mark.parametrize(
+    ("status", "header"), [(429, "Fri, 31 Dec 2100 23:59:59 GMT"), (503, "2"), (500, None)]
+)
+async def test_retry_after(status: int, header: str | None) -> None:
+    async with provider(Behaviour(retry_after=header or "1")) as client:
+        answer = await ask(client, f"sim-status-{status}")
+    assert answer.headers.get("retry-after") == header
+
+
+@pytest.mark.parametrize(
+    ("field", "plans"),
+    [
+        ("rate_429", {Plan(Fault.STATUS, 429)}),
+        ("rate_500", {Plan(Fault.STATUS, 500)}),
+        ("rate_503", {Plan(Fault.STATUS, 503)}),
+        ("rate_hang", {Plan(Fault.HANG)}),
+        ("rate_drop", {Plan(Fault.DROP)}),
+        ("rate_half", {Plan(Fault.HALF)}),
+        ("rate_garbage", {Plan(Fault.GARBAGE)}),
+        ("rate_html", {Plan(Fault.HTML)}),
+        ("rate_huge", {Plan(Fault.HUGE)}),
+        ("rate_drip", {Plan(Fault.DRIP)}),
+        ("rate_error_object", {Plan(Fault.ERROR_OBJECT, 429), Plan(Fault.ERROR_OBJECT, 502)}),
+    ],
+)
+def test_each_rate_draws_its_fault(field: str, plans: set[Plan]) -> None:
+    shares = fault_shares(load_behaviour(orjson.dumps({field: 1})))
+    assert {draw_plan(shares, random.Random(n)) for n in range(20)} == plans
+
+
+def test_rates_are_shares_of_the_calls() -> None:
+    shares = fault_shares(Behaviour(rate_429=0.2, rate_500=0.3))
+    rng = random.Random(1)
+    statuses = [draw_plan(shares, rng).status for _ in range(10_000)]
+    found = [statuses.count(status) / 10_000 for status in (429, 500, 200)]
+    assert found == pytest.approx([0.2, 0.3, 0.5], abs=0.02)
+
+
+async def test_rates_apply_to_calls(client: httpx.AsyncClient) -> None:
+    await client.put("/_sim/config", json={"rate_503": 1})
+    assert (await ask(client)).status_code == 503
+    assert (await ask(client, "sim-status-400")).status_code == 400
+    assert (await ask(client, "sim-latency-0")).status_code == 200
+
+
+async def test_same_seed_repeats_the_choices(client: httpx.AsyncClient) -> None:
+    runs = []
+    for seed in (5, 5, 6):
+        await client.put("/_sim/config", json={"rate_500": 0.5, "seed": seed})
+        runs.append([(await ask(client)).status_code for _ in range(40)])
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_spread_latency_is_uniform_and_never_negative() -> None:
+    behaviour = Behaviour(latency_ms=10, latency_spread_ms=20)
+    rng = random.Random(1)
+    drawn = [draw_latency_ms(behaviour, rng) for _ in range(2000)]
+    assert min(drawn) == 0
+    assert 29 < max(drawn) <= 30
+
+
+def test_p95_latency_is_lognormal() -> None:
+    behaviour = Behaviour(latency_ms=100, latency_p95_ms=400)
+    rng = random.Random(1)
+    drawn = statistics.quantiles([draw_latency_ms(behaviour, rng) for _ in range(20_000)], n=20)
+    assert (drawn[9], drawn[18]) == pytest.approx((100, 400), rel=0.05)
+
+
+async def test_latency_is_waited() -> None:
+    async with provider(Behaviour(latency_ms=30)) as client:
+        await ask(client)
+        await ask(client, "sim-latency-60")
+        waited = [call["end_ms"] - call["start_ms"] for call in await ledger(client)]
+    assert waited[0] >= 29
+    assert waited[1] >= 59
+
+
+async def test_peak_counts_concurrent_calls(client: httpx.AsyncClient) -> None:
+    calls = [asyncio.create_task(ask(client, "sim-hang", f"{n}")) for n in range(12)]
+    calls += [asyncio.create_task(ask(client, "sim-hang", dialect="ollama")) for _ in range(5)]
+    await stats_when(client, lambda now: now["in_flight"] == 17)
+    for call in calls:
+        call.cancel()
+    figures = await stats_when(client, lambda now: now["in_flight"] == 0)
+    await ask(client)
+    assert (figures["total"], figures["peak"], figures["aborted"]) == (17, 17, 17)
+    assert (await stats(client))["by_dialect"] == {
+        "openrouter": {"total": 13, "in_flight": 0, "peak": 12},
+        "ollama": {"total": 5, "in_flight": 0, "peak": 5},
+    }
+
+
+async def test_call_over_the_limit_gets_429() -> None:
+    async with provider(Behaviour(limit=2, retry_after="3")) as client:
+        calls = [asyncio.create_task(ask(client, "sim-hang", dialect=dialect)) for dialect in PATHS]
+        await stats_when(client, lambda now: now["in_flight"] == 2)
+        refused = await ask(client)
+        for call in calls:
+            call.cancel()
+        figures = await stats_when(client, lambda now: now["in_flight"] == 0)
+        assert (await ask(client)).status_code == 200
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "3")
+    assert (figures["over_limit"], figures["peak"], figures["total"]) == (1, 2, 3)
+
+
+async def test_dialect_has_its_own_behaviour() -> None:
+    async with provider(Behaviour(by_dialect={"ollama": Behaviour(limit=1)})) as client:
+        calls = [asyncio.create_task(ask(client, "sim-hang", dialect=dialect)) for dialect in PATHS]
+        await stats_when(client, lambda now: now["in_flight"] == 2)
+        assert (await ask(client)).status_code == 200
+        assert (await ask(client, dialect="ollama")).status_code == 429
+        for call in calls:
+            call.cancel()
+
+
+async def test_calls_and_answers_are_counted(client: httpx.AsyncClient) -> None:
+    for text in ("a", "b", "a"):
+        await ask(client, text=text)
+    await ask(client, "sim-status-500", "c")
+    assert await stats(client) == {
+        "total": 4,
+        "in_flight": 0,
+        "peak": 1,
+        "aborted": 0,
+        "over_limit": 0,
+        "answers": {"200": 3, "500": 1},
+        "by_dialect": {
+            "openrouter": {"total": 4, "in_flight": 0, "peak": 1},
+            "ollama": {"total": 0, "in_flight": 0, "peak": 0},
+        },
+        "calls": {item_of("a"): 2, item_of("b"): 1, item_of("c"): 1},
+    }
+
+
+async def test_ledger_lists_the_calls_in_order(client: httpx.AsyncClient) -> None:
+    await ask(client, text="a")
+    await ask(client, "sim-status-500", "b", "ollama")
+    calls = await ledger(client)
+    times = [call.pop(name) for call in calls for name in ("start_ms", "end_ms")]
+    assert times == sorted(times)
+    assert calls == [
+        {"item": item_of("a"), "dialect": "openrouter", "outcome": 200},
+        {"item": item_of("b"), "dialect": "ollama", "outcome": 500},
+    ]
+
+
+async def test_ledger_can_be_switched_off() -> None:
+    async with provider(Behaviour(ledger=False)) as client:
+        await ask(client)
+        assert (await ledger(client), (await stats(client))["total"]) == ([], 1)
+
+
+async def test_reset_keeps_calls_in_flight(client: httpx.AsyncClient) -> None:
+    await ask(client)
+    async with connected(client, raw_request(chat_body("sim-hang"))):
+        before = await stats_when(client, lambda now: now["in_flight"] == 1)
+        await client.post("/_sim/reset")
+        after = await stats(client)
+        assert (await ledger(client), (await client.get("/_sim/last")).json()) == ([], {})
+    assert (before["total"], after["total"], after["answers"], after["calls"]) == (2, 0, {}, {})
+    assert (after["in_flight"], after["peak"]) == (1, 1)
+    await stats_when(client, lambda now: now["in_flight"] == 0)
+
+
+async def test_config_is_replaced_and_shown(client: httpx.AsyncClient) -> None:
+    changes = {"rate_429": 0.5, "by_dialect": {"ollama": {"limit": 3}}}
+    put = await client.put("/_sim/config", json=changes)
+    shown = (await client.get("/_sim/config")).json()
+    assert put.json() == shown
+    assert load_behaviour(orjson.dumps(shown)) == Behaviour(
+        rate_429=0.5, by_dialect={"ollama": Behaviour(limit=3)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ('{"rate_430": 0.5}', "rate_430"),
+        ('{"rate_429": 1.5}', "rate_429"),
+        ('{"latency_ms": "5"}', "latency_ms"),
+        ('{"limit": -1}', "limit"),
+        ('{"retry_after": "1\\r\\nX: y"}', "retry_after"),
+        ('{"by_dialect": {"ollama": {"seed": null}}}', "by_dialect.ollama.seed"),
+        ('{"by_dialect": {"ollama": {"by_dialect": {"ollama": {}}}}}', "by_dialect"),
+        ('{"by_dialect": {"mistral": {}}}', "by_dialect.mistral"),
+        ('{"latency_p95_ms": 5}', "latency_p95_ms"),
+        ('{"rate_429": 0.6, "rate_hang": 0.6}', "rate_"),
+        ("{", "JSON"),
+    ],
+)
+async def test_bad_config_gets_422_and_changes_nothing(
+    client: httpx.AsyncClient, config: str, named: str
+) -> None:
+    response = await client.put("/_sim/config", content=config)
+    assert response.status_code == 422
+    assert named in response.json()["error"]
+    assert load_behaviour((await client.get("/_sim/config")).content) == Behaviour()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "headers", "status"),
+    [
+        ("openrouter", {"Authorization": "Bearer right"}, 200),
+        ("openrouter", {"Authorization": "Bearer wrong"}, 401),
+        ("openrouter", {}, 401),
+        ("ollama", {}, 200),
+    ],
+)
+async def test_expected_key(dialect: Dialect, headers: dict[str, str], status: int) -> None:
+    async with provider(Behaviour(expect_key="right")) as client:
+        response = await client.post(PATHS[dialect], json=chat_body(), headers=headers)
+    assert response.status_code == status
+
+
+async def test_last_request_of_each_dialect_is_kept(client: httpx.AsyncClient) -> None:
+    for dialect, path in PATHS.items():
+        for text in ("one", "two"):
+            body = chat_body(text=f"{dialect} {text}")
+            await client.post(path, json=body, headers={"X-Title": text})
+    last = (await client.get("/_sim/last")).json()
+    assert {dialect: last[dialect]["headers"]["x-title"] for dialect in last} == {
+        "openrouter": "two",
+        "ollama": "two",
+    }
+    assert last["ollama"]["body"] == chat_body(text="ollama two")
+
+
+async def test_simulator_can_be_asked_in_process() -> None:
+    async with Simulator() as simulator, httpx.AsyncClient(base_url=simulator.url) as client:
+        await ask(client)
+        assert simulator.stats() == await stats(client)
+        assert simulator.ledger() == await ledger(client)
+        assert simulator.last() == (await client.get("/_sim/last")).json()
+        simulator.configure(Behaviour(rate_500=1))
+        assert (await ask(client)).status_code == 500
+
+
+async def test_leaving_closes_open_connections() -> None:
+    async with Simulator() as simulator, httpx.AsyncClient(base_url=simulator.url) as client:
+        call = asyncio.create_task(ask(client, "sim-hang"))
+        await stats_when(client, lambda now: now["in_flight"] == 1)
+        await simulator.__aexit__()
+        with pytest.raises(httpx.TransportError):
+            await call
+
+
+async def start_process(*options: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.simulator", *options),
+        cwd=Path(__file__).parents[1],
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+async def test_process_serves_until_it_is_stopped(signum: signal.Signals) -> None:
+    process = await start_process("--latency-ms", "5", "--config", '{"rate_500": 1}')
+    async with asyncio.timeout(5):
+        assert process.stdout is not None
+        line = (await process.stdout.readline()).decode()
+        prefix, _, url = line.rstrip("\n").rpartition(" ")
+        async with httpx.AsyncClient(base_url=url) as client:
+            response = await ask(client)
+            config = (await client.get("/_sim/config")).json()
+        process.send_signal(signum)
+        _, errors = await process.communicate()
+    assert (prefix, response.status_code) == ("simulator listening on", 500)
+    assert (config["latency_ms"], config["rate_500"]) == (5, 1)
+    assert (process.returncode, errors) == (0, b"")
+
+
+async def test_process_refuses_a_bad_config() -> None:
+    process = await start_process("--config", '{"rate_x": 1}')
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert b"rate_x" in errors
