@@ -32,7 +32,6 @@ log = structlog.get_logger()
 def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # Held until the end: the embedded server stops when nobody uses it.
         server = (
             None if settings.redis_url else await asyncio.to_thread(embedded.use, settings.data_dir)
         )
@@ -52,6 +51,8 @@ def create_app(settings: Settings) -> FastAPI:
         with suppress(asyncio.CancelledError):
             await task
         await redis.aclose()
+        if server:
+            server.release()
 
     app = FastAPI(
         title="LLM batch orchestrator",

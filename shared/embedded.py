@@ -32,10 +32,13 @@ class EmbeddedServerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """Keep a reference for as long as the server is needed."""
+    """A use of the server: until `release` or, however it comes, the end of the process."""
 
     url: str
     _users: IO[bytes]
+
+    def release(self) -> None:
+        self._users.close()
 
 
 @dataclass(frozen=True, slots=True)

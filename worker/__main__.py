@@ -33,7 +33,11 @@ from worker.tasks import Caller, call_provider
 
 
 def make_worker(
-    settings: Settings, providers: dict[str, ProviderSettings], redis: ArqRedis
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    redis: ArqRedis,
+    *,
+    handle_signals: bool = True,
 ) -> LaneWorker:
     """Needs a running or at least a current event loop, as arq does."""
 
@@ -64,6 +68,7 @@ def make_worker(
         job_deserializer=orjson.loads,
         on_startup=open_client,
         on_shutdown=close_client,
+        handle_signals=handle_signals,
         max_jobs=settings.worker_max_jobs,
         job_timeout=settings.request_timeout + 5,  # the call has its own, with a better error
         job_completion_wait=settings.shutdown_grace_seconds,

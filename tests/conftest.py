@@ -1,0 +1,128 @@
+"""Real servers for every test: Valkey on a unix socket, the simulator, the API and workers."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from arq.connections import ArqRedis
+from stack import Stack
+
+from api.app import create_app
+from cli.simulator import Simulator
+from shared import embedded
+from shared.keys import Keys
+from shared.queue import Queue
+from shared.redis import connect
+from shared.settings import ProviderSettings, Settings
+from worker.__main__ import make_worker
+
+LEASE_S = 1.0
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """A directory with a short path: a socket's path may not be long."""
+    with tempfile.TemporaryDirectory(prefix="valkey-") as directory:
+        server = embedded.use(Path(directory))
+        yield server.url
+        server.release()
+
+
+@pytest.fixture
+def keys() -> Keys:
+    return Keys(f"test-{uuid4().hex}:")
+
+
+@pytest.fixture
+async def redis(valkey_url: str) -> AsyncIterator[ArqRedis]:
+    client = connect(valkey_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def queue(redis: ArqRedis, keys: Keys) -> Queue:
+    return Queue(redis, keys, lease_s=LEASE_S)
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def settings(valkey_url: str, keys: Keys) -> Settings:
+    return Settings(
+        _env_file=None, redis_url=valkey_url, key_prefix=keys.prefix, lease_seconds=LEASE_S
+    )
+
+
+@pytest.fixture
+def providers(simulator: Simulator) -> dict[str, ProviderSettings]:
+    return {
+        "openrouter": ProviderSettings(
+            _env_file=None, api_key="test-key", base_url=f"{simulator.url}/api/v1"
+        ),
+        "ollama": ProviderSettings(_env_file=None, base_url=simulator.url),
+    }
+
+
+@asynccontextmanager
+async def running_api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=30) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def running_worker(
+    settings: Settings, providers: dict[str, ProviderSettings]
+) -> AsyncIterator[None]:
+    worker = make_worker(
+        settings, providers, connect(settings.redis_url or ""), handle_signals=False
+    )
+    task = asyncio.create_task(worker.main())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await worker.close()
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """The application in this process, without a worker."""
+    async with running_api(settings) as client:
+        yield client
+
+
+@pytest.fixture
+async def worker(settings: Settings, providers: dict[str, ProviderSettings]) -> AsyncIterator[None]:
+    async with running_worker(settings, providers):
+        yield
+
+
+@pytest.fixture
+async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Callable[..., Stack]]:
+    """Starts an API, workers and the simulator as processes of their own."""
+    async with AsyncExitStack() as exits:
+
+        async def start(*, workers: int, **settings: str) -> Stack:
+            stack = Stack(valkey_url, keys, settings)
+            exits.push_async_callback(stack.stop)
+            await stack.start(workers=workers)
+            return stack
+
+        yield start

@@ -1,0 +1,107 @@
+"""A batch through real processes: API, workers, Valkey, simulator."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from stack import Stack, chat, eventually
+
+Start = Callable[..., Awaitable[Stack]]
+
+
+async def test_mixed_batch_comes_back_in_order(stack: Start) -> None:
+    deployment = await stack(workers=2)
+    providers = ["openrouter", "ollama"]
+    requests = [chat(f"question {i}", provider=providers[i % 2]) for i in range(100)]
+
+    answer = await deployment.batch(requests)
+
+    assert answer.status_code == 200
+    body = answer.json()
+    assert [r["content"] for r in body["responses"]] == [f"echo: question {i}" for i in range(100)]
+    assert (body["total_requests"], body["successful"], body["failed"]) == (100, 100, 0)
+
+
+async def test_limit_holds_over_four_workers_at_full_speed(stack: Start) -> None:
+    deployment = await stack(workers=4, MAX_CONCURRENT_REQUESTS="10")
+    await deployment.simulate(latency_ms=50)
+    batches = [[chat(f"{b}-{i}") for i in range(100)] for b in range(4)]
+
+    answers = await asyncio.gather(*(deployment.batch(batch) for batch in batches))
+
+    assert [answer.json()["successful"] for answer in answers] == [100] * 4
+    stats = await deployment.stats()
+    assert stats["peak"] == 10
+    assert stats["total"] == 400
+
+
+async def test_items_of_a_killed_worker_run_again(stack: Start) -> None:
+    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="20")
+    await deployment.simulate(latency_ms=400)
+    batch = asyncio.create_task(deployment.batch([chat(f"item {i}") for i in range(40)]))
+    await deployment.in_flight(20)
+
+    deployment.workers[0].kill()
+    killed_at = time.monotonic()
+    body = (await batch).json()
+
+    assert time.monotonic() - killed_at < 10
+    assert [r["content"] for r in body["responses"]] == [f"echo: item {i}" for i in range(40)]
+    stats = await deployment.stats()
+    assert stats["peak"] <= 20
+
+
+async def test_sigterm_lets_calls_finish_and_costs_nothing(stack: Start) -> None:
+    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="10")
+    await deployment.simulate(latency_ms=300)
+    batch = asyncio.create_task(deployment.batch([chat(f"item {i}") for i in range(60)]))
+    await deployment.in_flight(10)
+
+    deployment.workers[0].terminate()
+    exit_code = await deployment.workers[0].wait()
+    body = (await batch).json()
+
+    assert exit_code == 0
+    assert body["successful"] == 60
+    assert {r["attempts"] for r in body["responses"]} == {1}
+    assert (await deployment.stats())["total"] == 60
+
+
+async def test_saturated_provider_does_not_delay_another(stack: Start) -> None:
+    deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="2")
+    slow: dict[str, Any] = {"latency_ms": 2000}
+    await deployment.simulate(by_dialect={"openrouter": slow})
+    saturating = asyncio.create_task(deployment.batch([chat(f"slow {i}") for i in range(8)]))
+    await deployment.in_flight(2)
+
+    answer = await deployment.batch([chat(f"fast {i}", provider="ollama") for i in range(10)])
+
+    assert answer.json()["successful"] == 10
+    assert not saturating.done()
+    saturating.cancel()
+
+
+async def test_stopped_worker_changes_nothing_when_it_goes_on(stack: Start) -> None:
+    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="4")
+    await deployment.simulate(latency_ms=500)
+    batch = asyncio.create_task(deployment.batch([chat(f"item {i}") for i in range(4)]))
+    await deployment.in_flight(4)
+
+    for worker in deployment.workers:
+        os.kill(worker.pid, signal.SIGSTOP)
+    third = await deployment.add_worker()
+    body = (await batch).json()
+    for worker in deployment.workers[:2]:
+        os.kill(worker.pid, signal.SIGCONT)
+
+    async def idle() -> bool:
+        return bool((await deployment.stats())["in_flight"] == 0)
+
+    await eventually(idle)
+    assert third.returncode is None
+    assert body["successful"] == 4
+    job = (await deployment.api.get(f"/jobs/{body['job_id']}")).json()
+    assert job["responses"] == body["responses"]
