@@ -1,0 +1,197 @@
+"""A whole deployment on this machine: each part a process, all of them stopped with this one."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from shared import embedded
+from shared.settings import Settings
+
+START_S = 30.0
+RESTART_S = 1.0
+STOP_S = 5.0  # beyond the grace period of the workers
+
+
+class StartError(Exception):
+    """A part did not start; the text says which."""
+
+
+@dataclass(slots=True)
+class _Part:
+    name: str
+    argv: tuple[str, ...]
+    process: asyncio.subprocess.Process
+
+
+class Deployment:
+    """Async context manager: ready to serve when entered, everything stopped when left.
+
+    A part that ends by itself is started again and reported to `notice`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        workers: int,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        data_dir: Path | None = None,
+        simulator: tuple[str, ...] | None = None,
+        environment: dict[str, str] | None = None,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`simulator`: arguments for one that plays the providers; None: the real ones."""
+        self._settings = settings
+        self._workers = workers
+        self._address = (host, port)
+        self._data_dir = data_dir or settings.data_dir
+        self._simulator = simulator
+        self._environment = os.environ | (environment or {})
+        self._notice = notice
+        self._parts: list[_Part] = []
+        self._supervisors: list[asyncio.Task[None]] = []
+        self._server: embedded.EmbeddedServer | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        self._alive, self._guard = os.pipe()
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    async def _start(self) -> None:
+        with _listening(*self._address) as listener:
+            host, port = listener.getsockname()[:2]
+            self.url = f"http://{host}:{port}"
+            if self._settings.redis_url is None:
+                self._server = await asyncio.to_thread(embedded.use, self._data_dir)
+                self._environment["REDIS_URL"] = self._server.url
+            if self._simulator is not None:
+                await self._start_simulator(self._simulator)
+            self._environment["PYTHONUNBUFFERED"] = "1"
+        api = ("uvicorn", "api.main:app", "--host", host, "--port", str(port))
+        await self._add("api", *api, "--log-level", "warning", "--no-access-log")
+        for number in range(1, self._workers + 1):
+            await self._add(f"worker {number}", "worker")
+        await self._wait_until_ready()
+        self._supervisors = [asyncio.create_task(self._supervise(part)) for part in self._parts]
+
+    async def _start_simulator(self, argv: tuple[str, ...]) -> None:
+        part = await self._add(
+            "simulator", "cli.simulator", "--port", "0", *argv, stdout=asyncio.subprocess.PIPE
+        )
+        assert part.process.stdout is not None  # noqa: S101 — asked for above
+        async with asyncio.timeout(START_S):
+            line = (await part.process.stdout.readline()).decode()
+        if "http" not in line:
+            raise StartError("the simulator did not start")
+        url = line.split()[-1]
+        part.argv = ("cli.simulator", "--port", url.rpartition(":")[2], *argv)
+        self._environment |= {
+            # Its own keys: what waits for the real providers must not be answered by this one.
+            "KEY_PREFIX": f"{self._settings.key_prefix}simulated:",
+            "OPENROUTER_BASE_URL": f"{url}/api/v1",
+            "OPENROUTER_API_KEY": "simulated",
+            "OLLAMA_BASE_URL": url,
+        }
+
+    async def _add(self, name: str, *argv: str, stdout: int | None = None) -> _Part:
+        part = _Part(name, argv, await self._spawn(argv, stdout))
+        self._parts.append(part)
+        return part
+
+    async def _spawn(
+        self, argv: tuple[str, ...], stdout: int | None = None
+    ) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli.guard", str(self._alive), *argv),
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=stdout,
+            pass_fds=(self._alive,),
+            start_new_session=True,  # Ctrl-C is for this process, which stops them in order
+        )
+
+    async def _wait_until_ready(self) -> None:
+        """Every worker, not only the first."""
+        async with httpx.AsyncClient(base_url=self.url) as client:
+            try:
+                async with asyncio.timeout(START_S):
+                    while await _ready_workers(client) < self._workers:
+                        self._raise_if_ended()
+                        await asyncio.sleep(0.05)
+            except TimeoutError:
+                raise StartError(f"not ready after {START_S:.0f} s") from None
+
+    def _raise_if_ended(self) -> None:
+        for part in self._parts:
+            if part.process.returncode is not None:
+                raise StartError(f"{part.name} ended with code {part.process.returncode}")
+
+    async def _supervise(self, part: _Part) -> None:
+        while True:
+            code = await part.process.wait()
+            self._notice(f"{part.name} ended with code {code}; it is started again")
+            await asyncio.sleep(RESTART_S)
+            part.process = await self._spawn(part.argv)
+
+    async def _stop(self) -> None:
+        for task in self._supervisors:
+            task.cancel()
+        await asyncio.gather(*self._supervisors, return_exceptions=True)
+        # As work flows: whoever waits is answered, then calls finish, then what they call ends.
+        for kind in ("api", "worker", "simulator"):
+            await self._end([part.process for part in self._parts if part.name.startswith(kind)])
+        os.close(self._guard)
+        os.close(self._alive)
+        if self._server:
+            self._server.release()
+
+    async def _end(self, processes: list[asyncio.subprocess.Process]) -> None:
+        running = [process for process in processes if process.returncode is None]
+        for process in running:
+            process.terminate()
+        try:
+            async with asyncio.timeout(self._settings.shutdown_grace_seconds + STOP_S):
+                await asyncio.gather(*(process.wait() for process in running))
+        except TimeoutError:
+            for process in running:
+                if process.returncode is None:
+                    process.kill()
+
+
+async def _ready_workers(client: httpx.AsyncClient) -> int:
+    try:
+        return (await client.get("/health/ready")).json()["workers"] or 0
+    except httpx.TransportError:
+        return 0
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Held while the parts before the API start; says early that an address cannot be had."""
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
+        ) from None

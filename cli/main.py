@@ -1,0 +1,94 @@
+"""The `orchestrator` command."""
+
+import asyncio
+import signal
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cli.demo import run_demo
+from cli.deployment import Deployment, StartError
+from shared.embedded import EmbeddedServerError
+from shared.providers import PROVIDERS
+from shared.settings import Settings, SettingsError, load_provider_settings, load_settings
+
+app = typer.Typer(
+    help="Batches of LLM requests through a durable queue.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+
+Workers = Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")]
+
+
+@app.command()
+def demo(workers: Workers = 2) -> None:
+    """Start everything with a provider simulator, send one batch of 100, show what came back."""
+    if not asyncio.run(run_demo(_settings(), console, workers=workers)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def up(
+    workers: Workers = 2,
+    host: Annotated[str, typer.Option(help="Address the API listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    *,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Call a provider simulator, not the providers.")
+    ] = False,
+) -> None:
+    """Start API, workers and, unless REDIS_URL is set, an embedded Valkey; until Ctrl-C."""
+    settings = _settings()
+    deployment = Deployment(
+        settings,
+        workers=workers,
+        host=host,
+        port=port,
+        simulator=("--latency-ms", "200") if simulate else None,
+        notice=console.print,
+    )
+    asyncio.run(_stay_up(deployment, settings, simulate=simulate))
+
+
+def main() -> None:
+    try:
+        app()
+    except (StartError, EmbeddedServerError) as error:
+        sys.exit(f"orchestrator: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _settings() -> Settings:
+    try:
+        load_provider_settings()
+        return load_settings()
+    except SettingsError as error:
+        sys.exit(f"orchestrator: wrong settings\n{error}")
+
+
+async def _stay_up(deployment: Deployment, settings: Settings, *, simulate: bool) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with deployment:
+        where = "REDIS_URL" if settings.redis_url else str(settings.data_dir)
+        console.print(f"API         {deployment.url}   (docs at {deployment.url}/docs)")
+        console.print(f"data        {where}")
+        for name, provider in load_provider_settings().items():
+            state = "simulated" if simulate else _state(name, has_key=bool(provider.api_key))
+            console.print(f"{name:<12}{state}")
+        console.print("stop with Ctrl-C")
+        await stop.wait()
+        console.print("stopping: running calls may finish")
+
+
+def _state(name: str, *, has_key: bool) -> str:
+    if PROVIDERS[name].key_required and not has_key:
+        return f"no {name.upper()}_API_KEY: its requests end as provider_not_configured"
+    return "ready"
