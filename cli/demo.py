@@ -8,6 +8,7 @@ from statistics import median
 import httpx
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -96,23 +97,18 @@ def _print_result(console: Console, settings: Settings, job: JobStatus) -> None:
     )
     console.print(
         f"where time went: {calls_s:.2f} s in calls "
-        f"({settings.max_concurrent_requests} at a time per provider),\n                 {wall_s - calls_s:.2f} s in pauses after 429s and the queue"
+        f"({settings.max_concurrent_requests} at a time per provider),"
     )
+    console.print(f"{wall_s - calls_s:21.2f} s in pauses after 429s and the queue")
 
 
 def _sample(responses: list[LLMResponse]) -> Table:
     """The first of each provider, and every one that was retried or failed."""
     first = {response.provider: index for index, response in reversed(list(enumerate(responses)))}
     table = Table(box=SIMPLE_HEAD)
-    for name, widest in (
-        ("request", 8),
-        ("model", 24),
-        ("attempts", 8),
-        ("queued", 8),
-        ("call", 8),
-        ("answer", 18),
-    ):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=widest)
+    for name in ("request", "model", "attempts", "queued", "call", "answer"):
+        narrow = name == "model"
+        table.add_column(name, no_wrap=True, max_width=22 if narrow else None)
     for index, response in enumerate(responses):
         if index in first.values() or response.attempts > 1 or response.error:
             table.add_row(
@@ -121,7 +117,7 @@ def _sample(responses: list[LLMResponse]) -> Table:
                 str(response.attempts),
                 f"{response.queued_ms:.0f} ms",
                 f"{response.latency_ms:.0f} ms",
-                f"[red]{response.error_code}[/]" if response.error else response.content,
+                f"[red]{response.error_code}[/]" if response.error else escape(response.content),
             )
     return table
 
