@@ -106,9 +106,11 @@ def _sample(responses: list[LLMResponse]) -> Table:
     """The first of each provider, and every one that was retried or failed."""
     first = {response.provider: index for index, response in reversed(list(enumerate(responses)))}
     table = Table(box=SIMPLE_HEAD)
-    for name in ("request", "model", "attempts", "queued", "call", "answer"):
-        narrow = name == "model"
-        table.add_column(name, no_wrap=True, max_width=22 if narrow else None)
+    table.add_column("request", min_width=8)
+    table.add_column("model", no_wrap=True, max_width=20)
+    for name in ("attempts", "queued", "call"):
+        table.add_column(name, min_width=8)
+    table.add_column("answer", min_width=17)
     for index, response in enumerate(responses):
         if index in first.values() or response.attempts > 1 or response.error:
             table.add_row(

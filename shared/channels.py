@@ -25,7 +25,8 @@ async def listen(
     while True:
         try:
             async with redis.pubsub() as pubsub:
-                await pubsub.subscribe(*handlers)
+                async with asyncio.timeout(SILENCE_S):
+                    await pubsub.subscribe(*handlers)
                 await _dispatch(pubsub, handlers, on_connected)
         except (RedisError, OSError) as error:
             log.warning("channel_lost", error=type(error).__name__)

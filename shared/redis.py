@@ -1,28 +1,64 @@
 """The connection to Redis: one bounded pool a process that outlives restarts of the server."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import orjson
 from arq.connections import ArqRedis
 from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 MAX_CONNECTIONS = 32
+COMMAND_S = 5.0  # with all of its retries
 
 
 def connect(url: str) -> ArqRedis:
-    """A lazy pool: it connects at the first command. Every script that is sent through it may be
-    sent twice (a reply can be lost), so each must be safe to repeat."""
+    """A lazy pool: it connects at the first command. Every command may be sent twice (a reply can
+    be lost), so each must be safe to repeat. Raises RedisError, and TimeoutError of redis-py."""
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=MAX_CONNECTIONS,
-        timeout=5,
-        socket_timeout=5,
+        timeout=COMMAND_S,
         socket_connect_timeout=2,
-        **({} if url.startswith("unix:") else {"socket_keepalive": True}),
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        retry_on_error=[RedisConnectionError],
+        **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )
-    return ArqRedis(pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
+    return _BoundedRedis(pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
+
+
+class _BoundedRedis(ArqRedis):
+    """Bounds commands itself, for `socket_timeout` makes redis-py send through `asyncio.wait_for`,
+    which before Python 3.12 can lose a cancellation (python/cpython#86296): a worker that is told
+    to stop would go on for ever."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        async with _bounded():
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002
+        return _BoundedPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+
+
+class _BoundedPipeline(Pipeline):
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002
+        async with _bounded():
+            return await super().execute(raise_on_error)
+
+
+@asynccontextmanager
+async def _bounded() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(COMMAND_S):
+            yield
+    except TimeoutError:
+        raise RedisTimeoutError(f"no answer in {COMMAND_S:g} s") from None

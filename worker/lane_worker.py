@@ -71,7 +71,7 @@ class LaneWorker(Worker):
         finally:
             for call in self.tasks.values():
                 call.cancel()
-            await asyncio.gather(*self.tasks.values())
+            await asyncio.gather(*self.tasks.values(), return_exceptions=True)
             await self._leave()
 
     async def close(self) -> None:
@@ -123,23 +123,20 @@ class LaneWorker(Worker):
         call = self.loop.create_task(self._run(lease))
         self.tasks[lease.lease_id] = call
         self._held.add(lease, call, claimed_at + self._lease_s - self._margin_s)
+        call.add_done_callback(lambda call: self._ended(lease, call))
 
-    async def _run(self, lease: Lease) -> None:
-        try:
-            settlement = await self._outcome(lease)
-        except asyncio.CancelledError:
-            # The job was cancelled, the lease is lost or the process stops. In each case: give it
-            # back, and settle.lua does what is right for an item that is gone or somebody else's.
-            settlement = Settlement(lease, "return")
+    def _ended(self, lease: Lease, call: asyncio.Task[Settlement]) -> None:
         self._held.remove(lease)
         del self.tasks[lease.lease_id]
-        self._settle(settlement)
+        # Stopped: the job was cancelled, the lease is lost or the process ends. In each case give
+        # it back: settle.lua does what is right for an item that is gone or somebody else's.
+        self._settle(Settlement(lease, "return") if call.cancelled() else call.result())
 
     def _settle(self, settlement: Settlement) -> None:
         self._settlements.append(settlement)
         self._wake.set()
 
-    async def _outcome(self, lease: Lease) -> Settlement:
+    async def _run(self, lease: Lease) -> Settlement:
         attempt = lease.attempts + 1
         try:
             name, args, kwargs, _, _ = deserialize_job_raw(

@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shared.queue import Lease
+from shared.queue import Lease, Settlement
 
 
 @dataclass(slots=True)
 class _Held:
     lease: Lease
-    call: asyncio.Task[None]
+    call: asyncio.Task[Settlement]
     ends_at: float
 
 
@@ -30,7 +30,7 @@ class HeldLeases:
     def leases(self) -> list[Lease]:
         return [held.lease for held in self._held.values()]
 
-    def add(self, lease: Lease, call: asyncio.Task[None], ends_at: float) -> None:
+    def add(self, lease: Lease, call: asyncio.Task[Settlement], ends_at: float) -> None:
         self._held[lease.lease_id] = _Held(lease, call, ends_at)
         self.running[lease.lane] += 1
 

@@ -1,0 +1,187 @@
+"""The `orchestrator` command, as a person types it."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from stack import chat, eventually
+
+
+ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """Nothing set, and a data directory of its own."""
+    with tempfile.TemporaryDirectory(prefix="up-", ignore_cleanup_errors=True) as directory:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        yield kept | {"DATA_DIR": directory, "COLUMNS": "120"}
+
+
+async def run(environment: dict[str, str], *argv: str) -> tuple[int, str]:
+    """Exit code and all output."""
+    process = await asyncio.create_subprocess_exec(
+        *(ORCHESTRATOR, *argv),
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
+
+
+class Up:
+    def __init__(self, process: asyncio.subprocess.Process, output: str, data_dir: str) -> None:
+        self.data_dir = data_dir
+        self.process = process
+        self.output = output
+        [self.url] = re.findall(r"API +(http://\S+)", output)
+
+    async def is_gone(self) -> bool:
+        """No process of it is left, the embedded server's keeper included."""
+        port = self.url.rpartition(":")[2]
+        commands = [command for _, _, command in await processes()]
+        return not any(f"--port {port}" in c or self.data_dir in c for c in commands)
+
+
+async def processes() -> list[tuple[int, int, str]]:
+    """Of this machine: pid, parent's pid, command."""
+    ps = await asyncio.create_subprocess_exec(
+        *("ps", "axww", "-o", "pid=,ppid=,command="), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await ps.communicate()
+    lines = [line.split(None, 2) for line in output.decode().splitlines()]
+    return [(int(pid), int(parent), command) for pid, parent, command in lines]
+
+
+@asynccontextmanager
+async def up(environment: dict[str, str], *argv: str) -> AsyncIterator[Up]:
+    process = await asyncio.create_subprocess_exec(
+        *(ORCHESTRATOR, "up", "--port", "0", *argv),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            output = await process.stdout.readuntil(b"Ctrl-C\n")
+        yield Up(process, output.decode(), environment["DATA_DIR"])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_demo_shows_a_batch_and_leaves_nothing_running(environment: dict[str, str]) -> None:
+    code, output = await run(environment, "demo")
+
+    assert code == 0
+    assert "100/100" in output
+    assert re.search(r"100 requests in [\d.]+ s: 99 answered, 1 failed", output)
+    assert "model_not_found" in output
+    assert "where time went" in output
+    assert "Traceback" not in output
+
+
+async def test_up_serves_and_stops_at_ctrl_c(environment: dict[str, str]) -> None:
+    async with up(environment, "--simulate") as deployment:
+        async with httpx.AsyncClient(base_url=deployment.url, timeout=30) as client:
+            batch = {"requests": [chat("hello"), chat("hi", provider="ollama")]}
+            answer = (await client.post("/batch", json=batch)).json()
+        deployment.process.send_signal(signal.SIGINT)
+        code = await asyncio.wait_for(deployment.process.wait(), 30)
+
+        assert [r["content"] for r in answer["responses"]] == ["echo: hello", "echo: hi"]
+        assert code == 0
+        await eventually(deployment.is_gone)
+
+
+async def test_up_leaves_nothing_running_when_it_is_killed(environment: dict[str, str]) -> None:
+    async with up(environment, "--simulate") as deployment:
+        deployment.process.kill()
+        await deployment.process.wait()
+
+        await eventually(deployment.is_gone)
+
+
+async def test_jobs_survive_a_restart(environment: dict[str, str]) -> None:
+    async with up(environment, "--simulate") as deployment:
+        async with httpx.AsyncClient(base_url=deployment.url, timeout=30) as client:
+            answer = (await client.post("/batch", json={"requests": [chat("kept")]})).json()
+        deployment.process.send_signal(signal.SIGTERM)
+        await deployment.process.wait()
+    async with (
+        up(environment, "--simulate") as deployment,
+        httpx.AsyncClient(base_url=deployment.url, timeout=30) as client,
+    ):
+        job = (await client.get(f"/jobs/{answer['job_id']}")).json()
+
+    assert job["status"] == "completed"
+    assert job["responses"] == answer["responses"]
+
+
+async def test_a_killed_worker_is_started_again(environment: dict[str, str]) -> None:
+    async with (
+        up(environment, "--simulate", "--workers", "1") as deployment,
+        httpx.AsyncClient(base_url=deployment.url, timeout=60) as client,
+    ):
+        batch = asyncio.create_task(
+            client.post("/batch", json={"requests": [chat(f"{i}") for i in range(60)]})
+        )
+        assert deployment.process.stdout is not None
+        await kill_worker_of(deployment.process.pid)
+
+        line = await asyncio.wait_for(deployment.process.stdout.readline(), 30)
+
+        assert line == b"worker 1 ended with code -9; it is started again\n"
+        assert (await batch).json()["successful"] == 60
+
+
+async def kill_worker_of(supervisor: int) -> None:
+    [worker] = [
+        pid
+        for pid, parent, command in await processes()
+        if parent == supervisor and command.endswith(" worker")
+    ]
+    os.kill(worker, signal.SIGKILL)
+
+
+async def test_a_taken_port_is_named(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        code, output = await run(environment, "up", "--port", str(port))
+
+    assert code == 1
+    assert output == f"orchestrator: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+async def test_wrong_settings_are_named(environment: dict[str, str]) -> None:
+    code, output = await run(environment | {"MAX_CONCURRENT_REQUESTS": "0"}, "demo")
+
+    assert code == 1
+    assert output == (
+        "orchestrator: wrong settings\n"
+        "MAX_CONCURRENT_REQUESTS: Input should be greater than or equal to 1\n"
+    )
+
+
+async def test_redis_url_is_used_instead_of_the_embedded_server(
+    environment: dict[str, str], valkey_url: str
+) -> None:
+    code, output = await run(environment | {"REDIS_URL": valkey_url}, "demo")
+
+    assert code == 0, output
+    assert os.listdir(environment["DATA_DIR"]) == []  # noqa: PTH208

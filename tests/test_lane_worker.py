@@ -1,0 +1,172 @@
+"""The worker's own duties: its places, its leases, and items that cannot run."""
+
+import time
+
+import pytest
+from arq.connections import ArqRedis
+from conftest import LEASE_S, running_worker
+from stack import eventually
+
+from cli.simulator import Behaviour, Simulator
+from shared.jobs import Jobs
+from shared.keys import Keys
+from shared.models import BatchLLMRequest, JobState, JobStatus, LLMRequest, Message, Role
+from shared.queue import Queue
+from shared.settings import ProviderSettings, Settings
+
+
+@pytest.fixture
+def jobs(queue: Queue) -> Jobs:
+    return Jobs(queue, ttl_s=60, max_queue_depth=1000)
+
+
+async def submit(jobs: Jobs, count: int, *, provider: str = "openrouter", model: str = "m") -> str:
+    job_id = jobs.new_id()
+    requests = [
+        LLMRequest(
+            provider=provider,
+            model=model,
+            messages=[Message(role=Role.USER, content=f"{job_id} {index}")],
+        )
+        for index in range(count)
+    ]
+    await jobs.submit(job_id, BatchLLMRequest(requests=requests))
+    return job_id
+
+
+async def finished(jobs: Jobs, job_id: str) -> JobStatus:
+    async def is_finished() -> bool:
+        return (await jobs.status(job_id)).finished_at is not None
+
+    await eventually(is_finished)
+    return await jobs.status(job_id)
+
+
+async def calls_in_flight(simulator: Simulator, count: int) -> None:
+    async def reached() -> bool:
+        return bool(simulator.stats()["in_flight"] == count)
+
+    await eventually(reached)
+
+
+@pytest.fixture
+def slow(simulator: Simulator) -> Simulator:
+    """Calls take a minute, until the test says otherwise."""
+    simulator.configure(Behaviour(latency_ms=60_000))
+    return simulator
+
+
+async def test_a_worker_takes_no_more_than_its_places(
+    jobs: Jobs, slow: Simulator, settings: Settings, providers: dict[str, ProviderSettings]
+) -> None:
+    settings = settings.model_copy(update={"worker_max_jobs": 4})
+    await submit(jobs, 9)
+    await submit(jobs, 9, provider="ollama")
+    async with running_worker(settings, providers):
+        await calls_in_flight(slow, 4)
+
+        per_provider = slow.stats()["by_dialect"]
+
+    assert slow.stats()["peak"] == 4
+    assert all(stats["peak"] >= 1 for stats in per_provider.values())
+
+
+@pytest.mark.usefixtures("worker")
+async def test_leases_are_renewed_for_as_long_as_calls_run(jobs: Jobs, slow: Simulator) -> None:
+    slow.configure(Behaviour(latency_ms=int(LEASE_S * 2500)))
+    status = await finished(jobs, await submit(jobs, 3))
+
+    assert (status.successful, slow.stats()["total"]) == (3, 3)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_call_stops_before_its_lease_ends_when_redis_is_away(
+    jobs: Jobs, slow: Simulator, redis: ArqRedis
+) -> None:
+    job_id = await submit(jobs, 1)
+    await calls_in_flight(slow, 1)
+    frozen_at = time.monotonic()
+    await redis.client_pause(int(LEASE_S * 2000))
+
+    await calls_in_flight(slow, 0)
+
+    assert time.monotonic() - frozen_at < LEASE_S
+    slow.configure(Behaviour())
+    assert (await finished(jobs, job_id)).successful == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_answer_that_came_while_redis_was_away_is_kept(
+    jobs: Jobs, slow: Simulator, redis: ArqRedis
+) -> None:
+    slow.configure(Behaviour(latency_ms=200))
+    job_id = await submit(jobs, 1)
+    await calls_in_flight(slow, 1)
+    await redis.client_pause(int(LEASE_S * 500))
+
+    status = await finished(jobs, job_id)
+
+    assert (status.successful, slow.stats()["total"]) == (1, 1)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_cancelled_jobs_calls_are_stopped(jobs: Jobs, slow: Simulator) -> None:
+    job_id = await submit(jobs, 20)
+    await calls_in_flight(slow, 10)
+
+    status = await jobs.cancel(job_id)
+    await calls_in_flight(slow, 0)
+
+    assert (status.status, status.failed) == (JobState.CANCELLED, 20)
+    assert slow.stats()["aborted"] == 10
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_cancelled_call_frees_its_slot_for_the_next(jobs: Jobs, slow: Simulator) -> None:
+    blocked = await submit(jobs, 10)
+    await calls_in_flight(slow, 10)
+    slow.configure(Behaviour())
+    waiting = await submit(jobs, 5)
+
+    await jobs.cancel(blocked)
+
+    assert (await finished(jobs, waiting)).successful == 5
+    assert slow.stats()["peak"] == 10
+
+
+@pytest.mark.parametrize(
+    "payload", [b"not JSON", b'{"f":"unknown","a":[],"k":{},"t":null,"et":0}', b'{"f":1}']
+)
+@pytest.mark.usefixtures("worker")
+async def test_an_item_that_cannot_be_run_ends_with_an_error(
+    queue: Queue, jobs: Jobs, payload: bytes
+) -> None:
+    meta = b'[[null,"openrouter","m"]]'
+    await queue.accept("job", [("openrouter", payload)], meta=meta, ttl_s=60, max_depth=10)
+
+    status = await finished(jobs, "job")
+
+    [response] = status.responses
+    assert response is not None
+    assert (response.error_code, response.content) == ("internal_error", "")
+
+
+async def test_leaving_gives_everything_back_at_once(
+    jobs: Jobs,
+    slow: Simulator,
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    redis: ArqRedis,
+    keys: Keys,
+) -> None:
+    job_id = await submit(jobs, 3)
+    async with running_worker(settings, providers):
+        await calls_in_flight(slow, 3)
+
+    assert await redis.zcard(keys.leases("openrouter")) == 0
+    assert await redis.zcard(keys.queue("openrouter")) == 3
+    assert await redis.zcard(keys.workers) == 0
+    slow.configure(Behaviour())
+    async with running_worker(settings, providers):
+        status = await finished(jobs, job_id)
+    assert [response.attempts for response in status.responses if response] == [1, 1, 1]
