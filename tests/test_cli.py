@@ -15,7 +15,6 @@ import httpx
 import pytest
 from stack import chat, eventually
 
-
 ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
 
 
