@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 from arq.connections import ArqRedis
+from conftest import LEASE_S
 from stack import eventually
 
 from shared import results
 from shared.keys import Keys
-from shared.queue import MAX_DEATHS, Capacity, LaneFull, Lease, Queue, Settlement
+from shared.queue import CLAIM_AT_MOST, MAX_DEATHS, Capacity, LaneFull, Lease, Queue, Settlement
 
 LANES = ("a", "b")
 
@@ -407,6 +408,67 @@ async def test_a_claim_says_when_to_ask_again(queue: Queue) -> None:
         return len((await queue.exchange([], capacity)).leases) == 1
 
     await eventually(runs_again)
+
+
+async def test_a_retry_that_became_due_runs_once(queue: Queue, redis: ArqRedis, keys: Keys) -> None:
+    await accept(queue, "job", "a")
+    [lease] = await claim(queue)
+    await settle(queue, Settlement(lease, "retry", delay_ms=60_000))
+    await due_now(redis, keys)
+
+    assert len(await claim(queue)) == 1
+    assert await claim(queue) == []
+
+
+async def test_a_claim_knows_when_a_lease_would_end(queue: Queue) -> None:
+    await accept(queue, "job", "a")
+
+    claimed = await queue.exchange([], Capacity({"a": 1}, {}, 1, 0))
+
+    assert claimed.again_in_s == pytest.approx(LEASE_S, abs=0.1)
+
+
+async def test_more_than_one_claim_takes_leaves_no_wait(queue: Queue) -> None:
+    await accept(queue, "job", "a" * (CLAIM_AT_MOST + 1))
+    capacity = Capacity({"a": 100}, {}, 100, 0)
+
+    first = await queue.exchange([], capacity)
+    rest = await queue.exchange([], capacity)
+
+    assert (len(first.leases), first.again_in_s) == (CLAIM_AT_MOST, 0)
+    assert len(rest.leases) == 1
+
+
+async def test_what_a_full_worker_leaves_over_wakes_the_others(
+    queue: Queue, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(queue, "job", "a" * 9)
+    first, *_ = await claim(queue, places=3)
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe(keys.wake)
+        await pubsub.get_message(timeout=5)
+
+        await queue.exchange([Settlement(first, "end", b"{}")], Capacity({"a": 10}, {}, 1, 0))
+        woken = await pubsub.get_message(timeout=5)
+        await queue.exchange([], Capacity({"a": 10}, {}, 1, 0))
+        not_again = await pubsub.get_message(timeout=0.05)
+
+    assert woken is not None
+    assert not_again is None
+
+
+async def test_who_claims_nothing_wakes_the_others(
+    queue: Queue, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(queue, "job", "a" * 9)
+    leases = await claim(queue)
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe(keys.wake)
+        await pubsub.get_message(timeout=5)
+
+        await queue.exchange([Settlement(leases[0], "return")], None)
+
+        assert await pubsub.get_message(timeout=5) is not None
 
 
 async def test_an_idle_queue_asks_for_nothing(queue: Queue) -> None:
