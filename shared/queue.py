@@ -201,19 +201,23 @@ class Queue:
     async def _run(
         self, calls: Sequence[tuple[AsyncScript, list[str | bytes | float]]]
     ) -> list[Any]:
-        """One pipeline without MULTI. redis-py would ask SCRIPT EXISTS before each of them."""
-        while True:
+        """One pipeline without MULTI. (redis-py's own way asks SCRIPT EXISTS before each.) What has
+        been answered is not sent again with what has not: a second claim would lose the first."""
+        replies: dict[int, Any] = {}
+        while len(replies) < len(calls):
+            left = [index for index in range(len(calls)) if index not in replies]
             pipe = self._redis.pipeline(transaction=False)
-            for script, argv in calls:
+            for index in left:
+                script, argv = calls[index]
                 pipe.evalsha(script.sha, 0, *argv)  # type: ignore[arg-type]
-            replies = await pipe.execute(raise_on_error=False)
-            errors = [reply for reply in replies if isinstance(reply, Exception)]
-            if not errors:
-                return replies
-            if not isinstance(errors[0], NoScriptError):
-                raise errors[0]
-            for script, _ in calls:
-                await self._redis.script_load(script.script)
+            for index, reply in zip(left, await pipe.execute(raise_on_error=False), strict=True):
+                if isinstance(reply, NoScriptError):
+                    await self._redis.script_load(calls[index][0].script)
+                elif isinstance(reply, Exception):
+                    raise reply
+                else:
+                    replies[index] = reply
+        return [replies[index] for index in range(len(calls))]
 
 
 def _source(name: str, keys: Keys) -> str:

@@ -323,9 +323,10 @@ async def test_cancelling_an_unknown_job_makes_nothing(
 
 async def test_accepting_twice_is_accepting_once(queue: Queue) -> None:
     await accept(queue, "job", "aa")
+    await end(queue, await claim(queue))
     await accept(queue, "job", "aa")
 
-    assert len(await claim(queue)) == 2
+    assert await claim(queue) == []
 
 
 async def test_a_full_lane_refuses_all_of_a_job(queue: Queue, redis: ArqRedis, keys: Keys) -> None:
@@ -391,6 +392,42 @@ async def test_scripts_are_loaded_again_after_the_server_forgot_them(
 
     assert claimed.leases == []
     assert await stored(queue, "job") == {0: b'"answer"'}
+
+
+async def test_a_claim_is_not_lost_when_only_the_other_script_was_forgotten(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    await accept(queue, "job", "aa")
+    await redis.script_flush()
+    [lease] = await claim(queue, a=1)
+
+    claimed = await queue.exchange([Settlement(lease, "end", b"{}")], Capacity({"a": 2}, {}, 2, 0))
+    await settle(queue, *(Settlement(lease, "end", b"{}") for lease in claimed.leases))
+
+    assert await stored(queue, "job") == {0: b"{}", 1: b"{}"}
+
+
+async def test_accepting_wakes_the_workers(queue: Queue, redis: ArqRedis, keys: Keys) -> None:
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe(keys.wake)
+        await pubsub.get_message(timeout=5)
+        await accept(queue, "job", "a")
+
+        assert await pubsub.get_message(timeout=5) is not None
+
+
+async def test_cancelling_takes_what_waits_for_a_retry(
+    queue: Queue, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(queue, "job", "a")
+    await settle(
+        queue,
+        *(Settlement(lease, "retry", delay_ms=60_000) for lease in await claim(queue)),
+    )
+
+    await queue.cancel("job")
+
+    assert await redis.zcard(keys.deferred("a")) == 0
 
 
 async def test_a_claim_says_when_to_ask_again(queue: Queue) -> None:
