@@ -23,6 +23,7 @@ async def test_mixed_batch_comes_back_in_order(stack: Start) -> None:
     body = answer.json()
     assert [r["content"] for r in body["responses"]] == [f"echo: question {i}" for i in range(100)]
     assert (body["total_requests"], body["successful"], body["failed"]) == (100, 100, 0)
+    assert (await deployment.stats())["total"] == 100
 
 
 async def test_limit_holds_over_four_workers_at_full_speed(stack: Start) -> None:

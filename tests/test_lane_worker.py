@@ -122,6 +122,18 @@ async def test_a_cancelled_jobs_calls_are_stopped(jobs: Jobs, slow: Simulator) -
 
 
 @pytest.mark.usefixtures("worker")
+async def test_a_call_whose_item_has_ended_is_stopped_without_a_message(
+    jobs: Jobs, slow: Simulator, redis: ArqRedis, keys: Keys
+) -> None:
+    job_id = await submit(jobs, 1)
+    await calls_in_flight(slow, 1)
+
+    await redis.delete(keys.item(f"{job_id}:00000"))
+
+    await calls_in_flight(slow, 0)
+
+
+@pytest.mark.usefixtures("worker")
 async def test_a_cancelled_call_frees_its_slot_for_the_next(jobs: Jobs, slow: Simulator) -> None:
     blocked = await submit(jobs, 10)
     await calls_in_flight(slow, 10)

@@ -416,6 +416,19 @@ async def test_accepting_wakes_the_workers(queue: Queue, redis: ArqRedis, keys: 
         assert await pubsub.get_message(timeout=5) is not None
 
 
+async def test_cancelling_tells_the_workers(queue: Queue, redis: ArqRedis, keys: Keys) -> None:
+    await accept(queue, "job", "a")
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe(keys.cancelled)
+        await pubsub.get_message(timeout=5)
+        await queue.cancel("job")
+
+        message = await pubsub.get_message(timeout=5)
+
+    assert message is not None
+    assert message["data"] == b"job"
+
+
 async def test_cancelling_takes_what_waits_for_a_retry(
     queue: Queue, redis: ArqRedis, keys: Keys
 ) -> None:
