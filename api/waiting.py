@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from arq.connections import ArqRedis
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.channels import listen
@@ -15,7 +15,7 @@ SWEEP_S = 5.0  # should a message have been lost
 
 
 class Waiting:
-    def __init__(self, redis: ArqRedis, keys: Keys, queue: Queue) -> None:
+    def __init__(self, redis: Redis, keys: Keys, queue: Queue) -> None:
         self._redis = redis
         self._keys = keys
         self._queue = queue

@@ -60,7 +60,9 @@ class Settings(BaseSettings):
     max_concurrent_requests: _Concurrency = 10
     request_timeout: float = Field(default=30, gt=0, le=3600, allow_inf_nan=False)
     max_retries: int = Field(default=3, ge=0, le=100)
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)
+    ] = "INFO"
 
     worker_max_jobs: int = Field(default=512, ge=len(PROVIDERS), le=100_000)
     lease_seconds: float = Field(default=15, ge=1, le=3600, allow_inf_nan=False)

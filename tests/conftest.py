@@ -1,8 +1,9 @@
 """Real servers for every test: Valkey on a unix socket, the simulator, the API and workers."""
 
 import asyncio
+import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -115,7 +116,7 @@ async def worker(settings: Settings, providers: dict[str, ProviderSettings]) -> 
 
 
 @pytest.fixture
-async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Callable[..., Stack]]:
+async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awaitable[Stack]]]:
     """Starts an API, workers and the simulator as processes of their own."""
     async with AsyncExitStack() as exits:
 
@@ -126,3 +127,11 @@ async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Callable[..., Stac
             return stack
 
         yield start
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """Nothing set, and a data directory of its own."""
+    with tempfile.TemporaryDirectory(prefix="up-", ignore_cleanup_errors=True) as directory:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        yield kept | {"DATA_DIR": directory, "COLUMNS": "120"}

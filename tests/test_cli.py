@@ -5,82 +5,10 @@ import os
 import re
 import signal
 import socket
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
-import pytest
+from command import processes, run, up
 from stack import chat, eventually
-
-ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
-
-
-@pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
-    """Nothing set, and a data directory of its own."""
-    with tempfile.TemporaryDirectory(prefix="up-", ignore_cleanup_errors=True) as directory:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        yield kept | {"DATA_DIR": directory, "COLUMNS": "120"}
-
-
-async def run(environment: dict[str, str], *argv: str) -> tuple[int, str]:
-    """Exit code and all output."""
-    process = await asyncio.create_subprocess_exec(
-        *(ORCHESTRATOR, *argv),
-        env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(60):
-        output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
-
-
-class Up:
-    def __init__(self, process: asyncio.subprocess.Process, output: str, data_dir: str) -> None:
-        self.data_dir = data_dir
-        self.process = process
-        self.output = output
-        [self.url] = re.findall(r"API +(http://\S+)", output)
-
-    async def is_gone(self) -> bool:
-        """No process of it is left, the embedded server's keeper included."""
-        port = self.url.rpartition(":")[2]
-        commands = [command for _, _, command in await processes()]
-        return not any(f"--port {port}" in c or self.data_dir in c for c in commands)
-
-
-async def processes() -> list[tuple[int, int, str]]:
-    """Of this machine: pid, parent's pid, command."""
-    ps = await asyncio.create_subprocess_exec(
-        *("ps", "axww", "-o", "pid=,ppid=,command="), stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await ps.communicate()
-    lines = [line.split(None, 2) for line in output.decode().splitlines()]
-    return [(int(pid), int(parent), command) for pid, parent, command in lines]
-
-
-@asynccontextmanager
-async def up(environment: dict[str, str], *argv: str) -> AsyncIterator[Up]:
-    process = await asyncio.create_subprocess_exec(
-        *(ORCHESTRATOR, "up", "--port", "0", *argv),
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(60):
-            output = await process.stdout.readuntil(b"Ctrl-C\n")
-        yield Up(process, output.decode(), environment["DATA_DIR"])
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def test_demo_shows_a_batch_and_leaves_nothing_running(environment: dict[str, str]) -> None:

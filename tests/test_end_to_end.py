@@ -106,3 +106,18 @@ async def test_stopped_worker_changes_nothing_when_it_goes_on(stack: Start) -> N
     assert body["successful"] == 4
     job = (await deployment.api.get(f"/jobs/{body['job_id']}")).json()
     assert job["responses"] == body["responses"]
+
+
+async def test_an_api_that_is_told_to_stop_answers_whoever_waits(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(latency_ms=60_000)
+    waiting = asyncio.create_task(deployment.batch([chat("one")]))
+    await deployment.in_flight(1)
+
+    deployment.api_process.terminate()
+    answer = await waiting
+
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "running"
+    assert answer.headers["Location"] == f"/jobs/{answer.json()['job_id']}"
+    assert await deployment.api_process.wait() in {0, -signal.SIGTERM}
