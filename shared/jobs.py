@@ -1,5 +1,6 @@
 """A job as clients see it: made from a batch, read back as its status."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -100,17 +101,8 @@ def _status(job_id: str, snapshot: Snapshot) -> JobStatus:
             request_id=request_id,
             provider=provider,
             model=model,
-            content=result.content,
-            prompt_tokens=result.prompt_tokens,
-            completion_tokens=result.completion_tokens,
-            total_tokens=result.total_tokens,
-            latency_ms=result.latency_ms,
             timestamp=_time(ended_ms),
-            error=result.error,
-            error_code=result.error_code,
-            attempts=result.attempts,
-            finish_reason=result.finish_reason,
-            queued_ms=result.queued_ms,
+            **asdict(result),
         )
     ended = len(snapshot.results)
     accepted_ms, started_ms, finished_ms = (

@@ -1,6 +1,6 @@
 """The result of one item, as a worker (or a script) stores it and the API reads it."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import orjson
 
@@ -21,7 +21,7 @@ class Result:
     error_code: ErrorCode | None = None
 
     def to_json(self) -> bytes:
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(self)
 
     @classmethod
     def from_json(cls, data: bytes) -> "Result":

@@ -1,7 +1,7 @@
 """The arq function: one attempt at one item."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import httpx
@@ -72,11 +72,7 @@ async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Result:
             attempts=attempt,
         )
     return Result(
-        content=completion.content,
-        prompt_tokens=completion.prompt_tokens,
-        completion_tokens=completion.completion_tokens,
-        total_tokens=completion.total_tokens,
-        finish_reason=completion.finish_reason,
+        **asdict(completion),
         latency_ms=_since(started),
         queued_ms=ctx["queued_ms"],
         attempts=attempt,
