@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 
-_WAIT = re.compile(r"\d{1,9}")
+_WAIT = re.compile(r"[0-9]{1,9}")
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*")+')  # a quoted value may hold commas
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Preferences:
 def parse_prefer(header: str) -> Preferences:
     """Unknown or malformed preferences are ignored, as the RFC asks; the first of a kind counts."""
     respond_async, wait_s = False, None
-    for preference in header.split(","):
+    for preference in _PREFERENCE.findall(header):
         name, _, value = preference.partition(";")[0].partition("=")
         value = value.strip().strip('"')
         match name.strip().lower():

@@ -67,18 +67,20 @@ async def post_batch(
     settings: SettingsDep,
     mode: Annotated[Literal["sync", "async"], Query()] = "sync",
     prefer: Annotated[
-        str, Header(description="`respond-async` or `wait=SECONDS` (RFC 7240).")
-    ] = "",
+        list[str], Header(description="`respond-async`, `wait=SECONDS` or both (RFC 7240).")
+    ] = [],  # noqa: B006 — FastAPI copies it
 ) -> Response:
     """Runs a batch of 1 to 100 requests; the answers come in the order of the requests.
 
     A request that fails does not fail the batch: it is a 200 with an `error` in that response."""
-    preferences = parse_prefer(prefer)
-    wait_s = settings.sync_wait_seconds
-    if mode == "async" or preferences.respond_async:
-        wait_s = 0
-    elif preferences.wait_s is not None:
-        wait_s = min(wait_s, preferences.wait_s)
+    preferences = parse_prefer(", ".join(prefer))
+    wait_s = 0.0
+    if mode == "sync":
+        # Both together ask for a 202 only when the wait is over (RFC 7240, 4.3).
+        asked_s = 0 if preferences.respond_async else settings.sync_wait_seconds
+        if preferences.wait_s is not None:
+            asked_s = preferences.wait_s
+        wait_s = min(asked_s, settings.sync_wait_seconds)
     job = await batches.run(batch, wait_s=wait_s)
     headers = {"Location": f"/jobs/{job.job_id}"}
     if preferences.applied:

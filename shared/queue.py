@@ -69,10 +69,8 @@ class Settlement:
     pause_ms: float = 0
 
     def argv(self) -> tuple[str | bytes | float, ...]:
-        head = (self.lease.lane, self.lease.lease_id, self.verb)
-        if self.verb == "retry":
-            return (*head, self.delay_ms, self.pause_ms)
-        return (*head, self.result, b"")
+        last = self.delay_ms if self.verb == "retry" else self.result
+        return (self.lease.lane, self.lease.lease_id, self.verb, self.pause_ms, last)
 
 
 @dataclass(frozen=True, slots=True)

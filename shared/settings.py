@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis.asyncio.connection import parse_url
 
 from shared.providers import PROVIDERS
 
@@ -16,6 +17,8 @@ class SettingsError(Exception):
 
 def _http_url(url: str) -> str:
     parts = urlsplit(url)
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise ValueError("should be printable ASCII without spaces")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("should be http://… or https://…")
     if parts.port == 0 or parts.query or parts.fragment:
@@ -23,7 +26,19 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _header_text(text: SecretStr) -> SecretStr:
+    """Goes into an HTTP header (RFC 9110, 5.5)."""
+    value = text.get_secret_value()
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("should be printable ASCII")
+    return text
+
+
 def _redis_url(url: str) -> str:
+    try:
+        parse_url(url)
+    except ValueError:
+        raise ValueError("has a part that cannot be read") from None  # the text would repeat it
     parts = urlsplit(url)
     if parts.scheme not in {"redis", "rediss", "unix"} or not (parts.hostname or parts.path):
         raise ValueError("should be redis://…, rediss://… or unix://…")
@@ -44,9 +59,11 @@ class ProviderSettings(BaseSettings):
 
     model_config = _CONFIG
 
-    api_key: Annotated[SecretStr | None, _UNSET_IF_BLANK] = None
+    api_key: Annotated[
+        Annotated[SecretStr, AfterValidator(_header_text)] | None, _UNSET_IF_BLANK
+    ] = None
     base_url: Annotated[Annotated[str, AfterValidator(_http_url)] | None, _UNSET_IF_BLANK] = None
-    http_referer: str = "http://localhost:8000"
+    http_referer: Annotated[str, AfterValidator(_http_url)] = "http://localhost:8000"
     max_concurrent_requests: Annotated[_Concurrency | None, _UNSET_IF_BLANK] = None
 
 
@@ -68,7 +85,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=15, ge=1, le=3600, allow_inf_nan=False)
     shutdown_grace_seconds: float = Field(default=35, ge=0, le=3600, allow_inf_nan=False)
 
-    result_ttl_seconds: int = Field(default=86_400, ge=1)
+    result_ttl_seconds: int = Field(default=86_400, ge=1, le=10 * 365 * 86_400)
     sync_wait_seconds: float = Field(default=300, ge=0, le=86_400, allow_inf_nan=False)
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1)
     max_queue_depth: int = Field(default=100_000, ge=1)

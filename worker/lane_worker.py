@@ -18,7 +18,7 @@ from shared.models import ErrorCode
 from shared.queue import Capacity, Lease, Queue, Settlement
 from shared.results import Result
 from worker.leases import HeldLeases
-from worker.tasks import RetryItem
+from worker.tasks import Ended, RetryItem
 
 SAFETY_POLL_S = 5.0  # should a message have been lost
 REDIS_RETRY_S = 0.25
@@ -149,7 +149,7 @@ class LaneWorker(Worker):
                 "queued_ms": lease.queued_ms,
             }
             async with asyncio.timeout(self.job_timeout_s):
-                result = await self.functions[name].coroutine(ctx, *args, **kwargs)
+                ended: Ended = await self.functions[name].coroutine(ctx, *args, **kwargs)
         except RetryItem as retry:
             self.jobs_retried += 1
             return Settlement(lease, "retry", delay_ms=retry.delay_ms, pause_ms=retry.pause_ms)
@@ -157,15 +157,17 @@ class LaneWorker(Worker):
             # Without its text, which may hold a prompt.
             log.critical("item_failed", item=lease.item_id, error=type(error).__name__)
             self.jobs_failed += 1
-            result = Result(
-                error="internal error",
-                error_code=ErrorCode.INTERNAL_ERROR,
-                attempts=attempt,
-                queued_ms=lease.queued_ms,
+            ended = Ended(
+                Result(
+                    error="internal error",
+                    error_code=ErrorCode.INTERNAL_ERROR,
+                    attempts=attempt,
+                    queued_ms=lease.queued_ms,
+                )
             )
         else:
             self.jobs_complete += 1
-        return Settlement(lease, "end", result.to_json())
+        return Settlement(lease, "end", ended.result.to_json(), pause_ms=ended.pause_ms)
 
     @property
     def _margin_s(self) -> float:

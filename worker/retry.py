@@ -20,12 +20,23 @@ class Again:
 
 def decide(error: ProviderError, *, attempt: int, max_retries: int) -> Again | None:
     """`attempt` counts from 1. None: the error is final."""
+    if isinstance(error, Rejected) or stop_after_attempt(max_retries + 1)(_state(attempt)):
+        return None
+    if isinstance(error, RateLimited):
+        return Again(pause_s=pause_s(error, attempt=attempt))
+    return Again(delay_s=BACKOFF_S(_state(attempt)))
+
+
+def pause_s(error: ProviderError, *, attempt: int) -> float:
+    """How long the lane pauses after this error, also when it is final for the item."""
+    if not isinstance(error, RateLimited):
+        return 0.0
+    if error.retry_after_s is None:
+        return BACKOFF_S(_state(attempt))
+    return min(error.retry_after_s, MAX_PAUSE_S)
+
+
+def _state(attempt: int) -> RetryCallState:
     state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
     state.attempt_number = attempt
-    if isinstance(error, Rejected) or stop_after_attempt(max_retries + 1)(state):
-        return None
-    if not isinstance(error, RateLimited):
-        return Again(delay_s=BACKOFF_S(state))
-    if error.retry_after_s is None:
-        return Again(pause_s=BACKOFF_S(state))
-    return Again(pause_s=min(error.retry_after_s, MAX_PAUSE_S))
+    return state

@@ -12,9 +12,17 @@ from shared.models import ChatRequest, ErrorCode
 from shared.results import Result
 from worker.providers.call import Endpoint, call
 from worker.providers.errors import ProviderError
-from worker.retry import decide
+from worker.retry import decide, pause_s
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a task returns: the item has its result."""
+
+    result: Result
+    pause_ms: float = 0.0  # for the whole lane
 
 
 class RetryItem(Retry):
@@ -36,18 +44,20 @@ class Caller:
     max_retries: int
 
 
-async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Result:
+async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
     """Raises RetryItem."""
     caller: Caller = ctx["caller"]
     attempt: int = ctx["job_try"]
     provider = chat["provider"]
     endpoint = caller.endpoints.get(provider)
     if endpoint is None:
-        return Result(
-            error=f"{provider} needs a key: set {provider.upper()}_API_KEY for the workers",
-            error_code=ErrorCode.PROVIDER_NOT_CONFIGURED,
-            queued_ms=ctx["queued_ms"],
-            attempts=attempt - 1,
+        return Ended(
+            Result(
+                error=f"{provider} needs a key: set {provider.upper()}_API_KEY for the workers",
+                error_code=ErrorCode.PROVIDER_NOT_CONFIGURED,
+                queued_ms=ctx["queued_ms"],
+                attempts=attempt - 1,
+            )
         )
     started = time.perf_counter()
     try:
@@ -64,19 +74,21 @@ async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Result:
         )
         if again:
             raise RetryItem(delay_s=again.delay_s, pause_s=again.pause_s) from None
-        return Result(
+        failed = Result(
             error=error.message,
             error_code=error.code,
             latency_ms=_since(started),
             queued_ms=ctx["queued_ms"],
             attempts=attempt,
         )
-    return Result(
+        return Ended(failed, pause_ms=pause_s(error, attempt=attempt) * 1000)
+    answered = Result(
         **asdict(completion),
         latency_ms=_since(started),
         queued_ms=ctx["queued_ms"],
         attempts=attempt,
     )
+    return Ended(answered)
 
 
 def _since(started: float) -> float:

@@ -13,7 +13,7 @@ from worker.providers.dialect import Completion, Dialect, ErrorObject
 
 class _Error(BaseModel):
     code: int | str | None = None
-    message: str = ""
+    message: str | None = None
 
 
 class _Message(BaseModel):
@@ -60,7 +60,9 @@ def _decode(body: bytes) -> Completion:
     error = reply.error or (choice.error if choice else None)
     if error:
         code = str(error.code)
-        raise ErrorObject(int(code) if code.isascii() and code.isdigit() else 502, error.message)
+        raise ErrorObject(
+            int(code) if code.isascii() and code.isdigit() else 502, error.message or ""
+        )
     if choice is None or choice.message is None:
         raise ValueError("no choices")
     usage = reply.usage or _Usage()
