@@ -147,7 +147,11 @@ class ErrorCode(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
-class LLMResponse(BaseModel):
+class _Outbound(BaseModel):
+    model_config = ConfigDict(hide_input_in_errors=True)  # it may be an answer
+
+
+class LLMResponse(_Outbound):
     request_id: str | None
     provider: str
     model: str
@@ -164,7 +168,7 @@ class LLMResponse(BaseModel):
     queued_ms: float = Field(description="From acceptance to the start of that call.")
 
 
-class BatchLLMResponse(BaseModel):
+class BatchLLMResponse(_Outbound):
     job_id: str
     responses: list[LLMResponse] = Field(description="In the order of the requests.")
     total_requests: int
@@ -181,7 +185,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class JobStatus(BaseModel):
+class JobStatus(_Outbound):
     """A `BatchLLMResponse` in the making: the same fields, `null` where nothing is known yet."""
 
     job_id: str

@@ -26,12 +26,16 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _header_text(text: SecretStr) -> SecretStr:
-    """Goes into an HTTP header (RFC 9110, 5.5)."""
-    value = text.get_secret_value()
-    if not (value.isascii() and value.isprintable()):
+def _header_text(text: str) -> str:
+    """What an HTTP header may hold (RFC 9110, 5.5)."""
+    if not (text.isascii() and text.isprintable()):
         raise ValueError("should be printable ASCII")
     return text
+
+
+def _key(key: SecretStr) -> SecretStr:
+    _header_text(key.get_secret_value())
+    return key
 
 
 def _redis_url(url: str) -> str:
@@ -59,11 +63,9 @@ class ProviderSettings(BaseSettings):
 
     model_config = _CONFIG
 
-    api_key: Annotated[
-        Annotated[SecretStr, AfterValidator(_header_text)] | None, _UNSET_IF_BLANK
-    ] = None
+    api_key: Annotated[Annotated[SecretStr, AfterValidator(_key)] | None, _UNSET_IF_BLANK] = None
     base_url: Annotated[Annotated[str, AfterValidator(_http_url)] | None, _UNSET_IF_BLANK] = None
-    http_referer: Annotated[str, AfterValidator(_http_url)] = "http://localhost:8000"
+    http_referer: Annotated[str, AfterValidator(_header_text)] = "http://localhost:8000"
     max_concurrent_requests: Annotated[_Concurrency | None, _UNSET_IF_BLANK] = None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
 import httpx
@@ -18,9 +19,9 @@ from worker.providers.dialect import Completion, Dialect, ErrorObject
 from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
 from worker.providers.ollama import OLLAMA
 from worker.providers.openai import OPENAI
+from worker.providers.redaction import without
 
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024  # 32,000 tokens are some 200 KB
-MAX_ERROR_TEXT = 300
 KEEP_ALIVE_S = 60
 
 _DIALECTS: Mapping[str, Dialect] = {"openai": OPENAI, "ollama": OLLAMA}
@@ -68,7 +69,11 @@ def http_client(max_connections: int) -> httpx.AsyncClient:
         connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=KEEP_ALIVE_S)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
-    return httpx.AsyncClient(transport=AiohttpTransport(client=session), timeout=None)  # noqa: S113 — call() bounds the whole exchange
+    return httpx.AsyncClient(
+        transport=AiohttpTransport(client=session),
+        timeout=None,  # noqa: S113 — call() bounds the whole exchange
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+    )
 
 
 async def call(
@@ -81,7 +86,7 @@ async def call(
             response, body = await _exchange(client, endpoint, chat)
     except TimeoutError:
         raise Transient(ErrorCode.TIMEOUT, f"{name} did not answer in {timeout_s:g} s") from None
-    except httpx.DecodingError:
+    except (httpx.DecodingError, UnicodeError):
         raise Transient(ErrorCode.BAD_RESPONSE, f"{name} sent a broken body") from None
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
         # aiohttp's exception says what happened; httpx-aiohttp calls most of them a timeout.
@@ -110,6 +115,11 @@ async def _exchange(
     async with client.stream(
         "POST", endpoint.url, content=content, headers=endpoint.headers
     ) as response:
+        if "," in response.headers.get("content-encoding", ""):
+            # Each layer may multiply by a thousand what one chunk unpacks to.
+            raise Transient(
+                ErrorCode.BAD_RESPONSE, f"{endpoint.provider} sent a body encoded more than once"
+            )
         body = bytearray()
         async for chunk in response.aiter_bytes():
             body += chunk
@@ -126,7 +136,8 @@ def _failure(
 ) -> ProviderError:
     message = f"{endpoint.provider} answered {status}"
     if text:
-        message += f": {_without_secrets(text, endpoint, chat)}"
+        secrets = [endpoint.key or "", *(entry["content"] for entry in chat["messages"])]
+        message += f": {without(secrets, text)}"
     wait_s = retry_after_s(headers, datetime.now(UTC))
     if status == httpx.codes.TOO_MANY_REQUESTS or (status in {503, 529} and wait_s is not None):
         return RateLimited(message, retry_after_s=wait_s)
@@ -134,13 +145,6 @@ def _failure(
         timed_out = status in {408, 504}
         return Transient(ErrorCode.TIMEOUT if timed_out else ErrorCode.PROVIDER_ERROR, message)
     return Rejected(_REJECTED_AS.get(status, ErrorCode.INVALID_REQUEST), message)
-
-
-def _without_secrets(text: str, endpoint: Endpoint, chat: ChatRequest) -> str:
-    for secret in (endpoint.key, *(message["content"] for message in chat["messages"])):
-        if secret:
-            text = text.replace(secret, "…")
-    return text if len(text) <= MAX_ERROR_TEXT else text[:MAX_ERROR_TEXT] + "…"
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
