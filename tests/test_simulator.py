@@ -12,16 +12,11 @@ import httpx
 import orjson
 import pytest
 
-from cli.simulator import (
-    Behaviour,
-    Simulator,
-    draw_latency_ms,
-    draw_plan,
-    fault_shares,
-    load_behaviour,
-    parse_model,
-)
-from cli.simulator_http import MAX_BODY_BYTES, Dialect, Fault, Plan, item_of
+from cli.simulator import Behaviour, Simulator
+from cli.simulator.behaviour import draw_latency_ms, draw_plan, fault_shares, load_behaviour
+from cli.simulator.connection import MAX_BODY_BYTES
+from cli.simulator.dialects import Dialect, item_of
+from cli.simulator.plan import Fault, Plan, parse_model
 
 PATHS: dict[Dialect, str] = {"openrouter": "/api/v1/chat/completions", "ollama": "/api/chat"}
 both_dialects = pytest.mark.parametrize("dialect", ["openrouter", "ollama"])
@@ -349,7 +344,7 @@ async def test_drip(client: httpx.AsyncClient, dialect: Dialect) -> None:
 async def test_drip_ends_with_a_whole_answer(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.simulator_http._DRIP_INTERVAL_S", 0)
+    monkeypatch.setattr("cli.simulator.connection._DRIP_INTERVAL_S", 0)
     body = (await ask(client, "sim-drip")).json()
     assert body["choices"][0]["message"]["content"] == "echo: hello there"
     assert (await stats(client))["in_flight"] == 0

@@ -1,34 +1,23 @@
-"""What the simulator puts on the wire: HTTP/1.1, the two dialects' bodies, and faults in both.
+"""HTTP/1.1 on a socket, and ways to break it.
 
 httptools parses, one `Exchange` at a time per connection goes to the handler, answers are
 hand-written bytes. A pipelined request waits, uncounted, until the one before it is answered.
 """
 
 import asyncio
-import hashlib
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 
 import httptools
-import orjson
-
-Dialect = Literal["openrouter", "ollama"]
-DIALECTS: tuple[Dialect, ...] = ("openrouter", "ollama")
-Outcome = int | Literal["hang", "drop", "aborted"]
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 JSON = "application/json"
-HTML = "text/html; charset=utf-8"
 _MAX_PIPELINED = 64
 _DRIP_INTERVAL_S = 0.1
-_HUGE_CHARACTERS = 10_000_000
 
 
 def reason(status: int) -> str:
@@ -225,159 +214,3 @@ class Connection(asyncio.Protocol):
                 keep_alive=self._parser.should_keep_alive(),
             )
         )
-
-
-class Fault(StrEnum):
-    STATUS = "status"
-    ERROR_OBJECT = "error-object"
-    HANG = "hang"
-    DROP = "drop"
-    HALF = "half"
-    GARBAGE = "garbage"
-    HTML = "html"
-    HUGE = "huge"
-    DRIP = "drip"
-    EMPTY_CHOICES = "empty-choices"
-    NULL_CONTENT = "null-content"
-    NO_USAGE = "no-usage"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What happens to one call; with `first`, only to that many first calls of an item."""
-
-    fault: Fault | None = None
-    status: int = 200
-    first: int | None = None
-    latency_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """What the simulator reads of a request: the last message and the prompt's words."""
-
-    dialect: Dialect
-    model: str = ""
-    text: str = ""
-    words: int = 0
-
-    @property
-    def item(self) -> str:
-        return item_of(self.text)
-
-
-def item_of(text: str) -> str:
-    """The name under which calls with this last message are counted."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def parse_chat(dialect: Dialect, body: bytes) -> Chat:
-    """ValueError, with what is wrong, for a body the provider would not take."""
-    try:
-        document = orjson.loads(body)
-        texts = [_text(message["content"]) for message in document["messages"]]
-        model, last = str(document["model"]), texts[-1]
-        stream = document.get("stream", dialect == "ollama")  # Ollama's default is to stream
-    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError("expected a JSON object with model and messages") from error
-    if stream is not False:
-        raise ValueError("only stream=false is simulated")
-    return Chat(dialect, model, last, sum(len(text.split()) for text in texts))
-
-
-def _text(content: str | list[dict[str, str]] | None) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text", "") for part in content or ())
-
-
-def completion(chat: Chat, fault: Fault | None, elapsed_ms: float) -> bytes:
-    """The 200 body, less what the fault takes out of it."""
-    content = "x" * _HUGE_CHARACTERS if fault is Fault.HUGE else f"echo: {chat.text}"
-    words = len(content.split())
-    message = {"role": "assistant", "content": None if fault is Fault.NULL_CONTENT else content}
-    now = time.time()
-    if chat.dialect == "openrouter":
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-        body: dict[str, Any] = {
-            "id": f"gen-{int(now)}-{chat.item}",
-            "object": "chat.completion",
-            "created": int(now),
-            "model": chat.model,
-            "provider": "Simulator",
-            "choices": [] if fault is Fault.EMPTY_CHOICES else [choice],
-        }
-        if fault is not Fault.NO_USAGE:
-            body["usage"] = {
-                "prompt_tokens": chat.words,
-                "completion_tokens": words,
-                "total_tokens": chat.words + words,
-            }
-        return orjson.dumps(body)
-    body = {
-        "model": chat.model,
-        "created_at": datetime.fromtimestamp(now, UTC),
-        "done": True,
-        "done_reason": "stop",
-        "total_duration": int(elapsed_ms * 1e6),
-        "load_duration": 0,
-    }
-    if fault is not Fault.EMPTY_CHOICES:
-        body["message"] = message
-    if fault is not Fault.NO_USAGE:
-        body |= {"prompt_eval_count": chat.words, "prompt_eval_duration": 0}
-        body |= {"eval_count": words, "eval_duration": int(elapsed_ms * 1e6)}
-    return orjson.dumps(body, option=orjson.OPT_UTC_Z)
-
-
-def error_body(dialect: Dialect, status: int, message: str) -> bytes:
-    if dialect == "ollama":
-        return orjson.dumps({"error": message})
-    return orjson.dumps({"error": {"code": status, "message": message}})
-
-
-def reply_error(
-    exchange: Exchange, dialect: Dialect, status: int, message: str, retry_after: str | None
-) -> None:
-    """An error status in the dialect's form; `retry_after` goes on 429 and 503."""
-    waits = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-    body = error_body(dialect, status, message)
-    exchange.reply(status, body, retry_after=retry_after if waits else None)
-
-
-def respond(
-    exchange: Exchange,
-    chat: Chat,
-    plan: Plan,
-    retry_after: str | None,
-    done: Callable[[Outcome], None],
-) -> None:
-    """Do what the plan says, then call `done`; after a hang `done` is never called."""
-    outcome: Outcome = 200
-    match plan.fault:
-        case Fault.HANG:
-            return
-        case Fault.DROP:
-            exchange.drop()
-            outcome = "drop"
-        case Fault.STATUS:
-            outcome = plan.status
-            message = reason(plan.status)
-            if chat.dialect == "ollama" and plan.status == HTTPStatus.NOT_FOUND:
-                message = f'model "{chat.model}" not found, try pulling it first'
-            reply_error(exchange, chat.dialect, plan.status, message, retry_after)
-        case Fault.ERROR_OBJECT:
-            exchange.reply(200, error_body(chat.dialect, plan.status, reason(plan.status)))
-        case Fault.GARBAGE:
-            exchange.reply(200, b'{"choices": [\xff\x00')
-        case Fault.HTML:
-            exchange.reply(200, b"<html><body>Bad gateway</body></html>", content_type=HTML)
-        case Fault.HALF:
-            exchange.reply_half(completion(chat, None, plan.latency_ms or 0))
-        case Fault.DRIP:
-            body = completion(chat, None, plan.latency_ms or 0)
-            exchange.reply_drip(body, lambda: done(200))
-            return
-        case fault:
-            exchange.reply(200, completion(chat, fault, plan.latency_ms or 0))
-    done(outcome)

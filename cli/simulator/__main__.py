@@ -1,0 +1,40 @@
+"""The simulator as a process of its own; its first line says where it listens."""
+
+import argparse
+import asyncio
+import dataclasses
+import signal
+
+import uvloop
+
+from cli.simulator.behaviour import Behaviour, load_behaviour
+from cli.simulator.server import Simulator
+
+
+async def _serve(behaviour: Behaviour, host: str, port: int) -> None:
+    stop = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    async with Simulator(behaviour, host=host, port=port) as simulator:
+        print(f"simulator listening on {simulator.url}", flush=True)
+        await stop.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cli.simulator", description="A fake provider.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
+    parser.add_argument("--latency-ms", type=float, help="overrides latency_ms of --config")
+    parser.add_argument("--config", default="{}", help="a Behaviour as JSON")
+    options = parser.parse_args()
+    try:
+        behaviour = load_behaviour(options.config)
+        if options.latency_ms is not None:
+            behaviour = dataclasses.replace(behaviour, latency_ms=options.latency_ms)
+    except ValueError as error:
+        parser.error(str(error))
+    uvloop.run(_serve(behaviour, options.host, options.port))
+
+
+if __name__ == "__main__":
+    main()

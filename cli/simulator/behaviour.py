@@ -1,0 +1,95 @@
+"""How the provider acts, and what that makes of one call."""
+
+import math
+import random
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from cli.simulator.dialects import Dialect
+from cli.simulator.plan import Fault, Plan
+
+_P95_SIGMAS = 1.6448536  # the standard normal's 95th percentile
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+class Behaviour:
+    """How the provider acts. A dialect's own behaviour in `by_dialect` stands in for the whole.
+
+    Calls over `limit` get an immediate 429 and are never in flight; the limit counts all calls,
+    that of a dialect's own behaviour only the dialect's. `retry_after` goes on 429 and 503.
+    """
+
+    latency_ms: Milliseconds = 0
+    latency_spread_ms: Milliseconds = 0
+    latency_p95_ms: Milliseconds | None = None
+    rate_429: Rate = 0
+    rate_500: Rate = 0
+    rate_503: Rate = 0
+    rate_hang: Rate = 0
+    rate_drop: Rate = 0
+    rate_half: Rate = 0
+    rate_garbage: Rate = 0
+    rate_html: Rate = 0
+    rate_huge: Rate = 0
+    rate_drip: Rate = 0
+    rate_error_object: Rate = 0
+    retry_after: Annotated[str, Field(pattern=r"^[\x20-\x7e]+$")] | None = None
+    limit: Annotated[int, Field(ge=0)] | None = None
+    expect_key: str | None = None
+    seed: int = 0
+    ledger: bool = True
+    by_dialect: dict[Dialect, "Behaviour"] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.latency_p95_ms is not None and (
+            self.latency_spread_ms or not 0 < self.latency_ms < self.latency_p95_ms
+        ):
+            raise ValueError("latency_p95_ms needs a smaller latency_ms above 0, and no spread")
+        if sum(share for share, _ in fault_shares(self)) > 1 + 1e-9:
+            raise ValueError("the rate_… fields add up to more than 1")
+        if any(own.by_dialect for own in self.by_dialect.values()):
+            raise ValueError("by_dialect cannot be nested")
+        return self
+
+
+def fault_shares(behaviour: Behaviour) -> list[tuple[float, Plan]]:
+    """The behaviour's faults with the share of calls that each takes."""
+    plans = {str(code): Plan(Fault.STATUS, code) for code in (429, 500, 503)}
+    plans |= {fault: Plan(fault) for fault in Fault}
+    shares = [(getattr(behaviour, f"rate_{name}", 0.0), plan) for name, plan in plans.items()]
+    half = behaviour.rate_error_object / 2
+    shares += [(half, Plan(Fault.ERROR_OBJECT, code)) for code in (429, 502)]
+    return [(share, plan) for share, plan in shares if share]
+
+
+def draw_plan(shares: list[tuple[float, Plan]], rng: random.Random) -> Plan:
+    roll = rng.random()
+    for share, plan in shares:
+        if roll < share:
+            return plan
+        roll -= share
+    return Plan()
+
+
+def draw_latency_ms(behaviour: Behaviour, rng: random.Random) -> float:
+    """Fixed, uniform, or lognormal with `latency_ms` as the median."""
+    median, spread = behaviour.latency_ms, behaviour.latency_spread_ms
+    if behaviour.latency_p95_ms is not None:
+        sigma = math.log(behaviour.latency_p95_ms / median) / _P95_SIGMAS
+        return rng.lognormvariate(math.log(median), sigma)
+    return max(0.0, rng.uniform(median - spread, median + spread)) if spread else median
+
+
+def load_behaviour(document: str | bytes) -> Behaviour:
+    """A `Behaviour` from JSON; ValueError naming each bad field."""
+    try:
+        return TypeAdapter(Behaviour).validate_json(document)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ValueError("; ".join(faults)) from None
