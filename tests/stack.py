@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -36,7 +36,15 @@ def chat(
 
 
 class Stack:
-    def __init__(self, redis_url: str, keys: Keys, settings: dict[str, str]) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        keys: Keys,
+        settings: dict[str, str],
+        *,
+        output: IO[bytes] | None = None,  # of API and workers; else the test's
+    ) -> None:
+        self._output = output
         self._environment = {
             name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")
         } | {
@@ -113,13 +121,19 @@ class Stack:
             readiness = (await self.api.get("/health/ready")).json()
         except httpx.TransportError:
             return False
-        return readiness["workers"] == count
+        return bool(readiness["workers"] == count)
 
     async def _spawn(
         self, module: str, *argv: str, stdout: int | None = None
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, *argv, env=self._environment, stdout=stdout
+            sys.executable,
+            "-m",
+            module,
+            *argv,
+            env=self._environment,
+            stdout=stdout or self._output,
+            stderr=self._output,
         )
 
 

@@ -1,0 +1,403 @@
+"""The images and the compose file on a Docker engine, and the queue on a stock Redis."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from stack import Stack, chat, eventually
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
+from shared.jobs import Jobs
+from shared.keys import Keys
+from shared.models import BatchLLMRequest
+from shared.providers import PROVIDERS
+from shared.queue import Capacity, Queue, Settlement
+from shared.redis import connect
+from shared.results import Result
+from shared.settings import ProviderSettings, Settings
+
+ROOT = Path(__file__).parents[1]
+ENV_EXAMPLE = ROOT / ".env.example"
+SETTINGS = set(re.findall(r"^#?([A-Z_]+)=", ENV_EXAMPLE.read_text(), re.MULTILINE))
+PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "python:3.13-slim")
+REDIS_IMAGE = os.environ.get("REDIS_IMAGE", "redis:8-alpine")
+LIMIT = 10
+REPLICAS = 3
+LEASE_S = 3
+BUILD_S = 600
+
+
+def run(
+    *argv: str,
+    check: bool = True,
+    environment: dict[str, str] | None = None,
+    timeout_s: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        argv, check=False, capture_output=True, text=True, env=environment, timeout=timeout_s
+    )
+    if check and done.returncode:
+        pytest.fail(f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+async def docker(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(run, "docker", *argv, check=check)
+
+
+async def inspect(container: str) -> dict[str, Any]:
+    described: dict[str, Any] = json.loads((await docker("inspect", container)).stdout)[0]
+    return described
+
+
+@dataclass(frozen=True, slots=True)
+class Compose:
+    """The stack as one compose project, with the simulator in it."""
+
+    command: tuple[str, ...]
+    environment: dict[str, str]
+
+    def __call__(self, *argv: str, timeout_s: float = 120) -> str:
+        done = run(*self.command, *argv, environment=self.environment, timeout_s=timeout_s)
+        return done.stdout.strip()
+
+    def url(self, service: str, port: int) -> str:
+        return f"http://{self('port', service, str(port))}"
+
+    async def containers(self, service: str) -> list[str]:
+        return (await asyncio.to_thread(self, "ps", "-q", service)).split()
+
+    async def scale(self, workers: int) -> None:
+        await asyncio.to_thread(self, "up", "-d", "--no-build", "--scale", f"worker={workers}")
+
+
+def require(image: str) -> None:
+    if not shutil.which("docker"):
+        pytest.skip("docker is not installed")
+    if run("docker", "info", check=False).returncode:
+        pytest.skip("no Docker engine answers")
+    here = run("docker", "image", "inspect", image, check=False).returncode == 0
+    if not here and run("docker", "pull", "-q", image, check=False, timeout_s=BUILD_S).returncode:
+        pytest.skip(f"the image {image} cannot be had")
+
+
+def compose_command() -> tuple[str, ...]:
+    """Compose v2 is a plugin of docker, v1 a program of its own."""
+    for command in (("docker", "compose"), ("docker-compose",)):
+        if (
+            shutil.which(command[0])
+            and run(*command, "version", check=False, timeout_s=30).returncode == 0
+        ):
+            return command
+    pytest.skip("neither `docker compose` nor `docker-compose` is installed")
+
+
+@pytest.fixture(scope="module")
+def compose(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Compose]:
+    require(PYTHON_IMAGE)
+    require(REDIS_IMAGE)
+    directory = tmp_path_factory.mktemp("compose")
+    override, env_file = directory / "override.json", directory / "env"
+    override.write_text(json.dumps(with_simulator()))
+    settings = {
+        "API_PORT": "127.0.0.1:0",  # a free one
+        "WORKER_REPLICAS": str(REPLICAS),
+        "OPENROUTER_API_KEY": "test-key",
+        "OPENROUTER_BASE_URL": "http://simulator:9000/api/v1",
+        "OLLAMA_BASE_URL": "http://simulator:9000",
+        "MAX_CONCURRENT_REQUESTS": str(LIMIT),
+        "WORKER_MAX_JOBS": "5",  # so that ten calls are spread over all three workers
+        "LEASE_SECONDS": str(LEASE_S),
+        "PYTHON_IMAGE": PYTHON_IMAGE,
+        "REDIS_IMAGE": REDIS_IMAGE,
+    }
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    compose = Compose(
+        (
+            *compose_command(),
+            *("--project-name", f"orchestrator-test-{uuid4().hex[:8]}"),
+            *("--project-directory", str(ROOT)),
+            *("--env-file", str(env_file)),
+            *("-f", str(ROOT / "docker-compose.yml"), "-f", str(override)),
+        ),
+        {name: value for name, value in os.environ.items() if name not in SETTINGS},
+    )
+    failed_before, is_up = request.session.testsfailed, False
+    try:
+        compose("up", "-d", "--build", timeout_s=BUILD_S)
+        is_up = True
+        yield compose
+    finally:
+        if not is_up or request.session.testsfailed > failed_before:
+            capture = request.config.pluginmanager.getplugin("capturemanager")
+            with capture.global_and_fixture_disabled():
+                print(compose("logs", "--no-color", "--tail", "100"))  # noqa: T201 — for whoever looks for the cause
+        compose("down", "-v", "--remove-orphans", "--rmi", "local")
+
+
+def with_simulator() -> dict[str, Any]:
+    """The build gets the host's network, where a bridge may not reach a package index."""
+    build = {"network": "host"}
+    simulator = {
+        "build": {
+            "context": str(ROOT),
+            "dockerfile": "Dockerfile.worker",
+            "args": {"PYTHON_IMAGE": PYTHON_IMAGE},
+            **build,
+        },
+        "command": ["python", "-m", "cli.simulator", "--host", "0.0.0.0", "--port", "9000"],
+        "healthcheck": {"disable": True},
+        "ports": ["127.0.0.1::9000"],
+    }
+    return {
+        "services": {"api": {"build": build}, "worker": {"build": build}, "simulator": simulator}
+    }
+
+
+@pytest.fixture
+async def stack(compose: Compose) -> AsyncIterator[Stack]:
+    """The stack in containers, with all its workers; only what talks to it is in this process."""
+    stack = Stack("", Keys(), {})
+    stack.api.base_url = httpx.URL(compose.url("api", 8000))
+    stack.simulator.base_url = httpx.URL(compose.url("simulator", 9000))
+    await compose.scale(REPLICAS)
+    await eventually(lambda: has_workers(stack, REPLICAS))
+    await stack.simulate()
+    await stack.simulator.post("/_sim/reset")
+    yield stack
+    await stack.stop()
+
+
+async def has_workers(stack: Stack, count: int) -> bool:
+    try:
+        readiness = (await stack.api.get("/health/ready")).json()
+    except httpx.TransportError:
+        return False
+    return bool(readiness["workers"] == count)
+
+
+def assert_answered(body: dict[str, Any], contents: list[str]) -> None:
+    """Every item has its own answer, once and in order."""
+    assert body["successful"] == body["total_requests"] == len(contents)
+    assert [r["content"] for r in body["responses"]] == [f"echo: {text}" for text in contents]
+
+
+def test_env_example_shows_every_default() -> None:
+    assert Settings(_env_file=ENV_EXAMPLE) == Settings(_env_file=None)
+    for name in PROVIDERS:
+        prefix = f"{name.upper()}_"
+        assert ProviderSettings(_env_file=ENV_EXAMPLE, _env_prefix=prefix) == ProviderSettings(
+            _env_file=None, _env_prefix=prefix
+        )
+    assert {name.upper() for name in Settings.model_fields} <= SETTINGS
+
+
+def test_compose_passes_every_setting_on() -> None:
+    compose_file = (ROOT / "docker-compose.yml").read_text()
+    not_passed = {
+        name
+        for name in SETTINGS
+        if not re.search(rf"^ +{name}:|\${{{name}:-", compose_file, re.MULTILINE)
+    }
+    assert not_passed == {"DATA_DIR"}  # the embedded server's
+
+
+@pytest.mark.containers
+async def test_queue_runs_on_a_stock_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    require(REDIS_IMAGE)
+    monkeypatch.setattr(testcontainers_config, "ryuk_disabled", True)  # `with` removes it
+    container = (
+        DockerContainer(REDIS_IMAGE)
+        .with_exposed_ports(6379)
+        .waiting_for(LogMessageWaitStrategy("Ready to accept connections"))
+    )
+    with container:
+        address = f"{container.get_container_host_ip()}:{container.get_exposed_port(6379)}"
+        redis = connect(f"redis://{address}")
+        queue = Queue(redis, Keys(), lease_s=15)
+        jobs = Jobs(queue, ttl_s=60, max_queue_depth=100)
+        requests = {"requests": [chat("one"), chat("two")]}
+        batch = BatchLLMRequest.model_validate_json(json.dumps(requests))
+        await jobs.submit("job", batch)
+        one = Capacity({"openrouter": 1}, {}, places=10, reserve=1)
+
+        (first,) = (await queue.exchange([], one)).leases
+        nothing = await queue.exchange([], one)
+        result = Result(content="1", attempts=1, queued_ms=first.queued_ms)
+        await queue.exchange([Settlement(first, "end", result.to_json())], None)
+        (second,) = (await queue.exchange([], one)).leases
+        await queue.renew("worker", [second])
+        await queue.exchange([Settlement(second, "retry", delay_ms=0)], None)
+        (again,) = (await queue.exchange([], one)).leases
+        await queue.exchange([Settlement(again, "end", result.to_json())], None)
+        status = await jobs.status("job")
+        await redis.aclose()
+
+    assert nothing.leases == []
+    assert (again.item_id, again.attempts) == (second.item_id, 1)
+    assert status.status == "completed"
+    assert [r.content for r in status.responses if r] == ["1", "1"]
+
+
+@pytest.mark.containers
+async def test_mixed_batch_comes_back_in_order(stack: Stack) -> None:
+    texts = [f"question {i}" for i in range(100)]
+    providers = ["openrouter", "ollama"]
+
+    answer = await stack.batch(
+        [chat(text, provider=providers[i % 2]) for i, text in enumerate(texts)]
+    )
+
+    assert answer.status_code == 200
+    assert_answered(answer.json(), texts)
+    # The first batch of a new Redis: no claim is lost while the scripts are loaded.
+    assert max(r["queued_ms"] for r in answer.json()["responses"]) < LEASE_S * 1000
+
+
+@pytest.mark.containers
+async def test_limit_holds_over_the_replicas(stack: Stack) -> None:
+    await stack.simulate(latency_ms=50)
+    batches = [[f"{b}-{i}" for i in range(100)] for b in range(4)]
+
+    answers = await asyncio.gather(*(stack.batch([chat(t) for t in texts]) for texts in batches))
+
+    for answer, texts in zip(answers, batches, strict=True):
+        assert_answered(answer.json(), texts)
+    stats = await stack.stats()
+    assert (stats["peak"], stats["total"]) == (LIMIT, 400)
+
+
+@pytest.mark.containers
+async def test_items_of_a_killed_worker_run_again(compose: Compose, stack: Stack) -> None:
+    await stack.simulate(latency_ms=500)
+    texts = [f"item {i}" for i in range(60)]
+    batch = asyncio.create_task(stack.batch([chat(text) for text in texts]))
+    await stack.in_flight(LIMIT)
+
+    await docker("kill", (await compose.containers("worker"))[0])
+    body = (await batch).json()
+
+    assert_answered(body, texts)
+    stats = await stack.stats()
+    assert stats["peak"] == LIMIT
+    assert stats["aborted"] >= 1
+    assert stats["total"] == 60 + stats["aborted"]
+    job = (await stack.api.get(f"/jobs/{body['job_id']}")).json()
+    assert job["responses"] == body["responses"]
+
+
+@pytest.mark.containers
+async def test_stopped_worker_finishes_its_calls(compose: Compose, stack: Stack) -> None:
+    await stack.simulate(latency_ms=500)
+    texts = [f"item {i}" for i in range(60)]
+    batch = asyncio.create_task(stack.batch([chat(text) for text in texts]))
+    await stack.in_flight(LIMIT)
+
+    stopped = (await compose.containers("worker"))[0]
+    await docker("stop", stopped)
+    body = (await batch).json()
+
+    assert (await inspect(stopped))["State"]["ExitCode"] == 0
+    assert_answered(body, texts)
+    assert {r["attempts"] for r in body["responses"]} == {1}
+    assert (await stack.stats())["total"] == 60
+
+
+@pytest.mark.containers
+async def test_job_outlives_redis(compose: Compose, stack: Stack) -> None:
+    await stack.simulate(latency_ms=200)
+    texts = [f"item {i}" for i in range(60)]
+    accepted = await stack.batch([chat(text) for text in texts], params={"mode": "async"})
+    await stack.in_flight(LIMIT)
+    (redis,) = await compose.containers("redis")
+
+    await docker("kill", redis)
+    await docker("start", redis)
+
+    async def completed() -> bool:
+        job = await stack.api.get(accepted.headers["Location"])
+        return job.status_code == 200 and job.json()["status"] == "completed"
+
+    await eventually(completed)
+    job = (await stack.api.get(accepted.headers["Location"])).json()
+    assert_answered(job, texts)
+
+
+@pytest.mark.containers
+async def test_a_fourth_worker_joins(compose: Compose, stack: Stack) -> None:
+    await compose.scale(4)
+    await eventually(lambda: has_workers(stack, 4))
+    texts = [f"item {i}" for i in range(100)]
+
+    answer = await stack.batch([chat(text) for text in texts])
+
+    assert_answered(answer.json(), texts)
+    assert (await stack.stats())["peak"] <= LIMIT
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("service", ["redis", "api", "worker"])
+@pytest.mark.usefixtures("stack")
+async def test_container_can_do_little(compose: Compose, service: str) -> None:
+    container = (await compose.containers(service))[0]
+    host = (await inspect(container))["HostConfig"]
+
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert (await docker("exec", container, "touch", "/file", check=False)).returncode
+    if service != "redis":  # its image drops to a user of its own
+        assert (await docker("exec", container, "id", "-u")).stdout.strip() == "10001"
+
+
+@pytest.mark.containers
+@pytest.mark.usefixtures("stack")
+async def test_only_workers_have_keys_and_only_the_api_a_port(compose: Compose) -> None:
+    keys, ports = {}, {}
+    for service in ("redis", "api", "worker"):
+        described = await inspect((await compose.containers(service))[0])
+        keys[service] = "OPENROUTER_API_KEY=test-key" in (described["Config"]["Env"] or ())
+        ports[service] = list(described["HostConfig"]["PortBindings"] or ())
+
+    assert keys == {"redis": False, "api": False, "worker": True}
+    assert ports == {"redis": [], "api": ["8000/tcp"], "worker": []}
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("service", ["redis", "api", "worker"])
+@pytest.mark.usefixtures("stack")
+async def test_health_check_passes(compose: Compose, service: str) -> None:
+    container = (await compose.containers(service))[0]
+    kind, *command = (await inspect(container))["Config"]["Healthcheck"]["Test"]
+
+    assert kind == "CMD"
+    await docker("exec", container, *command)
+
+
+@pytest.mark.containers
+@pytest.mark.usefixtures("stack")
+async def test_redis_loses_nothing(compose: Compose) -> None:
+    (redis,) = await compose.containers("redis")
+
+    names = ("appendonly", "maxmemory-policy", "dir")
+    shown = (await docker("exec", redis, "redis-cli", "config", "get", *names)).stdout.split()
+
+    assert dict(zip(shown[::2], shown[1::2], strict=True)) == {
+        "appendonly": "yes",
+        "maxmemory-policy": "noeviction",
+        "dir": "/data",
+    }

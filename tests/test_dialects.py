@@ -1,0 +1,319 @@
+from typing import Any
+
+import orjson
+import pytest
+
+from shared.models import ChatRequest
+from worker.providers.dialect import Completion, Dialect, ErrorObject
+from worker.providers.ollama import OLLAMA
+from worker.providers.openai import OPENAI
+
+CHAT: ChatRequest = {
+    "provider": "any",
+    "model": "some/model:free",
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "hello 🎉"},
+        {"role": "assistant", "content": "hi"},
+        {"role": "user", "content": "bye"},
+    ],
+    "temperature": 0.0,
+    "max_tokens": 7,
+}
+HI = Completion("hi", 4, 3, 7, "stop")
+NOTHING_COUNTED = Completion("hi", 0, 0, 0, None)
+USAGE = {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7}
+
+
+def choices(message: object, **fields: object) -> dict[str, Any]:
+    return {"choices": [{"message": message, "finish_reason": "stop", **fields}]}
+
+
+def test_openai_encode() -> None:
+    assert OPENAI.encode(CHAT) == {
+        "model": "some/model:free",
+        "messages": CHAT["messages"],
+        "temperature": 0.0,
+        "max_tokens": 7,
+    }
+
+
+def test_ollama_encode() -> None:
+    assert OLLAMA.encode(CHAT) == {
+        "model": "some/model:free",
+        "messages": CHAT["messages"],
+        "stream": False,
+        "options": {"temperature": 0.0, "num_predict": 7},
+    }
+
+
+@pytest.mark.parametrize(
+    ("dialect", "key", "headers"),
+    [
+        (
+            OPENAI,
+            "k",
+            {
+                "HTTP-Referer": "http://here",
+                "X-Title": "LLM batch orchestrator",
+                "Authorization": "Bearer k",
+            },
+        ),
+        (OPENAI, None, {"HTTP-Referer": "http://here", "X-Title": "LLM batch orchestrator"}),
+        (OLLAMA, "k", {"Authorization": "Bearer k"}),
+        (OLLAMA, None, {}),
+    ],
+)
+def test_headers(dialect: Dialect, key: str | None, headers: dict[str, str]) -> None:
+    assert dialect.headers(key, "http://here") == headers
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path"), [(OPENAI, "/chat/completions"), (OLLAMA, "/api/chat")]
+)
+def test_path(dialect: Dialect, path: str) -> None:
+    assert dialect.path == path
+
+
+@pytest.mark.parametrize(
+    ("reply", "completion"),
+    [
+        (choices({"content": "hi"}) | {"usage": USAGE}, HI),
+        (
+            {
+                "id": "gen-1",
+                "object": "chat.completion",
+                "provider": None,
+                "usage": USAGE | {"cost": 0.1, "prompt_tokens_details": {"cached_tokens": 0}},
+                "error": None,
+                **choices(
+                    {"role": "assistant", "content": "hi", "refusal": None, "reasoning": "hm"},
+                    index=0,
+                    logprobs=None,
+                    error=None,
+                ),
+            },
+            HI,
+        ),
+        (
+            choices({"content": "hi"}, finish_reason="length") | {"usage": USAGE},
+            Completion("hi", 4, 3, 7, "length"),
+        ),
+        ({"choices": [{"message": {"content": "hi"}}]}, NOTHING_COUNTED),
+        (choices({"content": "hi"}, finish_reason=None), NOTHING_COUNTED),
+        (choices({"content": "hi"}, finish_reason=None) | {"usage": None}, NOTHING_COUNTED),
+        (
+            choices({"content": "hi"}, finish_reason=None) | {"usage": dict.fromkeys(USAGE)},
+            NOTHING_COUNTED,
+        ),
+        (
+            choices({"content": "hi"}) | {"usage": {"prompt_tokens": 4, "completion_tokens": 3}},
+            HI,
+        ),
+        (
+            choices({"content": "hi"}) | {"usage": USAGE | {"total_tokens": 9}},
+            Completion("hi", 4, 3, 9, "stop"),
+        ),
+        (choices({"content": None}) | {"usage": USAGE}, Completion("", 4, 3, 7, "stop")),
+        (choices({"content": ""}) | {"usage": USAGE}, Completion("", 4, 3, 7, "stop")),
+        (
+            choices({"tool_calls": []}, finish_reason="tool_calls"),
+            Completion("", 0, 0, 0, "tool_calls"),
+        ),
+        (
+            {"choices": [{"message": {"content": "one"}}, {"message": {"content": "two"}}]},
+            Completion("one", 0, 0, 0, None),
+        ),
+        (
+            choices({"content": "🎉 \u0000 \u202e"}, finish_reason=None),
+            Completion("🎉 \u0000 \u202e", 0, 0, 0, None),
+        ),
+    ],
+)
+def test_openai_decode(reply: dict[str, Any], completion: Completion) -> None:
+    assert OPENAI.decode(orjson.dumps(reply)) == completion
+
+
+@pytest.mark.parametrize(
+    ("reply", "completion"),
+    [
+        (
+            {
+                "message": {"content": "hi"},
+                "done_reason": "stop",
+                "prompt_eval_count": 4,
+                "eval_count": 3,
+            },
+            HI,
+        ),
+        (
+            {
+                "model": "m",
+                "created_at": "2026-11-06T08:00:00Z",
+                "message": {"role": "assistant", "content": "hi", "thinking": "hm", "images": None},
+                "done": True,
+                "done_reason": "stop",
+                "total_duration": 1,
+                "prompt_eval_count": 4,
+                "eval_count": 3,
+                "error": None,
+            },
+            HI,
+        ),
+        ({"message": {"content": "hi"}}, NOTHING_COUNTED),
+        (
+            {
+                "message": {"content": "hi"},
+                "done_reason": None,
+                "prompt_eval_count": None,
+                "eval_count": None,
+            },
+            NOTHING_COUNTED,
+        ),
+        ({"message": {"content": "hi"}, "eval_count": 3}, Completion("hi", 0, 3, 3, None)),
+        ({"message": {"content": "hi"}, "prompt_eval_count": 4}, Completion("hi", 4, 0, 4, None)),
+        ({"message": {"content": None}}, Completion("", 0, 0, 0, None)),
+        ({"message": {}}, Completion("", 0, 0, 0, None)),
+    ],
+)
+def test_ollama_decode(reply: dict[str, Any], completion: Completion) -> None:
+    assert OLLAMA.decode(orjson.dumps(reply)) == completion
+
+
+@pytest.mark.parametrize(
+    ("dialect", "reply", "status_code", "message"),
+    [
+        (OPENAI, {"error": {"code": 429, "message": "slow"}}, 429, "slow"),
+        (OPENAI, {"error": {"code": "429", "message": "slow"}}, 429, "slow"),
+        (OPENAI, {"error": {"code": 429}}, 429, ""),
+        (OPENAI, {"error": {"code": 429, "message": None}}, 429, ""),
+        (OPENAI, {"error": {"code": 400, "message": "no", "metadata": {"a": 1}}}, 400, "no"),
+        (OPENAI, {"error": {"code": "server_error", "message": "oh"}}, 502, "oh"),
+        (OPENAI, {"error": {"code": None, "message": "oh"}}, 502, "oh"),
+        (OPENAI, {"error": {"code": -1, "message": "oh"}}, 502, "oh"),
+        (OPENAI, {"error": {"code": "٤٢٩", "message": "oh"}}, 502, "oh"),
+        (OPENAI, {"error": {"message": "oh"}}, 502, "oh"),
+        (OPENAI, {"error": {}}, 502, ""),
+        (OPENAI, {"error": {"code": 502, "message": "oh"}, "choices": []}, 502, "oh"),
+        (
+            OPENAI,
+            choices({"content": "half an ans"}, error={"code": 502, "message": "oh"}),
+            502,
+            "oh",
+        ),
+        (
+            OPENAI,
+            choices({"content": "hi"}) | {"error": {"code": 400, "message": "no"}},
+            400,
+            "no",
+        ),
+        (OLLAMA, {"error": "oh"}, 500, "oh"),
+        (OLLAMA, {"error": ""}, 500, ""),
+        (OLLAMA, {"error": "oh", "message": {"content": "half an ans"}}, 500, "oh"),
+    ],
+)
+def test_error_object(
+    dialect: Dialect, reply: dict[str, Any], status_code: int, message: str
+) -> None:
+    with pytest.raises(ErrorObject) as caught:
+        dialect.decode(orjson.dumps(reply))
+    assert vars(caught.value) == {"status_code": status_code, "message": message}
+
+
+@pytest.mark.parametrize("dialect", [OPENAI, OLLAMA], ids=["openai", "ollama"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"hi"',
+        b"7",
+        b"{}",
+        b"<html></html>",
+        b"\xff\xfe",
+        b'{"message":{"content":"\xff"},"choices":[{"message":{"content":"\xff"}}]}',
+        b'{"message":{"content":"\\ud800"},"choices":[{"message":{"content":"\\ud800"}}]}',
+        b'{"error":7}',
+        b'{"error":null}',
+        b'{"error":["oh"]}',
+    ],
+)
+def test_no_reply(dialect: Dialect, body: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - its text is never shown
+        dialect.decode(body)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"choices": None},
+        {"choices": []},
+        {"choices": {}},
+        {"choices": "hi"},
+        {"choices": [None]},
+        {"choices": ["hi"]},
+        {"choices": [{}]},
+        {"choices": [{"message": None}]},
+        {"choices": [{"message": "hi"}]},
+        {"choices": [{"text": "hi"}]},
+        choices({"content": 7}),
+        choices({"content": ["hi"]}),
+        choices({"content": {"text": "hi"}}),
+        choices({"content": "hi"}, finish_reason=7),
+        choices({"content": "hi"}) | {"usage": 7},
+        choices({"content": "hi"}) | {"usage": USAGE | {"prompt_tokens": "four"}},
+        choices({"content": "hi"}) | {"usage": USAGE | {"completion_tokens": 3.5}},
+        choices({"content": "hi"}) | {"usage": USAGE | {"total_tokens": []}},
+        {"error": "oh"},
+        {"error": {"code": 429, "message": 7}},
+        {"error": {"code": {}}},
+    ],
+)
+def test_openai_reply_of_wrong_shape(reply: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - its text is never shown
+        OPENAI.decode(orjson.dumps(reply))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"message": None},
+        {"message": "hi"},
+        {"message": []},
+        {"message": {"content": 7}},
+        {"message": {"content": ["hi"]}},
+        {"message": {"content": "hi"}, "done_reason": 7},
+        {"message": {"content": "hi"}, "prompt_eval_count": "four"},
+        {"message": {"content": "hi"}, "eval_count": 3.5},
+        {"error": {"message": "oh"}},
+        {"response": "hi"},
+    ],
+)
+def test_ollama_reply_of_wrong_shape(reply: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - its text is never shown
+        OLLAMA.decode(orjson.dumps(reply))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "text"),
+    [
+        (OPENAI, b'{"error":{"code":400,"message":"no"}}', "no"),
+        (OPENAI, b'{"error":{"code":"bad","message":"no","type":"x","param":null}}', "no"),
+        (OPENAI, b'{"error":{"message":"no"},"user_id":"u"}', "no"),
+        (OLLAMA, b'{"error":"no","code":1}', "no"),
+        (OLLAMA, b'{"error":null}', None),
+        (OPENAI, b'{"error":null}', None),
+        (OPENAI, b'{"error":"no"}', None),
+        (OPENAI, b'{"error":{"message":7}}', None),
+        (OLLAMA, b'{"error":{"message":"no"}}', None),
+        *[
+            (dialect, body, None)
+            for dialect in (OPENAI, OLLAMA)
+            for body in (b"", b"{", b"{}", b"[]", b"null", b"<html></html>", b"\xff")
+        ],
+    ],
+)
+def test_error_text(dialect: Dialect, body: bytes, text: str | None) -> None:
+    assert dialect.error_text(body) == text

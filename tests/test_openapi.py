@@ -1,0 +1,210 @@
+"""The OpenAPI document: what it says, and that the application keeps to it."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, seed, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from stack import Stack
+from test_batch_api import SEED_EXAMPLE
+
+from shared.keys import Keys
+
+CHECKS: list[schemathesis.CheckFunction] = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    response_headers_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def deployment(valkey_url: str) -> Iterator[Stack]:
+    with asyncio.Runner() as runner:
+        stack = Stack(valkey_url, Keys(f"test-{uuid4().hex}:"), {"MAX_RETRIES": "0"})
+        try:
+            runner.run(stack.start(workers=1))
+            yield stack
+        finally:
+            runner.run(stack.stop())
+
+
+@pytest.fixture(scope="module")
+def url(deployment: Stack) -> str:
+    return str(deployment.api.base_url)
+
+
+@pytest.fixture(scope="module")
+def api_schema(url: str) -> schemathesis.BaseSchema:
+    return schemathesis.openapi.from_url(f"{url}/openapi.json")
+
+
+ENDPOINTS = [
+    ("GET", "/health"),
+    ("GET", "/health/ready"),
+    ("POST", "/batch"),
+    ("GET", "/jobs/{job_id}"),
+    ("DELETE", "/jobs/{job_id}"),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "mode"),
+    [(*endpoint, schemathesis.GenerationMode.POSITIVE) for endpoint in ENDPOINTS]
+    # Any string may be an id and the others take no input: nothing to get wrong.
+    + [("POST", "/batch", schemathesis.GenerationMode.NEGATIVE)],
+)
+def test_generated_requests_are_answered_as_documented(
+    api_schema: schemathesis.BaseSchema, method: str, path: str, mode: schemathesis.GenerationMode
+) -> None:
+    """Requests as the document allows them, and others."""
+    operation = api_schema[path][method]
+
+    @seed(0)
+    @settings(
+        max_examples=50,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.as_strategy(generation_mode=mode))
+    def answered(case: schemathesis.Case[Any]) -> None:
+        case.call_and_validate(checks=CHECKS, timeout=20)
+
+    answered()
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_answers_for_a_job_keep_to_the_document(
+    api_schema: schemathesis.BaseSchema, url: str, method: str, mode: str
+) -> None:
+    batch = httpx.post(f"{url}/batch", params={"mode": mode}, json=SEED_EXAMPLE, timeout=20)
+    job_id = batch.headers["location"].removeprefix("/jobs/")
+
+    case = api_schema["/jobs/{job_id}"][method].Case(path_parameters={"job_id": job_id})
+    response = case.call_and_validate(checks=CHECKS)
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_answers_for_a_batch_keep_to_the_document(
+    api_schema: schemathesis.BaseSchema, mode: str
+) -> None:
+    case = api_schema["/batch"]["POST"].Case(
+        query={"mode": mode}, body=SEED_EXAMPLE, media_type="application/json"
+    )
+    response = case.call_and_validate(checks=CHECKS)
+
+    assert response.status_code == {"sync": 200, "async": 202}[mode]
+
+
+@pytest.fixture
+def document(url: str) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{url}/openapi.json").json()
+    return found
+
+
+def test_docs_are_served(url: str) -> None:
+    answer = httpx.get(f"{url}/docs")
+
+    assert (answer.status_code, "/openapi.json" in answer.text) == (200, True)
+
+
+def test_every_status_is_documented(document: dict[str, Any]) -> None:
+    statuses = {
+        (method, path): set(operation["responses"])
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+
+    assert statuses == {
+        ("get", "/health"): {"200"},
+        ("get", "/health/ready"): {"200", "503"},
+        ("post", "/batch"): {"200", "202", "400", "413", "415", "422", "429", "503"},
+        ("get", "/jobs/{job_id}"): {"200", "404", "422", "503"},
+        ("delete", "/jobs/{job_id}"): {"200", "404", "422", "503"},
+    }
+
+
+def test_every_endpoint_is_tested(document: dict[str, Any]) -> None:
+    documented = {
+        (method.upper(), path)
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+
+    assert documented == set(ENDPOINTS)
+
+
+def test_every_model_is_documented(document: dict[str, Any]) -> None:
+    assert set(document["components"]["schemas"]) >= {
+        "BatchLLMRequest",
+        "BatchLLMResponse",
+        "ErrorCode",
+        "Health",
+        "JobState",
+        "JobStatus",
+        "LLMRequest",
+        "LLMResponse",
+        "Message",
+        "Readiness",
+        "Refusal",
+        "Role",
+    }
+
+
+def test_example_is_that_of_the_contract(document: dict[str, Any]) -> None:
+    assert document["components"]["schemas"]["BatchLLMRequest"]["example"] == SEED_EXAMPLE
+
+
+def test_ranges_and_defaults_are_documented(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    request = schemas["LLMRequest"]["properties"]
+
+    def limits(described: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in described.items() if k not in {"title", "description"}}
+
+    assert limits(request["provider"]) == {"type": "string", "enum": ["openrouter", "ollama"]}
+    assert limits(request["temperature"]) == {
+        "type": "number",
+        "minimum": 0.0,
+        "maximum": 2.0,
+        "default": 0.7,
+    }
+    assert limits(request["max_tokens"]) == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 32_000,
+        "default": 1000,
+    }
+    assert limits(request["messages"]) == {
+        "type": "array",
+        "items": {"$ref": "#/components/schemas/Message"},
+        "minItems": 1,
+    }
+    assert limits(schemas["BatchLLMRequest"]["properties"]["requests"]) == {
+        "type": "array",
+        "items": {"$ref": "#/components/schemas/LLMRequest"},
+        "minItems": 1,
+        "maxItems": 100,
+    }
+    assert limits(schemas["Message"]["properties"]["content"]) == {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 50_000,
+    }
+    assert schemas["Role"]["enum"] == ["system", "user", "assistant"]

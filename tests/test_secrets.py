@@ -1,0 +1,137 @@
+"""Prompts, answers and keys are in no line that a process writes."""
+
+import asyncio
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from typing import IO, Any
+
+import orjson
+import pytest
+from arq.connections import ArqRedis
+from stack import Stack, chat, eventually
+
+from shared.keys import Keys
+from shared.queue import Queue
+
+KEYS = {"OPENROUTER_API_KEY": "planted-key-one", "OLLAMA_API_KEY": "planted-key-two"}
+PLANTED = re.compile(rb"[^\n]*planted[^\n]*")
+
+
+@pytest.fixture
+def output() -> Any:  # noqa: ANN401 — a temporary file
+    with tempfile.TemporaryFile() as file:
+        yield file
+
+
+@pytest.fixture
+async def deployment(valkey_url: str, keys: Keys, output: IO[bytes]) -> AsyncIterator[Stack]:
+    settings = KEYS | {
+        "LOG_LEVEL": "DEBUG",
+        "MAX_RETRIES": "1",
+        "REQUEST_TIMEOUT": "0.5",
+        "MAX_QUEUE_DEPTH": "60",
+    }
+    deployment = Stack(valkey_url, keys, settings, output=output)
+    await deployment.start(workers=2)
+    yield deployment
+    await deployment.stop()
+
+
+async def written(deployment: Stack, output: IO[bytes]) -> bytes:
+    """All that API and workers have to say until their orderly end."""
+    processes = [deployment.api_process, *deployment.workers]
+    for process in processes:
+        if process.returncode is None:
+            process.terminate()
+    await asyncio.gather(*(process.wait() for process in processes))
+    output.seek(0)
+    return output.read()
+
+
+def secret_chats() -> list[dict[str, Any]]:
+    """Good ones, and one of each fault, for both providers; the simulator echoes the prompt."""
+    models = ["m", "sim-429x1", "sim-500x1", "sim-error-object-502", "sim-no-usage"]
+    models += [f"sim-status-{status}" for status in (400, 401, 404, 500)]
+    models += [f"sim-{fault}" for fault in ("hang", "drop", "half", "garbage", "html", "drip")]
+    return [
+        chat(f"planted-prompt {i} {provider}", provider=provider, model=model)
+        for provider in ("openrouter", "ollama")
+        for i, model in enumerate(models)
+    ]
+
+
+async def test_mixed_run_writes_no_secret(deployment: Stack, output: IO[bytes]) -> None:
+    body = (await deployment.batch(secret_chats())).json()
+    cancelled = await deployment.batch(
+        [chat("planted-prompt", model="sim-latency-400")], params={"mode": "async"}
+    )
+    await deployment.in_flight(1)
+    await deployment.api.delete(cancelled.headers["location"])
+    refused = [
+        await deployment.batch([chat("planted-prompt", temperature=9, planted="planted-field")]),
+        await deployment.api.post("/batch", content=b'{"planted-json": '),
+        await deployment.batch([chat("planted-prompt")] * 61),
+        await deployment.api.get("/jobs/none"),
+    ]
+    deployment.workers[0].kill()
+    await deployment.batch(secret_chats()[:3])
+    log = await written(deployment, output)
+
+    assert (body["successful"], body["failed"]) == (8, 22)
+    errors = [response["error"] for response in body["responses"]]
+    assert not [error for error in errors if error and "planted" in error]
+    assert [answer.status_code for answer in refused] == [422, 422, 429, 404]
+    assert b"attempt_failed" in log
+    assert PLANTED.findall(log) == []
+
+
+async def test_internal_error_of_a_worker_writes_no_secret(
+    deployment: Stack, output: IO[bytes], redis: ArqRedis, keys: Keys
+) -> None:
+    """Payloads that no version of the API makes."""
+    good = {"provider": "openrouter", "model": "m", "messages": [{"role": "user", "content": "x"}]}
+    job: dict[str, Any] = {"t": None, "f": "call_provider", "k": {}, "et": 0}
+    payloads = [
+        b'{"planted-payload": ',
+        orjson.dumps(job | {"f": "planted-function", "a": []}),
+        orjson.dumps(job | {"a": ["planted-argument"]}),
+        orjson.dumps(job | {"a": [good | {"messages": "planted-messages"}]}),
+        orjson.dumps(job | {"a": [{"provider": "openrouter", "planted-field": 1}]}),
+    ]
+    meta = orjson.dumps([(None, "openrouter", "m")] * len(payloads))
+    items = [("openrouter", payload) for payload in payloads]
+    queue = Queue(redis, keys, lease_s=1)
+    await queue.accept("job", items, meta=meta, ttl_s=60, max_depth=100)
+
+    async def completed() -> bool:
+        return bool((await deployment.api.get("/jobs/job")).json()["status"] == "completed")
+
+    await eventually(completed, 10)
+    responses = (await deployment.api.get("/jobs/job")).json()["responses"]
+    log = await written(deployment, output)
+
+    assert "internal_error" in {response["error_code"] for response in responses}
+    assert not [r["error"] for r in responses if "planted" in (r["error"] or "")]
+    assert b"item_failed" in log
+    assert PLANTED.findall(log) == []
+
+
+async def test_internal_error_of_the_api_writes_no_secret(
+    deployment: Stack, output: IO[bytes], redis: ArqRedis, keys: Keys
+) -> None:
+    """Results that no version of the worker stores."""
+    answer = await deployment.batch([chat("planted-prompt")])
+    location = answer.headers["location"]
+    results = keys.results(location.removeprefix("/jobs/"))
+    broken = []
+    for result in (b"planted-no-json", b'{"content": ["planted-answer"]}'):
+        await redis.hset(results, "0", b"1 " + result)  # type: ignore[arg-type, misc]
+        broken.append(await deployment.api.get(location, headers={"Connection": "close"}))
+    log = await written(deployment, output)
+
+    assert [(answer.status_code, answer.text) for answer in broken] == [
+        (500, "Internal Server Error")
+    ] * 2
+    assert log.count(b"Traceback") >= 2
+    assert PLANTED.findall(log) == []
