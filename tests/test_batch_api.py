@@ -51,7 +51,7 @@ SEED_EXAMPLE: dict[str, Any] = {
 async def post(
     client: httpx.AsyncClient,
     *requests: dict[str, Any],
-    **options: Any,  # noqa: ANN401 — passed on to httpx
+    **options: Any,
 ) -> httpx.Response:
     return await client.post("/batch", json={"requests": requests}, **options)
 

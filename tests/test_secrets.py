@@ -19,7 +19,7 @@ PLANTED = re.compile(rb"[^\n]*planted[^\n]*")
 
 
 @pytest.fixture
-def output() -> Any:  # noqa: ANN401 — a temporary file
+def output() -> Any:
     with tempfile.TemporaryFile() as file:
         yield file
 

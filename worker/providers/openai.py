@@ -3,8 +3,10 @@
 https://openrouter.ai/docs/api-reference/overview · https://openrouter.ai/docs/api-reference/errors
 """
 
+import re
 from typing import Any
 
+import httpx
 from pydantic import BaseModel, ValidationError
 
 from shared.models import ChatRequest
@@ -59,10 +61,7 @@ def _decode(body: bytes) -> Completion:
     choice = reply.choices[0] if reply.choices else None
     error = reply.error or (choice.error if choice else None)
     if error:
-        code = str(error.code)
-        raise ErrorObject(
-            int(code) if code.isascii() and code.isdigit() else 502, error.message or ""
-        )
+        raise ErrorObject(_status(error.code), error.message or "")
     if choice is None or choice.message is None:
         raise ValueError("no choices")
     usage = reply.usage or _Usage()
@@ -74,6 +73,12 @@ def _decode(body: bytes) -> Completion:
         total_tokens=usage.total_tokens or prompt_tokens + completion_tokens,
         finish_reason=choice.finish_reason,
     )
+
+
+def _status(code: int | str | None) -> int:
+    """Codes that are no HTTP error status are a vendor's own."""
+    text = str(code)
+    return int(text) if re.fullmatch(r"[45][0-9]{2}", text) else httpx.codes.BAD_GATEWAY
 
 
 def _error_text(body: bytes) -> str | None:

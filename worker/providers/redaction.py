@@ -1,35 +1,32 @@
-"""Error texts of providers without what they quote: keys and prompts."""
+"""Error texts of providers, without the keys and prompts that they quote."""
 
 import re
 from collections.abc import Iterable
 
 MAX_TEXT = 300
-QUOTED_WORDS = 4  # so many words of a prompt in a row are a quotation, fewer are everyday language
+QUOTED_BYTES = 12  # letters and digits in a row, as UTF-8: two words, or four characters of Chinese
+MAX_COMPARED = 200_000  # characters of secrets; with more the text is left out unseen
 
-_WORD = re.compile(r"\w+")
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 def without(secrets: Iterable[str], text: str) -> str:
-    """Quotations are taken out whole, and also in part, in other spacing or with escapes."""
+    """What is quoted word for word becomes "…". If a part of a secret is left then, in whatever
+    case, spacing or escapes, so does the whole text."""
     secrets = sorted(filter(None, secrets), key=len, reverse=True)
-    text = text[: 10 * MAX_TEXT]
     for secret in secrets:
         text = text.replace(secret, "…")
-    quotable = {run for secret in secrets for run in _runs(_WORD.findall(secret))}
-    words = list(_WORD.finditer(text))
-    quoted = [
-        (words[index].start(), words[index + QUOTED_WORDS - 1].end())
-        for index, run in enumerate(_runs([word.group() for word in words]))
-        if run in quotable
-    ]
-    kept, position = "", 0
-    for start, end in quoted:
-        if start > position:
-            kept += text[position:start] + "…"
-        position = end
-    text = kept + text[position:]
-    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
+    if len(text) > MAX_TEXT:
+        text = text[:MAX_TEXT] + "…"
+    if sum(map(len, secrets)) > MAX_COMPARED:
+        return "…"
+    plain = _plain(text)
+    runs = {plain[at : at + QUOTED_BYTES] for at in range(len(plain) - QUOTED_BYTES + 1)}
+    quoted = any(run in secret for secret in map(_plain, secrets) for run in runs)
+    return "…" if quoted else text
 
 
-def _runs(words: list[str]) -> list[tuple[str, ...]]:
-    return list(zip(*(words[offset:] for offset in range(QUOTED_WORDS)), strict=False))
+def _plain(text: str) -> bytes:
+    text = _ESCAPE.sub(lambda escape: chr(int(escape.group(1), 16)), text)
+    kept = (character for character in text.casefold() if character.isalnum())
+    return "".join(kept).encode(errors="replace")
