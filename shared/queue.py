@@ -131,7 +131,7 @@ class Queue:
         if capacity:
             share = "1" if settlements else "0"
             calls.append((self._claim, self._claim_argv(capacity, share)))
-        replies = await self._run(calls)
+        replies, in_order = await self._run(calls)
         if not capacity:
             return Claimed([], None)
         again_ms, *values = replies[-1]
@@ -139,6 +139,8 @@ class Queue:
             Lease(item.decode(), lease.decode(), lane.decode(), payload, int(attempts), float(ms))
             for item, lease, lane, payload, attempts, ms in zip(*[iter(values)] * 6, strict=True)
         ]
+        if not in_order:  # the claim did not see yet what the settlements freed
+            return Claimed(leases, 0.0)
         return Claimed(leases, float(again_ms) / 1000 if again_ms else None)
 
     async def renew(self, worker_id: str, leases: Iterable[Lease]) -> set[str]:
@@ -198,10 +200,12 @@ class Queue:
 
     async def _run(
         self, calls: Sequence[tuple[AsyncScript, list[str | bytes | float]]]
-    ) -> list[Any]:
-        """One pipeline without MULTI. (redis-py's own way asks SCRIPT EXISTS before each.) What has
-        been answered is not sent again with what has not: a second claim would lose the first."""
+    ) -> tuple[list[Any], bool]:
+        """The replies, and whether they came in the order of the calls. One pipeline without MULTI
+        (redis-py's own way asks SCRIPT EXISTS before each). Where the server does not know a script
+        yet, only that call is repeated: a second claim would lose the first."""
         replies: dict[int, Any] = {}
+        in_order = True
         while len(replies) < len(calls):
             left = [index for index in range(len(calls)) if index not in replies]
             pipe = self._redis.pipeline(transaction=False)
@@ -211,11 +215,12 @@ class Queue:
             for index, reply in zip(left, await pipe.execute(raise_on_error=False), strict=True):
                 if isinstance(reply, NoScriptError):
                     await self._redis.script_load(calls[index][0].script)
+                    in_order = False
                 elif isinstance(reply, Exception):
                     raise reply
                 else:
                     replies[index] = reply
-        return [replies[index] for index in range(len(calls))]
+        return [replies[index] for index in range(len(calls))], in_order
 
 
 def _source(name: str, keys: Keys) -> str:

@@ -570,7 +570,7 @@ async def test_endless_chunked_body_ends_the_connection(valkey_url: str, keys: K
                 await writer.drain()
         status = b""  # the reset may overtake it
         with suppress(ConnectionError):
-            status = await answer
+            status = await asyncio.wait_for(answer, 10)
         writer.close()
     finally:
         await deployment.stop()

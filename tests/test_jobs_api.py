@@ -200,9 +200,9 @@ async def test_cancel_stops_running_calls_and_keeps_finished_items(
     settings: Settings, providers: Providers, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     requests = [chat("fine"), *[chat(f"{i}", model="sim-hang") for i in range(2)], chat("queued")]
-    async with running_worker(
-        settings.model_copy(update={"max_concurrent_requests": 2}), providers
-    ):
+    # A lease so long that its renewal does not tell the worker in time: the message has to.
+    changed = settings.model_copy(update={"max_concurrent_requests": 2, "lease_seconds": 30})
+    async with running_worker(changed, providers):
         location = await submit(api, *requests)
         before = await reaches(api, location, "running", 1, 2, 1, 0)
         async with asyncio.timeout(1):

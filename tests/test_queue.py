@@ -407,6 +407,20 @@ async def test_a_claim_is_not_lost_when_only_the_other_script_was_forgotten(
     assert await stored(queue, "job") == {0: b"{}", 1: b"{}"}
 
 
+async def test_what_a_late_settlement_freed_is_claimed_at_once(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    await accept(queue, "job", "aa")
+    await redis.script_flush()
+    [lease] = await claim(queue, a=1)
+    capacity = Capacity({"a": 1}, {}, 1, 0)
+
+    claimed = await queue.exchange([Settlement(lease, "end", b"{}")], capacity)
+
+    assert claimed.again_in_s == 0
+    assert len((await queue.exchange([], capacity)).leases) == 1
+
+
 async def test_accepting_wakes_the_workers(queue: Queue, redis: ArqRedis, keys: Keys) -> None:
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.wake)

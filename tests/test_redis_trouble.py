@@ -191,6 +191,30 @@ async def test_waiting_client_gets_its_answer_over_a_restart(
     assert simulator.stats()["peak"] <= 3
 
 
+async def test_waiting_client_is_told_where_to_ask_when_redis_stays_away(
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    api: httpx.AsyncClient,
+    server: Server,
+    keys: Keys,
+) -> None:
+    waiting = asyncio.create_task(
+        api.post("/batch", json={"requests": [chat("x")]}, headers={"Prefer": "wait=1"})
+    )
+
+    async def accepted() -> bool:
+        return bool(await server.client.zcard(keys.queue("openrouter")))
+
+    await eventually(accepted)
+    await server.kill()
+    answer = await waiting
+    await server.start()
+
+    assert_unavailable(answer)
+    async with running_worker(settings, providers):
+        assert await ends(api, answer.headers["location"]) == ["echo: x"]
+
+
 async def test_full_redis_refuses_and_finishes_what_it_has(
     settings: Settings,
     providers: dict[str, ProviderSettings],
@@ -199,6 +223,7 @@ async def test_full_redis_refuses_and_finishes_what_it_has(
     keys: Keys,
 ) -> None:
     accepted = await post(api, *[f"{i}" for i in range(10)], mode="async")
+    other = await post(api, "not wanted", mode="async")
     before = await stored(server, keys)
     await server.client.config_set("maxmemory", "1mb")
 
@@ -206,6 +231,7 @@ async def test_full_redis_refuses_and_finishes_what_it_has(
 
     assert_unavailable(refused)
     assert await stored(server, keys) == before
+    assert (await api.delete(other.headers["location"])).json()["status"] == "cancelled"
     async with running_worker(settings, providers):
         assert await ends(api, accepted.headers["location"]) == [f"echo: {i}" for i in range(10)]
         await server.client.config_set("maxmemory", "0")
