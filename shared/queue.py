@@ -205,7 +205,6 @@ class Queue:
         (redis-py's own way asks SCRIPT EXISTS before each). Where the server does not know a script
         yet, only that call is repeated: a second claim would lose the first."""
         replies: dict[int, Any] = {}
-        in_order = True
         while len(replies) < len(calls):
             left = [index for index in range(len(calls)) if index not in replies]
             pipe = self._redis.pipeline(transaction=False)
@@ -215,12 +214,11 @@ class Queue:
             for index, reply in zip(left, await pipe.execute(raise_on_error=False), strict=True):
                 if isinstance(reply, NoScriptError):
                     await self._redis.script_load(calls[index][0].script)
-                    in_order = False
                 elif isinstance(reply, Exception):
                     raise reply
                 else:
                     replies[index] = reply
-        return [replies[index] for index in range(len(calls))], in_order
+        return [replies[index] for index in range(len(calls))], list(replies) == sorted(replies)
 
 
 def _source(name: str, keys: Keys) -> str:

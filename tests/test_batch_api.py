@@ -166,6 +166,14 @@ async def test_queued_ms_counts_the_wait_for_a_slot(
     assert second["latency_ms"] < second["queued_ms"] + 100
 
 
+async def test_freed_slot_is_used_at_once(settings: Settings, providers: Providers) -> None:
+    """Also the first one after the start, when Redis does not know the scripts yet."""
+    async with service(settings, providers, max_concurrent_requests=1, lease_seconds=30) as client:
+        body = (await post(client, *[chat(str(i)) for i in range(4)])).json()
+
+    assert body["total_latency_ms"] < 1000
+
+
 @pytest.mark.usefixtures("worker")
 async def test_answers_keep_the_order_of_the_requests(api: httpx.AsyncClient) -> None:
     requests = [
