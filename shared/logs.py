@@ -30,6 +30,10 @@ def configure_logging(level: str) -> None:
         structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared)
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
     # At INFO these write a line per call or per item; arq's repeats the arguments: prompts.
     for name in ("arq.worker", "httpx", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
