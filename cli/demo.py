@@ -84,8 +84,10 @@ async def _follow(client: httpx.AsyncClient, batch: BatchLLMRequest, console: Co
 
 def _print_result(console: Console, settings: Settings, job: JobStatus) -> None:
     responses = [response for response in job.responses if response is not None]
-    console.print(_sample(responses))
-    console.print(_summary(responses))
+    for table in (_sample(responses), _summary(responses)):
+        console.print()
+        console.print(table)
+    console.print()
     wall_s = (job.total_latency_ms or 0) / 1000
     calls_s = max(
         sum(r.latency_ms for r in group) / 1000 / settings.max_concurrent_requests
@@ -105,11 +107,12 @@ def _print_result(console: Console, settings: Settings, job: JobStatus) -> None:
 def _sample(responses: list[LLMResponse]) -> Table:
     """The first of each provider, and every one that was retried or failed."""
     first = {response.provider: index for index, response in reversed(list(enumerate(responses)))}
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("request", min_width=8)
     table.add_column("model", no_wrap=True, max_width=20)
-    for name in ("attempts", "queued", "call"):
-        table.add_column(name, min_width=8)
+    table.add_column("calls")
+    table.add_column("queued", min_width=7)
+    table.add_column("call", min_width=6)
     table.add_column("answer", min_width=17)
     for index, response in enumerate(responses):
         if index in first.values() or response.attempts > 1 or response.error:
@@ -126,7 +129,7 @@ def _sample(responses: list[LLMResponse]) -> Table:
 
 def _summary(responses: list[LLMResponse]) -> Table:
     columns = ("provider", "requests", "answered", "calls", "tokens", "call p50", "queued p50")
-    table = Table(*columns, box=SIMPLE_HEAD)
+    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for provider, group in _by_provider(responses).items():
         table.add_row(
             provider,
