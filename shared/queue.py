@@ -56,6 +56,7 @@ class Lease:
 class Claimed:
     leases: list[Lease]
     again_in_s: float | None  # when something may change without a message
+    settled: int  # how many settlements went through: all, or none if Redis refused them
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +133,20 @@ class Queue:
             share = "1" if settlements else "0"
             calls.append((self._claim, self._claim_argv(capacity, share)))
         replies, in_order = await self._run(calls)
+        if isinstance(replies[-1], Exception):
+            raise replies[-1]
+        # The claim stands, even where the settlements were refused.
+        settled = 0 if isinstance(replies[0], Exception) else len(settlements)
         if not capacity:
-            return Claimed([], None)
+            return Claimed([], None, settled)
         again_ms, *values = replies[-1]
         leases = [
             Lease(item.decode(), lease.decode(), lane.decode(), payload, int(attempts), float(ms))
             for item, lease, lane, payload, attempts, ms in zip(*[iter(values)] * 6, strict=True)
         ]
         if not in_order:  # the claim did not see yet what the settlements freed
-            return Claimed(leases, 0.0)
-        return Claimed(leases, float(again_ms) / 1000 if again_ms else None)
+            return Claimed(leases, 0.0, settled)
+        return Claimed(leases, float(again_ms) / 1000 if again_ms else None, settled)
 
     async def renew(self, worker_id: str, leases: Iterable[Lease]) -> set[str]:
         """Returns the lease ids whose calls must stop."""
@@ -214,8 +219,6 @@ class Queue:
             for index, reply in zip(left, await pipe.execute(raise_on_error=False), strict=True):
                 if isinstance(reply, NoScriptError):
                     await self._redis.script_load(calls[index][0].script)
-                elif isinstance(reply, Exception):
-                    raise reply
                 else:
                     replies[index] = reply
         return [replies[index] for index in range(len(calls))], list(replies) == sorted(replies)

@@ -1,6 +1,8 @@
 """The worker's own duties: its places, its leases, and items that cannot run."""
 
+import asyncio
 import time
+from collections.abc import Sequence
 
 import pytest
 from arq.connections import ArqRedis
@@ -11,7 +13,7 @@ from cli.simulator import Behaviour, Simulator
 from shared.jobs import Jobs
 from shared.keys import Keys
 from shared.models import BatchLLMRequest, JobState, JobStatus, LLMRequest, Message, Role
-from shared.queue import Queue
+from shared.queue import Capacity, Claimed, Queue, Settlement
 from shared.settings import ProviderSettings, Settings
 
 
@@ -182,3 +184,32 @@ async def test_leaving_gives_everything_back_at_once(
     async with running_worker(settings, providers):
         status = await finished(jobs, job_id)
     assert [response.attempts for response in status.responses if response] == [1, 1, 1]
+
+
+async def test_leaving_while_redis_hands_out_items_gives_them_back(
+    jobs: Jobs,
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    redis: ArqRedis,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exchange, handed_out = Queue.exchange, asyncio.Event()
+
+    async def reply_on_its_way(
+        queue: Queue, settlements: Sequence[Settlement], capacity: Capacity | None
+    ) -> Claimed:
+        claimed = await exchange(queue, settlements, capacity)
+        if claimed.leases:
+            handed_out.set()
+            await asyncio.sleep(0.1)
+        return claimed
+
+    monkeypatch.setattr(Queue, "exchange", reply_on_its_way)
+    async with running_worker(settings, providers):
+        await submit(jobs, 3)
+        async with asyncio.timeout(10):
+            await handed_out.wait()
+
+    assert await redis.zcard(keys.leases("openrouter")) == 0
+    assert await redis.zcard(keys.queue("openrouter")) == 3

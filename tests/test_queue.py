@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
 from arq.connections import ArqRedis
@@ -419,6 +420,16 @@ async def test_what_a_late_settlement_freed_is_claimed_at_once(
 
     assert claimed.again_in_s == 0
     assert len((await queue.exchange([], capacity)).leases) == 1
+
+
+async def test_a_claim_stands_though_the_settlements_were_refused(queue: Queue) -> None:
+    await accept(queue, "job", "aa")
+    [lease] = await claim(queue, a=1)
+    broken = Settlement(lease, "retry", delay_ms=cast("float", "no number"))
+
+    claimed = await queue.exchange([broken], Capacity({"a": 2}, {}, 2, 0))
+
+    assert (len(claimed.leases), claimed.settled) == (1, 0)
 
 
 async def test_accepting_wakes_the_workers(queue: Queue, redis: ArqRedis, keys: Keys) -> None:

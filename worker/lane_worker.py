@@ -31,8 +31,8 @@ class LaneWorker(Worker):
     """Replaces what arq does between queue and function; its registered functions, serializers,
     timeouts, signals and life cycle are arq's.
 
-    Three tasks: the channel wakes, the exchange settles and claims in one round trip, the heartbeat
-    renews the leases and stops the calls whose lease it could not renew.
+    Four tasks: the channel wakes, the exchange settles and claims in one round trip, the heartbeat
+    renews the leases, and the watch stops the calls whose lease could not be renewed.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class LaneWorker(Worker):
         self._held = HeldLeases()
         self._settlements: list[Settlement] = []
         self._wake = asyncio.Event()
+        self._round: asyncio.Task[float | None] | None = None
 
     async def main(self) -> None:
         if self.on_startup:
@@ -67,8 +68,12 @@ class LaneWorker(Worker):
             async with asyncio.TaskGroup() as group:
                 group.create_task(listen(self.pool, handlers, self._wake.set))
                 group.create_task(self._heartbeat())
+                group.create_task(self._watch_leases())
                 group.create_task(self._exchange())
         finally:
+            self.allow_pick_jobs = False
+            if self._round:
+                await self._round
             for call in self.tasks.values():
                 call.cancel()
             await asyncio.gather(*self.tasks.values(), return_exceptions=True)
@@ -81,33 +86,41 @@ class LaneWorker(Worker):
         log.info("worker_stopped", worker=self._worker_id, complete=self.jobs_complete)
 
     async def _exchange(self) -> None:
-        """Settles what ended and claims what may run, whenever either is possible."""
+        """A round with Redis whenever something ended or may run."""
         timer: asyncio.TimerHandle | None = None
         while True:
             await self._wake.wait()
             self._wake.clear()
             if timer:
                 timer.cancel()
-            settlements = list(self._settlements)
-            capacity = self._capacity()
-            again_in_s: float | None = None
-            if settlements or capacity:
-                sent_at = time.monotonic()
-                try:
-                    claimed = await self._queue.exchange(settlements, capacity)
-                except (RedisError, OSError) as error:
-                    log.warning("redis_away", error=type(error).__name__)
-                    again_in_s = REDIS_RETRY_S
-                else:
-                    # Only now: until Redis has answered they must be sent again. That is safe.
-                    del self._settlements[: len(settlements)]
-                    for lease in claimed.leases:
-                        self._start(lease, sent_at)
-                    again_in_s = claimed.again_in_s
+            # Shielded: a round that is cut off would lose the leases that Redis has handed out.
+            self._round = self.loop.create_task(self._exchange_once())
+            again_in_s = await asyncio.shield(self._round)
             delay_s = SAFETY_POLL_S * random.uniform(0.8, 1.2)  # noqa: S311 — spreads the workers
             if again_in_s is not None:
                 delay_s = min(delay_s, again_in_s + 0.001)
             timer = self.loop.call_later(delay_s, self._wake.set)
+
+    async def _exchange_once(self) -> float | None:
+        """Settles what ended, claims what may run; returns when to ask again, if it is known."""
+        settlements = list(self._settlements)
+        capacity = self._capacity()
+        if not settlements and capacity is None:
+            return None
+        sent_at = time.monotonic()
+        try:
+            claimed = await self._queue.exchange(settlements, capacity)
+        except (RedisError, OSError) as error:
+            log.warning("redis_away", error=type(error).__name__)
+            return REDIS_RETRY_S
+        # Only what Redis has confirmed; what is sent again changes nothing.
+        del self._settlements[: claimed.settled]
+        for lease in claimed.leases:
+            self._start(lease, sent_at)
+        if claimed.settled < len(settlements):
+            log.warning("settlements_refused", count=len(settlements))
+            return REDIS_RETRY_S
+        return claimed.again_in_s
 
     def _capacity(self) -> Capacity | None:
         places = self.max_jobs - len(self._held)
@@ -175,20 +188,23 @@ class LaneWorker(Worker):
         return self._lease_s / 5
 
     async def _heartbeat(self) -> None:
-        renewed_at = float("-inf")
         while True:
-            now = time.monotonic()
-            if now - renewed_at >= self._lease_s / 3:
-                leases = self._held.leases
-                try:
-                    async with asyncio.timeout(self._lease_s / 5):
-                        stop = await self._queue.renew(self._worker_id, leases)
-                except (RedisError, OSError, TimeoutError) as error:
-                    log.warning("lease_renewal_failed", error=type(error).__name__)
-                else:
-                    self._held.prolong(leases, now + self._lease_s - self._margin_s)
-                    self._held.stop(stop)
-                    renewed_at = now
+            leases = self._held.leases
+            sent_at = time.monotonic()
+            try:
+                async with asyncio.timeout(self._lease_s / 5):
+                    stop = await self._queue.renew(self._worker_id, leases)
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("lease_renewal_failed", error=type(error).__name__)
+                await asyncio.sleep(self._lease_s / 15)
+            else:
+                self._held.prolong(leases, sent_at + self._lease_s - self._margin_s)
+                self._held.stop(stop)
+                await asyncio.sleep(self._lease_s / 3)
+
+    async def _watch_leases(self) -> None:
+        """Apart from the heartbeat, which may be waiting for Redis just then."""
+        while True:
             if stopped := self._held.stop_ended(time.monotonic()):
                 log.warning("leases_ended", calls_stopped=stopped)
             await asyncio.sleep(self._lease_s / 15)
