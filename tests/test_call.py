@@ -28,7 +28,7 @@ both_providers = pytest.mark.parametrize("provider", ["openrouter", "ollama"])
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
+async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
     async with http_client(max_connections=10) as client:
         yield client
 
@@ -63,7 +63,7 @@ def chat(
 
 
 async def failure(
-    client: httpx.AsyncClient, endpoint: Endpoint, chat: ChatRequest, *, timeout_s: float = 5
+    client: httpx.AsyncBaseTransport, endpoint: Endpoint, chat: ChatRequest, *, timeout_s: float = 5
 ) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
         async with asyncio.timeout(timeout_s + 1):
@@ -130,7 +130,7 @@ HI = http({"choices": [{"message": {"content": "hi"}}]})
 
 
 async def test_openrouter_request(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint], simulator: Simulator
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], simulator: Simulator
 ) -> None:
     request = chat("one", "two")
     await call(client, endpoints["openrouter"], request, timeout_s=5)
@@ -160,7 +160,7 @@ async def test_openrouter_request(
 
 
 async def test_ollama_request(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint], simulator: Simulator
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], simulator: Simulator
 ) -> None:
     request = chat("one", "two")
     await call(client, endpoints["ollama"], request, timeout_s=5)
@@ -186,13 +186,13 @@ async def test_ollama_request(
     }
 
 
-async def test_ollama_key_is_sent(client: httpx.AsyncClient, simulator: Simulator) -> None:
+async def test_ollama_key_is_sent(client: httpx.AsyncBaseTransport, simulator: Simulator) -> None:
     ollama = with_key("ollama", simulator.url)
     await call(client, ollama, chat(), timeout_s=5)
     assert simulator.last()["ollama"]["headers"]["authorization"] == f"Bearer {KEY}"
 
 
-async def test_referer_is_a_setting(client: httpx.AsyncClient, simulator: Simulator) -> None:
+async def test_referer_is_a_setting(client: httpx.AsyncBaseTransport, simulator: Simulator) -> None:
     openrouter = with_key("openrouter", f"{simulator.url}/v1", "https://me.test/")
     await call(client, openrouter, chat(), timeout_s=5)
     assert simulator.last()["openrouter"]["headers"]["http-referer"] == "https://me.test/"
@@ -202,7 +202,7 @@ def test_openrouter_needs_a_key() -> None:
     assert endpoint("openrouter", ProviderSettings(_env_file=None)) is None
 
 
-async def test_path_is_added_to_the_base_url(client: httpx.AsyncClient) -> None:
+async def test_path_is_added_to_the_base_url(client: httpx.AsyncBaseTransport) -> None:
     async with raw(HI) as server:
         openrouter = with_key("openrouter", f"{server.url}/api/v1/")
         await call(client, openrouter, chat(), timeout_s=5)
@@ -211,7 +211,7 @@ async def test_path_is_added_to_the_base_url(client: httpx.AsyncClient) -> None:
 
 @both_providers
 async def test_answer(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint], provider: str
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str
 ) -> None:
     completion = await call(client, endpoints[provider], chat("be brief", "hello"), timeout_s=5)
     assert completion == Completion(
@@ -228,7 +228,7 @@ async def test_answer(
     ],
 )
 async def test_lacking_answer(
-    client: httpx.AsyncClient,
+    client: httpx.AsyncBaseTransport,
     endpoints: dict[str, Endpoint],
     provider: str,
     model: str,
@@ -253,7 +253,7 @@ async def test_lacking_answer(
     ids=["emoji", "rtl", "nul", "lines", "unnormalised", "quotes", "long", "long-emoji"],
 )
 async def test_text_is_unchanged_both_ways(
-    client: httpx.AsyncClient,
+    client: httpx.AsyncBaseTransport,
     endpoints: dict[str, Endpoint],
     simulator: Simulator,
     provider: str,
@@ -265,7 +265,7 @@ async def test_text_is_unchanged_both_ways(
     assert sent["messages"] == [{"role": "user", "content": text}]
 
 
-async def test_gzipped_answer(client: httpx.AsyncClient) -> None:
+async def test_gzipped_answer(client: httpx.AsyncBaseTransport) -> None:
     body = gzip.compress(orjson.dumps({"choices": [{"message": {"content": "hi"}}]}))
     async with raw(http(body, "Content-Encoding: gzip")) as server:
         completion = await call(client, server.endpoint(), chat(), timeout_s=5)
@@ -293,7 +293,7 @@ async def test_gzipped_answer(client: httpx.AsyncClient) -> None:
     ],
 )
 async def test_error_status(
-    client: httpx.AsyncClient,
+    client: httpx.AsyncBaseTransport,
     endpoints: dict[str, Endpoint],
     provider: str,
     status: str,
@@ -307,7 +307,7 @@ async def test_error_status(
 
 
 async def test_ollama_says_which_model_to_pull(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint]
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint]
 ) -> None:
     error = await failure(client, endpoints["ollama"], chat(model="sim-status-404"))
     assert facts(error) == facts(
@@ -319,7 +319,7 @@ async def test_ollama_says_which_model_to_pull(
 
 
 async def test_openrouter_does_not_know_the_model(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint]
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint]
 ) -> None:
     error = await failure(client, endpoints["openrouter"], chat(model="sim-status-404"))
     expected = Rejected(ErrorCode.MODEL_NOT_FOUND, "openrouter answered 404: Not Found")
@@ -327,7 +327,7 @@ async def test_openrouter_does_not_know_the_model(
 
 
 async def test_wrong_key(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint], simulator: Simulator
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], simulator: Simulator
 ) -> None:
     simulator.configure(Behaviour(expect_key="another"))
     error = await failure(client, endpoints["openrouter"], chat())
@@ -349,7 +349,7 @@ async def test_wrong_key(
     ],
 )
 async def test_rate_limited(
-    client: httpx.AsyncClient,
+    client: httpx.AsyncBaseTransport,
     endpoints: dict[str, Endpoint],
     simulator: Simulator,
     provider: str,
@@ -365,7 +365,7 @@ async def test_rate_limited(
 
 
 async def test_rate_limited_until_a_date(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint], simulator: Simulator
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], simulator: Simulator
 ) -> None:
     until = datetime.now(UTC) + timedelta(seconds=120)
     simulator.configure(Behaviour(retry_after=format_datetime(until, usegmt=True)))
@@ -374,7 +374,9 @@ async def test_rate_limited_until_a_date(
     assert error.retry_after_s == pytest.approx(120, abs=3)
 
 
-async def test_rate_limited_until_a_date_of_the_providers_clock(client: httpx.AsyncClient) -> None:
+async def test_rate_limited_until_a_date_of_the_providers_clock(
+    client: httpx.AsyncBaseTransport,
+) -> None:
     answer = http(
         b"",
         "Date: Sun, 06 Nov 1994 08:49:37 GMT",
@@ -386,7 +388,9 @@ async def test_rate_limited_until_a_date_of_the_providers_clock(client: httpx.As
     assert facts(error) == facts(RateLimited("openrouter answered 429", retry_after_s=30))
 
 
-async def test_overloaded_with_retry_after_is_rate_limited(client: httpx.AsyncClient) -> None:
+async def test_overloaded_with_retry_after_is_rate_limited(
+    client: httpx.AsyncBaseTransport,
+) -> None:
     async with raw(http(b"", "Retry-After: 7", status="529 Overloaded")) as server:
         error = await failure(client, server.endpoint(), chat())
     assert facts(error) == facts(RateLimited("openrouter answered 529", retry_after_s=7))
@@ -402,7 +406,7 @@ async def test_overloaded_with_retry_after_is_rate_limited(client: httpx.AsyncCl
     ],
 )
 async def test_nothing_to_wait_for_is_transient(
-    client: httpx.AsyncClient, status: str, headers: list[str]
+    client: httpx.AsyncBaseTransport, status: str, headers: list[str]
 ) -> None:
     async with raw(http(b"", *headers, status=status)) as server:
         error = await failure(client, server.endpoint(), chat())
@@ -421,21 +425,24 @@ async def test_nothing_to_wait_for_is_transient(
     ],
 )
 async def test_error_object(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint], code: int, expected: ProviderError
+    client: httpx.AsyncBaseTransport,
+    endpoints: dict[str, Endpoint],
+    code: int,
+    expected: ProviderError,
 ) -> None:
     request = chat(model=f"sim-error-object-{code}")
     assert facts(await failure(client, endpoints["openrouter"], request)) == facts(expected)
 
 
 async def test_error_object_of_ollama(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint]
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint]
 ) -> None:
     error = await failure(client, endpoints["ollama"], chat(model="sim-error-object-400"))
     expected = Transient(ErrorCode.PROVIDER_ERROR, "ollama answered 500: Bad Request")
     assert facts(error) == facts(expected)
 
 
-async def test_error_object_with_retry_after(client: httpx.AsyncClient) -> None:
+async def test_error_object_with_retry_after(client: httpx.AsyncBaseTransport) -> None:
     answer = http({"error": {"code": 503, "message": "busy"}}, "Retry-After: 7")
     async with raw(answer) as server:
         error = await failure(client, server.endpoint(), chat())
@@ -445,7 +452,7 @@ async def test_error_object_with_retry_after(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("location", ["/elsewhere", "http://[", "//x:99999999/"])
 async def test_redirect_is_not_followed(
-    client: httpx.AsyncClient, status: int, location: str
+    client: httpx.AsyncBaseTransport, status: int, location: str
 ) -> None:
     async with raw(http(b"", f"Location: {location}", status=f"{status} Moved")) as server:
         error = await failure(client, server.endpoint(), chat())
@@ -453,13 +460,13 @@ async def test_redirect_is_not_followed(
     assert (facts(error), len(server.requests)) == (facts(expected), 1)
 
 
-async def test_error_without_json_has_no_text(client: httpx.AsyncClient) -> None:
+async def test_error_without_json_has_no_text(client: httpx.AsyncBaseTransport) -> None:
     async with raw(http(b"<h1>Bad gateway</h1>", status="502 Bad Gateway")) as server:
         error = await failure(client, server.endpoint(), chat())
     assert facts(error) == facts(Transient(ErrorCode.PROVIDER_ERROR, "openrouter answered 502"))
 
 
-async def test_error_text_is_cut(client: httpx.AsyncClient) -> None:
+async def test_error_text_is_cut(client: httpx.AsyncBaseTransport) -> None:
     answer = http({"error": {"message": "no" * 50_000}}, status="400 Bad Request")
     async with raw(answer) as server:
         error = await failure(client, server.endpoint(), chat())
@@ -467,7 +474,7 @@ async def test_error_text_is_cut(client: httpx.AsyncClient) -> None:
 
 
 @both_providers
-async def test_key_is_not_in_the_error(client: httpx.AsyncClient, provider: str) -> None:
+async def test_key_is_not_in_the_error(client: httpx.AsyncBaseTransport, provider: str) -> None:
     text = f"key {KEY} and header 'Bearer {KEY}'"
     body = {"error": text if provider == "ollama" else {"code": 401, "message": text}}
     async with raw(http(body, status="401 Unauthorized")) as server:
@@ -476,7 +483,7 @@ async def test_key_is_not_in_the_error(client: httpx.AsyncClient, provider: str)
 
 
 @both_providers
-async def test_prompt_is_not_in_the_error(client: httpx.AsyncClient, provider: str) -> None:
+async def test_prompt_is_not_in_the_error(client: httpx.AsyncBaseTransport, provider: str) -> None:
     text = f"cannot take: {PROMPT} (twice: {PROMPT})"
     body = {"error": text if provider == "ollama" else {"code": 400, "message": text}}
     async with raw(http(body, status="400 Bad Request")) as server:
@@ -484,13 +491,15 @@ async def test_prompt_is_not_in_the_error(client: httpx.AsyncClient, provider: s
     assert error.message == f"{provider} answered 400: cannot take: … (twice: …)"
 
 
-async def test_prompt_is_not_in_the_error_of_an_error_object(client: httpx.AsyncClient) -> None:
+async def test_prompt_is_not_in_the_error_of_an_error_object(
+    client: httpx.AsyncBaseTransport,
+) -> None:
     async with raw(http({"error": {"code": 400, "message": f"no {PROMPT} {KEY}"}})) as server:
         error = await failure(client, server.endpoint(), chat(PROMPT))
     assert error.message == "openrouter answered 400: no … …"
 
 
-async def test_prompt_around_another_is_not_in_the_error(client: httpx.AsyncClient) -> None:
+async def test_prompt_around_another_is_not_in_the_error(client: httpx.AsyncBaseTransport) -> None:
     async with raw(http({"error": {"code": 400, "message": f"no: {PROMPT}"}})) as server:
         error = await failure(client, server.endpoint(), chat("The patient's name is", PROMPT))
     assert "Lovelace" not in error.message
@@ -501,7 +510,9 @@ async def test_prompt_around_another_is_not_in_the_error(client: httpx.AsyncClie
     [PROMPT[:40], orjson.dumps(PROMPT).decode(), " ".join(PROMPT.split())],
     ids=["beginning", "json", "one-line"],
 )
-async def test_altered_prompt_is_not_in_the_error(client: httpx.AsyncClient, echo: str) -> None:
+async def test_altered_prompt_is_not_in_the_error(
+    client: httpx.AsyncBaseTransport, echo: str
+) -> None:
     async with raw(http({"error": {"code": 400, "message": f"no: {echo}"}})) as server:
         error = await failure(client, server.endpoint(), chat(PROMPT))
     assert "Lovelace" not in error.message
@@ -510,7 +521,7 @@ async def test_altered_prompt_is_not_in_the_error(client: httpx.AsyncClient, ech
 @both_providers
 @pytest.mark.parametrize("model", ["sim-garbage", "sim-html", "sim-empty-choices"])
 async def test_no_completion(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint], provider: str, model: str
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str, model: str
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model=model))
     text = f"{provider} answered something that is no chat completion"
@@ -547,13 +558,15 @@ async def test_no_completion(
         "odd-status",
     ],
 )
-async def test_broken_http(client: httpx.AsyncClient, answer: bytes, code: ErrorCode) -> None:
+async def test_broken_http(
+    client: httpx.AsyncBaseTransport, answer: bytes, code: ErrorCode
+) -> None:
     async with raw(answer) as server:
         error = await failure(client, server.endpoint(), chat())
     assert (type(error), error.code) == (Transient, code)
 
 
-async def test_phrase_that_is_no_utf_8(client: httpx.AsyncClient) -> None:
+async def test_phrase_that_is_no_utf_8(client: httpx.AsyncBaseTransport) -> None:
     answer = b"HTTP/1.1 503 \xdcberlastet\r\nContent-Length: 0\r\n\r\n"
     async with raw(answer) as server:
         assert type(await failure(client, server.endpoint(), chat())) is Transient
@@ -565,7 +578,7 @@ async def test_phrase_that_is_no_utf_8(client: httpx.AsyncClient) -> None:
     [("sim-drop", "ServerDisconnectedError"), ("sim-half", "ClientPayloadError")],
 )
 async def test_broken_connection(
-    client: httpx.AsyncClient,
+    client: httpx.AsyncBaseTransport,
     endpoints: dict[str, Endpoint],
     provider: str,
     model: str,
@@ -576,7 +589,7 @@ async def test_broken_connection(
     assert facts(error) == facts(Transient(ErrorCode.CONNECTION_ERROR, text))
 
 
-async def test_nobody_listens(client: httpx.AsyncClient) -> None:
+async def test_nobody_listens(client: httpx.AsyncBaseTransport) -> None:
     async with raw() as server:
         pass
     error = await failure(client, server.endpoint(), chat())
@@ -587,7 +600,7 @@ async def test_nobody_listens(client: httpx.AsyncClient) -> None:
 @both_providers
 @pytest.mark.parametrize("model", ["sim-hang", "sim-drip"])
 async def test_deadline_is_for_the_whole_exchange(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint], provider: str, model: str
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str, model: str
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model=model), timeout_s=0.25)
     expected = Transient(ErrorCode.TIMEOUT, f"{provider} did not answer in 0.25 s")
@@ -604,7 +617,7 @@ async def test_deadline_covers_the_wait_for_a_connection(endpoints: dict[str, En
 
 @both_providers
 async def test_huge_answer_is_refused(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint], provider: str
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model="sim-huge"))
     expected = Transient(ErrorCode.BAD_RESPONSE, f"{provider} sent more than 4194304 bytes")
@@ -622,7 +635,7 @@ def memory() -> Iterator[Callable[[], int]]:
 
 @pytest.mark.parametrize("status", ["200 OK", "500 Internal Server Error"])
 async def test_large_answer_is_not_read_on(
-    client: httpx.AsyncClient, memory: Callable[[], int], status: str
+    client: httpx.AsyncBaseTransport, memory: Callable[[], int], status: str
 ) -> None:
     chunks = [b"x" * 65536] * 4096
     head = f"HTTP/1.1 {status}\r\nContent-Length: {sum(map(len, chunks))}\r\n\r\n".encode()
@@ -640,7 +653,7 @@ def bomb() -> bytes:
 
 @pytest.mark.parametrize("layers", [1, 2])
 async def test_gzip_bomb_is_not_unpacked(
-    client: httpx.AsyncClient, bomb: bytes, memory: Callable[[], int], layers: int
+    client: httpx.AsyncBaseTransport, bomb: bytes, memory: Callable[[], int], layers: int
 ) -> None:
     body = bomb if layers == 1 else gzip.compress(bomb)
     encoding = ", ".join(["gzip"] * layers)
@@ -652,7 +665,10 @@ async def test_gzip_bomb_is_not_unpacked(
 
 @both_providers
 async def test_cancelled_call_closes_the_connection(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint], simulator: Simulator, provider: str
+    client: httpx.AsyncBaseTransport,
+    endpoints: dict[str, Endpoint],
+    simulator: Simulator,
+    provider: str,
 ) -> None:
     async def in_flight() -> bool:
         return bool(simulator.stats()["in_flight"])
@@ -670,7 +686,7 @@ async def test_cancelled_call_closes_the_connection(
 
 
 async def test_timed_out_call_closes_the_connection(
-    client: httpx.AsyncClient, endpoints: dict[str, Endpoint], simulator: Simulator
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], simulator: Simulator
 ) -> None:
     async def aborted() -> bool:
         return bool(simulator.stats()["aborted"])
@@ -684,7 +700,7 @@ async def test_timed_out_call_closes_the_connection(
     [HI, http({"error": {"message": "no"}}, status="429 Too Many Requests")],
     ids=["success", "error"],
 )
-async def test_connection_is_used_again(client: httpx.AsyncClient, answer: bytes) -> None:
+async def test_connection_is_used_again(client: httpx.AsyncBaseTransport, answer: bytes) -> None:
     async with raw(answer) as server:
         for _ in range(3):
             with suppress(RateLimited):
@@ -702,7 +718,7 @@ async def test_connections_are_bounded(
     assert (simulator.stats()["total"], simulator.stats()["peak"]) == (6, 2)
 
 
-async def test_no_cookie_is_kept(client: httpx.AsyncClient) -> None:
+async def test_no_cookie_is_kept(client: httpx.AsyncBaseTransport) -> None:
     answer = http({"choices": [{"message": {"content": "hi"}}]}, "Set-Cookie: who=me; Path=/")
     async with raw(answer) as server:
         for _ in range(2):

@@ -1,7 +1,7 @@
 """The arq function: one attempt at one item."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -38,7 +38,7 @@ class RetryItem(Retry):
 class Caller:
     """What the attempts of this process share; in arq's ctx as `caller`."""
 
-    client: httpx.AsyncClient
+    client: httpx.AsyncBaseTransport
     endpoints: dict[str, Endpoint | None]
     timeout_s: float
     max_retries: int
@@ -83,7 +83,11 @@ async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
         )
         return Ended(failed, pause_ms=pause_s(error, attempt=attempt) * 1000)
     answered = Result(
-        **asdict(completion),
+        content=completion.content,
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+        total_tokens=completion.total_tokens,
+        finish_reason=completion.finish_reason,
         latency_ms=_since(started),
         queued_ms=ctx["queued_ms"],
         attempts=attempt,
