@@ -48,7 +48,7 @@ async def calls_in_flight(simulator: Simulator, count: int) -> None:
     async def reached() -> bool:
         return bool(simulator.stats()["in_flight"] == count)
 
-    await eventually(reached)
+    await eventually(reached, deadline_s=15)  # a call would time out after 30 s
 
 
 @pytest.fixture
