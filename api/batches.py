@@ -30,7 +30,7 @@ class Batches:
 
     async def run(self, batch: BatchLLMRequest, *, wait_s: float) -> JobStatus:
         """The state when the job is done or `wait_s` is over. Raises LaneFull, RedisError (nothing
-        was stored), ResultsUnavailable."""
+        was stored, unless only Redis's reply was lost), ResultsUnavailable."""
         job_id = self._jobs.new_id()
         deadline = monotonic() + wait_s
         with self._waiting.watch(job_id) as done:
@@ -42,15 +42,13 @@ class Batches:
 
     async def _status(self, job_id: str, patience_s: float) -> JobStatus:
         """Redis may be away just now; the answers have been paid for."""
+        patiently = AsyncRetrying(
+            retry=retry_if_exception_type((RedisError, OSError)),
+            stop=stop_after_delay(patience_s),
+            wait=wait_fixed(STATUS_RETRY_S),
+            reraise=True,
+        )
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type((RedisError, OSError)),
-                stop=stop_after_delay(patience_s),
-                wait=wait_fixed(STATUS_RETRY_S),
-                reraise=True,
-            ):
-                with attempt:
-                    return await self._jobs.status(job_id)
+            return await patiently(self._jobs.status, job_id)
         except (RedisError, OSError):
             raise ResultsUnavailable(job_id) from None
-        raise AssertionError  # AsyncRetrying returns or raises

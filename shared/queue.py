@@ -151,7 +151,7 @@ class Queue:
     async def renew(self, worker_id: str, leases: Iterable[Lease]) -> set[str]:
         """Returns the lease ids whose calls must stop."""
         argv = [part for lease in leases for part in (lease.lane, lease.lease_id)]
-        stop = await self._renew(args=[worker_id, self._lease_ms, self._lease_ms, *argv])
+        stop = await self._renew(args=[worker_id, self._lease_ms, *argv])
         return {lease_id.decode() for lease_id in stop}
 
     async def cancel(self, job_id: str) -> bool:
@@ -166,7 +166,7 @@ class Queue:
         return Snapshot(
             fields={name.decode(): value for name, value in _pairs(fields)},
             results={int(index): _ended(value) for index, value in _pairs(ended)},
-            running=len(running),
+            running=running,
         )
 
     async def finished(self, job_ids: Sequence[str]) -> list[str]:

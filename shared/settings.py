@@ -17,8 +17,8 @@ class SettingsError(Exception):
 
 def _http_url(url: str) -> str:
     parts = urlsplit(url)
-    if not (url.isascii() and url.isprintable()) or " " in url:
-        raise ValueError("should be printable ASCII without spaces")
+    if " " in _header_text(url):
+        raise ValueError("should have no spaces")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("should be http://… or https://…")
     if parts.port == 0 or parts.query or parts.fragment:

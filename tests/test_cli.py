@@ -22,6 +22,18 @@ async def test_demo_shows_a_batch_and_leaves_nothing_running(environment: dict[s
     assert "Traceback" not in output
 
 
+async def test_demo_shows_the_same_whatever_is_set_for_real_work(
+    environment: dict[str, str],
+) -> None:
+    settings = {"MAX_RETRIES": "0", "OLLAMA_MAX_CONCURRENT_REQUESTS": "1"}
+
+    code, output = await run(environment | settings, "demo")
+
+    assert code == 0
+    assert "99 answered, 1 failed" in output
+    assert "(10 at a time per provider)" in output
+
+
 async def test_up_serves_and_stops_at_ctrl_c(environment: dict[str, str]) -> None:
     async with up(environment, "--simulate") as deployment:
         async with httpx.AsyncClient(base_url=deployment.url, timeout=30) as client:
