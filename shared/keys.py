@@ -11,6 +11,7 @@ class Keys:
     results  hash    item index → "<ended_ms> <result as JSON>"; a field is written once
     item     hash    payload, lane, accepted_ms, attempts, claims, deaths; gone when it ends
     queue    zset    items of a lane that may run now, by time of acceptance
+    quarantine zset  items that one more death would end, likewise
     deferred zset    items of a lane that wait for a retry, by the time they are due
     leases   zset    "<item>@<claim>" by the time the lease ends; its size is what runs
     paused   string  the lane is paused until this time
@@ -30,6 +31,9 @@ class Keys:
 
     def queue(self, lane: str) -> str:
         return f"{self.prefix}queue:{lane}"
+
+    def quarantine(self, lane: str) -> str:
+        return f"{self.prefix}quarantine:{lane}"
 
     def deferred(self, lane: str) -> str:
         return f"{self.prefix}deferred:{lane}"
@@ -66,6 +70,7 @@ class Keys:
             "RESULTS": self.results(""),
             "ITEM": self.item(""),
             "QUEUE": self.queue(""),
+            "QUARANTINE": self.quarantine(""),
             "DEFERRED": self.deferred(""),
             "LEASES": self.leases(""),
             "PAUSED": self.paused(""),

@@ -8,6 +8,9 @@ An item is in exactly one place, and only the scripts in `lua/` move it:
                │     lease end ─┘
     cancel: from anywhere ─▶ RESULTS
 
+With one death left before it is given up, an item waits in QUARANTINE instead of in QUEUE. A worker
+runs one of these at a time, so that what kills workers does not take its neighbours with it.
+
 Invariants: a lane has never more leases than its limit; a result is written once; a lease that
 is not held any more changes nothing.
 """
@@ -15,11 +18,9 @@ is not held any more changes nothing.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
-from redis.exceptions import NoScriptError
 
 from shared import results
 from shared.keys import Keys
@@ -45,23 +46,27 @@ class Lease:
     lane: str
     payload: bytes
     attempts: int  # failed before this one
+    deaths: int  # of workers that ran this attempt
     queued_ms: float
 
     @property
     def job_id(self) -> str:
         return self.item_id.rpartition(":")[0]
 
+    @property
+    def quarantined(self) -> bool:
+        return self.deaths >= MAX_DEATHS - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
     leases: list[Lease]
     again_in_s: float | None  # when something may change without a message
-    settled: int  # how many settlements went through: all, or none if Redis refused them
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What becomes of a leased item: see settle.lua."""
+    """What becomes of a leased item: see exchange.lua."""
 
     lease: Lease
     verb: Literal["end", "retry", "return"]
@@ -85,12 +90,13 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a worker can take: see claim.lua."""
+    """What a worker can take: see exchange.lua."""
 
     limits: Mapping[str, int]  # by lane, over all workers
     running: Mapping[str, int]  # by lane, in this worker
     places: int
     reserve: int
+    quarantined: int = 0  # how many such items it runs
 
 
 class Queue:
@@ -100,9 +106,9 @@ class Queue:
         self._redis = redis
         self._keys = keys
         self._lease_ms = lease_s * 1000
-        self._accept, self._claim, self._renew, self._settle, self._cancel, self._snapshot = (
+        self._accept, self._exchange, self._renew, self._cancel, self._snapshot = (
             redis.register_script(_source(name, keys))
-            for name in ("accept", "claim", "renew", "settle", "cancel", "snapshot")
+            for name in ("accept", "exchange", "renew", "cancel", "snapshot")
         )
 
     async def accept(
@@ -123,30 +129,38 @@ class Queue:
     async def exchange(
         self, settlements: Sequence[Settlement], capacity: Capacity | None
     ) -> Claimed:
-        """Settles, then claims, in one round trip; `capacity` None: claims nothing and wakes the
-        other workers instead. Repeating the settlements changes nothing."""
-        calls: list[tuple[AsyncScript, list[str | bytes | float]]] = []
-        if settlements:
-            argv = [part for settlement in settlements for part in settlement.argv()]
-            calls.append((self._settle, ["0" if capacity else "1", *argv]))
-        if capacity:
-            share = "1" if settlements else "0"
-            calls.append((self._claim, self._claim_argv(capacity, share)))
-        replies, in_order = await self._run(calls)
-        if isinstance(replies[-1], Exception):
-            raise replies[-1]
-        # The claim stands, even where the settlements were refused.
-        settled = 0 if isinstance(replies[0], Exception) else len(settlements)
-        if not capacity:
-            return Claimed([], None, settled)
-        again_ms, *values = replies[-1]
+        """Settles, then claims; `capacity` None: claims nothing, and wakes the other workers
+        instead. Repeating the settlements changes nothing."""
+        ended = [part for settlement in settlements for part in settlement.argv()]
+        reply = await self._exchange(
+            args=[
+                self._lease_ms,
+                *((capacity.places, capacity.reserve) if capacity else (0, 0)),
+                CLAIM_AT_MOST,
+                MAX_DEATHS,
+                results.WORKER_LOST,
+                capacity.quarantined if capacity else 0,
+                len(settlements),
+                *ended,
+                *(_lanes(capacity) if capacity else ()),
+            ]
+        )
+        again_ms, *values = reply
         leases = [
-            Lease(item.decode(), lease.decode(), lane.decode(), payload, int(attempts), float(ms))
-            for item, lease, lane, payload, attempts, ms in zip(*[iter(values)] * 6, strict=True)
+            Lease(
+                item_id=item.decode(),
+                lease_id=lease.decode(),
+                lane=lane.decode(),
+                payload=payload,
+                attempts=int(attempts),
+                deaths=int(deaths),
+                queued_ms=float(queued_ms),
+            )
+            for item, lease, lane, payload, attempts, deaths, queued_ms in zip(
+                *[iter(values)] * 7, strict=True
+            )
         ]
-        if not in_order:  # the claim did not see yet what the settlements freed
-            return Claimed(leases, 0.0, settled)
-        return Claimed(leases, float(again_ms) / 1000 if again_ms else None, settled)
+        return Claimed(leases, float(again_ms) / 1000 if again_ms else None)
 
     async def renew(self, worker_id: str, leases: Iterable[Lease]) -> set[str]:
         """Returns the lease ids whose calls must stop."""
@@ -186,42 +200,10 @@ class Queue:
         alive = await self._redis.zrangebyscore(self._keys.workers, now_ms, "+inf")
         return [worker_id.decode() for worker_id in alive]
 
-    def _claim_argv(self, capacity: Capacity, share: str) -> list[str | bytes | float]:
-        lanes = [
-            part
-            for lane, limit in capacity.limits.items()
-            for part in (lane, limit, capacity.running.get(lane, 0))
-        ]
-        return [
-            self._lease_ms,
-            capacity.places,
-            capacity.reserve,
-            CLAIM_AT_MOST,
-            MAX_DEATHS,
-            results.WORKER_LOST,
-            share,
-            *lanes,
-        ]
 
-    async def _run(
-        self, calls: Sequence[tuple[AsyncScript, list[str | bytes | float]]]
-    ) -> tuple[list[Any], bool]:
-        """The replies, and whether they came in the order of the calls. One pipeline without MULTI
-        (redis-py's own way asks SCRIPT EXISTS before each). Where the server does not know a script
-        yet, only that call is repeated: a second claim would lose the first."""
-        replies: dict[int, Any] = {}
-        while len(replies) < len(calls):
-            left = [index for index in range(len(calls)) if index not in replies]
-            pipe = self._redis.pipeline(transaction=False)
-            for index in left:
-                script, argv = calls[index]
-                pipe.evalsha(script.sha, 0, *argv)  # type: ignore[arg-type]
-            for index, reply in zip(left, await pipe.execute(raise_on_error=False), strict=True):
-                if isinstance(reply, NoScriptError):
-                    await self._redis.script_load(calls[index][0].script)
-                else:
-                    replies[index] = reply
-        return [replies[index] for index in range(len(calls))], list(replies) == sorted(replies)
+def _lanes(capacity: Capacity) -> Iterable[str | int]:
+    for lane, limit in capacity.limits.items():
+        yield from (lane, limit, capacity.running.get(lane, 0))
 
 
 def _source(name: str, keys: Keys) -> str:

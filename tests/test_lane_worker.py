@@ -213,3 +213,32 @@ async def test_leaving_while_redis_hands_out_items_gives_them_back(
 
     assert await redis.zcard(keys.leases("openrouter")) == 0
     assert await redis.zcard(keys.queue("openrouter")) == 3
+
+
+async def test_nothing_begins_on_a_lease_that_has_ended_meanwhile(
+    jobs: Jobs,
+    simulator: Simulator,
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when the process stood still while Redis answered."""
+    exchange, waited = Queue.exchange, asyncio.Event()
+
+    async def late(
+        queue: Queue, settlements: Sequence[Settlement], capacity: Capacity | None
+    ) -> Claimed:
+        claimed = await exchange(queue, settlements, capacity)
+        if claimed.leases and not waited.is_set():
+            await asyncio.sleep(LEASE_S)
+            assert simulator.stats()["total"] == 0
+            waited.set()
+        return claimed
+
+    monkeypatch.setattr(Queue, "exchange", late)
+    job_id = await submit(jobs, 3)
+    async with running_worker(settings, providers):
+        assert (await finished(jobs, job_id)).successful == 3
+
+    assert waited.is_set()
+    assert simulator.stats()["total"] == 3

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import cast
 
 import pytest
 from arq.connections import ArqRedis
@@ -180,6 +179,62 @@ async def test_an_item_that_kills_its_workers_is_given_up(
 
     assert await claim(queue) == []
     assert await stored(queue, "job") == {0: results.WORKER_LOST}
+
+
+async def test_what_kills_workers_is_told_from_its_neighbours(
+    queue: Queue, redis: ArqRedis, keys: Keys
+) -> None:
+    """Every worker that runs item 3 dies of it, with all it runs beside it."""
+    await accept(queue, "job", "a" * 10)
+    for _ in range(20):
+        leases = await claim(queue)
+        if any(lease.item_id.endswith(":00003") for lease in leases):
+            await ended_leases(redis, keys)
+        else:
+            await end(queue, leases)
+
+    results_ = await stored(queue, "job")
+    assert results_.pop(3) == results.WORKER_LOST
+    assert results_ == {index: b"{}" for index in range(10) if index != 3}
+
+
+async def test_a_worker_runs_one_item_of_the_quarantine_at_a_time(
+    queue: Queue, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(queue, "job", "aaab")
+    limits = {"a": 10, "b": 10}
+    for _ in range(MAX_DEATHS - 1):
+        await claim(queue, **limits)
+        for lane in limits:
+            await ended_leases(redis, keys, lane)
+    await accept(queue, "new", "aabb")
+
+    first = (await queue.exchange([], Capacity(limits, {}, 100, 0))).leases
+    second = (await queue.exchange([], Capacity(limits, {}, 100, 0, quarantined=1))).leases
+    third = (await queue.exchange([], Capacity(limits, {}, 100, 0))).leases
+
+    assert [lease.item_id for lease in first if lease.quarantined] == ["job:00000"]
+    assert len(first) == 1 + 4
+    assert second == []
+    assert [lease.item_id for lease in third] == ["job:00001"]
+
+
+async def test_what_returns_from_the_quarantine_goes_back_there(
+    queue: Queue, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(queue, "job", "a")
+    for _ in range(MAX_DEATHS - 1):
+        await claim(queue)
+        await ended_leases(redis, keys)
+    [lease] = await claim(queue)
+
+    await settle(queue, Settlement(lease, "return"))
+
+    assert await redis.zrange(keys.quarantine("a"), 0, -1) == [b"job:00000"]
+    with pytest.raises(LaneFull):
+        await accept(queue, "other", "a", max_depth=1)
+    await queue.cancel("job")
+    assert await redis.zcard(keys.quarantine("a")) == 0
 
 
 async def test_a_failed_attempt_clears_the_deaths(
@@ -393,43 +448,6 @@ async def test_scripts_are_loaded_again_after_the_server_forgot_them(
 
     assert claimed.leases == []
     assert await stored(queue, "job") == {0: b'"answer"'}
-
-
-async def test_a_claim_is_not_lost_when_only_the_other_script_was_forgotten(
-    queue: Queue, redis: ArqRedis
-) -> None:
-    await accept(queue, "job", "aa")
-    await redis.script_flush()
-    [lease] = await claim(queue, a=1)
-
-    claimed = await queue.exchange([Settlement(lease, "end", b"{}")], Capacity({"a": 2}, {}, 2, 0))
-    await settle(queue, *(Settlement(lease, "end", b"{}") for lease in claimed.leases))
-
-    assert await stored(queue, "job") == {0: b"{}", 1: b"{}"}
-
-
-async def test_what_a_late_settlement_freed_is_claimed_at_once(
-    queue: Queue, redis: ArqRedis
-) -> None:
-    await accept(queue, "job", "aa")
-    await redis.script_flush()
-    [lease] = await claim(queue, a=1)
-    capacity = Capacity({"a": 1}, {}, 1, 0)
-
-    claimed = await queue.exchange([Settlement(lease, "end", b"{}")], capacity)
-
-    assert claimed.again_in_s == 0
-    assert len((await queue.exchange([], capacity)).leases) == 1
-
-
-async def test_a_claim_stands_though_the_settlements_were_refused(queue: Queue) -> None:
-    await accept(queue, "job", "aa")
-    [lease] = await claim(queue, a=1)
-    broken = Settlement(lease, "retry", delay_ms=cast("float", "no number"))
-
-    claimed = await queue.exchange([broken], Capacity({"a": 2}, {}, 2, 0))
-
-    assert (len(claimed.leases), claimed.settled) == (1, 0)
 
 
 async def test_accepting_wakes_the_workers(queue: Queue, redis: ArqRedis, keys: Keys) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,7 +16,7 @@ from shared.keys import Keys
 from shared.models import ErrorCode
 from shared.queue import Capacity, Lease, Queue, Settlement
 from shared.results import Result
-from worker.leases import HeldLeases
+from worker.leases import HeldLeases, now
 from worker.tasks import Ended, RetryItem
 
 SAFETY_POLL_S = 5.0  # should a message have been lost
@@ -107,19 +106,16 @@ class LaneWorker(Worker):
         capacity = self._capacity()
         if not settlements and capacity is None:
             return None
-        sent_at = time.monotonic()
+        sent_at = now()
         try:
             claimed = await self._queue.exchange(settlements, capacity)
         except (RedisError, OSError) as error:
             log.warning("redis_away", error=type(error).__name__)
             return REDIS_RETRY_S
         # Only what Redis has confirmed; what is sent again changes nothing.
-        del self._settlements[: claimed.settled]
+        del self._settlements[: len(settlements)]
         for lease in claimed.leases:
             self._start(lease, sent_at)
-        if claimed.settled < len(settlements):
-            log.warning("settlements_refused", count=len(settlements))
-            return REDIS_RETRY_S
         return claimed.again_in_s
 
     def _capacity(self) -> Capacity | None:
@@ -127,22 +123,24 @@ class LaneWorker(Worker):
         if places <= 0 or not self.allow_pick_jobs:
             return None
         reserve = max(1, self.max_jobs // (4 * len(self._limits)))
-        return Capacity(self._limits, self._held.running, places, reserve)
+        return Capacity(self._limits, self._held.running, places, reserve, self._held.quarantined)
 
     def _start(self, lease: Lease, claimed_at: float) -> None:
-        if not self.allow_pick_jobs:  # the signal came while Redis answered
+        ends_at = claimed_at + self._lease_s - self._margin_s
+        # While Redis answered the signal came, or this process stood still for too long.
+        if not self.allow_pick_jobs or now() >= ends_at:
             self._settle(Settlement(lease, "return"))
             return
         call = self.loop.create_task(self._run(lease))
         self.tasks[lease.lease_id] = call
-        self._held.add(lease, call, claimed_at + self._lease_s - self._margin_s)
+        self._held.add(lease, call, ends_at)
         call.add_done_callback(lambda call: self._ended(lease, call))
 
     def _ended(self, lease: Lease, call: asyncio.Task[Settlement]) -> None:
         self._held.remove(lease)
         del self.tasks[lease.lease_id]
         # Stopped: the job was cancelled, the lease is lost or the process ends. In each case give
-        # it back: settle.lua does what is right for an item that is gone or somebody else's.
+        # it back: exchange.lua does what is right for an item that is gone or somebody else's.
         self._settle(Settlement(lease, "return") if call.cancelled() else call.result())
 
     def _settle(self, settlement: Settlement) -> None:
@@ -190,7 +188,7 @@ class LaneWorker(Worker):
     async def _heartbeat(self) -> None:
         while True:
             leases = self._held.leases
-            sent_at = time.monotonic()
+            sent_at = now()
             try:
                 async with asyncio.timeout(self._lease_s / 5):
                     stop = await self._queue.renew(self._worker_id, leases)
@@ -205,7 +203,7 @@ class LaneWorker(Worker):
     async def _watch_leases(self) -> None:
         """Apart from the heartbeat, which may be waiting for Redis just then."""
         while True:
-            if stopped := self._held.stop_ended(time.monotonic()):
+            if stopped := self._held.stop_ended():
                 log.warning("leases_ended", calls_stopped=stopped)
             await asyncio.sleep(self._lease_s / 15)
 

@@ -1,6 +1,7 @@
 """The leases a worker holds: its calls in flight, and until when each may go on."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,13 +16,22 @@ class _Held:
     ends_at: float
 
 
+# Linux's monotonic clock stands still while the machine sleeps; Redis's does not.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def now() -> float:
+    return time.clock_gettime(_CLOCK)
+
+
 class HeldLeases:
-    """`ends_at` is of `time.monotonic`, counted from before Redis was asked, so it is never later
+    """`ends_at` is of `now`, counted from before Redis was asked, so it is never later
     than the end that Redis knows."""
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
         self.running: Counter[str] = Counter()  # by lane
+        self.quarantined = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -33,10 +43,12 @@ class HeldLeases:
     def add(self, lease: Lease, call: asyncio.Task[Settlement], ends_at: float) -> None:
         self._held[lease.lease_id] = _Held(lease, call, ends_at)
         self.running[lease.lane] += 1
+        self.quarantined += lease.quarantined
 
     def remove(self, lease: Lease) -> None:
         del self._held[lease.lease_id]
         self.running[lease.lane] -= 1
+        self.quarantined -= lease.quarantined
 
     def prolong(self, leases: Iterable[Lease], ends_at: float) -> None:
         for lease in leases:
@@ -51,9 +63,10 @@ class HeldLeases:
     def stop_job(self, job_id: str) -> None:
         self.stop([lease.lease_id for lease in self.leases if lease.job_id == job_id])
 
-    def stop_ended(self, now: float) -> int:
+    def stop_ended(self) -> int:
         """Returns how many had to stop."""
-        ended = [held for held in self._held.values() if held.ends_at <= now]
+        at = now()
+        ended = [held for held in self._held.values() if held.ends_at <= at]
         for held in ended:
             held.call.cancel()
         return len(ended)

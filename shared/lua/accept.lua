@@ -9,7 +9,8 @@ if redis.call('EXISTS', JOB .. job) == 1 then return '' end
 local arriving = {}
 for i = 5, #ARGV, 2 do arriving[ARGV[i]] = (arriving[ARGV[i]] or 0) + 1 end
 for lane, count in pairs(arriving) do
-  local depth = redis.call('ZCARD', QUEUE .. lane) + redis.call('ZCARD', DEFERRED .. lane)
+  local depth = 0
+  for _, line in ipairs({ QUEUE, QUARANTINE, DEFERRED }) do depth = depth + redis.call('ZCARD', line .. lane) end
   if depth + count > max_depth then return lane end
 end
 

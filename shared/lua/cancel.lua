@@ -14,8 +14,7 @@ for index = 0, total - 1 do
   local item = string.format('%s:%05d', job, index)
   local lane = redis.call('HGET', ITEM .. item, 'lane')
   if lane then
-    redis.call('ZREM', QUEUE .. lane, item)
-    redis.call('ZREM', DEFERRED .. lane, item)
+    for _, line in ipairs({ QUEUE, QUARANTINE, DEFERRED }) do redis.call('ZREM', line .. lane, item) end
     end_item(item, result, now)
   end
 end

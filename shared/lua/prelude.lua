@@ -1,5 +1,5 @@
 -- Put before every script, after the constants of shared/keys.py: the steps that several scripts share.
--- An item is in exactly one of QUEUE, DEFERRED, LEASES (of its lane) or RESULTS (of its job).
+-- An item is in exactly one of QUEUE, QUARANTINE, DEFERRED, LEASES (of its lane) or RESULTS (of its job).
 
 -- Redis's clock in ms, exact to the µs: the only clock that decides anything.
 local function clock()
@@ -22,9 +22,4 @@ local function end_item(item, result, now)
     redis.call('EXPIRE', RESULTS .. job, ttl)
     redis.call('PUBLISH', DONE, job)
   end
-end
-
--- Back to the place in the queue that the time of acceptance gives it.
-local function requeue(lane, item)
-  redis.call('ZADD', QUEUE .. lane, redis.call('HGET', ITEM .. item, 'accepted_ms'), item)
 end
