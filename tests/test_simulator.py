@@ -549,6 +549,7 @@ async def test_ledger_lists_the_calls_in_order(client: httpx.AsyncClient) -> Non
     calls = await ledger(client)
     times = [call.pop(name) for call in calls for name in ("start_ms", "end_ms")]
     assert times == sorted(times)
+    assert len({call.pop("client") for call in calls}) == 1  # one kept-alive connection
     assert calls == [
         {"item": item_of("a"), "dialect": "openrouter", "outcome": 200},
         {"item": item_of("b"), "dialect": "ollama", "outcome": 500},

@@ -148,6 +148,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a TCP transport always
+        self.client_port: int = transport.get_extra_info("peername")[1]
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:

@@ -153,7 +153,7 @@ class Simulator:
             self._refuse(exchange, chat, 429, "Rate limit exceeded")
             return
 
-        call = self._begin(chat)
+        call = self._begin(exchange, chat)
         for tally in (self._statistics, self._statistics.by_dialect[dialect]):
             tally.in_flight += 1
             tally.peak = max(tally.peak, tally.in_flight)
@@ -173,13 +173,13 @@ class Simulator:
 
     def _refuse(self, exchange: Exchange, chat: Chat, status: int, message: str) -> None:
         """Answer at once; the call is counted but never in flight."""
-        call = self._begin(chat)
+        call = self._begin(exchange, chat)
         retry_after = self._lanes[chat.dialect].behaviour.retry_after
         reply_error(exchange, chat.dialect, status, message, retry_after)
         self._end(call, status)
 
-    def _begin(self, chat: Chat) -> Call:
-        call = Call(chat.item, chat.dialect, _now_ms())
+    def _begin(self, exchange: Exchange, chat: Chat) -> Call:
+        call = Call(chat.item, chat.dialect, exchange.connection.client_port, _now_ms())
         self._statistics.total += 1
         self._statistics.by_dialect[chat.dialect].total += 1
         self._statistics.calls[call.item] += 1

@@ -40,6 +40,7 @@ class Call:
 
     item: str
     dialect: Dialect
+    client: int  # its port, which tells the process that called
     start_ms: float
     end_ms: float | None = None
     outcome: Outcome | None = None

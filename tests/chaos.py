@@ -1,0 +1,242 @@
+"""What every fault must leave whole: steady load, and the comparison of what clients were told,
+what the provider saw (the simulator's ledger) and what Redis holds."""
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import httpx
+import psutil
+from stack import DEADLINE_S, Stack, chat, eventually
+
+from cli.simulator.dialects import item_of
+from shared.redis import connect
+
+CLIENTS = 6
+BATCH = 10
+POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One line of the ledger; times in ms of `time.monotonic`, which all processes share."""
+
+    item: str
+    dialect: str
+    client: int
+    start_ms: float
+    end_ms: float | None
+    outcome: int | str | None
+
+    def overlaps(self, start_ms: float, end_ms: float) -> bool:
+        return self.start_ms <= end_ms and (self.end_ms is None or self.end_ms >= start_ms)
+
+
+def now_ms() -> float:
+    return time.monotonic() * 1000
+
+
+async def ledger(stack: Stack) -> list[Call]:
+    return [Call(**line) for line in (await stack.simulator.get("/_sim/ledger")).json()]
+
+
+def ports(process: asyncio.subprocess.Process) -> set[int]:
+    """Of the TCP connections that the process holds, on its side."""
+    connections = psutil.Process(process.pid).net_connections("tcp")
+    return {connection.laddr.port for connection in connections if connection.raddr}
+
+
+async def open_calls(stack: Stack, *processes: asyncio.subprocess.Process) -> set[str]:
+    """The items that the processes, which stand still, are calling the provider for."""
+    theirs = set().union(*map(ports, processes))
+    return {c.item for c in await ledger(stack) if c.end_ms is None and c.client in theirs}
+
+
+async def busiest(stack: Stack) -> asyncio.subprocess.Process:
+    """Of the workers, the one with the most open calls; waits until there is one."""
+    found: list[tuple[int, asyncio.subprocess.Process]] = []
+
+    async def calling() -> bool:
+        alive = [worker for worker in stack.workers if worker.returncode is None]
+        found[:] = [(len(await open_calls(stack, worker)), worker) for worker in alive]
+        return any(calls for calls, _ in found)
+
+    await eventually(calling)
+    return max(found, key=lambda calls_and_worker: calls_and_worker[0])[1]
+
+
+def peak(calls: Iterable[Call]) -> int:
+    """The most that were open at one moment; a call that ends as another starts was before it."""
+    changes = sorted(
+        change
+        for call in calls
+        for change in ((call.start_ms, 1), (call.end_ms or float("inf"), -1))
+    )
+    running = most = 0
+    for _, change in changes:
+        running += change
+        most = max(most, running)
+    return most
+
+
+class Load:
+    """Clients that keep posting jobs and ask for them until they have ended; each answer as the
+    client first saw it."""
+
+    def __init__(self, stack: Stack, *, providers: Collection[str] = ("openrouter",)) -> None:
+        self._stack = stack
+        self._providers = tuple(providers)
+        self._going_on = True
+        self._numbers = count()
+        self.jobs: dict[str, list[str]] = {}  # contents by id
+        self.answers: dict[str, dict[str, Any]] = {}
+        self.refused: Counter[int] = Counter()  # by status; 0: no answer at all
+        self.unsure: set[str] = set()  # items of batches that a refusal may not have kept out
+
+    @asynccontextmanager
+    async def steady(self) -> AsyncIterator["Load"]:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CLIENTS):
+                group.create_task(self._client())
+            await eventually(self._some_have_ended)
+            yield self
+            self._going_on = False
+
+    async def more(self, jobs: int) -> None:
+        """Waits until so many more jobs have ended: the deployment works."""
+        goal = len(self.answers) + jobs
+
+        async def ended() -> bool:
+            return len(self.answers) >= goal
+
+        await eventually(ended)
+
+    async def adopt(self, job_id: str, contents: list[str] | None = None) -> None:
+        """A job that somebody else has posted, with its contents unless they are to be read off its
+        answers; waits until it has ended."""
+        self.answers[job_id] = job = await self._ended(job_id)
+        read = [response["content"].removeprefix("echo: ") for response in job["responses"]]
+        self.jobs[job_id] = contents or read
+
+    async def _some_have_ended(self) -> bool:
+        return len(self.answers) >= CLIENTS
+
+    async def _client(self) -> None:
+        while self._going_on:
+            number = next(self._numbers)
+            contents = [f"{number}-{index}" for index in range(BATCH)]
+            job_id = await self._post(contents)
+            if job_id is None:
+                await asyncio.sleep(POLL_S)
+                continue
+            self.jobs[job_id] = contents
+            self.answers[job_id] = await self._ended(job_id)
+
+    async def _post(self, contents: list[str]) -> str | None:
+        requests = [
+            chat(content, provider=self._providers[index % len(self._providers)])
+            for index, content in enumerate(contents)
+        ]
+        try:
+            answer = await self._stack.batch(requests, params={"mode": "async"})
+        except httpx.TransportError:
+            self.refused[0] += 1
+            self.unsure.update(map(item_of, contents))
+            return None
+        job_id = answer.headers.get("location", "").removeprefix("/jobs/")
+        if not job_id:
+            assert answer.status_code == 503, answer.text
+            assert int(answer.headers["retry-after"]) > 0
+            self.refused[answer.status_code] += 1
+            self.unsure.update(map(item_of, contents))
+        return job_id or None
+
+    async def _ended(self, job_id: str) -> dict[str, Any]:
+        status: dict[str, Any] = {}
+
+        async def ended() -> bool:
+            try:
+                answer = await self._stack.api.get(f"/jobs/{job_id}")
+            except httpx.TransportError:
+                return False
+            assert answer.status_code in {200, 503}, answer.text
+            if answer.status_code == 200:
+                status.update(answer.json())
+            await asyncio.sleep(POLL_S)
+            return status.get("finished_at") is not None
+
+        await eventually(ended, 2 * DEADLINE_S)
+        return status
+
+
+async def verify(
+    stack: Stack,
+    load: Load,
+    *,
+    limit: int,
+    may_repeat: Collection[str] = (),
+    beyond_limit: Collection[str] = (),
+    failed: Collection[str] = (),
+) -> list[Call]:
+    """The invariants, when the load has ended. `may_repeat`: items that ran where the fault hit;
+    `beyond_limit`: those whose first calls are in addition to it; `failed`: contents that must have
+    ended with an error. Returns the ledger."""
+
+    async def idle() -> bool:
+        return bool((await stack.stats())["in_flight"] == 0)
+
+    await eventually(idle)
+    calls = await ledger(stack)
+    assert (await stack.stats())["total"] == len(calls)  # the ledger is whole
+    by_item: dict[str, list[Call]] = defaultdict(list)
+    for call in calls:
+        by_item[call.item].append(call)
+    extra = {id(by_item[item][0]) for item in beyond_limit}
+    for dialect in ("openrouter", "ollama"):
+        counted = (call for call in calls if call.dialect == dialect and id(call) not in extra)
+        assert peak(counted) <= limit
+    assert load.jobs.keys() == load.answers.keys()
+    for job_id, contents in load.jobs.items():
+        job = (await stack.api.get(f"/jobs/{job_id}")).json()
+        assert job == load.answers[job_id]  # nothing that has ended changes
+        assert (job["status"], job["queued"], job["running"]) == ("completed", 0, 0)
+        assert job["failed"] == len(set(contents) & set(failed))
+        assert job["successful"] + job["failed"] == job["total_requests"] == len(contents)
+        for content, response in zip(contents, job["responses"], strict=True):
+            if content in failed:
+                assert response["error_code"]
+                continue
+            assert (response["error"], response["content"]) == (None, f"echo: {content}")
+            item = item_of(content)
+            if item not in may_repeat:
+                assert len(by_item[item]) == response["attempts"], content
+    known = {item_of(content) for contents in load.jobs.values() for content in contents}
+    assert by_item.keys() <= known | load.unsure
+    await _verify_redis(stack, load.jobs)
+    return calls
+
+
+async def _verify_redis(stack: Stack, jobs: dict[str, list[str]]) -> None:
+    """Nothing is left but results, each once."""
+    redis, keys = connect(stack.redis_url), stack.keys
+
+    async def drained() -> bool:
+        kinds = (keys.item, keys.leases, keys.queue, keys.quarantine, keys.deferred)
+        for kind in kinds:
+            async for _ in redis.scan_iter(kind("*")):
+                return False
+        return True
+
+    try:
+        await eventually(drained)
+        for job_id, contents in jobs.items():
+            results = await redis.hkeys(keys.results(job_id))  # type: ignore[misc]
+            assert sorted(map(int, results)) == list(range(len(contents)))
+            assert await redis.hexists(keys.job(job_id), "finished_ms")  # type: ignore[misc]
+    finally:
+        await redis.aclose()

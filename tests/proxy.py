@@ -1,0 +1,52 @@
+"""A cable between a process and Redis that a test may cut."""
+
+import asyncio
+from contextlib import suppress
+
+
+class Proxy:
+    """TCP in front of a unix socket. Cut: nothing passes and nothing is closed, as when packets are
+    lost; what was sent meanwhile arrives once the cable is mended."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._socket_path = socket_path
+        self._whole = asyncio.Event()
+        self._whole.set()
+        self._connections: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def cut(self) -> None:
+        self._whole.clear()
+
+    def mend(self) -> None:
+        self._whole.set()
+
+    def reset(self) -> None:
+        """Every connection ends at once, in the middle of whatever it carried."""
+        for writer in self._connections:
+            writer.transport.abort()
+
+    async def stop(self) -> None:
+        self._server.close()
+        self.reset()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            await self._whole.wait()
+            upstream, downstream = await asyncio.open_unix_connection(self._socket_path)
+            await asyncio.gather(self._pump(reader, downstream), self._pump(upstream, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        try:
+            with suppress(OSError):
+                while data := await reader.read(65536):
+                    await self._whole.wait()
+                    writer.write(data)
+                    await writer.drain()
+        finally:
+            self._connections.discard(writer)
+            writer.close()

