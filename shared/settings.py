@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
+from shared import sentinel
 from shared.providers import PROVIDERS
 
 
@@ -38,14 +39,21 @@ def _key(key: SecretStr) -> SecretStr:
     return key
 
 
+_REDIS_FORMS = (
+    "should be redis://host, rediss://host, unix://path or redis+sentinel://host,host/master"
+)
+
+
 def _redis_url(url: str) -> str:
+    behind_sentinel = url.startswith(f"{sentinel.SCHEME}://")
     try:
-        parse_url(url)
+        (sentinel.parse_sentinel_url if behind_sentinel else parse_url)(url)
     except ValueError:
-        raise ValueError("has a part that cannot be read") from None  # the text would repeat it
+        # The error's own text would repeat the part.
+        raise ValueError(f"{_REDIS_FORMS}, without mistakes in its parts") from None
     parts = urlsplit(url)
-    if parts.scheme not in {"redis", "rediss", "unix"} or not (parts.hostname or parts.path):
-        raise ValueError("should be redis://…, rediss://… or unix://…")
+    if not (parts.hostname or parts.path):
+        raise ValueError(_REDIS_FORMS)
     return url
 
 

@@ -88,14 +88,19 @@ class Load:
     """Clients that keep posting jobs and ask for them until they have ended; each answer as the
     client first saw it."""
 
-    def __init__(self, stack: Stack, *, providers: Collection[str] = ("openrouter",)) -> None:
+    def __init__(
+        self, stack: Stack, *, providers: Collection[str] = ("openrouter",), lossy: bool = False
+    ) -> None:
+        """`lossy`: Redis may forget jobs that it has accepted."""
         self._stack = stack
         self._providers = tuple(providers)
+        self._lossy = lossy
         self._going_on = True
         self._numbers = count()
         self.jobs: dict[str, list[str]] = {}  # contents by id
         self.answers: dict[str, dict[str, Any]] = {}
         self.refused: Counter[int] = Counter()  # by status; 0: no answer at all
+        self.lost: set[str] = set()  # ids of jobs that Redis has forgotten
         self.unsure: set[str] = set()  # items of batches that a refusal may not have kept out
 
     @asynccontextmanager
@@ -119,9 +124,25 @@ class Load:
     async def adopt(self, job_id: str, contents: list[str] | None = None) -> None:
         """A job that somebody else has posted, with its contents unless they are to be read off its
         answers; waits until it has ended."""
-        self.answers[job_id] = job = await self._ended(job_id)
+        job = await self._ended(job_id)
+        assert job
+        self.answers[job_id] = job
         read = [response["content"].removeprefix("echo: ") for response in job["responses"]]
         self.jobs[job_id] = contents or read
+
+    async def ask_again(self) -> list[dict[str, Any]]:
+        """For every job: the answers that Redis has forgotten since, in whole or in part. Such a
+        job counts as lost, or with what it is when it has ended once more."""
+        changed = []
+        for job_id, before in list(self.answers.items()):
+            if (status := await self._ended(job_id)) is None:
+                self.lost.add(job_id)
+                self.unsure.update(map(item_of, self.jobs.pop(job_id)))
+                del self.answers[job_id]
+            self.answers |= {job_id: status} if status else {}
+            if status != before:
+                changed.append(before)
+        return changed
 
     async def _some_have_ended(self) -> bool:
         return len(self.answers) >= CLIENTS
@@ -135,7 +156,12 @@ class Load:
                 await asyncio.sleep(POLL_S)
                 continue
             self.jobs[job_id] = contents
-            self.answers[job_id] = await self._ended(job_id)
+            if (status := await self._ended(job_id)) is None:
+                del self.jobs[job_id]
+                self.lost.add(job_id)
+                self.unsure.update(map(item_of, contents))
+            else:
+                self.answers[job_id] = status
 
     async def _post(self, contents: list[str]) -> str | None:
         requests = [
@@ -156,7 +182,8 @@ class Load:
             self.unsure.update(map(item_of, contents))
         return job_id or None
 
-    async def _ended(self, job_id: str) -> dict[str, Any]:
+    async def _ended(self, job_id: str) -> dict[str, Any] | None:
+        """None: it is lost."""
         status: dict[str, Any] = {}
 
         async def ended() -> bool:
@@ -164,6 +191,9 @@ class Load:
                 answer = await self._stack.api.get(f"/jobs/{job_id}")
             except httpx.TransportError:
                 return False
+            if answer.status_code == 404 and self._lossy:
+                status.clear()
+                return True
             assert answer.status_code in {200, 503}, answer.text
             if answer.status_code == 200:
                 status.update(answer.json())
@@ -171,7 +201,7 @@ class Load:
             return status.get("finished_at") is not None
 
         await eventually(ended, 2 * DEADLINE_S)
-        return status
+        return status or None
 
 
 async def verify(

@@ -20,7 +20,7 @@ class Server:
     def __init__(self, directory: Path, *, port: int = 0, **options: str) -> None:
         self.url = f"unix://{directory}/s"
         self.client = connect(self.url)
-        self._options = {
+        options = {
             "port": str(port),
             "unixsocket": f"{directory}/s",
             "dir": str(directory),
@@ -28,12 +28,12 @@ class Server:
             "appendonly": "yes",
             "appendfsync": "always",
         } | {name.replace("_", "-"): value for name, value in options.items()}
+        self._argv = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._process: asyncio.subprocess.Process
 
     async def start(self) -> None:
-        argv = [part for name, value in self._options.items() for part in (f"--{name}", value)]
         self._process = await asyncio.create_subprocess_exec(
-            str(get_binary_path()), *argv, stdout=asyncio.subprocess.DEVNULL
+            str(get_binary_path()), *self._argv, stdout=asyncio.subprocess.DEVNULL
         )
         await eventually(self._answers)
 
@@ -59,3 +59,18 @@ class Server:
         with suppress(RedisError, OSError):
             return bool(await self.client.ping())
         return False
+
+
+class SentinelServer(Server):
+    """Watches one master, with a quorum of two."""
+
+    def __init__(self, directory: Path, *, port: int, master: str, master_port: int) -> None:
+        super().__init__(directory)
+        config = directory / "sentinel.conf"
+        config.write_text(
+            f"port {port}\nunixsocket {directory}/s\ndir {directory}\n"
+            f"sentinel monitor {master} 127.0.0.1 {master_port} 2\n"
+            f"sentinel down-after-milliseconds {master} 1000\n"
+            f"sentinel failover-timeout {master} 5000\n"
+        )
+        self._argv = [str(config), "--sentinel"]

@@ -135,6 +135,25 @@ async def test_a_call_whose_item_has_ended_is_stopped_without_a_message(
     await calls_in_flight(slow, 0)
 
 
+async def test_leases_that_a_new_redis_does_not_know_are_given_up_at_once(
+    jobs: Jobs,
+    slow: Simulator,
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    redis: ArqRedis,
+    keys: Keys,
+) -> None:
+    settings = settings.model_copy(update={"lease_seconds": 600})  # the heartbeat is slow, too
+    async with running_worker(settings, providers):
+        await submit(jobs, 1)
+        await calls_in_flight(slow, 1)
+        await redis.delete(keys.leases("openrouter"))
+
+        await redis.client_kill_filter(_type="pubsub")
+
+        await calls_in_flight(slow, 0)
+
+
 @pytest.mark.usefixtures("worker")
 async def test_a_cancelled_call_frees_its_slot_for_the_next(jobs: Jobs, slow: Simulator) -> None:
     blocked = await submit(jobs, 10)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.sentinel import SentinelUrl, parse_sentinel_url
 from shared.settings import SettingsError, load_provider_settings, load_settings
 
 SEED = {
@@ -73,6 +74,10 @@ def test_provider_defaults() -> None:
         ("REDIS_URL", "redis://"),
         ("REDIS_URL", "redis://localhost:port"),
         ("REDIS_URL", "redis://localhost?socket_timeout=soon"),
+        ("REDIS_URL", "redis+sentinel://host"),
+        ("REDIS_URL", "redis+sentinel://host,/master"),
+        ("REDIS_URL", "redis+sentinel://host:port/master"),
+        ("REDIS_URL", "redis+sentinel://host/master/name"),
         ("KEY_PREFIX", ""),
         ("WORKER_MAX_JOBS", "0"),
         ("WORKER_MAX_JOBS", "1"),
@@ -208,12 +213,39 @@ def test_base_url(monkeypatch: pytest.MonkeyPatch, given: str, used: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://localhost:6379/0", "rediss://u:p@host:1/2", "unix:///tmp/x.sock"]
+    "url",
+    [
+        "redis://localhost:6379/0",
+        "rediss://u:p@host:1/2",
+        "unix:///tmp/x.sock",
+        "redis+sentinel://one,two:1,three/master",
+    ],
 )
 def test_redis_url(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("REDIS_URL", url)
 
     assert load_settings().redis_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "parsed"),
+    [
+        (
+            "redis+sentinel://one,two:1,[::1]:2/mymaster",
+            SentinelUrl((("one", 26379), ("two", 1), ("::1", 2)), "mymaster", {}),
+        ),
+        (
+            "redis+sentinel://user:p%40ss@one/m/3?health_check_interval=7",
+            SentinelUrl(
+                (("one", 26379),),
+                "m",
+                {"username": "user", "password": "p@ss", "db": 3, "health_check_interval": 7},
+            ),
+        ),
+    ],
+)
+def test_parts_of_a_sentinel_url(url: str, parsed: SentinelUrl) -> None:
+    assert parse_sentinel_url(url) == parsed
 
 
 def test_settings_are_read_from_a_file(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ class LaneWorker(Worker):
         self._held = HeldLeases()
         self._settlements: list[Settlement] = []
         self._wake = asyncio.Event()
+        self._renew_now = asyncio.Event()
         self._round: asyncio.Task[float | None] | None = None
 
     async def main(self) -> None:
@@ -65,7 +66,7 @@ class LaneWorker(Worker):
         }
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(listen(self.pool, handlers, self._wake.set))
+                group.create_task(listen(self.pool, handlers, self._reconnected))
                 group.create_task(self._heartbeat())
                 group.create_task(self._watch_leases())
                 group.create_task(self._exchange())
@@ -83,6 +84,12 @@ class LaneWorker(Worker):
             await self.on_shutdown(self.ctx)
         await self.pool.aclose()
         log.info("worker_stopped", worker=self._worker_id, complete=self.jobs_complete)
+
+    def _reconnected(self) -> None:
+        """This may be another Redis, which was a replica and knows less: ask it at once which of
+        the leases it knows, too."""
+        self._wake.set()
+        self._renew_now.set()
 
     async def _exchange(self) -> None:
         """A round with Redis whenever something ended or may run."""
@@ -187,6 +194,7 @@ class LaneWorker(Worker):
 
     async def _heartbeat(self) -> None:
         while True:
+            self._renew_now.clear()
             leases = self._held.leases
             sent_at = now()
             try:
@@ -198,7 +206,9 @@ class LaneWorker(Worker):
             else:
                 self._held.prolong(leases, sent_at + self._lease_s - self._margin_s)
                 self._held.stop(stop)
-                await asyncio.sleep(self._lease_s / 3)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._lease_s / 3):
+                        await self._renew_now.wait()
 
     async def _watch_leases(self) -> None:
         """Apart from the heartbeat, which may be waiting for Redis just then."""
