@@ -1,6 +1,5 @@
 """A job as clients see it: made from a batch, read back as its status."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -102,7 +101,7 @@ def _status(job_id: str, snapshot: Snapshot) -> JobStatus:
             provider=provider,
             model=model,
             timestamp=_time(ended_ms),
-            **asdict(result),
+            **result.to_dict(),
         )
     ended = len(snapshot.results)
     accepted_ms, started_ms, finished_ms = (

@@ -1,6 +1,7 @@
 """The result of one item, as a worker (or a script) stores it and the API reads it."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import orjson
 
@@ -22,6 +23,10 @@ class Result:
 
     def to_json(self) -> bytes:
         return orjson.dumps(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Not `dataclasses.asdict`, whose deep copies cost more than all the rest of an answer."""
+        return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def from_json(cls, data: bytes) -> "Result":
