@@ -1,6 +1,7 @@
 """A job as clients see it: made from a batch, read back as its status."""
 
 from datetime import UTC, datetime
+from math import fsum
 from uuid import uuid4
 
 import orjson
@@ -90,11 +91,11 @@ def _status(job_id: str, snapshot: Snapshot) -> JobStatus:
     meta: list[tuple[str | None, str, str]] = orjson.loads(fields["meta"])
     total = len(meta)
     responses: list[LLMResponse | None] = [None] * total
-    successful, latency_ms = 0, 0.0
+    successful, latencies_ms = 0, list[float]()
     for index, (ended_ms, data) in snapshot.results.items():
         result = Result.from_json(data)
         successful += result.error is None
-        latency_ms += result.latency_ms
+        latencies_ms.append(result.latency_ms)
         request_id, provider, model = meta[index]
         responses[index] = LLMResponse(
             request_id=request_id,
@@ -122,7 +123,8 @@ def _status(job_id: str, snapshot: Snapshot) -> JobStatus:
         finished_at=_time(finished_ms) if finished_ms else None,
         responses=responses,
         total_latency_ms=round(finished_ms - accepted_ms, 3) if finished_ms else None,
-        average_latency_ms=round(latency_ms / total, 3) if finished_ms else None,
+        # Redis may give the results in another order next time: the sum must not depend on it.
+        average_latency_ms=round(fsum(latencies_ms) / total, 3) if finished_ms else None,
     )
 
 

@@ -130,18 +130,23 @@ class Load:
         read = [response["content"].removeprefix("echo: ") for response in job["responses"]]
         self.jobs[job_id] = contents or read
 
+    async def refusal(self) -> None:
+        """Posts until a batch is refused."""
+        while await self._one_job():
+            pass
+
     async def ask_again(self) -> list[dict[str, Any]]:
         """For every job: the answers that Redis has forgotten since, in whole or in part. Such a
         job counts as lost, or with what it is when it has ended once more."""
         changed = []
         for job_id, before in list(self.answers.items()):
-            if (status := await self._ended(job_id)) is None:
-                self.lost.add(job_id)
-                self.unsure.update(map(item_of, self.jobs.pop(job_id)))
-                del self.answers[job_id]
-            self.answers |= {job_id: status} if status else {}
+            status = await self._ended(job_id)
             if status != before:
                 changed.append(before)
+            if status:
+                self.answers[job_id] = status
+            else:
+                self._forget(job_id)
         return changed
 
     async def _some_have_ended(self) -> bool:
@@ -149,19 +154,27 @@ class Load:
 
     async def _client(self) -> None:
         while self._going_on:
-            number = next(self._numbers)
-            contents = [f"{number}-{index}" for index in range(BATCH)]
-            job_id = await self._post(contents)
-            if job_id is None:
+            if not await self._one_job():
                 await asyncio.sleep(POLL_S)
-                continue
-            self.jobs[job_id] = contents
-            if (status := await self._ended(job_id)) is None:
-                del self.jobs[job_id]
-                self.lost.add(job_id)
-                self.unsure.update(map(item_of, contents))
-            else:
-                self.answers[job_id] = status
+
+    async def _one_job(self) -> bool:
+        """False: it was refused."""
+        number = next(self._numbers)
+        contents = [f"{number}-{index}" for index in range(BATCH)]
+        job_id = await self._post(contents)
+        if job_id is None:
+            return False
+        self.jobs[job_id] = contents
+        if status := await self._ended(job_id):
+            self.answers[job_id] = status
+        else:
+            self._forget(job_id)
+        return True
+
+    def _forget(self, job_id: str) -> None:
+        self.lost.add(job_id)
+        self.unsure.update(map(item_of, self.jobs.pop(job_id)))
+        self.answers.pop(job_id, None)
 
     async def _post(self, contents: list[str]) -> str | None:
         requests = [

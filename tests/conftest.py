@@ -22,6 +22,8 @@ from shared.redis import connect
 from shared.settings import ProviderSettings, Settings
 from worker.__main__ import make_worker
 
+pytest.register_assert_rewrite("chaos")
+
 LEASE_S = 1.0
 
 

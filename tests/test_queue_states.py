@@ -158,9 +158,16 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def lease_ends(self, data: st.DataObject) -> None:
-        held = data.draw(st.sampled_from(list(self.held.values())))
-        self._put(self.keys.leases(held.lease.lane), held.lease.lease_id)
-        held.ended = True
+        self._end_lease(data.draw(st.sampled_from(list(self.held.values()))))
+
+    @precondition(lambda self: self.held)
+    @rule(times=st.integers(1, 3))
+    def workers_die(self, times: int) -> None:
+        for _ in range(times):
+            for held in self.held.values():
+                self._end_lease(held)
+            for worker in WORKERS:
+                self._exchange([], worker, 6, 0)
 
     @precondition(lambda self: self._items("deferred"))
     @rule(data=st.data())
@@ -294,6 +301,10 @@ class Scripts(RuleBasedStateMachine):
         self.spent.append(held.lease)
         return held
 
+    def _end_lease(self, held: Held) -> None:
+        self._put(self.keys.leases(held.lease.lane), held.lease.lease_id)
+        held.ended = True
+
     def _put(self, key: str, member: str) -> None:
         """In a zset, to a time that is over."""
         self.run(self.redis.zadd(key, {member: 1}, xx=True))
@@ -310,7 +321,7 @@ def test_every_history_of_the_scripts(valkey_url: str) -> None:
     run_state_machine_as_test(
         lambda: Scripts(valkey_url),  # type: ignore[arg-type]
         settings=settings(
-            max_examples=100,
+            max_examples=150,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
