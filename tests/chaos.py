@@ -89,11 +89,18 @@ class Load:
     client first saw it."""
 
     def __init__(
-        self, stack: Stack, *, providers: Collection[str] = ("openrouter",), lossy: bool = False
+        self,
+        stack: Stack,
+        *,
+        name: str = "",
+        provider: str = "openrouter",
+        lossy: bool = False,
     ) -> None:
-        """`lossy`: Redis may forget jobs that it has accepted."""
+        """`name` tells its prompts from another's; `lossy`: Redis may forget jobs that it has
+        accepted."""
         self._stack = stack
-        self._providers = tuple(providers)
+        self._name = name
+        self._provider = provider
         self._lossy = lossy
         self._going_on = True
         self._numbers = count()
@@ -104,11 +111,14 @@ class Load:
         self.unsure: set[str] = set()  # items of batches that a refusal may not have kept out
 
     @asynccontextmanager
-    async def steady(self) -> AsyncIterator["Load"]:
+    async def steady(
+        self, *, clients: int = CLIENTS, ended: int = CLIENTS
+    ) -> AsyncIterator["Load"]:
+        """From when so many jobs have ended, to when all have."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(CLIENTS):
+            for _ in range(clients):
                 group.create_task(self._client())
-            await eventually(self._some_have_ended)
+            await self.more(ended)
             yield self
             self._going_on = False
 
@@ -149,9 +159,6 @@ class Load:
                 self._forget(job_id)
         return changed
 
-    async def _some_have_ended(self) -> bool:
-        return len(self.answers) >= CLIENTS
-
     async def _client(self) -> None:
         while self._going_on:
             if not await self._one_job():
@@ -160,7 +167,7 @@ class Load:
     async def _one_job(self) -> bool:
         """False: it was refused."""
         number = next(self._numbers)
-        contents = [f"{number}-{index}" for index in range(BATCH)]
+        contents = [f"{self._name}{number}-{index}" for index in range(BATCH)]
         job_id = await self._post(contents)
         if job_id is None:
             return False
@@ -177,10 +184,7 @@ class Load:
         self.answers.pop(job_id, None)
 
     async def _post(self, contents: list[str]) -> str | None:
-        requests = [
-            chat(content, provider=self._providers[index % len(self._providers)])
-            for index, content in enumerate(contents)
-        ]
+        requests = [chat(content, provider=self._provider) for content in contents]
         try:
             answer = await self._stack.batch(requests, params={"mode": "async"})
         except httpx.TransportError:
@@ -219,14 +223,13 @@ class Load:
 
 async def verify(
     stack: Stack,
-    load: Load,
-    *,
+    *loads: Load,
     limit: int,
     may_repeat: Collection[str] = (),
     beyond_limit: Collection[str] = (),
     failed: Collection[str] = (),
 ) -> list[Call]:
-    """The invariants, when the load has ended. `may_repeat`: items that ran where the fault hit;
+    """The invariants, when the loads have ended. `may_repeat`: items that ran where the fault hit;
     `beyond_limit`: those whose first calls are in addition to it; `failed`: contents that must have
     ended with an error. Returns the ledger."""
 
@@ -243,24 +246,24 @@ async def verify(
     for dialect in ("openrouter", "ollama"):
         counted = (call for call in calls if call.dialect == dialect and id(call) not in extra)
         assert peak(counted) <= limit
-    assert load.jobs.keys() == load.answers.keys()
-    for job_id, contents in load.jobs.items():
+    jobs = {job_id: contents for load in loads for job_id, contents in load.jobs.items()}
+    answers = {job_id: answer for load in loads for job_id, answer in load.answers.items()}
+    assert jobs.keys() == answers.keys()
+    for job_id, contents in jobs.items():
         job = (await stack.api.get(f"/jobs/{job_id}")).json()
-        assert job == load.answers[job_id]  # nothing that has ended changes
+        assert job == answers[job_id]  # nothing that has ended changes
         assert (job["status"], job["queued"], job["running"]) == ("completed", 0, 0)
         assert job["failed"] == len(set(contents) & set(failed))
         assert job["successful"] + job["failed"] == job["total_requests"] == len(contents)
         for content, response in zip(contents, job["responses"], strict=True):
-            if content in failed:
-                assert response["error_code"]
-                continue
-            assert (response["error"], response["content"]) == (None, f"echo: {content}")
+            answer = "" if content in failed else f"echo: {content}"
+            assert (response["content"], bool(response["error"])) == (answer, content in failed)
             item = item_of(content)
             if item not in may_repeat:
                 assert len(by_item[item]) == response["attempts"], content
-    known = {item_of(content) for contents in load.jobs.values() for content in contents}
-    assert by_item.keys() <= known | load.unsure
-    await _verify_redis(stack, load.jobs)
+    known = {item_of(content) for contents in jobs.values() for content in contents}
+    assert by_item.keys() <= known.union(*(load.unsure for load in loads))
+    await _verify_redis(stack, jobs)
     return calls
 
 
