@@ -122,8 +122,9 @@ async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awai
     """Starts an API, workers and the simulator as processes of their own."""
     async with AsyncExitStack() as exits:
 
-        async def start(*, workers: int, **settings: str) -> Stack:
+        async def start(*, workers: int, code: Path | None = None, **settings: str) -> Stack:
             stack = Stack(valkey_url, keys, settings)
+            stack.code = code
             exits.push_async_callback(stack.stop)
             await stack.start(workers=workers)
             return stack

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from os import PathLike
 from typing import IO, Any
 
 import httpx
@@ -46,6 +47,9 @@ class Stack:
     ) -> None:
         self.redis_url = redis_url
         self.keys = keys
+        self.code: PathLike[str] | None = (
+            None  # of the processes started from now on; else this checkout's
+        )
         self._output = output
         self._environment = {
             name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")
@@ -145,6 +149,7 @@ class Stack:
             "-m",
             module,
             *argv,
+            cwd=self.code,
             env=self._environment | (settings or {}),
             stdout=stdout or self._output,
             stderr=self._output,

@@ -95,12 +95,17 @@ class Scripts(RuleBasedStateMachine):
     @rule(lanes=st.lists(st.sampled_from("ab"), min_size=1, max_size=5))
     def accept(self, lanes: list[str]) -> None:
         job_id, line = f"job{len(self.jobs)}", sum(map(len, self.jobs.values()))
-        payloads = [(lane, f"{job_id} {index}".encode()) for index, lane in enumerate(lanes)]
-        for _ in range(2):  # the second time changes nothing
-            self.run(self.queue.accept(job_id, payloads, meta=b"", ttl_s=3600, max_depth=10_000))
+        self._accept(job_id, lanes)
         self.jobs[job_id] = [
             Item(f"{job_id}:{index:05}", lane, line + index) for index, lane in enumerate(lanes)
         ]
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def accept_again(self, data: st.DataObject) -> None:
+        """As when the first reply was lost."""
+        job_id = data.draw(st.sampled_from(list(self.jobs)))
+        self._accept(job_id, [item.lane for item in self.jobs[job_id]])
 
     @rule(worker=st.sampled_from(WORKERS), places=st.integers(0, 6), reserve=st.integers(0, 2))
     def claim(self, worker: str, places: int, reserve: int) -> None:
@@ -183,6 +188,10 @@ class Scripts(RuleBasedStateMachine):
         self.paused.clear()
 
     # What must follow
+
+    def _accept(self, job_id: str, lanes: list[str]) -> None:
+        payloads = [(lane, f"{job_id} {index}".encode()) for index, lane in enumerate(lanes)]
+        self.run(self.queue.accept(job_id, payloads, meta=b"", ttl_s=3600, max_depth=10_000))
 
     def _exchange(
         self, settlements: list[Settlement], worker: str | None, places: int, reserve: int
