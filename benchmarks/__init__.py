@@ -1,0 +1,1 @@
+"""What is promised in figures, measured beside the seed's design and stock arq."""

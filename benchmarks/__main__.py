@@ -1,0 +1,73 @@
+"""`python -m benchmarks`, `… --smoke`, `… sustained`, `… soak`."""
+
+import argparse
+import asyncio
+import resource
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import comparison, scaling
+from benchmarks.figures import Figure
+from benchmarks.picture import draw
+from benchmarks.provider import Provider, simulated_provider
+from benchmarks.report import provenance, results, table
+from benchmarks.soak import soak
+from benchmarks.sustained import sustained
+
+HERE = Path(__file__).parent
+console = Console(stderr=True)
+
+
+async def compare(provider: Provider, *, smoke: bool) -> None:
+    """Everything of the main run; the small one leaves no files."""
+    sides = comparison.Comparison(provider, comparison.SMOKE if smoke else comparison.Sizes())
+    sizes = scaling.SMOKE if smoke else scaling.Sizes()
+    console.log("side by side")
+    await sides.run()
+    alone: list[Figure] = []
+    console.log("more workers")
+    scaled = await scaling.more_workers(provider, sizes)
+    alone += scaling.scaled_figures(scaled)
+    for measure in (scaling.idle, scaling.in_flight, scaling.isolation, scaling.backlog):
+        console.log(measure.__name__)
+        alone += await measure(provider, sizes)
+    text = results(sides, alone)
+    console.print(text, markup=False)
+    if not smoke:
+        (HERE / "RESULTS.md").write_text(text)
+        draw(sides, scaled, HERE / "results.svg")
+
+
+async def alone(name: str, command: str, figures: list[Figure]) -> None:
+    text = "\n".join([f"# {name}", "", *provenance(command), "", *table(figures, ("c",)), ""])
+    console.print(text, markup=False)
+    (HERE / f"{name.upper()}.md").write_text(text)
+
+
+async def run(options: argparse.Namespace) -> None:
+    async with simulated_provider() as provider:
+        match options.what:
+            case "sustained":
+                figures = await sustained(provider, options.minutes)
+                await alone("Sustained", "python -m benchmarks sustained", figures)
+            case "soak":
+                figures = await soak(provider, options.items)
+                await alone("Soak", f"python -m benchmarks soak --items {options.items}", figures)
+            case _:
+                await compare(provider, smoke=options.smoke)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("what", nargs="?", choices=["compare", "sustained", "soak"])
+    parser.add_argument("--smoke", action="store_true", help="all of it, tiny; leaves no files")
+    parser.add_argument("--minutes", type=float, default=10, help="of `sustained`")
+    parser.add_argument("--items", type=int, default=1_000_000, help="of `soak`")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 16_384)), hard))
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Who posts the batches: cheap, so that it does not measure itself."""
+
+import asyncio
+import time
+from itertools import count
+
+import httpx
+import orjson
+from httpx_aiohttp import AiohttpTransport
+
+PROMPT = "What does it cost to ask this? " * 6  # 186 characters
+
+_numbers = count()
+
+
+def batch(size: int, *, provider: str = "openrouter", distinct: int | None = None) -> bytes:
+    """Each prompt is new, or one of so many `distinct` ones."""
+    numbers = (next(_numbers) for _ in range(size))
+    return orjson.dumps(
+        {
+            "requests": [
+                {
+                    "provider": provider,
+                    "model": "m",
+                    "messages": [
+                        {
+                            "role": "user",
+                            "content": f"{PROMPT}{number % distinct if distinct else number}",
+                        }
+                    ],
+                }
+                for number in numbers
+            ]
+        }
+    )
+
+
+class Client:
+    def __init__(self, url: str) -> None:
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            timeout=600,
+            transport=AiohttpTransport(),
+            headers={"Content-Type": "application/json"},
+        )
+
+    async def run(self, body: bytes, size: int) -> float:
+        """Posts a batch and checks that all of it was answered; seconds."""
+        started = time.perf_counter()
+        answer = await self._http.post("/batch", content=body)
+        took_s = time.perf_counter() - started
+        if answer.status_code != httpx.codes.OK or answer.json()["successful"] != size:
+            raise RuntimeError(f"a batch of {size} failed: {answer.status_code}")
+        return took_s
+
+    async def outcome(self, body: bytes) -> int:
+        """Posts a batch, of which some may fail; how many were answered."""
+        successful: int = (await self._http.post("/batch", content=body)).json()["successful"]
+        return successful
+
+    async def submit(self, body: bytes) -> str:
+        """Posts without waiting; the id of the job."""
+        answer = await self._http.post("/batch", content=body, params={"mode": "async"})
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise RuntimeError(f"a batch was refused: {answer.status_code}")
+        return answer.headers["location"].removeprefix("/jobs/")
+
+    async def call(self, path: str, body: bytes) -> float:
+        """Any POST; seconds."""
+        started = time.perf_counter()
+        answer = await self._http.post(path, content=body)
+        answer.raise_for_status()
+        return time.perf_counter() - started
+
+    async def submit_many(self, items: int, *, at_once: int = 8) -> None:
+        jobs = iter(range(items // 100))
+
+        async def some() -> None:
+            for _ in jobs:
+                await self.submit(batch(100))
+
+        await asyncio.gather(*(some() for _ in range(at_once)))
+
+    async def close(self) -> None:
+        await self._http.aclose()

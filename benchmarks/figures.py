@@ -1,0 +1,42 @@
+"""Measured values: the median with its range, and whether a target is met."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Sample":
+        return cls(tuple(values))
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+    def __str__(self) -> str:
+        """Median, and the range where there is one: `38 (36–41)`."""
+        low, high = rounded(min(self.values)), rounded(max(self.values))
+        middle = rounded(self.median)
+        return middle if low == high else f"{middle} ({low}–{high})"
+
+
+def rounded(value: float) -> str:
+    """Three digits, but no fewer than the integer part has."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+
+
+@dataclass(slots=True)
+class Figure:
+    """A row of the results: by system, or under `c` alone."""
+
+    name: str
+    unit: str
+    target: str
+    by_system: dict[str, Sample] = field(default_factory=dict)
+    met: bool | None = None  # None: it has no target

@@ -1,0 +1,118 @@
+"""The parts of a system as processes, and what they cost."""
+
+import asyncio
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import redis.asyncio
+
+from shared import embedded
+
+START_S = 30.0
+
+
+class Processes:
+    """By role; a context manager that ends them all."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = os.environ | {"LOG_LEVEL": "WARNING"} | environment
+        self.by_role: dict[str, list[psutil.Process]] = {}
+        self._children: dict[int, asyncio.subprocess.Process] = {}
+
+    async def start(self, role: str, *argv: str, stdout: int | None = None) -> int:
+        """`python -m …`; returns its pid."""
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", *argv),
+            env=self.environment,
+            stdout=stdout,
+            stderr=asyncio.subprocess.DEVNULL,  # stock arq writes two lines a job
+        )
+        self._children[child.pid] = child
+        self.add(role, child.pid)
+        return child.pid
+
+    def add(self, role: str, pid: int) -> None:
+        """One that somebody else started and will end."""
+        self.by_role.setdefault(role, []).append(psutil.Process(pid))
+
+    async def first_line(self, pid: int) -> str:
+        stdout = self._children[pid].stdout
+        assert stdout is not None  # noqa: S101 — asked for at the start
+        return (await asyncio.wait_for(stdout.readline(), START_S)).decode()
+
+    async def stop(self, role: str, pid: int) -> None:
+        self.by_role[role] = [process for process in self.by_role[role] if process.pid != pid]
+        child = self._children.pop(pid)
+        if child.returncode is None:
+            child.terminate()
+        try:
+            await asyncio.wait_for(child.wait(), START_S)
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+
+    async def stop_all(self) -> None:
+        pids = {process.pid: role for role, all_ in self.by_role.items() for process in all_}
+        for pid in list(self._children):
+            await self.stop(pids[pid], pid)
+
+    def cpu_s(self) -> dict[str, float]:
+        """User and system time so far, by role."""
+        return {
+            role: sum(sum(process.cpu_times()[:2]) for process in processes)
+            for role, processes in self.by_role.items()
+        }
+
+    def rss_mb(self) -> dict[str, float]:
+        """Resident memory now, the largest of each role."""
+        return {
+            role: max(process.memory_info().rss for process in processes) / 1e6
+            for role, processes in self.by_role.items()
+            if processes
+        }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def valkey(processes: Processes) -> AsyncIterator[str]:
+    """The embedded server, in a directory of its own; yields its URL."""
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as directory:
+        server = await asyncio.to_thread(embedded.use, Path(directory))
+        client = redis.asyncio.from_url(server.url)  # type: ignore[no-untyped-call]
+        processes.add("redis", (await client.info("server"))["process_id"])
+        await client.aclose()
+        try:
+            yield server.url
+        finally:
+            server.release()
+
+
+async def until(condition: Callable[[], bool], *, deadline_s: float = 600) -> None:
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def answers(url: str) -> None:
+    """Waits until there is an answer that is no 5xx."""
+    async with httpx.AsyncClient() as client, asyncio.timeout(START_S):
+        while True:
+            try:
+                if (await client.get(url)).status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)

@@ -1,0 +1,274 @@
+"""System (c) alone: how its cost changes with what waits, what runs, and the number of workers."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import redis.asyncio
+
+from benchmarks.client import Client, batch
+from benchmarks.figures import Figure, Sample
+from benchmarks.processes import until
+from benchmarks.provider import Provider
+from benchmarks.systems import System, orchestrator
+
+WORKERS = (1, 2, 4, 8)
+CALL_MS, LIMIT = 20, 20
+HEALTHY = {"latency_ms": 100}
+TROUBLES: dict[str, dict[str, Any]] = {
+    "429 with Retry-After": {"rate_429": 1, "retry_after": "1"},
+    "503": {"rate_503": 1},
+    "hangs": {"rate_hang": 1},
+    "drops": {"rate_drop": 1},
+    "drips": {"rate_drip": 1},
+    "garbage": {"rate_garbage": 1},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    repeats: int = 3
+    backlogs: tuple[int, int] = (1_000, 100_000)
+    drained: int = 5_000
+    in_flight: int = 2_000
+    singles: int = 50
+    fixed_work: int = 2_000
+    idle_s: float = 20
+    window_s: float = 3
+
+
+SMOKE = Sizes(
+    repeats=1,
+    backlogs=(100, 500),
+    drained=200,
+    in_flight=100,
+    singles=3,
+    fixed_work=200,
+    idle_s=1,
+    window_s=0.5,
+)
+
+
+async def backlog(provider: Provider, sizes: Sizes) -> list[Figure]:
+    """Time and CPU of an item, of workers and Redis, with few and with many waiting behind it."""
+    cpu, took = defaultdict[int, list[float]](list), defaultdict[int, list[float]](list)
+    async with _queues(provider, sizes) as systems:
+        for _ in range(sizes.repeats):
+            for waiting, system in systems.items():
+                await _drain(provider, sizes, system, cpu[waiting], took[waiting])
+    few, many = sizes.backlogs
+    ratios = {
+        "CPU": median(cpu[many]) / median(cpu[few]),
+        "time": median(took[many]) / median(took[few]),
+    }
+    rows = [
+        Figure(f"{kind} per item, {waiting:,} waiting", "ms", "", {"c": Sample.of(values[waiting])})
+        for kind, values in (("CPU", cpu), ("time", took))
+        for waiting in sizes.backlogs
+    ]
+    return [
+        *rows,
+        *(
+            Figure(
+                f"{kind} per item, {many:,} waiting ÷ {few:,} waiting",
+                *("×", "0.90–1.10"),
+                {"c": Sample.of([ratio])},
+                met=ratio <= 1.1,
+            )
+            for kind, ratio in ratios.items()
+        ),
+    ]
+
+
+@asynccontextmanager
+async def _queues(provider: Provider, sizes: Sizes) -> AsyncIterator[dict[int, System]]:
+    """A deployment for each backlog, filled, without a worker."""
+    more = sizes.repeats * (2 * sizes.drained)
+    few, many = sizes.backlogs
+    depth = str(2 * (many + more))
+    async with (
+        orchestrator(provider, 100, 0, MAX_QUEUE_DEPTH=depth) as one,
+        orchestrator(provider, 100, 0, MAX_QUEUE_DEPTH=depth) as other,
+    ):
+        for system, waiting in ((one, few), (other, many)):
+            client = Client(system.url)
+            await client.submit_many(waiting + more)
+            await client.close()
+        yield {few: one, many: other}
+
+
+async def _drain(
+    provider: Provider, sizes: Sizes, system: System, cpu: list[float], took: list[float]
+) -> None:
+    provider.behave()
+    pid = await system.add_worker()
+
+    def called(count: int) -> bool:
+        return bool(provider.stats()["total"] >= count)
+
+    await until(lambda: called(sizes.drained // 5))
+    began, started = provider.stats()["total"], time.perf_counter()
+    before = system.processes.cpu_s()
+    await until(lambda: called(began + sizes.drained))
+    items, after = provider.stats()["total"] - began, system.processes.cpu_s()
+    took.append(1000 * (time.perf_counter() - started) / items)
+    cpu.append(1000 * sum(after[role] - before[role] for role in ("worker", "redis")) / items)
+    await system.processes.stop("worker", pid)
+
+
+async def in_flight(provider: Provider, sizes: Sizes) -> list[Figure]:
+    """Many long calls in one worker: its memory, and what a request of the other lane takes."""
+    settings = {
+        "WORKER_MAX_JOBS": str(2 * sizes.in_flight),
+        "REQUEST_TIMEOUT": "300",
+        "SHUTDOWN_GRACE_SECONDS": "0",
+    }
+    async with orchestrator(provider, sizes.in_flight, 1, **settings) as system:
+        client = Client(system.url)
+        provider.behave(by_dialect={"openrouter": {"latency_ms": 120_000, "ledger": False}})
+        idle_ms = await _singles(client, sizes)
+        idle_mb = system.processes.rss_mb()["worker"]
+        await client.submit_many(sizes.in_flight)
+        await until(lambda: bool(provider.stats()["in_flight"] == sizes.in_flight))
+        busy_ms = await _singles(client, sizes)
+        memory_mb = system.processes.rss_mb()["worker"] - idle_mb
+        await client.close()
+    return [
+        Figure(
+            f"{sizes.in_flight:,} calls in flight in one worker: its memory over idle",
+            *("MB", "≤ 40"),
+            {"c": Sample.of([memory_mb])},
+            met=memory_mb <= 40,
+        ),
+        Figure("a batch of one beside none: p50", "ms", "", {"c": idle_ms}),
+        Figure(
+            f"a batch of one beside {sizes.in_flight:,}: p50",
+            *("ms", "unchanged (± 10 %)"),
+            {"c": busy_ms},
+            met=busy_ms.median <= 1.1 * idle_ms.median,
+        ),
+    ]
+
+
+async def _singles(client: Client, sizes: Sizes) -> Sample:
+    for _ in range(3):
+        await client.run(batch(1, provider="ollama"), 1)
+    times = [await client.run(batch(1, provider="ollama"), 1) for _ in range(sizes.singles)]
+    return Sample.of([1000 * took_s for took_s in times])
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    workers: int
+    commands_per_item: float
+    wall_to_ideal: float
+
+
+async def more_workers(provider: Provider, sizes: Sizes) -> list[Scaled]:
+    """The same work for 1 to 8 workers."""
+    scaled = []
+    for workers in WORKERS:
+        async with orchestrator(provider, LIMIT, workers) as system:
+            client, server = Client(system.url), redis.asyncio.from_url(system.redis_url)  # type: ignore[no-untyped-call]
+            provider.behave(latency_ms=CALL_MS)
+            await client.run(batch(100), 100)
+            before, started = await _commands(server), time.perf_counter()
+            batches = sizes.fixed_work // 100
+            await asyncio.gather(*(client.run(batch(100), 100) for _ in range(batches)))
+            wall_s = time.perf_counter() - started
+            commands = (await _commands(server) - before) / sizes.fixed_work
+            ideal_s = sizes.fixed_work * CALL_MS / 1000 / LIMIT
+            scaled.append(Scaled(workers, commands, wall_s / ideal_s))
+            await client.close()
+            await server.aclose()
+    return scaled
+
+
+async def _commands(server: redis.asyncio.Redis) -> int:
+    """What clients have sent; what a script calls is not counted."""
+    count: int = (await server.info("stats"))["total_commands_processed"]
+    return count
+
+
+def scaled_figures(scaled: list[Scaled]) -> list[Figure]:
+    per_item = [run.commands_per_item for run in scaled]
+    spread = max(per_item) / min(per_item)
+    return [
+        Figure(
+            f"Redis commands per item, {' → '.join(str(run.workers) for run in scaled)} workers: "
+            + " → ".join(f"{count:.2f}" for count in per_item),
+            *("max ÷ min", "≤ 1.22 (± 10 %)"),
+            {"c": Sample.of([spread])},
+            met=spread <= 1.1 / 0.9,
+        )
+    ]
+
+
+async def idle(provider: Provider, sizes: Sizes) -> list[Figure]:
+    """What a worker costs that has nothing to do."""
+    async with orchestrator(provider, LIMIT, 1) as system:
+        before, started = system.processes.cpu_s()["worker"], time.perf_counter()
+        await asyncio.sleep(sizes.idle_s)
+        spent = system.processes.cpu_s()["worker"] - before
+        percent = 100 * spent / (time.perf_counter() - started)
+    return [
+        Figure(
+            "an idle worker",
+            *("% of a core", "≤ 0.3"),
+            {"c": Sample.of([percent])},
+            met=percent <= 0.3,
+        )
+    ]
+
+
+async def isolation(provider: Provider, sizes: Sizes) -> list[Figure]:
+    """Calls per second of a lane while the other one's provider is in trouble, against health."""
+    figures = []
+    async with orchestrator(provider, 5, 2, REQUEST_TIMEOUT="1", MAX_RETRIES="1") as system:
+        client = Client(system.url)
+        going_on = True
+
+        async def keep_posting(name: str) -> None:
+            while going_on:
+                answer = await client.outcome(batch(10, provider=name))
+                assert name == "openrouter" or answer == 10  # noqa: S101
+
+        posting = [asyncio.create_task(keep_posting("ollama")) for _ in range(3)]
+        posting += [asyncio.create_task(keep_posting("openrouter")) for _ in range(2)]
+        for name, trouble in TROUBLES.items():
+            rates = defaultdict[str, list[float]](list)
+            for _ in range(2):
+                for state, fault in (("health", {}), ("trouble", trouble)):
+                    by_dialect = {"openrouter": {**HEALTHY, **fault}, "ollama": HEALTHY}
+                    provider.behave(by_dialect=by_dialect)
+                    rates[state].append(await _rate(provider, sizes.window_s))
+            ratio = median(rates["trouble"]) / median(rates["health"])
+            figures.append(
+                Figure(
+                    f"a lane beside one with {name}: its calls/s ÷ those beside a healthy one",
+                    *("×", "≥ 0.95"),
+                    {"c": Sample.of([ratio])},
+                    met=ratio >= 0.95,
+                )
+            )
+        going_on = False
+        provider.behave(by_dialect={"openrouter": HEALTHY, "ollama": HEALTHY})
+        await asyncio.gather(*posting)
+        await client.close()
+    return figures
+
+
+async def _rate(provider: Provider, window_s: float) -> float:
+    def healthy_calls() -> int:
+        count: int = provider.stats()["by_dialect"]["ollama"]["total"]
+        return count
+
+    await asyncio.sleep(window_s / 6)
+    before, started = healthy_calls(), time.perf_counter()
+    await asyncio.sleep(window_s)
+    return (healthy_calls() - before) / (time.perf_counter() - started)

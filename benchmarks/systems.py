@@ -1,0 +1,88 @@
+"""The three systems, each as real processes with the same provider."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from benchmarks.processes import Processes, answers, free_port, valkey
+from benchmarks.provider import Provider
+
+
+@dataclass(slots=True)
+class System:
+    url: str
+    processes: Processes
+    redis_url: str = ""
+
+    async def add_worker(self) -> int:
+        """Of system (c)."""
+        return await self.processes.start("worker", "worker")
+
+    async def add_api(self) -> int:
+        """Of system (c); `url` is this one's from now on."""
+        pid, self.url = await _api(self.processes, "api.main:app", "/health")
+        return pid
+
+
+Start = Callable[[Provider, int, int], AbstractAsyncContextManager[System]]
+
+
+@asynccontextmanager
+async def seed_design(provider: Provider, limit: int, workers: int) -> AsyncIterator[System]:  # noqa: ARG001 — it has none
+    processes = Processes({**provider.environment, "MAX_CONCURRENT_REQUESTS": str(limit)})
+    try:
+        _, url = await _api(processes, "benchmarks.seed_design:app", "/docs")
+        yield System(url, processes)
+    finally:
+        await processes.stop_all()
+
+
+@asynccontextmanager
+async def stock_arq(provider: Provider, limit: int, workers: int) -> AsyncIterator[System]:
+    processes = Processes({**provider.environment, "MAX_CONCURRENT_REQUESTS": str(limit)})
+    async with valkey(processes) as redis_url:
+        processes.environment["REDIS_URL"] = redis_url
+        try:
+            _, url = await _api(processes, "benchmarks.stock_arq:app", "/docs")
+            for _ in range(workers):
+                await processes.start("worker", "arq", "benchmarks.stock_arq.WorkerSettings")
+            await asyncio.sleep(2)  # it says nowhere that it is ready
+            yield System(url, processes, redis_url)
+        finally:
+            await processes.stop_all()
+
+
+@asynccontextmanager
+async def orchestrator(
+    provider: Provider, limit: int, workers: int, **settings: str
+) -> AsyncIterator[System]:
+    processes = Processes(
+        {**provider.environment, "MAX_CONCURRENT_REQUESTS": str(limit), **settings}
+    )
+    async with valkey(processes) as redis_url:
+        processes.environment["REDIS_URL"] = redis_url
+        try:
+            system = System("", processes, redis_url)
+            await system.add_api()
+            for _ in range(workers):
+                await system.add_worker()
+            if workers:
+                await answers(f"{system.url}/health/ready")
+                await asyncio.sleep(1)  # for the other workers
+            yield system
+        finally:
+            await processes.stop_all()
+
+
+SYSTEMS: dict[str, Start] = {"a": seed_design, "b": stock_arq, "c": orchestrator}
+
+
+async def _api(processes: Processes, app: str, path: str) -> tuple[int, str]:
+    port = free_port()
+    pid = await processes.start(
+        "api", "uvicorn", app, "--port", str(port), "--log-level", "warning", "--no-access-log"
+    )
+    url = f"http://127.0.0.1:{port}"
+    await answers(f"{url}{path}")
+    return pid, url
