@@ -62,7 +62,10 @@ def table(figures: Iterable[Figure], systems: Sequence[str]) -> list[str]:
     head = ["", *(f"({name})" for name in systems), "target for (c)", "met"]
     lines = [_row(head), _row(["---"] * len(head))]
     for figure in figures:
-        values = [f"{figure.by_system[name]} {figure.unit}".strip() for name in systems]
+        values = [
+            f"{figure.by_system[name]} {figure.unit}".strip() if figure.by_system else ""
+            for name in systems
+        ]
         met = {True: "yes", False: "**no**", None: ""}[figure.met]
         lines.append(_row([figure.name, *values, figure.target, met]))
     return lines
