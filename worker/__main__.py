@@ -70,7 +70,6 @@ def make_worker(
         on_shutdown=close_client,
         handle_signals=handle_signals,
         max_jobs=settings.worker_max_jobs,
-        job_timeout=settings.request_timeout + 5,  # the call has its own, with a better error
         # Never 0: without any wait arq would go on to claim while it stops.
         job_completion_wait=max(settings.shutdown_grace_seconds, 0.01),
     )

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 class LaneWorker(Worker):
     """Replaces what arq does between queue and function; its registered functions, serializers,
-    timeouts, signals and life cycle are arq's.
+    signals and life cycle are arq's. A function bounds its own time.
 
     Four tasks: the channel wakes, the exchange settles and claims in one round trip, the heartbeat
     renews the leases, and the watch stops the calls whose lease could not be renewed.
@@ -169,8 +169,7 @@ class LaneWorker(Worker):
                 "job_try": attempt,
                 "queued_ms": lease.queued_ms,
             }
-            async with asyncio.timeout(self.job_timeout_s):
-                ended: Ended = await self.functions[name].coroutine(ctx, *args, **kwargs)
+            ended: Ended = await self.functions[name].coroutine(ctx, *args, **kwargs)
         except RetryItem as retry:
             self.jobs_retried += 1
             return Settlement(lease, "retry", delay_ms=retry.delay_ms, pause_ms=retry.pause_ms)
