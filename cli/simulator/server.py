@@ -154,7 +154,8 @@ class Simulator:
             self._refuse(exchange, chat, 401, "No auth credentials found")
             return
         tallies = (self._statistics, self._statistics.by_dialect[dialect])
-        if lane.is_full or any(tally.in_flight >= tally.peak for tally in tallies):
+        new_peak = behaviour.ledger and any(tally.in_flight >= tally.peak for tally in tallies)
+        if lane.is_full or new_peak:
             for connection in self._connections - {exchange.connection}:
                 connection.notice_loss()
         if lane.is_full:
