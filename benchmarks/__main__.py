@@ -1,4 +1,4 @@
-"""`python -m benchmarks`, `… --smoke`, `… sustained`, `… soak`."""
+"""`python -m benchmarks`, `… --smoke`, `… sustained`, `… soak`, `… redis`."""
 
 import argparse
 import asyncio
@@ -11,6 +11,7 @@ from benchmarks import comparison, scaling
 from benchmarks.figures import Figure
 from benchmarks.picture import draw
 from benchmarks.provider import Provider, simulated_provider
+from benchmarks.redis_cost import redis_cost
 from benchmarks.report import provenance, results, table
 from benchmarks.soak import soak
 from benchmarks.sustained import sustained
@@ -51,6 +52,9 @@ async def run(options: argparse.Namespace) -> None:
             case "sustained":
                 figures = await sustained(provider, options.minutes)
                 await alone("Sustained", "python -m benchmarks sustained", figures)
+            case "redis":
+                figures = await redis_cost(100_000)
+                await alone("Redis", "python -m benchmarks redis", figures)
             case "soak":
                 figures = await soak(provider, options.items)
                 await alone("Soak", f"python -m benchmarks soak --items {options.items}", figures)
@@ -60,7 +64,7 @@ async def run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("what", nargs="?", choices=["compare", "sustained", "soak"])
+    parser.add_argument("what", nargs="?", choices=["compare", "sustained", "soak", "redis"])
     parser.add_argument("--smoke", action="store_true", help="all of it, tiny; leaves no files")
     parser.add_argument("--minutes", type=float, default=10, help="of `sustained`")
     parser.add_argument("--items", type=int, default=1_000_000, help="of `soak`")

@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.comparison import Comparison
+from benchmarks.figures import rounded
 from benchmarks.scaling import Scaled
 
 COLOURS = {"a": "#9aa5b1", "b": "#c7923e", "c": "#1f7a8c"}
@@ -28,7 +29,7 @@ def draw(comparison: Comparison, scaled: list[Scaled], path: Path) -> None:
     for axis, (name, title, unit) in zip(axes, PANELS, strict=False):
         values = {system: comparison.sample(system, name).median for system in LABELS}
         bars = axis.bar(list(LABELS.values()), list(values.values()), color=list(COLOURS.values()))
-        axis.bar_label(bars, [f"{value:.3g} {unit}" for value in values.values()], fontsize=8)
+        axis.bar_label(bars, [f"{rounded(value)} {unit}" for value in values.values()], fontsize=8)
         axis.set_title(title, fontsize=9)
         axis.set_yticks([])
         axis.margins(y=0.15)

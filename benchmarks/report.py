@@ -19,6 +19,21 @@ NAMES = {
     "b": "stock arq with its defaults: a job for each request, results polled for",
     "c": "this project: API, workers, embedded Valkey",
 }
+BOUNDS = """\
+What bounds the figures that miss their targets on such a machine:
+
+- **1/5 of (a) at 200 ms.** The call alone takes 200 ms, and (a) a third of a second: no system can
+  answer in a fifth of that. What (c) adds to the call is a fifth of what (a) adds.
+- **Wall time ÷ ideal of 1.03.** When a call of 50 ms ends, its slot stays empty until the next call
+  has reached the provider. For one slot this takes 1.4 ms (`limit 1`, taken apart with a clock in
+  each process): 0.36 ms to send a request, 0.32 to receive and decode an answer, 0.56 for the round
+  with Redis (of which the script 0.05 and Python 0.08), the rest in between. Half of it is waking
+  up: the way goes through four processes that sleep, and a PING of Redis that takes 0.035 ms when
+  the cores are busy takes 0.30 ms after 20 ms of idling. The simulator's timers, in whole
+  milliseconds, end calls 0.25 ms late on average and several at once, whose next calls then share
+  two cores: 2.2 to 2.7 ms with ten slots. A semaphore in one process, (a), does no better. Only
+  claiming before a slot is free would; then a worker would hold requests that it may not send.
+"""
 
 
 def results(comparison: Comparison, alone: Sequence[Figure]) -> str:
@@ -42,6 +57,7 @@ def results(comparison: Comparison, alone: Sequence[Figure]) -> str:
             "",
             *_costs(comparison),
             "",
+            BOUNDS,
         ]
     )
 

@@ -36,10 +36,10 @@ class Sizes:
     backlogs: tuple[int, int] = (1_000, 100_000)
     drained: int = 5_000
     in_flight: int = 2_000
-    singles: int = 50
+    singles: int = 200
     fixed_work: int = 2_000
     idle_s: float = 20
-    window_s: float = 3
+    window_s: float = 2
 
 
 SMOKE = Sizes(
