@@ -1,12 +1,10 @@
 """Redis that dies, stands still, is full, read-only or drops its connections, under steady load."""
 
 import asyncio
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from chaos import Call, Load, calls_by_item, ledger, now_ms, open_during, verify
@@ -51,15 +49,6 @@ async def read_only(server: Server) -> AsyncIterator[None]:
     await server.command("REPLICAOF", "127.0.0.1", "1")
     yield
     await server.command("REPLICAOF", "NO", "ONE")
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="vk-") as directory:
-        server = Server(Path(directory))
-        await server.start()
-        yield server
-        await server.stop()
 
 
 @pytest.fixture
