@@ -9,6 +9,7 @@ from rich.console import Console
 
 from benchmarks import comparison, scaling
 from benchmarks.figures import Figure
+from benchmarks.isolation import isolation
 from benchmarks.picture import draw
 from benchmarks.provider import Provider, simulated_provider
 from benchmarks.redis_cost import redis_cost
@@ -30,9 +31,11 @@ async def compare(provider: Provider, *, smoke: bool) -> None:
     console.log("more workers")
     scaled = await scaling.more_workers(provider, sizes)
     alone += scaling.scaled_figures(scaled)
-    for measure in (scaling.idle, scaling.in_flight, scaling.isolation, scaling.backlog):
+    for measure in (scaling.idle, scaling.in_flight, scaling.backlog):
         console.log(measure.__name__)
         alone += await measure(provider, sizes)
+    console.log("isolation")
+    alone += await isolation(provider, window_s=0.5 if smoke else 2)
     text = results(sides, alone)
     console.print(text, markup=False)
     if not smoke:

@@ -57,6 +57,18 @@ async def open_calls(stack: Stack, *processes: asyncio.subprocess.Process) -> se
     return {c.item for c in await ledger(stack) if c.end_ms is None and c.client in theirs}
 
 
+def open_during(calls: Iterable[Call], start_ms: float, end_ms: float) -> set[str]:
+    """The items that had a call open at some moment of that time."""
+    return {call.item for call in calls if call.overlaps(start_ms, end_ms)}
+
+
+def calls_by_item(calls: Iterable[Call]) -> dict[str, list[Call]]:
+    by_item: dict[str, list[Call]] = defaultdict(list)
+    for call in calls:
+        by_item[call.item].append(call)
+    return by_item
+
+
 async def busiest(stack: Stack) -> asyncio.subprocess.Process:
     """Of the workers, the one with the most open calls; waits until there is one."""
     found: list[tuple[int, asyncio.subprocess.Process]] = []
@@ -239,9 +251,7 @@ async def verify(
     await eventually(idle)
     calls = await ledger(stack)
     assert (await stack.stats())["total"] == len(calls)  # the ledger is whole
-    by_item: dict[str, list[Call]] = defaultdict(list)
-    for call in calls:
-        by_item[call.item].append(call)
+    by_item = calls_by_item(calls)
     extra = {id(by_item[item][0]) for item in beyond_limit}
     for dialect in ("openrouter", "ollama"):
         counted = (call for call in calls if call.dialect == dialect and id(call) not in extra)

@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from arq.connections import ArqRedis
+from redis_server import Server
 from stack import Stack
 
 from api.app import create_app
@@ -34,6 +35,16 @@ def valkey_url() -> Iterator[str]:
         server = embedded.use(Path(directory))
         yield server.url
         server.release()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """A Valkey of the test's own."""
+    with tempfile.TemporaryDirectory(prefix="vk-") as directory:
+        server = Server(Path(directory))
+        await server.start()
+        yield server
+        await server.stop()
 
 
 @pytest.fixture

@@ -237,6 +237,22 @@ async def test_what_returns_from_the_quarantine_goes_back_there(
     assert await redis.zcard(keys.quarantine("a")) == 0
 
 
+async def test_a_worker_that_comes_back_has_not_died(
+    queue: Queue, redis: ArqRedis, keys: Keys
+) -> None:
+    """As when Redis was away for longer than a lease, again and again."""
+    await accept(queue, "job", "aa")
+    for _ in range(MAX_DEATHS + 1):
+        leases = await claim(queue)
+        assert [lease.deaths for lease in leases] == [0, 0]
+        await ended_leases(redis, keys)
+        taken_back = await claim(queue)
+        assert [lease.deaths for lease in taken_back] == [1, 1]
+        for _ in range(2):  # the second time changes nothing
+            await settle(queue, *(Settlement(lease, "return") for lease in leases))
+        await settle(queue, *(Settlement(lease, "return") for lease in taken_back))
+
+
 async def test_a_failed_attempt_clears_the_deaths(
     queue: Queue, redis: ArqRedis, keys: Keys
 ) -> None:

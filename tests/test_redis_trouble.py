@@ -1,10 +1,8 @@
 """Redis that is away, full or read-only, under an API and a worker that stay."""
 
 import asyncio
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -16,15 +14,6 @@ from stack import chat, eventually
 from cli.simulator import Simulator
 from shared.keys import Keys
 from shared.settings import ProviderSettings, Settings
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="vk-") as directory:
-        server = Server(Path(directory))
-        await server.start()
-        yield server
-        await server.stop()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import asyncio
 import random
 import signal
+import socket
 import statistics
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -512,6 +513,26 @@ async def test_call_over_the_limit_gets_429() -> None:
         assert (await ask(client)).status_code == 200
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "3")
     assert (figures["over_limit"], figures["peak"], figures["total"]) == (1, 2, 3)
+
+
+async def test_call_that_follows_a_hang_up_is_within_the_limit() -> None:
+    """Even if the event loop reports it first, here because it began before the hang-up."""
+    async with Simulator(Behaviour(limit=1)) as simulator, httpx.AsyncClient() as client:
+        address = (httpx.URL(simulator.url).host, httpx.URL(simulator.url).port)
+        client.base_url = httpx.URL(simulator.url)
+        with (
+            socket.create_connection(address) as second,
+            socket.create_connection(address) as first,
+        ):
+            first.sendall(raw_request(chat_body("sim-hang")))
+            await stats_when(client, lambda now: now["in_flight"] == 1)
+            request = raw_request(chat_body())
+            second.sendall(request[:10])
+            first.close()
+            second.sendall(request[10:])
+            figures = await stats_when(client, lambda now: now["total"] == 2)
+    assert (figures["over_limit"], figures["peak"], figures["in_flight"]) == (0, 1, 0)
+    assert (figures["aborted"], figures["answers"]) == (1, {"200": 1})
 
 
 async def test_dialect_has_its_own_behaviour() -> None:

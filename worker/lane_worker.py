@@ -144,6 +144,8 @@ class LaneWorker(Worker):
         call = self.loop.create_task(self._run(lease))
         self.tasks[lease.lease_id] = call
         self._held.add(lease, call, ends_at)
+        if ends_at - now() < self._lease_s / 2:  # Redis was slow: do not leave it to the heartbeat
+            self._renew_now.set()
         call.add_done_callback(lambda call: self._ended(lease, call))
 
     def _ended(self, lease: Lease, call: asyncio.Task[Settlement]) -> None:

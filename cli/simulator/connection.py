@@ -5,6 +5,7 @@ hand-written bytes. A pipelined request waits, uncounted, until the one before i
 """
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,17 @@ _DRIP_INTERVAL_S = 0.1
 def reason(status: int) -> str:
     """The status's standard phrase, or nothing for a status that has none."""
     return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
+
+
+def _at_end(connection: socket.socket) -> bool:
+    """Nothing is left to be read, nor will be."""
+    try:
+        with connection.dup() as peeked:
+            return not peeked.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 @lru_cache(maxsize=256)
@@ -108,6 +120,13 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+    def notice_loss(self) -> None:
+        """For a client that has hung up: the event loop may report a request on another connection
+        first, even though it came later."""
+        if self._current is not None and _at_end(self._transport.get_extra_info("socket")):
+            self.abort()
+            self.connection_lost(None)
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)

@@ -36,6 +36,11 @@ class _Lane:
     rng: random.Random
     limited: Tally
 
+    @property
+    def is_full(self) -> bool:
+        limit = self.behaviour.limit
+        return limit is not None and self.limited.in_flight >= limit
+
 
 def _now_ms() -> float:
     return time.monotonic() * 1000
@@ -137,7 +142,7 @@ class Simulator:
 
     def _chat(self, exchange: Exchange, dialect: Dialect) -> None:
         lane = self._lanes[dialect]
-        behaviour, limit = lane.behaviour, lane.behaviour.limit
+        behaviour = lane.behaviour
         try:
             chat = parse_chat(dialect, exchange.body)
         except ValueError as error:
@@ -148,13 +153,18 @@ class Simulator:
         if dialect == "openrouter" and wanted not in (None, exchange.headers.get("authorization")):
             self._refuse(exchange, chat, 401, "No auth credentials found")
             return
-        if limit is not None and lane.limited.in_flight >= limit:
+        tallies = (self._statistics, self._statistics.by_dialect[dialect])
+        new_peak = behaviour.ledger and any(tally.in_flight >= tally.peak for tally in tallies)
+        if lane.is_full or new_peak:
+            for connection in self._connections - {exchange.connection}:
+                connection.notice_loss()
+        if lane.is_full:
             self._statistics.over_limit += 1
             self._refuse(exchange, chat, 429, "Rate limit exceeded")
             return
 
         call = self._begin(exchange, chat)
-        for tally in (self._statistics, self._statistics.by_dialect[dialect]):
+        for tally in tallies:
             tally.in_flight += 1
             tally.peak = max(tally.peak, tally.in_flight)
         plan = parse_model(chat.model) or draw_plan(lane.shares, lane.rng)

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- A worker's round. First it ends leases, each with what becomes of its item; a lease that is no longer held
--- changes nothing: the item belongs to somebody else by then. Then admission: it is given the items that may
+-- A worker's round. First it ends leases, each with what becomes of its item; one that is no longer held
+-- changes nothing, for the item belongs to somebody else by then, but that it does not count as a death. Then admission: it is given the items that may
 -- run now, each with a lease that is its slot of the lane's limit.
 -- ARGV: lease_ms, places (items the worker may still take), reserve (places it keeps for each lane), most
 --       (items in one claim), max_deaths, result of an item that reached them, quarantined (how many items
@@ -19,11 +19,22 @@ local now = clock()
 
 local function item_of(lease) return string.match(lease, '^(.+)@%d+$') end
 
+-- The field deaths has the claims whose workers died, each with a space after it.
+local function count(deaths) return select(2, string.gsub(deaths or '', ' ', '')) end
+
 -- Back to the place in line that the time of acceptance gives it.
 local function requeue(lane, item)
   local accepted_ms, deaths = unpack(redis.call('HMGET', ITEM .. item, 'accepted_ms', 'deaths'))
-  local line = tonumber(deaths or '0') >= max_deaths - 1 and QUARANTINE or QUEUE
+  local line = count(deaths) >= max_deaths - 1 and QUARANTINE or QUEUE
   redis.call('ZADD', line .. lane, accepted_ms, item)
+end
+
+-- Who settles a lease too late has not died: it stood still, or Redis was away.
+local function survived(lease)
+  local item, claim = string.match(lease, '^(.+)@(%d+)$')
+  local deaths = redis.call('HGET', ITEM .. item, 'deaths')
+  if not deaths then return end
+  redis.call('HSET', ITEM .. item, 'deaths', (string.gsub(deaths, '%f[%d]' .. claim .. ' ', '')))
 end
 
 local function pause(lane, pause_ms)
@@ -52,6 +63,8 @@ for i = 9, first_lane - 1, 5 do
     else
       requeue(lane, item)
     end
+  else
+    survived(lease)
   end
 end
 
@@ -65,9 +78,11 @@ end
 -- A lease past its end: the worker died or was cut off. The item runs again, unless it keeps killing workers.
 local function take_back(lane, lease)
   redis.call('ZREM', LEASES .. lane, lease)
-  local item = item_of(lease)
+  local item, claim = string.match(lease, '^(.+)@(%d+)$')
   if redis.call('EXISTS', ITEM .. item) == 0 then return end
-  if redis.call('HINCRBY', ITEM .. item, 'deaths', 1) >= max_deaths then
+  local deaths = (redis.call('HGET', ITEM .. item, 'deaths') or '') .. claim .. ' '
+  redis.call('HSET', ITEM .. item, 'deaths', deaths)
+  if count(deaths) >= max_deaths then
     end_item(item, lost_result, now)
   else
     requeue(lane, item)
@@ -82,7 +97,7 @@ local function start(lane, item)
   redis.call('ZADD', LEASES .. lane, now + lease_ms, lease)
   redis.call('HSETNX', JOB .. string.match(item, '^(.+):'), 'started_ms', ms(now))
   local queued_ms = ms(now - tonumber(accepted_ms))
-  for _, value in ipairs({ item, lease, lane, payload, attempts or '0', deaths or '0', queued_ms }) do
+  for _, value in ipairs({ item, lease, lane, payload, attempts or '0', count(deaths), queued_ms }) do
     reply[#reply + 1] = value
   end
 end
