@@ -114,15 +114,18 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(data=st.data(), worker=st.sampled_from([*WORKERS, None]), places=st.integers(1, 4))
     def settle(self, data: st.DataObject, worker: str | None, places: int) -> None:
-        held = data.draw(st.sampled_from(list(self.held.values())))
-        settlement = Settlement(
-            held.lease,
-            data.draw(st.sampled_from(["end", "retry", "return"])),
-            result=f"answer to {held.lease.lease_id}".encode(),
-            delay_ms=data.draw(st.sampled_from([0.0, HOUR_MS])),
-            pause_ms=data.draw(st.sampled_from([0.0, 0.0, HOUR_MS])),
-        )
-        self._exchange([settlement], worker, places, 0)
+        some = st.lists(st.sampled_from(list(self.held)), min_size=1, max_size=3, unique=True)
+        settlements = [
+            Settlement(
+                self.held[lease_id].lease,
+                data.draw(st.sampled_from(["end", "retry", "return"])),
+                result=f"answer to {lease_id}".encode(),
+                delay_ms=data.draw(st.sampled_from([0.0, HOUR_MS])),
+                pause_ms=data.draw(st.sampled_from([0.0] * 9 + [HOUR_MS])),
+            )
+            for lease_id in data.draw(some)
+        ]
+        self._exchange(settlements, worker, places, 0)
 
     @precondition(lambda self: self.spent)
     @rule(data=st.data(), verb=st.sampled_from(["end", "retry", "return"]))
@@ -142,6 +145,7 @@ class Scripts(RuleBasedStateMachine):
             assert before.pop(key) != after.pop(key)
         assert before == after
 
+    @precondition(lambda self: self.held)
     @rule(worker=st.sampled_from(WORKERS), data=st.data())
     def renew(self, worker: str, data: st.DataObject) -> None:
         """A worker may believe to hold leases that it has lost."""
@@ -182,11 +186,11 @@ class Scripts(RuleBasedStateMachine):
                 self._exchange([], worker, 6, 0)
 
     @precondition(lambda self: self._items("deferred"))
-    @rule(data=st.data())
-    def retry_is_due(self, data: st.DataObject) -> None:
-        item = data.draw(st.sampled_from(self._items("deferred")))
-        self._put(self.keys.deferred(item.lane), item.id)
-        item.due = True
+    @rule()
+    def retries_are_due(self) -> None:
+        for item in self._items("deferred"):
+            self._put(self.keys.deferred(item.lane), item.id)
+            item.due = True
 
     @precondition(lambda self: self.paused)
     @rule()
