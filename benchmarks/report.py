@@ -31,8 +31,9 @@ What bounds the figures that miss their targets on such a machine:
   up: the way goes through four processes that sleep, and a PING of Redis that takes 0.035 ms when
   the cores are busy takes 0.30 ms after 20 ms of idling. The simulator's timers, in whole
   milliseconds, end calls 0.25 ms late on average and several at once, whose next calls then share
-  two cores: 2.2 to 2.7 ms with ten slots. A semaphore in one process, (a), does no better. Only
-  claiming before a slot is free would; then a worker would hold requests that it may not send.
+  two cores: 2.2 to 2.7 ms with ten slots. A semaphore in one process, (a), misses it for the same
+  reason. Only claiming before a slot is free would meet it; then a worker would hold requests that
+  it may not send, through pauses and cancellations.
 """
 
 
