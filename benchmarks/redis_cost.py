@@ -8,12 +8,14 @@ from benchmarks.processes import Processes, valkey
 from shared.jobs import Jobs
 from shared.keys import Keys
 from shared.models import BatchLLMRequest, LLMRequest, Message, Role
-from shared.queue import Capacity, Queue, Settlement
+from shared.queue import Capacity, Lease, Queue, Settlement
 from shared.redis import connect
 from shared.results import Result
 
 BATCH = 100
 LIMIT = 10
+RENEWED = (2_000, 20_000)
+RUNNING = max(RENEWED)
 
 
 async def redis_cost(items: int) -> list[Figure]:
@@ -26,6 +28,11 @@ async def redis_cost(items: int) -> list[Figure]:
         waiting = await _counts(client)
         await _run(queue, items)
         ended = await _counts(client)
+        await _submit(jobs, RUNNING)
+        queued = await _counts(client)
+        leases = await _claim(queue, RUNNING)
+        running = await _counts(client)
+        renewals = [await _renewal_us(client, queue, leases[:count]) for count in RENEWED]
         await client.aclose()
 
     def per_item(name: str, before: dict[str, float], after: dict[str, float]) -> Sample:
@@ -40,9 +47,17 @@ async def redis_cost(items: int) -> list[Figure]:
         ("CPU of Redis to accept it", "µs", "cpu_us", empty, waiting),
         ("CPU of Redis to claim and to end it", "µs", "cpu_us", waiting, ended),
     ]
+    lease_bytes = (running["used_memory"] - queued["used_memory"]) / len(leases)
     return [
-        Figure(f"{text}, per item", unit, "", {"c": per_item(name, before, after)})
-        for text, unit, name, before, after in rows
+        *(
+            Figure(f"{text}, per item", unit, "", {"c": per_item(name, before, after)})
+            for text, unit, name, before, after in rows
+        ),
+        Figure("more memory while it runs, per item", "bytes", "", {"c": Sample.of([lease_bytes])}),
+        *(
+            Figure(f"a renewal of {count:,} leases, per lease", "µs", "", {"c": Sample.of([cost])})
+            for count, cost in zip(RENEWED, renewals, strict=True)
+        ),
     ]
 
 
@@ -57,6 +72,22 @@ async def _submit(jobs: Jobs, items: int) -> None:
             for index in range(BATCH)
         ]
         await jobs.submit(jobs.new_id(), BatchLLMRequest(requests=requests))
+
+
+async def _claim(queue: Queue, count: int) -> list[Lease]:
+    leases: list[Lease] = []
+    while len(leases) < count:
+        capacity = Capacity({"openrouter": count}, {}, count - len(leases), 0)
+        leases += (await queue.exchange([], capacity)).leases
+    return leases
+
+
+async def _renewal_us(client: redis.asyncio.Redis, queue: Queue, leases: list[Lease]) -> float:
+    """Time in the script, by Redis's own count."""
+    await client.config_resetstat()
+    await queue.renew("worker", leases)
+    spent_us: float = (await client.info("commandstats"))["cmdstat_evalsha"]["usec"]
+    return spent_us / len(leases)
 
 
 async def _run(queue: Queue, items: int) -> None:
