@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 import httpx
+import orjson
 import psutil
 from stack import DEADLINE_S, Stack, chat, eventually
 
@@ -20,6 +21,7 @@ from shared.redis import connect
 CLIENTS = 6
 BATCH = 10
 POLL_S = 0.05
+STORE_MS = 300  # in which an answer reaches Redis, on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,28 @@ async def open_calls(stack: Stack, *processes: asyncio.subprocess.Process) -> se
     return {c.item for c in await ledger(stack) if c.end_ms is None and c.client in theirs}
 
 
+async def running(stack: Stack, *processes: asyncio.subprocess.Process) -> set[str]:
+    """The items that the processes, which stand still or are cut off, have called the provider for
+    and not settled: the answer may be there already, and nobody but them knows of it."""
+    redis, keys = connect(stack.redis_url), stack.keys
+    theirs = set().union(*map(ports, processes))
+    leased = set[str]()
+    try:
+        for _ in range(2):  # what they had sent is read before this is answered for the second time
+            await redis.ping()
+            calls = await ledger(stack)
+        async for key in redis.scan_iter(keys.leases("*")):
+            for lease in await redis.zrange(key, 0, -1):
+                item_id, _, _ = lease.decode().rpartition("@")
+                payload = await redis.hget(keys.item(item_id), "payload")  # type: ignore[misc]
+                if payload:  # else another process has settled it just now
+                    leased.add(item_of(orjson.loads(payload)["a"][0]["messages"][-1]["content"]))
+    finally:
+        await redis.aclose()
+    last = {call.item: call for call in calls}
+    return {item for item in leased & last.keys() if last[item].client in theirs}
+
+
 def open_during(calls: Iterable[Call], start_ms: float, end_ms: float) -> set[str]:
     """The items that had a call open at some moment of that time."""
     return {call.item for call in calls if call.overlaps(start_ms, end_ms)}
@@ -71,15 +95,19 @@ def calls_by_item(calls: Iterable[Call]) -> dict[str, list[Call]]:
 
 async def busiest(stack: Stack) -> asyncio.subprocess.Process:
     """Of the workers, the one with the most open calls; waits until there is one."""
-    found: list[tuple[int, asyncio.subprocess.Process]] = []
+    alive = [worker for worker in stack.workers if worker.returncode is None]
+    await calling(stack, *alive)
+    calls = {worker: len(await open_calls(stack, worker)) for worker in alive}
+    return max(alive, key=calls.__getitem__)
 
-    async def calling() -> bool:
-        alive = [worker for worker in stack.workers if worker.returncode is None]
-        found[:] = [(len(await open_calls(stack, worker)), worker) for worker in alive]
-        return any(calls for calls, _ in found)
 
-    await eventually(calling)
-    return max(found, key=lambda calls_and_worker: calls_and_worker[0])[1]
+async def calling(stack: Stack, *processes: asyncio.subprocess.Process) -> None:
+    """Waits until one of them does."""
+
+    async def calls() -> bool:
+        return bool(await open_calls(stack, *processes))
+
+    await eventually(calls)
 
 
 def peak(calls: Iterable[Call]) -> int:

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import pairwise
 
 import pytest
-from chaos import Call, Load, calls_by_item, ledger, now_ms, open_during, verify
+from chaos import STORE_MS, Call, Load, calls_by_item, ledger, now_ms, open_during, verify
 from redis_server import Server
 from stack import Stack, chat, eventually
 
@@ -20,7 +20,6 @@ LIMIT = 10
 LEASE_S = 3.0
 SHORT_S = 0.5  # less than any lease has left: see `LaneWorker`'s heartbeat and margin
 LONG_S = 5.0  # longer than a lease
-STORE_MS = 300  # in which an answer reaches Redis, on a busy machine
 SETTINGS = {
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
     "LEASE_SECONDS": f"{LEASE_S:g}",

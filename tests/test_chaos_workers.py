@@ -7,8 +7,20 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
 import httpx
+import psutil
 import pytest
-from chaos import Call, Load, busiest, ledger, now_ms, open_calls, ports, verify
+from chaos import (
+    Call,
+    Load,
+    busiest,
+    calling,
+    ledger,
+    now_ms,
+    open_calls,
+    ports,
+    running,
+    verify,
+)
 from proxy import Proxy
 from redis_server import Server
 from stack import Stack, chat, eventually
@@ -36,12 +48,22 @@ async def kill(stack: Stack, *workers: Process) -> set[str]:
     """All at once; returns the items they were running. They stand still first, so that no call
     begins or ends between the look and the end."""
     for worker in workers:
-        worker.send_signal(signal.SIGSTOP)
-    running = await open_calls(stack, *workers)
+        await stop(worker)
+    items = await running(stack, *workers)
     for worker in workers:
         worker.kill()
     await asyncio.gather(*(worker.wait() for worker in workers))
-    return running
+    return items
+
+
+async def stop(worker: Process) -> None:
+    """Waits until it stands still."""
+    worker.send_signal(signal.SIGSTOP)
+
+    async def stopped() -> bool:
+        return bool(psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED)
+
+    await eventually(stopped)
 
 
 def starts(calls: Collection[Call]) -> dict[str, list[float]]:
@@ -104,10 +126,10 @@ async def test_worker_that_stands_still_and_goes_on(stack: Start, latency_ms: fl
         await deployment.simulate(latency_ms=latency_ms)
         await begun_since(deployment, now_ms())
         frozen = await busiest(deployment)
-        frozen.send_signal(signal.SIGSTOP)
+        await stop(frozen)
         await deployment.simulate(latency_ms=200, latency_spread_ms=100)
         frozen_at_ms = now_ms()
-        hit = await open_calls(deployment, frozen)
+        hit = await running(deployment, frozen)
         await asyncio.sleep(2 * LEASE_S)  # the fault itself, as long as it is to last
         frozen.send_signal(signal.SIGCONT)
         went_on_ms = now_ms()
@@ -154,6 +176,7 @@ async def test_a_short_cut_off_from_redis_costs_nothing(proxied: tuple[Stack, Pr
     await deployment.simulate(latency_ms=600, latency_spread_ms=400)
     load = Load(deployment)
     async with load.steady():
+        await calling(deployment, deployment.workers[-1])
         proxy.cut()
         hit = await open_calls(deployment, deployment.workers[-1])
         await asyncio.sleep(1)  # the fault itself
@@ -173,17 +196,19 @@ async def test_a_worker_that_loses_redis_stops_its_calls_in_time(
     async with load.steady():
         await deployment.simulate(latency_ms=2 * LEASE_S * 1000)
         await begun_since(deployment, now_ms())
+        await calling(deployment, deployment.workers[-1])
         proxy.cut()
-        hit = await open_calls(deployment, deployment.workers[-1])
+        hit = await running(deployment, deployment.workers[-1])
+        called = await open_calls(deployment, deployment.workers[-1])
         await deployment.simulate(latency_ms=200)
         await asyncio.sleep(2 * LEASE_S)  # the fault itself
         proxy.mend()
         await load.more(6)
 
-    assert hit
+    assert called
     assert deployment.workers[-1].returncode is None
     calls = await verify(deployment, load, limit=LIMIT, may_repeat=hit)
-    for item in hit:
+    for item in called:
         stopped, again = [call for call in calls if call.item == item]
         assert stopped.outcome == "aborted"
         assert stopped.end_ms is not None
@@ -239,8 +264,8 @@ async def caller_of(stack: Stack, content: str) -> Process:
     async def calling() -> bool:
         item = item_of(content)
         clients = {c.client for c in await ledger(stack) if c.item == item and c.end_ms is None}
-        running = [worker for worker in stack.workers if worker.returncode is None]
-        found.extend(worker for worker in running if clients & ports(worker))
+        alive = [worker for worker in stack.workers if worker.returncode is None]
+        found.extend(worker for worker in alive if clients & ports(worker))
         return bool(found)
 
     await eventually(calling)
