@@ -1,7 +1,10 @@
-"""A job as clients see it: made from a batch, read back as its status."""
+"""A job as clients see it: made from requests, read back as its status and its results."""
 
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
-from math import fsum
+from hashlib import sha256
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -9,55 +12,141 @@ from arq.jobs import serialize_job
 from arq.utils import timestamp_ms
 
 from shared.models import (
-    BatchLLMRequest,
+    MAX_BATCH_REQUESTS,
     BatchLLMResponse,
     ChatRequest,
     JobState,
     JobStatus,
+    JobSummary,
     LLMRequest,
     LLMResponse,
+    WebhookState,
+    WebhookStatus,
 )
-from shared.queue import Queue, Snapshot
-from shared.results import Result
+from shared.results import CANCELLED, ENDED_AS, Result
+from shared.store import Meta, Snapshot, Store, Submission
 
 TASK = "call_provider"  # the arq function that runs an item
+WEBHOOK_TASK = "deliver_webhook"
+WEBHOOK_LANE = "webhooks"
+READ_AT_ONCE = 50  # items: an answer may be large
+LOOKED_AT_MOST = 1000  # jobs that a filter looks at for one page
 
 
 class JobNotFound(Exception):
-    """No job has this id, or its results have expired."""
+    """The owner has no job of this id, or its results have expired."""
+
+
+class NothingToRetry(Exception):
+    """The text says why."""
 
 
 class Jobs:
-    def __init__(self, queue: Queue, *, ttl_s: int, max_queue_depth: int) -> None:
-        self._queue = queue
-        self._ttl_s = ttl_s
-        self._max_queue_depth = max_queue_depth
+    """Of all owners; each call is for one of them. Raises RedisError, JobNotFound."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     @staticmethod
     def new_id() -> str:
         return uuid4().hex
 
-    async def submit(self, job_id: str, batch: BatchLLMRequest) -> None:
-        """All or nothing; the same id twice is one job. Raises LaneFull, RedisError."""
-        await self._queue.accept(
-            job_id,
-            [(request.provider, _payload(request)) for request in batch.requests],
-            meta=orjson.dumps([(r.request_id, r.provider, r.model) for r in batch.requests]),
-            ttl_s=self._ttl_s,
-            max_depth=self._max_queue_depth,
-        )
+    async def submit(
+        self, job_id: str, requests: AsyncIterable[LLMRequest], submission: Submission
+    ) -> str:
+        """All or nothing; the same id twice is one job. Returns the id: of an earlier job if the
+        submission has its key. Raises Refused and what `requests` raises."""
+        fingerprint = sha256(f"{submission.deadline_s} {submission.webhook}".encode())
+        async with self._store.staging(job_id) as staging:
+            async for request in requests:
+                payload = _payload(request)
+                if submission.key:
+                    fingerprint.update(request.model_dump_json().encode())
+                meta = (request.request_id, request.provider, request.model)
+                await staging.add(request.provider, payload, meta)
+            if submission.key:
+                key = replace(submission.key, fingerprint=fingerprint.hexdigest())
+                submission = replace(submission, key=key)
+            if submission.webhook:
+                webhook = _arq_job(WEBHOOK_TASK, job_id, submission.webhook, submission.owner)
+                submission = replace(submission, webhook=webhook.decode())
+            return await staging.commit(submission)
 
-    async def status(self, job_id: str) -> JobStatus:
-        """Raises JobNotFound, RedisError."""
-        snapshot = await self._queue.snapshot(job_id)
-        if snapshot is None:
+    async def status(self, job_id: str, owner: str = "") -> JobStatus:
+        snapshot = await self._snapshot(job_id, owner, MAX_BATCH_REQUESTS)
+        return JobStatus(**_summary(job_id, snapshot), responses=_responses(snapshot))
+
+    async def summary(self, job_id: str, owner: str = "") -> JobSummary:
+        return JobSummary(**_summary(job_id, await self._snapshot(job_id, owner)))
+
+    async def newest(
+        self, owner: str, state: JobState | None, before_us: int | None, most: int
+    ) -> tuple[list[JobSummary], int | None]:
+        """Returns the jobs and, if there may be more, before which they were accepted."""
+        found: list[JobSummary] = []
+        looked_at = 0
+        while looked_at < LOOKED_AT_MOST:
+            page = await self._store.owned(owner, before_us, most)
+            for job_id, snapshot in page:
+                looked_at += 1
+                if snapshot is None:
+                    continue
+                before_us = round(snapshot.accepted_ms * 1000)
+                if state in {None, _state(snapshot)}:
+                    found.append(JobSummary(**_summary(job_id, snapshot)))
+                if len(found) == most:
+                    return found, before_us
+            if len(page) < most:
+                return found, None
+        return found, before_us
+
+    async def cancel(self, job_id: str, owner: str = "") -> JobStatus:
+        await self._store.cancel(job_id, owner)
+        return await self.status(job_id, owner)
+
+    async def retry(self, job_id: str, submission: Submission) -> str:
+        """Makes a job of the items that failed, once; returns its id. Raises Refused,
+        NothingToRetry."""
+        snapshot = await self._snapshot(job_id, submission.owner)
+        if snapshot.retried_as:
+            return snapshot.retried_as
+        if snapshot.finished_ms is None:
+            raise NothingToRetry("the job has not ended")
+        indexes = await self._failed(job_id, snapshot)
+        if not indexes:
+            raise NothingToRetry("nothing has failed")
+        async with self._store.staging(self.new_id()) as staging:
+            for start in range(0, len(indexes), READ_AT_ONCE):
+                part = indexes[start : start + READ_AT_ONCE]
+                for meta, payload in await self._store.prompts(job_id, part):
+                    if meta is None or payload is None:  # expired or retried meanwhile
+                        return await self._retried_as(job_id, submission.owner)
+                    await staging.add(meta[1], payload, meta)
+            return await staging.commit(replace(submission, retry_of=job_id))
+
+    async def _failed(self, job_id: str, snapshot: Snapshot) -> list[int]:
+        """What the end of the job has cut off included."""
+        failed = await self._store.failed(job_id)
+        if snapshot.ended_as:
+            failed.update(await self._store.without_result(job_id, snapshot))
+        return sorted(failed)
+
+    async def _retried_as(self, job_id: str, owner: str) -> str:
+        snapshot = await self._snapshot(job_id, owner)
+        if snapshot.retried_as is None:
             raise JobNotFound(job_id)
-        return _status(job_id, snapshot)
+        return snapshot.retried_as
 
-    async def cancel(self, job_id: str) -> JobStatus:
-        """Raises JobNotFound, RedisError."""
-        await self._queue.cancel(job_id)
-        return await self.status(job_id)
+    async def _snapshot(self, job_id: str, owner: str, results_of_up_to: int = 0) -> Snapshot:
+        snapshot = await self._store.snapshot(job_id, results_of_up_to=results_of_up_to)
+        if snapshot is None or snapshot.owner != owner or "." in job_id:  # that of a webhook
+            raise JobNotFound(job_id)
+        return snapshot
+
+
+async def each(requests: Iterable[LLMRequest]) -> AsyncIterator[LLMRequest]:
+    for request in requests:
+        yield request
 
 
 def finished_batch(status: JobStatus) -> BatchLLMResponse | None:
@@ -66,7 +155,7 @@ def finished_batch(status: JobStatus) -> BatchLLMResponse | None:
         return None
     return BatchLLMResponse(
         job_id=status.job_id,
-        responses=[response for response in status.responses if response is not None],
+        responses=[response for response in status.responses or () if response is not None],
         total_requests=status.total_requests,
         successful=status.successful,
         failed=status.failed,
@@ -83,57 +172,85 @@ def _payload(request: LLMRequest) -> bytes:
         temperature=request.temperature,
         max_tokens=request.max_tokens,
     )
-    return serialize_job(TASK, (chat,), {}, None, timestamp_ms(), serializer=orjson.dumps)
+    return _arq_job(TASK, chat)
 
 
-def _status(job_id: str, snapshot: Snapshot) -> JobStatus:
-    fields = snapshot.fields
-    meta: list[tuple[str | None, str, str]] = orjson.loads(fields["meta"])
-    total = len(meta)
-    responses: list[LLMResponse | None] = [None] * total
-    successful, latencies_ms = 0, list[float]()
-    for index, (ended_ms, data) in snapshot.results.items():
-        result = Result.from_json(data)
-        successful += result.error is None
-        latencies_ms.append(result.latency_ms)
-        request_id, provider, model = meta[index]
-        responses[index] = LLMResponse(
-            request_id=request_id,
-            provider=provider,
-            model=model,
-            timestamp=_time(ended_ms),
-            **result.to_dict(),
-        )
-    ended = len(snapshot.results)
-    accepted_ms, started_ms, finished_ms = (
-        float(fields[name]) if name in fields else None
-        for name in ("accepted_ms", "started_ms", "finished_ms")
+def _arq_job(task: str, *args: object) -> bytes:
+    return serialize_job(task, args, {}, None, timestamp_ms(), serializer=orjson.dumps)
+
+
+def _summary(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
+    s, done = snapshot, snapshot.finished_ms is not None
+    successful = s.ended - s.failed
+    return {
+        "job_id": job_id,
+        "status": _state(snapshot),
+        "total_requests": s.total,
+        "queued": 0 if done else s.queued,
+        "running": 0 if done else s.total - s.ended - s.queued,
+        "successful": successful,
+        "failed": s.total - successful if done else s.failed,
+        "accepted_at": _time(s.accepted_ms),
+        "started_at": _time(s.started_ms) if s.started_ms else None,
+        "finished_at": _time(s.finished_ms) if s.finished_ms else None,
+        "deadline_at": _time(s.deadline_ms) if s.deadline_ms else None,
+        "retry_of": s.retry_of,
+        "retried_as": s.retried_as,
+        "webhook": _webhook(snapshot),
+        "total_latency_ms": round(s.finished_ms - s.accepted_ms, 3) if s.finished_ms else None,
+        "average_latency_ms": round(s.latency_ms / s.total, 3) if done else None,
+    }
+
+
+def _webhook(snapshot: Snapshot) -> WebhookStatus | None:
+    if snapshot.webhook is None:
+        return None
+    url = orjson.loads(snapshot.webhook)["a"][1]
+    stored, tries = snapshot.delivery or (None, None)
+    if stored is None:
+        attempts = int(tries.partition(b" ")[0]) if tries else 0
+        return WebhookStatus(url=url, status=WebhookState.WAITING, attempts=attempts, error=None)
+    result = Result.from_json(stored.partition(b" ")[2])
+    state = WebhookState.GIVEN_UP if result.error else WebhookState.DELIVERED
+    return WebhookStatus(url=url, status=state, attempts=result.attempts, error=result.error)
+
+
+def _responses(snapshot: Snapshot) -> list[LLMResponse | None] | None:
+    if snapshot.metas is None or snapshot.results is None:
+        return None
+    return [
+        response(meta, snapshot.results.get(index), snapshot.ended_as, snapshot.finished_ms)
+        for index, meta in enumerate(snapshot.metas)
+    ]
+
+
+def response(
+    meta: Meta, stored: bytes | None, ended_as: str | None, finished_ms: float | None
+) -> LLMResponse | None:
+    """None: the item has not ended."""
+    if stored is not None:
+        ended, _, data = stored.partition(b" ")
+        result, ended_ms = Result.from_json(data), float(ended)
+    elif finished_ms is not None:
+        result, ended_ms = ENDED_AS.get(ended_as or "", CANCELLED), finished_ms
+    else:
+        return None
+    request_id, provider, model = meta
+    return LLMResponse(
+        request_id=request_id,
+        provider=provider,
+        model=model,
+        timestamp=_time(ended_ms),
+        **result.to_dict(),
     )
-    assert accepted_ms is not None  # noqa: S101 — accept.lua writes it with the job
-    return JobStatus(
-        job_id=job_id,
-        status=_state(fields),
-        total_requests=total,
-        queued=total - ended - snapshot.running,
-        running=snapshot.running,
-        successful=successful,
-        failed=ended - successful,
-        accepted_at=_time(accepted_ms),
-        started_at=_time(started_ms) if started_ms else None,
-        finished_at=_time(finished_ms) if finished_ms else None,
-        responses=responses,
-        total_latency_ms=round(finished_ms - accepted_ms, 3) if finished_ms else None,
-        # Redis may give the results in another order next time: the sum must not depend on it.
-        average_latency_ms=round(fsum(latencies_ms) / total, 3) if finished_ms else None,
-    )
 
 
-def _state(fields: dict[str, bytes]) -> JobState:
-    if "cancelled_ms" in fields:
-        return JobState.CANCELLED
-    if "finished_ms" in fields:
+def _state(snapshot: Snapshot) -> JobState:
+    if snapshot.ended_as:
+        return JobState(snapshot.ended_as)
+    if snapshot.finished_ms is not None:
         return JobState.COMPLETED
-    return JobState.RUNNING if "started_ms" in fields else JobState.QUEUED
+    return JobState.RUNNING if snapshot.started_ms is not None else JobState.QUEUED
 
 
 def _time(ms: float) -> datetime:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self, TypedDict
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +21,8 @@ from pydantic_core import PydanticCustomError
 from shared.providers import PROVIDERS
 
 MAX_BATCH_REQUESTS = 100
+MAX_DEADLINE_S = 30 * 86_400
+MAX_WEBHOOK_URL = 2048  # characters
 
 
 def _known_provider(name: str) -> str:
@@ -47,6 +50,24 @@ class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+
+
+def _webhook_url(url: str) -> str:
+    """Its address is checked when it is connected to; here only what can be seen at once."""
+    try:
+        parts = urlsplit(url)
+        credentials = parts.username is not None or parts.password is not None
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable, credentials = False, False
+    if not usable or " " in url or not (url.isascii() and url.isprintable()):
+        raise PydanticCustomError("webhook_url", "URL should be http://… or https://…, in ASCII")
+    if credentials:
+        raise PydanticCustomError("webhook_url", "URL should have no credentials")
+    return url
+
+
+WebhookUrl = Annotated[str, Field(max_length=MAX_WEBHOOK_URL), AfterValidator(_webhook_url)]
 
 
 class _Inbound(BaseModel):
@@ -97,7 +118,19 @@ _EXAMPLE_REQUESTS: list[JsonValue] = [
 ]
 
 
-class BatchLLMRequest(_Inbound):
+class JobOptions(_Inbound):
+    deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = Field(
+        default=None,
+        description="What has not ended so many seconds after acceptance ends as"
+        " `deadline_exceeded`.",
+    )
+    webhook_url: WebhookUrl | None = Field(
+        default=None,
+        description="Told by a signed POST when the job has ended (Standard Webhooks).",
+    )
+
+
+class BatchLLMRequest(JobOptions):
     model_config = ConfigDict(json_schema_extra={"example": {"requests": _EXAMPLE_REQUESTS}})
 
     requests: Annotated[list[LLMRequest], Field(min_length=1, max_length=MAX_BATCH_REQUESTS)]
@@ -143,6 +176,7 @@ class ErrorCode(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     PROVIDER_NOT_CONFIGURED = "provider_not_configured"
     CANCELLED = "cancelled"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
     WORKER_LOST = "worker_lost"
     INTERNAL_ERROR = "internal_error"
 
@@ -168,6 +202,13 @@ class LLMResponse(_Outbound):
     queued_ms: float = Field(description="From acceptance to the start of that call.")
 
 
+class JobItem(LLMResponse):
+    """One line of a stream."""
+
+    index: int = Field(description="Of the request in the job, from 0.")
+    cursor: int = Field(description="`after` this, the stream goes on with the next line.")
+
+
 class BatchLLMResponse(_Outbound):
     job_id: str
     responses: list[LLMResponse] = Field(description="In the order of the requests.")
@@ -183,10 +224,24 @@ class JobState(StrEnum):
     RUNNING = "running"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
 
 
-class JobStatus(_Outbound):
-    """A `BatchLLMResponse` in the making: the same fields, `null` where nothing is known yet."""
+class WebhookState(StrEnum):
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
+
+class WebhookStatus(_Outbound):
+    url: str
+    status: WebhookState
+    attempts: int = Field(description="That have ended.")
+    error: str | None
+
+
+class JobSummary(_Outbound):
+    """What a job is and how far it has come."""
 
     job_id: str
     status: JobState
@@ -198,11 +253,28 @@ class JobStatus(_Outbound):
     accepted_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    responses: list[LLMResponse | None] = Field(
-        description="In the order of the requests; `null` for an item that has not ended."
-    )
+    deadline_at: datetime | None
+    retry_of: str | None = Field(description="The job whose failed items these were.")
+    retried_as: str | None = Field(description="The job that its failed items have become.")
+    webhook: WebhookStatus | None
     total_latency_ms: float | None
     average_latency_ms: float | None
+
+
+class JobStatus(JobSummary):
+    """A `BatchLLMResponse` in the making: the same fields, `null` where nothing is known yet."""
+
+    responses: list[LLMResponse | None] | None = Field(
+        description="In the order of the requests; `null` for an item that has not ended. `null`"
+        " for a job of more than 100: see `/jobs/{id}/results`."
+    )
+
+
+class JobList(_Outbound):
+    """Newest first."""
+
+    jobs: list[JobSummary]
+    next_cursor: str | None = Field(description="For the next page; `null`: this is the last.")
 
 
 class Health(BaseModel):

@@ -37,7 +37,12 @@ class Result:
 
 _NAMES = tuple(field.name for field in fields(Result))
 
-CANCELLED = Result(error="cancelled", error_code=ErrorCode.CANCELLED).to_json()
+CANCELLED = Result(error="cancelled", error_code=ErrorCode.CANCELLED)
+DEADLINE_EXCEEDED = Result(
+    error="not done when the job's deadline was over", error_code=ErrorCode.DEADLINE_EXCEEDED
+)
 WORKER_LOST = Result(
     error="given up: the worker that ran it died three times", error_code=ErrorCode.WORKER_LOST
-).to_json()
+)
+# Of the items that had no result when their job was ended.
+ENDED_AS = {str(result.error_code): result for result in (CANCELLED, DEADLINE_EXCEEDED)}

@@ -1,11 +1,14 @@
 """Settings from the environment and `.env`; the names are the ones the README lists."""
 
+import re
+from base64 import b64decode
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
 from shared import sentinel
@@ -61,8 +64,42 @@ def _blank_is_unset(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    owner: str
+    sha256: bytes  # of the key: whoever reads the settings cannot use it
+
+
+def _api_keys(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    keys = []
+    for number, entry in enumerate(text.replace(",", " ").split(), 1):
+        owner, _, digest = entry.partition(":")
+        if not OWNER.fullmatch(owner):
+            raise ValueError(f"entry {number}: the name should be 1 to 64 of A-Z a-z 0-9 _ . -")
+        if not _SHA256.fullmatch(digest):
+            raise ValueError(f"entry {number}: should be NAME:SHA-256 of the key, 64 hex digits")
+        keys.append(ApiKey(owner, bytes.fromhex(digest)))
+    return tuple(keys)
+
+
+def _webhook_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().removeprefix("whsec_")
+    try:
+        key = b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if not _LEAST_SECRET <= len(key) <= _LONGEST_SECRET:
+        raise ValueError("should be whsec_ and 24 to 64 bytes in base64")
+    return secret
+
+
 _UNSET_IF_BLANK = BeforeValidator(_blank_is_unset)
 _Concurrency = Annotated[int, Field(ge=1, le=100_000)]
+_LEAST_SECRET, _LONGEST_SECRET = 24, 64  # bytes, as Standard Webhooks has it
+OWNER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _CONFIG = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
 
 
@@ -91,15 +128,27 @@ class Settings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)
     ] = "INFO"
 
-    worker_max_jobs: int = Field(default=512, ge=len(PROVIDERS), le=100_000)
+    worker_max_jobs: int = Field(default=512, ge=len(PROVIDERS) + 1, le=100_000)
     lease_seconds: float = Field(default=15, ge=1, le=3600, allow_inf_nan=False)
     shutdown_grace_seconds: float = Field(default=35, ge=0, le=3600, allow_inf_nan=False)
 
     result_ttl_seconds: int = Field(default=86_400, ge=1, le=10 * 365 * 86_400)
     sync_wait_seconds: float = Field(default=300, ge=0, le=86_400, allow_inf_nan=False)
+    interactive_weight: int = Field(default=4, ge=1, le=1000)
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1)
-    max_queue_depth: int = Field(default=100_000, ge=1)
-    max_open_requests: int = Field(default=1000, ge=1)
+    max_queue_depth: int = Field(default=1_000_000, ge=1)
+    max_open_requests: int = Field(default=2000, ge=1)
+    max_job_items: int = Field(default=100_000, ge=1, le=1_000_000)
+    max_line_bytes: int = Field(default=8 * 1024 * 1024, ge=1)
+    max_job_bytes: int = Field(default=1024 * 1024 * 1024, ge=1)
+    idempotency_ttl_seconds: int = Field(default=86_400, ge=1, le=10 * 365 * 86_400)
+    cancel_on_disconnect: bool = True
+
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_api_keys)] = ()
+    webhook_secret: Annotated[
+        Annotated[SecretStr, AfterValidator(_webhook_secret)] | None, _UNSET_IF_BLANK
+    ] = None
+    webhook_allow_private: bool = False
 
 
 def load_settings() -> Settings:
