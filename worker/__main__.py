@@ -14,7 +14,7 @@ from arq.worker import func
 from redis.exceptions import RedisError
 
 from shared import embedded
-from shared.jobs import TASK
+from shared.jobs import TASK, WEBHOOK_LANE, WEBHOOK_TASK, Jobs
 from shared.keys import Keys
 from shared.logs import configure_logging
 from shared.providers import PROVIDERS
@@ -27,9 +27,13 @@ from shared.settings import (
     load_provider_settings,
     load_settings,
 )
+from shared.store import Store
 from worker.lane_worker import LaneWorker
 from worker.providers.call import endpoint, http_client
 from worker.tasks import Caller, call_provider
+from worker.webhooks import Webhooks, deliver_webhook, signing_key
+
+WEBHOOKS_AT_ONCE = 10
 
 
 def make_worker(
@@ -48,6 +52,12 @@ def make_worker(
             settings.request_timeout,
             settings.max_retries,
         )
+        secret = settings.webhook_secret
+        ctx["webhooks"] = Webhooks(
+            Jobs(Store(redis, keys)),
+            signing_key(secret.get_secret_value()) if secret else None,
+            settings.webhook_allow_private,
+        )
 
     async def close_client(ctx: dict[Any, Any]) -> None:
         caller: Caller = ctx["caller"]
@@ -55,15 +65,24 @@ def make_worker(
 
     keys = Keys(settings.key_prefix)
     return LaneWorker(
-        queue=Queue(redis, keys, lease_s=settings.lease_seconds),
+        queue=Queue(
+            redis,
+            keys,
+            lease_s=settings.lease_seconds,
+            interactive_weight=settings.interactive_weight,
+        ),
         keys=keys,
         worker_id=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
         limits={
             name: provider.max_concurrent_requests or settings.max_concurrent_requests
             for name, provider in providers.items()
-        },
+        }
+        | {WEBHOOK_LANE: WEBHOOKS_AT_ONCE},
         lease_s=settings.lease_seconds,
-        functions=[func(cast("Any", call_provider), name=TASK)],
+        functions=[
+            func(cast("Any", call_provider), name=TASK),
+            func(cast("Any", deliver_webhook), name=WEBHOOK_TASK),
+        ],
         redis_pool=redis,
         job_deserializer=orjson.loads,
         on_startup=open_client,

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import structlog
@@ -170,6 +171,7 @@ class LaneWorker(Worker):
                 "job_id": lease.item_id,
                 "job_try": attempt,
                 "queued_ms": lease.queued_ms,
+                "left_s": inf if lease.left_ms is None else max(lease.left_ms, 0) / 1000,
             }
             ended: Ended = await self.functions[name].coroutine(ctx, *args, **kwargs)
         except RetryItem as retry:
@@ -189,7 +191,14 @@ class LaneWorker(Worker):
             )
         else:
             self.jobs_complete += 1
-        return Settlement(lease, "end", ended.result.to_json(), pause_ms=ended.pause_ms)
+        result = ended.result
+        return Settlement(
+            lease,
+            "fail" if result.error else "end",
+            result.to_json(),
+            latency_ms=result.latency_ms,
+            pause_ms=ended.pause_ms,
+        )
 
     @property
     def _margin_s(self) -> float:

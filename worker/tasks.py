@@ -9,7 +9,7 @@ import structlog
 from arq.worker import Retry
 
 from shared.models import ChatRequest, ErrorCode
-from shared.results import Result
+from shared.results import DEADLINE_EXCEEDED, Result
 from worker.providers.call import Endpoint, call
 from worker.providers.errors import ProviderError
 from worker.retry import decide, pause_s
@@ -60,10 +60,18 @@ async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
             )
         )
     started = time.perf_counter()
+    left_s: float = ctx["left_s"]
+    timeout_s = min(caller.timeout_s, left_s)
     try:
-        completion = await call(caller.client, endpoint, chat, timeout_s=caller.timeout_s)
+        completion = await call(caller.client, endpoint, chat, timeout_s=timeout_s)
     except ProviderError as error:
         again = decide(error, attempt=attempt, max_retries=caller.max_retries)
+        left_s -= time.perf_counter() - started
+        code, message = error.code, error.message
+        if again and again.delay_s + again.pause_s >= left_s:
+            again = None
+            code = ErrorCode.DEADLINE_EXCEEDED
+            message = f"{DEADLINE_EXCEEDED.error}; the last attempt: {message}"
         log.info(
             "attempt_failed",
             item=ctx["job_id"],
@@ -75,8 +83,8 @@ async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
         if again:
             raise RetryItem(delay_s=again.delay_s, pause_s=again.pause_s) from None
         failed = Result(
-            error=error.message,
-            error_code=error.code,
+            error=message,
+            error_code=code,
             latency_ms=_since(started),
             queued_ms=ctx["queued_ms"],
             attempts=attempt,

@@ -1,0 +1,156 @@
+"""The arq function: one attempt to tell a webhook that its job has ended.
+
+Standard Webhooks 1.0 (standardwebhooks.com): signed, repeated over hours, redirects not followed.
+"""
+
+import asyncio
+import hmac
+import random
+import socket
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any
+
+import aiohttp
+import orjson
+import structlog
+from redis.exceptions import RedisError
+
+from shared.jobs import JobNotFound, Jobs
+from shared.models import JobSummary
+from shared.results import Result
+from worker.tasks import Ended, RetryItem
+
+TIMEOUT_S = 10.0
+# Between attempts: 18 hours in all.
+DELAYS_S = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600)
+GONE = 410  # the receiver wants no more of it
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
+
+log = structlog.get_logger()
+
+
+class DeliveryFailed(Exception):
+    """The text says why; it never has the URL, which may hold a secret."""
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        super().__init__(reason)
+        self.final = final
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """In arq's ctx as `webhooks`."""
+
+    jobs: Jobs
+    secret: bytes | None
+    allow_private: bool
+
+
+def signing_key(secret: str) -> bytes:
+    return b64decode(secret.removeprefix("whsec_"))
+
+
+async def deliver_webhook(ctx: dict[str, Any], job_id: str, url: str, owner: str) -> Ended:
+    """Raises RetryItem."""
+    attempt: int = ctx["job_try"]
+    try:
+        await _attempt(ctx["webhooks"], job_id, url, owner)
+    except DeliveryFailed as error:
+        log.info("webhook_failed", job=job_id, attempt=attempt, reason=str(error))
+        if not error.final and attempt <= len(DELAYS_S):
+            delay_s = DELAYS_S[attempt - 1] * random.uniform(0.9, 1.1)  # noqa: S311 — spreads them
+            raise RetryItem(delay_s=delay_s, pause_s=0) from None
+        return Ended(Result(error=str(error), attempts=attempt))
+    return Ended(Result(attempts=attempt))
+
+
+async def _attempt(webhooks: Webhooks, job_id: str, url: str, owner: str) -> None:
+    if webhooks.secret is None:
+        raise DeliveryFailed("the workers have no WEBHOOK_SECRET")
+    try:
+        body = _body(await webhooks.jobs.summary(job_id, owner))
+    except JobNotFound:
+        raise DeliveryFailed("the job's results have expired", final=True) from None
+    except (RedisError, OSError):
+        raise DeliveryFailed("the state of the job could not be read") from None
+    timestamp = str(int(datetime.now(UTC).timestamp()))
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "llm-batch-orchestrator",
+        "webhook-id": job_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": _signature(webhooks.secret, job_id, timestamp, body),
+    }
+    _judge(await post(url, headers, body, allow_private=webhooks.allow_private))
+
+
+def _body(job: JobSummary) -> bytes:
+    summary = job.model_dump(mode="json", exclude={"webhook"})
+    links = {"job": f"/jobs/{job.job_id}", "results": f"/jobs/{job.job_id}/results"}
+    return orjson.dumps(
+        {
+            "type": "job.finished",
+            "timestamp": summary["finished_at"],
+            "data": {**summary, "links": links},
+        }
+    )
+
+
+def _signature(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return f"v1,{b64encode(hmac.digest(key, signed, 'sha256')).decode()}"
+
+
+def _judge(status: int) -> None:
+    if 200 <= status < 300:  # noqa: PLR2004 — as RFC 9110 counts them
+        return
+    if 300 <= status < 400:  # noqa: PLR2004
+        raise DeliveryFailed(f"{status}: redirects are not followed", final=True)
+    raise DeliveryFailed(f"answered {status}", final=status == GONE)
+
+
+async def post(url: str, headers: dict[str, str], body: bytes, *, allow_private: bool) -> int:
+    """Returns the status. The address is checked as it is connected to: a name may resolve to
+    another one each time."""
+    refused: list[str] = []
+
+    def checked_socket(address: Any) -> socket.socket:  # noqa: ANN401 — as getaddrinfo has it
+        family, kind, protocol, _, (host, *_) = address
+        if not (allow_private or is_public(host)):
+            refused.append(host)
+            raise OSError("not a public address")
+        return socket.socket(family, kind, protocol)
+
+    connector = aiohttp.TCPConnector(socket_factory=checked_socket, force_close=True)
+    try:
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            aiohttp.ClientSession(connector=connector) as session,
+            session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
+        ):
+            return answer.status
+    except TimeoutError:
+        raise DeliveryFailed(f"no answer in {TIMEOUT_S:g} s") from None
+    except aiohttp.InvalidURL:
+        raise DeliveryFailed("not a URL that can be connected to", final=True) from None
+    except (aiohttp.ClientError, OSError) as error:
+        if refused:
+            raise DeliveryFailed("not a public address: no connection made", final=True) from None
+        raise DeliveryFailed(f"no connection ({type(error).__name__})") from None
+
+
+def is_public(host: str) -> bool:
+    """False for all that is not the internet's (IANA's special-purpose registries), also behind an
+    IPv6 address that stands for an IPv4 one."""
+    address: IPv4Address | IPv6Address | None = ip_address(host)
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            inner = IPv4Address(int(address) & 0xFFFF_FFFF)
+        if address.teredo:
+            return False
+        address = inner or address
+    return bool(address and address.is_global and not address.is_multicast)
