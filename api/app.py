@@ -12,19 +12,25 @@ import structlog
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.access import Access
 from api.batches import Batches
 from api.dependencies import Services
+from api.examples import description
+from api.following import Following
+from api.job_routes import router as job_router
 from api.open_requests import OpenRequestsLimit
 from api.refusals import add_exception_handlers
 from api.routes import router
+from api.streams import StreamLast
 from api.waiting import Waiting
 from shared import embedded
 from shared.jobs import Jobs
 from shared.keys import Keys
-from shared.models import BatchLLMRequest
+from shared.models import BatchLLMRequest, JobItem, LLMRequest
 from shared.queue import Queue
 from shared.redis import connect
 from shared.settings import Settings
+from shared.store import Store
 
 log = structlog.get_logger()
 
@@ -38,13 +44,23 @@ def create_app(settings: Settings) -> FastAPI:
         redis = connect(server.url if server else settings.redis_url or "")
         keys = Keys(settings.key_prefix)
         queue = Queue(redis, keys, lease_s=settings.lease_seconds)
-        jobs = Jobs(
-            queue, ttl_s=settings.result_ttl_seconds, max_queue_depth=settings.max_queue_depth
+        store = Store(redis, keys)
+        jobs = Jobs(store)
+        waiting = Waiting(redis, keys, queue, store)
+        app.state.services = Services(
+            settings,
+            queue,
+            store,
+            jobs,
+            Batches(jobs, waiting, cancel_on_disconnect=settings.cancel_on_disconnect),
+            Following(store, waiting),
         )
-        waiting = Waiting(redis, keys, queue)
-        app.state.services = Services(settings, queue, jobs, Batches(jobs, waiting))
         task = asyncio.create_task(waiting.run())
-        log.info("api_started", redis="external" if settings.redis_url else "embedded")
+        log.info(
+            "api_started",
+            redis="external" if settings.redis_url else "embedded",
+            access=f"{len(settings.api_keys)} keys" if settings.api_keys else "open to everybody",
+        )
         with _on_shutdown_signal(waiting.close):
             yield
         task.cancel()
@@ -57,11 +73,14 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="LLM batch orchestrator",
         version=version("llm-batch-orchestrator"),
-        description="One batch of chat requests for several LLM providers, all answers in order.",
+        description=description(),
         lifespan=lifespan,
     )
+    app.add_middleware(StreamLast)
     app.add_middleware(OpenRequestsLimit, limit=settings.max_open_requests)
+    app.add_middleware(Access, keys=settings.api_keys)
     app.include_router(router)
+    app.include_router(job_router)
     add_exception_handlers(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -93,14 +112,15 @@ def _on_shutdown_signal(notify: Callable[[], None]) -> Iterator[None]:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """With the body of `POST /batch`, which the route reads itself."""
+    """With what routes read or write themselves."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         template = "#/components/schemas/{model}"
-        batch = BatchLLMRequest.model_json_schema(ref_template=template)
         schemas = schema["components"]["schemas"]
-        schemas |= batch.pop("$defs") | {BatchLLMRequest.__name__: batch}
+        for model in (BatchLLMRequest, LLMRequest, JobItem):
+            described = model.model_json_schema(ref_template=template)
+            schemas |= described.pop("$defs", {}) | {model.__name__: described}
         app.openapi_schema = schema
     return app.openapi_schema

@@ -1,4 +1,4 @@
-"""What the routes are given."""
+"""What the routes are given. Asynchronous functions, for FastAPI runs others in threads."""
 
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -6,43 +6,42 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from api.batches import Batches
+from api.following import Following
 from shared.jobs import Jobs
 from shared.queue import Queue
 from shared.settings import Settings
+from shared.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     settings: Settings
     queue: Queue
+    store: Store
     jobs: Jobs
     batches: Batches
+    following: Following
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     return cast("Services", request.app.state.services)
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-def _settings(services: ServicesDep) -> Settings:
+async def _settings(services: ServicesDep) -> Settings:
     return services.settings
 
 
-def _jobs(services: ServicesDep) -> Jobs:
+async def _jobs(services: ServicesDep) -> Jobs:
     return services.jobs
 
 
-def _batches(services: ServicesDep) -> Batches:
-    return services.batches
-
-
-def _queue(services: ServicesDep) -> Queue:
+async def _queue(services: ServicesDep) -> Queue:
     return services.queue
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
 JobsDep = Annotated[Jobs, Depends(_jobs)]
-BatchesDep = Annotated[Batches, Depends(_batches)]
 QueueDep = Annotated[Queue, Depends(_queue)]

@@ -1,5 +1,6 @@
 """`uvicorn api.main:app`."""
 
+import resource
 import sys
 
 from api.app import create_app
@@ -11,4 +12,7 @@ try:
 except SettingsError as error:
     sys.exit(f"wrong settings\n{error}")
 configure_logging(_settings.log_level)
+# A stream holds a file: 1,000 of them are more than the usual soft limit.
+_, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
 app = create_app(_settings)

@@ -1,35 +1,47 @@
-"""The endpoints."""
+"""The endpoints for a process and for a batch."""
 
+from time import monotonic
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response, status
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from redis.exceptions import RedisError
 
-from api.body import BatchBody
-from api.dependencies import BatchesDep, JobsDep, QueueDep, SettingsDep
+from api.access import BEARER, OwnerDep
+from api.batches import STATUS_AT_LEAST_S, ResultsUnavailable
+from api.body import JSON, BatchBody
+from api.dependencies import QueueDep, ServicesDep
+from api.following import Interrupted
+from api.idempotency import IdempotencyKey
 from api.prefer import parse_prefer
-from api.refusals import BATCH_REFUSALS, NOT_FOUND, UNAVAILABLE
-from shared.jobs import finished_batch
-from shared.models import BatchLLMRequest, BatchLLMResponse, Health, JobStatus, Readiness
+from api.refusals import BATCH_REFUSALS, UNAUTHORIZED
+from api.streams import EVENT_STREAM, NDJSON, Format, Stream, accepted_stream, encoded
+from api.submissions import submission
+from shared.jobs import each, finished_batch
+from shared.models import BatchLLMRequest, BatchLLMResponse, Health, JobItem, JobStatus, Readiness
+from shared.reader import JobReader, Order
+from shared.store import Submission
 
 router = APIRouter()
 
-_JOB_HEADERS = {
+JOB_HEADERS = {
     "Location": {"schema": {"type": "string"}, "description": "Where to ask for the job."},
     "Preference-Applied": {"schema": {"type": "string"}, "description": "RFC 7240."},
 }
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
+ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "model": JobStatus,
         "description": "The job goes on: asked for so, or the wait is over.",
-        "headers": _JOB_HEADERS,
+        "headers": JOB_HEADERS,
     }
 }
-_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {"schema": {"$ref": f"#/components/schemas/{BatchLLMRequest.__name__}"}}
-    },
+JSON_BODY = {JSON: {"schema": {"$ref": f"#/components/schemas/{BatchLLMRequest.__name__}"}}}
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            NDJSON: {"schema": {"$ref": f"#/components/schemas/{JobItem.__name__}"}},
+            EVENT_STREAM: {},  # OpenAPI 3.1 has no words for events
+        }
+    }
 }
 
 
@@ -41,7 +53,11 @@ async def health() -> Health:
 
 @router.get(
     "/health/ready",
-    responses={503: {"model": Readiness, "description": "Redis or every worker is away."}},
+    dependencies=[Depends(BEARER)],
+    responses={
+        **UNAUTHORIZED,
+        503: {"model": Readiness, "description": "Redis or every worker is away."},
+    },
 )
 async def ready(queue: QueueDep, response: Response) -> Readiness:
     """Redis answers and a worker is alive."""
@@ -58,14 +74,20 @@ async def ready(queue: QueueDep, response: Response) -> Readiness:
 @router.post(
     "/batch",
     response_model=BatchLLMResponse,
-    responses={**_ACCEPTED, **BATCH_REFUSALS},
-    openapi_extra={"requestBody": _BODY},
+    dependencies=[Depends(BEARER)],
+    responses={**STREAMED, **ACCEPTED, **BATCH_REFUSALS},
+    openapi_extra={"requestBody": {"required": True, "content": JSON_BODY}},
 )
 async def post_batch(
     batch: BatchBody,
-    batches: BatchesDep,
-    settings: SettingsDep,
+    services: ServicesDep,
+    owner: OwnerDep,
+    request: Request,
+    key: IdempotencyKey,
     mode: Annotated[Literal["sync", "async"], Query()] = "sync",
+    accept: Annotated[
+        str, Header(description=f"`{NDJSON}` or `{EVENT_STREAM}`: each item the moment it ends.")
+    ] = "*/*",
     prefer: Annotated[
         list[str], Header(description="`respond-async`, `wait=SECONDS` or both (RFC 7240).")
     ] = [],  # noqa: B006 — FastAPI copies it
@@ -73,6 +95,7 @@ async def post_batch(
     """Runs a batch of 1 to 100 requests; the answers come in the order of the requests.
 
     A request that fails does not fail the batch: it is a 200 with an `error` in that response."""
+    settings, batches = services.settings, services.batches
     preferences = parse_prefer(", ".join(prefer))
     wait_s = 0.0
     if mode == "sync":
@@ -81,27 +104,56 @@ async def post_batch(
         if preferences.wait_s is not None:
             asked_s = preferences.wait_s
         wait_s = min(asked_s, settings.sync_wait_seconds)
-    job = await batches.run(batch, wait_s=wait_s)
-    headers = {"Location": f"/jobs/{job.job_id}"}
-    if preferences.applied:
-        headers["Preference-Applied"] = preferences.applied
+    applied = {"Preference-Applied": preferences.applied} if preferences.applied else {}
+    form = accepted_stream(accept) if wait_s else None
+    asked = submission(
+        settings,
+        owner,
+        options=batch,
+        key=key,
+        interactive=wait_s > 0,
+        followed=form is not None,
+    )
+    requests = each(batch.requests)
+    if form:
+        accepted = await batches.submit(requests, asked)
+        return _stream(services, accepted.job_id, asked, form, wait_s, applied)
+    if wait_s:
+        job = await batches.run(requests, asked, wait_s=wait_s, receive=request.receive)
+    else:
+        job = await batches.submit(requests, asked)
+    headers = {"Location": f"/jobs/{job.job_id}", **applied}
     done = finished_batch(job) if wait_s else None
     if done is None:
-        return _json(job, status.HTTP_202_ACCEPTED, headers)
-    return _json(done, status.HTTP_200_OK, headers)
+        return as_json(job, status.HTTP_202_ACCEPTED, headers)
+    return as_json(done, status.HTTP_200_OK, headers)
 
 
-@router.get("/jobs/{job_id}", responses={**NOT_FOUND, **UNAVAILABLE})
-async def get_job(job_id: str, jobs: JobsDep) -> JobStatus:
-    """The state of a job, with the answers so far; all of a batch's answer once it is done."""
-    return await jobs.status(job_id)
+def _stream(
+    services: ServicesDep,
+    job_id: str,
+    asked: Submission,
+    form: Format,
+    wait_s: float,
+    applied: dict[str, str],
+) -> Stream:
+    reader = JobReader(services.store, job_id, asked.owner, order=Order.COMPLETION, position=0)
+    until = monotonic() + wait_s
+
+    async def summary() -> JobStatus:
+        patience_s = max(until - monotonic(), STATUS_AT_LEAST_S)
+        try:
+            return await services.batches.status(job_id, asked, patience_s)
+        except ResultsUnavailable:
+            raise Interrupted from None
+
+    return Stream(
+        encoded(services.following.pages(reader, until=until), form, summary=summary),
+        form.media_type,
+        headers={"Location": f"/jobs/{job_id}", **applied},
+        when_gone=lambda: services.batches.abandon(job_id, asked),
+    )
 
 
-@router.delete("/jobs/{job_id}", responses={**NOT_FOUND, **UNAVAILABLE})
-async def cancel_job(job_id: str, jobs: JobsDep) -> JobStatus:
-    """Cancels: what waits ends as `cancelled`, running calls are stopped, finished answers stay."""
-    return await jobs.cancel(job_id)
-
-
-def _json(model: BatchLLMResponse | JobStatus, code: int, headers: dict[str, str]) -> Response:
-    return Response(model.model_dump_json(), code, headers, media_type="application/json")
+def as_json(model: BatchLLMResponse | JobStatus, code: int, headers: dict[str, str]) -> Response:
+    return Response(model.model_dump_json(), code, headers, media_type=JSON)

@@ -1,0 +1,34 @@
+"""From a request's options to what the store is told."""
+
+from api.refusals import validation_error
+from api.waiting import FOLLOWED_S
+from shared.models import JobOptions
+from shared.settings import Settings
+from shared.store import Key, Submission
+
+
+def submission(
+    settings: Settings,
+    owner: str,
+    *,
+    options: JobOptions | None = None,
+    key: str | None = None,
+    interactive: bool = False,
+    followed: bool = False,
+) -> Submission:
+    """Raises RequestValidationError where the deployment cannot do what is asked."""
+    options = options or JobOptions()
+    if options.webhook_url and settings.webhook_secret is None:
+        raise validation_error(
+            "this deployment has no WEBHOOK_SECRET to sign with", "body", "webhook_url"
+        )
+    return Submission(
+        ttl_s=settings.result_ttl_seconds,
+        max_depth=settings.max_queue_depth,
+        owner=owner,
+        interactive=interactive,
+        deadline_s=options.deadline_s,
+        key=Key(key, settings.idempotency_ttl_seconds) if key else None,
+        webhook=options.webhook_url,
+        followed_s=FOLLOWED_S if followed else None,
+    )
