@@ -24,6 +24,7 @@ LIMIT = 10
 # Whatever is set for real work: the demo is to show the same everywhere.
 ENVIRONMENT = {
     "LOG_LEVEL": "ERROR",
+    "API_KEYS": "",
     "RESULT_TTL_SECONDS": "600",
     "MAX_RETRIES": "3",
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
@@ -93,7 +94,7 @@ async def _follow(client: httpx.AsyncClient, batch: BatchLLMRequest, console: Co
 
 
 def _print_result(console: Console, job: JobStatus) -> None:
-    responses = [response for response in job.responses if response is not None]
+    responses = [response for response in job.responses or () if response is not None]
     for table in (_sample(responses), _summary(responses)):
         console.print()
         console.print(table)

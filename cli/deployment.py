@@ -11,8 +11,12 @@ from types import TracebackType
 from typing import Self
 
 import httpx
+from redis.exceptions import RedisError
 
 from shared import embedded
+from shared.keys import Keys
+from shared.queue import Queue
+from shared.redis import connect
 from shared.settings import Settings
 
 START_S = 30.0
@@ -133,15 +137,20 @@ class Deployment:
         )
 
     async def _wait_until_ready(self) -> None:
-        """Every worker, not only the first."""
+        """Every worker, not only the first. Asks Redis for them: the API may want a key."""
+        redis = connect(self._environment["REDIS_URL"])
+        keys = Keys(self._environment.get("KEY_PREFIX", self._settings.key_prefix))
+        queue = Queue(redis, keys, lease_s=self._settings.lease_seconds)
         async with httpx.AsyncClient(base_url=self.url) as client:
             try:
                 async with asyncio.timeout(START_S):
-                    while await _ready_workers(client) < self._workers:
+                    while not await _healthy(client) or await _alive(queue) < self._workers:
                         self._raise_if_ended()
                         await asyncio.sleep(0.05)
             except TimeoutError:
                 raise StartError(f"not ready after {START_S:.0f} s") from None
+            finally:
+                await redis.aclose()
 
     def _raise_if_ended(self) -> None:
         for part in self._parts:
@@ -180,10 +189,17 @@ class Deployment:
                     process.kill()
 
 
-async def _ready_workers(client: httpx.AsyncClient) -> int:
+async def _healthy(client: httpx.AsyncClient) -> bool:
     try:
-        return (await client.get("/health/ready")).json()["workers"] or 0
+        return (await client.get("/health")).is_success
     except httpx.TransportError:
+        return False
+
+
+async def _alive(queue: Queue) -> int:
+    try:
+        return len(await queue.workers())
+    except (RedisError, OSError):
         return 0
 
 

@@ -1,6 +1,8 @@
 """The `orchestrator` command."""
 
 import asyncio
+import hashlib
+import secrets
 import signal
 import sys
 from typing import Annotated
@@ -12,7 +14,7 @@ from cli.demo import run_demo
 from cli.deployment import Deployment, StartError
 from shared.embedded import EmbeddedServerError
 from shared.providers import PROVIDERS
-from shared.settings import Settings, SettingsError, load_provider_settings, load_settings
+from shared.settings import OWNER, Settings, SettingsError, load_provider_settings, load_settings
 
 app = typer.Typer(
     help="Batches of LLM requests through a durable queue.",
@@ -20,6 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 console = Console(highlight=False)
 
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")]
@@ -53,6 +57,17 @@ def up(
         notice=console.print,
     )
     asyncio.run(_stay_up(deployment, settings, simulate=simulate))
+
+
+@keys.command()
+def create(name: Annotated[str, typer.Argument(help="Whose jobs: A-Z a-z 0-9 _ . -")]) -> None:
+    """Make an API key: shown once, and the line for API_KEYS, which has only its digest."""
+    if not OWNER.fullmatch(name):
+        sys.exit("orchestrator: the name should be 1 to 64 of A-Z a-z 0-9 _ . -")
+    key = f"orc_{secrets.token_urlsafe(32)}"
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    console.print(f"key, for {name}: {key}", soft_wrap=True)
+    console.print(f"for the API:  API_KEYS={name}:{digest}", soft_wrap=True)
 
 
 def main() -> None:
