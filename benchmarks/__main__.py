@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import comparison, scaling
+from benchmarks import comparison, jobs, scaling
 from benchmarks.figures import Figure
 from benchmarks.isolation import isolation
+from benchmarks.jobs import large_jobs
 from benchmarks.picture import draw
 from benchmarks.provider import Provider, simulated_provider
 from benchmarks.redis_cost import redis_cost
@@ -34,6 +35,8 @@ async def compare(provider: Provider, *, smoke: bool) -> None:
     for measure in (scaling.idle, scaling.in_flight, scaling.backlog):
         console.log(measure.__name__)
         alone += await measure(provider, sizes)
+    console.log("large jobs")
+    alone += await large_jobs(provider, jobs.SMOKE if smoke else jobs.Sizes())
     console.log("isolation")
     alone += await isolation(provider, window_s=0.5 if smoke else 2)
     text = results(sides, alone)

@@ -35,13 +35,26 @@ def batch(size: int, *, provider: str = "openrouter", distinct: int | None = Non
     )
 
 
+def lines(count: int, size: int) -> bytes:
+    """NDJSON, of about so many bytes a line."""
+    text = "x" * (size - 110)
+    request = {"provider": "openrouter", "model": "m"}
+    return b"".join(
+        orjson.dumps(
+            {**request, "messages": [{"role": "user", "content": f"{next(_numbers)} {text}"}]}
+        )
+        + b"\n"
+        for _ in range(count)
+    )
+
+
 class Client:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, key: str = "") -> None:
         self._http = httpx.AsyncClient(
             base_url=url,
             timeout=600,
             transport=AiohttpTransport(),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {key}"},
         )
 
     async def run(self, body: bytes, size: int) -> float:
@@ -64,6 +77,19 @@ class Client:
         if answer.status_code != httpx.codes.ACCEPTED:
             raise RuntimeError(f"a batch was refused: {answer.status_code}")
         return answer.headers["location"].removeprefix("/jobs/")
+
+    async def upload(self, body: bytes) -> str:
+        """Posts NDJSON; the id of the job."""
+        headers = {"Content-Type": "application/x-ndjson"}
+        answer = await self._http.post("/jobs", content=body, headers=headers)
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise RuntimeError(f"an upload was refused: {answer.status_code}")
+        return answer.headers["location"].removeprefix("/jobs/")
+
+    async def successful(self, job_id: str) -> int:
+        """Answers of the job so far."""
+        answered: int = (await self._http.get(f"/jobs/{job_id}")).json()["successful"]
+        return answered
 
     async def call(self, path: str, body: bytes) -> float:
         """Any POST; seconds."""

@@ -1,33 +1,43 @@
 """What Redis bears: its bytes, commands and CPU time for an item, from acceptance to its result."""
 
+from collections import defaultdict
+
 import redis.asyncio
 
 from benchmarks.client import PROMPT
 from benchmarks.figures import Figure, Sample
 from benchmarks.processes import Processes, valkey
-from shared.jobs import Jobs
+from shared.jobs import Jobs, each
 from shared.keys import Keys
-from shared.models import BatchLLMRequest, LLMRequest, Message, Role
+from shared.models import LLMRequest, Message, Role
 from shared.queue import Capacity, Lease, Queue, Settlement
 from shared.redis import connect
 from shared.results import Result
+from shared.store import Store, Submission
 
 BATCH = 100
 LIMIT = 10
 RENEWED = (2_000, 20_000)
 RUNNING = max(RENEWED)
+JOBS, OWNERS, ROUNDS, REPEATS = 1_000, 10, 2_000, 3
 
 
 async def redis_cost(items: int) -> list[Figure]:
     async with valkey(Processes({})) as url:
         client = connect(url)
         queue = Queue(client, Keys(), lease_s=600)
-        jobs = Jobs(queue, ttl_s=3600, max_queue_depth=items)
+        jobs = Jobs(Store(client, Keys()))
         empty = await _counts(client)
         await _submit(jobs, items)
         waiting = await _counts(client)
         await _run(queue, items)
         ended = await _counts(client)
+        rounds = defaultdict[tuple[int, int], list[float]](list)
+        for _ in range(REPEATS):
+            for slots in (LIMIT, 1):
+                for many in (1, JOBS):
+                    spent_us = await _round_us(client, queue, jobs, many, slots)
+                    rounds[slots, many].append(spent_us / slots)
         await _submit(jobs, RUNNING)
         queued = await _counts(client)
         leases = await _claim(queue, RUNNING)
@@ -53,6 +63,11 @@ async def redis_cost(items: int) -> list[Figure]:
             Figure(f"{text}, per item", unit, "", {"c": per_item(name, before, after)})
             for text, unit, name, before, after in rows
         ),
+        *(
+            figure
+            for slots in (LIMIT, 1)
+            for figure in _fairness(slots, rounds[slots, 1], rounds[slots, JOBS])
+        ),
         Figure("more memory while it runs, per item", "bytes", "", {"c": Sample.of([lease_bytes])}),
         *(
             Figure(f"a renewal of {count:,} leases, per lease", "µs", "", {"c": Sample.of([cost])})
@@ -61,17 +76,49 @@ async def redis_cost(items: int) -> list[Figure]:
     ]
 
 
-async def _submit(jobs: Jobs, items: int) -> None:
-    for first in range(0, items, BATCH):
+async def _submit(jobs: Jobs, items: int, *, owner: str = "", size: int = BATCH) -> None:
+    for first in range(0, items, size):
         requests = [
             LLMRequest(
                 provider="openrouter",
                 model="google/gemma-3-27b-it:free",
                 messages=[Message(role=Role.USER, content=f"{PROMPT}{first + index}")],
             )
-            for index in range(BATCH)
+            for index in range(size)
         ]
-        await jobs.submit(jobs.new_id(), BatchLLMRequest(requests=requests))
+        submission = Submission(ttl_s=3600, max_depth=10**9, owner=owner)
+        await jobs.submit(jobs.new_id(), each(requests), submission)
+
+
+def _fairness(slots: int, one_us: list[float], many_us: list[float]) -> list[Figure]:
+    """One job is served in the order of its items: first come, first served."""
+    what = f"script that ends and claims {slots} at a time, per item"
+    return [
+        Figure(f"{what}: one job waits", "µs", "", {"c": Sample.of(one_us)}),
+        Figure(
+            f"{what}: {JOBS:,} jobs of {OWNERS} owners wait", "µs", "", {"c": Sample.of(many_us)}
+        ),
+    ]
+
+
+async def _round_us(
+    client: redis.asyncio.Redis, queue: Queue, jobs: Jobs, waiting: int, slots: int
+) -> float:
+    """Time in the script, by Redis's own count, of a round as they are under load."""
+    size = 2 * ROUNDS * slots // waiting + 10
+    for number in range(waiting):
+        await _submit(jobs, size, owner=f"owner {number % OWNERS}", size=size)
+    capacity = Capacity({"openrouter": slots}, {}, slots, 0)
+    settlements: list[Settlement] = []
+    for _ in ("to be warm", "to be measured"):
+        await client.config_resetstat()
+        for _ in range(ROUNDS):
+            leases = (await queue.exchange(settlements, capacity)).leases
+            settlements = [Settlement(lease, "end", b"{}") for lease in leases]
+    spent_us: float = (await client.info("commandstats"))["cmdstat_evalsha"]["usec"]
+    await queue.exchange(settlements, None)
+    await client.flushall()
+    return spent_us / ROUNDS
 
 
 async def _claim(queue: Queue, count: int) -> list[Lease]:
