@@ -2,9 +2,10 @@
 what the provider saw (the simulator's ledger) and what Redis holds."""
 
 import asyncio
+import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -20,6 +21,7 @@ from shared.redis import connect
 
 CLIENTS = 6
 BATCH = 10
+LARGE = 150  # more than a batch may have
 POLL_S = 0.05
 STORE_MS = 300  # in which an answer reaches Redis, on a busy machine
 
@@ -72,7 +74,8 @@ async def running(stack: Stack, *processes: asyncio.subprocess.Process) -> set[s
         async for key in redis.scan_iter(keys.leases("*")):
             for lease in await redis.zrange(key, 0, -1):
                 item_id, _, _ = lease.decode().rpartition("@")
-                payload = await redis.hget(keys.item(item_id), "payload")  # type: ignore[misc]
+                job_id, _, index = item_id.rpartition(":")
+                payload = await redis.hget(keys.payloads(job_id), index)  # type: ignore[misc]
                 if payload:  # else another process has settled it just now
                     leased.add(item_of(orjson.loads(payload)["a"][0]["messages"][-1]["content"]))
     finally:
@@ -199,6 +202,10 @@ class Load:
                 self._forget(job_id)
         return changed
 
+    async def status(self, job_id: str) -> dict[str, Any]:
+        status: dict[str, Any] = (await self._stack.api.get(f"/jobs/{job_id}")).json()
+        return status
+
     async def _client(self) -> None:
         while self._going_on:
             if not await self._one_job():
@@ -261,6 +268,116 @@ class Load:
         return status or None
 
 
+class MixedLoad(Load):
+    """Jobs of every kind, of several owners, at several APIs: uploads, batches that are waited for
+    and batches whose events are read. Every request has an idempotency key and is repeated until
+    it is accepted, every stream is gone on with where it broke: nobody notices any fault."""
+
+    def __init__(self, stack: Stack, apis: Mapping[str, Sequence[httpx.AsyncClient]]) -> None:
+        """`apis`: by owner."""
+        super().__init__(stack)
+        self._apis = apis
+        self._owners = list(apis)
+        self._owner_of: dict[str, str] = {}
+
+    async def status(self, job_id: str) -> dict[str, Any]:
+        """Of a large job with its results."""
+        owner, location = self._owner_of[job_id], f"/jobs/{job_id}"
+        status: dict[str, Any] = (await self._repeat(owner, "GET", location)).json()
+        if status["responses"] is None:
+            lines = (await self._repeat(owner, "GET", f"{location}/results")).text.splitlines()
+            status["responses"] = [orjson.loads(line) for line in lines]
+        return status
+
+    async def _one_job(self) -> bool:
+        number = next(self._numbers)
+        owner = self._owners[number % len(self._owners)]
+        kinds = (self._upload, self._wait, self._events)
+        job_id, contents = await kinds[number // 2 % len(kinds)](owner, number)
+        self.jobs[job_id] = contents
+        self._owner_of[job_id] = owner
+        self.answers[job_id] = await self.status(job_id)
+        return True
+
+    async def _upload(self, owner: str, number: int) -> tuple[str, list[str]]:
+        """More than once: it is one job. Its results come as they end."""
+        contents = [f"{number}-{index}" for index in range(LARGE)]
+        body = b"".join(orjson.dumps(chat(text)) + b"\n" for text in contents)
+        headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": f"{number}"}
+        ids = {
+            (await self._repeat(owner, "POST", "/jobs", content=body, headers=headers)).json()[
+                "job_id"
+            ]
+            for _ in range(2)
+        }
+        [job_id] = ids
+        lines: list[dict[str, Any]] = []
+        while len(lines) < LARGE:
+            path = f"/jobs/{job_id}/results?order=completion&after={len(lines)}"
+            async for line in self._lines(owner, path):
+                lines.append(orjson.loads(line))
+                assert lines[-1]["cursor"] == len(lines)
+        assert sorted(line["index"] for line in lines) == list(range(LARGE))
+        return job_id, contents
+
+    async def _wait(self, owner: str, number: int) -> tuple[str, list[str]]:
+        contents = [f"{number}-{index}" for index in range(BATCH)]
+        body = {"requests": [chat(text) for text in contents]}
+        headers = {"Idempotency-Key": f"{number}"}
+        while True:
+            answer = await self._repeat(owner, "POST", "/batch", json=body, headers=headers)
+            if answer.status_code == 200:  # else the API stops, or cannot see Redis
+                return answer.json()["job_id"], contents
+
+    async def _events(self, owner: str, number: int) -> tuple[str, list[str]]:
+        contents = [f"{number}-{index}" for index in range(BATCH)]
+        body = {"requests": [chat(text, provider="ollama") for text in contents]}
+        headers = {"Idempotency-Key": f"{number}", "Prefer": "respond-async"}
+        answer = await self._repeat(owner, "POST", "/batch", json=body, headers=headers)
+        job_id: str = answer.json()["job_id"]
+        seen = 0
+        while seen <= BATCH:
+            async for line in self._lines(owner, f"/jobs/{job_id}/events", str(seen)):
+                if line.startswith("id: "):
+                    seen += 1
+                    assert line == f"id: {seen}"
+        return job_id, contents
+
+    async def _lines(self, owner: str, path: str, seen: str = "0") -> AsyncIterator[str]:
+        """Complete ones, until the stream ends or breaks."""
+        api, headers = random.choice(self._apis[owner]), {"Last-Event-ID": seen}
+        try:
+            async with api.stream("GET", path, headers=headers) as answer:
+                if answer.status_code == 200:
+                    rest = ""
+                    async for text in answer.aiter_text():
+                        *lines, rest = (rest + text).split("\n")
+                        for line in lines:
+                            yield line
+                else:
+                    assert answer.status_code == 503
+        except httpx.TransportError:
+            await asyncio.sleep(POLL_S)
+
+    async def _repeat(self, owner: str, method: str, path: str, **request: Any) -> httpx.Response:
+        """At any API, until one answers."""
+        answers: list[httpx.Response] = []
+
+        async def answered() -> bool:
+            api = random.choice(self._apis[owner])
+            try:
+                answer = await api.request(method, path, **request)
+            except httpx.TransportError:
+                return False
+            assert answer.status_code in {200, 202, 503}, answer.text
+            await asyncio.sleep(0 if answer.is_success else POLL_S)
+            answers.append(answer)
+            return answer.is_success
+
+        await eventually(answered, 2 * DEADLINE_S)
+        return answers[-1]
+
+
 async def verify(
     stack: Stack,
     *loads: Load,
@@ -287,8 +404,9 @@ async def verify(
     jobs = {job_id: contents for load in loads for job_id, contents in load.jobs.items()}
     answers = {job_id: answer for load in loads for job_id, answer in load.answers.items()}
     assert jobs.keys() == answers.keys()
+    of = {job_id: load for load in loads for job_id in load.jobs}
     for job_id, contents in jobs.items():
-        job = (await stack.api.get(f"/jobs/{job_id}")).json()
+        job = await of[job_id].status(job_id)
         assert job == answers[job_id]  # nothing that has ended changes
         assert (job["status"], job["queued"], job["running"]) == ("completed", 0, 0)
         assert job["failed"] == len(set(contents) & set(failed))
@@ -310,9 +428,9 @@ async def _verify_redis(stack: Stack, jobs: dict[str, list[str]]) -> None:
     redis, keys = connect(stack.redis_url), stack.keys
 
     async def drained() -> bool:
-        kinds = (keys.item, keys.leases, keys.queue, keys.quarantine, keys.deferred)
-        for kind in kinds:
-            async for _ in redis.scan_iter(kind("*")):
+        lines = (keys.depth, keys.leases, keys.quarantine, keys.deferred)
+        for pattern in (keys.queue("*", "*"), *(line("*") for line in lines)):
+            async for _ in redis.scan_iter(pattern):
                 return False
         return True
 

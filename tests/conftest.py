@@ -21,6 +21,7 @@ from shared.keys import Keys
 from shared.queue import Queue
 from shared.redis import connect
 from shared.settings import ProviderSettings, Settings
+from shared.store import Store
 from worker.__main__ import make_worker
 
 pytest.register_assert_rewrite("chaos")
@@ -62,6 +63,11 @@ async def redis(valkey_url: str) -> AsyncIterator[ArqRedis]:
 @pytest.fixture
 def queue(redis: ArqRedis, keys: Keys) -> Queue:
     return Queue(redis, keys, lease_s=LEASE_S)
+
+
+@pytest.fixture
+def store(redis: ArqRedis, keys: Keys) -> Store:
+    return Store(redis, keys)
 
 
 @pytest.fixture
@@ -133,8 +139,11 @@ async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awai
     """Starts an API, workers and the simulator as processes of their own."""
     async with AsyncExitStack() as exits:
 
-        async def start(*, workers: int, code: Path | None = None, **settings: str) -> Stack:
-            stack = Stack(valkey_url, keys, settings)
+        async def start(
+            *, workers: int, code: Path | None = None, key: str | None = None, **settings: str
+        ) -> Stack:
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            stack = Stack(valkey_url, keys, settings, headers=headers)
             stack.code = code
             exits.push_async_callback(stack.stop)
             await stack.start(workers=workers)

@@ -10,6 +10,7 @@ from os import PathLike
 from typing import IO, Any
 
 import httpx
+from redis.asyncio import Redis
 
 from shared.keys import Keys
 
@@ -23,6 +24,12 @@ async def eventually(
     async with asyncio.timeout(deadline_s):
         while not await condition():
             await asyncio.sleep(0.01)
+
+
+async def queued(redis: Redis, keys: Keys, lane: str = "openrouter") -> int:
+    """The items of all jobs that may run now."""
+    counts: list[bytes] = await redis.hvals(keys.depth(lane))  # type: ignore[misc]
+    return sum(int(count) for count in counts)
 
 
 def chat(
@@ -44,6 +51,7 @@ class Stack:
         settings: dict[str, str],
         *,
         output: IO[bytes] | None = None,  # of API and workers; else the test's
+        headers: dict[str, str] | None = None,  # that the API is sent
     ) -> None:
         self.redis_url = redis_url
         self.keys = keys
@@ -63,7 +71,8 @@ class Stack:
         }
         self.workers: list[asyncio.subprocess.Process] = []
         self._others: list[asyncio.subprocess.Process] = []
-        self.api = httpx.AsyncClient(timeout=60)
+        self._clients: list[httpx.AsyncClient] = []
+        self.api = self._client(headers or {})
         self.simulator = httpx.AsyncClient(timeout=10)
 
     async def start(self, *, workers: int) -> None:
@@ -80,12 +89,31 @@ class Stack:
 
     async def start_api(self) -> None:
         """From now on `api` is this one's client."""
-        port = _free_port()
-        self.api.base_url = httpx.URL(f"http://127.0.0.1:{port}")
-        self.api_process = await self._spawn(
-            "uvicorn", "api.main:app", "--port", str(port), "--log-level", "warning"
-        )
-        self._others.append(self.api_process)
+        self.api.base_url, self.api_process = await self._spawn_api()
+
+    async def another_api(self) -> httpx.AsyncClient:
+        """Ready, beside the first; what the client sends is as with `api`."""
+        client = self._client(dict(self.api.headers))
+        client.base_url, _ = await self._spawn_api()
+
+        async def ready() -> bool:
+            try:
+                return (await client.get("/health")).is_success
+            except httpx.TransportError:
+                return False
+
+        await eventually(ready)
+        return client
+
+    async def restart_api(self) -> None:
+        """Where the last one was."""
+        _, self.api_process = await self._spawn_api(self.api.base_url.port)
+
+    def client(self, key: str, api: httpx.AsyncClient | None = None) -> httpx.AsyncClient:
+        """Of the same API, with an API key."""
+        client = self._client({"authorization": f"Bearer {key}"})
+        client.base_url = (api or self.api).base_url
+        return client
 
     async def add_worker(self, **settings: str) -> asyncio.subprocess.Process:
         worker = await self._spawn("worker", settings=settings)
@@ -120,8 +148,23 @@ class Stack:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
         await asyncio.gather(*(p.wait() for p in (*self.workers, *self._others)))
-        await self.api.aclose()
-        await self.simulator.aclose()
+        for client in (*self._clients, self.simulator):
+            await client.aclose()
+
+    def _client(self, headers: dict[str, str]) -> httpx.AsyncClient:
+        client = httpx.AsyncClient(timeout=60, headers=headers)
+        self._clients.append(client)
+        return client
+
+    async def _spawn_api(
+        self, port: int | None = None
+    ) -> tuple[httpx.URL, asyncio.subprocess.Process]:
+        port = port or _free_port()
+        process = await self._spawn(
+            "uvicorn", "api.main:app", "--port", str(port), "--log-level", "warning"
+        )
+        self._others.append(process)
+        return httpx.URL(f"http://127.0.0.1:{port}"), process
 
     async def _start_simulator(self) -> str:
         process = await self._spawn("cli.simulator", stdout=asyncio.subprocess.PIPE)

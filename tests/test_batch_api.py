@@ -12,7 +12,7 @@ import httpx
 import pytest
 from arq.connections import ArqRedis
 from conftest import running_api, running_worker
-from stack import Stack, chat, eventually
+from stack import Stack, chat, eventually, queued
 
 from cli.simulator import Behaviour, Simulator
 from shared.keys import Keys
@@ -609,7 +609,15 @@ async def test_full_lane_refuses_the_whole_batch(
         job_id = other.json()["job_id"]
         assert await stored(redis, keys) - before == {
             key.encode()
-            for key in (keys.job(job_id), keys.item(f"{job_id}:00000"), keys.queue("ollama"))
+            for key in (
+                keys.job(job_id),
+                keys.payloads(job_id),
+                keys.queue("ollama", job_id),
+                keys.depth("ollama"),
+                keys.shares("ollama"),
+                keys.shares("ollama", ""),
+                keys.shares("ollama", "", "bulk"),
+            )
         }
 
 
@@ -626,7 +634,7 @@ async def test_open_requests_are_bounded(settings: Settings, redis: ArqRedis, ke
         waiting = asyncio.create_task(post(client, chat("x")))
 
         async def accepted() -> bool:
-            return bool(await redis.zcard(keys.queue("openrouter")))
+            return bool(await queued(redis, keys))
 
         await eventually(accepted)
         refused = await post(client, chat("y"))
@@ -684,6 +692,10 @@ async def test_asynchronous_batch_is_accepted(
         "failed": 0,
         "started_at": None,
         "finished_at": None,
+        "deadline_at": None,
+        "retry_of": None,
+        "retried_as": None,
+        "webhook": None,
         "responses": [None, None],
         "total_latency_ms": None,
         "average_latency_ms": None,

@@ -23,7 +23,7 @@ LONG_S = 5.0  # longer than a lease
 SETTINGS = {
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
     "LEASE_SECONDS": f"{LEASE_S:g}",
-    "WORKER_MAX_JOBS": "4",  # a place is kept for the other lane: four workers must share ten slots
+    "WORKER_MAX_JOBS": "5",  # one is kept for each other lane: four workers must share ten slots
 }
 
 Fault = Callable[[Server], AbstractAsyncContextManager[None]]

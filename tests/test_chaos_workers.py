@@ -38,7 +38,7 @@ STOP_S = LEASE_S / 15 + 0.3  # a worker looks at its leases this often, and a bu
 SETTINGS = {
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
     "LEASE_SECONDS": f"{LEASE_S:g}",
-    "WORKER_MAX_JOBS": "4",  # a place is kept for the other lane: four workers must share ten slots
+    "WORKER_MAX_JOBS": "5",  # one is kept for each other lane: four workers must share ten slots
 }
 
 Start = Callable[..., Awaitable[Stack]]

@@ -41,7 +41,7 @@ async def test_limit_holds_over_four_workers_at_full_speed(stack: Start) -> None
 
 async def test_items_of_a_killed_worker_run_again(stack: Start) -> None:
     # One of nine places is kept for the other provider: each worker runs eight.
-    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="16", WORKER_MAX_JOBS="9")
+    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="16", WORKER_MAX_JOBS="10")
     await deployment.simulate(latency_ms=400)
     batch = asyncio.create_task(deployment.batch([chat(f"item {i}") for i in range(40)]))
     await deployment.in_flight(16)

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from arq.connections import ArqRedis
 from conftest import running_api, running_worker
+from jobs import job
 from stack import chat, eventually
 
 from cli.simulator import Simulator
@@ -23,14 +24,6 @@ async def submit(client: httpx.AsyncClient, *requests: dict[str, Any]) -> str:
     assert answer.status_code == 202, answer.text
     location: str = answer.headers["location"]
     return location
-
-
-async def job(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
-    answer = await client.get(location)
-    assert answer.status_code == 200, answer.text
-    status: dict[str, Any] = answer.json()
-    assert sum(status[name] for name in COUNTS[1:]) == status["total_requests"]
-    return status
 
 
 def counts(status: dict[str, Any]) -> list[Any]:
@@ -158,9 +151,7 @@ async def test_waiting_job_does_not_expire(settings: Settings, redis: ArqRedis, 
     async with running_api(settings.model_copy(update={"result_ttl_seconds": 1})) as client:
         await submit(client, chat("x"))
 
-    lifetimes = {key: await redis.ttl(key) for key in await stored(redis, keys)}
-    assert len(lifetimes) == 3
-    assert set(lifetimes.values()) == {-1}
+    assert {await redis.ttl(key) for key in await stored(redis, keys)} == {-1}
 
 
 # DELETE
@@ -280,13 +271,13 @@ async def test_cancel_changes_no_finished_job(api: httpx.AsyncClient) -> None:
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("cancel", [False, True])
-async def test_ended_job_leaves_no_payload_and_expires(
+async def test_ended_job_leaves_no_prompt_that_was_answered_and_expires(
     api: httpx.AsyncClient, redis: ArqRedis, keys: Keys, *, cancel: bool
 ) -> None:
     location = await submit(
         api,
         chat("my prompt"),
-        chat("my prompt", model="sim-status-500x1"),
+        chat("my prompt, retried", model="sim-status-500x1"),
         chat("my prompt", model="sim-hang" if cancel else "m", provider="ollama"),
     )
     if cancel:
@@ -296,11 +287,17 @@ async def test_ended_job_leaves_no_payload_and_expires(
         await reaches(api, location, "completed", 0, 0, 3, 0)
     job_id = location.removeprefix("/jobs/")
 
+    kept = {kind(job_id) for kind in (keys.job, keys.results, keys.ended, keys.tries)}
+    kept |= {keys.payloads(job_id)} if cancel else set()
+    lists = {keys.owned(""), keys.expiring}
+
     async def settled() -> bool:
-        return await stored(redis, keys) == {keys.job(job_id), keys.results(job_id)}
+        return await stored(redis, keys) == kept | lists
 
     await eventually(settled, 5)
-    lifetimes = [await redis.ttl(key) for key in await stored(redis, keys)]
+    lifetimes = [await redis.ttl(key) for key in kept]
     assert all(86_300 < lifetime <= 86_400 for lifetime in lifetimes)
+    prompts = await redis.hkeys(keys.payloads(job_id))  # type: ignore[misc]
+    assert prompts == ([b"2"] if cancel else [])
     fields = await redis.hgetall(keys.job(job_id))  # type: ignore[misc]
     assert not [value for value in fields.values() if b"my prompt" in value]

@@ -57,6 +57,11 @@ ENDPOINTS = [
     ("POST", "/batch"),
     ("GET", "/jobs/{job_id}"),
     ("DELETE", "/jobs/{job_id}"),
+    ("POST", "/jobs"),
+    ("GET", "/jobs"),
+    ("POST", "/jobs/{job_id}/retry"),
+    ("GET", "/jobs/{job_id}/results"),
+    ("GET", "/jobs/{job_id}/events"),
 ]
 
 
@@ -86,15 +91,19 @@ def test_generated_requests_are_answered_as_documented(
     answered()
 
 
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", ""), ("DELETE", ""), ("GET", "/results"), ("GET", "/events")],
+)
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_answers_for_a_job_keep_to_the_document(
-    api_schema: schemathesis.BaseSchema, url: str, method: str, mode: str
+    api_schema: schemathesis.BaseSchema, url: str, method: str, path: str, mode: str
 ) -> None:
     batch = httpx.post(f"{url}/batch", params={"mode": mode}, json=SEED_EXAMPLE, timeout=20)
     job_id = batch.headers["location"].removeprefix("/jobs/")
 
-    case = api_schema["/jobs/{job_id}"][method].Case(path_parameters={"job_id": job_id})
+    operation = api_schema[f"/jobs/{{job_id}}{path}"][method]
+    case = operation.Case(path_parameters={"job_id": job_id})
     response = case.call_and_validate(checks=CHECKS)
 
     assert response.status_code == 200
@@ -131,12 +140,19 @@ def test_every_status_is_documented(document: dict[str, Any]) -> None:
         for method, operation in operations.items()
     }
 
+    usual = {"401", "422", "503"}
+    submission = usual | {"202", "400", "408", "409", "413", "415", "429"}
     assert statuses == {
         ("get", "/health"): {"200"},
-        ("get", "/health/ready"): {"200", "503"},
-        ("post", "/batch"): {"200", "202", "400", "413", "415", "422", "429", "503"},
-        ("get", "/jobs/{job_id}"): {"200", "404", "422", "503"},
-        ("delete", "/jobs/{job_id}"): {"200", "404", "422", "503"},
+        ("get", "/health/ready"): {"200", "401", "503"},
+        ("post", "/batch"): submission | {"200"},
+        ("post", "/jobs"): submission,
+        ("get", "/jobs"): usual | {"200", "400"},
+        ("get", "/jobs/{job_id}"): usual | {"200", "404"},
+        ("delete", "/jobs/{job_id}"): usual | {"200", "404"},
+        ("post", "/jobs/{job_id}/retry"): usual | {"202", "404", "409"},
+        ("get", "/jobs/{job_id}/results"): usual | {"200", "400", "404"},
+        ("get", "/jobs/{job_id}/events"): usual | {"200", "204", "400", "404"},
     }
 
 

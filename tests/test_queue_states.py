@@ -5,9 +5,10 @@ one result by construction; what is not evident there is asserted where it happe
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from math import floor
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
@@ -23,38 +24,75 @@ from hypothesis.stateful import (
 
 from shared import results
 from shared.keys import Keys
-from shared.queue import MAX_DEATHS, Capacity, Lease, Queue, Settlement
+from shared.queue import INTERACTIVE_WEIGHT, MAX_DEATHS, Capacity, Lease, Queue, Settlement
 from shared.redis import connect
+from shared.store import Store, Submission
 
 LIMITS = {"a": 3, "b": 2}
 WORKERS = ("one", "two")
+OWNERS = ("", "ann", "bob")
+QUANTUM = 5  # of owners and jobs, within a claim
 HOUR_MS = 3_600_000.0  # nothing ends by itself
 
 T = TypeVar("T")
-Place = Literal["queue", "quarantine", "deferred", "leases", "results"]
+Place = Literal["queue", "quarantine", "deferred", "leases", "results", "nowhere"]
 
 
 @dataclass
 class Item:
-    id: str
+    job: "Job"
+    index: int
     lane: str
-    accepted: int  # its place in line
     place: Place = "queue"
     due: bool = False
     attempts: int = 0
     deaths: set[str] = field(default_factory=set)  # the leases that ended so
     result: bytes = b""
+    failed: bool = False
 
-    def wait(self) -> None:
-        self.place = "quarantine" if len(self.deaths) >= MAX_DEATHS - 1 else "queue"
+    @property
+    def id(self) -> str:
+        return f"{self.job.id}:{self.index}"
 
-    def end(self, result: bytes) -> None:
-        self.place, self.result = "results", result
+    def end(self, result: bytes, *, failed: bool) -> None:
+        if self.job.finished:
+            self.place = "nowhere"
+            return
+        self.place, self.result, self.failed = "results", result, failed
+        self.job.ended.append(self.index)
+
+
+@dataclass
+class Job:
+    id: str
+    owner: str
+    interactive: bool
+    items: list[Item] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    ended_as: str | None = None
+    started: bool = False
+    overdue: bool = False
+    latency_ms: float = 0
+
+    @property
+    def kind(self) -> str:
+        return "interactive" if self.interactive else "bulk"
+
+    @property
+    def finished(self) -> bool:
+        return self.ended_as is not None or len(self.ended) == len(self.items)
+
+    def cut_off(self, ended_as: str) -> None:
+        if not self.finished:
+            self.ended_as = ended_as
+            for item in self.items:
+                if item.place == "queue":
+                    item.place = "nowhere"
 
 
 @dataclass
 class Held:
-    """A lease that Redis knows; the item of a cancelled job has ended, and still takes the slot."""
+    """A lease that Redis knows; the item of a job that has ended still takes the slot."""
 
     lease: Lease
     worker: str
@@ -69,8 +107,9 @@ class Scripts(RuleBasedStateMachine):
         self.keys = Keys(f"states-{uuid4().hex}:")
         self.redis = connect(url)
         self.queue = Queue(self.redis, self.keys, lease_s=HOUR_MS / 1000)
-        self.jobs: dict[str, list[Item]] = {}
-        self.cancelled: set[str] = set()
+        self.store = Store(self.redis, self.keys)
+        self.jobs: dict[str, Job] = {}
+        self.shares: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
         self.held: dict[str, Held] = {}
         self.spent: list[Lease] = []
         self.paused: set[str] = set()
@@ -92,20 +131,24 @@ class Scripts(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(lanes=st.lists(st.sampled_from("ab"), min_size=1, max_size=5))
-    def accept(self, lanes: list[str]) -> None:
-        job_id, line = f"job{len(self.jobs)}", sum(map(len, self.jobs.values()))
-        self._accept(job_id, lanes)
-        self.jobs[job_id] = [
-            Item(f"{job_id}:{index:05}", lane, line + index) for index, lane in enumerate(lanes)
-        ]
+    @rule(
+        lanes=st.lists(st.sampled_from("ab"), min_size=1, max_size=5),
+        owner=st.sampled_from(OWNERS),
+        interactive=st.booleans(),
+    )
+    def accept(self, lanes: list[str], owner: str, *, interactive: bool) -> None:
+        job = Job(f"job{len(self.jobs)}", owner, interactive)
+        job.items = [Item(job, index, lane) for index, lane in enumerate(lanes)]
+        self._accept(job)
+        self.jobs[job.id] = job
+        for lane in set(lanes):
+            self._line_up(job, lane)
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def accept_again(self, data: st.DataObject) -> None:
         """As when the first reply was lost."""
-        job_id = data.draw(st.sampled_from(list(self.jobs)))
-        self._accept(job_id, [item.lane for item in self.jobs[job_id]])
+        self._accept(self._some_job(data))
 
     @rule(worker=st.sampled_from(WORKERS), places=st.integers(0, 6), reserve=st.integers(0, 2))
     def claim(self, worker: str, places: int, reserve: int) -> None:
@@ -118,8 +161,9 @@ class Scripts(RuleBasedStateMachine):
         settlements = [
             Settlement(
                 self.held[lease_id].lease,
-                data.draw(st.sampled_from(["end", "retry", "return"])),
+                data.draw(st.sampled_from(["end", "fail", "retry", "return"])),
                 result=f"answer to {lease_id}".encode(),
+                latency_ms=data.draw(st.sampled_from([0.0, 0.25, 1500.0])),
                 delay_ms=data.draw(st.sampled_from([0.0, HOUR_MS])),
                 pause_ms=data.draw(st.sampled_from([0.0] * 9 + [HOUR_MS])),
             )
@@ -128,22 +172,24 @@ class Scripts(RuleBasedStateMachine):
         self._exchange(settlements, worker, places, 0)
 
     @precondition(lambda self: self.spent)
-    @rule(data=st.data(), verb=st.sampled_from(["end", "retry", "return"]))
+    @rule(data=st.data(), verb=st.sampled_from(["end", "fail", "retry", "return"]))
     def settle_too_late(self, data: st.DataObject, verb: Any) -> None:
         """It changes nothing, but that what was taken for a death was none."""
         lease = data.draw(st.sampled_from(self.spent))
-        [item] = [i for i in self.jobs[lease.job_id] if i.id == lease.item_id]
+        item = self._item(lease)
         settlement = Settlement(lease, verb, b"late", delay_ms=HOUR_MS, pause_ms=HOUR_MS)
         before = self._dump()
 
         self.run(self.queue.exchange([settlement], None))
 
         after = self._dump()
-        if lease.lease_id in item.deaths and item.place != "results":
+        if lease.lease_id in item.deaths:
             item.deaths.remove(lease.lease_id)
-            key = self.keys.item(item.id).encode()
+            key = self.keys.tries(item.job.id).encode()
             assert before.pop(key) != after.pop(key)
-        assert before == after
+        if not any(job.overdue for job in self.jobs.values()):
+            assert before == after
+        self._end_overdue_jobs()
 
     @precondition(lambda self: self.held)
     @rule(worker=st.sampled_from(WORKERS), data=st.data())
@@ -156,20 +202,29 @@ class Scripts(RuleBasedStateMachine):
 
         for held in mine:
             held.ended = False
-        gone = [held.lease for held in mine if held.item.place == "results"]
+        gone = [held.lease for held in mine if held.item.job.finished]
         assert stop == {lease.lease_id for lease in (*gone, *lost)}
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        job_id = data.draw(st.sampled_from(list(self.jobs)))
-        unfinished = [item for item in self.jobs[job_id] if item.place != "results"]
+        job = self._some_job(data)
 
-        assert self.run(self.queue.cancel(job_id))
+        assert self.run(self.store.cancel(job.id, job.owner))
 
-        for item in unfinished:
-            item.end(results.CANCELLED)
-        self.cancelled |= {job_id} if unfinished else set()
+        job.cut_off("cancelled")
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def deadline_passes(self, data: st.DataObject) -> None:
+        job = self._some_job(data)
+        self._put(self.keys.deadlines, job.id)
+        job.overdue = not job.finished
+
+    @rule()
+    def tidy(self) -> None:
+        self.run(self.queue.tidy())
+        self._end_overdue_jobs()
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -200,9 +255,22 @@ class Scripts(RuleBasedStateMachine):
 
     # What must follow
 
-    def _accept(self, job_id: str, lanes: list[str]) -> None:
-        payloads = [(lane, f"{job_id} {index}".encode()) for index, lane in enumerate(lanes)]
-        self.run(self.queue.accept(job_id, payloads, meta=b"", ttl_s=3600, max_depth=10_000))
+    def _accept(self, job: Job) -> None:
+        submission = Submission(
+            ttl_s=3600,
+            max_depth=10_000,
+            owner=job.owner,
+            interactive=job.interactive,
+            deadline_s=HOUR_MS,
+        )
+
+        async def accept() -> None:
+            async with self.store.staging(job.id) as staging:
+                for item in job.items:
+                    await staging.add(item.lane, item.id.encode(), (None, item.lane, "m"))
+                assert await staging.commit(submission) == job.id
+
+        self.run(accept())
 
     def _exchange(
         self, settlements: list[Settlement], worker: str | None, places: int, reserve: int
@@ -216,32 +284,56 @@ class Scripts(RuleBasedStateMachine):
 
         claimed = self.run(self.queue.exchange(settlements, capacity)).leases
 
+        self._end_overdue_jobs()
         for settlement in settlements:
             self._settled(settlement)
         expected = self._admitted(running, places, reserve, quarantined) if worker else []
         assert [lease.item_id for lease in claimed] == [item.id for item in expected]
         for lease, item in zip(claimed, expected, strict=True):
             assert (lease.attempts, lease.deaths) == (item.attempts, len(item.deaths))
-            assert lease.payload == item.id.replace(":0000", " ").encode()
-            assert lease.job_id not in self.cancelled
+            assert lease.payload == item.id.encode()
+            assert not item.job.finished
             assert lease.lease_id not in {old.lease_id for old in self.spent}
             self.held[lease.lease_id] = Held(lease, str(worker), item)
 
     def _settled(self, settlement: Settlement) -> None:
         held = self._release(settlement.lease.lease_id)
+        item = held.item
         if settlement.pause_ms:
             self.paused.add(held.lease.lane)
-        if held.item.place == "results":
-            return
-        if settlement.verb == "end":
-            held.item.end(settlement.result)
+        if settlement.verb in {"end", "fail"}:
+            item.end(settlement.result, failed=settlement.verb == "fail")
+            if item.place == "results":
+                item.job.latency_ms += settlement.latency_ms
             return
         if settlement.verb == "retry":
-            held.item.attempts, held.item.deaths = held.item.attempts + 1, set()
-        if settlement.verb == "retry" and settlement.delay_ms:
-            held.item.place, held.item.due = "deferred", False
+            item.attempts, item.deaths = item.attempts + 1, set()
+        if settlement.verb == "retry" and settlement.delay_ms and not item.job.finished:
+            item.place, item.due = "deferred", False
         else:
-            held.item.wait()
+            self._requeue(item)
+
+    def _requeue(self, item: Item) -> None:
+        if item.job.finished:
+            item.place = "nowhere"
+        elif len(item.deaths) >= MAX_DEATHS - 1:
+            item.place = "quarantine"
+        else:
+            item.place = "queue"
+            self._line_up(item.job, item.lane)
+
+    def _line_up(self, job: Job, lane: str) -> None:
+        path: tuple[str, ...] = (lane,)
+        for child in (job.owner, job.kind, job.id):
+            shares = self.shares[path]
+            shares.setdefault(child, min(shares.values(), default=0))
+            path = (*path, child)
+
+    def _end_overdue_jobs(self) -> None:
+        for job in self.jobs.values():
+            if job.overdue:
+                job.cut_off("deadline_exceeded")
+            job.overdue = False
 
     def _admitted(
         self, running: Counter[str], places: int, reserve: int, quarantined: int
@@ -252,30 +344,65 @@ class Scripts(RuleBasedStateMachine):
             taken = sum(held.lease.lane == lane for held in self.held.values())
             kept = sum(max(0, reserve - running[other]) for other in LIMITS if other != lane)
             room = 0 if lane in self.paused else max(0, min(limit - taken, places - kept))
-            first = [i for i in self._items("quarantine") if i.lane == lane][: 1 - quarantined]
+            runs = self._of_quarantine(lane) if room and not quarantined else []
+            quarantined += len(runs)
+            runs += self._take((lane,), room - len(runs))
+            # Whatever is fair: nothing waits for a slot that is free.
             waiting = [item for item in self._items("queue") if item.lane == lane]
-            runs = [*first, *waiting][:room]
-            quarantined += sum(item.place == "quarantine" for item in runs)
+            assert len(runs) == room or not waiting
             for item in runs:
-                item.place = "leases"
+                item.job.started = True
             running[lane] += len(runs)
             places -= len(runs)
             admitted += runs
         return admitted
 
+    def _of_quarantine(self, lane: str) -> list[Item]:
+        for item in self._items("quarantine"):
+            if item.lane == lane:
+                item.place = "nowhere" if item.job.finished else "leases"
+                if item.place == "leases":
+                    return [item]
+        return []
+
+    def _take(self, path: tuple[str, ...], most: int) -> list[Item]:
+        """The fair order: among the children, the one with the least service is next, until the
+        second has had less than it."""
+        taken: list[Item] = []
+        shares = self.shares[path]
+        while len(taken) < most and shares:
+            least, *others = sorted(shares, key=lambda child: (shares[child], child))
+            weight = INTERACTIVE_WEIGHT if len(path) == 2 and least == "interactive" else 1
+            share = most - len(taken)
+            if others:
+                ahead = 1 if len(path) == 2 else QUANTUM
+                share = min(share, floor((shares[others[0]] - shares[least]) * weight) + ahead)
+            if len(path) < 3:
+                got = self._take((*path, least), share)
+            else:
+                waiting = self._items("queue")
+                got = [i for i in waiting if (i.job.id, i.lane) == (least, path[0])][:share]
+                for item in got:
+                    item.place = "leases"
+            if not got or (len(got) < share and not others):
+                del shares[least]
+            elif others:
+                shares[least] += len(got) / weight
+            taken += got
+        return taken
+
     def _take_back(self, lane: str) -> None:
-        for lease_id, held in list(self.held.items()):
-            if held.lease.lane == lane and held.ended:
+        for lease_id in sorted(self.held):
+            if self.held[lease_id].lease.lane == lane and self.held[lease_id].ended:
                 item = self._release(lease_id).item
-                if item.place == "results":
-                    continue
                 item.deaths.add(lease_id)
-                item.wait()
                 if len(item.deaths) == MAX_DEATHS:
-                    item.end(results.WORKER_LOST)
+                    item.end(results.WORKER_LOST.to_json(), failed=True)
+                else:
+                    self._requeue(item)
         for item in self._items("deferred"):
             if item.lane == lane and item.due:
-                item.wait()
+                self._requeue(item)
 
     @invariant()
     def everything_is_where_the_model_has_it(self) -> None:
@@ -284,37 +411,71 @@ class Scripts(RuleBasedStateMachine):
     async def _compare(self) -> None:
         for lane, limit in LIMITS.items():
             for place, key in (
-                ("queue", self.keys.queue),
                 ("quarantine", self.keys.quarantine),
                 ("deferred", self.keys.deferred),
             ):
-                found = [item.decode() for item in await self.redis.zrange(key(lane), 0, -1)]
-                modelled = [item.id for item in self._items(place) if item.lane == lane]
-                assert (
-                    sorted(found) == sorted(modelled) if place == "deferred" else found == modelled
-                )
+                found = {item.decode() for item in await self.redis.zrange(key(lane), 0, -1)}
+                assert found == {item.id for item in self._items(place) if item.lane == lane}
             leases = {
                 lease.decode() for lease in await self.redis.zrange(self.keys.leases(lane), 0, -1)
             }
             assert leases == {h.lease.lease_id for h in self.held.values() if h.lease.lane == lane}
             assert len(leases) <= limit
-        for job_id, items in self.jobs.items():
-            snapshot = await self.queue.snapshot(job_id)
-            assert snapshot is not None
-            stored = {index: result for index, (_, result) in snapshot.results.items()}
-            ended = {i: item.result for i, item in enumerate(items) if item.place == "results"}
-            assert stored == ended
-            assert snapshot.running == sum(item.place == "leases" for item in items)
-            assert ("finished_ms" in snapshot.fields) == (len(ended) == len(items))
-            assert ("cancelled_ms" in snapshot.fields) == (job_id in self.cancelled)
-            exist = [await self.redis.exists(self.keys.item(item.id)) for item in items]
-            assert exist == [item.place != "results" for item in items]
+            depth = await self.redis.hgetall(self.keys.depth(lane))  # type: ignore[misc]
+            queued = Counter(i.job.owner for i in self._items("queue") if i.lane == lane)
+            assert {owner.decode(): int(count) for owner, count in depth.items()} == queued
+        for path, shares in self.shares.items():
+            stored = await self.redis.zrange(self.keys.shares(*path), 0, -1, withscores=True)
+            assert {child.decode(): service for child, service in stored} == shares
+        for job in self.jobs.values():
+            await self._compare_job(job)
+        for owner in OWNERS:
+            owned = await self.redis.zrange(self.keys.owned(owner), 0, -1)
+            mine = [job.id for job in self.jobs.values() if job.owner == owner]
+            assert [job_id.decode() for job_id in owned] == mine
+        expiring = {e.decode() for e in await self.redis.zrange(self.keys.expiring, 0, -1)}
+        finished = [job for job in self.jobs.values() if job.finished]
+        assert expiring == {f"{job.owner} {job.id}" for job in finished}
+
+    async def _compare_job(self, job: Job) -> None:
+        snapshot = await self.store.snapshot(job.id)
+        assert snapshot is not None
+        assert snapshot.results is not None
+        stored = {i: result.partition(b" ")[2] for i, result in snapshot.results.items()}
+        ended = {i.index: i.result for i in job.items if i.place == "results"}
+        assert stored == ended
+        assert await self.store.ended(job.id, 0, 10) == job.ended
+        waiting = sum(i.place in {"queue", "quarantine", "deferred"} for i in job.items)
+        assert (snapshot.queued, snapshot.ended) == (waiting, len(ended))
+        assert snapshot.failed == sum(item.failed for item in job.items)
+        assert snapshot.latency_ms == job.latency_ms
+        assert (snapshot.started_ms is not None) == job.started
+        assert (snapshot.finished_ms is not None) == job.finished
+        assert snapshot.ended_as == job.ended_as
+        for lane in LIMITS:
+            found = await self.redis.zrange(self.keys.queue(lane, job.id), 0, -1)
+            queued = [i.index for i in job.items if (i.place, i.lane) == ("queue", lane)]
+            assert [int(index) for index in found] == queued
+        prompts = await self.redis.hkeys(self.keys.payloads(job.id))  # type: ignore[misc]
+        kept = [i.index for i in job.items if i.place != "results" or i.failed]
+        assert sorted(map(int, prompts)) == kept
+        tries = await self.redis.hgetall(self.keys.tries(job.id))  # type: ignore[misc]
+        for item in job.items:
+            attempts, *deaths = tries.get(str(item.index).encode(), b"0").decode().split(" ")
+            assert int(attempts) == item.attempts
+            assert {f"{item.id}@{claim}" for claim in deaths} == item.deaths
 
     # Looking and poking
 
     def _items(self, place: str) -> list[Item]:
-        items = (item for job in self.jobs.values() for item in job if item.place == place)
-        return sorted(items, key=lambda item: item.accepted)
+        """In the order of acceptance."""
+        return [item for job in self.jobs.values() for item in job.items if item.place == place]
+
+    def _item(self, lease: Lease) -> Item:
+        return self.jobs[lease.job_id].items[int(lease.item_id.rpartition(":")[2])]
+
+    def _some_job(self, data: st.DataObject) -> Job:
+        return self.jobs[data.draw(st.sampled_from(list(self.jobs)))]
 
     def _release(self, lease_id: str) -> Held:
         held = self.held.pop(lease_id)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from conftest import running_api, running_worker
 from redis_server import Server
-from stack import chat, eventually
+from stack import chat, eventually, queued
 
 from cli.simulator import Simulator
 from shared.keys import Keys
@@ -154,7 +154,7 @@ async def test_waiting_client_is_told_where_to_ask_when_redis_stays_away(
     )
 
     async def accepted() -> bool:
-        return bool(await server.client.zcard(keys.queue("openrouter")))
+        return bool(await queued(server.client, keys))
 
     await eventually(accepted)
     await server.kill()

@@ -12,7 +12,7 @@ from arq.connections import ArqRedis
 from stack import Stack, chat, eventually
 
 from shared.keys import Keys
-from shared.queue import Queue
+from shared.store import Store, Submission
 
 KEYS = {"OPENROUTER_API_KEY": "planted-key-one", "OLLAMA_API_KEY": "planted-key-two"}
 PLANTED = re.compile(rb"[^\n]*planted[^\n]*")
@@ -99,10 +99,10 @@ async def test_internal_error_of_a_worker_writes_no_secret(
         orjson.dumps(job | {"a": [good | {"messages": "planted-messages"}]}),
         orjson.dumps(job | {"a": [{"provider": "openrouter", "planted-field": 1}]}),
     ]
-    meta = orjson.dumps([(None, "openrouter", "m")] * len(payloads))
-    items = [("openrouter", payload) for payload in payloads]
-    queue = Queue(redis, keys, lease_s=1)
-    await queue.accept("job", items, meta=meta, ttl_s=60, max_depth=100)
+    async with Store(redis, keys).staging("job") as staging:
+        for payload in payloads:
+            await staging.add("openrouter", payload, (None, "openrouter", "m"))
+        await staging.commit(Submission(ttl_s=60, max_depth=100))
 
     async def completed() -> bool:
         return bool((await deployment.api.get("/jobs/job")).json()["status"] == "completed")

@@ -22,7 +22,16 @@ OURS = {
     "sync_wait_seconds": 300,
     "max_body_bytes": 32 * 1024 * 1024,
     "result_ttl_seconds": 86_400,
-    "max_queue_depth": 100_000,
+    "max_queue_depth": 1_000_000,
+    "max_job_items": 100_000,
+    "max_line_bytes": 8 * 1024 * 1024,
+    "max_job_bytes": 1024**3,
+    "idempotency_ttl_seconds": 86_400,
+    "cancel_on_disconnect": True,
+    "interactive_weight": 4,
+    "api_keys": (),
+    "webhook_secret": None,
+    "webhook_allow_private": False,
 }
 
 
@@ -80,7 +89,7 @@ def test_provider_defaults() -> None:
         ("REDIS_URL", "redis+sentinel://host/master/name"),
         ("KEY_PREFIX", ""),
         ("WORKER_MAX_JOBS", "0"),
-        ("WORKER_MAX_JOBS", "1"),
+        ("WORKER_MAX_JOBS", "2"),
         ("LEASE_SECONDS", "0"),
         ("LEASE_SECONDS", "0.5"),
         ("LEASE_SECONDS", "nan"),

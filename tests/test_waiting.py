@@ -12,6 +12,7 @@ from api import waiting as module
 from api.waiting import Waiting
 from shared.keys import Keys
 from shared.queue import Queue
+from shared.store import Store
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ async def server() -> AsyncIterator[FakeAsyncRedis]:
 
 @asynccontextmanager
 async def running(server: FakeAsyncRedis, keys: Keys) -> AsyncIterator[Waiting]:
-    waiting = Waiting(server, keys, Queue(server, keys, lease_s=1))
+    waiting = Waiting(server, keys, Queue(server, keys, lease_s=1), Store(server, keys))
     task = asyncio.create_task(waiting.run())
     yield waiting
     task.cancel()
@@ -65,7 +66,7 @@ async def test_a_job_that_ended_before_the_connection_was_made_is_found(
     server: FakeAsyncRedis, keys: Keys
 ) -> None:
     await finish(server, keys, "job")
-    waiting = Waiting(server, keys, Queue(server, keys, lease_s=1))
+    waiting = Waiting(server, keys, Queue(server, keys, lease_s=1), Store(server, keys))
     with waiting.watch("job") as done:
         task = asyncio.create_task(waiting.run())
 

@@ -1,0 +1,103 @@
+"""Jobs with a deadline."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+import pytest
+from jobs import ended, job, lines, results, upload
+from stack import Stack, chat, eventually
+
+Start = Callable[..., Awaitable[Stack]]
+
+
+async def test_what_has_not_ended_by_then_ends_so(stack: Start) -> None:
+    """Running calls are stopped, what waits is not begun, what has ended stays."""
+    deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="2")
+    await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
+    requests = [chat("fast")] + [chat(f"slow {n}", provider="ollama") for n in range(5)]
+
+    answer = await deployment.api.post("/batch", json={"requests": requests, "deadline_s": 1})
+
+    assert answer.status_code == 200
+    codes = [response["error_code"] for response in answer.json()["responses"]]
+    assert codes == [None] + ["deadline_exceeded"] * 5
+    status = await job(deployment.api, answer.headers["location"])
+    accepted, deadline = (
+        datetime.fromisoformat(status[f"{t}_at"]) for t in ("accepted", "deadline")
+    )
+    assert (deadline - accepted).total_seconds() == pytest.approx(1)
+    assert status["status"] == "deadline_exceeded"
+
+    async def idle() -> bool:
+        return bool((await deployment.stats())["in_flight"] == 0)
+
+    await eventually(idle)
+    assert (await deployment.stats())["total"] == 3
+
+
+async def test_a_retry_that_could_not_end_in_time_is_not_begun(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(retry_after="60")
+    location = await upload(
+        deployment.api, lines(["x"], model="sim-429x1"), params={"deadline_s": "30"}
+    )
+
+    status = await ended(deployment.api, location)
+
+    [response] = status["responses"]
+    assert response["error_code"] == "deadline_exceeded"
+    assert "429" in response["error"] or "rate" in response["error"]
+    assert response["attempts"] == 1
+
+
+async def test_a_job_in_time_is_as_without_a_deadline(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    location = await upload(deployment.api, lines(["x"] * 300), params={"deadline_s": "60"})
+
+    answers = await results(deployment.api, location)
+
+    assert {answer["error"] for answer in answers} == {None}
+    assert (await job(deployment.api, location))["status"] == "completed"
+
+
+async def test_deadlines_hold_without_a_worker(stack: Start) -> None:
+    deployment = await stack(workers=0)
+    location = await upload(deployment.api, lines(["x"] * 300), params={"deadline_s": "0.1"})
+
+    status = await ended(deployment.api, location)
+
+    assert (status["status"], status["failed"]) == ("deadline_exceeded", 300)
+    assert {r["error_code"] for r in await results(deployment.api, location)} == {
+        "deadline_exceeded"
+    }
+
+
+async def test_a_stream_hears_of_the_deadline(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(latency_ms=60_000)
+    location = await upload(deployment.api, lines(["x"] * 20), params={"deadline_s": "0.5"})
+
+    async with asyncio.timeout(4):  # less than a sweep: the worker's message
+        answers = await results(deployment.api, location)
+
+    assert {answer["error_code"] for answer in answers} == {"deadline_exceeded"}
+
+
+@pytest.mark.parametrize("deadline", [0, -1, "soon", 1e9, None])
+async def test_a_deadline_that_cannot_be_one_is_refused(
+    stack: Start, deadline: float | str | None
+) -> None:
+    deployment = await stack(workers=0)
+    body = {"requests": [chat("x")], "deadline_s": deadline}
+
+    batch = await deployment.api.post("/batch?mode=async", json=body)
+    answer = await deployment.api.post(
+        "/jobs",
+        content=lines(["x"]),
+        params={"deadline_s": str(deadline)},
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+
+    assert batch.status_code == (202 if deadline is None else 422)
+    assert answer.status_code == 422

@@ -1,0 +1,184 @@
+"""Who is next in a lane: shares between owners, between interactive and bulk work, between jobs."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from chaos import ledger
+from jobs import lines, results, upload
+from stack import Stack, chat
+from test_access import ANN, API_KEYS, BOB
+from test_queue import accept, claim, end
+
+from cli.simulator.dialects import item_of
+from shared.queue import INTERACTIVE_WEIGHT, Lease, Queue
+from shared.store import Store
+
+Start = Callable[..., Awaitable[Stack]]
+MANY = 5000
+QUANTUM = 6  # see exchange.lua: so far apart they may be, where several run at once
+
+
+async def serve(queue: Queue, count: int, *, at_once: int = 1) -> list[Lease]:
+    """The next items in the order in which they run, so many slots at a time."""
+    served: list[Lease] = []
+    while len(served) < count:
+        leases = await claim(queue, a=min(at_once, count - len(served)))
+        await end(queue, leases)
+        served += leases
+        assert leases
+    return served
+
+
+def by_job(leases: Sequence[Lease]) -> Counter[str]:
+    return Counter(lease.job_id for lease in leases)
+
+
+async def bulk(store: Store, job_id: str, count: int = MANY, owner: str = "") -> None:
+    await accept(store, job_id, "a" * count, owner=owner, max_depth=10 * MANY)
+
+
+async def interactive(store: Store, job_id: str, count: int, owner: str = "") -> None:
+    await accept(store, job_id, "a" * count, owner=owner, interactive=True, max_depth=10 * MANY)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 10, 50])
+async def test_owners_with_backlogs_have_equal_shares_at_every_moment(
+    queue: Queue, store: Store, at_once: int
+) -> None:
+    for owner in ("ann", "bob", "eve"):
+        await bulk(store, owner, owner=owner)
+
+    served = await serve(queue, 600, at_once=at_once)
+
+    for moment in range(0, 600, at_once):
+        counts = by_job(served[:moment])
+        apart = max(counts.values(), default=0) - min(counts.values(), default=0)
+        assert apart <= (1 if at_once == 1 else QUANTUM)
+    assert set(by_job(served).values()) == {200} or at_once > 1
+
+
+async def test_many_jobs_are_no_larger_a_share(queue: Queue, store: Store) -> None:
+    await bulk(store, "one", owner="ann")
+    for number in range(50):
+        await bulk(store, f"many-{number}", 20, owner="bob")
+
+    served = await serve(queue, 200)
+
+    assert by_job(served)["one"] == 100
+
+
+async def test_jobs_of_an_owner_have_equal_shares(queue: Queue, store: Store) -> None:
+    for number in range(4):
+        await bulk(store, f"job-{number}")
+
+    served = await serve(queue, 100)
+
+    assert set(by_job(served).values()) == {25}
+
+
+async def test_a_job_keeps_its_order_among_others(queue: Queue, store: Store) -> None:
+    await bulk(store, "one", 100)
+    await bulk(store, "two", 100)
+
+    served = await serve(queue, 200, at_once=7)
+
+    for job_id in ("one", "two"):
+        payloads = [lease.payload for lease in served if lease.job_id == job_id]
+        assert payloads == [f"{job_id} {number}".encode() for number in range(100)]
+
+
+async def test_interactive_work_goes_first_and_starves_nobody(queue: Queue, store: Store) -> None:
+    await bulk(store, "bulk")
+    await serve(queue, 50)
+    await interactive(store, "interactive", 1000)
+
+    served = await serve(queue, 500)
+
+    assert by_job(served)["bulk"] == pytest.approx(500 / (INTERACTIVE_WEIGHT + 1), abs=2)
+    for moment in range(0, 500, 10):  # evenly, not in turns of hundreds
+        counts = by_job(served[moment : moment + 10])
+        assert counts["interactive"] == pytest.approx(8, abs=1)
+
+
+async def test_interactive_work_of_one_owner_takes_nothing_of_another(
+    queue: Queue, store: Store
+) -> None:
+    await bulk(store, "ann", owner="ann")
+    await interactive(store, "bob", 1000, owner="bob")
+
+    assert by_job(await serve(queue, 200)) == {"ann": 100, "bob": 100}
+
+
+@pytest.mark.parametrize("served_before", [1, 100, 2000])
+async def test_who_was_idle_has_saved_nothing(
+    queue: Queue, store: Store, served_before: int
+) -> None:
+    await bulk(store, "ann", owner="ann")
+    await serve(queue, served_before)
+    await bulk(store, "bob", owner="bob")
+
+    assert by_job(await serve(queue, 200)) == {"ann": 100, "bob": 100}
+
+
+async def test_who_comes_back_has_saved_nothing_and_owes_nothing(
+    queue: Queue, store: Store
+) -> None:
+    await bulk(store, "ann", owner="ann")
+    for number in range(10):  # one item at a time, and away again
+        await bulk(store, f"bob-{number}", 1, owner="bob")
+        served = by_job(await serve(queue, 20))
+        assert served == {"ann": 19, f"bob-{number}": 1}
+    await bulk(store, "bob", owner="bob")
+
+    assert by_job(await serve(queue, 200))["bob"] == pytest.approx(100, abs=1)
+
+
+async def test_nothing_waits_while_a_slot_is_free(queue: Queue, store: Store) -> None:
+    await bulk(store, "ann", 30, owner="ann")
+    await bulk(store, "bob", 3, owner="bob")
+
+    leases = await claim(queue, a=20)
+
+    assert by_job(leases) == {"ann": 17, "bob": 3}
+
+
+async def begun(stack: Stack) -> list[str]:
+    """The items, in the order in which their calls began."""
+    return [call.item for call in sorted(await ledger(stack), key=lambda call: call.start_ms)]
+
+
+async def test_a_batch_does_not_wait_behind_a_large_job(stack: Start) -> None:
+    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="10")
+    await deployment.simulate(latency_ms=50)
+    location = await upload(deployment.api, lines(f"bulk {n}" for n in range(20_000)))
+    await deployment.in_flight(10)
+
+    for number in range(5):
+        contents = [f"batch {number} {n}" for n in range(5)]
+        answer = await deployment.batch([chat(text) for text in contents])
+
+        assert answer.json()["successful"] == 5
+        items = await begun(deployment)
+        places = [items.index(item_of(text)) for text in contents]
+        # One of five is for the others, and two workers do not ask in step.
+        assert max(places) - min(places) <= 5 + 3
+    await deployment.api.delete(location)
+
+
+async def test_two_owners_share_a_provider(stack: Start) -> None:
+    deployment = await stack(workers=3, key=ANN, API_KEYS=API_KEYS, MAX_CONCURRENT_REQUESTS="10")
+    bob = deployment.client(BOB)
+    await deployment.simulate(latency_ms=10, latency_spread_ms=10)
+    await upload(deployment.api, lines(f"ann {n}" for n in range(3000)))
+    await deployment.in_flight(10)
+    contents = [f"bob {n}" for n in range(1000)]
+    location = await upload(bob, lines(contents))
+
+    await results(bob, location)
+
+    bobs = {item_of(text) for text in contents}
+    items = [item in bobs for item in await begun(deployment)]
+    first = items.index(True)
+    for start in range(first, first + 1600, 400):
+        assert sum(items[start : start + 400]) == pytest.approx(200, abs=10)  # 5 %

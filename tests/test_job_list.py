@@ -1,0 +1,108 @@
+"""GET /jobs: one's own, newest first, page by page."""
+
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+from jobs import ended, job, lines, upload
+from stack import Stack
+
+from shared.keys import Keys
+
+Start = Callable[..., Awaitable[Stack]]
+
+
+async def pages(stack: Stack, **query: Any) -> list[list[dict[str, Any]]]:
+    found = []
+    while True:
+        answer = await stack.api.get("/jobs", params=query)
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        found.append(page["jobs"])
+        if page["next_cursor"] is None:
+            return found
+        query["cursor"] = page["next_cursor"]
+
+
+async def test_jobs_come_newest_first_in_pages(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    locations = [await upload(deployment.api, lines([str(n)])) for n in range(25)]
+    statuses = []
+    for location in reversed(locations):
+        status = await ended(deployment.api, location)
+        status.pop("responses")
+        statuses.append(status)
+
+    found = await pages(deployment, limit=10)
+
+    assert [len(page) for page in found] == [10, 10, 5]
+    assert [entry for page in found for entry in page] == statuses
+    assert (await pages(deployment, limit=100)) == [statuses]
+
+
+async def test_jobs_that_come_meanwhile_change_no_page(stack: Start) -> None:
+    deployment = await stack(workers=0)
+    locations = [await upload(deployment.api, lines([str(n)])) for n in range(4)]
+    first = (await deployment.api.get("/jobs", params={"limit": 2})).json()
+    await upload(deployment.api, lines(["new"]))
+
+    second = await pages(deployment, limit=2, cursor=first["next_cursor"])
+
+    assert [f"/jobs/{entry['job_id']}" for entry in second[0]] == locations[1::-1]
+
+
+async def test_jobs_are_filtered_by_status(stack: Start) -> None:
+    deployment = await stack(workers=0)
+    locations = [await upload(deployment.api, lines([str(n)])) for n in range(6)]
+    for location in locations[::2]:
+        await deployment.api.delete(location)
+
+    for status, expected in (("cancelled", locations[4::-2]), ("queued", locations[5::-2])):
+        found = await pages(deployment, status=status, limit=2)
+
+        assert [f"/jobs/{entry['job_id']}" for page in found for entry in page] == expected
+    assert await pages(deployment, status="completed") == [[]]
+
+
+async def test_what_has_expired_is_not_listed(stack: Start, redis: ArqRedis, keys: Keys) -> None:
+    deployment = await stack(workers=0)
+    locations = [await upload(deployment.api, lines([str(n)])) for n in range(3)]
+    await redis.delete(keys.job(locations[1].removeprefix("/jobs/")))
+
+    [found] = await pages(deployment)
+
+    assert [f"/jobs/{entry['job_id']}" for entry in found] == [locations[2], locations[0]]
+
+
+@pytest.mark.parametrize("cursor", ["x", "", "-1", "1e9", "1.5", "9" * 100, "٣"])
+async def test_a_cursor_that_was_not_given_out_is_refused(stack: Start, cursor: str) -> None:
+    deployment = await stack(workers=0)
+
+    assert (await deployment.api.get("/jobs", params={"cursor": cursor})).status_code == 400
+
+
+@pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 101}, {"status": "lost"}])
+async def test_a_wrong_query_is_named(stack: Start, query: dict[str, Any]) -> None:
+    deployment = await stack(workers=0)
+
+    assert (await deployment.api.get("/jobs", params=query)).status_code == 422
+
+
+async def test_the_delivery_of_a_webhook_is_no_job(
+    stack: Start, redis: ArqRedis, keys: Keys
+) -> None:
+    secret = f"whsec_{b64encode(bytes(32)).decode()}"
+    deployment = await stack(workers=0, WEBHOOK_SECRET=secret)
+    query = {"webhook_url": "http://example.com/"}
+    location = await upload(deployment.api, lines(["x"]), params=query)
+    await deployment.api.delete(location)
+
+    [found] = await pages(deployment)
+
+    assert [f"/jobs/{entry['job_id']}" for entry in found] == [location]
+    assert await redis.exists(keys.job(f"{location.removeprefix('/jobs/')}.webhook"))
+    for path in ("", "/results", "/events"):
+        assert (await deployment.api.get(f"{location}.webhook{path}")).status_code == 404
+    assert (await job(deployment.api, location))["webhook"]["status"] == "waiting"

@@ -1,0 +1,370 @@
+"""Jobs of any size: uploaded as NDJSON, all or nothing, and read back bit by bit."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from arq.connections import ArqRedis
+from jobs import NDJSON, ended, job, lines, results, upload
+from stack import Stack, chat, eventually
+
+from shared.keys import Keys
+from shared.store import STAGED_S
+
+Start = Callable[..., Awaitable[Stack]]
+MB = 1_000_000
+
+
+async def stored(redis: ArqRedis, keys: Keys) -> set[str]:
+    return {key.decode() async for key in redis.scan_iter(f"{keys.prefix}*")}
+
+
+async def occurrences(redis: ArqRedis, keys: Keys, text: bytes) -> int:
+    """In all that Redis holds of strings, hashes and lists."""
+    found = 0
+    for key in await stored(redis, keys):
+        kind = await redis.type(key)
+        if kind == b"hash":
+            values = await redis.hvals(key)  # type: ignore[misc]
+            found += sum(value.count(text) for value in values)
+        elif kind == b"string":
+            found += (await redis.get(key) or b"").count(text)
+    return found
+
+
+async def test_a_job_of_many_lines_is_answered_in_order(stack: Start) -> None:
+    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="50")
+    contents = [f"line {number}" for number in range(2345)]
+
+    location = await upload(deployment.api, lines(contents, provider="ollama"))
+    answers = await results(deployment.api, location)
+
+    assert [answer["content"] for answer in answers] == [f"echo: {text}" for text in contents]
+    assert [answer["index"] for answer in answers] == list(range(2345))
+    status = await job(deployment.api, location)
+    assert (status["status"], status["successful"], status["responses"]) == (
+        "completed",
+        2345,
+        None,
+    )
+    assert (await deployment.stats())["total"] == 2345
+
+
+async def test_json_is_taken_as_well(stack: Start) -> None:
+    deployment = await stack(workers=1)
+
+    answer = await deployment.api.post("/jobs", json={"requests": [chat("x")]})
+
+    assert answer.status_code == 202
+    done = await ended(deployment.api, answer.headers["location"])
+    assert done["responses"][0]["content"] == "echo: x"
+
+
+async def test_lines_however_they_are_cut(stack: Start) -> None:
+    """Into chunks, with CRLF, empty lines between and none at the end."""
+    deployment = await stack(workers=1)
+    body = b"\r\n\n".join(lines(["ä", "b" * 9000, "c"]).splitlines())
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 7):
+            yield body[start : start + 7]
+
+    answer = await deployment.api.post("/jobs", content=chunks(), headers=NDJSON)
+
+    texts = [line["content"] for line in await results(deployment.api, answer.headers["location"])]
+    assert [text.removeprefix("echo: ")[:3] for text in texts] == ["ä", "bbb", "c"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"provider": ', "Invalid JSON"),
+        (b"[]", "should be an object"),
+        (b'"text"', "should be an object"),
+        (lines(["x"], frobnicate=1), "Extra inputs are not permitted"),
+        (lines(["x"], provider="nobody"), "'openrouter' or 'ollama'"),
+        (lines(["x"], request_id="id-3"), "the same as that of line 4"),
+        (lines(["x" * 40_000]), "longer than 30000 bytes"),
+        (b"\xff\xfe", "Invalid JSON"),
+    ],
+    ids=["cut", "list", "string", "field", "provider", "duplicate", "long", "no-utf-8"],
+)
+async def test_a_bad_line_is_named_and_nothing_of_the_job_stays(
+    stack: Start, redis: ArqRedis, keys: Keys, line: bytes, reason: str
+) -> None:
+    deployment = await stack(workers=1, MAX_LINE_BYTES="30000")
+    before = await stored(redis, keys)
+    good = [lines([f"{n}"], request_id=f"id-{n}") for n in range(1400)]
+    body = b"".join([*good[:1200], line.strip() + b"\n", *good[1200:]])
+
+    answer = await deployment.api.post("/jobs", content=body, headers=NDJSON)
+
+    assert answer.status_code == 422
+    [first, *_] = answer.json()["detail"]
+    assert first["loc"][:3] == ["body", "line", 1201]
+    assert reason in first["msg"]
+    assert await stored(redis, keys) == before
+    assert (await deployment.stats())["total"] == 0
+
+
+async def test_nothing_is_no_job(stack: Start) -> None:
+    deployment = await stack(workers=0)
+
+    for body in (b"", b"\n\r\n  \n"):
+        answer = await deployment.api.post("/jobs", content=body, headers=NDJSON)
+
+        assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"), [("MAX_JOB_ITEMS", "1300 requests"), ("MAX_JOB_BYTES", "1300 bytes")]
+)
+async def test_too_much_is_refused_and_nothing_runs(
+    stack: Start, redis: ArqRedis, keys: Keys, setting: str, said: str
+) -> None:
+    deployment = await stack(workers=1, **{setting: "1300"})
+    before = await stored(redis, keys)
+
+    answer = await deployment.api.post("/jobs", content=lines(["x"] * 1301), headers=NDJSON)
+
+    assert answer.status_code == 413
+    assert said in answer.json()["detail"]
+    assert await stored(redis, keys) == before
+    assert (await deployment.stats())["total"] == 0
+
+
+async def test_another_type_is_refused(stack: Start) -> None:
+    deployment = await stack(workers=0)
+
+    answer = await deployment.api.post("/jobs", content="x", headers={"Content-Type": "text/plain"})
+
+    assert answer.status_code == 415
+
+
+async def begin_upload(deployment: Stack, redis: ArqRedis, keys: Keys) -> asyncio.StreamWriter:
+    """Some of its items are in Redis already."""
+    url = deployment.api.base_url
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    body = lines(["x" * 1000] * 700)
+    writer.write(
+        b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+        b"Content-Length: %d\r\n\r\n" % (10 * len(body)) + body
+    )
+
+    async def staged() -> bool:
+        return any(key.startswith(keys.payloads("")) for key in await stored(redis, keys))
+
+    await eventually(staged)
+    return writer
+
+
+async def test_a_broken_upload_leaves_nothing(stack: Start, redis: ArqRedis, keys: Keys) -> None:
+    deployment = await stack(workers=1)
+    before = await stored(redis, keys)
+    writer = await begin_upload(deployment, redis, keys)
+
+    writer.transport.abort()
+
+    async def nothing() -> bool:
+        return await stored(redis, keys) == before
+
+    await eventually(nothing)
+    assert (await deployment.stats())["total"] == 0
+
+
+async def test_an_api_killed_during_an_upload_leaves_what_goes_away(
+    stack: Start, redis: ArqRedis, keys: Keys
+) -> None:
+    deployment = await stack(workers=1)
+    before = await stored(redis, keys)
+    writer = await begin_upload(deployment, redis, keys)
+
+    deployment.api_process.kill()
+    await deployment.api_process.wait()
+    writer.close()
+    left = await stored(redis, keys) - before
+    await deployment.start_api()
+    await deployment.ready(1)
+    other = await upload(deployment.api, lines(["y"]))
+
+    assert left
+    assert {0 < await redis.ttl(key) <= STAGED_S for key in left} == {True}
+    assert (await ended(deployment.api, other))["successful"] == 1
+    assert (await deployment.stats())["total"] == 1  # nothing of the other has run
+
+
+async def test_a_prompt_is_stored_once_and_not_after_its_answer(
+    stack: Start, redis: ArqRedis, keys: Keys
+) -> None:
+    deployment = await stack(workers=0)
+    location = await upload(deployment.api, lines(["planted"] * 3))
+    waiting = await occurrences(redis, keys, b"planted")
+
+    await deployment.add_worker()
+    await ended(deployment.api, location)
+
+    assert waiting == 3
+    assert await occurrences(redis, keys, b'"planted"') == 0  # the echo in the answer is longer
+
+
+async def test_a_large_upload_takes_little_memory(stack: Start) -> None:
+    """200 MB in 100,000 lines."""
+    deployment = await stack(workers=0)
+    api = psutil.Process(deployment.api_process.pid)
+    block = lines(["x" * 1920] * 100)
+    assert len(block) * 1000 > 200 * MB
+    idle = peak = api.memory_info().rss
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal peak
+        for _ in range(1000):
+            peak = max(peak, api.memory_info().rss)
+            yield block
+
+    answer = await deployment.api.post("/jobs", content=chunks(), headers=NDJSON, timeout=120)
+
+    assert answer.status_code == 202
+    assert answer.json()["queued"] == 100_000
+    assert len(answer.content) < 1000  # its state stays small
+    assert peak - idle < 60 * MB
+    cancelled = await deployment.api.delete(answer.headers["location"])
+    assert (cancelled.json()["status"], cancelled.json()["failed"]) == ("cancelled", 100_000)
+
+
+@pytest.fixture
+async def mixed(stack: Start) -> tuple[Stack, str]:
+    """Ended: 60 items of one provider at once, half of them failed; 60 of the other later."""
+    deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="60")
+    await deployment.simulate(by_dialect={"ollama": {"latency_ms": 300}})
+    body = b"".join(
+        lines([str(n)], provider="ollama" if n % 2 else "openrouter", model=model)
+        for n in range(120)
+        for model in ("sim-404" if n % 4 == 0 else "m",)
+    )
+    location = await upload(deployment.api, body)
+    await ended(deployment.api, location)
+    return deployment, location
+
+
+async def test_results_in_both_orders_and_filtered(mixed: tuple[Stack, str]) -> None:
+    deployment, location = mixed
+
+    in_order = await results(deployment.api, location)
+    completed = await results(deployment.api, location, order="completion")
+    failed = await results(deployment.api, location, status="failed")
+    successful = await results(deployment.api, location, status="successful", order="completion")
+
+    assert [line["index"] for line in in_order] == list(range(120))
+    assert sorted(line["index"] for line in completed) == list(range(120))
+    assert [line["provider"] for line in completed] == ["openrouter"] * 60 + ["ollama"] * 60
+    assert [line["cursor"] for line in completed] == list(range(1, 121))
+    timestamps = [line["timestamp"] for line in completed]
+    assert timestamps == sorted(timestamps)
+    assert [line["index"] for line in failed] == list(range(0, 120, 4))
+    assert {line["error_code"] for line in failed} == {"model_not_found"}
+    assert sorted(line["index"] for line in successful) == [n for n in range(120) if n % 4]
+    responses = {json.dumps({k: v for k, v in line.items() if k != "cursor"}) for line in in_order}
+    assert responses == {
+        json.dumps({k: v for k, v in line.items() if k != "cursor"}) for line in completed
+    }
+
+
+@pytest.mark.parametrize("order", ["index", "completion"])
+async def test_results_go_on_after_any_line(mixed: tuple[Stack, str], order: str) -> None:
+    deployment, location = mixed
+    whole = await results(deployment.api, location, order=order)
+
+    for position in (0, 1, 49, 50, 51, 119, 120):
+        rest = await results(deployment.api, location, order=order, after=position)
+
+        assert rest == whole[position:]
+
+
+@pytest.mark.parametrize("after", ["121", "-1", "x", "", "1.5", "٣", "9" * 400])
+async def test_a_position_that_was_not_given_out_is_refused(
+    mixed: tuple[Stack, str], after: str
+) -> None:
+    deployment, location = mixed
+
+    answer = await deployment.api.get(f"{location}/results", params={"after": after})
+
+    assert answer.status_code == 400
+    assert "detail" in answer.json()
+
+
+async def test_results_come_while_the_job_runs(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
+    body = lines(["a", "b"]) + lines(["slow"], provider="ollama") + lines(["c"])
+    location = await upload(deployment.api, body)
+
+    async def three_have_ended() -> bool:
+        return bool((await job(deployment.api, location))["successful"] == 3)
+
+    await eventually(three_have_ended)
+    now = await results(deployment.api, location, follow=False)
+    now_completed = await results(deployment.api, location, follow=False, order="completion")
+    following = asyncio.create_task(results(deployment.api, location))
+    async with deployment.api.stream("GET", f"{location}/results") as stream:
+        early = [json.loads(await anext(aiter(stream.aiter_lines())))]
+    cancelled = await deployment.api.delete(location)
+
+    assert [line["index"] for line in now] == [0, 1]  # it goes on with 2, whenever that ends
+    assert {line["index"] for line in now_completed} == {0, 1, 3}
+    assert early == now[:1]
+    assert cancelled.json()["status"] == "cancelled"
+    whole = await following
+    assert [line["error_code"] for line in whole] == [None, None, "cancelled", None]
+
+
+async def test_results_of_a_job_that_was_cut_off(stack: Start) -> None:
+    deployment = await stack(workers=0)
+    location = await upload(deployment.api, lines(str(n) for n in range(130)))
+    await deployment.api.delete(location)
+
+    for order in ("index", "completion"):
+        lines_ = await results(deployment.api, location, order=order)
+
+        assert [line["index"] for line in lines_] == list(range(130))
+        assert {line["error_code"] for line in lines_} == {"cancelled"}
+    assert await results(deployment.api, location, status="failed", after=129) == lines_[129:]
+
+
+@pytest.mark.parametrize("path", ["results", "events"])
+async def test_an_unknown_job_has_no_stream(stack: Start, path: str) -> None:
+    deployment = await stack(workers=0)
+
+    answer = await deployment.api.get(f"/jobs/nobody/{path}")
+
+    assert answer.status_code == 404
+
+
+async def in_pieces(client: httpx.AsyncClient, location: str) -> list[dict[str, Any]]:
+    """With a connection that breaks after some lines, again and again."""
+    found: list[dict[str, Any]] = []
+    while True:
+        query = {"order": "completion", "after": str(found[-1]["cursor"]) if found else "0"}
+        async with client.stream("GET", f"{location}/results", params=query) as answer:
+            taken = 0
+            async for line in answer.aiter_lines():
+                found.append(json.loads(line))
+                taken += 1
+                if taken == 37:
+                    break
+            else:
+                return found
+
+
+async def test_a_reader_that_comes_back_misses_nothing(stack: Start) -> None:
+    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="20")
+    await deployment.simulate(latency_ms=20, latency_spread_ms=20)
+    location = await upload(deployment.api, lines(str(n) for n in range(400)))
+
+    found = await in_pieces(deployment.api, location)
+
+    assert sorted(line["index"] for line in found) == list(range(400))
+    assert found == await results(deployment.api, location, order="completion")

@@ -1,0 +1,92 @@
+"""POST /jobs/{id}/retry: the failed items as a new job."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from arq.connections import ArqRedis
+from jobs import ended, job, lines, results, upload
+from stack import Stack
+
+from shared.keys import Keys
+
+Start = Callable[..., Awaitable[Stack]]
+
+
+async def test_failed_items_run_again_as_a_job_of_their_own(
+    stack: Start, redis: ArqRedis, keys: Keys
+) -> None:
+    deployment = await stack(workers=1, MAX_RETRIES="0")
+    body = b"".join(
+        lines([f"{n}"], model="sim-status-500x1" if n % 3 == 0 else "m", request_id=f"id-{n}")
+        for n in range(700)
+    )
+    first = await upload(deployment.api, body)
+    before = await ended(deployment.api, first)
+    answers = await results(deployment.api, first)
+
+    retry = await deployment.api.post(f"{first}/retry")
+    second = retry.headers["location"]
+    after = await ended(deployment.api, second)
+
+    assert retry.status_code == 202
+    assert (before["failed"], after["total_requests"], after["failed"]) == (234, 234, 0)
+    ids = [line["request_id"] for line in await results(deployment.api, second)]
+    assert ids == [f"id-{n}" for n in range(0, 700, 3)]
+    assert f"/jobs/{after['retry_of']}" == first
+    old = await job(deployment.api, first)
+    assert f"/jobs/{old.pop('retried_as')}" == second
+    assert before.pop("retried_as") is None
+    assert old == before
+    assert await results(deployment.api, first) == answers
+    assert not await redis.exists(keys.payloads(first.removeprefix("/jobs/")))
+
+
+async def test_asking_twice_is_one_job(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    second_api = await deployment.another_api()
+    location = await upload(deployment.api, lines(["x"] * 60, model="sim-404"))
+    await ended(deployment.api, location)
+
+    apis = (deployment.api, second_api) * 5
+    retries = await asyncio.gather(*(api.post(f"{location}/retry") for api in apis))
+
+    assert {retry.status_code for retry in retries} == {202}
+    assert len({retry.headers["location"] for retry in retries}) == 1
+    await ended(deployment.api, retries[0].headers["location"])
+    assert (await deployment.stats())["total"] == 120
+
+
+async def test_what_was_cut_off_can_be_retried(stack: Start) -> None:
+    deployment = await stack(workers=0)
+    location = await upload(deployment.api, lines(str(n) for n in range(600)))
+    await deployment.api.delete(location)
+    await deployment.add_worker()
+
+    retry = await deployment.api.post(f"{location}/retry")
+
+    contents = [r["content"] for r in await results(deployment.api, retry.headers["location"])]
+    assert contents == [f"echo: {n}" for n in range(600)]
+
+
+async def test_a_retry_can_be_retried(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    location = await upload(deployment.api, lines(["x", "y"], model="sim-404"))
+    seen = [location]
+    for _ in range(3):
+        await ended(deployment.api, seen[-1])
+        seen.append((await deployment.api.post(f"{seen[-1]}/retry")).headers["location"])
+
+    assert len(set(seen)) == 4
+
+
+async def test_nothing_to_retry_is_a_conflict(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    successful = await upload(deployment.api, lines(["x"]))
+    await ended(deployment.api, successful)
+    await deployment.simulate(latency_ms=60_000)
+    running = await upload(deployment.api, lines(["x"]))
+
+    answers = [await deployment.api.post(f"{path}/retry") for path in (successful, running)]
+
+    assert [answer.status_code for answer in answers] == [409, 409]
+    assert (await deployment.api.post("/jobs/nobody/retry")).status_code == 404

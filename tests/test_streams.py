@@ -1,0 +1,278 @@
+"""Items the moment they end: streams of a batch, events of a job."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import uvicorn
+from arq.connections import ArqRedis
+from jobs import Event, Events, ended, events, job, lines, results, upload
+from stack import Stack, chat, eventually
+
+from api import following, streams
+from api.app import create_app
+from shared.keys import Keys
+from shared.settings import Settings
+
+Start = Callable[..., Awaitable[Stack]]
+STREAMS = 1000
+MOST_BYTES = 20 * 1024  # each
+ANSWER = "x" * 20_000
+
+
+@asynccontextmanager
+async def streaming(stack: Stack, requests: list[dict[str, Any]]) -> AsyncIterator[httpx.Response]:
+    headers = {"Accept": "application/x-ndjson"}
+    body = {"requests": requests}
+    async with stack.api.stream("POST", "/batch", json=body, headers=headers) as answer:
+        yield answer
+
+
+async def streamed(stack: Stack, requests: list[dict[str, Any]], **options: Any) -> list[Any]:
+    """The lines of `POST /batch` as NDJSON."""
+    headers = {"Accept": "application/x-ndjson", **options.pop("headers", {})}
+    answer = await stack.batch(requests, headers=headers, **options)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+async def test_each_item_of_a_batch_comes_the_moment_it_ends(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
+    requests = [chat("slow", provider="ollama"), chat("fast", request_id="second")]
+    async with streaming(deployment, requests) as answer:
+        found = aiter(answer.aiter_lines())
+        first = json.loads(await anext(found))
+        running = await job(deployment.api, answer.headers["location"])
+        await deployment.api.delete(answer.headers["location"])
+        rest = [json.loads(line) async for line in found]
+
+    assert (first["index"], first["request_id"], first["content"]) == (1, "second", "echo: fast")
+    assert running["running"] == 1
+    [second, summary] = rest
+    assert (second["index"], second["error_code"]) == (0, "cancelled")
+    assert (summary["status"], summary["successful"], summary["failed"]) == ("cancelled", 1, 1)
+    assert "responses" not in summary
+
+
+async def test_a_streamed_batch_has_all_that_an_ordinary_one_has(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    requests = [chat(str(n), model="sim-404" if n == 7 else "m") for n in range(100)]
+
+    *items, summary = await streamed(deployment, requests)
+
+    status = await job(deployment.api, f"/jobs/{summary['job_id']}")
+    by_index = sorted(items, key=lambda item: int(item["index"]))
+    assert [item["cursor"] for item in items] == list(range(1, 101))
+    assert [
+        {name: value for name, value in item.items() if name not in {"index", "cursor"}}
+        for item in by_index
+    ] == status.pop("responses")
+    assert summary == status
+
+
+async def test_a_stream_ends_when_the_wait_is_over(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
+    requests = [chat("fast"), chat("slow", provider="ollama")]
+
+    first, summary = await streamed(deployment, requests, headers={"Prefer": "wait=1"})
+
+    assert first["content"] == "echo: fast"
+    assert (summary["status"], summary["successful"], summary["running"]) == ("running", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("text/event-stream", "text/event-stream; charset=utf-8"),
+        ("text/html, Application/X-NDJSON;q=0.5", "application/x-ndjson"),
+        ("application/x-ndjson;q=0, */*", "application/json"),
+        ("application/json", "application/json"),
+        ("nonsense;;,", "application/json"),
+    ],
+)
+async def test_what_is_accepted_is_what_comes(stack: Start, accept: str, media_type: str) -> None:
+    deployment = await stack(workers=1)
+
+    answer = await deployment.batch([chat("x")], headers={"Accept": accept})
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == media_type
+
+
+async def test_events_have_every_item_once_and_the_end(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    location = await upload(deployment.api, lines(str(n) for n in range(300)))
+
+    found = await events(deployment.api, location)
+
+    *items, done = found
+    assert [event["event"] for event in found] == ["item"] * 300 + ["done"]
+    assert [event["id"] for event in found] == [str(n) for n in range(1, 302)]
+    assert sorted(event["data"]["index"] for event in items) == list(range(300))
+    assert (done["data"]["status"], done["data"]["successful"]) == ("completed", 300)
+
+
+async def test_a_client_that_reconnects_misses_nothing_and_gets_nothing_twice(
+    stack: Start,
+) -> None:
+    """By turns at two API processes."""
+    deployment = await stack(workers=2)
+    second = await deployment.another_api()
+    await deployment.simulate(latency_ms=20, latency_spread_ms=20)
+    location = await upload(deployment.api, lines(str(n) for n in range(200)))
+    found: list[Event] = []
+    for turn in range(1000):
+        api = (deployment.api, second)[turn % 2]
+        last = found[-1]["id"] if found else None
+        found += await events(api, location, after=last, most=1 + turn * 3 % 17)
+        if found[-1]["event"] == "done":
+            break
+
+    assert [int(event["id"]) for event in found] == list(range(1, 202))
+    assert sorted(event["data"]["index"] for event in found[:-1]) == list(range(200))
+    stop = await second.get(f"{location}/events", headers={"Last-Event-ID": "201"})
+    assert stop.status_code == 204
+
+
+@pytest.mark.parametrize("garbage", ["x", "-1", "302", "1.0", "9" * 300])
+async def test_an_id_that_was_not_given_out_is_refused(stack: Start, garbage: str) -> None:
+    deployment = await stack(workers=1)
+    location = await upload(deployment.api, lines(str(n) for n in range(300)))
+
+    answer = await deployment.api.get(f"{location}/events", headers={"Last-Event-ID": garbage})
+
+    assert answer.status_code == 400
+
+
+async def test_a_stream_goes_on_at_another_api_when_one_stops(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    second = await deployment.another_api()
+    await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
+    body = lines(["fast"]) + lines(["slow"], provider="ollama")
+    location = await upload(deployment.api, body)
+    reader = Events()
+    async with deployment.api.stream("GET", f"{location}/events") as answer:
+        with pytest.raises(httpx.RemoteProtocolError):  # noqa: PT012 — it ends in the middle
+            async for line in answer.aiter_lines():
+                if event := reader.feed(line):
+                    assert event["data"]["content"] == "echo: fast"
+                    deployment.api_process.terminate()
+    going_on = asyncio.create_task(events(second, location, after="1"))
+    await second.delete(location)
+
+    assert [event["id"] for event in await going_on] == ["2", "3"]
+
+
+@asynccontextmanager
+async def served(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """By uvicorn in this process, so that a test may change the constants."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(create_app(settings), log_level="critical")
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        url = "http://{}:{}".format(*listener.getsockname())
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            yield client
+        server.should_exit = server.force_exit = True
+        await serving
+
+
+async def test_a_quiet_stream_has_heartbeats(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "HEARTBEAT_S", 0.02)
+    async with served(settings) as api:
+        location = await upload(api, lines(["x"]))
+        reader = Events()
+        async with api.stream("GET", f"{location}/events") as answer:
+            async for line in answer.aiter_lines():
+                assert reader.feed(line) is None
+                if reader.comments == 3:
+                    break
+
+
+async def test_a_reader_that_does_not_read_is_dropped(
+    settings: Settings,
+    redis: ArqRedis,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    del caplog
+    monkeypatch.setattr(streams, "STALLED_S", 0.2)
+    async with served(settings) as api:
+        location = await upload(api, lines(["x"] * 3000))
+        job_id = location.removeprefix("/jobs/")
+        result = b"1 " + json.dumps({"content": ANSWER}).encode()
+        await redis.hset(keys.results(job_id), mapping={str(n): result for n in range(3000)})  # type: ignore[misc]
+        await redis.rpush(keys.ended(job_id), *range(3000))  # type: ignore[misc]
+        await redis.hset(keys.job(job_id), "finished_ms", "1")  # type: ignore[misc]
+        with socket.socket() as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect((api.base_url.host, api.base_url.port))
+            reader.sendall(f"GET {location}/results HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+            async def dropped() -> bool:
+                return "reader_dropped" in capsys.readouterr().out
+
+            await eventually(dropped)
+        whole = await results(api, location)
+
+    assert len(whole) == 3000  # who reads gets all
+
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def open_stream(url: httpx.URL, path: str) -> Connection:
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert b" 200 " in await reader.readline()
+    return reader, writer
+
+
+async def test_a_thousand_streams_cost_one_subscription_and_little_memory(
+    stack: Start, redis: ArqRedis, keys: Keys
+) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(latency_ms=60_000)
+    location = await upload(deployment.api, lines(["x", "y"]))
+    api = psutil.Process(deployment.api_process.pid)
+    path = f"{location}/events"
+    first = [await open_stream(deployment.api.base_url, path) for _ in range(20)]
+    before = api.memory_info().rss
+
+    streams = [await open_stream(deployment.api.base_url, path) for _ in range(STREAMS)]
+
+    each = (api.memory_info().rss - before) / STREAMS
+    assert each <= MOST_BYTES
+    assert await redis.pubsub_numsub(keys.progress) == [(keys.progress.encode(), 1)]
+    await deployment.api.delete(location)
+    found = await asyncio.gather(*(r.readuntil(b"event: done\n") for r, _ in [*first, *streams]))
+    assert {stream.count(b"event: item\n") for stream in found} == {2}
+
+
+async def test_a_client_that_leaves_its_batch_stream_has_the_job_cancelled(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(latency_ms=60_000)
+    async with streaming(deployment, [chat("x")]) as answer:
+        await deployment.in_flight(1)
+
+    status = await ended(deployment.api, answer.headers["location"])
+
+    assert status["status"] == "cancelled"
+
+    async def aborted() -> bool:
+        return bool((await deployment.stats())["aborted"] == 1)
+
+    await eventually(aborted)
