@@ -306,7 +306,7 @@ class Scripts(RuleBasedStateMachine):
             if item.place == "results":
                 item.job.latency_ms += settlement.latency_ms
             return
-        if settlement.verb == "retry":
+        if settlement.verb == "retry" and not item.job.finished:
             item.attempts, item.deaths = item.attempts + 1, set()
         if settlement.verb == "retry" and settlement.delay_ms and not item.job.finished:
             item.place, item.due = "deferred", False
@@ -395,7 +395,8 @@ class Scripts(RuleBasedStateMachine):
         for lease_id in sorted(self.held):
             if self.held[lease_id].lease.lane == lane and self.held[lease_id].ended:
                 item = self._release(lease_id).item
-                item.deaths.add(lease_id)
+                if not item.job.finished:
+                    item.deaths.add(lease_id)
                 if len(item.deaths) == MAX_DEATHS:
                     item.end(results.WORKER_LOST.to_json(), failed=True)
                 else:
@@ -456,6 +457,10 @@ class Scripts(RuleBasedStateMachine):
             found = await self.redis.zrange(self.keys.queue(lane, job.id), 0, -1)
             queued = [i.index for i in job.items if (i.place, i.lane) == ("queue", lane)]
             assert [int(index) for index in found] == queued
+        kinds = (self.keys.job, self.keys.results, self.keys.ended, self.keys.failed)
+        for kind in (*kinds, self.keys.payloads, self.keys.tries):
+            kept_s = await self.redis.ttl(kind(job.id))  # -2: there is none
+            assert (kept_s == -1) == (not job.finished) or kept_s == -2, kind
         prompts = await self.redis.hkeys(self.keys.payloads(job.id))  # type: ignore[misc]
         kept = [i.index for i in job.items if i.place != "results" or i.failed]
         assert sorted(map(int, prompts)) == kept

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -60,6 +60,25 @@ async def test_each_item_of_a_batch_comes_the_moment_it_ends(stack: Start) -> No
     assert (second["index"], second["error_code"]) == (0, "cancelled")
     assert (summary["status"], summary["successful"], summary["failed"]) == ("cancelled", 1, 1)
     assert "responses" not in summary
+
+
+@pytest.mark.parametrize("path", ["batch", "events", "results"])
+async def test_what_ends_later_comes_when_it_ends(stack: Start, path: str) -> None:
+    """Long before the next heartbeat."""
+    deployment = await stack(workers=1)
+    later, much_later = {"latency_ms": 500}, {"latency_ms": 60_000}
+    await deployment.simulate(by_dialect={"openrouter": later, "ollama": much_later})
+    requests = [chat("later"), chat("much later", provider="ollama")]
+    async with asyncio.timeout(following.HEARTBEAT_S / 2), AsyncExitStack() as exits:
+        if path == "batch":
+            answer = await exits.enter_async_context(streaming(deployment, requests))
+        else:
+            accepted = await deployment.api.post("/jobs", json={"requests": requests})
+            url = f"{accepted.headers['location']}/{path}"
+            answer = await exits.enter_async_context(deployment.api.stream("GET", url))
+        async for line in answer.aiter_lines():
+            if "echo: later" in line:
+                break
 
 
 async def test_a_streamed_batch_has_all_that_an_ordinary_one_has(stack: Start) -> None:

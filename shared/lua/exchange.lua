@@ -135,12 +135,12 @@ for i = 10, first_lane - 1, 6 do
     if pause_ms > 0 then pause(lane, pause_ms) end
     if verb == 'end' or verb == 'fail' then
       end_item(job, index, verb == 'fail', last, tonumber(ARGV[i + 5]))
-    elseif verb == 'retry' and job.exists then
+    elseif verb == 'retry' and job.goes_on then
       keep_tries(job, index, tries_of(job, index) + 1)
-      if tonumber(last) <= 0 then
-        requeue(lane, job, index)
-      elseif job.goes_on then
+      if tonumber(last) > 0 then
         set_aside(DEFERRED, lane, job, index, now + tonumber(last))
+      else
+        requeue(lane, job, index)
       end
     elseif verb == 'return' then
       requeue(lane, job, index)
@@ -161,7 +161,7 @@ local function take_back(lane, lease)
   redis.call('ZREM', LEASES .. lane, lease)
   local id, index, old_claim = string.match(lease, '^(.+):(%d+)@(%d+)$')
   local job = job_of(id)
-  if not job.exists then return end
+  if not job.goes_on then return end
   local attempts, deaths = tries_of(job, index)
   deaths = deaths .. ' ' .. old_claim
   keep_tries(job, index, attempts .. deaths)
