@@ -41,6 +41,7 @@ class Lease:
     attempts: int  # failed before this one
     deaths: int  # of workers that ran this attempt
     queued_ms: float
+    retried_ms: float = 0  # of these, since the first attempt began
     left_ms: float | None = None  # until the job's deadline
 
     @property
@@ -68,11 +69,13 @@ class Settlement:
     latency_ms: float = 0  # of the result
     delay_ms: float = 0
     pause_ms: float = 0
+    pause_why: str = ""  # for people; all owners see it
 
     def argv(self) -> tuple[str | bytes | float, ...]:
+        pause = f"{self.pause_ms} {self.pause_why}" if self.pause_ms else 0
         last = self.delay_ms if self.verb == "retry" else self.result
         latency_us = round(self.latency_ms * 1000)
-        return (self.lease.lane, self.lease.lease_id, self.verb, self.pause_ms, last, latency_us)
+        return (self.lease.lane, self.lease.lease_id, self.verb, pause, last, latency_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +129,7 @@ class Queue:
             ]
         )
         again_ms, *values = reply
-        leases = [
-            Lease(
-                item_id=item.decode(),
-                lease_id=lease.decode(),
-                lane=lane.decode(),
-                payload=payload,
-                attempts=int(attempts),
-                deaths=int(deaths),
-                queued_ms=float(queued_ms),
-                left_ms=float(left_ms) if left_ms else None,
-            )
-            for item, lease, lane, payload, attempts, deaths, queued_ms, left_ms in zip(
-                *[iter(values)] * 8, strict=True
-            )
-        ]
+        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 8, strict=True)]
         return Claimed(leases, float(again_ms) / 1000 if again_ms else None)
 
     async def renew(self, worker_id: str, leases: Iterable[Lease]) -> set[str]:
@@ -159,6 +148,32 @@ class Queue:
         now_ms = seconds * 1000 + microseconds / 1000
         alive = await self._redis.zrangebyscore(self._keys.workers, now_ms, "+inf")
         return [worker_id.decode() for worker_id in alive]
+
+
+def _lease(
+    item: bytes,
+    lease: bytes,
+    lane: bytes,
+    payload: bytes,
+    tries: bytes,
+    deaths: bytes,
+    queued_ms: bytes,
+    left_ms: bytes,
+) -> Lease:
+    attempts, _, first_claim_us = tries.partition(b"@")
+    lease_id = lease.decode()
+    claim_us = int(lease_id.rpartition("@")[2])
+    return Lease(
+        item_id=item.decode(),
+        lease_id=lease_id,
+        lane=lane.decode(),
+        payload=payload,
+        attempts=int(attempts),
+        deaths=int(deaths),
+        queued_ms=float(queued_ms),
+        retried_ms=(claim_us - int(first_claim_us)) / 1000 if first_claim_us else 0,
+        left_ms=float(left_ms) if left_ms else None,
+    )
 
 
 def _lanes(capacity: Capacity) -> Iterable[str | int]:

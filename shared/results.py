@@ -17,6 +17,7 @@ class Result:
     finish_reason: str | None = None
     latency_ms: float = 0.0
     queued_ms: float = 0.0
+    retried_ms: float = 0.0
     attempts: int = 0
     error: str | None = None
     error_code: ErrorCode | None = None

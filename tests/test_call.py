@@ -360,7 +360,9 @@ async def test_rate_limited(
     number, _, phrase = status.partition(" ")
     simulator.configure(Behaviour(retry_after=retry_after))
     error = await failure(client, endpoints[provider], chat(model=f"sim-status-{number}"))
-    expected = RateLimited(f"{provider} answered {number}: {phrase}", retry_after_s=wait_s)
+    expected = RateLimited(
+        f"{provider} answered {number}: {phrase}", retry_after_s=wait_s, status_code=int(number)
+    )
     assert facts(error) == facts(expected)
 
 
@@ -393,7 +395,9 @@ async def test_overloaded_with_retry_after_is_rate_limited(
 ) -> None:
     async with raw(http(b"", "Retry-After: 7", status="529 Overloaded")) as server:
         error = await failure(client, server.endpoint(), chat())
-    assert facts(error) == facts(RateLimited("openrouter answered 529", retry_after_s=7))
+    assert facts(error) == facts(
+        RateLimited("openrouter answered 529", retry_after_s=7, status_code=529)
+    )
 
 
 @pytest.mark.parametrize(
@@ -446,7 +450,9 @@ async def test_error_object_with_retry_after(client: httpx.AsyncBaseTransport) -
     answer = http({"error": {"code": 503, "message": "busy"}}, "Retry-After: 7")
     async with raw(answer) as server:
         error = await failure(client, server.endpoint(), chat())
-    assert facts(error) == facts(RateLimited("openrouter answered 503: busy", retry_after_s=7))
+    assert facts(error) == facts(
+        RateLimited("openrouter answered 503: busy", retry_after_s=7, status_code=503)
+    )
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -47,6 +47,7 @@ class Item:
     due: bool = False
     attempts: int = 0
     deaths: set[str] = field(default_factory=set)  # the leases that ended so
+    first_us: int = 0  # the claim that was the first in vain
     result: bytes = b""
     failed: bool = False
 
@@ -98,6 +99,10 @@ class Held:
     worker: str
     item: Item
     ended: bool = False  # nobody has noticed yet
+
+
+def claim_us(lease: Lease) -> int:
+    return int(lease.lease_id.rpartition("@")[2])
 
 
 class Scripts(RuleBasedStateMachine):
@@ -291,6 +296,8 @@ class Scripts(RuleBasedStateMachine):
         assert [lease.item_id for lease in claimed] == [item.id for item in expected]
         for lease, item in zip(claimed, expected, strict=True):
             assert (lease.attempts, lease.deaths) == (item.attempts, len(item.deaths))
+            since_us = claim_us(lease) - item.first_us if item.first_us else 0
+            assert lease.retried_ms == since_us / 1000
             assert lease.payload == item.id.encode()
             assert not item.job.finished
             assert lease.lease_id not in {old.lease_id for old in self.spent}
@@ -308,6 +315,7 @@ class Scripts(RuleBasedStateMachine):
             return
         if settlement.verb == "retry" and not item.job.finished:
             item.attempts, item.deaths = item.attempts + 1, set()
+            item.first_us = item.first_us or claim_us(settlement.lease)
         if settlement.verb == "retry" and settlement.delay_ms and not item.job.finished:
             item.place, item.due = "deferred", False
         else:
@@ -394,9 +402,11 @@ class Scripts(RuleBasedStateMachine):
     def _take_back(self, lane: str) -> None:
         for lease_id in sorted(self.held):
             if self.held[lease_id].lease.lane == lane and self.held[lease_id].ended:
-                item = self._release(lease_id).item
+                held = self._release(lease_id)
+                item = held.item
                 if not item.job.finished:
                     item.deaths.add(lease_id)
+                    item.first_us = item.first_us or claim_us(held.lease)
                 if len(item.deaths) == MAX_DEATHS:
                     item.end(results.WORKER_LOST.to_json(), failed=True)
                 else:
@@ -466,8 +476,8 @@ class Scripts(RuleBasedStateMachine):
         assert sorted(map(int, prompts)) == kept
         tries = await self.redis.hgetall(self.keys.tries(job.id))  # type: ignore[misc]
         for item in job.items:
-            attempts, *deaths = tries.get(str(item.index).encode(), b"0").decode().split(" ")
-            assert int(attempts) == item.attempts
+            stored, *deaths = tries.get(str(item.index).encode(), b"0@0").decode().split(" ")
+            assert stored == f"{item.attempts}@{item.first_us}"
             assert {f"{item.id}@{claim}" for claim in deaths} == item.deaths
 
     # Looking and poking

@@ -5,14 +5,16 @@
 -- ARGV: lease_ms, places (items the worker may still take), reserve (places it keeps for each lane), most
 --       (items in one claim), weight (of interactive work, against 1 of bulk work), max_deaths, result of an item
 --       that reached them, quarantined (how many items from there the worker runs), count of the leases to end,
---       then for each of these: lane, lease, verb, pause_ms (the lane pauses for so long; 0: not), then by verb
+--       then for each of these: lane, lease, verb, pause (the lane pauses for so many ms; behind a space: why; 0: not),
+--       then by verb
 --         'end', 'fail'  result    the item has its result
 --         'retry'        delay_ms  a failed attempt; again after the delay
 --         'return'       ''        not run or not finished, costs no attempt; also drops an item whose job has ended
 --       and latency_us of the result, then for each lane: name, limit, running in this worker; no lanes: it takes
 --       nothing
 -- Returns: ms until asking again makes sense ('' if nothing is foreseeable), then per item: item, lease, lane,
---          payload, attempts so far, deaths, queued_ms, ms until the job's deadline ('': none)
+--          payload, attempts so far and, if it was run in vain, '@' and the first claim, deaths, queued_ms, ms until
+--          the job's deadline ('': none)
 local lease_ms, places, reserve, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local weight, max_deaths, lost_result, quarantined = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
 local first_lane = 10 + 6 * tonumber(ARGV[9])
@@ -36,16 +38,18 @@ local function job_of(id)
   return jobs[id]
 end
 
--- TRIES has, for an item that was run in vain: failed attempts, then each claim whose worker died, a space before it.
+-- TRIES has, for an item that was run in vain: failed attempts, '@' and the first claim, then each claim whose worker
+-- died, a space before it.
 local function tries_of(job, index)
   local tries = job.tried and redis.call('HGET', TRIES .. job.id, index) or '0'
-  return string.match(tries, '^(%d+)(.*)$')
+  return string.match(tries, '^(%d+)(@?%d*)(.*)$')
 end
 
-local function keep_tries(job, index, tries)
+local function keep_tries(job, index, old_claim, attempts, first, deaths)
   if not job.tried then redis.call('HSET', JOB .. job.id, 'tried', 1) end
   job.tried = true
-  redis.call('HSET', TRIES .. job.id, index, tries)
+  if first == '' then first = '@' .. old_claim end
+  redis.call('HSET', TRIES .. job.id, index, attempts .. first .. deaths)
 end
 
 local function count(deaths) return select(2, string.gsub(deaths, ' ', '')) end
@@ -58,7 +62,7 @@ end
 -- Back to the place in line that it had.
 local function requeue(lane, job, index)
   if not job.goes_on then return end
-  local _, deaths = tries_of(job, index)
+  local _, _, deaths = tries_of(job, index)
   if count(deaths) >= max_deaths - 1 then
     set_aside(QUARANTINE, lane, job, index, job.accepted_ms)
   else
@@ -81,10 +85,10 @@ local function survived(job, index, old_claim)
   if tries then redis.call('HSET', TRIES .. job.id, index, (string.gsub(tries, ' ' .. old_claim, ''))) end
 end
 
-local function pause(lane, pause_ms)
+local function pause(lane, pause_ms, why)
   local until_ms = now + pause_ms
-  if until_ms > tonumber(redis.call('GET', PAUSED .. lane) or '0') then
-    redis.call('SET', PAUSED .. lane, ms(until_ms), 'PX', math.ceil(pause_ms) + 1)
+  if until_ms > paused_until(lane) then
+    redis.call('SET', PAUSED .. lane, ms(until_ms) .. why, 'PX', math.ceil(pause_ms) + 1)
   end
 end
 
@@ -127,16 +131,20 @@ end
 local again, left_over = end_overdue_jobs(now), false
 local settled = false
 for i = 10, first_lane - 1, 6 do
-  local lane, lease, verb, pause_ms, last = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
+  local lane, lease, verb, last = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4]
   local id, index, old_claim = string.match(lease, '^(.+):(%d+)@(%d+)$')
   local job = job_of(id)
   if redis.call('ZREM', LEASES .. lane, lease) == 1 then
     settled = true
-    if pause_ms > 0 then pause(lane, pause_ms) end
+    if ARGV[i + 3] ~= '0' then
+      local pause_ms, why = string.match(ARGV[i + 3], '^(%S+)(.*)$') -- with the space
+      pause(lane, tonumber(pause_ms), why)
+    end
     if verb == 'end' or verb == 'fail' then
       end_item(job, index, verb == 'fail', last, tonumber(ARGV[i + 5]))
     elseif verb == 'retry' and job.goes_on then
-      keep_tries(job, index, tries_of(job, index) + 1)
+      local attempts, first = tries_of(job, index)
+      keep_tries(job, index, old_claim, attempts + 1, first, '')
       if tonumber(last) > 0 then
         set_aside(DEFERRED, lane, job, index, now + tonumber(last))
       else
@@ -162,9 +170,9 @@ local function take_back(lane, lease)
   local id, index, old_claim = string.match(lease, '^(.+):(%d+)@(%d+)$')
   local job = job_of(id)
   if not job.goes_on then return end
-  local attempts, deaths = tries_of(job, index)
+  local attempts, first, deaths = tries_of(job, index)
   deaths = deaths .. ' ' .. old_claim
-  keep_tries(job, index, attempts .. deaths)
+  keep_tries(job, index, old_claim, attempts, first, deaths)
   if count(deaths) >= max_deaths then
     end_item(job, index, true, lost_result, 0)
   else
@@ -188,7 +196,7 @@ local function start(lane, job, indexes)
       local lease = item .. '@' .. claim
       leases[#leases + 1], leases[#leases + 2] = lease_end, lease
       local attempts, deaths = '0', ''
-      if tries[i] then attempts, deaths = string.match(tries[i], '^(%d+)(.*)$') end
+      if tries[i] then attempts, deaths = string.match(tries[i], '^(%d+@?%d*)(.*)$') end
       for _, value in ipairs({ item, lease, lane, payloads[i], attempts, count(deaths), queued_ms, left_ms }) do
         reply[#reply + 1] = value
       end
@@ -282,7 +290,7 @@ for _, lane in ipairs(lanes) do
 
   local function waits() return redis.call('EXISTS', SHARES .. name, QUARANTINE .. name) > 0 end
   local has_work = waits()
-  local paused = has_work and tonumber(redis.call('GET', PAUSED .. name) or '0') or 0
+  local paused = has_work and paused_until(name) or 0
   if paused > now then
     not_before(paused)
   elseif has_work then

@@ -94,3 +94,9 @@ local function end_overdue_jobs(now)
   end
   return earliest(DEADLINES)
 end
+
+-- PAUSED has the time and, behind a space, why; 0: it is not.
+local function paused_until(lane)
+  local paused = redis.call('GET', PAUSED .. lane)
+  return paused and tonumber(string.match(paused, '^%S+')) or 0
+end

@@ -146,7 +146,7 @@ def _failure(
         message += f": {without(secrets, text)}"
     wait_s = retry_after_s(headers, datetime.now(UTC))
     if status == httpx.codes.TOO_MANY_REQUESTS or (status in {503, 529} and wait_s is not None):
-        return RateLimited(message, retry_after_s=wait_s)
+        return RateLimited(message, retry_after_s=wait_s, status_code=status)
     if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in _RETRIED:
         timed_out = status in {408, 504}
         return Transient(ErrorCode.TIMEOUT if timed_out else ErrorCode.PROVIDER_ERROR, message)
