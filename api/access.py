@@ -11,20 +11,24 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.page import STATIC
 from shared.settings import ApiKey
 
 BEARER = HTTPBearer(auto_error=False, description="Wanted where `API_KEYS` is set.")
 
 
+OPEN_PATHS = ("/", "/health")  # the page has no data of its own
+
+
 class Access:
-    """Where keys are set, everything but the health check wants one of them: else 401."""
+    """Where keys are set, all but the health check and the page's files wants one: else 401."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[ApiKey]) -> None:
         self._app = app
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._keys and scope["path"] != "/health":
+        if scope["type"] == "http" and self._keys and not _is_open(scope["path"]):
             owner = self._owner(Headers(scope=scope).get("authorization", ""))
             if owner is None:
                 refusal = JSONResponse(
@@ -45,6 +49,10 @@ class Access:
             if compare_digest(digest, known.sha256) and scheme.lower() == "bearer":
                 owner = known.owner
         return owner
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(f"{STATIC}/")
 
 
 async def _owner(request: Request) -> str:

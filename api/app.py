@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from redis.exceptions import RedisError
 
 from api.access import Access
 from api.batches import Batches
@@ -18,7 +19,11 @@ from api.dependencies import Services
 from api.examples import description
 from api.following import Following
 from api.job_routes import router as job_router
+from api.live import LiveOverview
+from api.metrics import Metrics, RequestMetrics
 from api.open_requests import OpenRequestsLimit
+from api.overview_routes import router as overview_router
+from api.page import add_page
 from api.refusals import add_exception_handlers
 from api.routes import router
 from api.streams import StreamLast
@@ -26,16 +31,22 @@ from api.waiting import Waiting
 from shared import embedded
 from shared.jobs import Jobs
 from shared.keys import Keys
+from shared.metrics import new_registry
 from shared.models import BatchLLMRequest, JobItem, LLMRequest
+from shared.monitor import Monitor
 from shared.queue import Queue
 from shared.redis import connect
 from shared.settings import Settings
 from shared.store import Store
 
+SAMPLE_S = 5.0
+
 log = structlog.get_logger()
 
 
 def create_app(settings: Settings) -> FastAPI:
+    registry = new_registry()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         server = (
@@ -47,6 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
         store = Store(redis, keys)
         jobs = Jobs(store)
         waiting = Waiting(redis, keys, queue, store)
+        monitor = Monitor(redis, keys)
+        live = LiveOverview(monitor, jobs)
         app.state.services = Services(
             settings,
             queue,
@@ -54,14 +67,22 @@ def create_app(settings: Settings) -> FastAPI:
             jobs,
             Batches(jobs, waiting, cancel_on_disconnect=settings.cancel_on_disconnect),
             Following(store, waiting),
+            monitor,
+            live,
+            Metrics(live, registry),
         )
-        task = asyncio.create_task(waiting.run())
+        task = asyncio.create_task(_run(waiting, monitor))
         log.info(
             "api_started",
             redis="external" if settings.redis_url else "embedded",
             access=f"{len(settings.api_keys)} keys" if settings.api_keys else "open to everybody",
         )
-        with _on_shutdown_signal(waiting.close):
+
+        def close() -> None:
+            waiting.close()
+            live.close()
+
+        with _on_shutdown_signal(close):
             yield
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -79,11 +100,30 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(StreamLast)
     app.add_middleware(OpenRequestsLimit, limit=settings.max_open_requests)
     app.add_middleware(Access, keys=settings.api_keys)
+    app.add_middleware(RequestMetrics, registry=registry)
     app.include_router(router)
     app.include_router(job_router)
+    app.include_router(overview_router)
+    if settings.dashboard:
+        add_page(app)
     add_exception_handlers(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+async def _run(waiting: Waiting, monitor: Monitor) -> None:
+    """Until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(waiting.run())
+        group.create_task(_sample(monitor))
+
+
+async def _sample(monitor: Monitor) -> None:
+    """The history goes on where no worker is there to report."""
+    while True:
+        with suppress(RedisError, OSError):
+            await monitor.report()
+        await asyncio.sleep(SAMPLE_S)
 
 
 @contextmanager

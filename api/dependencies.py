@@ -7,7 +7,10 @@ from fastapi import Depends, Request
 
 from api.batches import Batches
 from api.following import Following
+from api.live import LiveOverview
+from api.metrics import Metrics
 from shared.jobs import Jobs
+from shared.monitor import Monitor
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.store import Store
@@ -21,6 +24,9 @@ class Services:
     jobs: Jobs
     batches: Batches
     following: Following
+    monitor: Monitor
+    live: LiveOverview
+    metrics: Metrics
 
 
 async def _services(request: Request) -> Services:

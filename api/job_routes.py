@@ -11,7 +11,7 @@ from api.dependencies import JobsDep, ServicesDep, SettingsDep
 from api.idempotency import IdempotencyKey
 from api.refusals import BAD_POSITION, BATCH_REFUSALS, CONFLICT, NOT_FOUND, UNAVAILABLE
 from api.routes import ACCEPTED, JSON_BODY, STREAMED, as_json
-from api.streams import EVENT_STREAM, FORMATS, NDJSON, Stream, encoded
+from api.streams import EVENT_STREAM, FORMATS, NDJSON, Stream, encoded, selected
 from api.submissions import submission
 from shared.jobs import each
 from shared.models import (
@@ -137,10 +137,12 @@ async def get_results(
     order: Annotated[Order, Query()] = Order.INDEX,
     outcome: Annotated[Literal["successful", "failed"] | None, Query(alias="status")] = None,
     after: Annotated[str, Query(description="`cursor` of the last line that was read.")] = "0",
+    limit: Annotated[int | None, Query(ge=1, description="Lines at most.")] = None,
     *,
     follow: Annotated[
         bool, Query(description="Until all have ended; else only what there is without waiting.")
     ] = True,
+    content: Annotated[bool, Query(description="The answers too; else they are empty.")] = True,
 ) -> Stream:
     """The results as NDJSON, one item a line; in the order of the requests, or as they ended."""
     reader = await _reader(services, job_id, owner, order, _number(after, "after"))
@@ -149,7 +151,8 @@ async def get_results(
     def keep(item: JobItem) -> bool:
         return outcome is None or (outcome == "failed") == (item.error is not None)
 
-    return Stream(encoded(pages, FORMATS[NDJSON], keep=keep), NDJSON)
+    items = selected(pages, keep, limit=limit, content=content)
+    return Stream(encoded(items, FORMATS[NDJSON]), NDJSON)
 
 
 @router.get(

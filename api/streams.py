@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.following import Interrupted
+from api.metrics import ROUTE
 from shared.jobs import JobNotFound
 from shared.models import JobItem, JobSummary
 
@@ -54,14 +55,14 @@ class ServerSentEvents:
     media_type = EVENT_STREAM
 
     def item(self, item: JobItem) -> bytes:
-        return _event("item", item.cursor, item.model_dump_json())
+        return event("item", item.cursor, item.model_dump_json())
 
     def summary(self, summary: JobSummary) -> bytes:
         """`done` has an id of its own, one after the last item's: who has seen it needs no more."""
         data = _without_answers(summary)
         if summary.finished_at is None:
-            return _event("status", None, data)
-        return _event("done", summary.total_requests + 1, data)
+            return event("status", None, data)
+        return event("done", summary.total_requests + 1, data)
 
     def heartbeat(self) -> bytes:
         return b": still here\n\n"
@@ -84,17 +85,37 @@ def _without_answers(summary: JobSummary) -> str:
     return summary.model_dump_json(exclude={"responses"})
 
 
-def _event(name: str, event_id: int | None, data: str) -> bytes:
+def event(name: str, event_id: int | None, data: str) -> bytes:
     """The data has no line breaks."""
     identity = "" if event_id is None else f"id: {event_id}\n"
     return f"{identity}event: {name}\ndata: {data}\n\n".encode()
+
+
+async def selected(
+    pages: AsyncIterator[list[JobItem]],
+    keep: Callable[[JobItem], bool],
+    *,
+    limit: int | None,
+    content: bool,
+) -> AsyncIterator[list[JobItem]]:
+    """The items wanted, up to so many, perhaps without their answers; empty pages stay."""
+    left = limit
+    async with aclosing(pages):  # type: ignore[type-var]
+        async for page in pages:
+            items = [item for item in page if keep(item)][:left]
+            if not content:
+                items = [item.model_copy(update={"content": ""}) for item in items]
+            yield items
+            if left is not None:
+                left -= len(items)
+                if not left:
+                    return
 
 
 async def encoded(
     pages: AsyncIterator[list[JobItem]],
     form: Format,
     *,
-    keep: Callable[[JobItem], bool] = lambda _: True,
     summary: Callable[[], Awaitable[JobSummary]] | None = None,
 ) -> AsyncIterator[bytes]:
     """In pieces of about `SEND_BYTES`, whatever a page has in it."""
@@ -102,7 +123,7 @@ async def encoded(
         if not page:
             yield form.heartbeat()
         piece = b""
-        for item in filter(keep, page):
+        for item in page:
             piece += form.item(item)
             if len(piece) >= SEND_BYTES:
                 yield piece
@@ -124,7 +145,7 @@ class StreamLast:
         known = set(scope)
         await self._app(scope, receive, send)
         if streams:
-            for name in scope.keys() - known:
+            for name in scope.keys() - known - {ROUTE}:
                 del scope[name]
             del known
             await streams.pop().run(receive, send)

@@ -184,8 +184,10 @@ def _summary(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
     successful = s.ended - s.failed
     return {
         "job_id": job_id,
+        "owner": s.owner,
         "status": _state(snapshot),
         "total_requests": s.total,
+        "providers": s.lanes,
         "queued": 0 if done else s.queued,
         "running": 0 if done else s.total - s.ended - s.queued,
         "successful": successful,
@@ -208,7 +210,7 @@ def _webhook(snapshot: Snapshot) -> WebhookStatus | None:
     url = orjson.loads(snapshot.webhook)["a"][1]
     stored, tries = snapshot.delivery or (None, None)
     if stored is None:
-        attempts = int(tries.partition(b" ")[0]) if tries else 0
+        attempts = int(tries.partition(b"@")[0]) if tries else 0
         return WebhookStatus(url=url, status=WebhookState.WAITING, attempts=attempts, error=None)
     result = Result.from_json(stored.partition(b" ")[2])
     state = WebhookState.GIVEN_UP if result.error else WebhookState.DELIVERED

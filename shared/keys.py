@@ -30,6 +30,11 @@ class Keys:
     expiring zset    "<owner> <job>" by the time its results expire
     idempotent string  "<fingerprint> <job>" that a key has made
     workers  zset    worker id by the time it counts as dead
+
+    Only to be looked at:
+    seen     zset    worker id by the time of its last report
+    report   string  "<time> <report as JSON>" of a worker
+    history  hash    of some seconds: what was counted, how much ran and waited
     """
 
     prefix: str = "orchestrator:"
@@ -92,6 +97,13 @@ class Keys:
         return f"{self.prefix}workers"
 
     @property
+    def seen(self) -> str:
+        return f"{self.prefix}seen"
+
+    def history(self, start_s: int) -> str:
+        return f"{self.prefix}history:{start_s}"
+
+    @property
     def wake(self) -> str:
         """Channel: there may be something to claim."""
         return f"{self.prefix}wake"
@@ -132,6 +144,9 @@ class Keys:
             "EXPIRING": "expiring",
             "IDEMPOTENT": "idempotent:",
             "WORKERS": "workers",
+            "SEEN": "seen",
+            "REPORT": "report:",
+            "HISTORY": "history:",
             "WAKE": "wake",
             "CANCELLED": "cancelled",
             "DONE": "done",

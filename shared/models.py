@@ -200,6 +200,7 @@ class LLMResponse(_Outbound):
     attempts: int = Field(description="Calls made to the provider for this answer.")
     finish_reason: str | None = Field(description="As the provider says it: `stop`, `length`, …")
     queued_ms: float = Field(description="From acceptance to the start of that call.")
+    retried_ms: float = Field(description="Of `queued_ms`, since the start of the first attempt.")
 
 
 class JobItem(LLMResponse):
@@ -244,8 +245,10 @@ class JobSummary(_Outbound):
     """What a job is and how far it has come."""
 
     job_id: str
+    owner: str = Field(description="Whose key has made it; empty where no keys are set.")
     status: JobState
     total_requests: int
+    providers: dict[str, int] = Field(description="Requests by provider.")
     queued: int
     running: int
     successful: int

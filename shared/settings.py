@@ -132,6 +132,11 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=15, ge=1, le=3600, allow_inf_nan=False)
     shutdown_grace_seconds: float = Field(default=35, ge=0, le=3600, allow_inf_nan=False)
 
+    worker_metrics_port: Annotated[
+        Annotated[int, Field(ge=1, le=65_535)] | None, _UNSET_IF_BLANK
+    ] = None
+    dashboard: bool = True
+
     result_ttl_seconds: int = Field(default=86_400, ge=1, le=10 * 365 * 86_400)
     sync_wait_seconds: float = Field(default=300, ge=0, le=86_400, allow_inf_nan=False)
     interactive_weight: int = Field(default=4, ge=1, le=1000)

@@ -98,6 +98,7 @@ class Snapshot:
     retry_of: str | None
     retried_as: str | None
     webhook: str | None  # payload of its delivery
+    lanes: dict[str, int]  # items
     delivery: tuple[bytes | None, bytes | None] | None  # result and tries, once that is due
     metas: list[Meta] | None
     results: dict[int, bytes] | None  # each with the time it ended before it
@@ -283,7 +284,7 @@ def _snapshot(reply: Any) -> Snapshot | None:  # noqa: ANN401 — as snapshot.lu
     total, owner, _, _, accepted, started, finished, ended_as, deadline, latency_us, *others = (
         fields
     )
-    retry_of, retried_as, webhook = others
+    retry_of, retried_as, webhook, counts = others
     metas, results = contents or (None, None)
     return Snapshot(
         total=int(total),
@@ -300,6 +301,7 @@ def _snapshot(reply: Any) -> Snapshot | None:  # noqa: ANN401 — as snapshot.lu
         retry_of=_text(retry_of),
         retried_as=_text(retried_as),
         webhook=_text(webhook),
+        lanes=orjson.loads(counts) if counts else {},
         delivery=tuple(delivery) if delivery else None,
         metas=orjson.loads(metas) if metas else None,
         results=dict(zip(map(int, results[::2]), results[1::2], strict=True))

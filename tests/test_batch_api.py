@@ -12,7 +12,7 @@ import httpx
 import pytest
 from arq.connections import ArqRedis
 from conftest import running_api, running_worker
-from stack import Stack, chat, eventually, queued
+from stack import Stack, chat, eventually, queued, stored
 
 from cli.simulator import Behaviour, Simulator
 from shared.keys import Keys
@@ -63,12 +63,6 @@ async def answers(client: httpx.AsyncClient, *requests: dict[str, Any]) -> list[
     return responses
 
 
-async def stored(redis: ArqRedis, keys: Keys) -> set[bytes]:
-    """The keys there are, without that of the living workers."""
-    found = {key async for key in redis.scan_iter(match=f"{keys.prefix}*")}
-    return found - {keys.workers.encode()}
-
-
 @asynccontextmanager
 async def service(
     settings: Settings, providers: Providers, **changes: object
@@ -90,11 +84,15 @@ async def test_seed_example_has_the_seed_shape(api: httpx.AsyncClient) -> None:
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
     measured: list[dict[str, Any]] = [
-        {name: response.pop(name) for name in ("latency_ms", "timestamp", "queued_ms")}
+        {
+            name: response.pop(name)
+            for name in ("latency_ms", "timestamp", "queued_ms", "retried_ms")
+        }
         for response in body["responses"]
     ]
     assert all(type(figures["latency_ms"]) is float for figures in measured)
     assert all(type(figures["queued_ms"]) is float for figures in measured)
+    assert [figures["retried_ms"] for figures in measured] == [0, 0]
     totals = {name: body.pop(name) for name in ("total_latency_ms", "average_latency_ms")}
     assert all(type(figure) is float for figure in totals.values())
     assert body == {
@@ -608,16 +606,13 @@ async def test_full_lane_refuses_the_whole_batch(
         assert other.status_code == 202
         job_id = other.json()["job_id"]
         assert await stored(redis, keys) - before == {
-            key.encode()
-            for key in (
-                keys.job(job_id),
-                keys.payloads(job_id),
-                keys.queue("ollama", job_id),
-                keys.depth("ollama"),
-                keys.shares("ollama"),
-                keys.shares("ollama", ""),
-                keys.shares("ollama", "", "bulk"),
-            )
+            keys.job(job_id),
+            keys.payloads(job_id),
+            keys.queue("ollama", job_id),
+            keys.depth("ollama"),
+            keys.shares("ollama"),
+            keys.shares("ollama", ""),
+            keys.shares("ollama", "", "bulk"),
         }
 
 
@@ -684,8 +679,10 @@ async def test_asynchronous_batch_is_accepted(
     assert datetime.fromisoformat(accepted_at).utcoffset() == UTC.utcoffset(None)
     assert status == {
         "job_id": status["job_id"],
+        "owner": "",
         "status": "queued",
         "total_requests": 2,
+        "providers": {"openrouter": 1, "ollama": 1},
         "queued": 2,
         "running": 0,
         "successful": 0,

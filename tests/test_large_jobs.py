@@ -10,17 +10,13 @@ import psutil
 import pytest
 from arq.connections import ArqRedis
 from jobs import NDJSON, ended, job, lines, results, upload
-from stack import Stack, chat, eventually
+from stack import Stack, chat, eventually, stored
 
 from shared.keys import Keys
 from shared.store import STAGED_S
 
 Start = Callable[..., Awaitable[Stack]]
 MB = 1_000_000
-
-
-async def stored(redis: ArqRedis, keys: Keys) -> set[str]:
-    return {key.decode() async for key in redis.scan_iter(f"{keys.prefix}*")}
 
 
 async def occurrences(redis: ArqRedis, keys: Keys, text: bytes) -> int:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from conftest import running_api, running_worker
 from redis_server import Server
-from stack import chat, eventually, queued
+from stack import chat, eventually, queued, stored
 
 from cli.simulator import Simulator
 from shared.keys import Keys
@@ -29,13 +29,9 @@ async def post(client: httpx.AsyncClient, *contents: str, mode: str = "sync") ->
     return await client.post("/batch", json={"requests": requests}, params={"mode": mode})
 
 
-async def stored(server: Server, keys: Keys) -> dict[bytes, Any]:
-    """What there is, without the living workers: every key with its value."""
-    found = {}
-    async for key in server.client.scan_iter(match=f"{keys.prefix}*"):
-        if key != keys.workers.encode():
-            found[key] = await server.client.dump(key)
-    return found
+async def contents(server: Server, keys: Keys) -> dict[str, Any]:
+    """Every key of jobs with its value."""
+    return {key: await server.client.dump(key) for key in await stored(server.client, keys)}
 
 
 def works(client: httpx.AsyncClient) -> Callable[[], Any]:
@@ -70,7 +66,7 @@ async def test_redis_away_is_503_until_it_is_back(
     api: httpx.AsyncClient, server: Server, keys: Keys
 ) -> None:
     await eventually(works(api))
-    before = await stored(server, keys)
+    before = await contents(server, keys)
     await server.kill()
 
     started = time.monotonic()
@@ -86,7 +82,7 @@ async def test_redis_away_is_503_until_it_is_back(
     assert ready.status_code == 503
     assert took_s < 4 * 3
     await server.start()
-    assert await stored(server, keys) == before
+    assert await contents(server, keys) == before
     await eventually(works(api), 10)
 
 
@@ -175,13 +171,13 @@ async def test_full_redis_refuses_and_finishes_what_it_has(
 ) -> None:
     accepted = await post(api, *[f"{i}" for i in range(10)], mode="async")
     other = await post(api, "not wanted", mode="async")
-    before = await stored(server, keys)
+    before = await contents(server, keys)
     await server.client.config_set("maxmemory", "1mb")
 
     refused = await post(api, "x", "y", mode="async")
 
     assert_unavailable(refused)
-    assert await stored(server, keys) == before
+    assert await contents(server, keys) == before
     assert (await api.delete(other.headers["location"])).json()["status"] == "cancelled"
     async with running_worker(settings, providers):
         assert await ends(api, accepted.headers["location"]) == [f"echo: {i}" for i in range(10)]
@@ -194,7 +190,7 @@ async def test_read_only_redis_refuses_until_it_is_not(
     api: httpx.AsyncClient, server: Server, keys: Keys
 ) -> None:
     await eventually(works(api))
-    before = await stored(server, keys)
+    before = await contents(server, keys)
     await server.command("REPLICAOF", "127.0.0.1", "1")
 
     refused = await post(api, "x", "y")
@@ -202,7 +198,7 @@ async def test_read_only_redis_refuses_until_it_is_not(
 
     assert_unavailable(refused)
     assert_unavailable(cancelled)
-    assert await stored(server, keys) == before
+    assert await contents(server, keys) == before
     await server.command("REPLICAOF", "NO", "ONE")
     await eventually(works(api), 10)
 

@@ -17,6 +17,7 @@ from shared import embedded
 from shared.jobs import TASK, WEBHOOK_LANE, WEBHOOK_TASK, Jobs
 from shared.keys import Keys
 from shared.logs import configure_logging
+from shared.monitor import Monitor
 from shared.providers import PROVIDERS
 from shared.queue import Queue
 from shared.redis import connect
@@ -31,6 +32,7 @@ from shared.store import Store
 from worker.lane_worker import LaneWorker
 from worker.providers.call import endpoint, http_client
 from worker.tasks import Caller, call_provider
+from worker.telemetry import Telemetry
 from worker.webhooks import Webhooks, deliver_webhook, signing_key
 
 WEBHOOKS_AT_ONCE = 10
@@ -51,20 +53,29 @@ def make_worker(
             {name: endpoint(name, providers[name]) for name in PROVIDERS},
             settings.request_timeout,
             settings.max_retries,
+            telemetry,
         )
         secret = settings.webhook_secret
         ctx["webhooks"] = Webhooks(
             Jobs(Store(redis, keys)),
             signing_key(secret.get_secret_value()) if secret else None,
             settings.webhook_allow_private,
+            telemetry,
         )
+        if settings.worker_metrics_port is not None:
+            ctx["stop_metrics"] = telemetry.serve(settings.worker_metrics_port)
 
     async def close_client(ctx: dict[Any, Any]) -> None:
         caller: Caller = ctx["caller"]
         await caller.client.aclose()
+        if stop_metrics := ctx.get("stop_metrics"):
+            await asyncio.to_thread(stop_metrics)
 
     keys = Keys(settings.key_prefix)
+    telemetry = Telemetry()
     return LaneWorker(
+        monitor=Monitor(redis, keys),
+        telemetry=telemetry,
         queue=Queue(
             redis,
             keys,

@@ -15,10 +15,13 @@ from redis.exceptions import RedisError
 from shared.channels import listen
 from shared.keys import Keys
 from shared.models import ErrorCode
+from shared.monitor import Monitor
 from shared.queue import Capacity, Lease, Queue, Settlement
 from shared.results import Result
 from worker.leases import HeldLeases, now
+from worker.reporter import Reporter
 from worker.tasks import Ended, RetryItem
+from worker.telemetry import Telemetry
 
 SAFETY_POLL_S = 5.0  # should a message have been lost
 REDIS_RETRY_S = 0.25
@@ -33,13 +36,16 @@ class LaneWorker(Worker):
     signals and life cycle are arq's. A function bounds its own time.
 
     Four tasks: the channel wakes, the exchange settles and claims in one round trip, the heartbeat
-    renews the leases, and the watch stops the calls whose lease could not be renewed.
+    renews the leases, and the watch stops the calls whose lease could not be renewed. A fifth tells
+    those who look.
     """
 
     def __init__(
         self,
         *,
         queue: Queue,
+        monitor: Monitor,
+        telemetry: Telemetry,
         keys: Keys,
         worker_id: str,
         limits: Mapping[str, int],
@@ -53,6 +59,11 @@ class LaneWorker(Worker):
         self._limits = limits
         self._lease_s = lease_s
         self._held = HeldLeases()
+        self._telemetry = telemetry
+        self._telemetry.show(limits, self._held.running)
+        self._reporter = Reporter(
+            monitor, telemetry, worker_id, limits=limits, running=self._held.running
+        )
         self._settlements: list[Settlement] = []
         self._wake = asyncio.Event()
         self._renew_now = asyncio.Event()
@@ -72,6 +83,7 @@ class LaneWorker(Worker):
                 group.create_task(self._heartbeat())
                 group.create_task(self._watch_leases())
                 group.create_task(self._exchange())
+                group.create_task(self._reporter.run())
         finally:
             self.allow_pick_jobs = False
             if self._round:
@@ -120,7 +132,11 @@ class LaneWorker(Worker):
             claimed = await self._queue.exchange(settlements, capacity)
         except (RedisError, OSError) as error:
             log.warning("redis_away", error=type(error).__name__)
+            self._telemetry.redis_errors.inc()
             return REDIS_RETRY_S
+        if capacity:
+            self._telemetry.claims.inc()
+            self._telemetry.claimed.inc(len(claimed.leases))
         # Only what Redis has confirmed; what is sent again changes nothing.
         del self._settlements[: len(settlements)]
         for number, lease in enumerate(claimed.leases, 1):
@@ -171,12 +187,19 @@ class LaneWorker(Worker):
                 "job_id": lease.item_id,
                 "job_try": attempt,
                 "queued_ms": lease.queued_ms,
+                "retried_ms": lease.retried_ms,
                 "left_s": inf if lease.left_ms is None else max(lease.left_ms, 0) / 1000,
             }
             ended: Ended = await self.functions[name].coroutine(ctx, *args, **kwargs)
         except RetryItem as retry:
             self.jobs_retried += 1
-            return Settlement(lease, "retry", delay_ms=retry.delay_ms, pause_ms=retry.pause_ms)
+            return Settlement(
+                lease,
+                "retry",
+                delay_ms=retry.delay_ms,
+                pause_ms=retry.pause_ms,
+                pause_why=retry.pause_why,
+            )
         except Exception as error:  # noqa: BLE001 — whatever it is, the item must end
             # Without its text, which may hold a prompt.
             log.critical("item_failed", item=lease.item_id, error=type(error).__name__)
@@ -187,6 +210,7 @@ class LaneWorker(Worker):
                     error_code=ErrorCode.INTERNAL_ERROR,
                     attempts=attempt,
                     queued_ms=lease.queued_ms,
+                    retried_ms=lease.retried_ms,
                 )
             )
         else:
@@ -198,6 +222,7 @@ class LaneWorker(Worker):
             result.to_json(),
             latency_ms=result.latency_ms,
             pause_ms=ended.pause_ms,
+            pause_why=ended.pause_why,
         )
 
     @property
@@ -215,10 +240,12 @@ class LaneWorker(Worker):
                     stop = await self._queue.renew(self._worker_id, leases)
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("lease_renewal_failed", error=type(error).__name__)
+                self._telemetry.redis_errors.inc()
                 await asyncio.sleep(self._lease_s / 15)
             else:
                 self._held.prolong(leases, sent_at + self._lease_s - self._margin_s)
                 self._held.stop(stop)
+                self._telemetry.leases_lost.inc(len(stop))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._lease_s / 3):
                         await self._renew_now.wait()
@@ -228,6 +255,7 @@ class LaneWorker(Worker):
         while True:
             if stopped := self._held.stop_ended():
                 log.warning("leases_ended", calls_stopped=stopped)
+                self._telemetry.leases_lost.inc(stopped)
             await asyncio.sleep(self._lease_s / 15)
 
     async def _leave(self) -> None:
@@ -236,3 +264,4 @@ class LaneWorker(Worker):
                 if self._settlements:
                     await self._queue.exchange(self._settlements, None)
                 await self.pool.zrem(self._keys.workers, self._worker_id)
+                await self._reporter.leave()

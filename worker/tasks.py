@@ -11,8 +11,9 @@ from arq.worker import Retry
 from shared.models import ChatRequest, ErrorCode
 from shared.results import DEADLINE_EXCEEDED, Result
 from worker.providers.call import Endpoint, call
-from worker.providers.errors import ProviderError
+from worker.providers.errors import ProviderError, RateLimited
 from worker.retry import decide, pause_s
+from worker.telemetry import Telemetry
 
 log = structlog.get_logger()
 
@@ -23,15 +24,17 @@ class Ended:
 
     result: Result
     pause_ms: float = 0.0  # for the whole lane
+    pause_why: str = ""
 
 
 class RetryItem(Retry):
     """arq's Retry, with a pause for the whole lane."""
 
-    def __init__(self, *, delay_s: float, pause_s: float) -> None:
+    def __init__(self, *, delay_s: float, pause_s: float = 0, pause_why: str = "") -> None:
         super().__init__(defer=delay_s)
         self.delay_ms = delay_s * 1000
         self.pause_ms = pause_s * 1000
+        self.pause_why = pause_why
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +45,29 @@ class Caller:
     endpoints: dict[str, Endpoint | None]
     timeout_s: float
     max_retries: int
+    telemetry: Telemetry
 
 
 async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
     """Raises RetryItem."""
     caller: Caller = ctx["caller"]
+    ended = await _attempt(caller, ctx, chat)
+    caller.telemetry.ended(chat["provider"], chat["model"], ended.result)
+    return ended
+
+
+async def _attempt(caller: Caller, ctx: dict[str, Any], chat: ChatRequest) -> Ended:
     attempt: int = ctx["job_try"]
     provider = chat["provider"]
+    waited = {"queued_ms": ctx["queued_ms"], "retried_ms": ctx["retried_ms"]}
     endpoint = caller.endpoints.get(provider)
     if endpoint is None:
         return Ended(
             Result(
                 error=f"{provider} needs a key: set {provider.upper()}_API_KEY for the workers",
                 error_code=ErrorCode.PROVIDER_NOT_CONFIGURED,
-                queued_ms=ctx["queued_ms"],
                 attempts=attempt - 1,
+                **waited,
             )
         )
     started = time.perf_counter()
@@ -65,8 +76,10 @@ async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
     try:
         completion = await call(caller.client, endpoint, chat, timeout_s=timeout_s)
     except ProviderError as error:
+        latency_ms = _since(started)
+        caller.telemetry.attempt(provider, chat["model"], code=error.code, latency_ms=latency_ms)
         again = decide(error, attempt=attempt, max_retries=caller.max_retries)
-        left_s -= time.perf_counter() - started
+        left_s -= latency_ms / 1000
         code, message = error.code, error.message
         if again and again.delay_s + again.pause_s >= left_s:
             again = None
@@ -80,27 +93,27 @@ async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
             code=error.code,
             again=again is not None,
         )
+        why = error.reason if isinstance(error, RateLimited) else ""
         if again:
-            raise RetryItem(delay_s=again.delay_s, pause_s=again.pause_s) from None
+            raise RetryItem(delay_s=again.delay_s, pause_s=again.pause_s, pause_why=why) from None
         failed = Result(
-            error=message,
-            error_code=code,
-            latency_ms=_since(started),
-            queued_ms=ctx["queued_ms"],
-            attempts=attempt,
+            error=message, error_code=code, latency_ms=latency_ms, attempts=attempt, **waited
         )
-        return Ended(failed, pause_ms=pause_s(error, attempt=attempt) * 1000)
-    answered = Result(
-        content=completion.content,
-        prompt_tokens=completion.prompt_tokens,
-        completion_tokens=completion.completion_tokens,
-        total_tokens=completion.total_tokens,
-        finish_reason=completion.finish_reason,
-        latency_ms=_since(started),
-        queued_ms=ctx["queued_ms"],
-        attempts=attempt,
+        return Ended(failed, pause_ms=pause_s(error, attempt=attempt) * 1000, pause_why=why)
+    latency_ms = _since(started)
+    caller.telemetry.attempt(provider, chat["model"], code=None, latency_ms=latency_ms)
+    return Ended(
+        Result(
+            content=completion.content,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            total_tokens=completion.total_tokens,
+            finish_reason=completion.finish_reason,
+            latency_ms=latency_ms,
+            attempts=attempt,
+            **waited,
+        )
     )
-    return Ended(answered)
 
 
 def _since(started: float) -> float:

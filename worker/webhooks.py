@@ -11,6 +11,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from time import perf_counter
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,7 @@ from shared.jobs import JobNotFound, Jobs
 from shared.models import JobSummary
 from shared.results import Result
 from worker.tasks import Ended, RetryItem
+from worker.telemetry import Telemetry
 
 TIMEOUT_S = 10.0
 # Between attempts: 18 hours in all.
@@ -47,6 +49,7 @@ class Webhooks:
     jobs: Jobs
     secret: bytes | None
     allow_private: bool
+    telemetry: Telemetry
 
 
 def signing_key(secret: str) -> bytes:
@@ -56,14 +59,18 @@ def signing_key(secret: str) -> bytes:
 async def deliver_webhook(ctx: dict[str, Any], job_id: str, url: str, owner: str) -> Ended:
     """Raises RetryItem."""
     attempt: int = ctx["job_try"]
+    webhooks: Webhooks = ctx["webhooks"]
+    started = perf_counter()
     try:
-        await _attempt(ctx["webhooks"], job_id, url, owner)
+        await _attempt(webhooks, job_id, url, owner)
     except DeliveryFailed as error:
+        webhooks.telemetry.delivery(delivered=False, latency_ms=(perf_counter() - started) * 1000)
         log.info("webhook_failed", job=job_id, attempt=attempt, reason=str(error))
         if not error.final and attempt <= len(DELAYS_S):
             delay_s = DELAYS_S[attempt - 1] * random.uniform(0.9, 1.1)  # noqa: S311 — spreads them
-            raise RetryItem(delay_s=delay_s, pause_s=0) from None
+            raise RetryItem(delay_s=delay_s) from None
         return Ended(Result(error=str(error), attempts=attempt))
+    webhooks.telemetry.delivery(delivered=True, latency_ms=(perf_counter() - started) * 1000)
     return Ended(Result(attempts=attempt))
 
 

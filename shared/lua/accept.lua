@@ -62,7 +62,7 @@ if first > 0 and redis.call('HLEN', PAYLOADS .. job) ~= total then return refuse
 
 local now = clock()
 redis.call('HSET', JOB .. job, 'total', total, 'lanes', table.concat(lanes, ' '), 'owner', options.owner,
-  'class', options.class, 'ttl_s', options.ttl_s, 'accepted_ms', ms(now))
+  'class', options.class, 'ttl_s', options.ttl_s, 'accepted_ms', ms(now), 'counts', cjson.encode(options.lanes))
 if first > 0 then
   redis.call('PERSIST', JOB .. job)
   redis.call('PERSIST', PAYLOADS .. job)

@@ -6,7 +6,7 @@
 --          hash of a job of up to so many items}.
 local job, most = ARGV[1], tonumber(ARGV[2])
 local fields = redis.call('HMGET', JOB .. job, 'total', 'owner', 'lanes', 'aside', 'accepted_ms', 'started_ms',
-  'finished_ms', 'ended_as', 'deadline_ms', 'latency_us', 'retry_of', 'retried_as', 'webhook')
+  'finished_ms', 'ended_as', 'deadline_ms', 'latency_us', 'retry_of', 'retried_as', 'webhook', 'counts')
 if not fields[1] or not fields[3] then return nil end
 
 local queued = tonumber(fields[4] or 0)

@@ -1,0 +1,107 @@
+// The shell: which view, what is connected, who asks.
+
+import { getKey } from "./api.js";
+import { JobView } from "./job.js";
+import { JobsView } from "./jobs.js";
+import { CONNECTED, DISCONNECTED, LOADING, LOCKED, Live, TROUBLE } from "./live.js";
+import { OverviewView } from "./overview.js";
+import { TryView } from "./try.js";
+import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+
+const VIEWS = [
+  { path: "", title: "Overview", view: OverviewView },
+  { path: "jobs", title: "Jobs", view: JobsView },
+  { path: "try", title: "Try it", view: TryView },
+];
+
+const WORDS = {
+  [LOADING]: "connecting",
+  [CONNECTED]: "live",
+  [TROUBLE]: "Redis away",
+  [DISCONNECTED]: "disconnected",
+  [LOCKED]: "locked",
+};
+
+const currentPath = () => location.hash.replace(/^#\/?/, "");
+
+function App() {
+  const [path, setPath] = useState(currentPath());
+  const [state, setState] = useState({ connection: LOADING });
+  const live = useRef(null);
+  const main = useRef(null);
+
+  useEffect(() => {
+    live.current = new Live(setState);
+    const navigate = () => {
+      setPath(currentPath());
+      main.current?.focus();
+    };
+    addEventListener("hashchange", navigate);
+    return () => removeEventListener("hashchange", navigate);
+  }, []);
+
+  const [place, id] = path.split("/");
+  const current = VIEWS.find((view) => view.path === place) ?? VIEWS[0];
+  const title = id ? "Job" : current.title;
+  useEffect(() => {
+    document.title = `${title} · LLM batch orchestrator`;
+  }, [title]);
+
+  return html`
+    <a class="skip" href="#main" onClick=${(event) => {
+      event.preventDefault();
+      main.current?.focus();
+    }}>Skip to the content</a>
+    <header>
+      <span class="brand"><img src="/static/icon.svg" alt="" width="24" height="24" />Orchestrator</span>
+      <nav aria-label="Views">
+        ${VIEWS.map(
+          ({ path: to, title: name }) => html`
+            <a href="#/${to}" aria-current=${to === current.path ? "page" : undefined}>${name}</a>
+          `,
+        )}
+        <a href="/docs">API docs</a>
+      </nav>
+      <span class="connection ${state.connection}" role="status">${WORDS[state.connection]}</span>
+      ${getKey() && html`<button class="quiet" onClick=${() => live.current.lock()}>Forget the key</button>`}
+    </header>
+    <main id="main" tabindex="-1" ref=${main}>
+      <${Banner} state=${state} />
+      ${state.connection === LOCKED
+        ? html`<${KeyForm} detail=${state.detail} onKey=${(key) => live.current.unlock(key)} />`
+        : id
+          ? html`<${JobView} key=${id} id=${id} live=${state} />`
+          : html`<${current.view} live=${state} />`}
+    </main>
+  `;
+}
+
+function Banner({ state }) {
+  const text = {
+    [DISCONNECTED]: `No connection: ${state.detail}. Trying again each second; what you see is old.`,
+    [TROUBLE]: `${state.detail}. What was accepted is kept; what you see is old.`,
+  }[state.connection];
+  return html`<div aria-live="assertive">${text && html`<p class="banner">${text}</p>`}</div>`;
+}
+
+function KeyForm({ detail, onKey }) {
+  const submit = (event) => {
+    event.preventDefault();
+    const key = new FormData(event.target).get("key").trim();
+    if (key) onKey(key);
+  };
+  return html`
+    <form class="card key" onSubmit=${submit}>
+      <h1>An API key is needed</h1>
+      <p>It stays in this tab and is gone when you close it.</p>
+      <label for="key">API key</label>
+      <input id="key" name="key" type="password" autocomplete="off" required
+        aria-describedby="key-detail" aria-invalid=${Boolean(detail)} />
+      <p id="key-detail" class="problem">${detail}</p>
+      <button>Open</button>
+    </form>
+  `;
+}
+
+render(html`<${App} />`, document.getElementById("app"));
+document.querySelector("#app > .loading")?.remove();

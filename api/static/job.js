@@ -1,0 +1,288 @@
+// One job: how far it is, why it is slow, and each of its items.
+
+import { getJson, lines, request } from "./api.js";
+import { ended, goesOn, moment, ms, number, since } from "./format.js";
+import { Confirmed, Loading, Notices, Problem, Progress, Status } from "./parts.js";
+import { CONNECTED } from "./live.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+
+const ROW_PX = 34;
+const EXTRA_ROWS = 8; // above and below what is seen
+const RETRY_MS = 1000;
+const REDRAW_MS = 200;
+
+export function JobView({ id, live }) {
+  const [job, setJob] = useState(null);
+  const [error, setError] = useState(null);
+  const ask = () =>
+    getJson(`/jobs/${id}`).then(
+      (found) => {
+        setJob(found);
+        setError(null);
+      },
+      setError,
+    );
+  // The stream comes each second: so often, and no more once it has ended.
+  const tick = job && !goesOn(job) ? "ended" : live.overview?.at;
+  useEffect(() => {
+    ask();
+  }, [tick, live.connection]);
+
+  const items = useItems(id);
+  const back = html`<p><a href="#/jobs">All jobs</a></p>`;
+  if (!job) {
+    return html`${back}<h1>Job</h1>
+      ${error ? html`<${Problem} error=${error} again=${ask} />` : html`<${Loading} what="the job" />`}`;
+  }
+  const concerned = (live.overview?.notices ?? []).filter(({ lane }) => lane === null || lane in job.providers);
+  return html`
+    ${back}
+    <div class="head">
+      <h1>Job <code>${id}</code></h1>
+      <${Status} job=${job} />
+    </div>
+    ${error && live.connection === CONNECTED && html`<${Problem} error=${error} again=${ask} />`}
+    ${goesOn(job) && html`<h2>Why it is not done yet</h2><${Why} job=${job} notices=${concerned} at=${live.overview?.at} />`}
+    <section class="card" aria-label="Progress">
+      <div class="wide"><${Progress} job=${job} /></div>
+      <dl>
+        <div><dt>Requests</dt><dd>${number(job.total_requests)}</dd></div>
+        <div><dt>Answered</dt><dd>${number(job.successful)}</dd></div>
+        <div><dt>Failed</dt><dd>${number(job.failed)}</dd></div>
+        <div><dt>In flight</dt><dd>${number(job.running)}</dd></div>
+        <div><dt>Waiting</dt><dd>${number(job.queued)}</dd></div>
+        <div><dt>Accepted</dt><dd>${moment(job.accepted_at)}</dd></div>
+        <div><dt>Took</dt><dd>${job.total_latency_ms === null ? "not ended" : ms(job.total_latency_ms)}</dd></div>
+        ${job.owner && html`<div><dt>Owner</dt><dd>${job.owner}</dd></div>`}
+        ${job.deadline_at && html`<div><dt>Deadline</dt><dd>${moment(job.deadline_at)}</dd></div>`}
+        ${job.webhook && html`<div><dt>Webhook</dt><dd>${job.webhook.status.replace("_", " ")}</dd></div>`}
+        ${job.retry_of && html`<div><dt>Retry of</dt><dd><a href="#/jobs/${job.retry_of}">${short(job.retry_of)}</a></dd></div>`}
+        ${job.retried_as && html`<div><dt>Retried as</dt><dd><a href="#/jobs/${job.retried_as}">${short(job.retried_as)}</a></dd></div>`}
+      </dl>
+      <div class="actions"><${Actions} job=${job} onDone=${ask} /></div>
+    </section>
+    <h2>Items</h2>
+    <${Items} job=${job} items=${items} />
+  `;
+}
+
+const short = (id) => `${id.slice(0, 8)}…`;
+
+function Why({ job, notices, at }) {
+  const left = job.total_requests - ended(job);
+  const waited = at ? `, ${since(job.accepted_at, at)} after it was accepted` : "";
+  return html`
+    <p>${number(left)} of ${number(job.total_requests)} have not ended${waited}: ${number(job.running)} in flight, ${number(job.queued)} waiting.</p>
+    ${notices.length ? html`<${Notices} notices=${notices} />` : html`<p class="fine">Nothing is wrong: it takes its time.</p>`}
+  `;
+}
+
+function Actions({ job, onDone }) {
+  const cancel = async () => {
+    await request(`/jobs/${job.job_id}`, { method: "DELETE" });
+    await onDone();
+  };
+  const retry = async () => {
+    const made = await getJson(`/jobs/${job.job_id}/retry`, { method: "POST" });
+    location.hash = `#/jobs/${made.job_id}`;
+  };
+  const left = number(job.total_requests - ended(job));
+  return html`
+    ${goesOn(job) &&
+    html`<${Confirmed} label="Cancel the job" kind="danger" yes="Cancel it" act=${cancel}
+      question="${left} requests have not ended. They will end as cancelled; calls in flight are stopped." />`}
+    ${!goesOn(job) && job.failed > 0 && !job.retried_as &&
+    html`<${Confirmed} label="Retry the failed" yes="Retry them" act=${retry}
+      question="A new job of the ${number(job.failed)} requests that failed will be made." />`}
+    <${Download} job=${job} />
+  `;
+}
+
+function Download({ job }) {
+  const [state, setState] = useState("");
+  const download = async () => {
+    setState("loading…");
+    try {
+      const blob = await (await request(`/jobs/${job.job_id}/results?follow=false`)).blob();
+      const url = URL.createObjectURL(blob);
+      Object.assign(document.createElement("a"), { href: url, download: `${job.job_id}.ndjson` }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+      setState("");
+    } catch (error) {
+      setState(error.message);
+    }
+  };
+  return html`<button class="quiet" onClick=${download}>Download the results</button><span role="status">${state}</span>`;
+}
+
+/** All items that have ended, in that order, as they come; without their answers. */
+function useItems(id) {
+  const [shown, setShown] = useState({ list: [], version: 0 });
+  useEffect(() => {
+    const abort = new AbortController();
+    const list = [];
+    let timer = null;
+    const show = () => {
+      timer ??= setTimeout(() => {
+        timer = null;
+        setShown(({ version }) => ({ list, version: version + 1 }));
+      }, REDRAW_MS);
+    };
+    const follow = async () => {
+      while (!abort.signal.aborted) {
+        try {
+          const query = new URLSearchParams({ order: "completion", content: "false", after: list.length });
+          const response = await request(`/jobs/${id}/results?${query}`, { signal: abort.signal });
+          for await (const some of lines(response)) {
+            list.push(...some);
+            show();
+          }
+          return;
+        } catch (error) {
+          if (abort.signal.aborted || error.status === 404 || error.status === 401) return;
+          await new Promise((done) => setTimeout(done, RETRY_MS));
+        }
+      }
+    };
+    follow();
+    return () => {
+      abort.abort();
+      clearTimeout(timer);
+    };
+  }, [id]);
+  return shown;
+}
+
+function Items({ job, items }) {
+  const [filter, setFilter] = useState("");
+  const [order, setOrder] = useState("index");
+  const [open, setOpen] = useState(null);
+  const kept = useRef({});
+  // Filtered and sorted when something has come, not at each scroll.
+  const key = `${items.version} ${filter} ${order}`;
+  if (kept.current.key !== key) kept.current = { key, ...arrange(items.list, filter, order) };
+  const { rows, codes, longest } = kept.current;
+  return html`
+    <div class="filters">
+      <label>Show
+        <select value=${filter} onChange=${(event) => setFilter(event.target.value)}>
+          <option value="">all that have ended</option>
+          <option value="answered">answered</option>
+          <option value="failed">failed</option>
+          ${codes.map(([code, count]) => html`<option value=${code}>${code} (${number(count)})</option>`)}
+        </select>
+      </label>
+      <label>Order
+        <select value=${order} onChange=${(event) => setOrder(event.target.value)}>
+          <option value="index">as requested</option>
+          <option value="completion">as they ended</option>
+          <option value="slowest">slowest first</option>
+        </select>
+      </label>
+      <span role="status">${number(rows.length)} shown, ${number(items.list.length)} of ${number(job.total_requests)} ended</span>
+      <span class="legend">
+        <span><i class="swatch queued"></i>queued</span><span><i class="swatch retried"></i>retried</span>
+        <span><i class="swatch called"></i>called</span><span><i class="swatch failed"></i>failed call</span>
+      </span>
+    </div>
+    ${rows.length === 0
+      ? html`<p class="empty">${items.list.length ? "None of that kind." : "No item has ended yet."}</p>`
+      : html`<${Rows} rows=${rows} longest=${longest} onOpen=${setOpen} />`}
+    ${open && html`<${Item} job=${job} item=${open} onClose=${() => setOpen(null)} />`}
+  `;
+}
+
+function arrange(list, filter, order) {
+  const counts = new Map();
+  let longest = 1;
+  for (const item of list) {
+    if (item.error_code) counts.set(item.error_code, (counts.get(item.error_code) ?? 0) + 1);
+    longest = Math.max(longest, item.queued_ms + item.latency_ms);
+  }
+  const keep = {
+    "": () => true,
+    answered: (item) => item.error === null,
+    failed: (item) => item.error !== null,
+  }[filter] ?? ((item) => item.error_code === filter);
+  const rows = list.filter(keep);
+  if (order === "index") rows.sort((a, b) => a.index - b.index);
+  if (order === "slowest") rows.sort((a, b) => b.queued_ms + b.latency_ms - a.queued_ms - a.latency_ms);
+  return { rows, codes: [...counts].sort((a, b) => b[1] - a[1]), longest };
+}
+
+/** Only the rows that are seen are there. */
+function Rows({ rows, longest, onOpen }) {
+  const [top, setTop] = useState(0);
+  const [height, setHeight] = useState(480);
+  const box = useRef(null);
+  useEffect(() => setHeight(box.current.clientHeight), []);
+  const first = Math.max(0, Math.floor(top / ROW_PX) - EXTRA_ROWS);
+  const seen = rows.slice(first, first + Math.ceil(height / ROW_PX) + 2 * EXTRA_ROWS);
+  return html`
+    <div class="items" role="table" aria-label="Items" aria-rowcount=${rows.length + 1}>
+      <div role="rowgroup">
+        <div class="row heading" role="row" aria-rowindex="1">
+          ${["#", "Model", "Outcome", "Calls", "Queued, retried and called, since acceptance"].map(
+            (name) => html`<span role="columnheader">${name}</span>`,
+          )}
+        </div>
+      </div>
+      <div class="rows" role="rowgroup" ref=${box} tabindex="0" aria-label="Items, to be scrolled"
+        onScroll=${(event) => setTop(event.currentTarget.scrollTop)}>
+        <div style=${{ height: `${first * ROW_PX}px` }} role="presentation"></div>
+        ${seen.map(
+          (item, offset) => html`<${Row} key=${item.index} item=${item} number=${first + offset + 2} longest=${longest} onOpen=${onOpen} />`,
+        )}
+        <div style=${{ height: `${(rows.length - first - seen.length) * ROW_PX}px` }} role="presentation"></div>
+      </div>
+    </div>
+  `;
+}
+
+function Row({ item, number: row, longest, onOpen }) {
+  const part = (value) => `${(100 * value) / longest}%`;
+  const waited = item.queued_ms - item.retried_ms;
+  const words = `queued ${ms(waited)}, retried ${ms(item.retried_ms)}, called ${ms(item.latency_ms)}`;
+  return html`
+    <div class="row" role="row" aria-rowindex=${row}>
+      <span role="cell"><button class="link" onClick=${() => onOpen(item)} aria-label="Item ${item.index}">${item.index}</button></span>
+      <span role="cell" title=${item.model}>${item.provider}: ${item.model}</span>
+      <span role="cell"><span class="tag ${item.error ? "bad" : "ok"}">${item.error_code ?? "answered"}</span></span>
+      <span role="cell">${item.attempts}</span>
+      <span role="cell" class="waterfall" title=${words}>
+        <i class="queued" style=${{ width: part(waited) }}></i><i class="retried" style=${{ width: part(item.retried_ms) }}></i><i
+          class=${item.error ? "failed" : "called"} style=${{ width: part(item.latency_ms) }}></i>
+        <span class="hidden">${words}</span>
+      </span>
+    </div>
+  `;
+}
+
+function Item({ job, item, onClose }) {
+  const dialog = useRef(null);
+  const [whole, setWhole] = useState(null);
+  const [error, setError] = useState(null);
+  useEffect(() => {
+    dialog.current.showModal();
+    const query = new URLSearchParams({ after: item.index, limit: 1, follow: "false" });
+    getJson(`/jobs/${job.job_id}/results?${query}`).then(setWhole, setError);
+  }, []);
+  return html`
+    <dialog ref=${dialog} class="item" onClose=${onClose} aria-label="Item ${item.index}">
+      <h2>Item ${item.index}${item.request_id && html` <code>${item.request_id}</code>`}</h2>
+      <dl>
+        <div><dt>Model</dt><dd>${item.provider}: ${item.model}</dd></div>
+        <div><dt>Ended</dt><dd>${moment(item.timestamp)}</dd></div>
+        <div><dt>Queued</dt><dd>${ms(item.queued_ms - item.retried_ms)}</dd></div>
+        <div><dt>Retried</dt><dd>${ms(item.retried_ms)}</dd></div>
+        <div><dt>Called</dt><dd>${ms(item.latency_ms)}</dd></div>
+        <div><dt>Calls</dt><dd>${item.attempts}</dd></div>
+        <div><dt>Tokens</dt><dd>${number(item.prompt_tokens)} + ${number(item.completion_tokens)}</dd></div>
+      </dl>
+      ${item.error && html`<p class="problem">${item.error}</p>`}
+      ${error && html`<${Problem} error=${error} />`}
+      ${!item.error && (whole ? html`<pre tabindex="0">${whole.content}</pre>` : !error && html`<${Loading} what="the answer" />`)}
+      <form method="dialog" class="actions"><button>Close</button></form>
+    </dialog>
+  `;
+}

@@ -1,0 +1,81 @@
+// One's own jobs, newest first.
+
+import { getJson } from "./api.js";
+import { goesOn, number, since } from "./format.js";
+import { Empty, Loading, Problem, Progress, Status, useAsked } from "./parts.js";
+import { html, useState } from "./vendor/htm-preact-3.1.1.js";
+
+const STATES = ["queued", "running", "completed", "cancelled", "deadline_exceeded"];
+const PAGE = 20;
+
+export function JobsView({ live }) {
+  const [state, setState] = useState("");
+  const [cursors, setCursors] = useState([null]);
+  const cursor = cursors.at(-1);
+  const newest = !state && cursor === null;
+  // The stream brings the newest; of others it tells that something has changed.
+  const changed = newest ? null : JSON.stringify((live.jobs ?? []).map((job) => [job.job_id, job.status, job.failed]));
+  const asked = useAsked(async () => {
+    const query = new URLSearchParams({ limit: PAGE, ...(state && { status: state }), ...(cursor && { cursor }) });
+    return getJson(`/jobs?${query}`);
+  }, `${state} ${cursor} ${newest ? live.connection : changed}`);
+
+  const jobs = newest ? (live.jobs ?? asked.value?.jobs) : asked.value?.jobs;
+  return html`
+    <div class="head">
+      <h1>Jobs</h1>
+      <label>Status
+        <select value=${state} onChange=${(event) => {
+          setState(event.target.value);
+          setCursors([null]);
+        }}>
+          <option value="">all</option>
+          ${STATES.map((name) => html`<option value=${name}>${name.replaceAll("_", " ")}</option>`)}
+        </select>
+      </label>
+    </div>
+    ${asked.error && html`<${Problem} error=${asked.error} again=${asked.again} />`}
+    ${!jobs && !asked.error && html`<${Loading} what="the jobs" />`}
+    ${jobs && html`<${Table} jobs=${jobs} at=${live.overview?.at} filtered=${Boolean(state)} />`}
+    <div class="actions">
+      ${cursors.length > 1 && html`<button class="quiet" onClick=${() => setCursors(cursors.slice(0, -1))}>Newer</button>`}
+      ${asked.value?.next_cursor &&
+      html`<button class="quiet" onClick=${() => setCursors([...cursors, asked.value.next_cursor])}>Older</button>`}
+    </div>
+  `;
+}
+
+function Table({ jobs, at, filtered }) {
+  if (!jobs.length)
+    return filtered
+      ? html`<${Empty}>No job of that status.</>`
+      : html`<${Empty}>No jobs yet. Send a batch from <a href="#/try">Try it</a>, or with <code>orchestrator submit FILE</code>.</>`;
+  const owners = jobs.some((job) => job.owner);
+  const now = at ?? new Date().toISOString();
+  return html`
+    <div class="scroll" tabindex="0" role="region" aria-label="Jobs">
+      <table>
+        <thead>
+          <tr><th>Job</th><th>Status</th><th>Progress</th><th>Requests</th><th>Failed</th><th>Providers</th>
+            ${owners && html`<th>Owner</th>`}<th>Age</th></tr>
+        </thead>
+        <tbody>
+          ${jobs.map(
+            (job) => html`
+              <tr key=${job.job_id}>
+                <td><a href="#/jobs/${job.job_id}"><code>${job.job_id}</code></a></td>
+                <td><${Status} job=${job} /></td>
+                <td class="wide"><${Progress} job=${job} /></td>
+                <td class="number">${number(job.total_requests)}</td>
+                <td class="number">${number(job.failed)}</td>
+                <td>${Object.keys(job.providers).join(", ")}</td>
+                ${owners && html`<td>${job.owner}</td>`}
+                <td>${goesOn(job) ? since(job.accepted_at, now) : `${since(job.accepted_at, now)}, ended`}</td>
+              </tr>
+            `,
+          )}
+        </tbody>
+      </table>
+    </div>
+  `;
+}

@@ -1,0 +1,93 @@
+// What several views are made of.
+
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+import { ended, goesOn, number, percent } from "./format.js";
+
+export const Loading = ({ what }) => html`<p class="loading" role="status">Loading ${what}…</p>`;
+
+export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
+
+export function Problem({ error, again }) {
+  return html`
+    <div class="card problem" role="alert">
+      <p>${error.message}</p>
+      ${again && html`<button onClick=${again}>Try again</button>`}
+    </div>
+  `;
+}
+
+export function Notices({ notices }) {
+  if (!notices.length) return html`<p class="fine">Nothing is wrong.</p>`;
+  return html`
+    <ul class="notices" aria-label="What is wrong">
+      ${notices.map(
+        ({ severity, text }) => html`<li class=${severity}><strong>${severity}</strong> ${text}</li>`,
+      )}
+    </ul>
+  `;
+}
+
+export function Progress({ job }) {
+  const done = ended(job);
+  const label = `${number(done)} of ${number(job.total_requests)} ended, ${number(job.failed)} failed`;
+  return html`
+    <div class="progress" role="progressbar" aria-label=${label} aria-valuemin="0"
+      aria-valuemax=${job.total_requests} aria-valuenow=${done}>
+      <span class="ok" style=${{ width: `${(100 * job.successful) / job.total_requests}%` }}></span>
+      <span class="bad" style=${{ width: `${(100 * job.failed) / job.total_requests}%` }}></span>
+      <span class="now" style=${{ width: `${(100 * job.running) / job.total_requests}%` }}></span>
+    </div>
+    <span class="percent">${percent(done, job.total_requests)} %</span>
+  `;
+}
+
+export const Status = ({ job }) =>
+  html`<span class="status ${goesOn(job) ? "going" : job.failed ? "bad" : "ok"}">${job.status.replaceAll("_", " ")}</span>`;
+
+/** A button that asks before it does; `act` returns a promise. */
+export function Confirmed({ label, question, yes, act, kind = "" }) {
+  const dialog = useRef(null);
+  const [problem, setProblem] = useState(null);
+  const confirm = async (event) => {
+    event.preventDefault();
+    try {
+      await act();
+      dialog.current.close();
+    } catch (error) {
+      setProblem(error.message);
+    }
+  };
+  return html`
+    <button class=${kind} onClick=${() => {
+      setProblem(null);
+      dialog.current.showModal();
+    }}>${label}</button>
+    <dialog ref=${dialog} aria-label=${label}>
+      <form onSubmit=${confirm}>
+        <p>${question}</p>
+        ${problem && html`<p class="problem" role="alert">${problem}</p>`}
+        <div class="actions">
+          <button type="button" class="quiet" onClick=${() => dialog.current.close()}>No</button>
+          <button class=${kind}>${yes}</button>
+        </div>
+      </form>
+    </dialog>
+  `;
+}
+
+/** Its result, {value, error, again}; asked for again whenever `key` changes. */
+export function useAsked(ask, key) {
+  const [state, setState] = useState({ value: null, error: null });
+  const [count, setCount] = useState(0);
+  useEffect(() => {
+    let current = true;
+    ask().then(
+      (value) => current && setState({ value, error: null }),
+      (error) => current && setState((before) => ({ ...before, error })),
+    );
+    return () => {
+      current = false;
+    };
+  }, [key, count]);
+  return { ...state, again: () => setCount(count + 1) };
+}

@@ -1,0 +1,122 @@
+// A batch by hand: one prompt, several models, the answers side by side as they arrive.
+
+import { events, getJson, request } from "./api.js";
+import { ms, number } from "./format.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+
+const MOST_MODELS = 6;
+const WAITING = { state: "waiting" };
+
+export function TryView() {
+  const [providers, setProviders] = useState([]);
+  const [targets, setTargets] = useState([{ provider: "", model: "" }]);
+  const [answers, setAnswers] = useState(null);
+  const [problem, setProblem] = useState(null);
+  const [sending, setSending] = useState(false);
+  const abort = useRef(null);
+  useEffect(() => {
+    getJson("/openapi.json").then((schema) => {
+      const names = schema.components.schemas.LLMRequest.properties.provider.enum;
+      setProviders(names);
+      setTargets((before) => before.map((target) => ({ ...target, provider: target.provider || names[0] })));
+    }, setProblem);
+    return () => abort.current?.abort();
+  }, []);
+
+  const change = (index, fields) =>
+    setTargets(targets.map((target, i) => (i === index ? { ...target, ...fields } : target)));
+
+  const send = async (event) => {
+    event.preventDefault();
+    const form = new FormData(event.target);
+    const messages = [
+      ...(form.get("system").trim() ? [{ role: "system", content: form.get("system") }] : []),
+      { role: "user", content: form.get("prompt") },
+    ];
+    const requests = targets.map(({ provider, model }) => ({
+      provider,
+      model,
+      messages,
+      temperature: Number(form.get("temperature")),
+      max_tokens: Number(form.get("max_tokens")),
+    }));
+    setProblem(null);
+    setSending(true);
+    setAnswers(targets.map((target) => ({ ...target, ...WAITING })));
+    abort.current = new AbortController();
+    try {
+      const response = await request("/batch", {
+        method: "POST",
+        body: JSON.stringify({ requests }),
+        headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
+        signal: abort.current.signal,
+      });
+      for await (const { name, data } of events(response)) {
+        if (name === "item")
+          setAnswers((before) => before.map((answer, i) => (i === data.index ? { ...data, state: "here" } : answer)));
+      }
+    } catch (error) {
+      if (!abort.current.signal.aborted) setProblem(error);
+      setAnswers((before) => before?.map((answer) => (answer.state === "waiting" ? { ...answer, state: "gone" } : answer)));
+    }
+    setSending(false);
+  };
+
+  return html`
+    <h1>Try it</h1>
+    <form class="card try" onSubmit=${send}>
+      <fieldset>
+        <legend>Models</legend>
+        ${targets.map(
+          (target, index) => html`
+            <div class="target" key=${index}>
+              <select aria-label="Provider ${index + 1}" value=${target.provider}
+                onChange=${(event) => change(index, { provider: event.target.value })}>
+                ${providers.map((name) => html`<option value=${name}>${name}</option>`)}
+              </select>
+              <input aria-label="Model ${index + 1}" value=${target.model} required maxlength="256"
+                placeholder="model, as the provider names it" onInput=${(event) => change(index, { model: event.target.value })} />
+              ${targets.length > 1 &&
+              html`<button type="button" class="quiet" aria-label="Remove model ${index + 1}"
+                onClick=${() => setTargets(targets.filter((_, i) => i !== index))}>Remove</button>`}
+            </div>
+          `,
+        )}
+        ${targets.length < MOST_MODELS &&
+        html`<button type="button" class="quiet"
+          onClick=${() => setTargets([...targets, { provider: providers[0], model: "" }])}>Add a model</button>`}
+      </fieldset>
+      <label for="system">System message, if any</label>
+      <textarea id="system" name="system" rows="2"></textarea>
+      <label for="prompt">Prompt</label>
+      <textarea id="prompt" name="prompt" rows="4" required></textarea>
+      <div class="target">
+        <label>Temperature <input name="temperature" type="number" min="0" max="2" step="0.1" value="0.7" /></label>
+        <label>Tokens at most <input name="max_tokens" type="number" min="1" max="32000" value="1000" /></label>
+      </div>
+      ${problem && html`<p class="problem" role="alert">${problem.message}</p>`}
+      <div class="actions">
+        ${sending && html`<button type="button" class="danger" onClick=${() => abort.current.abort()}>Stop</button>`}
+        <button disabled=${sending}>${sending ? "Waiting…" : "Send"}</button>
+      </div>
+    </form>
+    <div aria-live="polite">
+      ${answers && html`<div class="answers">${answers.map((answer, i) => html`<${Answer} key=${i} answer=${answer} />`)}</div>`}
+    </div>
+  `;
+}
+
+function Answer({ answer }) {
+  return html`
+    <section class="card" aria-label="${answer.provider}: ${answer.model}">
+      <h2>${answer.provider}: ${answer.model}</h2>
+      ${answer.state === "waiting" && html`<p class="loading">Waiting for the answer…</p>`}
+      ${answer.state === "gone" && html`<p class="problem">Stopped.</p>`}
+      ${answer.state === "here" &&
+      html`
+        ${answer.error ? html`<p class="problem">${answer.error_code}: ${answer.error}</p>` : html`<pre tabindex="0">${answer.content}</pre>`}
+        <p class="dim">${ms(answer.latency_ms)} called, ${ms(answer.queued_ms)} queued, ${number(answer.prompt_tokens)} + ${number(answer.completion_tokens)} tokens, ${answer.attempts} ${answer.attempts === 1 ? "call" : "calls"}${answer.finish_reason && `, ${answer.finish_reason}`}</p>
+      `}
+    </section>
+  `;
+}

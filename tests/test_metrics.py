@@ -1,0 +1,280 @@
+"""Metrics, as a real Prometheus scrapes them."""
+
+import asyncio
+import json
+import re
+import shutil
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from stack import Stack, chat, eventually
+from test_access import ANN, API_KEYS
+
+from shared.metrics import OTHER_MODELS, Models
+from shared.results import Result
+from worker.telemetry import Telemetry
+
+PROJECT = Path(__file__).parent.parent
+OBSERVABILITY = PROJECT / "observability"
+NEEDS_PROMETHEUS = pytest.mark.skipif(
+    not shutil.which("prometheus"), reason="Prometheus (Debian's package) is not installed"
+)
+
+Start = Callable[..., Awaitable[Stack]]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def prometheus(
+    directory: Path, jobs: list[dict[str, Any]]
+) -> AsyncIterator[httpx.AsyncClient]:
+    """With the project's rules."""
+    config = {
+        "global": {"scrape_interval": "250ms", "evaluation_interval": "250ms"},
+        "rule_files": [str(OBSERVABILITY / "alerts.yml")],
+        "scrape_configs": jobs,
+    }
+    (directory / "prometheus.yml").write_text(json.dumps(config))  # YAML is a superset
+    address = f"127.0.0.1:{free_port()}"
+    with (directory / "log").open("w") as log:
+        process = await asyncio.create_subprocess_exec(
+            "prometheus",
+            f"--config.file={directory / 'prometheus.yml'}",
+            f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address={address}",
+            stderr=log,
+        )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+            await eventually(lambda: answers(client, "/-/ready"))
+            yield client
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def answers(client: httpx.AsyncClient, path: str) -> bool:
+    try:
+        return (await client.get(path)).is_success
+    except httpx.TransportError:
+        return False
+
+
+async def value(client: httpx.AsyncClient, query: str) -> dict[str, float]:
+    """By the values of the labels."""
+    answer = (await client.get("/api/v1/query", params={"query": query})).json()
+    assert answer["status"] == "success", answer
+    return {
+        " ".join(text for name, text in sorted(one["metric"].items()) if name != "__name__"): float(
+            one["value"][1]
+        )
+        for one in answer["data"]["result"]
+    }
+
+
+def expressions() -> list[str]:
+    dashboard = json.loads((OBSERVABILITY / "grafana" / "orchestrator.json").read_text())
+    rules = (OBSERVABILITY / "alerts.yml").read_text()
+    shown = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return shown + re.findall(r"expr: (?:>-\n)?((?:.*\n)(?: {10}\S.*\n)*)", rules)
+
+
+@NEEDS_PROMETHEUS
+async def test_a_real_prometheus_sees_the_stack(stack: Start, tmp_path: Path) -> None:
+    ports = [free_port(), free_port()]
+    deployment = await stack(workers=0, key=ANN, API_KEYS=API_KEYS, MAX_RETRIES="1")
+    for port in ports:
+        await deployment.add_worker(WORKER_METRICS_PORT=str(port))
+    await deployment.ready(2)
+    jobs: list[dict[str, Any]] = [
+        {
+            "job_name": "api",
+            "authorization": {"credentials": ANN},
+            "static_configs": [{"targets": [deployment.api.base_url.netloc.decode()]}],
+        },
+        {
+            "job_name": "worker",
+            "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}],
+        },
+    ]
+    requests = [
+        chat(f"planted-prompt {n}", model="sim-500" if n % 5 == 0 else "m") for n in range(50)
+    ]
+    requests += [chat("planted-prompt", provider="ollama", model="sim-latency-60000")]
+    async with prometheus(tmp_path, jobs) as client:
+        job = await deployment.batch(requests, params={"mode": "async"})
+
+        async def ended() -> bool:
+            items = await value(
+                client, "sum by (provider, model, outcome) (orchestrator_items_total)"
+            )
+            return items == {"m answered openrouter": 40, "sim-500 provider_error openrouter": 10}
+
+        await eventually(ended)
+
+        async def seen() -> bool:
+            in_flight = await value(client, "max by (provider) (orchestrator_lane_in_flight)")
+            return in_flight == {"openrouter": 0, "ollama": 1, "webhooks": 0}
+
+        await eventually(seen)
+
+        async def scraped() -> bool:
+            return await value(client, "sum by (job) (up)") == {"api": 1, "worker": 2}
+
+        await eventually(scraped)
+        assert await value(client, "sum by (outcome) (orchestrator_attempts_total)") == {
+            "answered": 40,
+            "provider_error": 20,
+        }
+        calls = "gen_ai_client_operation_duration_seconds_count"
+        by_error = f"sum by (gen_ai_provider_name, error_type) ({calls})"
+        assert await value(client, by_error) == {"openrouter": 40, "provider_error openrouter": 20}
+        tokens = "sum by (gen_ai_token_type) (gen_ai_client_token_usage_sum)"
+        assert set(await value(client, tokens)) == {"input", "output"}
+        assert await value(client, "sum(orchestrator_queue_time_seconds_count)") == {"": 50}
+        assert await value(client, "sum(orchestrator_worker_in_flight)") == {"": 1}
+        limits = await value(client, "max by (provider) (orchestrator_lane_limit)")
+        assert limits == {"openrouter": 10, "ollama": 10, "webhooks": 10}
+        assert (await value(client, "sum(orchestrator_claimed_items_total)"))[""] >= 61
+        assert await value(client, "max by (state) (orchestrator_workers)") == {
+            "alive": 2,
+            "lost": 0,
+        }
+        assert await value(client, "min(orchestrator_redis_up)") == {"": 1}
+        accepted = 'http_server_request_duration_seconds_count{http_route="/batch"}'
+        by_status = f"sum by (http_response_status_code) ({accepted})"
+        assert list(await value(client, by_status)) == ["202"]
+        # What the dashboard and the rules ask for is there.
+        known = set((await client.get("/api/v1/label/__name__/values")).json()["data"])
+        for expression in expressions():
+            await value(client, expression)
+            names = set(re.findall(r"\b(?:orchestrator|gen_ai_client|http_server)_\w+", expression))
+            names = {name for name in names if not re.search(r"_(name|type|model|route)$", name)}
+            assert names, expression
+            assert names <= known, expression
+
+        deployment.workers[0].kill()
+
+        async def alarmed() -> bool:
+            alerts = (await client.get("/api/v1/alerts")).json()["data"]["alerts"]
+            firing = {
+                alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"
+            }
+            return "OrchestratorWorkerLost" in firing
+
+        await eventually(alarmed)
+        await deployment.api.delete(job.headers["location"])
+        texts = [await client.get("/api/v1/series", params={"match[]": '{job=~".+"}'})]
+    assert "planted" not in texts[0].text
+
+
+@NEEDS_PROMETHEUS
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("check", "rules", "observability/alerts.yml"),
+        ("check", "config", "--syntax-only", "observability/prometheus.yml"),
+    ],
+)
+async def test_promtool_finds_nothing_wrong(argv: tuple[str, ...]) -> None:
+    process = await asyncio.create_subprocess_exec("promtool", *argv, cwd=PROJECT)
+    assert await process.wait() == 0
+
+
+@NEEDS_PROMETHEUS
+async def test_each_alert_fires_for_its_fault_only(tmp_path: Path) -> None:
+    for file in (OBSERVABILITY / "alerts.yml", PROJECT / "tests" / "alerts_test.yml"):
+        shutil.copy(file, tmp_path)
+
+    process = await asyncio.create_subprocess_exec(
+        "promtool", "test", "rules", "alerts_test.yml", cwd=tmp_path
+    )
+
+    assert await process.wait() == 0
+
+
+@NEEDS_PROMETHEUS
+async def test_every_alert_is_tested() -> None:
+    name = re.compile(r"alert(?:name)?: (\w+)")
+    rules = set(name.findall((OBSERVABILITY / "alerts.yml").read_text()))
+    tested = name.findall((PROJECT / "tests" / "alerts_test.yml").read_text())
+    assert rules == set(tested)
+    assert all(tested.count(alert) == 2 for alert in rules)
+
+
+async def test_openmetrics_is_spoken_where_it_is_asked_for(api: httpx.AsyncClient) -> None:
+    await api.get("/health")
+
+    answer = await api.get(
+        "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"}
+    )
+
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    families = {family.name for family in text_string_to_metric_families(answer.text)}  # type: ignore[no-untyped-call]
+    assert {"orchestrator_lane_queued", "http_server_request_duration_seconds"} <= families
+
+
+async def test_requests_are_counted_by_route_not_by_path(api: httpx.AsyncClient) -> None:
+    for job in ("a", "b"):
+        await api.get(f"/jobs/{job}")
+        await api.get(f"/nowhere/{job}")
+    await api.request("BREW", "/batch")
+
+    lines = (await api.get("/metrics")).text.splitlines()
+
+    counted = {
+        line for line in lines if line.startswith("http_server_request_duration_seconds_count")
+    }
+    labels = 'http_request_method="{}",http_response_status_code="{}",http_route="{}"'
+    assert {
+        f"http_server_request_duration_seconds_count{{{labels.format(*row)}}} {count}"
+        for *row, count in (
+            ("GET", 404, "/jobs/{job_id}", "2.0"),
+            ("GET", 404, "", "2.0"),
+            ("_OTHER", 405, "/batch", "1.0"),
+        )
+    } <= counted
+
+
+def test_models_are_bounded() -> None:
+    models = Models(2)
+
+    assert [models(name) for name in ("a", "b", "c", "a", "d")] == [
+        "a",
+        "b",
+        OTHER_MODELS,
+        "a",
+        OTHER_MODELS,
+    ]
+
+
+def test_any_name_of_a_model_can_be_a_label() -> None:
+    telemetry = Telemetry()
+    nasty = 'a"b\\c\nd é 😀 {x="y"}'
+    telemetry.attempt("ollama", nasty, code=None, latency_ms=1)
+    telemetry.ended("ollama", nasty, Result(content="x"))
+
+    samples = [s for family in telemetry.registry.collect() for s in family.samples]
+
+    assert nasty in {sample.labels.get("model") for sample in samples}
+
+
+async def test_a_port_that_is_taken_ends_the_worker(stack: Start) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        deployment = await stack(workers=0)
+        worker = await deployment.add_worker(WORKER_METRICS_PORT=str(taken.getsockname()[1]))
+
+        async with asyncio.timeout(30):
+            assert await worker.wait() != 0

@@ -1,0 +1,218 @@
+"""What workers report, and what is made of it, on a real Valkey."""
+
+import random
+from datetime import timedelta
+from statistics import quantiles
+from typing import Any
+
+import httpx
+import pytest
+from arq.connections import ArqRedis
+from stack import chat, eventually
+
+from shared.keys import Keys
+from shared.monitor import KEPT_S, MOST_LOST, STEP_S, Counts, Monitor, Report, quantile_ms
+from shared.overview import Lane, WorkerState
+from shared.queue import Capacity, Queue, Settlement
+from shared.store import Store, Submission
+
+LIMITS = {"openrouter": 10, "ollama": 3}
+
+
+@pytest.fixture
+def monitor(redis: ArqRedis, keys: Keys) -> Monitor:
+    return Monitor(redis, keys)
+
+
+def report(worker_id: str = "w", **running: int) -> Report:
+    return Report(worker_id, 5.0, running, LIMITS)
+
+
+async def lane(monitor: Monitor, name: str = "openrouter") -> Lane:
+    return next(lane for lane in (await monitor.overview()).lanes if lane.name == name)
+
+
+async def job(store: Store, job_id: str, *lanes: str) -> None:
+    async with store.staging(job_id) as staging:
+        for name in lanes:
+            await staging.add(name, b"payload", (None, name, "m"))
+        await staging.commit(Submission(ttl_s=60, max_depth=1000))
+
+
+async def test_calls_are_counted_by_model_and_code(monitor: Monitor) -> None:
+    counts = Counts()
+    for _ in range(3):
+        counts.call("openrouter", "a model", None, 100)
+    counts.call("openrouter", "a model", "timeout", 30_000)
+    counts.call("openrouter", "other", "provider_error", 5)
+    counts.call("ollama", "m", None, 0.2)
+    counts.tokens("openrouter", 30, 7)
+
+    await monitor.report(report(), counts.take())
+
+    seen = await lane(monitor)
+    assert seen.last_minute.calls == 5
+    assert seen.last_minute.errors == {"timeout": 1, "provider_error": 1}
+    assert (seen.last_minute.prompt_tokens, seen.last_minute.completion_tokens) == (30, 7)
+    assert [(m.model, m.calls, m.errors) for m in seen.models] == [
+        ("a model", 4, {"timeout": 1}),
+        ("other", 1, {"provider_error": 1}),
+    ]
+    assert 0 < seen.last_minute.calls_per_s <= 5 / STEP_S
+    assert (await lane(monitor, "ollama")).last_minute.calls == 1
+    assert counts.take() == {}
+
+
+async def test_reports_add_up(monitor: Monitor) -> None:
+    for worker_id in ("a", "b", "a"):
+        counts = Counts()
+        counts.call("ollama", "m", None, 100)
+        await monitor.report(report(worker_id), counts.take())
+
+    assert (await lane(monitor, "ollama")).last_minute.calls == 3
+    assert sum(p.lanes["ollama"].calls for p in (await monitor.history()).points) == 3
+
+
+async def test_counts_that_were_not_reported_are_kept() -> None:
+    counts = Counts()
+    counts.call("ollama", "m", None, 100)
+    taken = counts.take()
+    counts.call("ollama", "m", None, 100)
+    counts.give_back(taken)
+
+    assert counts.take()["ollama calls - m"] == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_quantiles_are_within_a_tenth(seed: int) -> None:
+    draw = random.Random(seed)
+    counts, latencies = Counts(), [draw.lognormvariate(6, 1.5) for _ in range(5000)]
+    for ms in latencies:
+        counts.call("x", "m", None, ms)
+    bins = {
+        int(name.split()[2]): count
+        for name, count in counts.take().items()
+        if name.startswith("x bin")
+    }
+
+    exact = quantiles(latencies, n=100)
+
+    for percent in (50, 95, 99):
+        assert quantile_ms(bins, percent / 100) == pytest.approx(exact[percent - 1], rel=0.1)
+
+
+async def test_no_calls_no_quantiles(monitor: Monitor) -> None:
+    assert (await lane(monitor)).last_minute.p99_ms is None
+
+
+async def test_a_lane_is_seen_as_it_is(monitor: Monitor, queue: Queue, store: Store) -> None:
+    await job(store, "old", *["openrouter"] * 4)
+    await job(store, "young", "openrouter")
+    await monitor.report(report())
+    capacity = Capacity({"openrouter": 2}, {}, places=9, reserve=0)
+    first, second = (await queue.exchange([], capacity)).leases
+
+    claimed = await lane(monitor)
+    await queue.exchange([Settlement(first, "retry", delay_ms=60_000)], None)
+    because = Settlement(second, "retry", pause_ms=30_000, pause_why="answered 429")
+    await queue.exchange([because], None)
+    paused = await lane(monitor)
+
+    assert (claimed.in_flight, claimed.queued, claimed.limit) == (2, 3, 10)
+    assert claimed.oldest_waiting_s is not None
+    assert 0 < claimed.oldest_waiting_s < 10
+    assert (paused.in_flight, paused.queued, paused.deferred) == (0, 4, 1)
+    at = (await monitor.overview()).at
+    assert paused.paused_until is not None
+    assert timedelta(seconds=25) < paused.paused_until - at <= timedelta(seconds=30)
+    assert paused.paused_because == "answered 429"
+
+
+async def test_the_oldest_is_the_oldest_that_waits(
+    monitor: Monitor, queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await job(store, "running", "openrouter")
+    await queue.exchange([], Capacity({"openrouter": 1}, {}, places=9, reserve=0))
+    await job(store, "waits", "openrouter")
+    for job_id, ms in (("running", 1000), ("waits", 5000)):
+        await redis.hset(keys.job(job_id), "accepted_ms", str(ms))  # type: ignore[misc]
+
+    seen = await lane(monitor)
+    at = (await monitor.overview()).at
+
+    assert seen.oldest_waiting_s == pytest.approx(at.timestamp() - 5, abs=5)
+
+
+async def test_workers_alive_lost_and_gone(monitor: Monitor, queue: Queue) -> None:
+    for worker_id in ("alive", "lost", "left"):
+        await monitor.report(report(worker_id, openrouter=2))
+    await queue.renew("alive", [])
+    await monitor.leave("left")
+
+    overview = await monitor.overview()
+
+    assert {w.worker_id: w.state for w in overview.workers} == {
+        "alive": WorkerState.ALIVE,
+        "lost": WorkerState.LOST,
+    }
+    alive = next(w for w in overview.workers if w.worker_id == "alive")
+    assert (alive.running, alive.limits) == ({"openrouter": 2}, LIMITS)
+    assert alive.seen_at - alive.started_at == timedelta(seconds=5)
+    assert "lost was lost" in " ".join(notice.text for notice in overview.notices)
+
+
+async def test_a_crash_loop_shows_no_more_than_some(monitor: Monitor, queue: Queue) -> None:
+    await monitor.report(report("alive"))
+    await queue.renew("alive", [])
+    for number in range(MOST_LOST + 30):
+        await monitor.report(report(f"crashed-{number}"))
+
+    workers = (await monitor.overview()).workers
+
+    assert len(workers) == MOST_LOST + 1
+    assert "alive" in {worker.worker_id for worker in workers}
+
+
+async def test_all_of_it_goes_away(monitor: Monitor, redis: ArqRedis, keys: Keys) -> None:
+    """What is kept is bounded by time: each key but the list of workers has its end."""
+    counts = Counts()
+    counts.call("openrouter", "m", None, 100)
+    await monitor.report(report(), counts.take())
+    await monitor.report()
+
+    found = [key async for key in redis.scan_iter(f"{keys.prefix}*")]
+
+    ttls = {key.decode(): await redis.ttl(key) for key in found}
+    del ttls[keys.seen]
+    assert ttls
+    assert all(0 < ttl <= KEPT_S + STEP_S for ttl in ttls.values()), ttls
+
+
+async def test_history_has_what_ran_and_waited(monitor: Monitor, store: Store) -> None:
+    await job(store, "a", *["ollama"] * 7)
+    await monitor.report()
+
+    points = (await monitor.history()).points
+
+    assert {p.lanes["ollama"].queued for p in points} == {7}
+    assert all("openrouter" not in p.lanes for p in points)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_overview_over_http(api: httpx.AsyncClient) -> None:
+    requests = [chat("a"), chat("b", model="sim-404"), chat("c", provider="ollama")]
+    await api.post("/batch", json={"requests": requests})
+
+    async def reported() -> bool:
+        lanes: list[dict[str, Any]] = (await api.get("/overview")).json()["lanes"]
+        calls: list[int] = [lane["last_minute"]["calls"] for lane in lanes]
+        return sum(calls) == 3
+
+    await eventually(reported)
+    overview = (await api.get("/overview")).json()
+    history = (await api.get("/history")).json()
+
+    openrouter = overview["lanes"][0]
+    assert openrouter["last_minute"]["errors"] == {"model_not_found": 1}
+    assert [w["state"] for w in overview["workers"]] == ["alive"]
+    assert sum(p["lanes"].get("openrouter", {}).get("calls", 0) for p in history["points"]) == 2
