@@ -32,6 +32,7 @@ class StartError(Exception):
 class _Part:
     name: str
     argv: tuple[str, ...]
+    environment: dict[str, str]  # besides that of all
     process: asyncio.subprocess.Process
 
 
@@ -96,7 +97,7 @@ class Deployment:
         api = ("uvicorn", "api.main:app", "--host", host, "--port", str(port))
         await self._add("api", *api, "--log-level", "warning", "--no-access-log")
         for number in range(1, self._workers + 1):
-            await self._add(f"worker {number}", "worker")
+            await self._add(f"worker {number}", "worker", environment=self._of_worker(number))
         await self._wait_until_ready()
         self._supervisors = [asyncio.create_task(self._supervise(part)) for part in self._parts]
 
@@ -119,17 +120,28 @@ class Deployment:
             "OLLAMA_BASE_URL": url,
         }
 
-    async def _add(self, name: str, *argv: str, stdout: int | None = None) -> _Part:
-        part = _Part(name, argv, await self._spawn(argv, stdout))
+    def _of_worker(self, number: int) -> dict[str, str]:
+        port = self._settings.worker_metrics_port
+        return {"WORKER_METRICS_PORT": str(port + number - 1)} if port else {}
+
+    async def _add(
+        self,
+        name: str,
+        *argv: str,
+        environment: dict[str, str] | None = None,
+        stdout: int | None = None,
+    ) -> _Part:
+        environment = environment or {}
+        part = _Part(name, argv, environment, await self._spawn(argv, environment, stdout))
         self._parts.append(part)
         return part
 
     async def _spawn(
-        self, argv: tuple[str, ...], stdout: int | None = None
+        self, argv: tuple[str, ...], environment: dict[str, str], stdout: int | None = None
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cli.guard", str(self._alive), *argv),
-            env=self._environment,
+            env=self._environment | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=stdout,
             pass_fds=(self._alive,),
@@ -162,7 +174,7 @@ class Deployment:
             code = await part.process.wait()
             self._notice(f"{part.name} ended with code {code}; it is started again")
             await asyncio.sleep(RESTART_S)
-            part.process = await self._spawn(part.argv)
+            part.process = await self._spawn(part.argv, part.environment)
 
     async def _stop(self) -> None:
         for task in self._supervisors:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cli.demo import run_demo
 from cli.deployment import Deployment, StartError
+from cli.jobs import add_to
 from shared.embedded import EmbeddedServerError
 from shared.providers import PROVIDERS
 from shared.settings import OWNER, Settings, SettingsError, load_provider_settings, load_settings
@@ -19,11 +20,11 @@ from shared.settings import OWNER, Settings, SettingsError, load_provider_settin
 app = typer.Typer(
     help="Batches of LLM requests through a durable queue.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+add_to(app)
 console = Console(highlight=False)
 
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")]
@@ -94,6 +95,8 @@ async def _stay_up(deployment: Deployment, settings: Settings, *, simulate: bool
     async with deployment:
         where = "REDIS_URL" if settings.redis_url else str(settings.data_dir)
         console.print(f"API         {deployment.url}   (docs at {deployment.url}/docs)")
+        if settings.dashboard:
+            console.print(f"page        {deployment.url}/")
         console.print(f"data        {where}")
         for name, provider in load_provider_settings().items():
             state = "simulated" if simulate else _state(name, has_key=bool(provider.api_key))

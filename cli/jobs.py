@@ -1,0 +1,287 @@
+"""The commands that use a deployment, here or elsewhere.
+
+Exit codes: 0 all is well, 1 refused or not reachable, 2 wrong arguments, 3 the job has ended and
+not every request was answered, 130 interrupted (the job goes on).
+"""
+
+import asyncio
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+from uuid import uuid4
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from cli.client import AsyncClient, OrchestratorError, Ordering, Outcome
+from cli.progress import following
+from cli.prompts import InputError, Requests, read_requests
+from cli.top import show_top
+from shared.models import JobState, JobSummary
+from shared.overview import Notice
+
+SOME_FAILED = 3  # exit code: the job has ended, and not every request was answered
+
+T = TypeVar("T")
+
+PLAIN_WIDTH = 160  # where there is no terminal
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The id of a job.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one object a line.")]
+Output = Annotated[
+    str | None, typer.Option("-o", "--output", help="A file for the results, as NDJSON; -: stdout.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (submit, jobs, status, watch, results, cancel, retry, top):
+        app.command()(command)
+
+
+def submit(
+    file: Annotated[str, typer.Argument(help="Of requests or prompts; -: standard input.")],
+    provider: Annotated[str | None, typer.Option(help="The lines are prompts for it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Goes with --provider.")] = None,
+    system: Annotated[str | None, typer.Option(help="A system message for each prompt.")] = None,
+    output: Output = None,
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency key; else it comes from the requests.")
+    ] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds the job may take.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL that is told when it ends.")] = None,
+    *,
+    new: Annotated[
+        bool, typer.Option("--new", help="A new job, whatever was submitted before.")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Until it has ended.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a JSON batch, NDJSON of requests or plain prompts, and follow it.
+
+    Started again with the same input it goes on with the same job: nothing is paid for twice."""
+    try:
+        requests = read_requests(file, provider=provider, model=model, system=system)
+    except (InputError, OSError) as error:
+        _fail(f"{file}: {error.strerror if isinstance(error, OSError) else error}")
+    given = {"deadline_s": deadline, "webhook_url": webhook}
+    options = {**requests.options, **{name: value for name, value in given.items() if value}}
+    key = str(uuid4()) if new else key or _key_of(requests, options)
+
+    async def run(client: AsyncClient) -> JobSummary:
+        job = await client.submit(requests, key=key, **options)
+        if not as_json:
+            err.print(f"job {job.job_id}")
+        if not wait:
+            return job
+        return await _finish(client, job, output)
+
+    _end(_run(run), as_json=as_json)
+
+
+def _key_of(requests: Requests, options: dict[str, Any]) -> str:
+    text = f"{requests.digest} {sorted(options.items())}"
+    return f"submit-{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def jobs(
+    state: Annotated[JobState | None, typer.Option("--status", help="Only these.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most.")] = 20,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List one's jobs, newest first."""
+
+    async def run(client: AsyncClient) -> list[JobSummary]:
+        found: list[JobSummary] = []
+        async for job in client.jobs(state):
+            found.append(job)
+            if len(found) == limit:
+                break
+        return found
+
+    found = _run(run)
+    if as_json:
+        for job in found:
+            _print_json(job)
+        return
+    table = Table("job", "status", "requests", "answered", "failed", "accepted", box=SIMPLE_HEAD)
+    for job in found:
+        table.add_row(
+            job.job_id,
+            job.status,
+            f"{job.total_requests:,}",
+            f"{job.successful:,}",
+            f"{job.failed:,}",
+            f"{job.accepted_at:%Y-%m-%d %H:%M:%S}",
+        )
+    out.print(table)
+
+
+def status(job_id: JobId, *, as_json: AsJson = False) -> None:
+    """Show how far a job has come, and why it is slow."""
+
+    async def run(client: AsyncClient) -> tuple[JobSummary, list[Notice]]:
+        return await client.status(job_id), (await client.overview()).notices
+
+    job, notices = _run(run)
+    if as_json:
+        _print_json(job)
+        return
+    _print_summary(job, out)
+    for notice in notices:
+        if job.finished_at is None and notice.lane in {None, *job.providers}:
+            out.print(f"{notice.severity}: {notice.text}", markup=False)
+
+
+def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
+    """Follow a job until it has ended."""
+
+    async def run(client: AsyncClient) -> JobSummary:
+        return await _finish(client, await client.status(job_id), None)
+
+    _end(_run(run), as_json=as_json)
+
+
+def results(
+    job_id: JobId,
+    output: Output = "-",
+    order: Annotated[str, typer.Option(help="index or completion.")] = "index",
+    only: Annotated[str | None, typer.Option("--status", help="successful or failed.")] = None,
+    *,
+    follow: Annotated[bool, typer.Option(help="Wait for those that have not ended.")] = True,
+) -> None:
+    """Print the results of a job as NDJSON."""
+    if order not in {"index", "completion"} or only not in {None, "successful", "failed"}:
+        _fail("--order is index or completion, --status is successful or failed", 2)
+
+    async def run(client: AsyncClient) -> None:
+        await _save(client, job_id, output or "-", order=order, only=only, follow=follow)  # type: ignore[arg-type]
+
+    _run(run)
+
+
+def cancel(job_id: JobId, *, as_json: AsJson = False) -> None:
+    """Stop a job; what has ended stays."""
+    job = _run(lambda client: client.cancel(job_id))
+    if as_json:
+        _print_json(job)
+    else:
+        _print_summary(job, out)
+
+
+def retry(
+    job_id: JobId,
+    output: Output = None,
+    *,
+    wait: Annotated[bool, typer.Option(help="Until it has ended.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new job of the requests that failed, and follow it."""
+
+    async def run(client: AsyncClient) -> JobSummary:
+        job = await client.retry(job_id)
+        if not as_json:
+            err.print(f"job {job.job_id}")
+        return await _finish(client, job, output) if wait else job
+
+    _end(_run(run), as_json=as_json)
+
+
+def top(
+    *,
+    once: Annotated[
+        bool, typer.Option("--once", help="As it is now; so without a terminal.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Watch lanes, workers and jobs, and what is wrong with them; until Ctrl-C."""
+    live = out.is_terminal and not once and not as_json
+    _run(lambda client: show_top(client, out, live=live, as_json=as_json))
+
+
+def _run(work: Callable[[AsyncClient], Coroutine[Any, Any, T]]) -> T:
+    async def main() -> T:
+        async with AsyncClient() as client:
+            return await work(client)
+
+    try:
+        return asyncio.run(main())
+    except OrchestratorError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        err.print("interrupted; what was submitted goes on")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:  # head, less
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    err.print(f"orchestrator: {message}", markup=False)
+    raise typer.Exit(code)
+
+
+def _end(job: JobSummary, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(job)
+    else:
+        _print_summary(job, err)
+    if job.finished_at and job.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+async def _finish(client: AsyncClient, job: JobSummary, output: str | None) -> JobSummary:
+    async with following(client, job, err) as seen:
+        async for item in client.results(job.job_id, order="completion"):
+            seen(item)
+    if output:
+        await _save(client, job.job_id, output)
+    return await client.status(job.job_id)
+
+
+async def _save(
+    client: AsyncClient,
+    job_id: str,
+    output: str,
+    *,
+    order: Ordering = "index",
+    only: Outcome | None = None,
+    follow: bool = True,
+) -> None:
+    """A file is there when it is whole."""
+    found = client.results(job_id, order=order, status=only, follow=follow)
+    if output == "-":
+        async for item in found:
+            sys.stdout.write(item.model_dump_json() + "\n")
+        sys.stdout.flush()
+        return
+    part = Path(f"{output}.part")
+    try:
+        with part.open("w") as file:
+            async for item in found:
+                file.write(item.model_dump_json() + "\n")
+        part.replace(output)
+    except OSError as error:
+        _fail(f"{output}: {error.strerror}")
+
+
+def _print_summary(job: JobSummary, console: Console) -> None:
+    took = "" if job.total_latency_ms is None else f" in {job.total_latency_ms / 1000:,.1f} s"
+    console.print(
+        f"{job.status}: {job.successful:,} of {job.total_requests:,} answered{took},"
+        f" {job.failed:,} failed, {job.queued:,} queued, {job.running:,} in flight"
+    )
+    if job.failed and job.finished_at:
+        console.print(f"again, only those: orchestrator retry {job.job_id}")
+
+
+def _print_json(job: JobSummary) -> None:
+    sys.stdout.write(job.model_dump_json(exclude={"responses"}) + "\n")

@@ -1,0 +1,85 @@
+"""How far a job has come: a bar for each provider, or without a terminal a line now and then."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from cli.client import AsyncClient
+from shared.models import JobItem, JobSummary
+from shared.overview import Lane
+
+POLL_S = 1.0
+PLAIN_S = 5.0  # between two lines where there is no terminal
+
+
+@asynccontextmanager
+async def following(
+    client: AsyncClient, job: JobSummary, console: Console
+) -> AsyncIterator[Callable[[JobItem], None]]:
+    """Wants to be called with each item that has ended."""
+    failed = Counter[str]()
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[lane]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    rows: dict[str, TaskID] = {
+        provider: bars.add_task(provider, total=total, failed=0, rate="", lane="")
+        for provider, total in job.providers.items()
+    }
+
+    def seen(item: JobItem) -> None:
+        failed[item.provider] += item.error is not None
+        bars.update(rows[item.provider], advance=1, failed=failed[item.provider])
+
+    async def look() -> None:
+        """What the items do not tell."""
+        while True:
+            if console.is_terminal:
+                for lane in (await client.overview()).lanes:
+                    if lane.name in rows:
+                        speed = bars.tasks[rows[lane.name]].speed
+                        rate = f"{speed:.1f}/s" if speed else ""
+                        bars.update(rows[lane.name], rate=rate, lane=_lane(lane))
+            else:
+                console.print(_plain(await client.status(job.job_id)))
+            await asyncio.sleep(POLL_S if console.is_terminal else PLAIN_S)
+
+    looking = asyncio.create_task(look())
+    try:
+        with bars:
+            yield seen
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
+def _lane(lane: Lane) -> str:
+    """Of all jobs."""
+    if lane.paused_until:
+        return f"[yellow]paused until {lane.paused_until:%H:%M:%S} UTC"
+    return f"{lane.in_flight} of {'?' if lane.limit is None else lane.limit} in flight"
+
+
+def _plain(job: JobSummary) -> str:
+    return (
+        f"{job.successful + job.failed:,} of {job.total_requests:,} ended, {job.failed:,} failed,"
+        f" {job.running:,} in flight"
+    )

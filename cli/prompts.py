@@ -1,0 +1,122 @@
+"""What `orchestrator submit` reads: a JSON batch, NDJSON of requests, or plain prompts."""
+
+import hashlib
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+OPTIONS = {"deadline_s", "webhook_url"}
+BATCH_BYTES = 64 * 1024 * 1024  # a JSON batch is read as a whole
+
+
+class InputError(Exception):
+    """The input is no requests; the text says where."""
+
+
+class Requests:
+    """The lines to upload, read anew at each iteration; with how many each provider has, and what
+    else a JSON batch says of its job."""
+
+    def __init__(self, lines: "Lines", options: Mapping[str, Any] | None = None) -> None:
+        self._lines = lines
+        self.options = options or {}
+        self.by_provider: Counter[str] = Counter()
+        digest = hashlib.sha256()
+        for number, line in enumerate(lines, 1):
+            self.by_provider[_provider(line, number)] += 1
+            digest.update(line + b"\n")
+        if not self.by_provider:
+            raise InputError("there are no requests")
+        self.digest = digest.hexdigest()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._lines)
+
+
+Lines = Iterable[bytes]
+
+
+class _File:
+    """NDJSON: the lines that are not empty."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            for line in file:
+                if text := line.strip():
+                    yield text
+
+
+class _Prompts:
+    """A request for each line."""
+
+    def __init__(self, path: Path, request: dict[str, Any], system: str | None) -> None:
+        self._lines = _File(path)
+        self._request = request
+        self._first = [] if system is None else [{"role": "system", "content": system}]
+
+    def __iter__(self) -> Iterator[bytes]:
+        for prompt in self._lines:
+            try:
+                text = prompt.decode()
+            except UnicodeDecodeError:
+                raise InputError("the prompts are not UTF-8") from None
+            messages = [*self._first, {"role": "user", "content": text}]
+            yield orjson.dumps({**self._request, "messages": messages})
+
+
+def read_requests(
+    file: str, *, provider: str | None, model: str | None, system: str | None
+) -> Requests:
+    """`file`: a path, or - for standard input, which is kept in a file until the process ends.
+    With a provider and a model, its lines are prompts. Raises InputError, OSError."""
+    path = _spooled(sys.stdin.buffer) if file == "-" else Path(file)
+    if provider or model:
+        if not (provider and model):
+            raise InputError("plain prompts want both --provider and --model")
+        return Requests(_Prompts(path, {"provider": provider, "model": model}, system))
+    if system:
+        raise InputError("--system goes with --provider and --model")
+    return _batch(path) or Requests(_File(path))
+
+
+def _batch(path: Path) -> Requests | None:
+    """None: it is no JSON batch."""
+    if path.stat().st_size > BATCH_BYTES:
+        return None
+    with suppress(orjson.JSONDecodeError):
+        document = orjson.loads(path.read_bytes())
+        if isinstance(document, dict) and isinstance(document.get("requests"), list):
+            requests = document.pop("requests")
+            if unknown := document.keys() - OPTIONS:
+                raise InputError(f"a batch has no {', '.join(sorted(unknown))}")
+            return Requests([orjson.dumps(request) for request in requests], document)
+    return None
+
+
+def _provider(line: bytes, number: int) -> str:
+    try:
+        provider = orjson.loads(line)["provider"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise InputError(f"request {number} is no JSON object with a provider") from None
+    return str(provider)
+
+
+def _spooled(stream: IO[bytes]) -> Path:
+    spool = tempfile.NamedTemporaryFile(prefix="orchestrator-")  # noqa: SIM115 — lives on below
+    for piece in iter(lambda: stream.read(1024 * 1024), b""):
+        spool.write(piece)
+    spool.flush()
+    _SPOOLS.append(spool)
+    return Path(spool.name)
+
+
+_SPOOLS: list[Any] = []  # deleted when the process ends

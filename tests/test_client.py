@@ -1,0 +1,125 @@
+"""The Python client, against real processes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+from jobs import ended
+from stack import Stack, chat
+from test_access import ANN, API_KEYS
+
+from cli.client import AsyncClient, Client, OrchestratorError
+from shared.models import LLMRequest, Message, Role
+
+Start = Callable[..., Awaitable[Stack]]
+
+
+def request(text: str) -> LLMRequest:
+    return LLMRequest(
+        provider="openrouter", model="m", messages=[Message(role=Role.USER, content=text)]
+    )
+
+
+async def test_a_batch_and_a_job(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        batch = await client.batch([request("a"), chat("b", provider="ollama")])
+        job = await client.submit(chat(str(n)) for n in range(300))
+        items = [item async for item in client.results(job.job_id)]
+        listed = [found.job_id async for found in client.jobs()]
+
+    assert [response.content for response in batch.responses] == ["echo: a", "echo: b"]
+    assert [item.content for item in items] == [f"echo: {n}" for n in range(300)]
+    assert listed == [job.job_id, batch.job_id]
+
+
+async def test_the_synchronous_client_does_the_same(stack: Start) -> None:
+    """In a thread, and where an event loop runs."""
+    deployment = await stack(workers=1)
+
+    def use() -> None:
+        with Client(str(deployment.api.base_url)) as client:
+            job = client.submit([request("a"), chat("b", model="sim-404")])
+            failed = list(client.results(job.job_id, status="failed"))
+            assert [item.index for item in failed] == [1]
+            assert client.status(job.job_id).failed == 1
+            again = client.retry(job.job_id)
+            assert next(client.results(again.job_id, order="completion")).error
+            newest = [found.job_id for found in client.jobs()][:2]
+            assert newest == [again.job_id, job.job_id]
+            assert client.cancel(again.job_id).finished_at
+            assert client.batch([request("c")]).responses[0].content == "echo: c"
+
+    await asyncio.to_thread(use)
+
+    async def used_where_a_loop_runs() -> None:
+        use()
+
+    await asyncio.to_thread(lambda: asyncio.run(used_where_a_loop_runs()))
+
+
+async def test_a_restart_of_the_api_is_not_noticed(stack: Start) -> None:
+    deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="5")
+    await deployment.simulate(latency_ms=20)
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        job = await client.submit([chat(str(n)) for n in range(200)])
+        seen = []
+        async for item in client.results(job.job_id):
+            seen.append(item.index)
+            if len(seen) in {20, 100}:
+                deployment.api_process.kill()
+                await deployment.api_process.wait()
+                await deployment.restart_api()
+        status = await client.status(job.job_id)
+
+    assert seen == list(range(200))
+    assert status.successful == 200
+
+
+async def test_a_request_is_repeated_until_the_api_is_there(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    deployment.api_process.kill()
+    await deployment.api_process.wait()
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        submitting = asyncio.create_task(client.submit([chat("x")]))
+        await deployment.restart_api()
+
+        job = await submitting
+
+    assert (await ended(deployment.api, f"/jobs/{job.job_id}"))["successful"] == 1
+
+
+async def test_patience_ends() -> None:
+    async with AsyncClient("http://127.0.0.1:9", patience_s=0) as client:
+        with pytest.raises(OrchestratorError, match="cannot be reached"):
+            await client.status("x")
+
+
+async def test_a_refusal_says_why(stack: Start) -> None:
+    deployment = await stack(workers=0)
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        with pytest.raises(OrchestratorError, match="line 2 provider: Field required") as wrong:
+            await client.submit([chat("x"), {"model": "m"}])
+        with pytest.raises(OrchestratorError, match="no such job") as missing:
+            await client.status("nobody")
+        with pytest.raises(OrchestratorError, match="no such job"):
+            _ = [item async for item in client.results("nobody")]
+
+    assert (wrong.value.status, missing.value.status) == (422, 404)
+
+
+async def test_where_and_who_come_from_the_environment(
+    stack: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = await stack(workers=1, key=ANN, API_KEYS=API_KEYS)
+    monkeypatch.setenv("ORCHESTRATOR_URL", str(deployment.api.base_url))
+    async with AsyncClient() as client:
+        with pytest.raises(OrchestratorError) as refused:
+            await client.batch([chat("x")])
+    monkeypatch.setenv("ORCHESTRATOR_API_KEY", ANN)
+    async with AsyncClient() as client:
+        answer = await client.batch([chat("x")])
+
+    assert refused.value.status == httpx.codes.UNAUTHORIZED
+    assert answer.successful == 1
