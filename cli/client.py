@@ -8,7 +8,15 @@ with Client() as client:
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import AbstractContextManager, aclosing
 from time import monotonic
 from types import TracebackType
@@ -34,6 +42,7 @@ from shared.overview import Overview
 URL = "http://localhost:8000"
 NDJSON = "application/x-ndjson"
 PIECE_BYTES = 64 * 1024
+PATIENCE_S = 60.0
 RETRY_S = 0.5
 TIMEOUT_S = 60.0  # for a sign of life
 
@@ -58,9 +67,15 @@ class AsyncClient:
     That costs nothing twice: what makes a job has an idempotency key. Raises OrchestratorError."""
 
     def __init__(
-        self, url: str | None = None, *, api_key: str | None = None, patience_s: float = 60
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        patience_s: float = PATIENCE_S,
+        on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Without arguments from ORCHESTRATOR_URL and ORCHESTRATOR_API_KEY."""
+        """Without arguments from ORCHESTRATOR_URL and ORCHESTRATOR_API_KEY. `on_trouble` is told
+        why, each time something has to be repeated."""
         key = api_key or os.environ.get("ORCHESTRATOR_API_KEY")
         self.url = url or os.environ.get("ORCHESTRATOR_URL") or URL
         self._http = httpx.AsyncClient(
@@ -69,6 +84,7 @@ class AsyncClient:
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )
         self._patience_s = patience_s
+        self._on_trouble = on_trouble
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,7 +135,7 @@ class AsyncClient:
     async def status(self, job_id: str) -> JobStatus:
         return _parse(JobStatus, await self._request("GET", f"/jobs/{job_id}"))
 
-    async def jobs(self, status: JobState | None = None) -> AsyncIterator[JobSummary]:
+    async def jobs(self, status: JobState | None = None) -> AsyncGenerator[JobSummary, None]:
         """Newest first."""
         cursor = None
         while True:
@@ -149,9 +165,9 @@ class AsyncClient:
         order: Ordering = "index",
         status: Outcome | None = None,
         follow: bool = True,
-    ) -> AsyncIterator[JobItem]:
+    ) -> AsyncGenerator[JobItem, None]:
         """Each as soon as it has ended; goes on where a connection broke."""
-        after, patience = 0, _Patience(self._patience_s)
+        after, patience = 0, self._patience()
         while True:
             query = _given({"order": order, "after": after, "follow": follow})
             try:
@@ -162,7 +178,7 @@ class AsyncClient:
                     async with aclosing(answer.aiter_lines()) as lines:  # type: ignore[type-var]
                         async for line in lines:
                             item = JobItem.model_validate_json(line)
-                            after, patience = item.cursor, _Patience(self._patience_s)
+                            after, patience = item.cursor, self._patience()
                             if status is None or (status == "failed") == (item.error is not None):
                                 yield item
                 return  # noqa: TRY300 — of a generator
@@ -177,7 +193,7 @@ class AsyncClient:
         body: Callable[[], AsyncIterator[bytes]] | None = None,
         **request: Any,  # noqa: ANN401 — passed on to httpx
     ) -> httpx.Response:
-        patience = _Patience(self._patience_s)
+        patience = self._patience()
         while True:
             if body:
                 request["content"] = body()
@@ -189,12 +205,19 @@ class AsyncClient:
             else:
                 return answer
 
+    def _patience(self) -> "_Patience":
+        return _Patience(self.url, self._patience_s, self._on_trouble)
+
 
 class Client:
     """AsyncClient for programs that are not asynchronous, also where an event loop runs already."""
 
     def __init__(
-        self, url: str | None = None, *, api_key: str | None = None, patience_s: float = 60
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._client = AsyncClient(url, api_key=api_key, patience_s=patience_s)
         self._starting: AbstractContextManager[BlockingPortal] = start_blocking_portal()
@@ -275,17 +298,22 @@ class _Later(Exception):
 
 
 class _Patience:
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, url: str, patience_s: float, on_trouble: Callable[[str], None]) -> None:
+        self._url = url
         self._until = monotonic() + patience_s
+        self._on_trouble = on_trouble
 
     async def wait(self, error: httpx.TransportError | _Later) -> None:
         """Before the next try. Raises OrchestratorError when there is to be none."""
-        delay_s = error.after_s if isinstance(error, _Later) else RETRY_S
-        if monotonic() + delay_s > self._until:
-            if isinstance(error, _Later):
-                raise OrchestratorError(str(error), error.status) from error
+        if isinstance(error, _Later):
+            given_up, delay_s = OrchestratorError(str(error), error.status), error.after_s
+        else:
             reason = str(error) or type(error).__name__
-            raise OrchestratorError(f"the API cannot be reached: {reason}") from error
+            given_up = OrchestratorError(f"the API at {self._url} cannot be reached: {reason}")
+            delay_s = RETRY_S
+        if monotonic() + delay_s > self._until:
+            raise given_up from error
+        self._on_trouble(str(given_up))
         await asyncio.sleep(delay_s)
 
 

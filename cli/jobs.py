@@ -9,6 +9,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import uuid4
@@ -18,13 +19,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from cli.client import AsyncClient, OrchestratorError, Ordering, Outcome
+from cli.client import PATIENCE_S, AsyncClient, OrchestratorError, Ordering, Outcome
 from cli.progress import following
 from cli.prompts import InputError, Requests, read_requests
-from cli.top import show_top
+from cli.top import newest, show_top
 from shared.models import JobState, JobSummary
 from shared.overview import Notice
 
+QUICK_S = 2.0  # for which a command that only looks tries to
 SOME_FAILED = 3  # exit code: the job has ended, and not every request was answered
 
 T = TypeVar("T")
@@ -83,7 +85,7 @@ def submit(
             return job
         return await _finish(client, job, output)
 
-    _end(_run(run), as_json=as_json)
+    _end(_run(run, PATIENCE_S), as_json=as_json)
 
 
 def _key_of(requests: Requests, options: dict[str, Any]) -> str:
@@ -100,12 +102,7 @@ def jobs(
     """List one's jobs, newest first."""
 
     async def run(client: AsyncClient) -> list[JobSummary]:
-        found: list[JobSummary] = []
-        async for job in client.jobs(state):
-            found.append(job)
-            if len(found) == limit:
-                break
-        return found
+        return await newest(client, limit, state)
 
     found = _run(run)
     if as_json:
@@ -147,7 +144,7 @@ def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
     async def run(client: AsyncClient) -> JobSummary:
         return await _finish(client, await client.status(job_id), None)
 
-    _end(_run(run), as_json=as_json)
+    _end(_run(run, PATIENCE_S), as_json=as_json)
 
 
 def results(
@@ -165,7 +162,7 @@ def results(
     async def run(client: AsyncClient) -> None:
         await _save(client, job_id, output or "-", order=order, only=only, follow=follow)  # type: ignore[arg-type]
 
-    _run(run)
+    _run(run, PATIENCE_S)
 
 
 def cancel(job_id: JobId, *, as_json: AsJson = False) -> None:
@@ -192,7 +189,7 @@ def retry(
             err.print(f"job {job.job_id}")
         return await _finish(client, job, output) if wait else job
 
-    _end(_run(run), as_json=as_json)
+    _end(_run(run, PATIENCE_S), as_json=as_json)
 
 
 def top(
@@ -207,9 +204,16 @@ def top(
     _run(lambda client: show_top(client, out, live=live, as_json=as_json))
 
 
-def _run(work: Callable[[AsyncClient], Coroutine[Any, Any, T]]) -> T:
+def _run(work: Callable[[AsyncClient], Coroutine[Any, Any, T]], patience_s: float = QUICK_S) -> T:
+    told: set[str] = set()
+
+    def tell(trouble: str) -> None:
+        if patience_s > QUICK_S and trouble not in told:
+            err.print(f"{trouble}; trying again for {patience_s:.0f} s", markup=False)
+            told.add(trouble)
+
     async def main() -> T:
-        async with AsyncClient() as client:
+        async with AsyncClient(patience_s=patience_s, on_trouble=tell) as client:
             return await work(client)
 
     try:
@@ -239,8 +243,11 @@ def _end(job: JobSummary, *, as_json: bool) -> None:
 
 
 async def _finish(client: AsyncClient, job: JobSummary, output: str | None) -> JobSummary:
-    async with following(client, job, err) as seen:
-        async for item in client.results(job.job_id, order="completion"):
+    async with (
+        following(client, job, err) as seen,
+        aclosing(client.results(job.job_id, order="completion")) as items,
+    ):
+        async for item in items:
             seen(item)
     if output:
         await _save(client, job.job_id, output)
@@ -257,20 +264,20 @@ async def _save(
     follow: bool = True,
 ) -> None:
     """A file is there when it is whole."""
-    found = client.results(job_id, order=order, status=only, follow=follow)
-    if output == "-":
-        async for item in found:
-            sys.stdout.write(item.model_dump_json() + "\n")
-        sys.stdout.flush()
-        return
-    part = Path(f"{output}.part")
-    try:
-        with part.open("w") as file:
+    async with aclosing(client.results(job_id, order=order, status=only, follow=follow)) as found:
+        if output == "-":
             async for item in found:
-                file.write(item.model_dump_json() + "\n")
-        part.replace(output)
-    except OSError as error:
-        _fail(f"{output}: {error.strerror}")
+                sys.stdout.write(item.model_dump_json() + "\n")
+            sys.stdout.flush()
+            return
+        part = Path(f"{output}.part")
+        try:
+            with part.open("w") as file:
+                async for item in found:
+                    file.write(item.model_dump_json() + "\n")
+            part.replace(output)
+        except OSError as error:
+            _fail(f"{output}: {error.strerror}")
 
 
 def _print_summary(job: JobSummary, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import aclosing
 from datetime import datetime
 
 from rich.box import SIMPLE_HEAD
@@ -43,13 +44,18 @@ async def show_top(client: AsyncClient, console: Console, *, live: bool, as_json
                 screen.update(_screen(client.url, overview, jobs))
 
 
+async def newest(client: AsyncClient, most: int, state: JobState | None = None) -> list[JobSummary]:
+    found: list[JobSummary] = []
+    async with aclosing(client.jobs(state)) as jobs:
+        async for job in jobs:
+            found.append(job)
+            if len(found) == most:
+                break
+    return found
+
+
 async def _look(client: AsyncClient) -> tuple[Overview, list[JobSummary]]:
-    jobs: list[JobSummary] = []
-    async for job in client.jobs():
-        jobs.append(job)
-        if len(jobs) == JOBS:
-            break
-    return await client.overview(), jobs
+    return await client.overview(), await newest(client, JOBS)
 
 
 def _screen(url: str, overview: Overview, jobs: list[JobSummary]) -> RenderableType:

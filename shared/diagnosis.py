@@ -34,14 +34,15 @@ def _of_workers(
         if worker.state is WorkerState.LOST and ago_s < LOST_LATELY_S:
             calls = sum(worker.running.values())
             ran = (
-                f"it ran {_of(calls, 'call')}, taken up again by others"
+                f"it ran {_of(calls, 'call')} then, taken up"
                 if calls
-                else "it ran nothing"
+                else "what it ran is taken up"
             )
             yield _notice(
                 Severity.WARNING,
                 None,
-                f"Worker {worker.worker_id} was lost: last heard {ago_s:.0f} s ago; {ran}.",
+                f"Worker {worker.worker_id} was lost: last heard {ago_s:.0f} s ago;"
+                f" {ran} again by others.",
             )
 
 
@@ -81,8 +82,8 @@ def _of_line(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
     if lane.paused_until or not any(w.state is WorkerState.ALIVE for w in workers):
         return
     if lane.queued and lane.limit is not None and lane.in_flight >= lane.limit:
-        pace = lane.last_minute.calls_per_s
-        left = f": {_span(lane.queued / pace)} of work at {pace:,.1f} calls/s" if pace else ""
+        mean_ms = lane.last_minute.mean_ms
+        left = "" if mean_ms is None else _work_left(lane.queued, mean_ms, lane.limit)
         yield _notice(
             Severity.INFO,
             lane.name,
@@ -102,6 +103,11 @@ def _of_line(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
             lane.name,
             f"{lane.name}: {_of(lane.deferred, 'request')} to be retried soon.",
         )
+
+
+def _work_left(queued: int, mean_ms: float, limit: int) -> str:
+    seconds = queued * mean_ms / 1000 / limit
+    return f": {_span(seconds)} of work at {mean_ms:,.0f} ms a call"
 
 
 def _notice(severity: Severity, lane: str | None, text: str) -> Notice:

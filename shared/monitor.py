@@ -46,6 +46,7 @@ class Counts:
     def call(self, lane: str, model: str, code: str | None, latency_ms: float) -> None:
         """`code`: of the error, if there was no answer."""
         self._counts[f"{lane} calls {code or '-'} {model}"] += 1
+        self._counts[f"{lane} latency_ms"] += round(latency_ms)
         self._counts[f"{lane} bin {ceil(BINS_PER_OCTAVE * log2(max(latency_ms, 1)))}"] += 1
 
     def tokens(self, lane: str, prompt: int, completion: int) -> None:
@@ -157,9 +158,11 @@ class _CountedLane:
     others: dict[str, int] = field(default_factory=dict)
 
     def stats(self, calls_per_s: float) -> dict[str, Any]:
+        calls = self.calls.total()
         return {
-            "calls": self.calls.total(),
+            "calls": calls,
             "calls_per_s": round(calls_per_s, 3),
+            "mean_ms": round(self.others.get("latency_ms", 0) / calls, 1) if calls else None,
             "errors": _errors(self.calls),
             "prompt_tokens": self.others.get("prompt_tokens", 0),
             "completion_tokens": self.others.get("completion_tokens", 0),

@@ -16,7 +16,8 @@ class LaneStats(BaseModel):
     errors: dict[str, int] = Field(description="Calls without an answer, by error code.")
     prompt_tokens: int
     completion_tokens: int
-    p50_ms: float | None = Field(description="Latency of a call; `null`: there was none.")
+    mean_ms: float | None = Field(description="Latency of a call; `null`: there was none.")
+    p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
 

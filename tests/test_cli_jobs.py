@@ -1,10 +1,16 @@
 """The commands that use a deployment, as a user types them."""
 
 import asyncio
+import fcntl
 import json
+import os
+import re
 import signal
+import struct
 import sys
-from collections.abc import Awaitable, Callable
+import termios
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +27,30 @@ class Orchestrator:
     def __init__(self, stack: Stack, directory: Path) -> None:
         self._environment = {
             "PATH": "/usr/bin:/bin",
+            "TERM": "xterm",
             "ORCHESTRATOR_URL": str(stack.api.base_url),
             "PYTHONPATH": ":".join(sys.path),
         }
         self.directory = directory
 
-    async def start(self, *argv: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, *argv: str, url: str | None = None, terminal: int | None = None
+    ) -> asyncio.subprocess.Process:
+        output = asyncio.subprocess.PIPE if terminal is None else terminal
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "from cli.main import main; main()", *argv),
-            env=self._environment,
+            env=self._environment | ({"ORCHESTRATOR_URL": url} if url else {}),
             cwd=self.directory,
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdout=output,
+            stderr=output,
         )
 
-    async def __call__(self, *argv: str, stdin: bytes = b"") -> tuple[int | None, str, str]:
+    async def __call__(
+        self, *argv: str, stdin: bytes = b"", url: str | None = None
+    ) -> tuple[int | None, str, str]:
         """Exit code, output, errors."""
-        process = await self.start(*argv)
+        process = await self.start(*argv, url=url)
         async with asyncio.timeout(60):
             output, errors = await process.communicate(stdin)
         return process.returncode, output.decode(), errors.decode()
@@ -214,3 +226,148 @@ async def test_a_reader_that_closes_the_pipe_is_no_error(
     await eventually(over)
     assert process.stderr is not None
     assert await process.stderr.read() == b""
+
+
+async def test_a_deadline_in_a_batch_is_kept(deployment: Stack, orchestrator: Orchestrator) -> None:
+    batch = {"requests": [chat("x", model="sim-latency-60000")], "deadline_s": 0.5}
+    (orchestrator.directory / "in").write_text(json.dumps(batch))
+
+    code, output, errors = await orchestrator("submit", "in", "--json")
+
+    assert code == 3, errors
+    assert json.loads(output)["status"] == "deadline_exceeded"
+    assert (await deployment.stats())["total"] == 1
+
+
+async def test_the_same_again_is_the_same_job_unless_a_new_one_is_wanted(
+    orchestrator: Orchestrator,
+) -> None:
+    (orchestrator.directory / "in").write_bytes(lines(["x"]))
+    argv = ("submit", "in", "--json")
+
+    jobs = [json.loads((await orchestrator(*argv, *more))[1]) for more in ((), (), ("--new",))]
+
+    first, again, new = (job["job_id"] for job in jobs)
+    assert first == again != new
+
+
+# Why a job is slow, from a terminal
+
+
+async def test_a_paused_lane_is_named(deployment: Stack, orchestrator: Orchestrator) -> None:
+    await deployment.simulate(retry_after="120")
+    body = lines(["first"], model="sim-429x1") + lines(str(n) for n in range(20))
+    (orchestrator.directory / "in").write_bytes(body)
+    _, output, _ = await orchestrator("submit", "in", "--no-wait", "--json")
+    job_id = json.loads(output)["job_id"]
+
+    async def paused() -> bool:
+        return "it answered 429, Retry-After 120 s" in (await orchestrator("top"))[1]
+
+    await eventually(paused)
+    shown = (await orchestrator("status", job_id))[1]
+
+    assert "warning: openrouter is paused for another 1" in shown
+
+
+async def test_a_dead_worker_is_named(deployment: Stack, orchestrator: Orchestrator) -> None:
+    deployment.workers[0].kill()
+
+    async def lost() -> bool:
+        shown = (await orchestrator("top"))[1]
+        return "was lost: last heard" in shown and " lost " in shown
+
+    await eventually(lost)
+    as_json = json.loads((await orchestrator("top", "--json"))[1])
+    assert sorted(worker["state"] for worker in as_json["workers"]) == ["alive", "lost"]
+
+
+async def test_a_failing_model_is_named(deployment: Stack, orchestrator: Orchestrator) -> None:
+    await deployment.batch([chat(str(n), model="sim-404") for n in range(5)])
+
+    async def named() -> bool:
+        return "5 of 5 calls of sim-404" in (await orchestrator("top", "--once"))[1]
+
+    await eventually(named)
+
+
+# With a terminal, and without a deployment
+
+
+class Terminal:
+    """What a command writes to a terminal, without the sequences that move about."""
+
+    def __init__(self) -> None:
+        self._master, self.slave = os.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+        os.set_blocking(self._master, False)
+        self._text = ""
+
+    async def shows(self, text: str) -> None:
+        async def shown() -> bool:
+            with suppress(BlockingIOError, OSError):
+                while piece := os.read(self._master, 65536):
+                    self._text += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", piece.decode())
+            return text in self._text
+
+        await eventually(shown)
+
+    def close(self) -> None:
+        os.close(self._master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+async def test_a_terminal_has_a_bar_for_each_provider(
+    deployment: Stack, orchestrator: Orchestrator, terminal: Terminal
+) -> None:
+    await deployment.simulate(latency_ms=300)
+    body = lines(str(n) for n in range(100)) + lines(["x"] * 50, provider="ollama")
+    (orchestrator.directory / "in").write_bytes(body)
+
+    process = await orchestrator.start("submit", "in", "-o", "out", terminal=terminal.slave)
+
+    await terminal.shows("10 of 10 in flight")
+    await terminal.shows("50/50")
+    await terminal.shows("100/100")
+    await terminal.shows("150 of 150 answered")
+    assert await process.wait() == 0
+
+
+async def test_top_stays_up_through_a_restart(
+    deployment: Stack, orchestrator: Orchestrator, terminal: Terminal
+) -> None:
+    process = await orchestrator.start("top", terminal=terminal.slave)
+    await terminal.shows("nothing is wrong")
+    deployment.api_process.kill()
+    await deployment.api_process.wait()
+    await terminal.shows("no news since")
+    await deployment.restart_api()
+    await deployment.ready(2)
+    await deployment.batch([chat("x")])
+    await terminal.shows("1 of 1 (100%)")
+
+    process.send_signal(signal.SIGINT)
+
+    assert await process.wait() == 130
+
+
+async def test_nobody_there_is_said_in_a_line(orchestrator: Orchestrator) -> None:
+    code, output, errors = await orchestrator("jobs", url="http://127.0.0.1:9")
+
+    assert (code, output) == (1, "")
+    assert errors.startswith("orchestrator: the API at http://127.0.0.1:9 cannot be reached")
+    assert errors.count("\n") == 1
+
+
+async def test_the_shell_completes(orchestrator: Orchestrator) -> None:
+    code, output, _ = await orchestrator("--show-completion", "bash")
+
+    assert code == 0
+    assert "complete -o default -F" in output

@@ -22,6 +22,7 @@ NOTHING = LaneStats(
     errors={},
     prompt_tokens=0,
     completion_tokens=0,
+    mean_ms=None,
     p50_ms=None,
     p95_ms=None,
     p99_ms=None,
@@ -85,7 +86,7 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
                 said(
                     Severity.WARNING,
                     "Worker host:1:abc was lost: last heard 40 s ago;"
-                    " it ran 3 calls, taken up again by others.",
+                    " it ran 3 calls then, taken up again by others.",
                     of_lane=False,
                 )
             ],
@@ -127,13 +128,13 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             ],
         ),
         (
-            lane(BUSY, last_minute=NOTHING.model_copy(update={"calls_per_s": 10})),
+            lane(BUSY, last_minute=NOTHING.model_copy(update={"mean_ms": 1000})),
             [WORKER],
             [
                 said(
                     Severity.INFO,
                     "openrouter: all 10 slots are in use, 2,000 requests queued:"
-                    " 3 min of work at 10.0 calls/s.",
+                    " 3 min of work at 1,000 ms a call.",
                 )
             ],
         ),

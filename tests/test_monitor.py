@@ -60,6 +60,7 @@ async def test_calls_are_counted_by_model_and_code(monitor: Monitor) -> None:
     ]
     assert 0 < seen.last_minute.calls_per_s <= 5 / STEP_S
     assert (await lane(monitor, "ollama")).last_minute.calls == 1
+    assert seen.last_minute.mean_ms == (3 * 100 + 30_000 + 5) / 5
     assert counts.take() == {}
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import sys
 from base64 import b64encode
 from pathlib import Path
 
@@ -74,6 +75,48 @@ async def test_every_feature_is_shown_as_it_works(
     assert len(json.loads(answers[9])["jobs"]) == 3
     assert json.loads(answers[10])["status"] == "completed"
     assert all(line in document["info"]["description"] for line in EXAMPLES.values())
+
+
+async def test_the_commands_and_the_client_do_what_is_shown(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    commands = re.findall(r"^\$ (orchestrator (?!demo|up).*)$", README, re.MULTILINE)
+    [program] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    requests = [chat("one"), chat("two", provider="ollama"), chat("three", model="sim-404")]
+    (tmp_path / "requests.ndjson").write_text("".join(f"{json.dumps(r)}\n" for r in requests))
+    (tmp_path / "batch.json").write_text(json.dumps({"requests": requests[:2]}))
+    (tmp_path / "prompts.txt").write_text("one\ntwo\n")
+    bin_ = Path(sys.executable).parent
+    async with up(environment, "--simulate") as deployment:
+        shell_environment = environment | {
+            "PATH": f"{bin_}:{environment['PATH']}",
+            "ORCHESTRATOR_URL": deployment.url,
+        }
+
+        async def run(line: str) -> tuple[int | None, str]:
+            shell = await asyncio.create_subprocess_shell(
+                line, stdout=asyncio.subprocess.PIPE, cwd=tmp_path, env=shell_environment
+            )
+            async with asyncio.timeout(60):
+                output, _ = await shell.communicate()
+            return shell.returncode, output.decode()
+
+        submitted = await run("orchestrator submit requests.ndjson --json")
+        shell_environment["JOB"] = json.loads(submitted[1])["job_id"]
+        codes = {line: (await run(line))[0] for line in commands}
+        (tmp_path / "program.py").write_text(
+            program.replace("http://localhost:8000", deployment.url)
+        )
+        client = await run(f"{bin_ / 'python'} program.py")
+
+    verbs = {line.split()[1] for line in commands}
+    assert verbs == {"submit", "jobs", "status", "watch", "results", "retry", "cancel", "top"}
+    some_failed = ("submit requests.ndjson", "watch", "retry")
+    for line, code in codes.items():
+        assert code == (3 if line.removeprefix("orchestrator ").startswith(some_failed) else 0), (
+            line
+        )
+    assert client == (0, "0 echo: one\n1 echo: two\n")
 
 
 @pytest.mark.parametrize(

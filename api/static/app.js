@@ -34,7 +34,8 @@ function App() {
     live.current = new Live(setState);
     const navigate = () => {
       setPath(currentPath());
-      main.current?.focus();
+      main.current?.focus({ preventScroll: true });
+      scrollTo(0, 0);
     };
     addEventListener("hashchange", navigate);
     return () => removeEventListener("hashchange", navigate);

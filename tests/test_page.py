@@ -1,0 +1,492 @@
+"""The page, in a real Chromium, against real processes."""
+
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from jobs import lines, upload
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+from redis_server import Server
+from stack import Stack, chat, eventually
+from test_access import ANN, API_KEYS, BOB
+
+from shared.keys import Keys
+
+CHROMIUM = shutil.which("chromium")
+SCREENSHOTS = os.environ.get("SCREENSHOTS")  # where to put those of the README
+QUIET = ("quic", "background-networking", "component-update", "sync")
+NOTICED_MS = 5000  # a lost connection, as is promised
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium (Debian's package) is not installed")
+
+Start = Callable[..., Awaitable[Stack]]
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--no-first-run"]
+            + [f"--disable-{feature}" for feature in QUIET],
+        )
+        yield browser
+        await browser.close()
+
+
+@asynccontextmanager
+async def visit(
+    browser: Browser, stack: Stack, path: str = "", *, width: int = 1280, scheme: Any = "light"
+) -> AsyncIterator[Page]:
+    """Fails if the page says anything on the console, or wants something from another host."""
+    said: list[str] = []
+    url = str(stack.api.base_url)
+    context = await browser.new_context(
+        base_url=url, viewport={"width": width, "height": 900}, color_scheme=scheme
+    )
+
+    def heard(message: ConsoleMessage) -> None:
+        # Chromium itself writes a line for each request that fails.
+        if "Failed to load resource" not in message.text:
+            said.append(message.text)
+
+    def asked(request: Request) -> None:
+        if not request.url.startswith((url, "data:", "blob:")):
+            said.append(request.url)
+
+    page = await context.new_page()
+    page.on("console", heard)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", asked)
+    await page.goto(f"/#/{path}")
+    yield page
+    await context.close()
+    assert said == []
+
+
+async def screenshot(page: Page, name: str) -> None:
+    if SCREENSHOTS:
+        await page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+
+
+def ndjson(requests: list[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(request).encode() + b"\n" for request in requests)
+
+
+async def work(stack: Stack, **fields: Any) -> str:
+    """A job of 300 that takes a while; returns its location."""
+    await stack.simulate(latency_ms=400, latency_spread_ms=300)
+    return await upload(stack.api, lines((str(n) for n in range(300)), **fields))
+
+
+# What there is to see
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (360, "light"), (1600, "dark")])
+async def test_every_view_is_accessible_and_fits(
+    stack: Start, browser: Browser, width: int, scheme: str
+) -> None:
+    deployment = await stack(workers=2)
+    models = ["m", "sim-500", "sim-404"]
+    await deployment.batch(
+        [chat(str(n), model=models[n % 3], provider="ollama") for n in range(30)]
+    )
+    location = (await work(deployment)).removeprefix("/")
+    for path, shown in {
+        "": "The last hour",
+        "jobs": location.removeprefix("jobs/"),
+        location: "answered",
+        "try": "Add a model",
+    }.items():
+        async with visit(browser, deployment, path, width=width, scheme=scheme) as page:
+            await expect(page.get_by_text(shown).first).to_be_visible()
+            if not path:
+                await expect(page.locator("figure canvas").first).to_be_visible()
+
+            found = await Axe().run(page)
+
+            assert found.violations_count == 0, found.generate_report()
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+async def test_the_overview_is_live(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    async with visit(browser, deployment) as page:
+        lane = page.get_by_role("region", name="openrouter")
+        await expect(lane).to_contain_text("0 of 10 in flight")
+        await expect(page.get_by_text("Nothing has run in the last hour.")).to_be_visible()
+
+        await work(deployment)
+
+        await expect(lane).to_contain_text("10 of 10 in flight")
+        await expect(lane).to_contain_text(re.compile(r"p95\d+ ms"))
+        await expect(page.get_by_role("region", name="Workers")).to_contain_text("openrouter 10")
+        await expect(page.get_by_text("all 10 slots are in use")).to_be_visible()
+        charts = page.get_by_role("img", name=re.compile("^Calls per second"))
+        await expect(charts).to_be_visible(timeout=20_000)
+        await expect(page.locator(".connection")).to_have_text("live")
+
+
+async def test_a_job_is_live_and_its_items_are_there(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(latency_ms=100)
+    requests = [chat(str(n), model="sim-404" if n == 7 else "m") for n in range(40)]
+    accepted = await deployment.batch(requests, params={"mode": "async"})
+    async with visit(browser, deployment, accepted.headers["location"][1:]) as page:
+        await expect(page.locator(".status")).to_have_text("completed")
+        bar = page.get_by_role("progressbar", name="40 of 40 ended, 1 failed")
+        await expect(bar).to_be_visible()
+        await expect(page.locator(".rows .row").first).to_contain_text("answered")
+
+        await page.get_by_label("Show").select_option("model_not_found")
+
+        await expect(page.locator(".rows .row")).to_have_count(1)
+        await page.get_by_role("button", name="Item 7").click()
+        await expect(page.get_by_role("dialog")).to_contain_text("openrouter answered 404")
+        await page.keyboard.press("Escape")
+        await page.get_by_label("Show").select_option("answered")
+        await page.get_by_role("button", name="Item 3", exact=True).click()
+        await expect(page.get_by_role("dialog")).to_contain_text("echo: 3")
+
+
+async def test_the_waterfall_shows_where_time_went(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="1")
+    await deployment.simulate(latency_ms=150)
+    models = ["m", "sim-500x1", "m"]
+    requests = [chat(str(n), model=model) for n, model in enumerate(models)]
+    batch = (await deployment.batch(requests)).json()
+    async with visit(browser, deployment, f"jobs/{batch['job_id']}") as page:
+        await expect(page.locator(".rows .row")).to_have_count(3)
+        widths = await page.eval_on_selector_all(
+            ".waterfall",
+            "rows => rows.map(row => [...row.querySelectorAll('i')].map(i => i.offsetWidth))",
+        )
+        words = await page.locator(".waterfall .hidden").all_text_contents()
+
+    responses = batch["responses"]
+    assert [responses[n]["retried_ms"] > 100 for n in range(3)] == [False, True, False]
+    for (queued, retried, called), response in zip(widths, responses, strict=True):
+        assert called > 0
+        assert (retried > 0) == (response["retried_ms"] > 0)
+        waited = response["queued_ms"] - response["retried_ms"]
+        assert queued / called == pytest.approx(waited / response["latency_ms"], rel=0.1, abs=0.1)
+    assert words[1].startswith("queued ")
+
+
+async def test_a_hundred_thousand_rows_are_a_few_in_the_page(
+    stack: Start, browser: Browser
+) -> None:
+    deployment = await stack(workers=0)
+    location = await upload(deployment.api, lines("x" for _ in range(100_000)))
+    await deployment.api.delete(location)
+    async with visit(browser, deployment, location[1:]) as page:
+        shown = page.get_by_text("100,000 shown, 100,000 of 100,000 ended")
+        await expect(shown).to_be_visible(timeout=60_000)
+        await page.locator(".rows").evaluate("rows => rows.scrollTo(0, rows.scrollHeight)")
+        await expect(page.get_by_role("button", name="Item 99999")).to_be_visible()
+
+        assert await page.locator(".rows .row").count() < 100
+        await page.get_by_label("Show").select_option("answered")
+        await expect(page.get_by_text("None of that kind.")).to_be_visible()
+
+
+# Why a job is slow: what is seen within a minute by who knows nothing
+
+
+async def test_a_paused_lane_is_named(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(retry_after="120")
+    requests = [chat("first", model="sim-429x1"), *(chat(str(n)) for n in range(30))]
+    location = await upload(deployment.api, ndjson(requests))
+    async with visit(browser, deployment, location[1:]) as page:
+        await expect(page.get_by_text("Why it is not done yet")).to_be_visible()
+        notice = page.locator(".notices .warning", has_text="openrouter is paused for another 1")
+        await expect(notice).to_contain_text("it answered 429, Retry-After 120 s")
+
+
+async def test_a_dead_worker_is_named(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=2)
+    location = await work(deployment)
+    await deployment.in_flight(10)
+    async with visit(browser, deployment, location[1:]) as page:
+        await expect(page.get_by_text("Why it is not done yet")).to_be_visible()
+        deployment.workers[0].kill()
+        notice = page.locator(".notices .warning", has_text="was lost: last heard")
+        await expect(notice).to_be_visible(timeout=10_000)
+        await page.get_by_role("link", name="Overview").click()
+        await expect(page.get_by_role("region", name="Workers").get_by_text("lost")).to_be_visible()
+
+
+async def test_no_worker_is_named(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=0)
+    await upload(deployment.api, lines(["x", "y"]))
+    async with visit(browser, deployment) as page:
+        notice = page.locator(".notices .error")
+        await expect(notice).to_contain_text("No worker is alive: nothing runs; 2 requests wait.")
+        await expect(page.get_by_text("No worker has been seen.")).to_be_visible()
+
+
+async def test_a_failing_model_is_named(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    location = await work(deployment, model="sim-500")
+    async with visit(browser, deployment, location[1:]) as page:
+        notice = page.locator(".notices .error", has_text="calls of sim-500 in the last minute")
+        await expect(notice).to_contain_text("failed: provider_error", timeout=15_000)
+
+
+async def test_screenshots_for_the_readme(stack: Start, browser: Browser) -> None:
+    """All three faults at once."""
+    deployment = await stack(workers=3)
+    await deployment.simulate(latency_ms=400, latency_spread_ms=600, retry_after="45")
+    mixed = {"ollama": ["llama3.1:8b", "deepseek-r1:8b"], "openrouter": ["gpt-4o", "sim-500"]}
+    requests = [
+        chat(str(n), provider=provider, model=models[n % 2])
+        for n in range(400)
+        for provider, models in mixed.items()
+    ]
+    location = await upload(deployment.api, ndjson(requests))
+    await deployment.in_flight(20)
+    deployment.workers[0].kill()
+    async with visit(browser, deployment, location[1:], width=1280) as page:
+        await expect(page.get_by_text("was lost: last heard").first).to_be_visible(timeout=15_000)
+        failing = page.get_by_text("calls of sim-500 in the last minute failed")
+        await expect(failing).to_be_visible(timeout=15_000)
+        await expect(page.get_by_text("provider_error").first).to_be_visible(timeout=15_000)
+        await screenshot(page, "job")
+        await deployment.batch([chat("x", model="sim-429")], params={"mode": "async"})
+        await page.get_by_role("link", name="Overview").click()
+        await expect(page.get_by_text("it answered 429").first).to_be_visible()
+        await expect(page.locator("figure canvas").first).to_be_visible(timeout=15_000)
+        await screenshot(page, "overview")
+
+
+# What can be done
+
+
+async def test_cancel_asks_first(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    location = await work(deployment)
+    async with visit(browser, deployment, location[1:]) as page:
+        await page.get_by_role("button", name="Cancel the job").click()
+        await page.get_by_role("button", name="No").click()
+        assert (await deployment.api.get(location)).json()["finished_at"] is None
+
+        await page.get_by_role("button", name="Cancel the job").click()
+        await page.get_by_role("button", name="Cancel it").click()
+
+        await expect(page.locator(".status")).to_have_text("cancelled")
+    assert (await deployment.api.get(location)).json()["status"] == "cancelled"
+
+
+async def test_retry_makes_a_job_of_the_failed(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    batch = await deployment.batch([chat("a"), chat("b", model="sim-404")])
+    job_id = batch.json()["job_id"]
+    async with visit(browser, deployment, f"jobs/{job_id}") as page:
+        await page.get_by_role("button", name="Retry the failed").click()
+        await page.get_by_role("button", name="Retry them").click()
+
+        await expect(page.get_by_text("Retry of")).to_be_visible()
+        await expect(page.locator(".status")).to_have_text("completed")
+    retried_as = (await deployment.api.get(f"/jobs/{job_id}")).json()["retried_as"]
+    assert (await deployment.api.get(f"/jobs/{retried_as}")).json()["total_requests"] == 1
+
+
+async def test_results_are_downloaded(stack: Start, browser: Browser, tmp_path: Path) -> None:
+    deployment = await stack(workers=1, key=ANN, API_KEYS=API_KEYS)
+    batch = (await deployment.batch([chat("a"), chat("b")])).json()
+    async with visit(browser, deployment, f"jobs/{batch['job_id']}") as page:
+        await page.get_by_label("API key").fill(ANN)
+        await page.keyboard.press("Enter")
+        async with page.expect_download() as downloading:
+            await page.get_by_role("button", name="Download the results").click()
+        await (await downloading.value).save_as(tmp_path / "results")
+
+    items = [json.loads(line) for line in (tmp_path / "results").read_text().splitlines()]
+    assert [item["content"] for item in items] == ["echo: a", "echo: b"]
+
+
+async def test_models_are_tried_side_by_side(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    async with visit(browser, deployment, "try") as page:
+        await page.get_by_label("Model 1").fill("sim-latency-60000")
+        await page.get_by_role("button", name="Add a model").click()
+        await page.get_by_label("Provider 2").select_option("ollama")
+        await page.get_by_label("Model 2", exact=True).fill("llama")
+        await page.get_by_role("button", name="Add a model").click()
+        await page.get_by_label("Model 3", exact=True).fill("sim-404")
+        await page.get_by_label("Prompt").fill("Hello?")
+        await page.get_by_role("button", name="Send").click()
+
+        llama = page.get_by_role("region", name="ollama: llama")
+        await expect(llama).to_contain_text("echo: Hello?")
+        await expect(llama).to_contain_text("tokens, 1 call, stop")
+        missing = page.get_by_role("region", name="openrouter: sim-404")
+        await expect(missing).to_contain_text("model_not_found")
+        slow = page.get_by_role("region", name="openrouter: sim-latency-60000")
+        await expect(slow).to_contain_text("Waiting for the answer")
+        await page.get_by_role("button", name="Stop").click()
+        await expect(slow).to_contain_text("Stopped.")
+
+    async def cancelled() -> bool:
+        jobs = (await deployment.api.get("/jobs")).json()["jobs"]
+        return bool(jobs[0]["status"] == "cancelled")
+
+    await eventually(cancelled)
+
+
+async def test_a_refusal_is_shown_in_words(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=0)
+    async with visit(browser, deployment, "try") as page:
+        await page.get_by_label("Model 1").fill(" ")
+        await page.get_by_label("Prompt").fill("Hello?")
+        await page.get_by_role("button", name="Send").click()
+
+        await expect(page.get_by_role("alert")).to_contain_text("model: String should not be empty")
+
+
+async def test_it_works_by_keyboard_alone(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    await deployment.batch([chat("hello")])
+    async with visit(browser, deployment) as page:
+        await expect(page.locator(".connection")).to_have_text("live")
+        for _ in range(3):  # past the skip link and the overview
+            await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+        link = page.get_by_role("region", name="Jobs").get_by_role("link")
+        await expect(link).to_be_visible()
+
+        async def focused() -> bool:
+            await page.keyboard.press("Tab")
+            return bool(await link.evaluate("link => link === document.activeElement"))
+
+        await eventually(focused)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Items")).to_be_visible()
+        await page.get_by_role("button", name="Item 0").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("dialog")).to_contain_text("echo: hello")
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+# Empty, locked, disconnected
+
+
+async def test_empty_states(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    async with visit(browser, deployment, "jobs") as page:
+        await expect(page.get_by_text("No jobs yet.")).to_be_visible()
+        await page.get_by_label("Status").select_option("running")
+        await expect(page.get_by_text("No job of that status.")).to_be_visible()
+        await page.goto("/#/jobs/nobody")
+        await expect(page.get_by_role("alert")).to_contain_text("no such job")
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+async def test_a_lost_connection_is_shown_and_comes_back(
+    stack: Start, browser: Browser, fault: str
+) -> None:
+    deployment = await stack(workers=1)
+    async with visit(browser, deployment) as page:
+        connection = page.locator(".connection")
+        await expect(connection).to_have_text("live")
+        if fault == "killed":
+            deployment.api_process.kill()
+            await deployment.api_process.wait()
+        else:
+            deployment.api_process.send_signal(signal.SIGSTOP)
+
+        await expect(connection).to_have_text("disconnected", timeout=NOTICED_MS)
+        await expect(page.get_by_text("what you see is old")).to_be_visible()
+        await expect(page.get_by_role("region", name="openrouter")).to_be_visible()
+
+        if fault == "killed":
+            await deployment.restart_api()
+        else:
+            deployment.api_process.send_signal(signal.SIGCONT)
+        await expect(connection).to_have_text("live", timeout=20_000)
+        await expect(page.get_by_text("what you see is old")).to_have_count(0)
+
+
+async def test_redis_away_is_shown_and_comes_back(
+    server: Server, keys: Keys, browser: Browser
+) -> None:
+    deployment = Stack(server.url, keys, {})
+    try:
+        await deployment.start(workers=1)
+        async with visit(browser, deployment) as page:
+            await expect(page.locator(".connection")).to_have_text("live")
+            await server.kill()
+            await expect(page.locator(".connection")).to_have_text("Redis away", timeout=20_000)
+            await server.start()
+            await expect(page.locator(".connection")).to_have_text("live", timeout=20_000)
+    finally:
+        await deployment.stop()
+
+
+async def test_a_key_is_asked_for_and_kept_in_the_tab(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1, key=ANN, API_KEYS=API_KEYS)
+    await deployment.batch([chat("x")])
+    async with visit(browser, deployment, "jobs") as page:
+        await expect(page.get_by_role("heading", name="An API key is needed")).to_be_visible()
+        assert (await Axe().run(page)).violations_count == 0
+        await page.get_by_label("API key").fill("wrong")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("That key is not known here.")).to_be_visible()
+        await page.get_by_label("API key").fill(ANN)
+        await page.keyboard.press("Enter")
+        jobs = page.get_by_role("region", name="Jobs")
+        await expect(jobs.get_by_role("row")).to_have_count(2)
+        await expect(jobs).to_contain_text("ann")
+        await page.reload()
+        await expect(jobs.get_by_role("row")).to_have_count(2)
+        assert await page.evaluate("Object.keys(localStorage)") == []
+        assert await page.evaluate("document.cookie") == ""
+
+        await page.get_by_role("button", name="Forget the key").click()
+
+        await expect(page.get_by_role("heading", name="An API key is needed")).to_be_visible()
+        await page.get_by_label("API key").fill(BOB)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("No jobs yet.")).to_be_visible()
+
+
+# What is served
+
+
+async def test_the_page_is_served_safely(stack: Start) -> None:
+    deployment = await stack(workers=0, key=ANN, API_KEYS=API_KEYS)
+    async with httpx.AsyncClient(base_url=deployment.api.base_url) as anybody:
+        page = await anybody.get("/")
+        script = await anybody.get("/static/app.js")
+        outside = await anybody.get("/static/%2e%2e/page.py")
+        known = {"If-None-Match": script.headers["etag"]}
+        again = await anybody.get("/static/app.js", headers=known)
+
+    assert page.headers["content-type"].startswith("text/html")
+    assert "javascript" in script.headers["content-type"]
+    for answer in (page, script):
+        assert answer.status_code == 200
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-cache"
+    assert outside.status_code == httpx.codes.NOT_FOUND
+    assert again.status_code == httpx.codes.NOT_MODIFIED
+
+
+async def test_it_can_be_turned_off(stack: Start) -> None:
+    deployment = await stack(workers=0, DASHBOARD="false")
+    assert (await deployment.api.get("/")).status_code == 404
+    assert (await deployment.api.get("/static/app.js")).status_code == 404
+    assert (await deployment.api.get("/overview")).status_code == 200
