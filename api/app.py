@@ -25,6 +25,7 @@ from api.open_requests import OpenRequestsLimit
 from api.overview_routes import router as overview_router
 from api.page import add_page
 from api.refusals import add_exception_handlers
+from api.request_id import RequestId
 from api.routes import router
 from api.streams import StreamLast
 from api.waiting import Waiting
@@ -38,6 +39,7 @@ from shared.queue import Queue
 from shared.redis import connect
 from shared.settings import Settings
 from shared.store import Store
+from shared.tracing import load_tracing
 
 SAMPLE_S = 5.0
 
@@ -46,6 +48,7 @@ log = structlog.get_logger()
 
 def create_app(settings: Settings) -> FastAPI:
     registry = new_registry()
+    traces = load_tracing(settings, "orchestrator-api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -56,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         keys = Keys(settings.key_prefix)
         queue = Queue(redis, keys, lease_s=settings.lease_seconds)
         store = Store(redis, keys)
-        jobs = Jobs(store)
+        jobs = Jobs(store, traces)
         waiting = Waiting(redis, keys, queue, store)
         monitor = Monitor(redis, keys)
         live = LiveOverview(monitor, jobs)
@@ -90,17 +93,27 @@ def create_app(settings: Settings) -> FastAPI:
         await redis.aclose()
         if server:
             server.release()
+        if traces:
+            await asyncio.to_thread(traces.close)
 
     app = FastAPI(
         title="LLM batch orchestrator",
         version=version("llm-batch-orchestrator"),
         description=description(),
         lifespan=lifespan,
+        telemetry={
+            "tracing": traces is not None,
+            "tracer_provider": traces.provider if traces else None,
+            "operation_spans": False,
+            "metrics": False,
+            "logs": False,  # they have what a client sent
+        },
     )
     app.add_middleware(StreamLast)
     app.add_middleware(OpenRequestsLimit, limit=settings.max_open_requests)
     app.add_middleware(Access, keys=settings.api_keys)
     app.add_middleware(RequestMetrics, registry=registry)
+    app.add_middleware(RequestId)
     app.include_router(router)
     app.include_router(job_router)
     app.include_router(overview_router)

@@ -9,10 +9,10 @@ from shared.settings import SettingsError, load_settings
 
 try:
     _settings = load_settings()
+    configure_logging(_settings.log_level)
+    app = create_app(_settings)
 except SettingsError as error:
     sys.exit(f"wrong settings\n{error}")
-configure_logging(_settings.log_level)
 # A stream holds a file: 1,000 of them are more than the usual soft limit.
 _, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
-app = create_app(_settings)

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import orjson
+import structlog
 from arq.jobs import serialize_job
 from arq.utils import timestamp_ms
 
@@ -24,13 +25,18 @@ from shared.models import (
     WebhookStatus,
 )
 from shared.results import CANCELLED, ENDED_AS, Result
-from shared.store import Meta, Snapshot, Store, Submission
+from shared.store import Meta, Snapshot, Staging, Store, Submission
+
+if TYPE_CHECKING:
+    from shared.otel import Tracing
 
 TASK = "call_provider"  # the arq function that runs an item
 WEBHOOK_TASK = "deliver_webhook"
 WEBHOOK_LANE = "webhooks"
 READ_AT_ONCE = 50  # items: an answer may be large
 LOOKED_AT_MOST = 1000  # jobs that a filter looks at for one page
+
+log = structlog.get_logger()
 
 
 class JobNotFound(Exception):
@@ -44,8 +50,9 @@ class NothingToRetry(Exception):
 class Jobs:
     """Of all owners; each call is for one of them. Raises RedisError, JobNotFound."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, tracing: "Tracing | None" = None) -> None:
         self._store = store
+        self._tracing = tracing
 
     @staticmethod
     def new_id() -> str:
@@ -58,8 +65,10 @@ class Jobs:
         submission has its key. Raises Refused and what `requests` raises."""
         fingerprint = sha256(f"{submission.deadline_s} {submission.webhook}".encode())
         async with self._store.staging(job_id) as staging:
+            index = -1
             async for request in requests:
-                payload = _payload(request)
+                index += 1
+                payload = _payload(request, self._trace(job_id, index, request))
                 if submission.key:
                     fingerprint.update(request.model_dump_json().encode())
                 meta = (request.request_id, request.provider, request.model)
@@ -70,7 +79,12 @@ class Jobs:
             if submission.webhook:
                 webhook = _arq_job(WEBHOOK_TASK, job_id, submission.webhook, submission.owner)
                 submission = replace(submission, webhook=webhook.decode())
-            return await staging.commit(submission)
+            return await _commit(staging, submission)
+
+    def _trace(self, job_id: str, index: int, request: LLMRequest) -> str | None:
+        if self._tracing is None:
+            return None
+        return self._tracing.item(job_id, index, request.provider, request.model)
 
     async def status(self, job_id: str, owner: str = "") -> JobStatus:
         snapshot = await self._snapshot(job_id, owner, MAX_BATCH_REQUESTS)
@@ -122,7 +136,7 @@ class Jobs:
                     if meta is None or payload is None:  # expired or retried meanwhile
                         return await self._retried_as(job_id, submission.owner)
                     await staging.add(meta[1], payload, meta)
-            return await staging.commit(replace(submission, retry_of=job_id))
+            return await _commit(staging, replace(submission, retry_of=job_id))
 
     async def _failed(self, job_id: str, snapshot: Snapshot) -> list[int]:
         """What the end of the job has cut off included."""
@@ -142,6 +156,13 @@ class Jobs:
         if snapshot is None or snapshot.owner != owner or "." in job_id:  # that of a webhook
             raise JobNotFound(job_id)
         return snapshot
+
+
+async def _commit(staging: Staging, submission: Submission) -> str:
+    job_id = await staging.commit(submission)
+    event = "job_accepted" if job_id == staging.job_id else "job_repeated"
+    log.info(event, job=job_id, requests=dict(staging.lanes), owner=submission.owner or None)
+    return job_id
 
 
 async def each(requests: Iterable[LLMRequest]) -> AsyncIterator[LLMRequest]:
@@ -164,7 +185,7 @@ def finished_batch(status: JobStatus) -> BatchLLMResponse | None:
     )
 
 
-def _payload(request: LLMRequest) -> bytes:
+def _payload(request: LLMRequest, traceparent: str | None) -> bytes:
     chat = ChatRequest(
         provider=request.provider,
         model=request.model,
@@ -172,6 +193,8 @@ def _payload(request: LLMRequest) -> bytes:
         temperature=request.temperature,
         max_tokens=request.max_tokens,
     )
+    if traceparent:
+        chat["traceparent"] = traceparent
     return _arq_job(TASK, chat)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self, TypedDict
+from typing import Annotated, Literal, NotRequired, Self, TypedDict
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -160,6 +160,7 @@ class ChatRequest(TypedDict):
     messages: Sequence[dict[str, str]]
     temperature: float
     max_tokens: int
+    traceparent: NotRequired[str]  # W3C Trace Context
 
 
 class ErrorCode(StrEnum):

@@ -136,6 +136,10 @@ class Settings(BaseSettings):
         Annotated[int, Field(ge=1, le=65_535)] | None, _UNSET_IF_BLANK
     ] = None
     dashboard: bool = True
+    otel_exporter_otlp_endpoint: Annotated[
+        Annotated[str, AfterValidator(_http_url)] | None, _UNSET_IF_BLANK
+    ] = None
+    otel_capture_content: bool = False
 
     result_ttl_seconds: int = Field(default=86_400, ge=1, le=10 * 365 * 86_400)
     sync_wait_seconds: float = Field(default=300, ge=0, le=86_400, allow_inf_nan=False)

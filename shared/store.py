@@ -220,10 +220,10 @@ class Staging:
         self._redis = redis
         self._keys = keys
         self._accept = accept
-        self._job_id = job_id
+        self.job_id = job_id
         self._sent = 0
         self._committed = False
-        self._lanes = Counter[str]()
+        self.lanes = Counter[str]()
         self._items: list[str | bytes] = []  # lane, payload, lane, …
         self._bytes = 0
         self._metas: list[Meta] = []
@@ -232,14 +232,14 @@ class Staging:
         self._items += (lane, payload)
         self._bytes += len(payload)
         self._metas.append(meta)
-        self._lanes[lane] += 1
+        self.lanes[lane] += 1
         if len(self._metas) == META_ITEMS or self._bytes >= CHUNK_BYTES:
-            await self._send(orjson.dumps({"lanes": self._lanes}), last=False)
+            await self._send(orjson.dumps({"lanes": self.lanes}), last=False)
 
     async def commit(self, submission: Submission) -> str:
         """The id of the job: another's if this one is a repetition. Raises Refused."""
         self._committed = True  # perhaps, even if no reply comes
-        status, value = await self._send(submission.to_json(self._lanes), last=True)
+        status, value = await self._send(submission.to_json(self.lanes), last=True)
         match status:
             case "full":
                 raise LaneFull(value)
@@ -253,8 +253,8 @@ class Staging:
         """Best effort: it expires anyway."""
         if self._committed or not self._sent:
             return
-        queues = [self._keys.queue(lane, self._job_id) for lane in self._lanes]
-        keys = (self._keys.job(self._job_id), self._keys.payloads(self._job_id), *queues)
+        queues = [self._keys.queue(lane, self.job_id) for lane in self.lanes]
+        keys = (self._keys.job(self.job_id), self._keys.payloads(self.job_id), *queues)
         with suppress(RedisError, OSError):
             await self._redis.unlink(*keys)
 
@@ -262,7 +262,7 @@ class Staging:
         full = len(self._metas) == META_ITEMS or (last and self._metas)
         status, value = await self._accept(
             args=[
-                self._job_id,
+                self.job_id,
                 self._sent,
                 orjson.dumps(self._metas) if full else b"",
                 job,

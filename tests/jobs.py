@@ -19,7 +19,8 @@ def lines(contents: Iterable[str], **fields: Any) -> bytes:
 
 async def upload(client: httpx.AsyncClient, body: bytes, **options: Any) -> str:
     """Returns where to ask for the job."""
-    answer = await client.post("/jobs", content=body, headers=NDJSON, **options)
+    options.setdefault("headers", NDJSON)
+    answer = await client.post("/jobs", content=body, **options)
     assert answer.status_code == 202, answer.text
     location: str = answer.headers["location"]
     return location

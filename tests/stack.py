@@ -166,7 +166,7 @@ class Stack:
     async def _spawn_api(
         self, port: int | None = None
     ) -> tuple[httpx.URL, asyncio.subprocess.Process]:
-        port = port or _free_port()
+        port = port or free_port()
         process = await self._spawn(
             "uvicorn", "api.main:app", "--port", str(port), "--log-level", "warning"
         )
@@ -206,7 +206,7 @@ class Stack:
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

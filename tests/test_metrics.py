@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from stack import Stack, chat, eventually
+from stack import Stack, chat, eventually, free_port
 from test_access import ANN, API_KEYS
 
 from shared.metrics import OTHER_MODELS, Models
@@ -27,13 +27,6 @@ NEEDS_PROMETHEUS = pytest.mark.skipif(
 )
 
 Start = Callable[..., Awaitable[Stack]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -1,15 +1,19 @@
 """Prompts, answers and keys are in no line that a process writes."""
 
 import asyncio
+import hashlib
 import re
 import tempfile
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import IO, Any
 
+import httpx
 import orjson
 import pytest
 from arq.connections import ArqRedis
-from stack import Stack, chat, eventually
+from jobs import NDJSON, ended, events, lines, results, upload
+from stack import Stack, chat, eventually, free_port
 
 from shared.keys import Keys
 from shared.store import Store, Submission
@@ -135,3 +139,54 @@ async def test_internal_error_of_the_api_writes_no_secret(
     ] * 2
     assert log.count(b"Traceback") >= 2
     assert PLANTED.findall(log) == []
+
+
+async def test_all_features_together_write_no_secret(
+    valkey_url: str, keys: Keys, output: IO[bytes]
+) -> None:
+    """Nor do the pages of metrics, the overview and the history."""
+    key = "planted-api-key"
+    port = free_port()
+    settings = KEYS | {
+        "LOG_LEVEL": "DEBUG",
+        "MAX_RETRIES": "1",
+        "API_KEYS": f"ann:{hashlib.sha256(key.encode()).hexdigest()}",
+        "WEBHOOK_SECRET": f"whsec_{b64encode(b'planted-webhook-secret!!').decode()}",
+        "WORKER_METRICS_PORT": str(port),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+    }
+    headers = {"authorization": f"Bearer {key}"}
+    deployment = Stack(valkey_url, keys, settings, output=output, headers=headers)
+    try:
+        await deployment.start(workers=1)
+        body = lines((f"planted-prompt {n}" for n in range(50)), model="sim-500x1")
+        body += lines(["planted-prompt"], model="sim-404")
+        url = "http://127.0.0.1:9/planted-hook?planted=1"
+        location = await upload(
+            deployment.api,
+            body,
+            params={"webhook_url": url},
+            headers={**NDJSON, "Idempotency-Key": "planted-idempotency-key"},
+        )
+        await ended(deployment.api, location)
+        await results(deployment.api, location)
+        await events(deployment.api, location)
+        await deployment.api.post(f"{location}/retry")
+        await deployment.api.get("/jobs", headers={"authorization": "Bearer planted-wrong-key"})
+
+        async def reported() -> bool:
+            return "sim-500x1" in (await deployment.api.get("/overview")).text
+
+        await eventually(reported)
+        shown = [
+            (await deployment.api.get(path)).text for path in ("/overview", "/history", "/metrics")
+        ]
+        async with httpx.AsyncClient() as client:
+            shown.append((await client.get(f"http://127.0.0.1:{port}/metrics")).text)
+        log = await written(deployment, output)
+    finally:
+        await deployment.stop()
+
+    assert "orchestrator_items_total" in shown[-1]
+    assert b"webhook_failed" in log
+    assert PLANTED.findall(log + "".join(shown).encode()) == []

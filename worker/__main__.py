@@ -29,6 +29,7 @@ from shared.settings import (
     load_settings,
 )
 from shared.store import Store
+from shared.tracing import load_tracing
 from worker.lane_worker import LaneWorker
 from worker.providers.call import endpoint, http_client
 from worker.tasks import Caller, call_provider
@@ -54,6 +55,7 @@ def make_worker(
             settings.request_timeout,
             settings.max_retries,
             telemetry,
+            traces,
         )
         secret = settings.webhook_secret
         ctx["webhooks"] = Webhooks(
@@ -70,9 +72,12 @@ def make_worker(
         await caller.client.aclose()
         if stop_metrics := ctx.get("stop_metrics"):
             await asyncio.to_thread(stop_metrics)
+        if traces:
+            await asyncio.to_thread(traces.close)
 
     keys = Keys(settings.key_prefix)
     telemetry = Telemetry()
+    traces = load_tracing(settings, "orchestrator-worker")
     return LaneWorker(
         monitor=Monitor(redis, keys),
         telemetry=telemetry,
@@ -115,9 +120,13 @@ async def is_alive(queue: Queue) -> bool:
 
 def main() -> None:
     try:
-        settings, providers = load_settings(), load_provider_settings()
+        _run()
     except SettingsError as error:
         sys.exit(f"wrong settings\n{error}")
+
+
+def _run() -> None:
+    settings, providers = load_settings(), load_provider_settings()
     configure_logging(settings.log_level)
     server = None if settings.redis_url else embedded.use(settings.data_dir)
     redis = connect(server.url if server else cast("str", settings.redis_url))

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import structlog
@@ -11,9 +11,13 @@ from arq.worker import Retry
 from shared.models import ChatRequest, ErrorCode
 from shared.results import DEADLINE_EXCEEDED, Result
 from worker.providers.call import Endpoint, call
+from worker.providers.dialect import Completion
 from worker.providers.errors import ProviderError, RateLimited
 from worker.retry import decide, pause_s
 from worker.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from shared.otel import Tracing
 
 log = structlog.get_logger()
 
@@ -46,6 +50,7 @@ class Caller:
     timeout_s: float
     max_retries: int
     telemetry: Telemetry
+    tracing: "Tracing | None" = None
 
 
 async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
@@ -74,7 +79,7 @@ async def _attempt(caller: Caller, ctx: dict[str, Any], chat: ChatRequest) -> En
     left_s: float = ctx["left_s"]
     timeout_s = min(caller.timeout_s, left_s)
     try:
-        completion = await call(caller.client, endpoint, chat, timeout_s=timeout_s)
+        completion = await _call(caller, endpoint, chat, ctx, timeout_s)
     except ProviderError as error:
         latency_ms = _since(started)
         caller.telemetry.attempt(provider, chat["model"], code=error.code, latency_ms=latency_ms)
@@ -85,9 +90,11 @@ async def _attempt(caller: Caller, ctx: dict[str, Any], chat: ChatRequest) -> En
             again = None
             code = ErrorCode.DEADLINE_EXCEEDED
             message = f"{DEADLINE_EXCEEDED.error}; the last attempt: {message}"
+        job_id, _, index = ctx["job_id"].rpartition(":")
         log.info(
             "attempt_failed",
-            item=ctx["job_id"],
+            job=job_id,
+            item=int(index),
             provider=provider,
             attempt=attempt,
             code=error.code,
@@ -114,6 +121,27 @@ async def _attempt(caller: Caller, ctx: dict[str, Any], chat: ChatRequest) -> En
             **waited,
         )
     )
+
+
+async def _call(
+    caller: Caller, endpoint: Endpoint, chat: ChatRequest, ctx: dict[str, Any], timeout_s: float
+) -> Completion:
+    """With a span, if there are traces."""
+    if caller.tracing is None:
+        return await call(caller.client, endpoint, chat, timeout_s=timeout_s)
+    with caller.tracing.attempt(chat, ctx["job_id"], ctx["job_try"]) as span:
+        try:
+            completion = await call(caller.client, endpoint, chat, timeout_s=timeout_s)
+        except ProviderError as error:
+            span.failed(error.code)
+            raise
+        span.answered(
+            completion.content,
+            completion.prompt_tokens,
+            completion.completion_tokens,
+            completion.finish_reason,
+        )
+        return completion
 
 
 def _since(started: float) -> float:

@@ -1,0 +1,84 @@
+"""What a log has: a line for each job and each failed attempt, none for what went well."""
+
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from typing import IO, Any
+
+import httpx
+import pytest
+from stack import Stack, chat
+from test_secrets import written
+
+from shared.keys import Keys
+
+
+@pytest.fixture
+def output() -> Any:
+    with tempfile.TemporaryFile() as file:
+        yield file
+
+
+@pytest.fixture
+async def deployment(valkey_url: str, keys: Keys, output: IO[bytes]) -> AsyncIterator[Stack]:
+    settings = {"LOG_LEVEL": "INFO", "MAX_RETRIES": "1"}
+    deployment = Stack(valkey_url, keys, settings, output=output)
+    await deployment.start(workers=1)
+    yield deployment
+    await deployment.stop()
+
+
+async def test_a_line_a_job_and_a_failed_attempt(deployment: Stack, output: IO[bytes]) -> None:
+    requests = [chat(str(n), model="sim-500" if n == 7 else "m") for n in range(20)]
+    requests.append(chat("x", provider="ollama"))
+    batch = await deployment.batch(requests, headers={"X-Request-ID": "mine-1"})
+    again = {"Idempotency-Key": "same"}
+    first = await deployment.batch([chat("y")], headers=again)
+    await deployment.batch([chat("y")], headers=again)
+
+    lines = [json.loads(line) for line in (await written(deployment, output)).splitlines()]
+
+    job = batch.json()["job_id"]
+    assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
+    by_event: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        facts = {k: v for k, v in line.items() if k not in {"event", "level", "timestamp"}}
+        by_event.setdefault(line["event"], []).append(facts)
+    assert by_event.keys() == {
+        "api_started",
+        "worker_started",
+        "job_accepted",
+        "job_repeated",
+        "attempt_failed",
+        "worker_stopped",
+    }
+    requests_of = {"openrouter": 20, "ollama": 1}
+    accepted, other = by_event["job_accepted"]
+    assert accepted == {"job": job, "requests": requests_of, "owner": None, "request": "mine-1"}
+    assert other["job"] == first.json()["job_id"]
+    [repeated] = by_event["job_repeated"]
+    assert repeated["job"] == first.json()["job_id"]
+    failed = {"job": job, "item": 7, "provider": "openrouter", "code": "provider_error"}
+    assert by_event["attempt_failed"] == [
+        {**failed, "attempt": 1, "again": True},
+        {**failed, "attempt": 2, "again": False},
+    ]
+
+
+@pytest.mark.parametrize("sent", [None, "x" * 65, "a b", "é".encode("latin-1")])
+async def test_every_answer_has_an_id(api: httpx.AsyncClient, sent: Any) -> None:
+    answers = [
+        await api.get("/health", headers={} if sent is None else {"X-Request-ID": sent})
+        for _ in range(2)
+    ]
+
+    ids = {answer.headers["x-request-id"] for answer in answers}
+
+    assert len(ids) == 2
+    assert all(len(one) == 32 for one in ids)
+
+
+async def test_the_clients_id_comes_back(api: httpx.AsyncClient) -> None:
+    answer = await api.get("/jobs/none", headers={"X-Request-ID": "mine"})
+
+    assert answer.headers["x-request-id"] == "mine"
