@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import ceil, log2
 from typing import Any
 
 import orjson
 from redis.asyncio import Redis
 
+from shared.bins import quantile_ms
 from shared.diagnosis import notices
 from shared.jobs import WEBHOOK_LANE
 from shared.keys import Keys
@@ -34,32 +34,6 @@ RECENT_STEPS = 6  # before the one that has begun
 MOST_JOBS = 1000  # looked at in a lane for the oldest item
 MOST_LOST = 20  # workers
 MODELS_SHOWN = 20
-BINS_PER_OCTAVE = 4  # of latencies: 19 % wide
-
-
-class Counts:
-    """Of calls that have ended, since they were taken last; what a report carries."""
-
-    def __init__(self) -> None:
-        self._counts = Counter[str]()
-
-    def call(self, lane: str, model: str, code: str | None, latency_ms: float) -> None:
-        """`code`: of the error, if there was no answer."""
-        self._counts[f"{lane} calls {code or '-'} {model}"] += 1
-        self._counts[f"{lane} latency_ms"] += round(latency_ms)
-        self._counts[f"{lane} bin {ceil(BINS_PER_OCTAVE * log2(max(latency_ms, 1)))}"] += 1
-
-    def tokens(self, lane: str, prompt: int, completion: int) -> None:
-        self._counts[f"{lane} prompt_tokens"] += prompt
-        self._counts[f"{lane} completion_tokens"] += completion
-
-    def take(self) -> Mapping[str, int]:
-        taken, self._counts = self._counts, Counter[str]()
-        return taken
-
-    def give_back(self, taken: Mapping[str, int]) -> None:
-        """They were not reported."""
-        self._counts.update(taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +65,8 @@ class Monitor:
         self, report: Report | None = None, counts: Mapping[str, int] | None = None
     ) -> None:
         """None: not of a worker, just how much runs and waits now. Repeated after a lost reply,
-        counts are counted twice."""
+        counts are counted twice; they are by "<lane> calls <error code or -> <model>",
+        "<lane> bin <of shared.bins>", "<lane> latency_ms", "<lane> prompt_tokens", …"""
         counted = (part for count in (counts or {}).items() for part in count)
         who = (report.worker_id, report.to_json()) if report else ("", "")
         await self._report(args=[*who, STEP_S, KEPT_S, len(LANES), *LANES, *counted])
@@ -214,20 +189,6 @@ class _Counted:
             for name, lane in self.lanes.items()
             if lane.calls or any(lane.others.values())
         }
-
-
-def quantile_ms(bins: Mapping[int, int], q: float) -> float | None:
-    """Within 10 %: geometrically between the limits of its bin."""
-    wanted = q * sum(bins.values())
-    if not wanted:
-        return None
-    seen = 0
-    for number, count in sorted(bins.items()):
-        if seen + count >= wanted:
-            share = (wanted - seen) / count
-            return round(float(2 ** ((number - 1 + share) / BINS_PER_OCTAVE)), 1)
-        seen += count
-    raise AssertionError
 
 
 def _errors(calls: Mapping[tuple[str, str], int]) -> dict[str, int]:

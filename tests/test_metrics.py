@@ -12,12 +12,15 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
 from stack import Stack, chat, eventually, free_port
 from test_access import ANN, API_KEYS
 
 from shared.metrics import OTHER_MODELS, Models
 from shared.results import Result
+from worker.tally import Tally
 from worker.telemetry import Telemetry
 
 PROJECT = Path(__file__).parent.parent
@@ -215,7 +218,7 @@ async def test_openmetrics_is_spoken_where_it_is_asked_for(api: httpx.AsyncClien
     )
 
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
-    families = {family.name for family in text_string_to_metric_families(answer.text)}  # type: ignore[no-untyped-call]
+    families = {family.name for family in openmetrics(answer.text)}  # type: ignore[no-untyped-call]
     assert {"orchestrator_lane_queued", "http_server_request_duration_seconds"} <= families
 
 
@@ -256,12 +259,48 @@ def test_models_are_bounded() -> None:
 def test_any_name_of_a_model_can_be_a_label() -> None:
     telemetry = Telemetry()
     nasty = 'a"b\\c\nd é 😀 {x="y"}'
-    telemetry.attempt("ollama", nasty, code=None, latency_ms=1)
-    telemetry.ended("ollama", nasty, Result(content="x"))
+    telemetry.tally.call("ollama", nasty, "", 1)
+    telemetry.tally.item("ollama", nasty, Result(content="x"))
 
-    samples = [s for family in telemetry.registry.collect() for s in family.samples]
+    text = generate_latest(telemetry.registry).decode()
 
-    assert nasty in {sample.labels.get("model") for sample in samples}
+    models = {
+        sample.labels.get("model")
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert nasty in models
+
+
+@pytest.mark.parametrize("ms", [0, 0.3, 5, 10, 10.001, 19, 20, 20.1, 1000, 81_920, 1e7])
+def test_a_duration_is_in_the_buckets_it_should_be(ms: float) -> None:
+    tally = Tally()
+    tally.call("ollama", "m", "", ms)
+
+    [buckets] = [
+        {s.labels["le"]: s.value for s in family.samples if s.name.endswith("_bucket")}
+        for family in tally.collect()
+        if "duration" in family.name
+    ]
+
+    expected = {le: float(float(le) >= ms / 1000) for le in buckets}
+    assert buckets == expected
+    assert len(buckets) == 15
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 2, 4, 5, 16, 17, 64, 1000, 4**13, 4**13 + 1])
+def test_tokens_are_in_the_buckets_they_should_be(tokens: int) -> None:
+    tally = Tally()
+    tally.item("ollama", "m", Result(content="x", prompt_tokens=tokens))
+
+    buckets = {
+        s.labels["le"]: s.value
+        for family in tally.collect()
+        for s in family.samples
+        if s.name.endswith("usage_bucket") and "input" in s.labels.values()
+    }
+
+    assert buckets == {le: float(float(le) >= tokens) for le in buckets}
 
 
 async def test_a_port_that_is_taken_ends_the_worker(stack: Start) -> None:

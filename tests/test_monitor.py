@@ -10,11 +10,14 @@ import pytest
 from arq.connections import ArqRedis
 from stack import chat, eventually
 
+from shared.bins import quantile_ms
 from shared.keys import Keys
-from shared.monitor import KEPT_S, MOST_LOST, STEP_S, Counts, Monitor, Report, quantile_ms
+from shared.monitor import KEPT_S, MOST_LOST, STEP_S, Monitor, Report
 from shared.overview import Lane, WorkerState
 from shared.queue import Capacity, Queue, Settlement
+from shared.results import Result
 from shared.store import Store, Submission
+from worker.tally import Tally
 
 LIMITS = {"openrouter": 10, "ollama": 3}
 
@@ -40,15 +43,16 @@ async def job(store: Store, job_id: str, *lanes: str) -> None:
 
 
 async def test_calls_are_counted_by_model_and_code(monitor: Monitor) -> None:
-    counts = Counts()
+    counts = Tally()
     for _ in range(3):
-        counts.call("openrouter", "a model", None, 100)
+        counts.call("openrouter", "a model", "", 100)
     counts.call("openrouter", "a model", "timeout", 30_000)
     counts.call("openrouter", "other", "provider_error", 5)
-    counts.call("ollama", "m", None, 0.2)
-    counts.tokens("openrouter", 30, 7)
+    counts.call("ollama", "m", "", 0.2)
+    counts.item("openrouter", "a model", Result(prompt_tokens=30, completion_tokens=7))
 
-    await monitor.report(report(), counts.take())
+    await monitor.report(report(), reported := counts.counts())
+    counts.reported(reported)
 
     seen = await lane(monitor)
     assert seen.last_minute.calls == 5
@@ -61,38 +65,41 @@ async def test_calls_are_counted_by_model_and_code(monitor: Monitor) -> None:
     assert 0 < seen.last_minute.calls_per_s <= 5 / STEP_S
     assert (await lane(monitor, "ollama")).last_minute.calls == 1
     assert seen.last_minute.mean_ms == (3 * 100 + 30_000 + 5) / 5
-    assert counts.take() == {}
+    assert counts.counts() == {}
 
 
 async def test_reports_add_up(monitor: Monitor) -> None:
     for worker_id in ("a", "b", "a"):
-        counts = Counts()
-        counts.call("ollama", "m", None, 100)
-        await monitor.report(report(worker_id), counts.take())
+        counts = Tally()
+        counts.call("ollama", "m", "", 100)
+        await monitor.report(report(worker_id), counts.counts())
 
     assert (await lane(monitor, "ollama")).last_minute.calls == 3
     assert sum(p.lanes["ollama"].calls for p in (await monitor.history()).points) == 3
 
 
-async def test_counts_that_were_not_reported_are_kept() -> None:
-    counts = Counts()
-    counts.call("ollama", "m", None, 100)
-    taken = counts.take()
-    counts.call("ollama", "m", None, 100)
-    counts.give_back(taken)
+def test_counts_that_were_not_reported_are_kept() -> None:
+    counts = Tally()
+    counts.call("ollama", "m", "", 100)
+    lost = counts.counts()
+    counts.call("ollama", "m", "", 100)
 
-    assert counts.take()["ollama calls - m"] == 2
+    after = counts.counts()
+    counts.reported(after)
+    counts.call("ollama", "m", "", 100)
+
+    assert [c["ollama calls - m"] for c in (lost, after, counts.counts())] == [1, 2, 1]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_quantiles_are_within_a_tenth(seed: int) -> None:
     draw = random.Random(seed)
-    counts, latencies = Counts(), [draw.lognormvariate(6, 1.5) for _ in range(5000)]
+    counts, latencies = Tally(), [draw.lognormvariate(6, 1.5) for _ in range(5000)]
     for ms in latencies:
-        counts.call("x", "m", None, ms)
+        counts.call("x", "m", "", ms)
     bins = {
         int(name.split()[2]): count
-        for name, count in counts.take().items()
+        for name, count in counts.counts().items()
         if name.startswith("x bin")
     }
 
@@ -176,9 +183,9 @@ async def test_a_crash_loop_shows_no_more_than_some(monitor: Monitor, queue: Que
 
 async def test_all_of_it_goes_away(monitor: Monitor, redis: ArqRedis, keys: Keys) -> None:
     """What is kept is bounded by time: each key but the list of workers has its end."""
-    counts = Counts()
-    counts.call("openrouter", "m", None, 100)
-    await monitor.report(report(), counts.take())
+    counts = Tally()
+    counts.call("openrouter", "m", "", 100)
+    await monitor.report(report(), counts.counts())
     await monitor.report()
 
     found = [key async for key in redis.scan_iter(f"{keys.prefix}*")]

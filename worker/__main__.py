@@ -54,7 +54,7 @@ def make_worker(
             {name: endpoint(name, providers[name]) for name in PROVIDERS},
             settings.request_timeout,
             settings.max_retries,
-            telemetry,
+            telemetry.tally,
             traces,
         )
         secret = settings.webhook_secret
@@ -62,7 +62,7 @@ def make_worker(
             Jobs(Store(redis, keys)),
             signing_key(secret.get_secret_value()) if secret else None,
             settings.webhook_allow_private,
-            telemetry,
+            telemetry.tally,
         )
         if settings.worker_metrics_port is not None:
             ctx["stop_metrics"] = telemetry.serve(settings.worker_metrics_port)

@@ -62,7 +62,7 @@ class LaneWorker(Worker):
         self._telemetry = telemetry
         self._telemetry.show(limits, self._held.running)
         self._reporter = Reporter(
-            monitor, telemetry, worker_id, limits=limits, running=self._held.running
+            monitor, telemetry.tally, worker_id, limits=limits, running=self._held.running
         )
         self._settlements: list[Settlement] = []
         self._wake = asyncio.Event()

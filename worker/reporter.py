@@ -8,7 +8,7 @@ from time import monotonic
 from redis.exceptions import RedisError
 
 from shared.monitor import Monitor, Report
-from worker.telemetry import Telemetry
+from worker.tally import Tally
 
 REPORT_S = 2.0
 
@@ -17,7 +17,7 @@ class Reporter:
     def __init__(
         self,
         monitor: Monitor,
-        telemetry: Telemetry,
+        tally: Tally,
         worker_id: str,
         *,
         limits: Mapping[str, int],
@@ -25,7 +25,7 @@ class Reporter:
     ) -> None:
         """`running` is read anew each time."""
         self._monitor = monitor
-        self._telemetry = telemetry
+        self._tally = tally
         self._worker_id = worker_id
         self._limits = limits
         self._running = running
@@ -46,8 +46,7 @@ class Reporter:
         report = Report(
             self._worker_id, monotonic() - self._started, dict(self._running), self._limits
         )
-        counts = self._telemetry.counts.take()
-        try:
+        counts = self._tally.counts()
+        with suppress(RedisError, OSError):
             await self._monitor.report(report, counts)
-        except (RedisError, OSError):
-            self._telemetry.counts.give_back(counts)
+            self._tally.reported(counts)

@@ -14,7 +14,7 @@ from worker.providers.call import Endpoint, call
 from worker.providers.dialect import Completion
 from worker.providers.errors import ProviderError, RateLimited
 from worker.retry import decide, pause_s
-from worker.telemetry import Telemetry
+from worker.tally import Tally
 
 if TYPE_CHECKING:
     from shared.otel import Tracing
@@ -49,7 +49,7 @@ class Caller:
     endpoints: dict[str, Endpoint | None]
     timeout_s: float
     max_retries: int
-    telemetry: Telemetry
+    tally: Tally
     tracing: "Tracing | None" = None
 
 
@@ -57,7 +57,7 @@ async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
     """Raises RetryItem."""
     caller: Caller = ctx["caller"]
     ended = await _attempt(caller, ctx, chat)
-    caller.telemetry.ended(chat["provider"], chat["model"], ended.result)
+    caller.tally.item(chat["provider"], chat["model"], ended.result)
     return ended
 
 
@@ -79,10 +79,13 @@ async def _attempt(caller: Caller, ctx: dict[str, Any], chat: ChatRequest) -> En
     left_s: float = ctx["left_s"]
     timeout_s = min(caller.timeout_s, left_s)
     try:
-        completion = await _call(caller, endpoint, chat, ctx, timeout_s)
+        if caller.tracing is None:
+            completion = await call(caller.client, endpoint, chat, timeout_s=timeout_s)
+        else:
+            completion = await _traced_call(caller.tracing, caller, endpoint, chat, ctx, timeout_s)
     except ProviderError as error:
         latency_ms = _since(started)
-        caller.telemetry.attempt(provider, chat["model"], code=error.code, latency_ms=latency_ms)
+        caller.tally.call(provider, chat["model"], error.code, latency_ms)
         again = decide(error, attempt=attempt, max_retries=caller.max_retries)
         left_s -= latency_ms / 1000
         code, message = error.code, error.message
@@ -108,7 +111,7 @@ async def _attempt(caller: Caller, ctx: dict[str, Any], chat: ChatRequest) -> En
         )
         return Ended(failed, pause_ms=pause_s(error, attempt=attempt) * 1000, pause_why=why)
     latency_ms = _since(started)
-    caller.telemetry.attempt(provider, chat["model"], code=None, latency_ms=latency_ms)
+    caller.tally.call(provider, chat["model"], "", latency_ms)
     return Ended(
         Result(
             content=completion.content,
@@ -123,13 +126,15 @@ async def _attempt(caller: Caller, ctx: dict[str, Any], chat: ChatRequest) -> En
     )
 
 
-async def _call(
-    caller: Caller, endpoint: Endpoint, chat: ChatRequest, ctx: dict[str, Any], timeout_s: float
+async def _traced_call(
+    tracing: "Tracing",
+    caller: Caller,
+    endpoint: Endpoint,
+    chat: ChatRequest,
+    ctx: dict[str, Any],
+    timeout_s: float,
 ) -> Completion:
-    """With a span, if there are traces."""
-    if caller.tracing is None:
-        return await call(caller.client, endpoint, chat, timeout_s=timeout_s)
-    with caller.tracing.attempt(chat, ctx["job_id"], ctx["job_try"]) as span:
+    with tracing.attempt(chat, ctx["job_id"], ctx["job_try"]) as span:
         try:
             completion = await call(caller.client, endpoint, chat, timeout_s=timeout_s)
         except ProviderError as error:

@@ -19,11 +19,11 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
-from shared.jobs import JobNotFound, Jobs
+from shared.jobs import WEBHOOK_LANE, JobNotFound, Jobs
 from shared.models import JobSummary
 from shared.results import Result
+from worker.tally import Tally
 from worker.tasks import Ended, RetryItem
-from worker.telemetry import Telemetry
 
 TIMEOUT_S = 10.0
 # Between attempts: 18 hours in all.
@@ -49,7 +49,7 @@ class Webhooks:
     jobs: Jobs
     secret: bytes | None
     allow_private: bool
-    telemetry: Telemetry
+    tally: Tally
 
 
 def signing_key(secret: str) -> bytes:
@@ -64,13 +64,13 @@ async def deliver_webhook(ctx: dict[str, Any], job_id: str, url: str, owner: str
     try:
         await _attempt(webhooks, job_id, url, owner)
     except DeliveryFailed as error:
-        webhooks.telemetry.delivery(delivered=False, latency_ms=(perf_counter() - started) * 1000)
+        webhooks.tally.call(WEBHOOK_LANE, "", "failed", (perf_counter() - started) * 1000)
         log.info("webhook_failed", job=job_id, attempt=attempt, reason=str(error))
         if not error.final and attempt <= len(DELAYS_S):
             delay_s = DELAYS_S[attempt - 1] * random.uniform(0.9, 1.1)  # noqa: S311 — spreads them
             raise RetryItem(delay_s=delay_s) from None
         return Ended(Result(error=str(error), attempts=attempt))
-    webhooks.telemetry.delivery(delivered=True, latency_ms=(perf_counter() - started) * 1000)
+    webhooks.tally.call(WEBHOOK_LANE, "", "", (perf_counter() - started) * 1000)
     return Ended(Result(attempts=attempt))
 
 
