@@ -6,7 +6,6 @@ with Client() as client:
         print(item.index, item.content)
 """
 
-import asyncio
 import os
 from collections.abc import (
     AsyncGenerator,
@@ -18,7 +17,6 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import AbstractContextManager, aclosing
-from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 from uuid import uuid4
@@ -28,6 +26,7 @@ import orjson
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import BaseModel
 
+from cli.patience import Later, Patience, check
 from shared.models import (
     BatchLLMResponse,
     JobItem,
@@ -43,8 +42,8 @@ URL = "http://localhost:8000"
 NDJSON = "application/x-ndjson"
 PIECE_BYTES = 64 * 1024
 PATIENCE_S = 60.0
-RETRY_S = 0.5
 TIMEOUT_S = 60.0  # for a sign of life
+WAIT_S = 30  # for one answer to a batch
 
 Request = LLMRequest | Mapping[str, Any] | bytes  # the last: a line of JSON
 Outcome = Literal["successful", "failed"]
@@ -52,14 +51,6 @@ Ordering = Literal["index", "completion"]
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class OrchestratorError(Exception):
-    """Refused, with the reason the API gave; or not reachable, then without a status."""
-
-    def __init__(self, detail: str, status: int | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
 
 
 class AsyncClient:
@@ -105,7 +96,8 @@ class AsyncClient:
     ) -> BatchLLMResponse:
         """Up to 100 requests; waits for all of them."""
         body = b'{"requests":[' + b",".join(map(_line, requests)) + b"]}"
-        headers = {"Content-Type": "application/json", **_key(key)}
+        prefer = {"Prefer": f"wait={WAIT_S}"}
+        headers = {"Content-Type": "application/json", **prefer, **_key(key)}
         while True:
             answer = await self._request("POST", "/batch", content=body, headers=headers)
             if answer.status_code == httpx.codes.OK:  # else the wait was over, and the job goes on
@@ -174,7 +166,7 @@ class AsyncClient:
                 async with self._http.stream(
                     "GET", f"/jobs/{job_id}/results", params=query
                 ) as answer:
-                    await _check(answer)
+                    await check(answer)
                     async with aclosing(answer.aiter_lines()) as lines:  # type: ignore[type-var]
                         async for line in lines:
                             item = JobItem.model_validate_json(line)
@@ -182,7 +174,7 @@ class AsyncClient:
                             if status is None or (status == "failed") == (item.error is not None):
                                 yield item
                 return  # noqa: TRY300 — of a generator
-            except (httpx.TransportError, _Later) as error:
+            except (httpx.TransportError, Later) as error:
                 await patience.wait(error)
 
     async def _request(
@@ -199,14 +191,14 @@ class AsyncClient:
                 request["content"] = body()
             try:
                 answer = await self._http.request(method, path, **request)
-                await _check(answer)
-            except (httpx.TransportError, _Later) as error:
+                await check(answer)
+            except (httpx.TransportError, Later) as error:
                 await patience.wait(error)
             else:
                 return answer
 
-    def _patience(self) -> "_Patience":
-        return _Patience(self.url, self._patience_s, self._on_trouble)
+    def _patience(self) -> Patience:
+        return Patience(self.url, self._patience_s, self._on_trouble)
 
 
 class Client:
@@ -286,60 +278,6 @@ class Client:
 
         while (item := self._portal.call(following)) is not None:
             yield item
-
-
-class _Later(Exception):
-    """The API has no room, or cannot see Redis."""
-
-    def __init__(self, detail: str, status: int, after_s: float) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.after_s = after_s
-
-
-class _Patience:
-    def __init__(self, url: str, patience_s: float, on_trouble: Callable[[str], None]) -> None:
-        self._url = url
-        self._until = monotonic() + patience_s
-        self._on_trouble = on_trouble
-
-    async def wait(self, error: httpx.TransportError | _Later) -> None:
-        """Before the next try. Raises OrchestratorError when there is to be none."""
-        if isinstance(error, _Later):
-            given_up, delay_s = OrchestratorError(str(error), error.status), error.after_s
-        else:
-            reason = str(error) or type(error).__name__
-            given_up = OrchestratorError(f"the API at {self._url} cannot be reached: {reason}")
-            delay_s = RETRY_S
-        if monotonic() + delay_s > self._until:
-            raise given_up from error
-        self._on_trouble(str(given_up))
-        await asyncio.sleep(delay_s)
-
-
-async def _check(answer: httpx.Response) -> None:
-    if answer.is_success:
-        return
-    await answer.aread()
-    try:
-        detail = answer.json()["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = answer.reason_phrase
-    if answer.status_code in {429, 503}:
-        after = answer.headers.get("retry-after", "")
-        raise _Later(
-            str(detail), answer.status_code, float(after) if after.isdecimal() else RETRY_S
-        )
-    raise OrchestratorError(_text(detail), answer.status_code)
-
-
-def _text(detail: str | list[dict[str, Any]]) -> str:
-    """Of a 422 the places and what is wrong there, a line each."""
-    if isinstance(detail, str):
-        return detail
-    return "\n".join(
-        f"{' '.join(str(part) for part in error['loc'][1:])}: {error['msg']}" for error in detail
-    )
 
 
 def _line(request: Request) -> bytes:

@@ -19,7 +19,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from cli.client import PATIENCE_S, AsyncClient, OrchestratorError, Ordering, Outcome
+from cli.client import PATIENCE_S, AsyncClient, Ordering, Outcome
+from cli.patience import OrchestratorError
 from cli.progress import following
 from cli.prompts import InputError, Requests, read_requests
 from cli.top import newest, show_top

@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cli.client import AsyncClient, OrchestratorError
+from cli.client import AsyncClient
+from cli.patience import OrchestratorError
 from shared.models import JobState, JobSummary
 from shared.overview import Lane, Notice, Overview, Severity, WorkerState, WorkerView
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 import httpx
@@ -150,6 +151,13 @@ async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awai
             return stack
 
         yield start
+
+
+@pytest.fixture
+def output() -> Iterator[IO[bytes]]:
+    """What processes write."""
+    with tempfile.TemporaryFile() as file:
+        yield file
 
 
 @pytest.fixture

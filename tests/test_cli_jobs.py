@@ -9,7 +9,7 @@ import signal
 import struct
 import sys
 import termios
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,19 @@ class Orchestrator:
             "PYTHONPATH": ":".join(sys.path),
         }
         self.directory = directory
+        self._processes: list[asyncio.subprocess.Process] = []
+
+    async def stop(self) -> None:
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     async def start(
         self, *argv: str, url: str | None = None, terminal: int | None = None
     ) -> asyncio.subprocess.Process:
         output = asyncio.subprocess.PIPE if terminal is None else terminal
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "from cli.main import main; main()", *argv),
             env=self._environment | ({"ORCHESTRATOR_URL": url} if url else {}),
             cwd=self.directory,
@@ -45,6 +52,8 @@ class Orchestrator:
             stdout=output,
             stderr=output,
         )
+        self._processes.append(process)
+        return process
 
     async def __call__(
         self, *argv: str, stdin: bytes = b"", url: str | None = None
@@ -62,8 +71,10 @@ async def deployment(stack: Start) -> Stack:
 
 
 @pytest.fixture
-def orchestrator(deployment: Stack, tmp_path: Path) -> Orchestrator:
-    return Orchestrator(deployment, tmp_path)
+async def orchestrator(deployment: Stack, tmp_path: Path) -> AsyncIterator[Orchestrator]:
+    orchestrator = Orchestrator(deployment, tmp_path)
+    yield orchestrator
+    await orchestrator.stop()
 
 
 def parsed(text: str) -> list[dict[str, Any]]:

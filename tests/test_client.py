@@ -9,7 +9,8 @@ from jobs import ended
 from stack import Stack, chat
 from test_access import ANN, API_KEYS
 
-from cli.client import AsyncClient, Client, OrchestratorError
+from cli.client import AsyncClient, Client
+from cli.patience import OrchestratorError
 from shared.models import LLMRequest, Message, Role
 
 Start = Callable[..., Awaitable[Stack]]
@@ -94,6 +95,19 @@ async def test_patience_ends() -> None:
     async with AsyncClient("http://127.0.0.1:9", patience_s=0) as client:
         with pytest.raises(OrchestratorError, match="cannot be reached"):
             await client.status("x")
+
+
+async def test_a_batch_may_take_longer_than_one_answer(
+    stack: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.client.WAIT_S", 1)
+    deployment = await stack(workers=1)
+    await deployment.simulate(latency_ms=2500)
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        batch = await client.batch([chat("x")])
+
+    assert batch.responses[0].content == "echo: x"
+    assert (await deployment.stats())["total"] == 1
 
 
 async def test_a_refusal_says_why(stack: Start) -> None:

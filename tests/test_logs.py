@@ -1,7 +1,6 @@
 """What a log has: a line for each job and each failed attempt, none for what went well."""
 
 import json
-import tempfile
 from collections.abc import AsyncIterator
 from typing import IO, Any
 
@@ -11,12 +10,6 @@ from stack import Stack, chat
 from test_secrets import written
 
 from shared.keys import Keys
-
-
-@pytest.fixture
-def output() -> Any:
-    with tempfile.TemporaryFile() as file:
-        yield file
 
 
 @pytest.fixture

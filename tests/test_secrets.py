@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import re
-import tempfile
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import IO, Any
@@ -20,12 +19,6 @@ from shared.store import Store, Submission
 
 KEYS = {"OPENROUTER_API_KEY": "planted-key-one", "OLLAMA_API_KEY": "planted-key-two"}
 PLANTED = re.compile(rb"[^\n]*planted[^\n]*")
-
-
-@pytest.fixture
-def output() -> Any:
-    with tempfile.TemporaryFile() as file:
-        yield file
 
 
 @pytest.fixture
