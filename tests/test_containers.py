@@ -345,6 +345,35 @@ async def test_a_fourth_worker_joins(compose: Compose, stack: Stack) -> None:
 
 
 @pytest.mark.containers
+async def test_the_image_has_the_page(stack: Stack) -> None:
+    page = await stack.api.get("/")
+    files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+
+    assert len(files) >= 4
+    assert {(await stack.api.get(path)).status_code for path in files} == {200}
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("service", ["api", "worker"])
+@pytest.mark.usefixtures("stack")
+async def test_the_image_can_trace(compose: Compose, service: str) -> None:
+    container = (await compose.containers(service))[0]
+
+    await docker("exec", container, "python", "-c", "import shared.otel")
+
+
+@pytest.mark.containers
+def test_the_observability_file_fits(compose: Compose) -> None:
+    more = ("-f", str(ROOT / "docker-compose.observability.yml"))
+    merged = run(*compose.command, *more, "config", environment=compose.environment).stdout
+
+    assert "WORKER_METRICS_PORT" in merged
+    sources = re.findall(r"source: (\S+observability\S+)", merged)
+    assert len(sources) == 5
+    assert all(Path(source).is_file() for source in sources)
+
+
+@pytest.mark.containers
 @pytest.mark.parametrize("service", ["redis", "api", "worker"])
 @pytest.mark.usefixtures("stack")
 async def test_container_can_do_little(compose: Compose, service: str) -> None:
