@@ -1,6 +1,6 @@
 """Who asks: the owner of the API key, RFC 6750."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Annotated
@@ -27,7 +27,7 @@ class Access:
         self._app = app
         self._keys = keys
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and self._keys and not _is_open(scope["path"]):
             owner = self._owner(Headers(scope=scope).get("authorization", ""))
             if owner is None:
@@ -36,10 +36,9 @@ class Access:
                     401,
                     headers={"WWW-Authenticate": "Bearer"},
                 )
-                await refusal(scope, receive, send)
-                return
+                return refusal(scope, receive, send)
             scope["owner"] = owner
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _owner(self, authorization: str) -> str | None:
         scheme, _, key = authorization.partition(" ")

@@ -20,12 +20,12 @@ from api.examples import description
 from api.following import Following
 from api.job_routes import router as job_router
 from api.live import LiveOverview
-from api.metrics import Metrics, RequestMetrics
+from api.metrics import Metrics
 from api.open_requests import OpenRequestsLimit
 from api.overview_routes import router as overview_router
 from api.page import add_page
 from api.refusals import add_exception_handlers
-from api.request_id import RequestId
+from api.request_observer import RequestObserver
 from api.routes import router
 from api.streams import StreamLast
 from api.waiting import Waiting
@@ -112,8 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(StreamLast)
     app.add_middleware(OpenRequestsLimit, limit=settings.max_open_requests)
     app.add_middleware(Access, keys=settings.api_keys)
-    app.add_middleware(RequestMetrics, registry=registry)
-    app.add_middleware(RequestId)
+    app.add_middleware(RequestObserver, registry=registry)
     app.include_router(router)
     app.include_router(job_router)
     app.include_router(overview_router)

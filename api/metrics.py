@@ -1,22 +1,15 @@
-"""What the API tells Prometheus: its requests, and the lanes as Redis has them."""
+"""What the API tells Prometheus: of itself, and the lanes as Redis has them."""
 
 from collections.abc import Iterable
-from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.live import LiveOverview
 from shared.overview import Overview, WorkerState
-
-# As OpenTelemetry's conventions advise for http.server.request.duration.
-HTTP_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-ROUTE = "route"  # in the scope, once it is known
-_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 
 
 class Metrics:
@@ -88,34 +81,3 @@ class _Lanes(Collector):
             count = sum(worker.state is state for worker in self._overview.workers)
             workers.add_metric([state], count)
         yield workers
-
-
-class RequestMetrics:
-    """Middleware. The time is that to the start of the answer: a stream may last for hours."""
-
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
-        self._app = app
-        self._duration = Histogram(
-            "http_server_request_duration_seconds",
-            "To the start of the answer, by route.",
-            ("http_request_method", "http_route", "http_response_status_code"),
-            buckets=HTTP_BUCKETS_S,
-            registry=registry,
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = perf_counter()
-
-        async def counting(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-                route = getattr(scope.get(ROUTE), "path", "")
-                taken_s = perf_counter() - started
-                labels = (method, route, str(message["status"]))
-                self._duration.labels(*labels).observe(taken_s)
-            await send(message)
-
-        await self._app(scope, receive, counting)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.following import Interrupted
-from api.metrics import ROUTE
+from api.request_observer import ROUTE
 from shared.jobs import JobNotFound
 from shared.models import JobItem, JobSummary
 

@@ -364,3 +364,23 @@ async def test_a_reader_that_comes_back_misses_nothing(stack: Start) -> None:
 
     assert sorted(line["index"] for line in found) == list(range(400))
     assert found == await results(deployment.api, location, order="completion")
+
+
+async def test_results_without_answers_and_only_so_many(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    contents = [str(n) for n in range(120)]
+    body = lines(contents[:60]) + lines(contents[60:], model="sim-404")
+    location = await upload(deployment.api, body)
+
+    brief = await results(deployment.api, location, content=False)
+    some = await results(deployment.api, location, after=10, limit=3)
+    failed = await results(deployment.api, location, status="failed", limit=55)
+    refused = await deployment.api.get(f"{location}/results", params={"limit": 0})
+
+    assert [item["content"] for item in brief] == [""] * 120
+    assert [item["attempts"] for item in brief] == [1] * 120
+    assert [(item["index"], item["content"]) for item in some] == [
+        (n, f"echo: {n}") for n in (10, 11, 12)
+    ]
+    assert [item["index"] for item in failed] == list(range(60, 115))
+    assert refused.status_code == 422

@@ -61,7 +61,7 @@ function App() {
             <a href="#/${to}" aria-current=${to === current.path ? "page" : undefined}>${name}</a>
           `,
         )}
-        <a href="/docs">API docs</a>
+        ${state.connection !== LOCKED && !getKey() && html`<a href="/docs">API docs</a>`}
       </nav>
       <span class="connection ${state.connection}" role="status">${WORDS[state.connection]}</span>
       ${getKey() && html`<button class="quiet" onClick=${() => live.current.lock()}>Forget the key</button>`}
