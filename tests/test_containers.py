@@ -368,7 +368,7 @@ def test_the_observability_file_fits(compose: Compose) -> None:
     merged = run(*compose.command, *more, "config", environment=compose.environment).stdout
 
     assert "WORKER_METRICS_PORT" in merged
-    sources = re.findall(r"source: (\S+observability\S+)", merged)
+    sources = re.findall(r"(/\S*/observability/[^:\s]+)", merged)
     assert len(sources) == 5
     assert all(Path(source).is_file() for source in sources)
 
