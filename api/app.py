@@ -70,7 +70,6 @@ def create_app(settings: Settings) -> FastAPI:
             jobs,
             Batches(jobs, waiting, cancel_on_disconnect=settings.cancel_on_disconnect),
             Following(store, waiting),
-            monitor,
             live,
             Metrics(live, registry),
         )

@@ -10,7 +10,6 @@ from api.following import Following
 from api.live import LiveOverview
 from api.metrics import Metrics
 from shared.jobs import Jobs
-from shared.monitor import Monitor
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.store import Store
@@ -24,7 +23,6 @@ class Services:
     jobs: Jobs
     batches: Batches
     following: Following
-    monitor: Monitor
     live: LiveOverview
     metrics: Metrics
 

@@ -1,4 +1,4 @@
-"""The overview as it changes, to any number of viewers: looked at once a second, however many."""
+"""What there is to see, for any number of viewers: looked at once a second, however many."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from shared.jobs import Jobs
 from shared.models import JobSummary
 from shared.monitor import Monitor
-from shared.overview import Live, Overview
+from shared.overview import History, Live, Overview
 
 TICK_S = 1.0
 JOBS_SHOWN = 20
@@ -23,6 +23,7 @@ T = TypeVar("T")
 class LiveOverview:
     def __init__(self, monitor: Monitor, jobs: Jobs) -> None:
         self._overview = _Fresh(monitor.overview)
+        self._history = _Fresh(monitor.history)
         self._jobs = jobs
         self._owned: dict[str, _Fresh[list[JobSummary]]] = {}
         self._closing = asyncio.Event()
@@ -33,6 +34,9 @@ class LiveOverview:
 
     async def overview(self) -> Overview:
         return await self._overview()
+
+    async def history(self) -> History:
+        return await self._history()
 
     async def events(self, owner: str) -> AsyncIterator[Live | None]:
         """None: Redis cannot say."""

@@ -33,7 +33,7 @@ async def get_overview_events(services: ServicesDep, owner: OwnerDep) -> Stream:
 @router.get("/history", responses={**UNAVAILABLE})
 async def get_history(services: ServicesDep) -> History:
     """The last hour in steps, by lane."""
-    return await services.monitor.history()
+    return await services.live.history()
 
 
 @router.get(

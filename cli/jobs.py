@@ -155,6 +155,7 @@ def results(
     only: Annotated[str | None, typer.Option("--status", help="successful or failed.")] = None,
     *,
     follow: Annotated[bool, typer.Option(help="Wait for those that have not ended.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="They are, in any case.")] = False,  # noqa: ARG001
 ) -> None:
     """Print the results of a job as NDJSON."""
     if order not in {"index", "completion"} or only not in {None, "successful", "failed"}:

@@ -196,6 +196,19 @@ async def test_all_of_it_goes_away(monitor: Monitor, redis: ArqRedis, keys: Keys
     assert all(0 < ttl <= KEPT_S + STEP_S for ttl in ttls.values()), ttls
 
 
+async def test_who_was_seen_an_hour_ago_is_forgotten(
+    monitor: Monitor, redis: ArqRedis, keys: Keys
+) -> None:
+    await monitor.report(report("old"))
+    seen_ms = await redis.zscore(keys.seen, "old")
+    assert seen_ms is not None
+    await redis.zadd(keys.seen, {"old": seen_ms - KEPT_S * 1000 - 1})
+
+    await monitor.report(report("new"))
+
+    assert await redis.zrange(keys.seen, 0, -1) == [b"new"]
+
+
 async def test_history_has_what_ran_and_waited(monitor: Monitor, store: Store) -> None:
     await job(store, "a", *["ollama"] * 7)
     await monitor.report()

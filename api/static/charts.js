@@ -6,6 +6,8 @@ import { ms, number, rate } from "./format.js";
 
 const COLOURS = ["--series-1", "--series-2", "--series-3", "--series-4"];
 const HEIGHT = 170;
+const HOUR_S = 3600;
+const LEAST_S = 600;
 
 const CHARTS = [
   { title: "Calls per second", of: (point) => point.calls_per_s, format: rate, gap: 0 },
@@ -32,12 +34,13 @@ export function Charts({ history }) {
   `;
 }
 
-/** Every step of the hour, also those in which nothing happened. */
+/** Every step since something happened, up to an hour, and ten minutes at least. */
 function evenSteps({ step_s: step, points }) {
   const byTime = new Map(points.map((point) => [Date.parse(point.at) / 1000, point.lanes]));
   const last = Math.max(...byTime.keys());
+  const first = Math.max(last - HOUR_S + step, Math.min(...byTime.keys(), last - LEAST_S));
   const steps = [];
-  for (let at = last - 3600 + step; at <= last; at += step) steps.push([at, byTime.get(at)]);
+  for (let at = first; at <= last; at += step) steps.push([at, byTime.get(at)]);
   return steps;
 }
 

@@ -22,11 +22,15 @@ export function JobView({ id, live }) {
       },
       setError,
     );
-  // The stream comes each second: so often, and no more once it has ended.
-  const tick = job && !goesOn(job) ? "ended" : live.overview?.at;
+  // The newest come with the stream; of others it only says that a second has passed.
+  const newest = live.jobs?.find((one) => one.job_id === id);
+  const tick = newest || (job && !goesOn(job)) ? "known" : live.overview?.at;
   useEffect(() => {
     ask();
   }, [tick, live.connection]);
+  useEffect(() => {
+    if (newest) setJob(newest);
+  }, [newest]);
 
   const items = useItems(id);
   const back = html`<p><a href="#/jobs">All jobs</a></p>`;
