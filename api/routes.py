@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from redis.exceptions import RedisError
 
+from api.accept import preferred
 from api.access import BEARER, OwnerDep
 from api.batches import STATUS_AT_LEAST_S, ResultsUnavailable
 from api.body import JSON, BatchBody
@@ -14,7 +15,7 @@ from api.following import Interrupted
 from api.idempotency import IdempotencyKey
 from api.prefer import parse_prefer
 from api.refusals import BATCH_REFUSALS, UNAUTHORIZED
-from api.streams import EVENT_STREAM, NDJSON, Format, Stream, accepted_stream, encoded
+from api.streams import EVENT_STREAM, FORMATS, NDJSON, Format, Stream, encoded
 from api.submissions import submission
 from shared.jobs import each, finished_batch
 from shared.models import BatchLLMRequest, BatchLLMResponse, Health, JobItem, JobStatus, Readiness
@@ -105,7 +106,7 @@ async def post_batch(
             asked_s = preferences.wait_s
         wait_s = min(asked_s, settings.sync_wait_seconds)
     applied = {"Preference-Applied": preferences.applied} if preferences.applied else {}
-    form = accepted_stream(accept) if wait_s else None
+    form = FORMATS.get(preferred(accept, (JSON, *FORMATS), JSON)) if wait_s else None
     asked = submission(
         settings,
         owner,

@@ -71,16 +71,6 @@ class ServerSentEvents:
 FORMATS: dict[str, Format] = {NDJSON: Ndjson(), EVENT_STREAM: ServerSentEvents()}
 
 
-def accepted_stream(accept: str) -> Format | None:
-    """The first that the Accept header (RFC 9110, 12.5.1) has by name; None: an ordinary answer."""
-    for media_range in accept.split(","):
-        media_type, *parameters = (part.strip().lower() for part in media_range.split(";"))
-        refused = any(part.removeprefix("q=").strip("0.") == "" for part in parameters)
-        if media_type in FORMATS and not refused:
-            return FORMATS[media_type]
-    return None
-
-
 def _without_answers(summary: JobSummary) -> str:
     return summary.model_dump_json(exclude={"responses"})
 
@@ -180,11 +170,11 @@ class Stream(Response):
         await send(start)
         try:
             await while_there(receive, self._write(send))
-        except ClientGone:
+        except (ClientGone, TimeoutError) as error:
+            if isinstance(error, TimeoutError):
+                log.warning("reader_dropped", reason="it did not read")
             if self._when_gone:
                 await self._when_gone()
-        except TimeoutError:
-            log.warning("reader_dropped", reason="it did not read")
         except (Interrupted, JobNotFound, RedisError, OSError) as error:
             log.warning("stream_cut", reason=type(error).__name__)
         else:

@@ -684,3 +684,11 @@ async def test_a_job_stays_whole_when_the_reply_to_its_last_piece_is_lost(
         await accept(store, "job", "a" * (META_ITEMS + 1))
 
     assert len(await claim(queue)) == 10
+
+
+async def test_the_retry_of_a_job_that_has_expired_leaves_nothing_of_it(
+    store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    assert await accept(store, "new", ["a"], retry_of="old") == "new"
+
+    assert not await redis.exists(keys.job("old"))

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -115,6 +115,8 @@ async def test_a_stream_ends_when_the_wait_is_over(stack: Start) -> None:
         ("text/html, Application/X-NDJSON;q=0.5", "application/x-ndjson"),
         ("application/x-ndjson;q=0, */*", "application/json"),
         ("application/json", "application/json"),
+        ("application/json, text/event-stream", "application/json"),
+        ("application/json;q=0.5, application/x-ndjson;q=nonsense", "application/x-ndjson"),
         ("nonsense;;,", "application/json"),
     ],
 )
@@ -219,6 +221,21 @@ async def test_a_quiet_stream_has_heartbeats(
                     break
 
 
+@contextmanager
+def not_reading(api: httpx.AsyncClient, request: str) -> Iterator[None]:
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect((api.base_url.host, api.base_url.port))
+        reader.sendall(request.encode())
+        yield
+
+
+async def put_results(redis: ArqRedis, keys: Keys, job_id: str, count: int, answer: str) -> None:
+    result = b"1 " + json.dumps({"content": answer}).encode()
+    await redis.hset(keys.results(job_id), mapping={str(n): result for n in range(count)})  # type: ignore[misc]
+    await redis.rpush(keys.ended(job_id), *range(count))  # type: ignore[misc]
+
+
 async def test_a_reader_that_does_not_read_is_dropped(
     settings: Settings,
     redis: ArqRedis,
@@ -232,14 +249,9 @@ async def test_a_reader_that_does_not_read_is_dropped(
     async with served(settings) as api:
         location = await upload(api, lines(["x"] * 3000))
         job_id = location.removeprefix("/jobs/")
-        result = b"1 " + json.dumps({"content": ANSWER}).encode()
-        await redis.hset(keys.results(job_id), mapping={str(n): result for n in range(3000)})  # type: ignore[misc]
-        await redis.rpush(keys.ended(job_id), *range(3000))  # type: ignore[misc]
+        await put_results(redis, keys, job_id, 3000, ANSWER)
         await redis.hset(keys.job(job_id), "finished_ms", "1")  # type: ignore[misc]
-        with socket.socket() as reader:
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            reader.connect((api.base_url.host, api.base_url.port))
-            reader.sendall(f"GET {location}/results HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        with not_reading(api, f"GET {location}/results HTTP/1.1\r\nHost: x\r\n\r\n"):
 
             async def dropped() -> bool:
                 return "reader_dropped" in capsys.readouterr().out
@@ -248,6 +260,30 @@ async def test_a_reader_that_does_not_read_is_dropped(
         whole = await results(api, location)
 
     assert len(whole) == 3000  # who reads gets all
+
+
+async def test_a_batch_whose_reader_was_dropped_is_cancelled(
+    settings: Settings, redis: ArqRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "STALLED_S", 0.2)
+    body = json.dumps({"requests": [chat("x")] * 100})
+    head = f"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    async with served(settings) as api:
+        with not_reading(api, f"{head}Accept: application/x-ndjson\r\n\r\n{body}"):
+
+            async def accepted() -> bool:
+                return bool(await redis.zcard(keys.owned("")))
+
+            await eventually(accepted)
+            [job_id] = [found.decode() for found in await redis.zrange(keys.owned(""), 0, -1)]
+            await put_results(redis, keys, job_id, 99, ANSWER * 20)
+            await redis.publish(keys.progress, job_id)
+
+            async def cancelled() -> bool:
+                status = await job(api, f"/jobs/{job_id}")
+                return bool(status["status"] == "cancelled")
+
+            await eventually(cancelled)
 
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -78,8 +78,10 @@ if options.webhook then redis.call('HSET', JOB .. job, 'webhook', options.webhoo
 if key then redis.call('SET', key, options.key.fingerprint .. ' ' .. job, 'EX', options.key.ttl_s) end
 if options.retry_of then
   redis.call('HSET', JOB .. job, 'retry_of', options.retry_of)
-  redis.call('HSET', JOB .. options.retry_of, 'retried_as', job)
-  redis.call('UNLINK', PAYLOADS .. options.retry_of)
+  if redis.call('EXISTS', JOB .. options.retry_of) == 1 then -- it may have expired just now
+    redis.call('HSET', JOB .. options.retry_of, 'retried_as', job)
+    redis.call('UNLINK', PAYLOADS .. options.retry_of)
+  end
 end
 for lane, count in pairs(options.lanes) do
   if first > 0 then redis.call('PERSIST', QUEUE .. lane .. ':' .. job) end
