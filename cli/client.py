@@ -53,6 +53,10 @@ T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class _Quiet(Exception):
+    """Nothing has come for `TIMEOUT_S`: nothing has ended, or the connection is dead."""
+
+
 class AsyncClient:
     """Each request is repeated for `patience_s` while the API cannot be reached or has no room.
     That costs nothing twice: what makes a job has an idempotency key. Raises OrchestratorError."""
@@ -167,13 +171,15 @@ class AsyncClient:
                     "GET", f"/jobs/{job_id}/results", params=query
                 ) as answer:
                     await check(answer)
-                    async with aclosing(answer.aiter_lines()) as lines:  # type: ignore[type-var]
+                    async with aclosing(_lines(answer)) as lines:
                         async for line in lines:
                             item = JobItem.model_validate_json(line)
                             after, patience = item.cursor, self._patience()
                             if status is None or (status == "failed") == (item.error is not None):
                                 yield item
                 return  # noqa: TRY300 — of a generator
+            except _Quiet:
+                patience = self._patience()
             except (httpx.TransportError, Later) as error:
                 await patience.wait(error)
 
@@ -278,6 +284,16 @@ class Client:
 
         while (item := self._portal.call(following)) is not None:
             yield item
+
+
+async def _lines(answer: httpx.Response) -> AsyncGenerator[str, None]:
+    """Raises _Quiet."""
+    try:
+        async with aclosing(answer.aiter_lines()) as lines:  # type: ignore[type-var]
+            async for line in lines:
+                yield line
+    except httpx.ReadTimeout:
+        raise _Quiet from None
 
 
 def _line(request: Request) -> bytes:

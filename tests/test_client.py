@@ -110,6 +110,23 @@ async def test_a_batch_may_take_longer_than_one_answer(
     assert (await deployment.stats())["total"] == 1
 
 
+async def test_results_may_be_a_long_time_in_coming(
+    stack: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the client waits for a sign of life, and is patient."""
+    monkeypatch.setattr("cli.client.TIMEOUT_S", 1)
+    deployment = await stack(workers=1)
+    await deployment.simulate(latency_ms=3500)
+    troubles: list[str] = []
+    url = str(deployment.api.base_url)
+    async with AsyncClient(url, patience_s=0, on_trouble=troubles.append) as client:
+        job = await client.submit([chat("x")])
+        items = [item async for item in client.results(job.job_id)]
+
+    assert [item.content for item in items] == ["echo: x"]
+    assert not troubles
+
+
 async def test_a_refusal_says_why(stack: Start) -> None:
     deployment = await stack(workers=0)
     async with AsyncClient(str(deployment.api.base_url)) as client:
