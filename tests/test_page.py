@@ -344,6 +344,18 @@ async def test_models_are_tried_side_by_side(stack: Start, browser: Browser) -> 
     await eventually(cancelled)
 
 
+async def test_what_takes_longer_than_the_wait_is_a_job(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1, SYNC_WAIT_SECONDS="1")
+    async with visit(browser, deployment, "try") as page:
+        await page.get_by_label("Model 1").fill("sim-latency-3000")
+        await page.get_by_label("Prompt").fill("Hello?")
+        await page.get_by_role("button", name="Send").click()
+
+        await page.get_by_role("link", name="the job goes on").click()
+
+        await expect(page.locator(".status")).to_have_text("completed")
+
+
 async def test_a_refusal_is_shown_in_words(stack: Start, browser: Browser) -> None:
     deployment = await stack(workers=0)
     async with visit(browser, deployment, "try") as page:
@@ -417,6 +429,39 @@ async def test_a_lost_connection_is_shown_and_comes_back(
             deployment.api_process.send_signal(signal.SIGCONT)
         await expect(connection).to_have_text("live", timeout=20_000)
         await expect(page.get_by_text("what you see is old")).to_have_count(0)
+
+
+async def test_many_tabs_do_not_take_all_connections(stack: Start, browser: Browser) -> None:
+    """A browser has six for a host; a tab that nobody sees has none of them."""
+    deployment = await stack(workers=1)
+    await deployment.simulate(latency_ms=60_000)
+    location = (await upload(deployment.api, lines(["x"])))[1:]
+
+    async def see(page: Page, *, seen: bool) -> None:
+        await page.evaluate(
+            """hidden => {
+                Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+                document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            not seen,
+        )
+
+    async with visit(browser, deployment, location) as first:
+        await expect(first.locator(".connection")).to_have_text("live")
+        for _ in range(8):
+            another = await first.context.new_page()
+            await another.goto(f"/#/{location}")
+            await expect(another.locator(".connection")).to_have_text("live")
+            await see(another, seen=False)
+
+        await deployment.simulate(latency_ms=0)
+        await deployment.batch([chat("y")])
+        await see(another, seen=True)
+
+        await another.goto("/#/jobs")
+        jobs = another.get_by_role("region", name="Jobs")
+        await expect(jobs.get_by_text("completed")).to_be_visible()
+        await expect(another.locator(".connection")).to_have_text("live")
 
 
 async def test_redis_away_is_shown_and_comes_back(

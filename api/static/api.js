@@ -1,6 +1,7 @@
 // The only way to the API: with the key, if there is one, which stays in this tab.
 
 const KEY = "orchestrator-api-key";
+export const HIDDEN = "hidden"; // why a stream was aborted
 
 export const getKey = () => sessionStorage.getItem(KEY);
 export const setKey = (key) => (key ? sessionStorage.setItem(KEY, key) : sessionStorage.removeItem(KEY));
@@ -30,6 +31,20 @@ export async function request(path, options = {}) {
 }
 
 export const getJson = async (path, options) => (await request(path, options)).json();
+
+/** Resolves when the tab is seen. */
+export const seen = async () => {
+  while (document.hidden)
+    await new Promise((change) => document.addEventListener("visibilitychange", change, { once: true }));
+};
+
+/** For a stream: aborted when the tab is hidden. A browser has six connections for a host, which all its tabs share. */
+export function whileSeen() {
+  const controller = new AbortController();
+  const { signal } = controller;
+  document.addEventListener("visibilitychange", () => document.hidden && controller.abort(HIDDEN), { signal });
+  return controller;
+}
 
 async function* chunks(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -1,6 +1,6 @@
 // One job: how far it is, why it is slow, and each of its items.
 
-import { getJson, lines, request } from "./api.js";
+import { getJson, lines, request, seen, whileSeen } from "./api.js";
 import { ended, goesOn, moment, ms, number, since } from "./format.js";
 import { Confirmed, Loading, Notices, Problem, Progress, Status } from "./parts.js";
 import { CONNECTED } from "./live.js";
@@ -134,9 +134,12 @@ function useItems(id) {
     };
     const follow = async () => {
       while (!abort.signal.aborted) {
+        await seen();
+        const tab = whileSeen();
+        const signal = AbortSignal.any([abort.signal, tab.signal]);
         try {
           const query = new URLSearchParams({ order: "completion", content: "false", after: list.length });
-          const response = await request(`/jobs/${id}/results?${query}`, { signal: abort.signal });
+          const response = await request(`/jobs/${id}/results?${query}`, { signal });
           for await (const some of lines(response)) {
             list.push(...some);
             show();
@@ -145,6 +148,8 @@ function useItems(id) {
         } catch (error) {
           if (abort.signal.aborted || error.status === 404 || error.status === 401) return;
           await new Promise((done) => setTimeout(done, RETRY_MS));
+        } finally {
+          tab.abort();
         }
       }
     };

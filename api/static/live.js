@@ -1,6 +1,6 @@
 // The state all views share: what the stream of the overview says, and whether it says anything.
 
-import { events, getKey, request, setKey } from "./api.js";
+import { HIDDEN, events, getKey, request, seen, setKey, whileSeen } from "./api.js";
 
 const SILENCE_MS = 3500; // events come each second
 const RETRY_MS = 1000;
@@ -42,7 +42,9 @@ export class Live {
   }
 
   async _once() {
-    this._abort = new AbortController();
+    await seen();
+    this._abort = whileSeen();
+    const { signal } = this._abort;
     let timer;
     const heard = () => {
       clearTimeout(timer);
@@ -50,7 +52,7 @@ export class Live {
     };
     try {
       heard();
-      const response = await request("/overview/events", { signal: this._abort.signal });
+      const response = await request("/overview/events", { signal });
       for await (const { name, data } of events(response)) {
         heard();
         if (name === "live") this._set({ connection: CONNECTED, detail: "", ...data });
@@ -58,6 +60,7 @@ export class Live {
       }
       this._lost("the server has closed the connection");
     } catch (error) {
+      if (signal.reason === HIDDEN) return;
       if (error.status === 401) {
         const detail = getKey() ? "That key is not known here." : "";
         setKey(null);
@@ -67,6 +70,7 @@ export class Live {
       }
     } finally {
       clearTimeout(timer);
+      this._abort.abort();
     }
   }
 

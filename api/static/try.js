@@ -26,6 +26,10 @@ export function TryView() {
   const change = (index, fields) =>
     setTargets(targets.map((target, i) => (i === index ? { ...target, ...fields } : target)));
 
+  /** What becomes of those that have not come. */
+  const leave = (fields) =>
+    setAnswers((before) => before?.map((answer) => (answer.state === "waiting" ? { ...answer, ...fields } : answer)));
+
   const send = async (event) => {
     event.preventDefault();
     const form = new FormData(event.target);
@@ -54,10 +58,12 @@ export function TryView() {
       for await (const { name, data } of events(response)) {
         if (name === "item")
           setAnswers((before) => before.map((answer, i) => (i === data.index ? { ...data, state: "here" } : answer)));
+        // The wait is over, and the job goes on.
+        if (name === "status") leave({ state: "later", job: data.job_id });
       }
     } catch (error) {
       if (!abort.current.signal.aborted) setProblem(error);
-      setAnswers((before) => before?.map((answer) => (answer.state === "waiting" ? { ...answer, state: "gone" } : answer)));
+      leave({ state: "gone" });
     }
     setSending(false);
   };
@@ -112,6 +118,7 @@ function Answer({ answer }) {
       <h2>${answer.provider}: ${answer.model}</h2>
       ${answer.state === "waiting" && html`<p class="loading">Waiting for the answer…</p>`}
       ${answer.state === "gone" && html`<p class="problem">Stopped.</p>`}
+      ${answer.state === "later" && html`<p>Not there yet: <a href="#/jobs/${answer.job}">the job goes on</a>.</p>`}
       ${answer.state === "here" &&
       html`
         ${answer.error ? html`<p class="problem">${answer.error_code}: ${answer.error}</p>` : html`<pre tabindex="0">${answer.content}</pre>`}
