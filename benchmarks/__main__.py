@@ -17,6 +17,7 @@ from benchmarks.redis_cost import redis_cost
 from benchmarks.report import provenance, results, table
 from benchmarks.soak import soak
 from benchmarks.sustained import sustained
+from shared.logs import configure_logging
 
 HERE = Path(__file__).parent
 console = Console(stderr=True)
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="all of it, tiny; leaves no files")
     parser.add_argument("--minutes", type=float, default=10, help="of `sustained`")
     parser.add_argument("--items", type=int, default=1_000_000, help="of `soak`")
+    configure_logging("WARNING")  # `redis` submits jobs from this process
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 16_384)), hard))
     asyncio.run(run(parser.parse_args()))
