@@ -5,6 +5,7 @@ from datetime import datetime
 
 from shared.overview import Lane, Notice, Severity, WorkerState, WorkerView
 
+SILENT_S = 6  # workers report every two
 LOST_LATELY_S = 600
 FEW_CALLS = 5  # of which nothing is concluded
 MOSTLY = 0.5
@@ -31,8 +32,15 @@ def _of_workers(
         yield _notice(Severity.ERROR, None, f"No worker is alive: nothing runs; {work}.")
     for worker in workers:
         ago_s = (at - worker.seen_at).total_seconds()
+        calls = sum(worker.running.values())
+        if worker.state is WorkerState.ALIVE and ago_s > SILENT_S:
+            yield _notice(
+                Severity.WARNING,
+                None,
+                f"Worker {worker.worker_id} is silent: last heard {ago_s:.0f} s ago."
+                f" If it has died, what it ran ({_of(calls, 'call')}) runs again when its leases end.",
+            )
         if worker.state is WorkerState.LOST and ago_s < LOST_LATELY_S:
-            calls = sum(worker.running.values())
             ran = (
                 f"it ran {_of(calls, 'call')} then, taken up"
                 if calls

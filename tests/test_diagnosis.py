@@ -93,6 +93,18 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
         ),
         (IDLE, [WORKER, LOST.model_copy(update={"seen_at": AT - timedelta(hours=1)})], []),
         (
+            IDLE,
+            [WORKER, WORKER.model_copy(update={"seen_at": AT - timedelta(seconds=9)})],
+            [
+                said(
+                    Severity.WARNING,
+                    "Worker host:1:abc is silent: last heard 9 s ago. If it has died,"
+                    " what it ran (3 calls) runs again when its leases end.",
+                    of_lane=False,
+                )
+            ],
+        ),
+        (
             lane(BUSY, paused_until=AT + timedelta(seconds=30), paused_because="answered 429"),
             [WORKER],
             [
