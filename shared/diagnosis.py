@@ -38,7 +38,8 @@ def _of_workers(
                 Severity.WARNING,
                 None,
                 f"Worker {worker.worker_id} is silent: last heard {ago_s:.0f} s ago."
-                f" If it has died, what it ran ({_of(calls, 'call')}) runs again when its leases end.",
+                f" If it has died, what it ran ({_of(calls, 'call')}) runs again"
+                " when its leases end.",
             )
         if worker.state is WorkerState.LOST and ago_s < LOST_LATELY_S:
             ran = (
