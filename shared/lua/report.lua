@@ -14,10 +14,13 @@ if worker ~= '' then
 end
 
 local bucket = HISTORY .. math.floor(now / 1000 / bucket_s) * bucket_s
-for i = 6, last_lane do
-  local queued = 0
-  for _, count in ipairs(redis.call('HVALS', DEPTH .. ARGV[i])) do queued = queued + count end
-  redis.call('HSET', bucket, ARGV[i] .. ' in_flight', redis.call('ZCARD', LEASES .. ARGV[i]), ARGV[i] .. ' queued', queued)
+-- Once for each bucket, by whoever comes first: many workers are to cost little more than one.
+if redis.call('HEXISTS', bucket, ARGV[6] .. ' queued') == 0 then
+  for i = 6, last_lane do
+    local queued = 0
+    for _, count in ipairs(redis.call('HVALS', DEPTH .. ARGV[i])) do queued = queued + count end
+    redis.call('HSET', bucket, ARGV[i] .. ' in_flight', redis.call('ZCARD', LEASES .. ARGV[i]), ARGV[i] .. ' queued', queued)
+  end
 end
 for i = last_lane + 1, #ARGV, 2 do redis.call('HINCRBY', bucket, ARGV[i], ARGV[i + 1]) end
 redis.call('EXPIRE', bucket, kept_s + bucket_s)
