@@ -106,7 +106,10 @@ def _provider(line: bytes, number: int) -> str:
     try:
         provider = orjson.loads(line)["provider"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise InputError(f"request {number} is no JSON object with a provider") from None
+        raise InputError(
+            f"request {number} is no JSON object with a provider;"
+            " for plain prompts, say --provider and --model"
+        ) from None
     return str(provider)
 
 
