@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import uuid4
@@ -23,11 +24,12 @@ from cli.client import PATIENCE_S, AsyncClient, Ordering, Outcome
 from cli.patience import OrchestratorError
 from cli.progress import following
 from cli.prompts import InputError, Requests, read_requests
-from cli.top import newest, show_top
+from cli.top import age, newest, show_top
 from shared.models import JobState, JobSummary
 from shared.overview import Notice
 
 QUICK_S = 2.0  # for which a command that only looks tries to
+BEFORE_S = 60.0  # after which a job is said to be from before; clocks may differ by less
 SOME_FAILED = 3  # exit code: the job has ended, and not every request was answered
 
 T = TypeVar("T")
@@ -81,7 +83,7 @@ def submit(
     async def run(client: AsyncClient) -> JobSummary:
         job = await client.submit(requests, key=key, **options)
         if not as_json:
-            err.print(f"job {job.job_id}")
+            err.print(f"job {job.job_id}{_from_before(job)}")
         if not wait:
             return job
         return await _finish(client, job, output)
@@ -92,6 +94,11 @@ def submit(
 def _key_of(requests: Requests, options: dict[str, Any]) -> str:
     text = f"{requests.digest} {sorted(options.items())}"
     return f"submit-{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _from_before(job: JobSummary) -> str:
+    ago_s = (datetime.now(UTC) - job.accepted_at).total_seconds()
+    return f", accepted {age(ago_s)} ago; --new makes a new one" if ago_s > BEFORE_S else ""
 
 
 def jobs(

@@ -99,7 +99,7 @@ def _lanes(lanes: list[Lane]) -> Table:
             f"{lane.in_flight:,} of {'?' if lane.limit is None else f'{lane.limit:,}'}",
             f"{lane.queued:,}",
             f"{lane.deferred:,}",
-            "" if lane.oldest_waiting_s is None else _age(lane.oldest_waiting_s),
+            "" if lane.oldest_waiting_s is None else age(lane.oldest_waiting_s),
             f"{last.calls_per_s:.1f}",
             *(
                 "" if ms is None else f"{ms:,.0f} ms"
@@ -120,7 +120,7 @@ def _workers(workers: list[WorkerView], at: datetime) -> Table:
             f"[red]{worker.state}[/]" if lost else worker.state,
             running or "nothing",
             f"{worker.started_at:%Y-%m-%d %H:%M:%S}",
-            f"{_age((at - worker.seen_at).total_seconds())} ago",
+            f"{age((at - worker.seen_at).total_seconds())} ago",
         )
     if len(workers) > WORKERS:
         table.add_row(f"and {len(workers) - WORKERS} more")
@@ -139,7 +139,7 @@ def _jobs(jobs: list[JobSummary], at: datetime) -> Table:
             f"{ended:,} of {job.total_requests:,} ({share:.0%})",
             f"[red]{job.failed:,}[/]" if job.failed else "0",
             f"{job.running:,}",
-            _age((at - job.accepted_at).total_seconds()),
+            age((at - job.accepted_at).total_seconds()),
         )
     return table
 
@@ -148,7 +148,7 @@ def _table(*columns: str) -> Table:
     return Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
 
 
-def _age(seconds: float) -> str:
+def age(seconds: float) -> str:
     seconds = max(0, round(seconds))
     minutes, hours = seconds // 60, seconds // 3600
     if hours:

@@ -9,14 +9,18 @@ import signal
 import struct
 import sys
 import termios
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from arq.connections import ArqRedis
 from jobs import job, lines
 from stack import Stack, chat, eventually
+
+from shared.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
 
@@ -251,7 +255,7 @@ async def test_a_deadline_in_a_batch_is_kept(deployment: Stack, orchestrator: Or
 
 
 async def test_the_same_again_is_the_same_job_unless_a_new_one_is_wanted(
-    orchestrator: Orchestrator,
+    orchestrator: Orchestrator, redis: ArqRedis, keys: Keys
 ) -> None:
     (orchestrator.directory / "in").write_bytes(lines(["x"]))
     argv = ("submit", "in", "--json")
@@ -260,6 +264,13 @@ async def test_the_same_again_is_the_same_job_unless_a_new_one_is_wanted(
 
     first, again, new = (job["job_id"] for job in jobs)
     assert first == again != new
+
+    two_hours_ago_ms = (time.time() - 7201) * 1000
+    await redis.hset(keys.job(first), "accepted_ms", str(two_hours_ago_ms))  # type: ignore[misc]
+    _, _, said = await orchestrator("submit", "in")
+    assert f"job {first}, accepted 2 h 0 min ago; --new makes a new one" in said
+    _, _, said = await orchestrator("submit", "in", "--new")
+    assert "ago" not in said
 
 
 # Why a job is slow, from a terminal
