@@ -30,6 +30,7 @@ TIMEOUT_S = 10.0
 DELAYS_S = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600)
 GONE = 410  # the receiver wants no more of it
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
+_GLOBAL_UNICAST = IPv6Network("2000::/3")  # all of it that IANA has given out
 
 log = structlog.get_logger()
 
@@ -157,7 +158,7 @@ def is_public(host: str) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if address in _NAT64:
             inner = IPv4Address(int(address) & 0xFFFF_FFFF)
-        if address.teredo:
+        if inner is None and (address.teredo or address not in _GLOBAL_UNICAST):
             return False
         address = inner or address
     return bool(address and address.is_global and not address.is_multicast)
