@@ -10,8 +10,7 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -317,30 +316,36 @@ async def test_a_failing_model_is_named(deployment: Stack, orchestrator: Orchest
 
 
 class Terminal:
-    """What a command writes to a terminal, without the sequences that move about."""
+    """What a command writes to a terminal, without the sequences that move about. It is read as it
+    comes: a terminal that nobody reads holds a command up, also one that wants to end."""
 
     def __init__(self) -> None:
         self._master, self.slave = os.openpty()
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
         os.set_blocking(self._master, False)
-        self._text = ""
+        self._written = b""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._master, self._read)
+
+    def _read(self) -> None:
+        self._written += os.read(self._master, 65536)
 
     async def shows(self, text: str) -> None:
         async def shown() -> bool:
-            with suppress(BlockingIOError, OSError):
-                while piece := os.read(self._master, 65536):
-                    self._text += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", piece.decode())
-            return text in self._text
+            return text in re.sub(
+                r"\x1b\[[0-9;?]*[a-zA-Z]", "", self._written.decode(errors="ignore")
+            )
 
         await eventually(shown)
 
     def close(self) -> None:
+        self._loop.remove_reader(self._master)
         os.close(self._master)
         os.close(self.slave)
 
 
 @pytest.fixture
-def terminal() -> Iterator[Terminal]:
+async def terminal() -> AsyncIterator[Terminal]:
     terminal = Terminal()
     yield terminal
     terminal.close()
