@@ -200,6 +200,9 @@ class LLMResponse(_Outbound):
     error_code: ErrorCode | None
     attempts: int = Field(description="Calls made to the provider for this answer.")
     finish_reason: str | None = Field(description="As the provider says it: `stop`, `length`, …")
+    cost_usd: float | None = Field(
+        description="What the provider says it has charged; `null`: it does not say."
+    )
     queued_ms: float = Field(description="From acceptance to the start of that call.")
     retried_ms: float = Field(description="Of `queued_ms`, since the start of the first attempt.")
 

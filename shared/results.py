@@ -15,6 +15,7 @@ class Result:
     completion_tokens: int = 0
     total_tokens: int = 0
     finish_reason: str | None = None
+    cost_usd: float | None = None
     latency_ms: float = 0.0
     queued_ms: float = 0.0
     retried_ms: float = 0.0

@@ -93,7 +93,7 @@ def test_path(dialect: Dialect, path: str) -> None:
                     error=None,
                 ),
             },
-            HI,
+            Completion("hi", 4, 3, 7, "stop", 0.1),
         ),
         (
             choices({"content": "hi"}, finish_reason="length") | {"usage": USAGE},
@@ -114,6 +114,10 @@ def test_path(dialect: Dialect, path: str) -> None:
             choices({"content": "hi"}) | {"usage": USAGE | {"total_tokens": 9}},
             Completion("hi", 4, 3, 9, "stop"),
         ),
+        (
+            choices({"content": "hi"}) | {"usage": USAGE | {"cost": 0}},
+            Completion("hi", 4, 3, 7, "stop", 0),
+        ),
         (choices({"content": None}) | {"usage": USAGE}, Completion("", 4, 3, 7, "stop")),
         (choices({"content": ""}) | {"usage": USAGE}, Completion("", 4, 3, 7, "stop")),
         (
@@ -132,6 +136,13 @@ def test_path(dialect: Dialect, path: str) -> None:
 )
 def test_openai_decode(reply: dict[str, Any], completion: Completion) -> None:
     assert OPENAI.decode(orjson.dumps(reply)) == completion
+
+
+@pytest.mark.parametrize("cost", ["-1", "NaN", "Infinity", '"0.1"', "true", "{}", "null"])
+def test_a_cost_that_is_none_loses_no_answer(cost: str) -> None:
+    body = b'{"choices": [{"message": {"content": "hi"}}], "usage": {"cost": %b}}' % cost.encode()
+
+    assert OPENAI.decode(body) == NOTHING_COUNTED
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,7 @@ async def test_cancel_ends_queued_items_at_once(api: httpx.AsyncClient) -> None:
         "prompt_tokens": 0,
         "completion_tokens": 0,
         "total_tokens": 0,
+        "cost_usd": None,
         "latency_ms": 0.0,
         "error": "cancelled",
         "error_code": "cancelled",

@@ -115,7 +115,12 @@ async def test_openrouter_completion(client: httpx.AsyncClient) -> None:
                 "logprobs": None,
             }
         ],
-        "usage": {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7},
+        "usage": {
+            "prompt_tokens": 4,
+            "completion_tokens": 3,
+            "total_tokens": 7,
+            "cost": 0.000007,
+        },
     }
 
 

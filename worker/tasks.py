@@ -119,6 +119,7 @@ async def _attempt(caller: Caller, ctx: dict[str, Any], chat: ChatRequest) -> En
             completion_tokens=completion.completion_tokens,
             total_tokens=completion.total_tokens,
             finish_reason=completion.finish_reason,
+            cost_usd=completion.cost_usd,
             latency_ms=latency_ms,
             attempts=attempt,
             **waited,

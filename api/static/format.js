@@ -7,6 +7,12 @@ export const ms = (value) => {
   return value < 10_000 ? `${number(Math.round(value))} ms` : span(value / 1000);
 };
 
+/** Most answers cost a fraction of a cent. */
+export const usd = (value) => {
+  const digits = value < 0.1 ? { maximumSignificantDigits: 3 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 };
+  return `$${value.toLocaleString("en", digits)}`;
+};
+
 export const span = (seconds) => {
   const whole = Math.max(0, Math.round(seconds));
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60)];

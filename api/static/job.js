@@ -1,7 +1,7 @@
 // One job: how far it is, why it is slow, and each of its items.
 
 import { getJson, lines, request, seen, whileSeen } from "./api.js";
-import { ended, goesOn, moment, ms, number, since } from "./format.js";
+import { ended, goesOn, moment, ms, number, since, usd } from "./format.js";
 import { Confirmed, Loading, Notices, Problem, Progress, Status } from "./parts.js";
 import { CONNECTED } from "./live.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
@@ -287,6 +287,7 @@ function Item({ job, item, onClose }) {
         <div><dt>Called</dt><dd>${ms(item.latency_ms)}</dd></div>
         <div><dt>Calls</dt><dd>${item.attempts}</dd></div>
         <div><dt>Tokens</dt><dd>${number(item.prompt_tokens)} + ${number(item.completion_tokens)}</dd></div>
+        ${item.cost_usd !== null && html`<div><dt>Cost</dt><dd>${usd(item.cost_usd)}</dd></div>`}
       </dl>
       ${item.error && html`<p class="problem">${item.error}</p>`}
       ${error && html`<${Problem} error=${error} />`}

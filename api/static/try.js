@@ -1,7 +1,7 @@
 // A batch by hand: one prompt, several models, the answers side by side as they arrive.
 
 import { events, getJson, request } from "./api.js";
-import { ms, number } from "./format.js";
+import { ms, number, usd } from "./format.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const MOST_MODELS = 6;
@@ -122,7 +122,7 @@ function Answer({ answer }) {
       ${answer.state === "here" &&
       html`
         ${answer.error ? html`<p class="problem">${answer.error_code}: ${answer.error}</p>` : html`<pre tabindex="0">${answer.content}</pre>`}
-        <p class="dim">${ms(answer.latency_ms)} called, ${ms(answer.queued_ms)} queued, ${number(answer.prompt_tokens)} + ${number(answer.completion_tokens)} tokens, ${answer.attempts} ${answer.attempts === 1 ? "call" : "calls"}${answer.finish_reason && `, ${answer.finish_reason}`}</p>
+        <p class="dim">${ms(answer.latency_ms)} called, ${ms(answer.queued_ms)} queued, ${number(answer.prompt_tokens)} + ${number(answer.completion_tokens)} tokens, ${answer.cost_usd !== null && `${usd(answer.cost_usd)}, `}${answer.attempts} ${answer.attempts === 1 ? "call" : "calls"}${answer.finish_reason && `, ${answer.finish_reason}`}</p>
       `}
     </section>
   `;

@@ -14,6 +14,7 @@ Dialect = Literal["openrouter", "ollama"]
 DIALECTS: tuple[Dialect, ...] = ("openrouter", "ollama")
 
 _HUGE_CHARACTERS = 10_000_000
+TOKENS_PER_USD = 1_000_000  # at OpenRouter
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def completion(chat: Chat, fault: Fault | None, elapsed_ms: float) -> bytes:
                 "prompt_tokens": chat.words,
                 "completion_tokens": words,
                 "total_tokens": chat.words + words,
+                "cost": (chat.words + words) / TOKENS_PER_USD,
             }
         return orjson.dumps(body)
     body = {

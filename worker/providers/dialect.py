@@ -14,6 +14,7 @@ class Completion:
     completion_tokens: int
     total_tokens: int
     finish_reason: str | None
+    cost_usd: float | None = None  # None: the provider does not say
 
 
 class ErrorObject(Exception):

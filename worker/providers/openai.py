@@ -1,13 +1,15 @@
 """Chat completions as OpenAI has them, with what OpenRouter adds.
 
 https://openrouter.ai/docs/api-reference/overview · https://openrouter.ai/docs/api-reference/errors
+https://openrouter.ai/docs/use-cases/usage-accounting
 """
 
 import re
-from typing import Any
+from math import isfinite
+from typing import Annotated, Any
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from shared.models import ChatRequest
 from worker.providers.dialect import Completion, Dialect, ErrorObject
@@ -28,10 +30,17 @@ class _Choice(BaseModel):
     error: _Error | None = None
 
 
+def _amount(value: object) -> float | None:
+    """None for what is none: an answer that was paid for is not lost over its bill."""
+    known = type(value) in {int, float} and isfinite(value) and value >= 0  # type: ignore[arg-type,operator]
+    return value if known else None  # type: ignore[return-value]
+
+
 class _Usage(BaseModel):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
+    cost: Annotated[float | None, BeforeValidator(_amount)] = None  # OpenRouter's credits: dollars
 
 
 class _Reply(BaseModel):
@@ -72,6 +81,7 @@ def _decode(body: bytes) -> Completion:
         completion_tokens=completion_tokens,
         total_tokens=usage.total_tokens or prompt_tokens + completion_tokens,
         finish_reason=choice.finish_reason,
+        cost_usd=usage.cost,
     )
 
 
