@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,27 @@ async def test_the_overview_is_live(stack: Start, browser: Browser) -> None:
         charts = page.get_by_role("img", name=re.compile("^Calls per second"))
         await expect(charts).to_be_visible(timeout=20_000)
         await expect(page.locator(".connection")).to_have_text("live")
+
+
+async def test_a_step_that_is_not_over_is_not_drawn(stack: Start, browser: Browser) -> None:
+    """What it has counted so far would look like a slump."""
+    deployment = await stack(workers=0)
+    points = [
+        {
+            "at": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(),
+            "lanes": {
+                "openrouter": {"calls_per_s": rate, "in_flight": 1, "queued": 0, "errors": {}}
+            },
+        }
+        for seconds, rate in ((-40, 7), (-30, 5), (60, 0.1))
+    ]
+    history = {"step_s": 10, "points": points}
+    async with visit(browser, deployment, "jobs") as page:
+        await page.route("**/history", lambda route: route.fulfill(json=history))
+        await page.get_by_role("link", name="Overview").click()
+
+        chart = page.get_by_role("img", name="Calls per second in the last hour: openrouter 5.0")
+        await expect(chart).to_be_visible(timeout=15_000)
 
 
 async def test_a_job_is_live_and_its_items_are_there(stack: Start, browser: Browser) -> None:

@@ -21,6 +21,7 @@ const sum = (counts) => Object.values(counts).reduce((total, count) => total + c
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+/** `history`: the answer, and `asked`: when. */
 export function Charts({ history }) {
   const lanes = [...new Set(history.points.flatMap((point) => Object.keys(point.lanes)))];
   if (!lanes.length) return html`<p class="empty">Nothing has run in the last hour.</p>`;
@@ -34,10 +35,12 @@ export function Charts({ history }) {
   `;
 }
 
-/** Every step since something happened, up to an hour, and ten minutes at least. */
-function evenSteps({ step_s: step, points }) {
+/** Every step since something happened, up to an hour, and ten minutes at least. One that is not over has too low
+ *  a rate: it is drawn only if there is no other. */
+function evenSteps({ step_s: step, points, asked }) {
   const byTime = new Map(points.map((point) => [Date.parse(point.at) / 1000, point.lanes]));
-  const last = Math.max(...byTime.keys());
+  const over = [...byTime.keys()].filter((at) => at + step <= Date.parse(asked) / 1000);
+  const last = Math.max(...(over.length ? over : byTime.keys()));
   const first = Math.max(last - HOUR_S + step, Math.min(...byTime.keys(), last - LEAST_S));
   const steps = [];
   for (let at = first; at <= last; at += step) steps.push([at, byTime.get(at)]);

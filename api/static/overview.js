@@ -11,7 +11,7 @@ const HISTORY_EVERY_MS = 10_000;
 export function OverviewView({ live }) {
   const { overview } = live;
   const step = overview ? Math.floor(Date.parse(overview.at) / HISTORY_EVERY_MS) : null;
-  const history = useAsked(async () => (step === null ? null : getJson("/history")), step);
+  const history = useAsked(async () => step && { ...(await getJson("/history")), asked: overview.at }, step);
   if (!overview) return html`<h1>Overview</h1><${Loading} what="the overview" />`;
   return html`
     <h1>Overview</h1>
