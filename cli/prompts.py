@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import tempfile
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -43,15 +44,15 @@ Lines = Iterable[bytes]
 
 
 class _File:
-    """NDJSON: the lines that are not empty."""
+    """NDJSON: the lines that are not empty. Editors of Windows begin a file with a mark."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def __iter__(self) -> Iterator[bytes]:
         with self._path.open("rb") as file:
-            for line in file:
-                if text := line.strip():
+            for number, line in enumerate(file):
+                if text := (line if number else line.removeprefix(BOM_UTF8)).strip():
                     yield text
 
 
@@ -93,7 +94,7 @@ def _batch(path: Path) -> Requests | None:
     if path.stat().st_size > BATCH_BYTES:
         return None
     with suppress(orjson.JSONDecodeError):
-        document = orjson.loads(path.read_bytes())
+        document = orjson.loads(path.read_bytes().removeprefix(BOM_UTF8))
         if isinstance(document, dict) and isinstance(document.get("requests"), list):
             requests = document.pop("requests")
             if unknown := document.keys() - OPTIONS:

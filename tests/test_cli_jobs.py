@@ -99,8 +99,9 @@ async def test_ndjson_is_submitted_and_its_results_are_written_in_order(
     assert not (orchestrator.directory / "out.ndjson.part").exists()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("kind", ["batch", "ndjson", "prompts", "stdin"])
-async def test_every_kind_of_input(orchestrator: Orchestrator, kind: str) -> None:
+async def test_every_kind_of_input(orchestrator: Orchestrator, kind: str, encoding: str) -> None:
     prompts, argv, stdin = ["first", "second"], ["in"], b""
     match kind:
         case "batch":
@@ -111,9 +112,9 @@ async def test_every_kind_of_input(orchestrator: Orchestrator, kind: str) -> Non
             text = "first\n\nsecond\n"
             argv += ["--provider", "ollama", "--model", "m", "--system", "be brief"]
     if kind == "stdin":
-        argv[0], stdin = "-", text.encode()
+        argv[0], stdin = "-", text.encode(encoding)
     else:
-        (orchestrator.directory / "in").write_text(text)
+        (orchestrator.directory / "in").write_text(text, encoding)
 
     code, output, errors = await orchestrator("submit", *argv, "-o", "-", stdin=stdin)
 
@@ -288,7 +289,7 @@ async def test_a_paused_lane_is_named(deployment: Stack, orchestrator: Orchestra
     await eventually(paused)
     shown = (await orchestrator("status", job_id))[1]
 
-    assert "warning: openrouter is paused for another 1" in shown
+    assert "warning: openrouter is paused for another 2 min" in shown
 
 
 async def test_a_dead_worker_is_named(deployment: Stack, orchestrator: Orchestrator) -> None:
