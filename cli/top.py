@@ -21,6 +21,11 @@ POLL_S = 1.0
 JOBS = 10
 WORKERS = 20
 
+_STATE_COLOUR = {
+    WorkerState.ALIVE: "green",
+    WorkerState.SILENT: "yellow",
+    WorkerState.LOST: "red",
+}
 _COLOUR = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
 
@@ -114,10 +119,9 @@ def _workers(workers: list[WorkerView], at: datetime) -> Table:
     table = _table("worker", "state", "running", "up since", "heard")
     for worker in workers[:WORKERS]:
         running = ", ".join(f"{lane} {n}" for lane, n in worker.running.items() if n)
-        lost = worker.state is WorkerState.LOST
         table.add_row(
             escape(worker.worker_id),
-            f"[red]{worker.state}[/]" if lost else worker.state,
+            f"[{_STATE_COLOUR[worker.state]}]{worker.state}[/]",
             running or "nothing",
             f"{worker.started_at:%Y-%m-%d %H:%M:%S}",
             f"{age((at - worker.seen_at).total_seconds())} ago",

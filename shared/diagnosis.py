@@ -5,7 +5,6 @@ from datetime import datetime
 
 from shared.overview import Lane, Notice, Severity, WorkerState, WorkerView
 
-SILENT_S = 6  # workers report every two
 LOST_LATELY_S = 600
 FEW_CALLS = 5  # of which nothing is concluded
 MOSTLY = 0.5
@@ -25,21 +24,25 @@ def notices(at: datetime, lanes: Sequence[Lane], workers: Sequence[WorkerView]) 
 def _of_workers(
     at: datetime, lanes: Sequence[Lane], workers: Sequence[WorkerView]
 ) -> Iterator[Notice]:
-    alive = [worker for worker in workers if worker.state is WorkerState.ALIVE]
     waiting = sum(lane.queued + lane.deferred for lane in lanes)
-    if not alive:
+    if all(worker.state is WorkerState.LOST for worker in workers):
         work = f"{waiting:,} requests wait" if waiting else "no request waits"
         yield _notice(Severity.ERROR, None, f"No worker is alive: nothing runs; {work}.")
     for worker in workers:
         ago_s = (at - worker.seen_at).total_seconds()
         calls = sum(worker.running.values())
-        if worker.state is WorkerState.ALIVE and ago_s > SILENT_S:
+        if worker.state is WorkerState.SILENT:
+            ran = (
+                f"its {_of(calls, 'call')} keep {'its slot' if calls == 1 else 'their slots'} until"
+                " the leases end, and run again then"
+                if calls
+                else "others do its work"
+            )
             yield _notice(
                 Severity.WARNING,
                 None,
-                f"Worker {worker.worker_id} is silent: last heard {ago_s:.0f} s ago."
-                f" If it has died, what it ran ({_of(calls, 'call')}) runs again"
-                " when its leases end.",
+                f"Worker {worker.worker_id} is silent: last heard {_span(ago_s)} ago."
+                f" If it has died, {ran}.",
             )
         if worker.state is WorkerState.LOST and ago_s < LOST_LATELY_S:
             ran = (
@@ -50,7 +53,7 @@ def _of_workers(
             yield _notice(
                 Severity.WARNING,
                 None,
-                f"Worker {worker.worker_id} was lost: last heard {ago_s:.0f} s ago;"
+                f"Worker {worker.worker_id} was lost: last heard {_span(ago_s)} ago;"
                 f" {ran} again by others.",
             )
 
@@ -61,7 +64,7 @@ def _of_lane(at: datetime, lane: Lane, workers: Sequence[WorkerView]) -> Iterato
         yield _notice(
             Severity.WARNING,
             lane.name,
-            f"{lane.name} is paused for another {(lane.paused_until - at).total_seconds():.0f} s,"
+            f"{lane.name} is paused for another {_span((lane.paused_until - at).total_seconds())},"
             f" until {lane.paused_until:%H:%M:%S} UTC: it {lane.paused_because or 'asked for it'};"
             f" {_of(waiting, 'request')} wait{'' if waiting != 1 else 's'}.",
         )
@@ -76,7 +79,7 @@ def _of_lane(at: datetime, lane: Lane, workers: Sequence[WorkerView]) -> Iterato
                 f" in the last minute failed: {codes}.",
             )
     limits = {
-        worker.limits.get(lane.name) for worker in workers if worker.state is WorkerState.ALIVE
+        worker.limits.get(lane.name) for worker in workers if worker.state is not WorkerState.LOST
     }
     if len(limits) > 1:
         said = ", ".join(str(limit) for limit in sorted(limits, key=lambda limit: limit or 0))
@@ -88,7 +91,7 @@ def _of_lane(at: datetime, lane: Lane, workers: Sequence[WorkerView]) -> Iterato
 
 def _of_line(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
     """Why what may run waits, where it is nothing but that there is much of it."""
-    if lane.paused_until or not any(w.state is WorkerState.ALIVE for w in workers):
+    if lane.paused_until or all(w.state is WorkerState.LOST for w in workers):
         return
     if lane.queued and lane.limit is not None and lane.in_flight >= lane.limit:
         mean_ms = lane.last_minute.mean_ms

@@ -33,6 +33,7 @@ KEPT_S = 3600
 RECENT_STEPS = 6  # before the one that has begun
 MOST_JOBS = 1000  # looked at in a lane for the oldest item
 MOST_LOST = 20  # workers
+SILENT_S = 6  # they report every two
 MODELS_SHOWN = 20
 
 
@@ -87,7 +88,7 @@ class Monitor:
                 latest.add(bucket)
         alive_ids = _alive(alive, float(now_ms))
         workers = [
-            _worker(worker_id.decode(), stored, alive_ids)
+            _worker(worker_id.decode(), stored, now_s, alive_ids)
             for worker_id, stored in zip(reports[::2], reports[1::2], strict=True)
             if stored
         ]
@@ -207,13 +208,17 @@ def _alive(reply: Sequence[bytes], now_ms: float) -> set[str]:
     }
 
 
-def _worker(worker_id: str, stored: bytes, alive: set[str]) -> WorkerView:
+def _worker(worker_id: str, stored: bytes, now_s: float, alive: set[str]) -> WorkerView:
     seen_ms, _, report = stored.partition(b" ")
     said = orjson.loads(report)
     seen_s = float(seen_ms) / 1000
+    if worker_id not in alive:
+        state = WorkerState.LOST
+    else:
+        state = WorkerState.SILENT if now_s - seen_s > SILENT_S else WorkerState.ALIVE
     return WorkerView(
         worker_id=worker_id,
-        state=WorkerState.ALIVE if worker_id in alive else WorkerState.LOST,
+        state=state,
         started_at=_time(seen_s - said["uptime_s"]),
         seen_at=_time(seen_s),
         running=said["running"],
@@ -231,12 +236,12 @@ def _lane(
 ) -> Lane:
     in_flight, queued, deferred, oldest_ms, paused = fields
     counted = recent.lanes.get(name, _CountedLane())
-    alive = [worker for worker in workers if worker.state is WorkerState.ALIVE]
+    there = [worker for worker in workers if worker.state is not WorkerState.LOST]
     until_ms, _, because = (paused or b"").decode().partition(" ")
     return Lane(
         name=name,
         in_flight=in_flight,
-        limit=max((w.limits[name] for w in alive or workers if name in w.limits), default=None),
+        limit=max((w.limits[name] for w in there or workers if name in w.limits), default=None),
         queued=queued,
         deferred=deferred,
         oldest_waiting_s=round(now_s - float(oldest_ms) / 1000, 3) if oldest_ms else None,

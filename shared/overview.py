@@ -45,12 +45,15 @@ class Lane(BaseModel):
 
 class WorkerState(StrEnum):
     ALIVE = "alive"
+    SILENT = "silent"
     LOST = "lost"
 
 
 class WorkerView(BaseModel):
     worker_id: str
-    state: WorkerState = Field(description="`lost`: it ended without a word, or cannot be heard.")
+    state: WorkerState = Field(
+        description="`silent`: not heard lately, its leases go on; `lost`: they have ended, too."
+    )
     started_at: datetime
     seen_at: datetime = Field(description="Its last heartbeat.")
     running: dict[str, int] = Field(description="Calls by lane, as of then.")

@@ -49,6 +49,9 @@ WORKER = WorkerView(
     limits={"openrouter": 10},
 )
 LOST = WORKER.model_copy(update={"state": WorkerState.LOST, "seen_at": AT - timedelta(seconds=40)})
+SILENT = WORKER.model_copy(
+    update={"state": WorkerState.SILENT, "seen_at": AT - timedelta(seconds=9)}
+)
 
 
 def lane(base: Lane = IDLE, **fields: object) -> Lane:
@@ -94,14 +97,27 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
         (IDLE, [WORKER, LOST.model_copy(update={"seen_at": AT - timedelta(hours=1)})], []),
         (
             IDLE,
-            [WORKER, WORKER.model_copy(update={"seen_at": AT - timedelta(seconds=9)})],
+            [WORKER, SILENT],
             [
                 said(
                     Severity.WARNING,
                     "Worker host:1:abc is silent: last heard 9 s ago. If it has died,"
-                    " what it ran (3 calls) runs again when its leases end.",
+                    " its 3 calls keep their slots until the leases end, and run again then.",
                     of_lane=False,
                 )
+            ],
+        ),
+        (
+            BUSY,
+            [SILENT.model_copy(update={"running": {}})],
+            [
+                said(
+                    Severity.WARNING,
+                    "Worker host:1:abc is silent: last heard 9 s ago."
+                    " If it has died, others do its work.",
+                    of_lane=False,
+                ),
+                said(Severity.INFO, "openrouter: all 10 slots are in use, 2,000 requests queued."),
             ],
         ),
         (

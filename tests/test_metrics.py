@@ -146,6 +146,7 @@ async def test_a_real_prometheus_sees_the_stack(stack: Start, tmp_path: Path) ->
         assert (await value(client, "sum(orchestrator_claimed_items_total)"))[""] >= 61
         assert await value(client, "max by (state) (orchestrator_workers)") == {
             "alive": 2,
+            "silent": 0,
             "lost": 0,
         }
         assert await value(client, "min(orchestrator_redis_up)") == {"": 1}

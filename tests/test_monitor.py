@@ -151,16 +151,23 @@ async def test_the_oldest_is_the_oldest_that_waits(
     assert seen.oldest_waiting_s == pytest.approx(at.timestamp() - 5, abs=5)
 
 
-async def test_workers_alive_lost_and_gone(monitor: Monitor, queue: Queue) -> None:
-    for worker_id in ("alive", "lost", "left"):
+async def test_workers_alive_silent_lost_and_gone(
+    monitor: Monitor, queue: Queue, redis: ArqRedis, keys: Keys
+) -> None:
+    for worker_id in ("alive", "silent", "lost", "left"):
         await monitor.report(report(worker_id, openrouter=2))
-    await queue.renew("alive", [])
+    for worker_id in ("alive", "silent"):
+        await queue.renew(worker_id, [])
+    silent = f"{keys.prefix}report:silent"
+    seen_ms, _, said = (await redis.get(silent)).partition(b" ")
+    await redis.set(silent, b"%f %b" % (float(seen_ms) - 7000, said))
     await monitor.leave("left")
 
     overview = await monitor.overview()
 
     assert {w.worker_id: w.state for w in overview.workers} == {
         "alive": WorkerState.ALIVE,
+        "silent": WorkerState.SILENT,
         "lost": WorkerState.LOST,
     }
     alive = next(w for w in overview.workers if w.worker_id == "alive")

@@ -231,7 +231,9 @@ async def test_a_paused_lane_is_named(stack: Start, browser: Browser) -> None:
     location = await upload(deployment.api, ndjson(requests))
     async with visit(browser, deployment, location[1:]) as page:
         await expect(page.get_by_text("Why it is not done yet")).to_be_visible()
-        notice = page.locator(".notices .warning", has_text="openrouter is paused for another 1")
+        notice = page.locator(
+            ".notices .warning", has_text="openrouter is paused for another 2 min"
+        )
         await expect(notice).to_contain_text("it answered 429, Retry-After 120 s")
 
 

@@ -57,6 +57,8 @@ function Lane({ lane, at }) {
   `;
 }
 
+const WORKER = { alive: "ok", silent: "warn", lost: "bad" };
+
 function Workers({ workers, at }) {
   if (!workers.length) return html`<${Empty}>No worker has been seen. Start one: <code>python -m worker</code></>`;
   return html`
@@ -68,7 +70,7 @@ function Workers({ workers, at }) {
             (worker) => html`
               <tr key=${worker.worker_id}>
                 <td><code>${worker.worker_id}</code></td>
-                <td><span class="tag ${worker.state === "alive" ? "ok" : "bad"}">${worker.state}</span></td>
+                <td><span class="tag ${WORKER[worker.state]}">${worker.state}</span></td>
                 <td>${runs(worker.running)}</td>
                 <td>${moment(worker.started_at)}</td>
                 <td>${since(worker.seen_at, at)} ago</td>
