@@ -6,6 +6,7 @@ with Client() as client:
         print(item.index, item.content)
 """
 
+import asyncio
 import os
 from collections.abc import (
     AsyncGenerator,
@@ -17,16 +18,19 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import AbstractContextManager, aclosing
+from tempfile import SpooledTemporaryFile
+from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 import orjson
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from cli.patience import Later, Patience, check
+from cli.patience import RETRY_S, Later, OrchestratorError, Patience, check
 from shared.models import (
     BatchLLMResponse,
     JobItem,
@@ -41,6 +45,7 @@ from shared.overview import Overview
 URL = "http://localhost:8000"
 NDJSON = "application/x-ndjson"
 PIECE_BYTES = 64 * 1024
+KEPT_BYTES = 16 * 1024 * 1024  # of an iterator's lines, in memory
 PATIENCE_S = 60.0
 TIMEOUT_S = 60.0  # for a sign of life
 WAIT_S = 30  # for one answer to a batch
@@ -71,8 +76,9 @@ class AsyncClient:
     ) -> None:
         """Without arguments from ORCHESTRATOR_URL and ORCHESTRATOR_API_KEY. `on_trouble` is told
         why, each time something has to be repeated."""
-        key = api_key or os.environ.get("ORCHESTRATOR_API_KEY")
+        key = (api_key or os.environ.get("ORCHESTRATOR_API_KEY") or "").strip()
         self.url = url or os.environ.get("ORCHESTRATOR_URL") or URL
+        _check(self.url, key)
         self._http = httpx.AsyncClient(
             base_url=self.url,
             timeout=TIMEOUT_S,
@@ -103,9 +109,11 @@ class AsyncClient:
         prefer = {"Prefer": f"wait={WAIT_S}"}
         headers = {"Content-Type": "application/json", **prefer, **_key(key)}
         while True:
+            asked_at = monotonic()
             answer = await self._request("POST", "/batch", content=body, headers=headers)
             if answer.status_code == httpx.codes.OK:  # else the wait was over, and the job goes on
                 return _parse(BatchLLMResponse, answer)
+            await asyncio.sleep(max(0, asked_at + RETRY_S - monotonic()))  # it may not wait at all
 
     async def submit(
         self,
@@ -115,9 +123,11 @@ class AsyncClient:
         deadline_s: float | None = None,
         webhook_url: str | None = None,
     ) -> JobStatus:
-        """Any number of requests, sent as they are iterated over: each time anew, should it have to
-        be repeated. The same `key` and requests are the same job."""
+        """Any number of requests, sent as they are iterated over; what an iterator gives is kept,
+        past 16 MB in a file, until all has arrived. The same key and requests are the same job."""
         query = {"deadline_s": deadline_s, "webhook_url": webhook_url}
+        if isinstance(requests, Iterator):
+            requests = _Kept(requests)
         headers = {"Content-Type": NDJSON, **_key(key)}
         answer = await self._request(
             "POST",
@@ -129,7 +139,7 @@ class AsyncClient:
         return _parse(JobStatus, answer)
 
     async def status(self, job_id: str) -> JobStatus:
-        return _parse(JobStatus, await self._request("GET", f"/jobs/{job_id}"))
+        return _parse(JobStatus, await self._request("GET", _path(job_id)))
 
     async def jobs(self, status: JobState | None = None) -> AsyncGenerator[JobSummary, None]:
         """Newest first."""
@@ -148,11 +158,11 @@ class AsyncClient:
         return _parse(Overview, await self._request("GET", "/overview"))
 
     async def cancel(self, job_id: str) -> JobStatus:
-        return _parse(JobStatus, await self._request("DELETE", f"/jobs/{job_id}"))
+        return _parse(JobStatus, await self._request("DELETE", _path(job_id)))
 
     async def retry(self, job_id: str) -> JobStatus:
         """A new job of the items that failed."""
-        return _parse(JobStatus, await self._request("POST", f"/jobs/{job_id}/retry"))
+        return _parse(JobStatus, await self._request("POST", _path(job_id, "/retry")))
 
     async def results(
         self,
@@ -168,12 +178,11 @@ class AsyncClient:
             query = _given({"order": order, "after": after, "follow": follow})
             try:
                 async with self._http.stream(
-                    "GET", f"/jobs/{job_id}/results", params=query
+                    "GET", _path(job_id, "/results"), params=query
                 ) as answer:
                     await check(answer)
-                    async with aclosing(_lines(answer)) as lines:
-                        async for line in lines:
-                            item = JobItem.model_validate_json(line)
+                    async with aclosing(_items(answer)) as items:
+                        async for item in items:
                             after, patience = item.cursor, self._patience()
                             if status is None or (status == "failed") == (item.error is not None):
                                 yield item
@@ -182,6 +191,12 @@ class AsyncClient:
                 patience = self._patience()
             except (httpx.TransportError, Later) as error:
                 await patience.wait(error)
+
+    async def failures(self, job_id: str, most: int) -> list[JobItem]:
+        """The first that have failed, as they ended; none is waited for."""
+        query = {"status": "failed", "order": "completion", "follow": "false", "limit": str(most)}
+        answer = await self._request("GET", _path(job_id, "/results"), params=query)
+        return [JobItem.model_validate_json(line) for line in answer.content.splitlines()]
 
     async def _request(
         self,
@@ -205,6 +220,21 @@ class AsyncClient:
 
     def _patience(self) -> Patience:
         return Patience(self.url, self._patience_s, self._on_trouble)
+
+
+class _Kept:
+    """The lines of what can be iterated over only once, for the case that they are sent again."""
+
+    def __init__(self, requests: Iterator[Request]) -> None:
+        self._requests = requests
+        self._file = SpooledTemporaryFile(KEPT_BYTES)  # noqa: SIM115 — as long as this
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        yield from self._file
+        for request in self._requests:
+            self._file.write(_line(request) + b"\n")
+            yield _line(request)
 
 
 class Client:
@@ -244,6 +274,11 @@ class Client:
         deadline_s: float | None = None,
         webhook_url: str | None = None,
     ) -> JobStatus:
+        """An iterator is read first, in this thread: it may use this client."""
+        if isinstance(requests, Iterator):
+            requests = _Kept(requests)
+            for _ in requests:
+                pass
         return self._call(
             lambda: self._client.submit(
                 requests, key=key, deadline_s=deadline_s, webhook_url=webhook_url
@@ -286,14 +321,36 @@ class Client:
             yield item
 
 
-async def _lines(answer: httpx.Response) -> AsyncGenerator[str, None]:
-    """Raises _Quiet."""
+async def _items(answer: httpx.Response) -> AsyncGenerator[JobItem, None]:
+    """Not httpx's lines, which end at characters that an answer may have, too. Raises _Quiet,
+    OrchestratorError."""
+    rest = b""
     try:
-        async with aclosing(answer.aiter_lines()) as lines:  # type: ignore[type-var]
-            async for line in lines:
-                yield line
+        async with aclosing(answer.aiter_bytes()) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    yield JobItem.model_validate_json(line)
+    except ValidationError:
+        raise OrchestratorError(f"what answers at {answer.url} is no orchestrator") from None
     except httpx.ReadTimeout:
         raise _Quiet from None
+
+
+def _check(url: str, key: str) -> None:
+    """Raises OrchestratorError for what no patience would help."""
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        parts = httpx.URL()
+    if parts.scheme not in {"http", "https"} or not parts.host:
+        raise OrchestratorError(f"the API's URL should be http://… or https://…, not {url!r}")
+    if not (key.isascii() and key.isprintable()):
+        raise OrchestratorError("an API key has only printable ASCII characters")
+
+
+def _path(job_id: str, of_it: str = "") -> str:
+    return f"/jobs/{quote(job_id or ' ', safe='')}{of_it}"
 
 
 def _line(request: Request) -> bytes:
@@ -323,4 +380,7 @@ def _given(query: dict[str, Any]) -> dict[str, str]:
 
 
 def _parse(model: type[Model], answer: httpx.Response) -> Model:
-    return model.model_validate_json(answer.content)
+    try:
+        return model.model_validate_json(answer.content)
+    except ValidationError:
+        raise OrchestratorError(f"what answers at {answer.url} is no orchestrator") from None

@@ -1,7 +1,8 @@
 """The Python client, against real processes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -89,6 +90,87 @@ async def test_a_request_is_repeated_until_the_api_is_there(stack: Start) -> Non
         job = await submitting
 
     assert (await ended(deployment.api, f"/jobs/{job.job_id}"))["successful"] == 1
+
+
+async def test_what_an_iterator_gives_is_sent_whole_though_the_upload_broke(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    wanted = [f"{n} {'x' * 3000}" for n in range(1000)]
+
+    def requests() -> Iterator[dict[str, Any]]:
+        for number, content in enumerate(wanted):
+            if number == 500:
+                deployment.api_process.kill()
+            yield chat(content)
+
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        submitting = asyncio.create_task(client.submit(requests()))
+        await deployment.api_process.wait()
+        await deployment.restart_api()
+        job = await submitting
+        contents = [item.content async for item in client.results(job.job_id)]
+
+    assert contents == [f"echo: {content}" for content in wanted]
+
+
+async def test_answers_may_have_any_line_ends(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    text = "a\u2028b\u2029c\u0085d\x0be\x1cf\r\n"
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        job = await client.submit([chat(text), chat("second")])
+        contents = [item.content async for item in client.results(job.job_id)]
+
+    assert contents == [f"echo: {text}", "echo: second"]
+
+
+async def test_requests_may_come_from_the_results_of_the_same_client(stack: Start) -> None:
+    deployment = await stack(workers=1)
+
+    def use() -> list[str]:
+        with Client(str(deployment.api.base_url)) as client:
+            first = client.submit(chat(text) for text in ("a", "b"))
+            second = client.submit(chat(item.content) for item in client.results(first.job_id))
+            return [item.content for item in client.results(second.job_id)]
+
+    assert await asyncio.to_thread(use) == ["echo: echo: a", "echo: echo: b"]
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "said"),
+    [
+        ("127.0.0.1:8000", "", "should be http"),
+        ("http://[::1", "", "should be http"),
+        ("http://", "", "should be http"),
+        ("http://localhost", "schlüssel€", "printable ASCII"),
+        ("http://localhost", "a\nb", "printable ASCII"),
+    ],
+)
+def test_what_no_patience_would_help_is_said_at_once(url: str, key: str, said: str) -> None:
+    with pytest.raises(OrchestratorError, match=said) as refused:
+        AsyncClient(url, api_key=key)
+
+    assert not key or key not in str(refused.value)
+
+
+async def test_another_server_is_said_to_be_one() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with AsyncClient(f"http://127.0.0.1:{port}") as client:
+            with pytest.raises(OrchestratorError, match="is no orchestrator"):
+                await client.status("x")
+
+
+async def test_an_id_stays_an_id(stack: Start) -> None:
+    deployment = await stack(workers=0)
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        for job_id in ("../overview", "", "x?y"):
+            with pytest.raises(OrchestratorError) as refused:
+                await client.status(job_id)
+            assert refused.value.status == 404
 
 
 async def test_patience_ends() -> None:
