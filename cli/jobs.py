@@ -8,9 +8,11 @@ import asyncio
 import hashlib
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import uuid4
@@ -23,12 +25,13 @@ from rich.table import Table
 from cli.client import PATIENCE_S, AsyncClient, Ordering, Outcome
 from cli.patience import OrchestratorError
 from cli.progress import following
-from cli.prompts import InputError, Requests, read_requests
+from cli.prompts import InputError, Requests, WrongArguments, read_requests
 from cli.top import age, newest, show_top
-from shared.models import JobState, JobSummary
+from shared.models import JobItem, JobState, JobSummary
 from shared.overview import Notice
 
 QUICK_S = 2.0  # for which a command that only looks tries to
+FAILURES_READ, CAUSES_SHOWN = 1000, 5
 BEFORE_S = 60.0  # after which a job is said to be from before; clocks may differ by less
 SOME_FAILED = 3  # exit code: the job has ended, and not every request was answered
 
@@ -48,7 +51,22 @@ Output = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     for command in (submit, jobs, status, watch, results, cancel, retry, top):
-        app.command()(command)
+        app.command()(_as_far_as_read(command))
+
+
+def _as_far_as_read(command: Callable[..., None]) -> Callable[..., None]:
+    """For `| head`: a reader that has had enough is no error."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:  # noqa: ANN401 — those of the command
+        try:
+            command(*args, **options)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+    return run
 
 
 def submit(
@@ -74,14 +92,23 @@ def submit(
     Started again with the same input it goes on with the same job: nothing is paid for twice."""
     try:
         requests = read_requests(file, provider=provider, model=model, system=system)
+        _check(output)
+    except WrongArguments as error:
+        _fail(str(error), 2)
     except (InputError, OSError) as error:
         _fail(f"{file}: {error.strerror if isinstance(error, OSError) else error}")
     given = {"deadline_s": deadline, "webhook_url": webhook}
-    options = {**requests.options, **{name: value for name, value in given.items() if value}}
+    options = {**requests.options, **{n: value for n, value in given.items() if value is not None}}
     key = str(uuid4()) if new else key or _key_of(requests, options)
 
     async def run(client: AsyncClient) -> JobSummary:
-        job = await client.submit(requests, key=key, **options)
+        try:
+            job = await client.submit(requests, key=key, **options)
+        except asyncio.CancelledError:
+            err.print(
+                "interrupted; if all of it had arrived, the same command goes on with the job"
+            )
+            raise
         if not as_json:
             err.print(f"job {job.job_id}{_from_before(job)}")
         if not wait:
@@ -117,7 +144,11 @@ def jobs(
         for job in found:
             _print_json(job)
         return
-    table = Table("job", "status", "requests", "answered", "failed", "accepted", box=SIMPLE_HEAD)
+    now = datetime.now(UTC)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("job", no_wrap=True, min_width=32)  # to be copied
+    for column in ("status", "requests", "answered", "failed", "age"):
+        table.add_column(column)
     for job in found:
         table.add_row(
             job.job_id,
@@ -125,7 +156,7 @@ def jobs(
             f"{job.total_requests:,}",
             f"{job.successful:,}",
             f"{job.failed:,}",
-            f"{job.accepted_at:%Y-%m-%d %H:%M:%S}",
+            age((now - job.accepted_at).total_seconds()),
         )
     out.print(table)
 
@@ -133,10 +164,12 @@ def jobs(
 def status(job_id: JobId, *, as_json: AsJson = False) -> None:
     """Show how far a job has come, and why it is slow."""
 
-    async def run(client: AsyncClient) -> tuple[JobSummary, list[Notice]]:
-        return await client.status(job_id), (await client.overview()).notices
+    async def run(client: AsyncClient) -> tuple[JobSummary, list[Notice], list[JobItem]]:
+        job = await client.status(job_id)
+        failures = await client.failures(job_id, FAILURES_READ) if job.failed else []
+        return job, (await client.overview()).notices, failures
 
-    job, notices = _run(run)
+    job, notices, failures = _run(run)
     if as_json:
         _print_json(job)
         return
@@ -144,6 +177,7 @@ def status(job_id: JobId, *, as_json: AsJson = False) -> None:
     for notice in notices:
         if job.finished_at is None and notice.lane in {None, *job.providers}:
             out.print(f"{notice.severity}: {notice.text}", markup=False)
+    _print_causes(failures)
 
 
 def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
@@ -191,6 +225,7 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Make a new job of the requests that failed, and follow it."""
+    _check(output)
 
     async def run(client: AsyncClient) -> JobSummary:
         job = await client.retry(job_id)
@@ -230,11 +265,7 @@ def _run(work: Callable[[AsyncClient], Coroutine[Any, Any, T]], patience_s: floa
     except OrchestratorError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        err.print("interrupted; what was submitted goes on")
         raise typer.Exit(130) from None
-    except BrokenPipeError:  # head, less
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
@@ -252,15 +283,25 @@ def _end(job: JobSummary, *, as_json: bool) -> None:
 
 
 async def _finish(client: AsyncClient, job: JobSummary, output: str | None) -> JobSummary:
-    async with (
-        following(client, job, err) as seen,
-        aclosing(client.results(job.job_id, order="completion")) as items,
-    ):
-        async for item in items:
-            seen(item)
-    if output:
-        await _save(client, job.job_id, output)
-    return await client.status(job.job_id)
+    try:
+        async with (
+            following(client, job, err) as seen,
+            aclosing(client.results(job.job_id, order="completion")) as items,
+        ):
+            async for item in items:
+                seen(item)
+        if output:
+            await _save(client, job.job_id, output)
+        return await client.status(job.job_id)
+    except asyncio.CancelledError:
+        err.print("interrupted; the job goes on")
+        raise
+
+
+def _check(output: str | None) -> None:
+    """Not only when the job has been paid for."""
+    if output and output != "-" and not Path(output).resolve().parent.is_dir():
+        _fail(f"{output}: no such directory")
 
 
 async def _save(
@@ -272,21 +313,27 @@ async def _save(
     only: Outcome | None = None,
     follow: bool = True,
 ) -> None:
-    """A file is there when it is whole."""
+    """A file is there when it is whole; what is no file, such as a pipe, is written to as it is."""
     async with aclosing(client.results(job_id, order=order, status=only, follow=follow)) as found:
         if output == "-":
             async for item in found:
                 sys.stdout.write(item.model_dump_json() + "\n")
             sys.stdout.flush()
             return
-        part = Path(f"{output}.part")
+        path = Path(output).resolve()  # the file itself, not a link to it
+        special = path.exists() and not path.is_file()
+        part = path if special else path.with_name(f"{path.name}.part")
         try:
             with part.open("w") as file:
                 async for item in found:
                     file.write(item.model_dump_json() + "\n")
-            part.replace(output)
+            if not special:
+                part.replace(path)
         except OSError as error:
             _fail(f"{output}: {error.strerror}")
+        finally:
+            if not special:
+                part.unlink(missing_ok=True)
 
 
 def _print_summary(job: JobSummary, console: Console) -> None:
@@ -297,6 +344,19 @@ def _print_summary(job: JobSummary, console: Console) -> None:
     )
     if job.failed and job.finished_at:
         console.print(f"again, only those: orchestrator retry {job.job_id}")
+
+
+def _print_causes(failures: list[JobItem]) -> None:
+    """What they have in common, the most frequent first."""
+    causes = Counter((item.provider, item.model, item.error_code) for item in failures)
+    examples = {(item.provider, item.model, item.error_code): item.error for item in failures}
+    for cause, count in causes.most_common(CAUSES_SHOWN):
+        provider, model, code = cause
+        first = f" of the first {len(failures):,}" if len(failures) == FAILURES_READ else ""
+        out.print(
+            f"failed: {count:,}{first} of {provider}: {model}, {code}; such as: {examples[cause]}",
+            markup=False,
+        )
 
 
 def _print_json(job: JobSummary) -> None:

@@ -20,6 +20,10 @@ class InputError(Exception):
     """The input is no requests; the text says where."""
 
 
+class WrongArguments(InputError):
+    """Whatever the input is."""
+
+
 class Requests:
     """The lines to upload, read anew at each iteration; with how many each provider has, and what
     else a JSON batch says of its job."""
@@ -30,8 +34,9 @@ class Requests:
         self.by_provider: Counter[str] = Counter()
         digest = hashlib.sha256()
         for number, line in enumerate(lines, 1):
-            self.by_provider[_provider(line, number)] += 1
-            digest.update(line + b"\n")
+            if line:
+                self.by_provider[_provider(line, number)] += 1
+                digest.update(line + b"\n")
         if not self.by_provider:
             raise InputError("there are no requests")
         self.digest = digest.hexdigest()
@@ -44,7 +49,8 @@ Lines = Iterable[bytes]
 
 
 class _File:
-    """NDJSON: the lines that are not empty. Editors of Windows begin a file with a mark."""
+    """Its lines, the empty ones too: errors are told by their numbers. Editors of Windows begin a
+    file with a mark."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -52,8 +58,7 @@ class _File:
     def __iter__(self) -> Iterator[bytes]:
         with self._path.open("rb") as file:
             for number, line in enumerate(file):
-                if text := (line if number else line.removeprefix(BOM_UTF8)).strip():
-                    yield text
+                yield (line if number else line.removeprefix(BOM_UTF8)).strip()
 
 
 class _Prompts:
@@ -66,6 +71,9 @@ class _Prompts:
 
     def __iter__(self) -> Iterator[bytes]:
         for prompt in self._lines:
+            if not prompt:
+                yield prompt
+                continue
             try:
                 text = prompt.decode()
             except UnicodeDecodeError:
@@ -77,15 +85,21 @@ class _Prompts:
 def read_requests(
     file: str, *, provider: str | None, model: str | None, system: str | None
 ) -> Requests:
-    """`file`: a path, or - for standard input, which is kept in a file until the process ends.
-    With a provider and a model, its lines are prompts. Raises InputError, OSError."""
-    path = _spooled(sys.stdin.buffer) if file == "-" else Path(file)
+    """`file`: a path, or - for standard input; that and what else is no file can be read only once
+    and is kept in one until the process ends. With a provider and a model, its lines are prompts.
+    Raises InputError, OSError."""
+    path = Path(file)
+    if file == "-":
+        path = _spooled(sys.stdin.buffer)
+    elif not path.is_file():
+        with path.open("rb") as stream:
+            path = _spooled(stream)
     if provider or model:
         if not (provider and model):
-            raise InputError("plain prompts want both --provider and --model")
+            raise WrongArguments("plain prompts want both --provider and --model")
         return Requests(_Prompts(path, {"provider": provider, "model": model}, system))
     if system:
-        raise InputError("--system goes with --provider and --model")
+        raise WrongArguments("--system goes with --provider and --model")
     return _batch(path) or Requests(_File(path))
 
 
@@ -108,7 +122,7 @@ def _provider(line: bytes, number: int) -> str:
         provider = orjson.loads(line)["provider"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise InputError(
-            f"request {number} is no JSON object with a provider;"
+            f"line {number} is no JSON object with a provider;"
             " for plain prompts, say --provider and --model"
         ) from None
     return str(provider)

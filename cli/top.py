@@ -66,7 +66,7 @@ async def _look(client: AsyncClient) -> tuple[Overview, list[JobSummary]]:
 
 def _screen(url: str, overview: Overview, jobs: list[JobSummary]) -> RenderableType:
     notices = [_notice(notice) for notice in overview.notices] or [
-        Text("nothing is wrong", "green")
+        Text("nothing is wrong right now", "green")
     ]
     return Group(
         Text(f"{url}   {overview.at:%H:%M:%S} UTC", "dim"),
@@ -122,7 +122,9 @@ def _workers(workers: list[WorkerView], at: datetime) -> Table:
         table.add_row(
             escape(worker.worker_id),
             f"[{_STATE_COLOUR[worker.state]}]{worker.state}[/]",
-            running or "nothing",
+            f"ran {running}"
+            if running and worker.state is WorkerState.LOST
+            else running or "nothing",
             f"{worker.started_at:%Y-%m-%d %H:%M:%S}",
             f"{age((at - worker.seen_at).total_seconds())} ago",
         )

@@ -159,8 +159,10 @@ async def test_a_job_with_failures_says_so_and_is_retried(
     retried, output, _ = await orchestrator("retry", job_id, "--json", "-o", "out")
     [after] = parsed(output)
     failed = await orchestrator("results", job_id, "--status", "failed")
+    said = (await orchestrator("status", job_id))[1]
 
     assert (code, retried, failed[0]) == (3, 3, 0)
+    assert "failed: 1 of openrouter: sim-404, model_not_found; such as: openrouter ans" in said
     assert (summary["successful"], summary["failed"]) == (2, 1)
     assert (after["retry_of"], after["total_requests"]) == (job_id, 1)
     assert [item["index"] for item in parsed(failed[1])] == [2]
@@ -191,28 +193,53 @@ async def test_jobs_status_watch_and_cancel(deployment: Stack, orchestrator: Orc
 
 
 @pytest.mark.parametrize(
-    ("text", "argv", "said"),
+    ("text", "argv", "code", "said"),
     [
-        ("", [], "there are no requests"),
-        ("hello\n", [], "request 1 is no JSON object with a provider"),
-        ('{"provider": "openrouter"}', [], "line 1 model: Field required"),
-        ("hello\n", ["--provider", "ollama"], "both --provider and --model"),
-        ("hello\n", ["--system", "x"], "--system goes with"),
-        ("hello\n", ["--provider", "nobody", "--model", "m"], "should be 'openrouter' or 'ollama'"),
-        (None, [], "No such file"),
+        ("", [], 1, "there are no requests"),
+        ("\nhello\n", [], 1, "line 2 is no JSON object with a provider"),
+        ('\n\n{"provider": "openrouter"}', [], 1, "line 3 model: Field required"),
+        ("x\n", ["--provider", "no", "--model", "m"], 1, "should be 'openrouter' or 'ollama'"),
+        ("x\n", ["--provider", "ollama", "--model", "m", "--deadline", "0"], 1, "greater than 0"),
+        ("x\n", ["--provider", "ollama", "--model", "m", "-o", "no/out"], 1, "no such directory"),
+        (None, [], 1, "No such file"),
+        ("hello\n", ["--provider", "ollama"], 2, "both --provider and --model"),
+        ("hello\n", ["--system", "x"], 2, "--system goes with"),
     ],
 )
 async def test_wrong_input_is_named(
-    orchestrator: Orchestrator, text: str | None, argv: list[str], said: str
+    orchestrator: Orchestrator, text: str | None, argv: list[str], code: int, said: str
 ) -> None:
     if text is not None:
         (orchestrator.directory / "in").write_text(text)
 
-    code, output, errors = await orchestrator("submit", "in", *argv)
+    ended, output, errors = await orchestrator("submit", "in", *argv)
 
-    assert (code, output) == (1, "")
+    assert (ended, output) == (code, "")
     assert said in errors
     assert "Traceback" not in errors
+
+
+async def test_what_is_no_file_is_read_and_written_as_it_is(orchestrator: Orchestrator) -> None:
+    """Pipes have their content once, and are not to be replaced by files; nor are links."""
+    os.mkfifo(orchestrator.directory / "in")
+    os.mkfifo(orchestrator.directory / "out")
+    (orchestrator.directory / "target").write_bytes(b"")
+    (orchestrator.directory / "link").symlink_to("target")
+    argv = ("--provider", "ollama", "--model", "m")
+
+    writing = asyncio.to_thread((orchestrator.directory / "in").write_bytes, lines(["x"]))
+    reading = asyncio.to_thread((orchestrator.directory / "out").read_text)
+    (code, _, errors), _, through_pipes = await asyncio.gather(
+        orchestrator("submit", "in", "-o", "out"), writing, reading
+    )
+    await orchestrator("submit", "-", *argv, "-o", "link", stdin=b"y\n")
+
+    assert code == 0, errors
+    assert [item["content"] for item in parsed(through_pipes)] == ["echo: x"]
+    assert (orchestrator.directory / "out").is_fifo()
+    assert (orchestrator.directory / "link").is_symlink()
+    through_link = parsed((orchestrator.directory / "target").read_text())
+    assert [item["content"] for item in through_link] == ["echo: y"]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +311,10 @@ async def test_a_paused_lane_is_named(deployment: Stack, orchestrator: Orchestra
     job_id = json.loads(output)["job_id"]
 
     async def paused() -> bool:
-        return "it answered 429, Retry-After 120 s" in (await orchestrator("top"))[1]
+        return (
+            "it answered 429 (too many requests) and asked to wait 120 s"
+            in (await orchestrator("top"))[1]
+        )
 
     await eventually(paused)
     shown = (await orchestrator("status", job_id))[1]
