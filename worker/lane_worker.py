@@ -191,6 +191,7 @@ class LaneWorker(Worker):
                 "left_s": inf if lease.left_ms is None else max(lease.left_ms, 0) / 1000,
             }
             ended: Ended = await self.functions[name].coroutine(ctx, *args, **kwargs)
+            stored = ended.result.to_json()
         except RetryItem as retry:
             self.jobs_retried += 1
             return Settlement(
@@ -213,13 +214,14 @@ class LaneWorker(Worker):
                     retried_ms=lease.retried_ms,
                 )
             )
+            stored = ended.result.to_json()
         else:
             self.jobs_complete += 1
         result = ended.result
         return Settlement(
             lease,
             "fail" if result.error else "end",
-            result.to_json(),
+            stored,
             latency_ms=result.latency_ms,
             pause_ms=ended.pause_ms,
             pause_why=ended.pause_why,
@@ -244,8 +246,7 @@ class LaneWorker(Worker):
                 await asyncio.sleep(self._lease_s / 15)
             else:
                 self._held.prolong(leases, sent_at + self._lease_s - self._margin_s)
-                self._held.stop(stop)
-                self._telemetry.leases_lost.inc(len(stop))
+                self._telemetry.leases_lost.inc(self._held.stop(stop))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._lease_s / 3):
                         await self._renew_now.wait()

@@ -14,6 +14,13 @@ class _Held:
     lease: Lease
     call: asyncio.Task[Settlement]
     ends_at: float
+    stopped: bool = False
+
+    def stop(self) -> bool:
+        """False if it was stopped before."""
+        first, self.stopped = not self.stopped, True
+        self.call.cancel()
+        return first
 
 
 # Linux's monotonic clock stands still while the machine sleeps; Redis's does not.
@@ -55,10 +62,10 @@ class HeldLeases:
             if held := self._held.get(lease.lease_id):
                 held.ends_at = ends_at
 
-    def stop(self, lease_ids: Iterable[str]) -> None:
-        for lease_id in lease_ids:
-            if held := self._held.get(lease_id):
-                held.call.cancel()
+    def stop(self, lease_ids: Iterable[str]) -> int:
+        """Returns how many had to stop."""
+        held = (self._held.get(lease_id) for lease_id in lease_ids)
+        return sum(one.stop() for one in held if one)
 
     def stop_job(self, job_id: str) -> None:
         self.stop([lease.lease_id for lease in self.leases if lease.job_id == job_id])
@@ -66,7 +73,4 @@ class HeldLeases:
     def stop_ended(self) -> int:
         """Returns how many had to stop."""
         at = now()
-        ended = [held for held in self._held.values() if held.ends_at <= at]
-        for held in ended:
-            held.call.cancel()
-        return len(ended)
+        return self.stop([i for i, held in self._held.items() if held.ends_at <= at])

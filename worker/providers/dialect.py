@@ -2,9 +2,27 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from shared.models import ChatRequest
+
+MOST_TOKENS, MOST_USD = 2**31, 1e6  # more is a mistake
+
+
+def _tokens(value: object) -> int | None:
+    """None for what is none: an answer that was paid for is not lost over what it counts."""
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
+
+
+def _usd(value: object) -> float | None:
+    known = type(value) in {int, float} and 0 <= value <= MOST_USD  # type: ignore[operator]
+    return value if known else None  # type: ignore[return-value]
+
+
+Tokens = Annotated[int | None, BeforeValidator(_tokens)]
+Usd = Annotated[float | None, BeforeValidator(_usd)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ ProviderError
 └── Rejected       final
 """
 
+from http import HTTPStatus
+
 from shared.models import ErrorCode
 
 
@@ -31,9 +33,13 @@ class RateLimited(ProviderError):
     @property
     def reason(self) -> str:
         """Without the provider's text, which is for the item's owner."""
-        if self.retry_after_s is None:
-            return f"answered {self.status_code} without Retry-After"
-        return f"answered {self.status_code}, Retry-After {self.retry_after_s:g} s"
+        meaning = (
+            "too many requests"
+            if self.status_code == HTTPStatus.TOO_MANY_REQUESTS
+            else "no capacity"
+        )
+        asked = "" if self.retry_after_s is None else f" and asked to wait {self.retry_after_s:g} s"
+        return f"answered {self.status_code} ({meaning}){asked}"
 
 
 class Transient(ProviderError):

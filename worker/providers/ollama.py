@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from shared.models import ChatRequest
-from worker.providers.dialect import Completion, Dialect, ErrorObject
+from worker.providers.dialect import Completion, Dialect, ErrorObject, Tokens
 
 
 class _Message(BaseModel):
@@ -15,8 +15,8 @@ class _Message(BaseModel):
 class _Reply(BaseModel):
     message: _Message | None = None
     done_reason: str | None = None
-    prompt_eval_count: int | None = None  # missing when the prompt was cached
-    eval_count: int | None = None
+    prompt_eval_count: Tokens = None  # missing when the prompt was cached
+    eval_count: Tokens = None
     error: str | None = None
 
 

@@ -5,14 +5,13 @@ https://openrouter.ai/docs/use-cases/usage-accounting
 """
 
 import re
-from math import isfinite
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from shared.models import ChatRequest
-from worker.providers.dialect import Completion, Dialect, ErrorObject
+from worker.providers.dialect import Completion, Dialect, ErrorObject, Tokens, Usd
 
 
 class _Error(BaseModel):
@@ -30,17 +29,11 @@ class _Choice(BaseModel):
     error: _Error | None = None
 
 
-def _amount(value: object) -> float | None:
-    """None for what is none: an answer that was paid for is not lost over its bill."""
-    known = type(value) in {int, float} and isfinite(value) and value >= 0  # type: ignore[arg-type,operator]
-    return value if known else None  # type: ignore[return-value]
-
-
 class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    cost: Annotated[float | None, BeforeValidator(_amount)] = None  # OpenRouter's credits: dollars
+    prompt_tokens: Tokens = None
+    completion_tokens: Tokens = None
+    total_tokens: Tokens = None
+    cost: Usd = None  # OpenRouter's credits are dollars
 
 
 class _Reply(BaseModel):
