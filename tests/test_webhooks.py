@@ -1,6 +1,8 @@
 """Webhooks: signed, repeated after failures, and never to an address of one's own network."""
 
 import asyncio
+import socket
+import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -310,6 +312,58 @@ async def test_without_a_secret_there_are_no_webhooks(stack: Start) -> None:
 
     assert answer.status_code == 422
     assert "WEBHOOK_SECRET" in answer.json()["detail"][0]["msg"]
+
+
+@pytest.mark.parametrize("host", ["a..b", "...", f"{'a' * 64}.example"])
+async def test_a_host_that_is_no_name_is_given_up(host: str) -> None:
+    with pytest.raises(webhooks.DeliveryFailed, match="not a URL") as failed:
+        await webhooks.post(f"http://{host}/", {}, b"{}", allow_private=True)
+
+    assert failed.value.final
+
+
+async def test_a_name_with_a_public_address_beside_a_private_one_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))
+        for host in ("10.0.0.1", "127.0.0.1")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+    monkeypatch.setattr(webhooks, "is_public", lambda host: host == "127.0.0.1")
+
+    with pytest.raises(webhooks.DeliveryFailed, match="no connection") as failed:
+        await webhooks.post(f"http://a.example:{port}/", {}, b"{}", allow_private=False)
+
+    assert not failed.value.final
+
+
+async def test_names_that_are_not_found_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, looked_up = threading.Event(), socket.getaddrinfo
+
+    def look_up(host: str, *rest: Any) -> Any:
+        if host == "hangs.example":
+            answered.wait()
+            raise socket.gaierror
+        return looked_up(host, *rest)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    url = "http://hangs.example/"
+    posts = [
+        asyncio.create_task(webhooks.post(url, {}, b"{}", allow_private=True)) for _ in range(40)
+    ]
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(5):
+            assert await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80)
+    finally:
+        answered.set()
+    ended = await asyncio.gather(*posts, return_exceptions=True)
+
+    assert {type(error) for error in ended} == {webhooks.DeliveryFailed}
 
 
 async def test_a_silent_receiver_costs_ten_seconds_at_most(

@@ -8,8 +8,10 @@ import hmac
 import random
 import socket
 from base64 import b64decode, b64encode
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from time import perf_counter
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import aiohttp
 import orjson
 import structlog
+from aiohttp.abc import AbstractResolver, ResolveResult
 from redis.exceptions import RedisError
 
 from shared.jobs import WEBHOOK_LANE, JobNotFound, Jobs
@@ -28,6 +31,7 @@ from worker.tasks import Ended, RetryItem
 TIMEOUT_S = 10.0
 # Between attempts: 18 hours in all.
 DELAYS_S = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600)
+LOOK_UPS_AT_ONCE = 10  # of names, as many as there are deliveries
 GONE = 410  # the receiver wants no more of it
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
 _GLOBAL_UNICAST = IPv6Network("2000::/3")  # all of it that IANA has given out
@@ -123,16 +127,20 @@ def _judge(status: int) -> None:
 async def post(url: str, headers: dict[str, str], body: bytes, *, allow_private: bool) -> int:
     """Returns the status. The address is checked as it is connected to: a name may resolve to
     another one each time."""
-    refused: list[str] = []
+    tried = refused = 0
 
     def checked_socket(address: Any) -> socket.socket:  # noqa: ANN401 — as getaddrinfo has it
+        nonlocal tried, refused
         family, kind, protocol, _, (host, *_) = address
+        tried += 1
         if not (allow_private or is_public(host)):
-            refused.append(host)
+            refused += 1
             raise OSError("not a public address")
         return socket.socket(family, kind, protocol)
 
-    connector = aiohttp.TCPConnector(socket_factory=checked_socket, force_close=True)
+    connector = aiohttp.TCPConnector(
+        resolver=_Resolver(), socket_factory=checked_socket, force_close=True
+    )
     try:
         async with (
             asyncio.timeout(TIMEOUT_S),
@@ -142,12 +150,39 @@ async def post(url: str, headers: dict[str, str], body: bytes, *, allow_private:
             return answer.status
     except TimeoutError:
         raise DeliveryFailed(f"no answer in {TIMEOUT_S:g} s") from None
-    except aiohttp.InvalidURL:
+    except (aiohttp.InvalidURL, UnicodeError):  # the latter of a name with empty parts
         raise DeliveryFailed("not a URL that can be connected to", final=True) from None
     except (aiohttp.ClientError, OSError) as error:
-        if refused:
+        if refused and refused == tried:
             raise DeliveryFailed("not a public address: no connection made", final=True) from None
         raise DeliveryFailed(f"no connection ({type(error).__name__})") from None
+
+
+class _Resolver(AbstractResolver):
+    """In threads of its own: uvloop has four for all names that the process looks up, and a name
+    server that does not answer would hold up the calls of providers."""
+
+    _threads = ThreadPoolExecutor(LOOK_UPS_AT_ONCE, "webhook-names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=of,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for of, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        pass
 
 
 def is_public(host: str) -> bool:
