@@ -16,6 +16,7 @@ from shared.models import BatchLLMRequest, LLMRequest
 from shared.settings import Settings
 
 JSON = "application/json"
+MAX_ERRORS = 100  # that are told one by one
 SILENT_S = 60.0  # for which a client may send nothing
 
 
@@ -35,9 +36,10 @@ BatchBody = Annotated[BatchLLMRequest, Depends(read_batch)]
 
 
 def require_type(request: Request, allowed: Sequence[str]) -> str:
-    """Returns the media type; none counts as the first. A web page of another site may send other
-    types than these without asking."""
-    media_type = request.headers.get("content-type", allowed[0]).partition(";")[0].strip().lower()
+    """Returns the media type; none counts as the first, but not from a web page (which has an
+    Origin): one of another site may send no type, and others than these, without asking."""
+    default = "" if "origin" in request.headers else allowed[0]
+    media_type = request.headers.get("content-type", default).partition(";")[0].strip().lower()
     if media_type not in allowed:
         raise HTTPException(
             status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, f"Content-Type should be {' or '.join(allowed)}"
@@ -129,6 +131,8 @@ def _bad_line(number: int, message: str) -> RequestValidationError:
 
 
 def _refusal(error: ValidationError, *where: str | int) -> RequestValidationError:
+    if error.error_count() > MAX_ERRORS:
+        return validation_error(f"{error.error_count()} mistakes", *where)
     # Without the input: it may be large, secret or no valid text.
     details = error.errors(include_url=False, include_context=False, include_input=False)
     return RequestValidationError(

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+MAX_CHARACTERS = 1000  # the time to take a header apart grows with the square of them
 _WAIT = re.compile(r"[0-9]{1,9}")
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*")+')  # a quoted value may hold commas
 
@@ -24,9 +25,10 @@ class Preferences:
 
 
 def parse_prefer(header: str) -> Preferences:
-    """Unknown or malformed preferences are ignored, as the RFC asks; the first of a kind counts."""
+    """Unknown or malformed preferences are ignored, as the RFC asks, and whatever is too long; the
+    first of a kind counts."""
     respond_async, wait_s = False, None
-    for preference in _PREFERENCE.findall(header):
+    for preference in _PREFERENCE.findall(header) if len(header) <= MAX_CHARACTERS else ():
         name, _, value = preference.partition(";")[0].partition("=")
         value = value.strip().strip('"')
         match name.strip().lower():

@@ -35,5 +35,6 @@ def configure_logging(level: str) -> None:
         logger.handlers.clear()
         logger.propagate = True
     # At INFO these write a line per call or per item; arq's repeats the arguments: prompts.
-    for name in ("arq.worker", "httpx", "asyncio"):
+    # uvicorn's has URLs, and with them those of webhooks, which may be secret.
+    for name in ("arq.worker", "httpx", "asyncio", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)

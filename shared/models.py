@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    FailFast,
     Field,
     JsonValue,
     StringConstraints,
@@ -21,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from shared.providers import PROVIDERS
 
 MAX_BATCH_REQUESTS = 100
+MAX_MESSAGES = 10_000  # of a request
 MAX_DEADLINE_S = 30 * 86_400
 MAX_WEBHOOK_URL = 2048  # characters
 
@@ -84,7 +86,8 @@ class LLMRequest(_Inbound):
     model: Annotated[
         str, StringConstraints(min_length=1, max_length=256, to_lower=True), NotBlank
     ] = Field(description="Case-insensitive: sent and answered in lower case.")
-    messages: Annotated[list[Message], Field(min_length=1)]
+    # At the first mistake: a list of a million mistakes would take gigabytes.
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), FailFast()]
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
     max_tokens: Annotated[int, Field(ge=1, le=32_000)] = 1000
     request_id: Annotated[str, Field(max_length=256)] | None = Field(

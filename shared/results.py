@@ -32,11 +32,14 @@ class Result:
 
     @classmethod
     def from_json(cls, data: bytes) -> "Result":
-        """Tolerant: a field that a newer version added is passed over."""
+        """Tolerant: a field that a newer version added is passed over, its error codes are one."""
         values = orjson.loads(data)
+        if (code := values.get("error_code")) and code not in _CODES:
+            values["error_code"] = ErrorCode.INTERNAL_ERROR
         return cls(**{name: values[name] for name in _NAMES if name in values})
 
 
+_CODES = frozenset(ErrorCode)
 _NAMES = tuple(field.name for field in fields(Result))
 
 CANCELLED = Result(error="cancelled", error_code=ErrorCode.CANCELLED)

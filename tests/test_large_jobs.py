@@ -107,6 +107,38 @@ async def test_a_bad_line_is_named_and_nothing_of_the_job_stays(
     assert (await deployment.stats())["total"] == 0
 
 
+async def test_a_line_of_many_mistakes_has_a_short_answer(stack: Start) -> None:
+    deployment = await stack(workers=0)
+    message = {"role": "user", "content": "x"}
+    zeros = {**chat("x"), "messages": [0] * 5000}
+    fields = {**chat("x"), **{f"field {n}": n for n in range(5000)}}
+    long = {**chat("x"), "messages": [message] * 10_001}
+
+    for line, said in (
+        (zeros, "should be an object"),
+        (fields, "5000 mistakes"),
+        (long, "at most 10000"),
+    ):
+        answer = await deployment.api.post("/jobs", content=json.dumps(line), headers=NDJSON)
+
+        assert answer.status_code == 422
+        [detail] = answer.json()["detail"]
+        assert said in detail["msg"]
+
+
+async def test_a_web_page_has_to_ask_first(stack: Start) -> None:
+    """A browser sends what has no type to other sites without asking them."""
+    deployment = await stack(workers=0)
+    body = json.dumps({"requests": [chat("x")]}).encode()
+    origin = {"Origin": "https://example.com"}
+
+    for path in ("/batch?mode=async", "/jobs"):
+        by_program = await deployment.api.post(path, content=body)
+        by_page = await deployment.api.post(path, content=body, headers=origin)
+
+        assert (by_program.status_code, by_page.status_code) == (202, 415)
+
+
 async def test_nothing_is_no_job(stack: Start) -> None:
     deployment = await stack(workers=0)
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.models import BatchLLMRequest, LLMRequest, Message, Role
+from shared.models import BatchLLMRequest, ErrorCode, LLMRequest, Message, Role
+from shared.results import Result
 
 MESSAGE = {"role": "user", "content": "hello"}
 REQUEST = {"provider": "openrouter", "model": "m", "messages": [MESSAGE]}
@@ -246,3 +247,11 @@ def test_requests_without_id_are_no_duplicates() -> None:
 
 def test_request_ids_that_differ_in_case_are_two() -> None:
     assert len(parse(batch({"request_id": "a"}, {"request_id": "A"})).requests) == 2
+
+
+def test_a_result_of_a_newer_version_can_be_read() -> None:
+    stored = b'{"error": "why", "error_code": "of_tomorrow", "attempts": 2, "a_new_field": 1}'
+
+    read = Result.from_json(stored)
+
+    assert read == Result(error="why", error_code=ErrorCode.INTERNAL_ERROR, attempts=2)

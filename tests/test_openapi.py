@@ -219,6 +219,7 @@ def test_ranges_and_defaults_are_documented(document: dict[str, Any]) -> None:
         "type": "array",
         "items": {"$ref": "#/components/schemas/Message"},
         "minItems": 1,
+        "maxItems": 10_000,
     }
     assert limits(schemas["BatchLLMRequest"]["properties"]["requests"]) == {
         "type": "array",

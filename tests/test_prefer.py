@@ -40,6 +40,7 @@ from api.prefer import Preferences, parse_prefer
         ('foo="a, respond-async, b", wait=7', Preferences(wait_s=7)),
         ('foo="a;b", respond-async', Preferences(respond_async=True)),
         (r'foo="a\", wait=5, b"', Preferences()),
+        ("a, " * 400 + "respond-async", Preferences()),  # too long
     ],
 )
 def test_parse(header: str, preferences: Preferences) -> None:
