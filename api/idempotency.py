@@ -9,7 +9,7 @@ from api.refusals import validation_error
 
 MAX_KEY = 255
 _STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')  # RFC 8941, 3.3.3
-_DESCRIPTION = "The same key with the same body is the same job, for `IDEMPOTENCY_TTL_SECONDS`."
+_DESCRIPTION = "Same key and body: the same job, until `IDEMPOTENCY_TTL_SECONDS` after its end."
 
 
 async def _key(

@@ -174,8 +174,8 @@ async def get_events(
 ) -> Response:
     """Server-sent events: an `item` as each ends, at last `done` with the job's state."""
     position = _number(last_event_id, "Last-Event-ID")
-    total = (await services.jobs.summary(job_id, owner)).total_requests
-    if position == total + 1:
+    job = await services.jobs.summary(job_id, owner)
+    if job.finished_at and position == job.total_requests + 1:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     reader = await _reader(services, job_id, owner, Order.COMPLETION, position)
     pages = services.following.pages(reader)

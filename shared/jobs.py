@@ -34,6 +34,7 @@ TASK = "call_provider"  # the arq function that runs an item
 WEBHOOK_TASK = "deliver_webhook"
 WEBHOOK_LANE = "webhooks"
 READ_AT_ONCE = 50  # items: an answer may be large
+LISTED_AT_ONCE = 20  # jobs
 LOOKED_AT_MOST = 1000  # jobs that a filter looks at for one page
 
 log = structlog.get_logger()
@@ -63,14 +64,17 @@ class Jobs:
     ) -> str:
         """All or nothing; the same id twice is one job. Returns the id: of an earlier job if the
         submission has its key. Raises Refused and what `requests` raises."""
-        fingerprint = sha256(f"{submission.deadline_s} {submission.webhook}".encode())
+        fingerprint = sha256(f"{submission.deadline_s} {submission.webhook}\n".encode())
         async with self._store.staging(job_id) as staging:
             index = -1
             async for request in requests:
                 index += 1
                 payload = _payload(request, self._trace(job_id, index, request))
                 if submission.key:
-                    fingerprint.update(request.model_dump_json().encode())
+                    # Without defaults: a later version has more fields.
+                    fingerprint.update(
+                        request.model_dump_json(exclude_defaults=True).encode() + b"\n"
+                    )
                 meta = (request.request_id, request.provider, request.model)
                 await staging.add(request.provider, payload, meta)
             if submission.key:
@@ -100,21 +104,20 @@ class Jobs:
         found: list[JobSummary] = []
         looked_at = 0
         while looked_at < LOOKED_AT_MOST:
-            page = await self._store.owned(owner, before_us, most)
-            for job_id, snapshot in page:
+            page = await self._store.owned(owner, before_us, max(most, LISTED_AT_ONCE))
+            for job_id, accepted_us, snapshot in page:
                 looked_at += 1
-                if snapshot is None:
-                    continue
-                before_us = round(snapshot.accepted_ms * 1000)
-                if state in {None, _state(snapshot)}:
+                before_us = accepted_us
+                if snapshot and state in {None, _state(snapshot)}:
                     found.append(JobSummary(**_summary(job_id, snapshot)))
                 if len(found) == most:
                     return found, before_us
-            if len(page) < most:
+            if len(page) < max(most, LISTED_AT_ONCE):
                 return found, None
         return found, before_us
 
     async def cancel(self, job_id: str, owner: str = "") -> JobStatus:
+        await self._snapshot(job_id, owner)
         await self._store.cancel(job_id, owner)
         return await self.status(job_id, owner)
 
@@ -134,6 +137,7 @@ class Jobs:
                 part = indexes[start : start + READ_AT_ONCE]
                 for meta, payload in await self._store.prompts(job_id, part):
                     if meta is None or payload is None:  # expired or retried meanwhile
+                        await staging.discard()
                         return await self._retried_as(job_id, submission.owner)
                     await staging.add(meta[1], payload, meta)
             return await _commit(staging, replace(submission, retry_of=job_id))
@@ -256,8 +260,8 @@ def response(
     if stored is not None:
         ended, _, data = stored.partition(b" ")
         result, ended_ms = Result.from_json(data), float(ended)
-    elif finished_ms is not None:
-        result, ended_ms = ENDED_AS.get(ended_as or "", CANCELLED), finished_ms
+    elif finished_ms is not None and ended_as:
+        result, ended_ms = ENDED_AS.get(ended_as, CANCELLED), finished_ms
     else:
         return None
     request_id, provider, model = meta

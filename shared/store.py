@@ -133,20 +133,21 @@ class Store:
 
     async def owned(
         self, owner: str, before_us: int | None, most: int
-    ) -> list[tuple[str, Snapshot | None]]:
-        """The owner's jobs, newest first; None: expired just now."""
+    ) -> list[tuple[str, int, Snapshot | None]]:
+        """Newest first, with the µs of their acceptance; None: expired just now."""
         newest = "+inf" if before_us is None else f"({before_us / 1000:.3f}"
-        ids = await self._redis.zrevrangebyscore(
-            self._keys.owned(owner), newest, "-inf", start=0, num=most
+        jobs = await self._redis.zrevrangebyscore(
+            self._keys.owned(owner), newest, "-inf", start=0, num=most, withscores=True
         )
-        if not ids:
+        if not jobs:
             return []
         pipe = self._redis.pipeline(transaction=False)
-        for job_id in ids:
+        for job_id, _ in jobs:
             await self._snapshot(args=[job_id, 0], client=pipe)
         replies = await pipe.execute()
         return [
-            (job_id.decode(), _snapshot(reply)) for job_id, reply in zip(ids, replies, strict=True)
+            (job_id.decode(), round(accepted_ms * 1000), _snapshot(reply))
+            for (job_id, accepted_ms), reply in zip(jobs, replies, strict=True)
         ]
 
     async def follow(self, job_ids: Sequence[str], for_s: float) -> list[str]:
@@ -156,7 +157,7 @@ class Store:
         return [job_id.decode() for job_id in await self._follow(args=[for_s, *job_ids])]
 
     async def finished(self, job_ids: Sequence[str]) -> list[str]:
-        """Those that are done, or gone."""
+        """Those that are done; one that is gone, or was not submitted yet, is not."""
         if not job_ids:
             return []
         pipe = self._redis.pipeline(transaction=False)
@@ -198,7 +199,7 @@ class Store:
         self, job_id: str, key: str, indexes: Sequence[int]
     ) -> list[tuple[Meta | None, bytes | None]]:
         blocks = sorted({index // META_ITEMS for index in indexes})
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = self._redis.pipeline()  # they expire together
         pipe.hmget(self._keys.job(job_id), [f"meta:{block}" for block in blocks])
         pipe.hmget(key, [str(index) for index in indexes])
         metas, values = await pipe.execute()

@@ -1,6 +1,8 @@
 """Repeating a request safely, and clients that go away."""
 
 import asyncio
+import json
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ from jobs import NDJSON, ended, job, lines, results, upload
 from stack import Stack, chat, eventually
 
 from shared.keys import Keys
+from shared.models import LLMRequest
 
 Start = Callable[..., Awaitable[Stack]]
 DAY_S = 86_400
@@ -86,6 +89,43 @@ async def test_the_same_key_with_another_body_is_refused(
     assert (await deployment.stats())["total"] == 2
 
 
+async def test_a_key_lives_as_long_as_its_job_runs(
+    stack: Start, redis: ArqRedis, keys: Keys
+) -> None:
+    """However long it takes: the same key would make, and pay for, a second one."""
+    deployment = await stack(workers=0, IDEMPOTENCY_TTL_SECONDS="1")
+    first = await keyed(deployment.api, "key", "x", params={"mode": "async"})
+
+    running_s = await redis.ttl(keys.idempotent("", "key"))
+    await deployment.api.delete(first.headers["location"])
+
+    async def is_free() -> bool:
+        again = await keyed(deployment.api, "key", "x", params={"mode": "async"})
+        return bool(again.headers["location"] != first.headers["location"])
+
+    assert running_s == -1  # for ever
+    await eventually(is_free)
+
+
+async def test_options_and_requests_are_not_taken_for_one_another(stack: Start) -> None:
+    deployment = await stack(workers=0, WEBHOOK_SECRET=f"whsec_{b64encode(bytes(32)).decode()}")
+    headers = {"Idempotency-Key": "key"}
+    one, two = chat("1"), chat("2")
+    request = LLMRequest.model_validate_json(json.dumps(one))
+    first = request.model_dump_json(exclude_defaults=True)
+    batches = (
+        {"requests": [one, two], "webhook_url": "http://127.0.0.1:1/"},
+        {"requests": [two], "webhook_url": f"http://127.0.0.1:1/{first}"},
+    )
+
+    codes = [
+        (await deployment.api.post("/batch?mode=async", json=batch, headers=headers)).status_code
+        for batch in batches
+    ]
+
+    assert codes == [202, 422]
+
+
 async def test_uploads_have_keys_as_well(stack: Start, redis: ArqRedis, keys: Keys) -> None:
     deployment = await stack(workers=1, IDEMPOTENCY_TTL_SECONDS="1000")
     body = lines(str(n) for n in range(1000))
@@ -105,9 +145,9 @@ async def test_uploads_have_keys_as_well(stack: Start, redis: ArqRedis, keys: Ke
 
     assert first != again.headers["location"] == second.headers["location"]
     assert other.status_code == 422
-    assert 990 < await redis.ttl(keys.idempotent("", "key")) <= 1000
     await ended(deployment.api, first)
     await ended(deployment.api, second.headers["location"])
+    assert 990 < await redis.ttl(keys.idempotent("", "key")) <= 1000
     assert (await deployment.stats())["total"] == 2000
 
 

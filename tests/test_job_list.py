@@ -71,9 +71,10 @@ async def test_what_has_expired_is_not_listed(stack: Start, redis: ArqRedis, key
     locations = [await upload(deployment.api, lines([str(n)])) for n in range(3)]
     await redis.delete(keys.job(locations[1].removeprefix("/jobs/")))
 
-    [found] = await pages(deployment)
+    for limit in (1, 20):
+        found = [entry for page in await pages(deployment, limit=limit) for entry in page]
 
-    assert [f"/jobs/{entry['job_id']}" for entry in found] == [locations[2], locations[0]]
+        assert [f"/jobs/{entry['job_id']}" for entry in found] == [locations[2], locations[0]]
 
 
 @pytest.mark.parametrize("cursor", ["x", "", "-1", "1e9", "1.5", "9" * 100, "٣"])
@@ -105,4 +106,7 @@ async def test_the_delivery_of_a_webhook_is_no_job(
     assert await redis.exists(keys.job(f"{location.removeprefix('/jobs/')}.webhook"))
     for path in ("", "/results", "/events"):
         assert (await deployment.api.get(f"{location}.webhook{path}")).status_code == 404
+    assert (await deployment.api.delete(f"{location}.webhook")).status_code == 404
+    delivery = keys.job(f"{location.removeprefix('/jobs/')}.webhook")
+    assert not await redis.hexists(delivery, "finished_ms")  # type: ignore[misc]
     assert (await job(deployment.api, location))["webhook"]["status"] == "waiting"

@@ -253,8 +253,6 @@ async def test_what_returns_from_the_quarantine_goes_back_there(
     await settle(queue, Settlement(lease, "return"))
 
     assert await redis.zrange(keys.quarantine("a"), 0, -1) == [b"job:0"]
-    with pytest.raises(LaneFull):
-        await accept(store, "other", "a", max_depth=1)
     await store.cancel("job")
     assert await claim(queue) == []
     assert await redis.zcard(keys.quarantine("a")) == 0
@@ -431,13 +429,18 @@ async def test_a_full_lane_refuses_all_of_a_job(store: Store, redis: ArqRedis, k
     assert await redis.hgetall(keys.depth("b")) == {}  # type: ignore[misc]
 
 
-async def test_deferred_items_count_as_queued(queue: Queue, store: Store) -> None:
-    await accept(store, "first", "aa", max_depth=2)
+async def test_what_one_owner_has_in_a_lane_takes_no_room_of_another(
+    queue: Queue, store: Store
+) -> None:
+    await accept(store, "first", "aa", max_depth=2, owner="ann")
     leases = await claim(queue)
     await settle(queue, *(Settlement(lease, "retry", delay_ms=60_000) for lease in leases))
+    await accept(store, "second", "aa", max_depth=2, owner="ann")
+
+    await accept(store, "third", "aa", max_depth=2, owner="bob")
 
     with pytest.raises(LaneFull):
-        await accept(store, "second", "a", max_depth=2)
+        await accept(store, "fourth", "a", max_depth=2, owner="bob")
 
 
 async def test_an_ended_job_leaves_results_that_expire_and_nothing_else(

@@ -174,6 +174,15 @@ async def test_an_id_that_was_not_given_out_is_refused(stack: Start, garbage: st
     assert answer.status_code == 400
 
 
+async def test_nobody_has_seen_the_end_of_a_job_that_runs(stack: Start) -> None:
+    deployment = await stack(workers=0)
+    location = await upload(deployment.api, lines(["a", "b"]))
+
+    answer = await deployment.api.get(f"{location}/events", headers={"Last-Event-ID": "3"})
+
+    assert answer.status_code == 400
+
+
 async def test_a_stream_goes_on_at_another_api_when_one_stops(stack: Start) -> None:
     deployment = await stack(workers=1)
     second = await deployment.another_api()

@@ -54,7 +54,6 @@ for lane, count in pairs(options.lanes) do
   total = total + count
   lanes[#lanes + 1] = lane
   local depth = tonumber(redis.call('HGET', DEPTH .. lane, options.owner) or 0)
-  for _, line in ipairs({ QUARANTINE, DEFERRED }) do depth = depth + redis.call('ZCARD', line .. lane) end
   if depth + count > options.max_depth then return refuse('full', lane) end
   if first > 0 and redis.call('ZCARD', QUEUE .. lane .. ':' .. job) ~= count then return refuse('incomplete', '') end
 end
@@ -75,7 +74,10 @@ if options.deadline_s then
 end
 if options.followed_s then redis.call('HSET', JOB .. job, 'followed_ms', ms(now + options.followed_s * 1000)) end
 if options.webhook then redis.call('HSET', JOB .. job, 'webhook', options.webhook) end
-if key then redis.call('SET', key, options.key.fingerprint .. ' ' .. job, 'EX', options.key.ttl_s) end
+if key then -- it expires after the job has ended
+  redis.call('SET', key, options.key.fingerprint .. ' ' .. job)
+  redis.call('HSET', JOB .. job, 'key', options.key.name, 'key_ttl_s', options.key.ttl_s)
+end
 if options.retry_of then
   redis.call('HSET', JOB .. job, 'retry_of', options.retry_of)
   if redis.call('EXISTS', JOB .. options.retry_of) == 1 then -- it may have expired just now

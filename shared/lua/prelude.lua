@@ -44,12 +44,13 @@ end
 
 -- The end of a job; `ended_as` is what becomes of the items that have no result, if there are any.
 local function end_job(job, now, ended_as)
-  local ttl_s, owner, deadline_ms, webhook =
-    unpack(redis.call('HMGET', JOB .. job, 'ttl_s', 'owner', 'deadline_ms', 'webhook'))
+  local ttl_s, owner, deadline_ms, webhook, key, key_ttl_s =
+    unpack(redis.call('HMGET', JOB .. job, 'ttl_s', 'owner', 'deadline_ms', 'webhook', 'key', 'key_ttl_s'))
   redis.call('HSET', JOB .. job, 'finished_ms', ms(now))
   if ended_as then redis.call('HSET', JOB .. job, 'ended_as', ended_as) end
   if deadline_ms then redis.call('ZREM', DEADLINES, job) end
   for _, key in ipairs({ JOB, PAYLOADS, TRIES, RESULTS, ENDED, FAILED }) do redis.call('EXPIRE', key .. job, ttl_s) end
+  if key then redis.call('EXPIRE', IDEMPOTENT .. owner .. ':' .. key, key_ttl_s) end
   redis.call('ZADD', EXPIRING, ms(now + ttl_s * 1000), owner .. ' ' .. job)
   forget_expired(now, 2)
   redis.call('PUBLISH', DONE, job)
