@@ -14,6 +14,7 @@ from shared.monitor import Monitor
 from shared.overview import History, Live, Overview
 
 TICK_S = 1.0
+LOOK_S = 2.0  # the page thinks the API dead when it has said nothing for a little longer
 JOBS_SHOWN = 20
 OWNERS_KEPT = 100
 
@@ -42,9 +43,11 @@ class LiveOverview:
         """None: Redis cannot say."""
         while not self._closing.is_set():
             try:
-                yield Live(overview=await self._overview(), jobs=await self._newest(owner))
+                async with asyncio.timeout(LOOK_S):
+                    live = Live(overview=await self._overview(), jobs=await self._newest(owner))
             except (RedisError, OSError):
-                yield None
+                live = None
+            yield live
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._closing.wait()

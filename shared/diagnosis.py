@@ -66,7 +66,7 @@ def _of_lane(at: datetime, lane: Lane, workers: Sequence[WorkerView]) -> Iterato
             lane.name,
             f"{lane.name} is paused for another {_span((lane.paused_until - at).total_seconds())},"
             f" until {lane.paused_until:%H:%M:%S} UTC: it {lane.paused_because or 'asked for it'};"
-            f" {_of(waiting, 'request')} wait{'' if waiting != 1 else 's'}.",
+            f" {_of(waiting, 'request')} of all jobs wait{'' if waiting != 1 else 's'} for it.",
         )
     for model in lane.models:
         failed = sum(model.errors.values())

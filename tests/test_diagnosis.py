@@ -127,7 +127,7 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
                 said(
                     Severity.WARNING,
                     "openrouter is paused for another 30 s, until 03:04:35 UTC: it answered 429;"
-                    " 2,000 requests wait.",
+                    " 2,000 requests of all jobs wait for it.",
                 )
             ],
         ),

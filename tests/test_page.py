@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -140,21 +141,23 @@ async def test_the_overview_is_live(stack: Start, browser: Browser) -> None:
 async def test_a_step_that_is_not_over_is_not_drawn(stack: Start, browser: Browser) -> None:
     """What it has counted so far would look like a slump."""
     deployment = await stack(workers=0)
+    step = datetime.fromtimestamp(time.time() // 10 * 10, UTC)
     points = [
         {
-            "at": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(),
+            "at": (step + timedelta(seconds=seconds)).isoformat(),
             "lanes": {
                 "openrouter": {"calls_per_s": rate, "in_flight": 1, "queued": 0, "errors": {}}
             },
         }
-        for seconds, rate in ((-40, 7), (-30, 5), (60, 0.1))
+        for seconds, rate in ((-40, 7), (-30, 5), (60, 9))
     ]
     history = {"step_s": 10, "points": points}
     async with visit(browser, deployment, "jobs") as page:
         await page.route("**/history", lambda route: route.fulfill(json=history))
         await page.get_by_role("link", name="Overview").click()
 
-        chart = page.get_by_role("img", name="Calls per second in the last hour: openrouter 5.0")
+        name = "Calls per second in the last hour: openrouter 0.0, at most 7.0"  # and nothing since
+        chart = page.get_by_role("img", name=name)
         await expect(chart).to_be_visible(timeout=15_000)
 
 
@@ -164,7 +167,9 @@ async def test_a_job_is_live_and_its_items_are_there(stack: Start, browser: Brow
     requests = [chat(str(n), model="sim-404" if n == 7 else "m") for n in range(40)]
     accepted = await deployment.batch(requests, params={"mode": "async"})
     async with visit(browser, deployment, accepted.headers["location"][1:]) as page:
-        await expect(page.locator(".status")).to_have_text("completed")
+        await expect(page.locator(".status")).to_have_text("completed, 1 failed")
+        why = page.get_by_role("list", name="Why requests failed")
+        await expect(why).to_contain_text("1 of openrouter: sim-404, model not found; such as")
         bar = page.get_by_role("progressbar", name="40 of 40 ended, 1 failed")
         await expect(bar).to_be_visible()
         await expect(page.locator(".rows .row").first).to_contain_text("answered")
@@ -178,6 +183,34 @@ async def test_a_job_is_live_and_its_items_are_there(stack: Start, browser: Brow
         await page.get_by_label("Show").select_option("answered")
         await page.get_by_role("button", name="Item 3", exact=True).click()
         await expect(page.get_by_role("dialog")).to_contain_text("echo: 3")
+
+
+async def test_another_choice_of_items_begins_at_the_top(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    requests = [chat(str(n), model="sim-404" if n % 50 == 0 else "m") for n in range(500)]
+    location = await upload(deployment.api, ndjson(requests))
+    async with visit(browser, deployment, location[1:]) as page:
+        rows = page.locator(".rows")
+        await expect(page.get_by_text("500 shown, 500 of 500 ended")).to_be_visible()
+        for label, choice in (("Order", "slowest"), ("Show", "answered"), ("Show", "failed")):
+            await rows.evaluate("rows => rows.scrollTo(0, rows.scrollHeight)")
+            await expect(page.locator(".rows .row").last).to_have_attribute("aria-rowindex", "501")
+
+            await page.get_by_label(label).select_option(choice)
+
+            await expect(page.locator(".rows .row").first).to_have_attribute("aria-rowindex", "2")
+            assert await rows.evaluate("rows => rows.scrollTop") == 0
+            await page.get_by_label("Show").select_option("")
+        await page.get_by_label("Show").select_option("failed")
+        await expect(page.locator(".rows .row")).to_have_count(10)
+
+
+async def test_an_unknown_job_is_said_to_be_one(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=0)
+    async with visit(browser, deployment, "jobs/gone") as page:
+        await expect(page.get_by_role("alert")).to_contain_text("no such job")
+        await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+        await expect(page.get_by_role("link", name="All jobs")).to_be_visible()
 
 
 async def test_the_waterfall_shows_where_time_went(stack: Start, browser: Browser) -> None:
@@ -234,7 +267,9 @@ async def test_a_paused_lane_is_named(stack: Start, browser: Browser) -> None:
         notice = page.locator(
             ".notices .warning", has_text="openrouter is paused for another 2 min"
         )
-        await expect(notice).to_contain_text("it answered 429, Retry-After 120 s")
+        await expect(notice).to_contain_text(
+            "it answered 429 (too many requests) and asked to wait 120 s"
+        )
 
 
 async def test_a_dead_worker_is_named(stack: Start, browser: Browser) -> None:
@@ -320,7 +355,7 @@ async def test_retry_makes_a_job_of_the_failed(stack: Start, browser: Browser) -
         await page.get_by_role("button", name="Retry them").click()
 
         await expect(page.get_by_text("Retry of")).to_be_visible()
-        await expect(page.locator(".status")).to_have_text("completed")
+        await expect(page.locator(".status")).to_have_text("completed, 1 failed")
     retried_as = (await deployment.api.get(f"/jobs/{job_id}")).json()["retried_as"]
     assert (await deployment.api.get(f"/jobs/{retried_as}")).json()["total_requests"] == 1
 
@@ -492,17 +527,24 @@ async def test_many_tabs_do_not_take_all_connections(stack: Start, browser: Brow
         await expect(another.locator(".connection")).to_have_text("live")
 
 
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
 async def test_redis_away_is_shown_and_comes_back(
-    server: Server, keys: Keys, browser: Browser
+    server: Server, keys: Keys, browser: Browser, fault: str
 ) -> None:
     deployment = Stack(server.url, keys, {})
     try:
         await deployment.start(workers=1)
         async with visit(browser, deployment) as page:
             await expect(page.locator(".connection")).to_have_text("live")
-            await server.kill()
+            if fault == "kill":
+                await server.kill()
+            else:
+                server.freeze()
             await expect(page.locator(".connection")).to_have_text("Redis away", timeout=20_000)
-            await server.start()
+            if fault == "kill":
+                await server.start()
+            else:
+                server.thaw()
             await expect(page.locator(".connection")).to_have_text("live", timeout=20_000)
     finally:
         await deployment.stop()
@@ -514,9 +556,10 @@ async def test_a_key_is_asked_for_and_kept_in_the_tab(stack: Start, browser: Bro
     async with visit(browser, deployment, "jobs") as page:
         await expect(page.get_by_role("heading", name="An API key is needed")).to_be_visible()
         assert (await Axe().run(page)).violations_count == 0
-        await page.get_by_label("API key").fill("wrong")
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_text("That key is not known here.")).to_be_visible()
+        for wrong in ("wrong", "schlüssel€"):
+            await page.get_by_label("API key").fill(wrong)
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_text("That key is not known here.")).to_be_visible()
         await page.get_by_label("API key").fill(ANN)
         await page.keyboard.press("Enter")
         jobs = page.get_by_role("region", name="Jobs")

@@ -11,8 +11,8 @@ const LEAST_S = 600;
 
 const CHARTS = [
   { title: "Calls per second", of: (point) => point.calls_per_s, format: rate, gap: 0 },
-  { title: "In flight", of: (point) => point.in_flight, format: number, gap: null },
-  { title: "Queued", of: (point) => point.queued, format: number, gap: null },
+  { title: "In flight", of: (point) => point.in_flight, format: number, gap: 0 },
+  { title: "Queued", of: (point) => point.queued, format: number, gap: 0 },
   { title: "Latency, p95", of: (point) => point.p95_ms, format: ms, gap: null },
   { title: "Errors per second", of: (point, step) => sum(point.errors) / step, format: rate, gap: 0 },
 ];
@@ -39,8 +39,8 @@ export function Charts({ history }) {
  *  a rate: it is drawn only if there is no other. */
 function evenSteps({ step_s: step, points, asked }) {
   const byTime = new Map(points.map((point) => [Date.parse(point.at) / 1000, point.lanes]));
-  const over = [...byTime.keys()].filter((at) => at + step <= Date.parse(asked) / 1000);
-  const last = Math.max(...(over.length ? over : byTime.keys()));
+  const over = Math.floor(Date.parse(asked) / 1000 / step) * step - step;
+  const last = Math.min(...byTime.keys()) > over ? Math.max(...byTime.keys()) : over;
   const first = Math.max(last - HOUR_S + step, Math.min(...byTime.keys(), last - LEAST_S));
   const steps = [];
   for (let at = first; at <= last; at += step) steps.push([at, byTime.get(at)]);

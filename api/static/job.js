@@ -4,10 +4,11 @@ import { getJson, lines, request, seen, whileSeen } from "./api.js";
 import { ended, goesOn, moment, ms, number, since, usd } from "./format.js";
 import { Confirmed, Loading, Notices, Problem, Progress, Status } from "./parts.js";
 import { CONNECTED } from "./live.js";
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const ROW_PX = 34;
 const EXTRA_ROWS = 8; // above and below what is seen
+const MOST_CAUSES = 5;
 const RETRY_MS = 1000;
 const REDRAW_MS = 200;
 
@@ -15,16 +16,17 @@ export function JobView({ id, live }) {
   const [job, setJob] = useState(null);
   const [error, setError] = useState(null);
   const ask = () =>
-    getJson(`/jobs/${id}`).then(
+    getJson(`/jobs/${encodeURIComponent(id)}`).then(
       (found) => {
         setJob(found);
         setError(null);
       },
       setError,
     );
+  const unknown = error?.status === 404;
   // The newest come with the stream; of others it only says that a second has passed.
   const newest = live.jobs?.find((one) => one.job_id === id);
-  const tick = newest || (job && !goesOn(job)) ? "known" : live.overview?.at;
+  const tick = newest || unknown || (job && !goesOn(job)) ? "known" : live.overview?.at;
   useEffect(() => {
     ask();
   }, [tick, live.connection]);
@@ -36,7 +38,7 @@ export function JobView({ id, live }) {
   const back = html`<p><a href="#/jobs">All jobs</a></p>`;
   if (!job) {
     return html`${back}<h1>Job</h1>
-      ${error ? html`<${Problem} error=${error} again=${ask} />` : html`<${Loading} what="the job" />`}`;
+      ${error ? html`<${Problem} error=${error} again=${unknown ? null : ask} />` : html`<${Loading} what="the job" />`}`;
   }
   const concerned = (live.overview?.notices ?? []).filter(({ lane }) => lane === null || lane in job.providers);
   return html`
@@ -65,6 +67,7 @@ export function JobView({ id, live }) {
       </dl>
       <div class="actions"><${Actions} job=${job} onDone=${ask} /></div>
     </section>
+    ${job.failed > 0 && html`<${Failures} list=${items.list} />`}
     <h2>Items</h2>
     <${Items} job=${job} items=${items} />
   `;
@@ -78,6 +81,29 @@ function Why({ job, notices, at }) {
   return html`
     <p>${number(left)} of ${number(job.total_requests)} have not ended${waited}: ${number(job.running)} in flight, ${number(job.queued)} waiting.</p>
     ${notices.length ? html`<${Notices} notices=${notices} />` : html`<p class="fine">Nothing is wrong: it takes its time.</p>`}
+  `;
+}
+
+/** What the failed have in common, the most frequent first. */
+function Failures({ list }) {
+  const groups = new Map();
+  for (const { provider, model, error, error_code: code } of list) {
+    if (!error) continue;
+    const key = `${provider}: ${model} ${code}`;
+    if (!groups.has(key)) groups.set(key, { provider, model, code, error, count: 0 });
+    groups.get(key).count += 1;
+  }
+  const most = [...groups.values()].sort((a, b) => b.count - a.count).slice(0, MOST_CAUSES);
+  if (!most.length) return null;
+  return html`
+    <h2>Why requests failed</h2>
+    <ul class="notices" aria-label="Why requests failed">
+      ${most.map(
+        ({ provider, model, code, error, count }) => html`
+          <li class="error"><strong>${number(count)}</strong> of ${provider}: ${model}, ${code.replaceAll("_", " ")}; such as “${error}”</li>
+        `,
+      )}
+    </ul>
   `;
 }
 
@@ -139,7 +165,7 @@ function useItems(id) {
         const signal = AbortSignal.any([abort.signal, tab.signal]);
         try {
           const query = new URLSearchParams({ order: "completion", content: "false", after: list.length });
-          const response = await request(`/jobs/${id}/results?${query}`, { signal });
+          const response = await request(`/jobs/${encodeURIComponent(id)}/results?${query}`, { signal });
           for await (const some of lines(response)) {
             list.push(...some);
             show();
@@ -196,7 +222,7 @@ function Items({ job, items }) {
     </div>
     ${rows.length === 0
       ? html`<p class="empty">${items.list.length ? "None of that kind." : "No item has ended yet."}</p>`
-      : html`<${Rows} rows=${rows} longest=${longest} onOpen=${setOpen} />`}
+      : html`<${Rows} rows=${rows} choice=${`${filter} ${order}`} longest=${longest} onOpen=${setOpen} />`}
     ${open && html`<${Item} job=${job} item=${open} onClose=${() => setOpen(null)} />`}
   `;
 }
@@ -220,13 +246,19 @@ function arrange(list, filter, order) {
 }
 
 /** Only the rows that are seen are there. */
-function Rows({ rows, longest, onOpen }) {
+function Rows({ rows, choice, longest, onOpen }) {
   const [top, setTop] = useState(0);
   const [height, setHeight] = useState(480);
   const box = useRef(null);
   useEffect(() => setHeight(box.current.clientHeight), []);
-  const first = Math.max(0, Math.floor(top / ROW_PX) - EXTRA_ROWS);
-  const seen = rows.slice(first, first + Math.ceil(height / ROW_PX) + 2 * EXTRA_ROWS);
+  useLayoutEffect(() => {
+    box.current.scrollTop = 0;
+    setTop(0);
+  }, [choice]);
+  const count = Math.ceil(height / ROW_PX) + 2 * EXTRA_ROWS;
+  // Fewer rows than before may be left: what is above them must not keep the box scrolled beyond the last.
+  const first = Math.max(0, Math.min(Math.floor(top / ROW_PX) - EXTRA_ROWS, rows.length - count));
+  const seen = rows.slice(first, first + count);
   return html`
     <div class="items" role="table" aria-label="Items" aria-rowcount=${rows.length + 1}>
       <div role="rowgroup">

@@ -4,6 +4,7 @@ import { HIDDEN, events, getKey, request, seen, setKey, whileSeen } from "./api.
 
 const SILENCE_MS = 3500; // events come each second
 const RETRY_MS = 1000;
+const UNKNOWN_KEY = "That key is not known here.";
 
 export const LOADING = "loading";
 export const CONNECTED = "connected";
@@ -19,6 +20,7 @@ export class Live {
   }
 
   unlock(key) {
+    if (!/^[\x20-\x7e]+$/.test(key)) return this._set({ detail: UNKNOWN_KEY }); // no header could have it
     setKey(key);
     this._set({ connection: LOADING, detail: "" });
   }
@@ -62,7 +64,7 @@ export class Live {
     } catch (error) {
       if (signal.reason === HIDDEN) return;
       if (error.status === 401) {
-        const detail = getKey() ? "That key is not known here." : "";
+        const detail = getKey() ? UNKNOWN_KEY : "";
         setKey(null);
         this._set({ connection: LOCKED, detail });
       } else {

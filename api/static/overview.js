@@ -71,7 +71,7 @@ function Workers({ workers, at }) {
               <tr key=${worker.worker_id}>
                 <td><code>${worker.worker_id}</code></td>
                 <td><span class="tag ${WORKER[worker.state]}">${worker.state}</span></td>
-                <td>${runs(worker.running)}</td>
+                <td>${runs(worker)}</td>
                 <td>${moment(worker.started_at)}</td>
                 <td>${since(worker.seen_at, at)} ago</td>
               </tr>
@@ -83,8 +83,8 @@ function Workers({ workers, at }) {
   `;
 }
 
-const runs = (running) =>
-  Object.entries(running)
-    .filter(([, count]) => count)
-    .map(([lane, count]) => `${lane} ${number(count)}`)
-    .join(", ") || "nothing";
+const runs = ({ running, state }) => {
+  const calls = Object.entries(running).filter(([, count]) => count);
+  if (!calls.length) return "nothing";
+  return (state === "lost" ? "ran " : "") + calls.map(([lane, count]) => `${lane} ${number(count)}`).join(", ");
+};

@@ -17,7 +17,7 @@ export function Problem({ error, again }) {
 }
 
 export function Notices({ notices }) {
-  if (!notices.length) return html`<p class="fine">Nothing is wrong.</p>`;
+  if (!notices.length) return html`<p class="fine">Nothing is wrong right now.</p>`;
   return html`
     <ul class="notices" aria-label="What is wrong">
       ${notices.map(
@@ -42,7 +42,7 @@ export function Progress({ job }) {
 }
 
 export const Status = ({ job }) =>
-  html`<span class="status ${goesOn(job) ? "going" : job.failed ? "bad" : "ok"}">${job.status.replaceAll("_", " ")}</span>`;
+  html`<span class="status ${goesOn(job) ? "going" : job.failed ? "bad" : "ok"}">${job.status.replaceAll("_", " ")}${job.status === "completed" && job.failed > 0 && `, ${number(job.failed)} failed`}</span>`;
 
 /** A button that asks before it does; `act` returns a promise. */
 export function Confirmed({ label, question, yes, act, kind = "" }) {

@@ -63,7 +63,8 @@ export function TryView() {
       }
     } catch (error) {
       if (!abort.current.signal.aborted) setProblem(error);
-      leave({ state: "gone" });
+      if (error.status) setAnswers(null); // refused: nothing was sent on
+      else leave({ state: "gone" });
     }
     setSending(false);
   };
@@ -97,13 +98,13 @@ export function TryView() {
       <label for="prompt">Prompt</label>
       <textarea id="prompt" name="prompt" rows="4" required></textarea>
       <div class="target">
-        <label>Temperature <input name="temperature" type="number" min="0" max="2" step="0.1" value="0.7" /></label>
-        <label>Tokens at most <input name="max_tokens" type="number" min="1" max="32000" value="1000" /></label>
+        <label>Temperature <input name="temperature" type="number" min="0" max="2" step="0.1" value="0.7" required /></label>
+        <label>Tokens at most <input name="max_tokens" type="number" min="1" max="32000" value="1000" required /></label>
       </div>
       ${problem && html`<p class="problem" role="alert">${problem.message}</p>`}
       <div class="actions">
         ${sending && html`<button type="button" class="danger" onClick=${() => abort.current.abort()}>Stop</button>`}
-        <button disabled=${sending}>${sending ? "Waiting…" : "Send"}</button>
+        <button disabled=${sending || !providers.length}>${sending ? "Waiting…" : "Send"}</button>
       </div>
     </form>
     <div aria-live="polite">
