@@ -194,7 +194,13 @@ async def while_there(receive: Receive, work: Awaitable[None]) -> None:
     working = asyncio.current_task()
     assert working is not None  # noqa: S101 — this is a coroutine
     gone = asyncio.ensure_future(_gone(receive))
-    gone.add_done_callback(lambda gone: gone.cancelled() or working.cancel())
+    over = False
+
+    def stop(gone: asyncio.Future[None]) -> None:
+        if not (over or gone.cancelled()):
+            working.cancel()
+
+    gone.add_done_callback(stop)
     try:
         await work
     except asyncio.CancelledError:
@@ -202,6 +208,7 @@ async def while_there(receive: Receive, work: Awaitable[None]) -> None:
             raise ClientGone from None
         raise
     finally:
+        over = True  # it may have been called for already
         gone.cancel()
 
 
