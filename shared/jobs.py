@@ -117,8 +117,8 @@ class Jobs:
         return found, before_us
 
     async def cancel(self, job_id: str, owner: str = "") -> JobStatus:
-        await self._snapshot(job_id, owner)
-        await self._store.cancel(job_id, owner)
+        if not _is_delivery(job_id):
+            await self._store.cancel(job_id, owner)
         return await self.status(job_id, owner)
 
     async def retry(self, job_id: str, submission: Submission) -> str:
@@ -157,9 +157,14 @@ class Jobs:
 
     async def _snapshot(self, job_id: str, owner: str, results_of_up_to: int = 0) -> Snapshot:
         snapshot = await self._store.snapshot(job_id, results_of_up_to=results_of_up_to)
-        if snapshot is None or snapshot.owner != owner or "." in job_id:  # that of a webhook
+        if snapshot is None or snapshot.owner != owner or _is_delivery(job_id):
             raise JobNotFound(job_id)
         return snapshot
+
+
+def _is_delivery(job_id: str) -> bool:
+    """That of a webhook is a job of its own, which nobody sees."""
+    return "." in job_id
 
 
 async def _commit(staging: Staging, submission: Submission) -> str:
