@@ -233,8 +233,9 @@ class _Kept:
         self._file.seek(0)
         yield from self._file
         for request in self._requests:
-            self._file.write(_line(request) + b"\n")
-            yield _line(request)
+            line = _line(request)
+            self._file.write(line + b"\n")
+            yield line
 
 
 class Client:

@@ -27,7 +27,7 @@ from cli.patience import OrchestratorError
 from cli.progress import following
 from cli.prompts import InputError, Requests, WrongArguments, read_requests
 from cli.top import age, newest, show_top
-from shared.models import JobItem, JobState, JobSummary
+from shared.models import ErrorCode, JobItem, JobState, JobSummary
 from shared.overview import Notice
 
 QUICK_S = 2.0  # for which a command that only looks tries to
@@ -348,13 +348,16 @@ def _print_summary(job: JobSummary, console: Console) -> None:
 
 def _print_causes(failures: list[JobItem]) -> None:
     """What they have in common, the most frequent first."""
-    causes = Counter((item.provider, item.model, item.error_code) for item in failures)
-    examples = {(item.provider, item.model, item.error_code): item.error for item in failures}
-    for cause, count in causes.most_common(CAUSES_SHOWN):
-        provider, model, code = cause
+
+    def cause(item: JobItem) -> tuple[str, str, ErrorCode | None]:
+        return item.provider, item.model, item.error_code
+
+    examples = {cause(item): item.error for item in failures}
+    for key, count in Counter(map(cause, failures)).most_common(CAUSES_SHOWN):
+        provider, model, code = key
         first = f" of the first {len(failures):,}" if len(failures) == FAILURES_READ else ""
         out.print(
-            f"failed: {count:,}{first} of {provider}: {model}, {code}; such as: {examples[cause]}",
+            f"failed: {count:,}{first} of {provider}: {model}, {code}; such as: {examples[key]}",
             markup=False,
         )
 

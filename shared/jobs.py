@@ -102,9 +102,9 @@ class Jobs:
     ) -> tuple[list[JobSummary], int | None]:
         """Returns the jobs and, if there may be more, before which they were accepted."""
         found: list[JobSummary] = []
-        looked_at = 0
+        at_once, looked_at = max(most, LISTED_AT_ONCE), 0
         while looked_at < LOOKED_AT_MOST:
-            page = await self._store.owned(owner, before_us, max(most, LISTED_AT_ONCE))
+            page = await self._store.owned(owner, before_us, at_once)
             for job_id, accepted_us, snapshot in page:
                 looked_at += 1
                 before_us = accepted_us
@@ -112,7 +112,7 @@ class Jobs:
                     found.append(JobSummary(**_summary(job_id, snapshot)))
                 if len(found) == most:
                     return found, before_us
-            if len(page) < max(most, LISTED_AT_ONCE):
+            if len(page) < at_once:
                 return found, None
         return found, before_us
 

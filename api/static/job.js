@@ -4,7 +4,7 @@ import { getJson, lines, request, seen, whileSeen } from "./api.js";
 import { ended, goesOn, moment, ms, number, since, usd } from "./format.js";
 import { Confirmed, Loading, Notices, Problem, Progress, Status } from "./parts.js";
 import { CONNECTED } from "./live.js";
-import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const ROW_PX = 34;
 const EXTRA_ROWS = 8; // above and below what is seen
@@ -67,7 +67,7 @@ export function JobView({ id, live }) {
       </dl>
       <div class="actions"><${Actions} job=${job} onDone=${ask} /></div>
     </section>
-    ${job.failed > 0 && html`<${Failures} list=${items.list} />`}
+    ${job.failed > 0 && html`<${Failures} items=${items} />`}
     <h2>Items</h2>
     <${Items} job=${job} items=${items} />
   `;
@@ -85,15 +85,9 @@ function Why({ job, notices, at }) {
 }
 
 /** What the failed have in common, the most frequent first. */
-function Failures({ list }) {
-  const groups = new Map();
-  for (const { provider, model, error, error_code: code } of list) {
-    if (!error) continue;
-    const key = `${provider}: ${model} ${code}`;
-    if (!groups.has(key)) groups.set(key, { provider, model, code, error, count: 0 });
-    groups.get(key).count += 1;
-  }
-  const most = [...groups.values()].sort((a, b) => b.count - a.count).slice(0, MOST_CAUSES);
+function Failures({ items }) {
+  // Each time something has come, not each time the page is drawn.
+  const most = useMemo(() => causes(items.list), [items.version]);
   if (!most.length) return null;
   return html`
     <h2>Why requests failed</h2>
@@ -105,6 +99,17 @@ function Failures({ list }) {
       )}
     </ul>
   `;
+}
+
+function causes(list) {
+  const groups = new Map();
+  for (const { provider, model, error, error_code: code } of list) {
+    if (!error) continue;
+    const key = `${provider}: ${model} ${code}`;
+    if (!groups.has(key)) groups.set(key, { provider, model, code, error, count: 0 });
+    groups.get(key).count += 1;
+  }
+  return [...groups.values()].sort((a, b) => b.count - a.count).slice(0, MOST_CAUSES);
 }
 
 function Actions({ job, onDone }) {
