@@ -13,33 +13,33 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from redis.exceptions import RedisError
 
-from api.access import Access
 from api.batches import Batches
+from api.dashboard import add_page
 from api.dependencies import Services
+from api.errors import add_exception_handlers
 from api.examples import description
-from api.following import Following
-from api.job_routes import router as job_router
-from api.live import LiveOverview
+from api.job_events import Waiting
 from api.metrics import Metrics
-from api.open_requests import OpenRequestsLimit
-from api.overview_routes import router as overview_router
-from api.page import add_page
-from api.refusals import add_exception_handlers
-from api.request_observer import RequestObserver
-from api.routes import router
-from api.streams import StreamLast
-from api.waiting import Waiting
-from shared import embedded
-from shared.jobs import Jobs
-from shared.keys import Keys
-from shared.metrics import new_registry
+from api.middleware.authentication import Access
+from api.middleware.concurrency_limit import OpenRequestsLimit
+from api.middleware.request_metrics import RequestObserver
+from api.overview_feed import LiveOverview
+from api.result_stream import Following
+from api.routes.batches import router
+from api.routes.jobs import router as job_router
+from api.routes.overview import router as overview_router
+from api.streaming import StreamLast
+from shared.jobs.service import Jobs
+from shared.jobs.store import Store
 from shared.models import BatchLLMRequest, JobItem, LLMRequest
-from shared.monitor import Monitor
-from shared.queue import Queue
-from shared.redis import connect
+from shared.monitoring.metrics import new_registry
+from shared.monitoring.monitor import Monitor
+from shared.monitoring.tracing import load_tracing
+from shared.queue.claims import Queue
+from shared.queue.keys import Keys
+from shared.redis import embedded
+from shared.redis.client import connect
 from shared.settings import Settings
-from shared.store import Store
-from shared.tracing import load_tracing
 
 SAMPLE_S = 5.0
 

@@ -9,11 +9,11 @@ from redis.exceptions import RedisError
 from starlette.types import Receive
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from api.streams import ClientGone, while_there
-from api.waiting import Waiting
-from shared.jobs import JobNotFound, Jobs
+from api.job_events import Waiting
+from api.streaming import ClientGone, while_there
+from shared.jobs.service import JobNotFound, Jobs
+from shared.jobs.store import Submission
 from shared.models import JobStatus, LLMRequest
-from shared.store import Submission
 
 STATUS_RETRY_S = 0.25
 STATUS_AT_LEAST_S = 2.0  # tried for this long even when the wait is used up

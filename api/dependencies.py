@@ -6,13 +6,13 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from api.batches import Batches
-from api.following import Following
-from api.live import LiveOverview
 from api.metrics import Metrics
-from shared.jobs import Jobs
-from shared.queue import Queue
+from api.overview_feed import LiveOverview
+from api.result_stream import Following
+from shared.jobs.service import Jobs
+from shared.jobs.store import Store
+from shared.queue.claims import Queue
 from shared.settings import Settings
-from shared.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header
 
-from api.refusals import validation_error
+from api.errors import validation_error
 
 MAX_KEY = 255
 _STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')  # RFC 8941, 3.3.3

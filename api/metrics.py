@@ -8,8 +8,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
-from api.live import LiveOverview
-from shared.overview import Overview, WorkerState
+from api.overview_feed import LiveOverview
+from shared.monitoring.models import Overview, WorkerState
 
 
 class Metrics:

@@ -1,10 +1,10 @@
 """From a request's options to what the store is told."""
 
-from api.refusals import validation_error
-from api.waiting import FOLLOWED_S
+from api.errors import validation_error
+from api.job_events import FOLLOWED_S
+from shared.jobs.store import Key, Submission
 from shared.models import JobOptions
 from shared.settings import Settings
-from shared.store import Key, Submission
 
 
 def submission(

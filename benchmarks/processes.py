@@ -13,7 +13,7 @@ import httpx
 import psutil
 import redis.asyncio
 
-from shared import embedded
+from shared.redis import embedded
 
 START_S = 30.0
 

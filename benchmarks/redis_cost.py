@@ -7,13 +7,13 @@ import redis.asyncio
 from benchmarks.client import PROMPT
 from benchmarks.figures import Figure, Sample
 from benchmarks.processes import Processes, valkey
-from shared.jobs import Jobs, each
-from shared.keys import Keys
+from shared.jobs.service import Jobs, each
+from shared.jobs.store import Store, Submission
 from shared.models import LLMRequest, Message, Role
-from shared.queue import Capacity, Lease, Queue, Settlement
-from shared.redis import connect
-from shared.results import Result
-from shared.store import Store, Submission
+from shared.queue.claims import Capacity, Lease, Queue, Settlement
+from shared.queue.keys import Keys
+from shared.queue.results import Result
+from shared.redis.client import connect
 
 BATCH = 100
 LIMIT = 10

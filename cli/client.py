@@ -40,7 +40,7 @@ from shared.models import (
     JobSummary,
     LLMRequest,
 )
-from shared.overview import Overview
+from shared.monitoring.models import Overview
 
 URL = "http://localhost:8000"
 NDJSON = "application/x-ndjson"

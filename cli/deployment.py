@@ -13,10 +13,10 @@ from typing import Self
 import httpx
 from redis.exceptions import RedisError
 
-from shared import embedded
-from shared.keys import Keys
-from shared.queue import Queue
-from shared.redis import connect
+from shared.queue.claims import Queue
+from shared.queue.keys import Keys
+from shared.redis import embedded
+from shared.redis.client import connect
 from shared.settings import Settings
 
 START_S = 30.0
@@ -140,7 +140,7 @@ class Deployment:
         self, argv: tuple[str, ...], environment: dict[str, str], stdout: int | None = None
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cli.guard", str(self._alive), *argv),
+            *(sys.executable, "-m", "cli.parent_watch", str(self._alive), *argv),
             env=self._environment | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=stdout,

@@ -28,7 +28,7 @@ from cli.progress import following
 from cli.prompts import InputError, Requests, WrongArguments, read_requests
 from cli.top import age, newest, show_top
 from shared.models import ErrorCode, JobItem, JobState, JobSummary
-from shared.overview import Notice
+from shared.monitoring.models import Notice
 
 QUICK_S = 2.0  # for which a command that only looks tries to
 FAILURES_READ, CAUSES_SHOWN = 1000, 5

@@ -13,8 +13,8 @@ from rich.console import Console
 from cli.demo import run_demo
 from cli.deployment import Deployment, StartError
 from cli.jobs import add_to
-from shared.embedded import EmbeddedServerError
 from shared.providers import PROVIDERS
+from shared.redis.embedded import EmbeddedServerError
 from shared.settings import OWNER, Settings, SettingsError, load_provider_settings, load_settings
 
 app = typer.Typer(

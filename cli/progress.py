@@ -17,7 +17,7 @@ from rich.progress import (
 
 from cli.client import AsyncClient
 from shared.models import JobItem, JobSummary
-from shared.overview import Lane
+from shared.monitoring.models import Lane
 
 POLL_S = 1.0
 PLAIN_S = 5.0  # between two lines where there is no terminal

@@ -15,7 +15,7 @@ from rich.text import Text
 from cli.client import AsyncClient
 from cli.patience import OrchestratorError
 from shared.models import JobState, JobSummary
-from shared.overview import Lane, Notice, Overview, Severity, WorkerState, WorkerView
+from shared.monitoring.models import Lane, Notice, Overview, Severity, WorkerState, WorkerView
 
 POLL_S = 1.0
 JOBS = 10

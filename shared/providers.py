@@ -23,3 +23,5 @@ PROVIDERS = {
         Provider("ollama", "http://localhost:11434", "ollama", key_required=False),
     )
 }
+
+WEBHOOK_LANE = "webhooks"  # the lane of webhook deliveries, beside one per provider

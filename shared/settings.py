@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
-from shared import sentinel
 from shared.providers import PROVIDERS
+from shared.redis import sentinel
 
 
 class SettingsError(Exception):

@@ -13,20 +13,20 @@ from uuid import uuid4
 import httpx
 import pytest
 from arq.connections import ArqRedis
-from redis_server import Server
-from stack import Stack
+from support.redis_server import Server
+from support.stack import Stack
 
 from api.app import create_app
 from cli.simulator import Simulator
-from shared import embedded
-from shared.keys import Keys
-from shared.queue import Queue
-from shared.redis import connect
+from shared.jobs.store import Store
+from shared.queue.claims import Queue
+from shared.queue.keys import Keys
+from shared.redis import embedded
+from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings
-from shared.store import Store
-from worker.__main__ import make_worker
+from worker.factory import make_worker
 
-pytest.register_assert_rewrite("chaos")
+pytest.register_assert_rewrite("support.load")
 # What a shell starts in the background ignores SIGINT, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

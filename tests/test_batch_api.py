@@ -12,10 +12,10 @@ import httpx
 import pytest
 from arq.connections import ArqRedis
 from conftest import running_api, running_worker
-from stack import Stack, chat, eventually, queued, stored
+from support.stack import Stack, chat, eventually, queued, stored
 
 from cli.simulator import Behaviour, Simulator
-from shared.keys import Keys
+from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
 
 Providers = dict[str, ProviderSettings]

@@ -7,8 +7,8 @@ import signal
 import socket
 
 import httpx
-from command import processes, run, up
-from stack import chat, eventually
+from support.command import processes, run, up
+from support.stack import chat, eventually
 
 
 async def test_demo_shows_a_batch_and_leaves_nothing_running(environment: dict[str, str]) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
-from jobs import job, lines
-from stack import Stack, chat, eventually
+from support.jobs import job, lines
+from support.stack import Stack, chat, eventually
 
-from shared.keys import Keys
+from shared.queue.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
 

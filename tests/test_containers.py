@@ -14,20 +14,20 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from stack import Stack, chat, eventually
+from support.stack import Stack, chat, eventually
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-from shared.jobs import Jobs, each
-from shared.keys import Keys
+from shared.jobs.service import Jobs, each
+from shared.jobs.store import Store, Submission
 from shared.models import BatchLLMRequest
 from shared.providers import PROVIDERS
-from shared.queue import Capacity, Queue, Settlement
-from shared.redis import connect
-from shared.results import Result
+from shared.queue.claims import Capacity, Queue, Settlement
+from shared.queue.keys import Keys
+from shared.queue.results import Result
+from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings
-from shared.store import Store, Submission
 
 ROOT = Path(__file__).parents[1]
 ENV_EXAMPLE = ROOT / ".env.example"
@@ -359,7 +359,7 @@ async def test_the_image_has_the_page(stack: Stack) -> None:
 async def test_the_image_can_trace(compose: Compose, service: str) -> None:
     container = (await compose.containers(service))[0]
 
-    await docker("exec", container, "python", "-c", "import shared.otel")
+    await docker("exec", container, "python", "-c", "import shared.monitoring.otel")
 
 
 @pytest.mark.containers

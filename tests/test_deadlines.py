@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import pytest
-from jobs import ended, job, lines, results, upload
-from stack import Stack, chat, eventually
+from support.jobs import ended, job, lines, results, upload
+from support.stack import Stack, chat, eventually
 
 Start = Callable[..., Awaitable[Stack]]
 

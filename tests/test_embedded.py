@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
-from stack import eventually
+from support.stack import eventually
 
-from shared import embedded
-from shared.redis import connect
+from shared.redis import embedded
+from shared.redis.client import connect
 
 USER = """
 import sys
 from pathlib import Path
-from shared import embedded
+from shared.redis import embedded
 server = embedded.use(Path(sys.argv[1]))
 print(server.url, flush=True)
 sys.stdin.read()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from stack import Stack, chat, eventually
+from support.stack import Stack, chat, eventually
 
 Start = Callable[..., Awaitable[Stack]]
 

@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
-from chaos import ledger
-from jobs import lines, results, upload
-from stack import Stack, chat
-from test_access import ANN, API_KEYS, BOB
-from test_queue import accept, claim, end
+from support.jobs import lines, results, upload
+from support.load import ledger
+from support.stack import Stack, chat
+from test_authentication import ANN, API_KEYS, BOB
+from test_claims import accept, claim, end
 
 from cli.simulator.dialects import item_of
-from shared.queue import INTERACTIVE_WEIGHT, Lease, Queue
-from shared.store import Store
+from shared.jobs.store import Store
+from shared.queue.claims import INTERACTIVE_WEIGHT, Lease, Queue
 
 Start = Callable[..., Awaitable[Stack]]
 MANY = 5000

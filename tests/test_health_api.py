@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import running_api
-from stack import eventually
+from support.stack import eventually
 
 from shared.settings import Settings
 

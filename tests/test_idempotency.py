@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 from arq.connections import ArqRedis
-from jobs import NDJSON, ended, job, lines, results, upload
-from stack import Stack, chat, eventually
+from support.jobs import NDJSON, ended, job, lines, results, upload
+from support.stack import Stack, chat, eventually
 
-from shared.keys import Keys
 from shared.models import LLMRequest
+from shared.queue.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
 DAY_S = 86_400

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
-from jobs import ended, job, lines, upload
-from stack import Stack
+from support.jobs import ended, job, lines, upload
+from support.stack import Stack
 
-from shared.keys import Keys
+from shared.queue.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
 

@@ -8,11 +8,11 @@ import httpx
 import pytest
 from arq.connections import ArqRedis
 from conftest import running_api, running_worker
-from jobs import job
-from stack import chat, eventually, stored
+from support.jobs import job
+from support.stack import chat, eventually, stored
 
 from cli.simulator import Simulator
-from shared.keys import Keys
+from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
 
 Providers = dict[str, ProviderSettings]

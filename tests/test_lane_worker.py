@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import pytest
 from arq.connections import ArqRedis
 from conftest import LEASE_S, running_worker
-from stack import eventually, queued
+from support.stack import eventually, queued
 
 from cli.simulator import Behaviour, Simulator
-from shared.jobs import Jobs, each
-from shared.keys import Keys
+from shared.jobs.service import Jobs, each
+from shared.jobs.store import Store, Submission
 from shared.models import JobState, JobStatus, LLMRequest, Message, Role
-from shared.queue import Capacity, Claimed, Queue, Settlement
+from shared.queue.claims import Capacity, Claimed, Queue, Settlement
+from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
-from shared.store import Store, Submission
 
 SUBMISSION = Submission(ttl_s=60, max_depth=1000)
 

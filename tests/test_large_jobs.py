@@ -9,11 +9,11 @@ import httpx
 import psutil
 import pytest
 from arq.connections import ArqRedis
-from jobs import NDJSON, ended, job, lines, results, upload
-from stack import Stack, chat, eventually, stored
+from support.jobs import NDJSON, ended, job, lines, results, upload
+from support.stack import Stack, chat, eventually, stored
 
-from shared.keys import Keys
-from shared.store import STAGED_S
+from shared.jobs.store import STAGED_S
+from shared.queue.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
 MB = 1_000_000

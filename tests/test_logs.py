@@ -6,10 +6,10 @@ from typing import IO, Any
 
 import httpx
 import pytest
-from stack import Stack, chat
+from support.stack import Stack, chat
 from test_secrets import written
 
-from shared.keys import Keys
+from shared.queue.keys import Keys
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from stack import Stack, chat, eventually, free_port
-from test_access import ANN, API_KEYS
+from support.stack import Stack, chat, eventually, free_port
+from test_authentication import ANN, API_KEYS
 
-from shared.metrics import OTHER_MODELS, Models
-from shared.results import Result
-from worker.tally import Tally
-from worker.telemetry import Telemetry
+from shared.monitoring.metrics import OTHER_MODELS, Models
+from shared.queue.results import Result
+from worker.call_metrics import Tally
+from worker.metrics import Telemetry
 
 PROJECT = Path(__file__).parent.parent
 OBSERVABILITY = PROJECT / "observability"

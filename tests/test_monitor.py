@@ -8,16 +8,16 @@ from typing import Any
 import httpx
 import pytest
 from arq.connections import ArqRedis
-from stack import chat, eventually
+from support.stack import chat, eventually
 
-from shared.bins import quantile_ms
-from shared.keys import Keys
-from shared.monitor import KEPT_S, MOST_LOST, STEP_S, Monitor, Report
-from shared.overview import Lane, WorkerState
-from shared.queue import Capacity, Queue, Settlement
-from shared.results import Result
-from shared.store import Store, Submission
-from worker.tally import Tally
+from shared.jobs.store import Store, Submission
+from shared.monitoring.histogram import quantile_ms
+from shared.monitoring.models import Lane, WorkerState
+from shared.monitoring.monitor import KEPT_S, MOST_LOST, STEP_S, Monitor, Report
+from shared.queue.claims import Capacity, Queue, Settlement
+from shared.queue.keys import Keys
+from shared.queue.results import Result
+from worker.call_metrics import Tally
 
 LIMITS = {"openrouter": 10, "ollama": 3}
 

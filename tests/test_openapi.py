@@ -16,10 +16,10 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from stack import Stack
+from support.stack import Stack
 from test_batch_api import SEED_EXAMPLE
 
-from shared.keys import Keys
+from shared.queue.keys import Keys
 
 CHECKS: list[schemathesis.CheckFunction] = [
     not_a_server_error,

@@ -15,13 +15,13 @@ from typing import Any
 import httpx
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from jobs import lines, upload
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
-from redis_server import Server
-from stack import Stack, chat, eventually
-from test_access import ANN, API_KEYS, BOB
+from support.jobs import lines, upload
+from support.redis_server import Server
+from support.stack import Stack, chat, eventually
+from test_authentication import ANN, API_KEYS, BOB
 
-from shared.keys import Keys
+from shared.queue.keys import Keys
 
 CHROMIUM = shutil.which("chromium")
 SCREENSHOTS = os.environ.get("SCREENSHOTS")  # where to put those of the README

@@ -22,11 +22,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared import results
-from shared.keys import Keys
-from shared.queue import INTERACTIVE_WEIGHT, MAX_DEATHS, Capacity, Lease, Queue, Settlement
-from shared.redis import connect
-from shared.store import Store, Submission
+from shared.jobs.store import Store, Submission
+from shared.queue import results
+from shared.queue.claims import INTERACTIVE_WEIGHT, MAX_DEATHS, Capacity, Lease, Queue, Settlement
+from shared.queue.keys import Keys
+from shared.redis.client import connect
 
 LIMITS = {"a": 3, "b": 2}
 WORKERS = ("one", "two")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from command import up
-from stack import chat
+from support.command import up
+from support.stack import chat
 
 from api.examples import EXAMPLES
 from shared.settings import ProviderSettings, Settings

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 from conftest import running_api, running_worker
-from redis_server import Server
-from stack import chat, eventually, queued, stored
+from support.redis_server import Server
+from support.stack import chat, eventually, queued, stored
 
 from cli.simulator import Simulator
-from shared.keys import Keys
+from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
 
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from shared.models import ErrorCode
-from worker.providers.call import retry_after_s
+from worker.providers.client import retry_after_s
 from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
 from worker.retry import MAX_PAUSE_S, Again, decide
 

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from arq.connections import ArqRedis
-from jobs import ended, job, lines, results, upload
-from stack import Stack
+from support.jobs import ended, job, lines, results, upload
+from support.stack import Stack
 
-from shared.keys import Keys
+from shared.queue.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
 

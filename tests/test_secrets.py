@@ -11,11 +11,11 @@ import httpx
 import orjson
 import pytest
 from arq.connections import ArqRedis
-from jobs import NDJSON, ended, events, lines, results, upload
-from stack import Stack, chat, eventually, free_port
+from support.jobs import NDJSON, ended, events, lines, results, upload
+from support.stack import Stack, chat, eventually, free_port
 
-from shared.keys import Keys
-from shared.store import Store, Submission
+from shared.jobs.store import Store, Submission
+from shared.queue.keys import Keys
 
 KEYS = {"OPENROUTER_API_KEY": "planted-key-one", "OLLAMA_API_KEY": "planted-key-two"}
 PLANTED = re.compile(rb"[^\n]*planted[^\n]*")

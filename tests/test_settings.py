@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.sentinel import SentinelUrl, parse_sentinel_url
+from shared.redis.sentinel import SentinelUrl, parse_sentinel_url
 from shared.settings import SettingsError, load_provider_settings, load_settings
 
 SEED = {

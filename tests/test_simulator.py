@@ -17,7 +17,7 @@ from cli.simulator import Behaviour, Simulator
 from cli.simulator.behaviour import draw_latency_ms, draw_plan, fault_shares, load_behaviour
 from cli.simulator.connection import MAX_BODY_BYTES
 from cli.simulator.dialects import Dialect, item_of
-from cli.simulator.plan import Fault, Plan, parse_model
+from cli.simulator.faults import Fault, Plan, parse_model
 
 PATHS: dict[Dialect, str] = {"openrouter": "/api/v1/chat/completions", "ollama": "/api/chat"}
 both_dialects = pytest.mark.parametrize("dialect", ["openrouter", "ollama"])

@@ -12,12 +12,13 @@ import psutil
 import pytest
 import uvicorn
 from arq.connections import ArqRedis
-from jobs import Event, Events, ended, events, job, lines, results, upload
-from stack import Stack, chat, eventually
+from support.jobs import Event, Events, ended, events, job, lines, results, upload
+from support.stack import Stack, chat, eventually
 
-from api import following, streams
+from api import result_stream as following
+from api import streaming as streams
 from api.app import create_app
-from shared.keys import Keys
+from shared.queue.keys import Keys
 from shared.settings import Settings
 
 Start = Callable[..., Awaitable[Stack]]

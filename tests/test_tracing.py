@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from stack import Stack, chat, eventually
+from support.stack import Stack, chat, eventually
 
 Start = Callable[..., Awaitable[Stack]]
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 from arq.connections import ArqRedis
-from jobs import ended, job, lines, upload
-from stack import Stack, chat, eventually
 from standardwebhooks.webhooks import Webhook
+from support.jobs import ended, job, lines, upload
+from support.stack import Stack, chat, eventually
 
-from shared.keys import Keys
+from shared.queue.keys import Keys
 from worker import webhooks
 from worker.webhooks import is_public
 

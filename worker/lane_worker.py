@@ -12,16 +12,16 @@ from arq.jobs import deserialize_job_raw
 from arq.worker import Worker
 from redis.exceptions import RedisError
 
-from shared.channels import listen
-from shared.keys import Keys
 from shared.models import ErrorCode
-from shared.monitor import Monitor
-from shared.queue import Capacity, Lease, Queue, Settlement
-from shared.results import Result
+from shared.monitoring.monitor import Monitor
+from shared.queue.claims import Capacity, Lease, Queue, Settlement
+from shared.queue.keys import Keys
+from shared.queue.results import Result
+from shared.redis.pubsub import listen
 from worker.leases import HeldLeases, now
-from worker.reporter import Reporter
+from worker.metrics import Telemetry
+from worker.stats_reporter import Reporter
 from worker.tasks import Ended, RetryItem
-from worker.telemetry import Telemetry
 
 SAFETY_POLL_S = 5.0  # should a message have been lost
 REDIS_RETRY_S = 0.25

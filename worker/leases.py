@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shared.queue import Lease, Settlement
+from shared.queue.claims import Lease, Settlement
 
 
 @dataclass(slots=True)

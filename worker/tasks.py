@@ -9,15 +9,15 @@ import structlog
 from arq.worker import Retry
 
 from shared.models import ChatRequest, ErrorCode
-from shared.results import DEADLINE_EXCEEDED, Result
-from worker.providers.call import Endpoint, call
+from shared.queue.results import DEADLINE_EXCEEDED, Result
+from worker.call_metrics import Tally
+from worker.providers.client import Endpoint, call
 from worker.providers.dialect import Completion
 from worker.providers.errors import ProviderError, RateLimited
 from worker.retry import decide, pause_s
-from worker.tally import Tally
 
 if TYPE_CHECKING:
-    from shared.otel import Tracing
+    from shared.monitoring.otel import Tracing
 
 log = structlog.get_logger()
 

@@ -22,10 +22,11 @@ import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 from redis.exceptions import RedisError
 
-from shared.jobs import WEBHOOK_LANE, JobNotFound, Jobs
+from shared.jobs.service import JobNotFound, Jobs
 from shared.models import JobSummary
-from shared.results import Result
-from worker.tally import Tally
+from shared.providers import WEBHOOK_LANE
+from shared.queue.results import Result
+from worker.call_metrics import Tally
 from worker.tasks import Ended, RetryItem
 
 TIMEOUT_S = 10.0

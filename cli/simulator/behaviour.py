@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass
 
 from cli.simulator.dialects import Dialect
-from cli.simulator.plan import Fault, Plan
+from cli.simulator.faults import Fault, Plan
 
 _P95_SIGMAS = 1.6448536  # the standard normal's 95th percentile
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import orjson
 
-from cli.simulator.plan import Fault
+from cli.simulator.faults import Fault
 
 Dialect = Literal["openrouter", "ollama"]
 DIALECTS: tuple[Dialect, ...] = ("openrouter", "ollama")

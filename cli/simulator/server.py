@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import orjson
 
-from cli.simulator.answers import reply_error, respond
 from cli.simulator.behaviour import (
     Behaviour,
     draw_latency_ms,
@@ -21,7 +20,8 @@ from cli.simulator.behaviour import (
 )
 from cli.simulator.connection import Connection, Exchange
 from cli.simulator.dialects import DIALECTS, Chat, Dialect, parse_chat
-from cli.simulator.plan import Fault, Outcome, Plan, parse_model
+from cli.simulator.faults import Fault, Outcome, Plan, parse_model
+from cli.simulator.responses import reply_error, respond
 from cli.simulator.statistics import Call, Statistics, Tally
 
 _LEDGER_CALLS = 200_000

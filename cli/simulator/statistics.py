@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from cli.simulator.dialects import DIALECTS, Dialect
-from cli.simulator.plan import Outcome
+from cli.simulator.faults import Outcome
 
 
 @dataclass(slots=True)

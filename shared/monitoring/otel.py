@@ -1,0 +1,125 @@
+"""Traces, if asked for: HTTP request → item → each attempt as one trace, across the queue.
+
+Needs the extra `otel`: only `shared.monitoring.tracing` imports this. FastAPI makes the span of a
+request.
+Names as in OpenTelemetry's semantic conventions for messaging and generative AI; W3C Trace Context
+travels with the item.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Span as SdkSpan
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from shared.models import ChatRequest
+
+
+class Tracing:
+    """Spans go out in batches, from a thread; those that find no room are dropped."""
+
+    def __init__(self, endpoint: str, service: str, *, capture_content: bool) -> None:
+        exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")
+        self.provider = TracerProvider(resource=Resource.create({"service.name": service}))
+        self.provider.add_span_processor(_WithoutQuery())
+        self.provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self.provider.get_tracer("orchestrator")
+        self._propagator = TraceContextTextMapPropagator()
+        self._capture_content = capture_content
+
+    def close(self) -> None:
+        """Sends what there is; may take seconds."""
+        self.provider.shutdown()
+
+    def item(self, job_id: str, index: int, provider: str, model: str) -> str:
+        """Its context, for the attempts."""
+
+        span = self._tracer.start_span(
+            f"create {provider}",
+            kind=SpanKind.PRODUCER,
+            attributes={
+                "messaging.system": "redis",
+                "messaging.operation.type": "create",
+                "messaging.destination.name": provider,
+                "gen_ai.request.model": model,
+                "orchestrator.job.id": job_id,
+                "orchestrator.item.index": index,
+            },
+        )
+        span.end()
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, set_span_in_context(span))
+        return carrier["traceparent"]
+
+    @contextmanager
+    def attempt(self, chat: ChatRequest, item_id: str, attempt: int) -> Iterator["Attempt"]:
+
+        job_id, _, index = item_id.rpartition(":")
+        parent = self._propagator.extract({"traceparent": chat.get("traceparent", "")})
+        with self._tracer.start_as_current_span(
+            f"chat {chat['model']}",
+            parent,
+            SpanKind.CLIENT,
+            {
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": chat["provider"],
+                "gen_ai.request.model": chat["model"],
+                "gen_ai.request.temperature": chat["temperature"],
+                "gen_ai.request.max_tokens": chat["max_tokens"],
+                "orchestrator.job.id": job_id,
+                "orchestrator.item.index": int(index),
+                "orchestrator.attempt": attempt,
+            },
+            record_exception=False,  # its text may repeat the provider's
+            set_status_on_exception=False,
+        ) as span:
+            if self._capture_content:
+                span.set_attribute("gen_ai.input.messages", _json(chat["messages"]))
+            yield Attempt(span, capture_content=self._capture_content)
+
+
+class Attempt:
+    """Wants to be told how it ended."""
+
+    def __init__(self, span: Span, *, capture_content: bool) -> None:
+        self._span = span
+        self._capture_content = capture_content
+
+    def answered(
+        self, content: str, prompt_tokens: int, completion_tokens: int, finish_reason: str | None
+    ) -> None:
+        self._span.set_attributes(
+            {
+                "gen_ai.usage.input_tokens": prompt_tokens,
+                "gen_ai.usage.output_tokens": completion_tokens,
+                "gen_ai.response.finish_reasons": [finish_reason or ""],
+            }
+        )
+        if self._capture_content:
+            answer = [{"role": "assistant", "content": content}]
+            self._span.set_attribute("gen_ai.output.messages", _json(answer))
+
+    def failed(self, code: str) -> None:
+
+        self._span.set_attribute("error.type", code)
+        self._span.set_status(StatusCode.ERROR)
+
+
+class _WithoutQuery(SpanProcessor):
+    """The URL of a webhook may hold a secret."""
+
+    def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002
+        if "url.query" in (span.attributes or {}):
+            span.set_attribute("url.query", "REDACTED")
+
+
+def _json(messages: Sequence[Mapping[str, Any]]) -> str:
+    return orjson.dumps(messages).decode()

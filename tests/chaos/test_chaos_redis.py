@@ -1,0 +1,198 @@
+"""Redis that dies, stands still, is full, read-only or drops its connections, under steady load."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import pairwise
+
+import pytest
+from support.load import STORE_MS, Call, Load, calls_by_item, ledger, now_ms, open_during, verify
+from support.redis_server import Server
+from support.stack import Stack, chat, eventually
+
+from cli.simulator.dialects import item_of
+from shared.queue.keys import Keys
+
+pytestmark = pytest.mark.chaos
+
+LIMIT = 10
+LEASE_S = 3.0
+SHORT_S = 0.5  # less than any lease has left: see `LaneWorker`'s heartbeat and margin
+LONG_S = 5.0  # longer than a lease
+SETTINGS = {
+    "MAX_CONCURRENT_REQUESTS": str(LIMIT),
+    "LEASE_SECONDS": f"{LEASE_S:g}",
+    "WORKER_MAX_JOBS": "5",  # one is kept for each other lane: four workers must share ten slots
+}
+
+Fault = Callable[[Server], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def killed(server: Server) -> AsyncIterator[None]:
+    await server.kill()
+    yield
+    await server.start()
+
+
+@asynccontextmanager
+async def frozen(server: Server) -> AsyncIterator[None]:
+    server.freeze()
+    yield
+    server.thaw()
+
+
+@asynccontextmanager
+async def read_only(server: Server) -> AsyncIterator[None]:
+    await server.command("REPLICAOF", "127.0.0.1", "1")
+    yield
+    await server.command("REPLICAOF", "NO", "ONE")
+
+
+@pytest.fixture
+async def deployment(server: Server, keys: Keys) -> AsyncIterator[Stack]:
+    deployment = Stack(server.url, keys, SETTINGS)
+    try:
+        await deployment.start(workers=4)
+        await deployment.simulate(latency_ms=200, latency_spread_ms=100)
+        yield deployment
+    finally:
+        await deployment.stop()
+
+
+def assert_no_process_ended(stack: Stack) -> None:
+    assert {process.returncode for process in (*stack.workers, stack.api_process)} == {None}
+
+
+def attempts(load: Load) -> set[int]:
+    return {r["attempts"] for job in load.answers.values() for r in job["responses"]}
+
+
+@pytest.mark.parametrize("fault", [killed, frozen, read_only])
+async def test_a_short_fault_costs_nothing(deployment: Stack, server: Server, fault: Fault) -> None:
+    """Calls go on, and the answers that come meanwhile are kept."""
+    load = Load(deployment)
+    async with load.steady():
+        async with fault(server):
+            began_ms = now_ms()
+            await asyncio.sleep(SHORT_S)  # the fault itself
+            over_ms = now_ms()
+        await load.more(12)
+
+    if fault is frozen:
+        assert not load.refused  # a client waits longer than this for its answer
+    assert load.refused.keys() <= {503}
+    if fault is read_only:
+        load.unsure.clear()  # what it refuses is kept out
+    calls = await verify(deployment, load, limit=LIMIT)
+    assert open_during(calls, began_ms, over_ms)
+    assert attempts(load) == {1}
+    assert_no_process_ended(deployment)
+
+
+@pytest.mark.parametrize("fault", [killed, frozen, read_only])
+async def test_a_long_fault_repeats_only_what_was_running(
+    deployment: Stack, server: Server, fault: Fault
+) -> None:
+    """Calls that would outlive their leases are stopped before these end. Nothing is lost, a client
+    that waits gets its answer, and new batches are refused until Redis can be used again."""
+    load = Load(deployment)
+    slow = [f"slow {i}" for i in range(3)]
+    model = f"sim-latency-{LONG_S * 1000:.0f}"
+    async with load.steady():
+        batch = [chat(content, model=model) for content in slow]
+        waiting = asyncio.create_task(deployment.batch(batch))
+        await called(deployment, slow)
+        async with fault(server):
+            began_ms = now_ms()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(LONG_S))  # the fault itself
+                group.create_task(load.refusal())
+        over_ms = now_ms()
+        await load.more(12)
+        answer = await waiting
+        assert answer.status_code == 200
+        await load.adopt(answer.json()["job_id"], slow)
+
+    if fault is read_only:
+        load.unsure.clear()
+    hit = open_during(await ledger(deployment), began_ms - STORE_MS, over_ms)
+    calls = await verify(deployment, load, limit=LIMIT, may_repeat=hit)
+    by_item = calls_by_item(calls)
+    assert max(map(len, by_item.values())) == 2
+    for item in map(item_of, slow):
+        stopped, again = by_item[item]
+        assert (stopped.outcome, again.outcome) == ("aborted", 200)
+        assert ended_ms(stopped) <= began_ms + LEASE_S * 1000
+    for of_item in by_item.values():
+        assert all(ended_ms(call) <= after.start_ms for call, after in pairwise(of_item))
+    assert attempts(load) == {1}
+    assert_no_process_ended(deployment)
+
+
+async def called(stack: Stack, contents: list[str]) -> None:
+    items = set(map(item_of, contents))
+
+    async def all_called() -> bool:
+        return items <= {call.item for call in await ledger(stack)}
+
+    await eventually(all_called)
+
+
+def ended_ms(call: Call) -> float:
+    assert call.end_ms is not None
+    return call.end_ms
+
+
+async def test_a_full_redis_finishes_what_it_has(deployment: Stack, server: Server) -> None:
+    load = Load(deployment)
+    async with load.steady():
+        used = (await server.client.info("memory"))["used_memory"]
+        await server.client.config_set("maxmemory", used)
+        await refusals(load, 20)
+        accepted = set(load.jobs)
+        await ended(load, accepted)
+        await refusals(load, 20)
+        await server.client.config_set("maxmemory", "0")
+        await load.more(12)
+
+    assert accepted
+    assert load.refused.keys() == {503}
+    load.unsure.clear()  # what it refuses is kept out
+    await verify(deployment, load, limit=LIMIT)
+    assert attempts(load) == {1}
+    assert_no_process_ended(deployment)
+
+
+async def refusals(load: Load, count: int) -> None:
+    """Waits until so many more batches have been refused."""
+    goal = load.refused.total() + count
+
+    async def reached() -> bool:
+        return load.refused.total() >= goal
+
+    await eventually(reached)
+
+
+async def ended(load: Load, job_ids: set[str]) -> None:
+    async def all_ended() -> bool:
+        return job_ids <= load.answers.keys()
+
+    await eventually(all_ended)
+
+
+async def test_resets_of_all_connections_are_not_noticed(deployment: Stack, server: Server) -> None:
+    load, reset = Load(deployment), Counter[str]()
+    async with load.steady():
+        for _ in range(10):
+            for kind in ("normal", "pubsub"):
+                reset[kind] += await server.command("CLIENT", "KILL", "TYPE", kind)
+            await load.more(1)
+        await load.more(12)
+
+    assert min(reset["normal"], reset["pubsub"]) > len(deployment.workers)
+    assert not load.refused
+    await verify(deployment, load, limit=LIMIT)
+    assert attempts(load) == {1}
+    assert_no_process_ended(deployment)

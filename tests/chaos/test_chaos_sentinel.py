@@ -1,0 +1,134 @@
+"""A Redis master that dies under load, with three sentinels and one replica, all real."""
+
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.load import STORE_MS, Load, ledger, now_ms, open_during, verify
+from support.redis_server import SentinelServer, Server
+from support.stack import Stack, eventually
+
+from shared.queue.keys import Keys
+
+pytestmark = pytest.mark.chaos
+
+LIMIT = 10
+MASTER = "mymaster"
+LAST_MOMENT = timedelta(seconds=1)
+SETTINGS = {"MAX_CONCURRENT_REQUESTS": str(LIMIT), "LEASE_SECONDS": "3"}
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+class Cluster:
+    """`redis[0]` is the master at first, `redis[1]` its replica."""
+
+    def __init__(self, directory: Path) -> None:
+        first, second, *ports = free_ports(5)
+        self.port = first
+        self.redis = [
+            Server(_made(directory / "0"), port=first, repl_diskless_sync_delay="0"),
+            Server(_made(directory / "1"), port=second, replicaof=f"127.0.0.1 {first}"),
+        ]
+        self.sentinels = [
+            SentinelServer(
+                _made(directory / f"s{port}"), port=port, master=MASTER, master_port=first
+            )
+            for port in ports
+        ]
+        self.url = f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in ports)}/{MASTER}"
+
+    async def start(self) -> None:
+        for server in self.redis:
+            await server.start()
+        await eventually(self._in_step)
+        for server in self.sentinels:
+            await server.start()
+        await eventually(self._known)
+
+    async def has_moved(self) -> bool:
+        _, port = await self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)
+        return int(port) != self.port
+
+    async def stop(self) -> None:
+        for server in (*self.sentinels, *self.redis):
+            await server.stop()
+
+    async def _in_step(self) -> bool:
+        role, _, replicas = await self.redis[0].command("ROLE")
+        link = (await self.redis[1].client.info("replication")).get("master_link_status")
+        return bool(role == b"master" and replicas and link == "up")
+
+    async def _known(self) -> bool:
+        """Each sentinel knows the replica and the two others."""
+        states = [
+            (await s.client.sentinel_masters())[MASTER]  # type: ignore[no-untyped-call]
+            for s in self.sentinels
+        ]
+        return {(s["num-slaves"], s["num-other-sentinels"]) for s in states} == {(1, 2)}
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    with tempfile.TemporaryDirectory(prefix="vk-") as directory:
+        cluster = Cluster(Path(directory))
+        async with AsyncExitStack() as exits:
+            exits.push_async_callback(cluster.stop)
+            await cluster.start()
+            yield cluster
+
+
+@pytest.fixture
+async def deployment(cluster: Cluster, keys: Keys) -> AsyncIterator[Stack]:
+    deployment = Stack(cluster.url, keys, SETTINGS)
+    try:
+        await deployment.start(workers=4)
+        yield deployment
+    finally:
+        await deployment.stop()
+
+
+@pytest.mark.parametrize("planned", [False, True])
+async def test_failover(deployment: Stack, cluster: Cluster, *, planned: bool) -> None:
+    """The master is killed, or hands over and becomes a replica, which takes no writes.
+
+    Replication is asynchronous: what the new master had not heard of is lost. This can be a job
+    that was accepted in the last moment, or a claim or a result and with it the end of a job. The
+    items run again; calls that nobody knows of are stopped when their worker asks for its leases.
+    """
+    await deployment.simulate(latency_ms=200, latency_spread_ms=100)
+    load = Load(deployment, lossy=True)
+    async with load.steady():
+        began, began_ms = datetime.now(UTC), now_ms()
+        if planned:
+            await cluster.sentinels[0].command("SENTINEL", "FAILOVER", MASTER, "COORDINATED")
+        else:
+            await cluster.redis[0].kill()
+        await eventually(cluster.has_moved)
+        await load.more(6)
+        over_ms = now_ms()
+        await load.more(6)
+
+    for process in (deployment.api_process, *deployment.workers):
+        assert process.returncode is None
+    changed = await load.ask_again()
+    assert all(datetime.fromisoformat(j["finished_at"]) > began - LAST_MOMENT for j in changed)
+    assert not (planned and (changed or load.lost))
+    calls = await ledger(deployment)
+    hit = open_during(calls, began_ms - STORE_MS, over_ms)
+    await verify(deployment, load, limit=LIMIT, may_repeat=hit)

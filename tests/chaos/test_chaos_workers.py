@@ -1,0 +1,281 @@
+"""Workers and APIs that die, stand still or lose Redis, under steady load."""
+
+import asyncio
+import signal
+from asyncio.subprocess import Process
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+
+import httpx
+import psutil
+import pytest
+from support.load import (
+    Call,
+    Load,
+    busiest,
+    calling,
+    ledger,
+    now_ms,
+    open_calls,
+    ports,
+    running,
+    verify,
+)
+from support.proxy import Proxy
+from support.redis_server import Server
+from support.stack import Stack, chat, eventually
+
+from cli.simulator.dialects import item_of
+from shared.queue.claims import MAX_DEATHS
+from shared.queue.keys import Keys
+from shared.redis.client import connect
+
+pytestmark = pytest.mark.chaos
+
+LIMIT = 10
+LEASE_S = 3.0
+STOP_S = LEASE_S / 15 + 0.3  # a worker looks at its leases this often, and a busy machine
+SETTINGS = {
+    "MAX_CONCURRENT_REQUESTS": str(LIMIT),
+    "LEASE_SECONDS": f"{LEASE_S:g}",
+    "WORKER_MAX_JOBS": "5",  # one is kept for each other lane: four workers must share ten slots
+}
+
+Start = Callable[..., Awaitable[Stack]]
+
+
+async def kill(stack: Stack, *workers: Process) -> set[str]:
+    """All at once; returns the items they were running. They stand still first, so that no call
+    begins or ends between the look and the end."""
+    for worker in workers:
+        await stop(worker)
+    items = await running(stack, *workers)
+    for worker in workers:
+        worker.kill()
+    await asyncio.gather(*(worker.wait() for worker in workers))
+    return items
+
+
+async def stop(worker: Process) -> None:
+    """Waits until it stands still."""
+    worker.send_signal(signal.SIGSTOP)
+
+    async def stopped() -> bool:
+        return bool(psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED)
+
+    await eventually(stopped)
+
+
+def starts(calls: Collection[Call]) -> dict[str, list[float]]:
+    by_item: dict[str, list[float]] = defaultdict(list)
+    for call in calls:
+        by_item[call.item].append(call.start_ms)
+    return by_item
+
+
+@pytest.mark.parametrize("killed", [1, 4])
+async def test_items_of_killed_workers_run_again(stack: Start, killed: int) -> None:
+    deployment = await stack(workers=4, **SETTINGS)
+    await deployment.simulate(latency_ms=200, latency_spread_ms=100)
+    load = Load(deployment)
+    async with load.steady():
+        first = await busiest(deployment)
+        others = [worker for worker in deployment.workers if worker is not first]
+        hit = await kill(deployment, first, *others[: killed - 1])
+        killed_at_ms = now_ms()
+        for _ in range(killed):
+            await deployment.add_worker()
+        await load.more(20)
+
+    calls = await verify(deployment, load, limit=LIMIT, may_repeat=hit)
+    assert hit
+    again = {item: times[1] - killed_at_ms for item, times in starts(calls).items() if times[1:]}
+    assert again.keys() == hit
+    assert max(again.values()) <= (LEASE_S + 1) * 1000
+
+
+async def test_rolling_restarts_cost_nothing(stack: Start) -> None:
+    deployment = await stack(workers=4, **SETTINGS)
+    await deployment.simulate(latency_ms=200, latency_spread_ms=100)
+    load = Load(deployment)
+    async with load.steady():
+        for _ in range(3):
+            for worker in deployment.workers[-4:]:
+                await deployment.add_worker()
+                await deployment.ready(5)
+                worker.terminate()
+                assert await worker.wait() == 0
+        await load.more(6)
+
+    calls = await verify(deployment, load, limit=LIMIT)
+    assert len(deployment.workers) == 4 + 12
+    assert len(calls) == sum(map(len, load.jobs.values()))
+    attempts = [r["attempts"] for job in load.answers.values() for r in job["responses"]]
+    assert set(attempts) == {1}
+
+
+@pytest.mark.parametrize("latency_ms", [200, 2.5 * LEASE_S * 1000])
+async def test_worker_that_stands_still_and_goes_on(stack: Start, latency_ms: float) -> None:
+    """A process that stands still cannot hang up: the provider works on its open calls beside those
+    of the limit, until they end or it goes on. Then it stops them at once, begins none on a lease
+    that has ended, and its late answers change nothing."""
+    deployment = await stack(workers=4, **SETTINGS)
+    load = Load(deployment)
+    await deployment.simulate(latency_ms=200, latency_spread_ms=100)
+    async with load.steady():
+        await deployment.simulate(latency_ms=latency_ms)
+        await begun_since(deployment, now_ms())
+        frozen = await busiest(deployment)
+        await stop(frozen)
+        await deployment.simulate(latency_ms=200, latency_spread_ms=100)
+        frozen_at_ms = now_ms()
+        hit = await running(deployment, frozen)
+        await asyncio.sleep(2 * LEASE_S)  # the fault itself, as long as it is to last
+        frozen.send_signal(signal.SIGCONT)
+        went_on_ms = now_ms()
+        await load.more(6)
+
+    assert hit
+    assert frozen.returncode is None
+    calls = await verify(deployment, load, limit=LIMIT, may_repeat=hit, beyond_limit=hit)
+    late = [c for c in calls if c.item in hit and c.start_ms < frozen_at_ms and c.end_ms]
+    assert all((call.end_ms or 0) < went_on_ms + STOP_S * 1000 for call in late)
+
+
+async def begun_since(stack: Stack, since_ms: float) -> None:
+    """Waits until every open call is younger; for those begun in that very moment, which may be as
+    long as the younger ones, a second."""
+
+    async def begun() -> bool:
+        return now_ms() - since_ms > 1000 or all(
+            c.end_ms is not None or c.start_ms > since_ms for c in await ledger(stack)
+        )
+
+    await eventually(begun)
+
+
+@pytest.fixture
+async def proxied(server: Server, keys: Keys) -> AsyncIterator[tuple[Stack, Proxy]]:
+    """Four workers, one of which reaches Redis through a proxy: the last."""
+    proxy = Proxy(server.url.removeprefix("unix://"))
+    await proxy.start()
+    deployment = Stack(server.url, keys, SETTINGS)
+    try:
+        await deployment.start(workers=3)
+        await deployment.add_worker(REDIS_URL=proxy.url)
+        await deployment.ready(4)
+        yield deployment, proxy
+    finally:
+        await deployment.stop()
+        await proxy.stop()
+
+
+async def test_a_short_cut_off_from_redis_costs_nothing(proxied: tuple[Stack, Proxy]) -> None:
+    """Calls go on, and answers that come meanwhile are kept."""
+    deployment, proxy = proxied
+    await deployment.simulate(latency_ms=600, latency_spread_ms=400)
+    load = Load(deployment)
+    async with load.steady():
+        await calling(deployment, deployment.workers[-1])
+        proxy.cut()
+        hit = await open_calls(deployment, deployment.workers[-1])
+        await asyncio.sleep(1)  # the fault itself
+        proxy.mend()
+        await load.more(6)
+
+    assert hit
+    await verify(deployment, load, limit=LIMIT)
+
+
+async def test_a_worker_that_loses_redis_stops_its_calls_in_time(
+    proxied: tuple[Stack, Proxy],
+) -> None:
+    deployment, proxy = proxied
+    await deployment.simulate(latency_ms=200)
+    load = Load(deployment)
+    async with load.steady():
+        await deployment.simulate(latency_ms=2 * LEASE_S * 1000)
+        await begun_since(deployment, now_ms())
+        await calling(deployment, deployment.workers[-1])
+        proxy.cut()
+        hit = await running(deployment, deployment.workers[-1])
+        called = await open_calls(deployment, deployment.workers[-1])
+        await deployment.simulate(latency_ms=200)
+        await asyncio.sleep(2 * LEASE_S)  # the fault itself
+        proxy.mend()
+        await load.more(6)
+
+    assert called
+    assert deployment.workers[-1].returncode is None
+    calls = await verify(deployment, load, limit=LIMIT, may_repeat=hit)
+    for item in called:
+        stopped, again = [call for call in calls if call.item == item]
+        assert stopped.outcome == "aborted"
+        assert stopped.end_ms is not None
+        assert stopped.end_ms <= again.start_ms
+
+
+async def test_jobs_of_a_killed_api_can_be_fetched(stack: Start) -> None:
+    deployment = await stack(workers=4, **SETTINGS)
+    await deployment.simulate(latency_ms=300)
+    batches = [[chat(f"{b}-{i}") for i in range(20)] for b in range(3)]
+    waiting = [asyncio.create_task(deployment.batch(batch)) for batch in batches]
+    await deployment.in_flight(LIMIT)
+
+    deployment.api_process.kill()
+    gone = await asyncio.gather(*waiting, return_exceptions=True)
+    await deployment.start_api()
+    await deployment.ready(4)
+
+    assert all(isinstance(error, httpx.TransportError) for error in gone)
+    load = Load(deployment)
+    for job_id in await job_ids(deployment):
+        await load.adopt(job_id)
+    assert sorted(load.jobs.values()) == [[f"{b}-{i}" for i in range(20)] for b in range(3)]
+    await verify(deployment, load, limit=LIMIT)
+
+
+async def test_an_item_that_kills_its_worker_every_time(stack: Start) -> None:
+    """Each worker that calls the provider for it is killed the moment the call is there."""
+    deployment = await stack(workers=3, **SETTINGS)
+    await deployment.simulate(latency_ms=200, latency_spread_ms=100)
+    load, poisoned, neighbours = Load(deployment), "poisoned", [f"beside {i}" for i in range(9)]
+    hit = set[str]()
+    async with load.steady():
+        requests = [chat(poisoned, model="sim-hang"), *map(chat, neighbours)]
+        accepted = (await deployment.batch(requests, params={"mode": "async"})).json()
+        for _ in range(MAX_DEATHS):
+            worker = await caller_of(deployment, poisoned)
+            hit |= await kill(deployment, worker)
+            await deployment.add_worker()
+        await load.adopt(accepted["job_id"], [poisoned, *neighbours])
+        await load.more(6)
+
+    calls = await verify(deployment, load, limit=LIMIT, may_repeat=hit, failed={poisoned})
+    assert len([call for call in calls if call.item == item_of(poisoned)]) == MAX_DEATHS
+    [response, *_] = load.answers[accepted["job_id"]]["responses"]
+    assert (response["error_code"], response["content"]) == ("worker_lost", "")
+
+
+async def caller_of(stack: Stack, content: str) -> Process:
+    """The worker whose call for this item is open now; waits until there is one."""
+    found: list[Process] = []
+
+    async def calling() -> bool:
+        item = item_of(content)
+        clients = {c.client for c in await ledger(stack) if c.item == item and c.end_ms is None}
+        alive = [worker for worker in stack.workers if worker.returncode is None]
+        found.extend(worker for worker in alive if clients & ports(worker))
+        return bool(found)
+
+    await eventually(calling)
+    return found[0]
+
+
+async def job_ids(stack: Stack) -> list[str]:
+    redis = connect(stack.redis_url)
+    prefix = stack.keys.job("")
+    try:
+        return [key.decode().removeprefix(prefix) async for key in redis.scan_iter(f"{prefix}*")]
+    finally:
+        await redis.aclose()

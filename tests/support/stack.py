@@ -1,0 +1,213 @@
+"""The parts of a deployment as real processes, stopped by their pid."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from os import PathLike
+from typing import IO, Any
+
+import httpx
+from redis.asyncio import Redis
+
+from shared.queue.keys import Keys
+
+DEADLINE_S = 30.0
+
+
+async def eventually(
+    condition: Callable[[], Awaitable[bool]], deadline_s: float = DEADLINE_S
+) -> None:
+    """Asks until it holds; fails the test when it does not in time."""
+    async with asyncio.timeout(deadline_s):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def queued(redis: Redis, keys: Keys, lane: str = "openrouter") -> int:
+    """The items of all jobs that may run now."""
+    counts: list[bytes] = await redis.hvals(keys.depth(lane))  # type: ignore[misc]
+    return sum(int(count) for count in counts)
+
+
+async def stored(redis: Redis, keys: Keys) -> set[str]:
+    """The keys there are, without those that are only to be looked at and the living workers'."""
+    found = {key.decode() async for key in redis.scan_iter(match=f"{keys.prefix}*")}
+    only_seen = (keys.workers, keys.seen, keys.history(0)[:-1], f"{keys.prefix}report:")
+    return {key for key in found if not key.startswith(only_seen)}
+
+
+def chat(
+    content: str, *, provider: str = "openrouter", model: str = "m", **fields: Any
+) -> dict[str, Any]:
+    return {
+        "provider": provider,
+        "model": model,
+        "messages": [{"role": "user", "content": content}],
+        **fields,
+    }
+
+
+class Stack:
+    def __init__(
+        self,
+        redis_url: str,
+        keys: Keys,
+        settings: dict[str, str],
+        *,
+        output: IO[bytes] | None = None,  # of API and workers; else the test's
+        headers: dict[str, str] | None = None,  # that the API is sent
+    ) -> None:
+        self.redis_url = redis_url
+        self.keys = keys
+        self.code: PathLike[str] | None = (
+            None  # of the processes started from now on; else this checkout's
+        )
+        self._output = output
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")
+        } | {
+            "REDIS_URL": redis_url,
+            "KEY_PREFIX": keys.prefix,
+            "OPENROUTER_API_KEY": "test-key",
+            "LEASE_SECONDS": "1",
+            "LOG_LEVEL": "WARNING",
+            **settings,
+        }
+        self.workers: list[asyncio.subprocess.Process] = []
+        self._others: list[asyncio.subprocess.Process] = []
+        self._clients: list[httpx.AsyncClient] = []
+        self.api = self._client(headers or {})
+        self.simulator = httpx.AsyncClient(timeout=10)
+
+    async def start(self, *, workers: int) -> None:
+        simulator_url = await self._start_simulator()
+        self._environment |= {
+            "OPENROUTER_BASE_URL": f"{simulator_url}/api/v1",
+            "OLLAMA_BASE_URL": simulator_url,
+        }
+        self.simulator.base_url = httpx.URL(simulator_url)
+        await self.start_api()
+        for _ in range(workers):
+            await self.add_worker()
+        await self.ready(workers)
+
+    async def start_api(self) -> None:
+        """From now on `api` is this one's client."""
+        self.api.base_url, self.api_process = await self._spawn_api()
+
+    async def another_api(self) -> httpx.AsyncClient:
+        """Ready, beside the first; what the client sends is as with `api`."""
+        client = self._client(dict(self.api.headers))
+        client.base_url, _ = await self._spawn_api()
+
+        async def ready() -> bool:
+            try:
+                return (await client.get("/health")).is_success
+            except httpx.TransportError:
+                return False
+
+        await eventually(ready)
+        return client
+
+    async def restart_api(self) -> None:
+        """Where the last one was."""
+        _, self.api_process = await self._spawn_api(self.api.base_url.port)
+
+    def client(self, key: str, api: httpx.AsyncClient | None = None) -> httpx.AsyncClient:
+        """Of the same API, with an API key."""
+        client = self._client({"authorization": f"Bearer {key}"})
+        client.base_url = (api or self.api).base_url
+        return client
+
+    async def add_worker(self, **settings: str) -> asyncio.subprocess.Process:
+        worker = await self._spawn("worker", settings=settings)
+        self.workers.append(worker)
+        return worker
+
+    async def ready(self, workers: int) -> None:
+        """Waits until exactly so many are alive."""
+        await eventually(lambda: self._has_workers(workers))
+
+    async def simulate(self, **behaviour: object) -> None:
+        (await self.simulator.put("/_sim/config", json=behaviour)).raise_for_status()
+
+    async def stats(self) -> dict[str, Any]:
+        stats: dict[str, Any] = (await self.simulator.get("/_sim/stats")).json()
+        return stats
+
+    async def batch(self, requests: list[dict[str, Any]], **options: Any) -> httpx.Response:
+        return await self.api.post("/batch", json={"requests": requests}, **options)
+
+    async def in_flight(self, count: int) -> None:
+        """Waits until so many calls run at the simulator."""
+
+        async def reached() -> bool:
+            return bool((await self.stats())["in_flight"] >= count)
+
+        await eventually(reached)
+
+    async def stop(self) -> None:
+        for process in (*self.workers, *self._others):
+            if process.returncode is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+        await asyncio.gather(*(p.wait() for p in (*self.workers, *self._others)))
+        for client in (*self._clients, self.simulator):
+            await client.aclose()
+
+    def _client(self, headers: dict[str, str]) -> httpx.AsyncClient:
+        client = httpx.AsyncClient(timeout=60, headers=headers)
+        self._clients.append(client)
+        return client
+
+    async def _spawn_api(
+        self, port: int | None = None
+    ) -> tuple[httpx.URL, asyncio.subprocess.Process]:
+        port = port or free_port()
+        process = await self._spawn(
+            "uvicorn", "api.main:app", "--port", str(port), "--log-level", "warning"
+        )
+        self._others.append(process)
+        return httpx.URL(f"http://127.0.0.1:{port}"), process
+
+    async def _start_simulator(self) -> str:
+        process = await self._spawn("cli.simulator", stdout=asyncio.subprocess.PIPE)
+        self._others.append(process)
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)
+        return line.decode().split()[-1]
+
+    async def _has_workers(self, count: int) -> bool:
+        try:
+            readiness = (await self.api.get("/health/ready")).json()
+        except httpx.TransportError:
+            return False
+        return bool(readiness["workers"] == count)
+
+    async def _spawn(
+        self,
+        module: str,
+        *argv: str,
+        stdout: int | None = None,
+        settings: dict[str, str] | None = None,
+    ) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            module,
+            *argv,
+            cwd=self.code,
+            env=self._environment | (settings or {}),
+            stdout=stdout or self._output,
+            stderr=self._output,
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

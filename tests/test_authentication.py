@@ -1,0 +1,190 @@
+"""API keys: who gets in, and that owners see only what is theirs."""
+
+import asyncio
+import hashlib
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.jobs import NDJSON, ended, lines, upload
+from support.stack import Stack, chat, eventually
+
+from shared.queue.keys import Keys
+
+Start = Callable[..., Awaitable[Stack]]
+ANN, BOB, OLD = "ann's key", "bob's key", "ann's former key"
+
+
+def entry(name: str, key: str) -> str:
+    return f"{name}:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+API_KEYS = f"{entry('ann', ANN)}, {entry('bob', BOB)}\n{entry('ann', OLD).upper()}".replace(
+    "ANN", "ann"
+)
+
+
+@pytest.fixture
+async def deployment(stack: Start) -> Stack:
+    return await stack(workers=1, key=ANN, API_KEYS=API_KEYS)
+
+
+ENDPOINTS = [
+    ("GET", "/health/ready"),
+    ("POST", "/batch"),
+    ("POST", "/jobs"),
+    ("GET", "/jobs"),
+    ("GET", "/jobs/x"),
+    ("DELETE", "/jobs/x"),
+    ("POST", "/jobs/x/retry"),
+    ("GET", "/jobs/x/results"),
+    ("GET", "/jobs/x/events"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+    ("GET", "/nothing"),
+]
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer wrong",
+        f"Basic {ANN}",
+        ANN,
+        f"Bearer {ANN}x",
+        f"Bearer {hashlib.sha256(ANN.encode()).hexdigest()}",
+    ],
+)
+async def test_every_endpoint_but_the_health_check_wants_a_key(
+    deployment: Stack, authorization: str | None
+) -> None:
+    headers = {} if authorization is None else {"authorization": authorization}
+    deployment.api.headers.pop("authorization")
+    for method, path in ENDPOINTS:
+        answer = await deployment.api.request(method, path, headers=headers)
+
+        assert answer.status_code == 401, path
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert "detail" in answer.json()
+    assert (await deployment.api.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+@pytest.mark.parametrize("key", [ANN, BOB, OLD])
+async def test_a_key_opens_every_endpoint(deployment: Stack, scheme: str, key: str) -> None:
+    deployment.api.headers["authorization"] = f"{scheme} {key}"
+
+    answers = [await deployment.api.request(*endpoint) for endpoint in ENDPOINTS]
+
+    assert 401 not in {answer.status_code for answer in answers}
+
+
+async def test_a_job_is_nobody_elses(deployment: Stack) -> None:
+    location = await upload(deployment.api, lines(["x", "y"], model="sim-404"))
+    await ended(deployment.api, location)
+    bob = deployment.client(BOB)
+
+    for method, path in [
+        ("GET", ""),
+        ("DELETE", ""),
+        ("POST", "/retry"),
+        ("GET", "/results"),
+        ("GET", "/events"),
+    ]:
+        answer = await bob.request(method, f"{location}{path}")
+
+        assert answer.status_code == 404, path
+        assert answer.json() == (await bob.get("/jobs/nobody")).json()
+    assert (await deployment.api.get(location)).json()["retried_as"] is None
+
+
+async def test_lists_and_keys_are_ones_own(deployment: Stack) -> None:
+    bob, former = deployment.client(BOB), deployment.client(OLD)
+    headers = {"Idempotency-Key": "same", **NDJSON}
+    anns = await deployment.api.post("/jobs", content=lines(["x"]), headers=headers)
+    bobs = await bob.post("/jobs", content=lines(["y"]), headers=headers)
+
+    async def listed(client: Any) -> list[str]:
+        return [job["job_id"] for job in (await client.get("/jobs")).json()["jobs"]]
+
+    assert anns.status_code == bobs.status_code == 202
+    assert await listed(deployment.api) == await listed(former) == [anns.json()["job_id"]]
+    assert await listed(bob) == [bobs.json()["job_id"]]
+
+
+async def test_one_owners_backlog_is_not_in_anothers_way(stack: Start) -> None:
+    deployment = await stack(workers=1, key=ANN, API_KEYS=API_KEYS, MAX_QUEUE_DEPTH="500")
+    await deployment.simulate(latency_ms=60_000)
+    await upload(deployment.api, lines(["x"] * 500))
+    bob = deployment.client(BOB)
+
+    full = await deployment.api.post("/jobs", content=lines(["x"] * 20), headers=NDJSON)
+    other = await bob.post("/jobs", content=lines(["x"] * 500), headers=NDJSON)
+
+    assert (full.status_code, other.status_code) == (429, 202)
+
+
+async def test_without_keys_it_is_open(stack: Start) -> None:
+    deployment = await stack(workers=1)
+
+    answer = await deployment.batch([chat("x")], headers={"authorization": "Bearer anything"})
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("api_keys", "said"), [("", b"open to everybody"), (API_KEYS, b'"3 keys"')]
+)
+async def test_the_log_says_at_start_who_may_use_it(
+    valkey_url: str, keys: Keys, tmp_path: Path, api_keys: str, said: bytes
+) -> None:
+    settings = {"API_KEYS": api_keys, "LOG_LEVEL": "INFO"}
+    with (tmp_path / "log").open("wb") as output:
+        deployment = Stack(valkey_url, keys, settings, output=output)
+        try:
+            await deployment.start_api()
+
+            async def is_said() -> bool:
+                return said in (tmp_path / "log").read_bytes()
+
+            await eventually(is_said)
+        finally:
+            await deployment.stop()
+
+
+async def orchestrator(*argv: str) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "from cli.main import main; main()", *argv),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+async def test_a_key_that_was_made_opens(stack: Start) -> None:
+    code, output = await orchestrator("keys", "create", "ann")
+    made, line = output.splitlines()
+    key = made.split()[-1]
+    setting, _, value = line.split()[-1].partition("=")
+
+    deployment = await stack(workers=1, key=key, **{setting: value})
+    answer = await deployment.batch([chat("x")])
+
+    assert (code, setting) == (0, "API_KEYS")
+    assert key not in line
+    assert answer.status_code == 200
+    assert output != (await orchestrator("keys", "create", "ann"))[1]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "a,b", "x" * 65, "é"])
+async def test_a_name_that_cannot_be_one_is_refused(name: str) -> None:
+    code, output = await orchestrator("keys", "create", name)
+
+    assert code == 1
+    assert "orc_" not in output

@@ -1,0 +1,697 @@
+"""The core's invariants, at the scripts: an item is in one place, running ≤ limit, one result."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+from conftest import LEASE_S
+from redis.exceptions import ConnectionError as RedisConnectionError
+from support.stack import eventually
+
+from shared.jobs.store import (
+    META_ITEMS,
+    STAGED_S,
+    LaneFull,
+    Staging,
+    Store,
+    Submission,
+    UploadTooSlow,
+)
+from shared.queue import results
+from shared.queue.claims import CLAIM_AT_MOST, MAX_DEATHS, Capacity, Lease, Queue, Settlement
+from shared.queue.keys import Keys
+
+LANES = ("a", "b")
+
+
+async def accept(
+    store: Store, job_id: str, lanes: Sequence[str], *, max_depth: int = 1000, **submission: Any
+) -> str:
+    async with store.staging(job_id) as staging:
+        for index, lane in enumerate(lanes):
+            await staging.add(lane, f"{job_id} {index}".encode(), (None, lane, "m"))
+        return await staging.commit(Submission(ttl_s=60, max_depth=max_depth, **submission))
+
+
+async def claim(queue: Queue, *, places: int = 100, reserve: int = 0, **limits: int) -> list[Lease]:
+    capacity = Capacity(limits or {"a": 10}, {}, places, reserve)
+    return (await queue.exchange([], capacity)).leases
+
+
+async def settle(queue: Queue, *settlements: Settlement) -> None:
+    await queue.exchange(settlements, None)
+
+
+async def end(queue: Queue, leases: Sequence[Lease], result: bytes = b"{}") -> None:
+    await settle(queue, *(Settlement(lease, "end", result) for lease in leases))
+
+
+async def stored(store: Store, job_id: str) -> dict[int, bytes]:
+    snapshot = await store.snapshot(job_id)
+    assert snapshot is not None
+    assert snapshot.results is not None
+    return {index: result.partition(b" ")[2] for index, result in snapshot.results.items()}
+
+
+async def ended_leases(redis: ArqRedis, keys: Keys, lane: str = "a") -> None:
+    """Moves the end of every lease into the past, as time would."""
+    for lease in await redis.zrange(keys.leases(lane), 0, -1):
+        await redis.zadd(keys.leases(lane), {lease: 1})
+
+
+async def due_now(redis: ArqRedis, keys: Keys, lane: str = "a") -> None:
+    for item in await redis.zrange(keys.deferred(lane), 0, -1):
+        await redis.zadd(keys.deferred(lane), {item: 1})
+
+
+async def test_items_come_out_in_order_with_their_payload(queue: Queue, store: Store) -> None:
+    await accept(store, "one", "a" * 3)
+    await accept(store, "two", "a" * 2)
+
+    leases = await claim(queue)
+
+    assert [lease.payload for lease in leases if lease.job_id == "one"] == [
+        b"one 0",
+        b"one 1",
+        b"one 2",
+    ]
+    assert [lease.payload for lease in leases if lease.job_id == "two"] == [b"two 0", b"two 1"]
+    assert {lease.attempts for lease in leases} == {0}
+    assert leases[0].job_id == "one"
+
+
+async def test_more_than_ten_thousand_items_keep_their_order(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "a" * 10_050, max_depth=20_000)
+
+    first = await claim(queue, a=20_000)
+
+    assert [lease.payload for lease in first] == [f"job {i}".encode() for i in range(len(first))]
+
+
+async def test_running_never_exceeds_the_limit(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "a" * 30)
+
+    claims = await asyncio.gather(*(claim(queue, a=10) for _ in range(8)))
+
+    assert sum(len(leases) for leases in claims) == 10
+    assert await claim(queue, a=10) == []
+
+
+async def test_a_settled_lease_frees_exactly_its_slot(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "a" * 30)
+    leases = await claim(queue, a=10)
+
+    await end(queue, leases[:3])
+
+    assert len(await claim(queue, a=10)) == 3
+
+
+async def test_a_full_lane_leaves_the_other_alone(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "aaab")
+
+    assert [lease.lane for lease in await claim(queue, a=2, b=2)] == ["a", "a", "b"]
+
+
+async def test_places_are_kept_for_the_other_lanes(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "a" * 10)
+    taken = await claim(queue, places=8, reserve=2, a=100, b=100)
+    await accept(store, "late", "b" * 10)
+
+    late = await queue.exchange([], Capacity({"a": 100, "b": 100}, {"a": len(taken)}, 2, 2))
+
+    assert len(taken) == 6
+    assert [lease.lane for lease in late.leases] == ["b", "b"]
+
+
+async def test_the_result_of_an_item_is_written_once(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "a")
+    [first] = await claim(queue)
+    await ended_leases(redis, keys)
+    [second] = await claim(queue)
+
+    await end(queue, [second], b'"second"')
+    await end(queue, [first], b'"first"')
+
+    assert await stored(store, "job") == {0: b'"second"'}
+
+
+async def test_a_lease_that_ended_settles_nothing_and_frees_no_slot(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "aa")
+    [late] = await claim(queue, a=1)
+    await ended_leases(redis, keys)
+    assert len(await claim(queue, a=1)) == 1
+
+    await end(queue, [late])
+
+    assert await stored(store, "job") == {}
+    assert await claim(queue, a=1) == []
+
+
+async def test_an_answer_in_time_counts_though_the_lease_is_past_its_end(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "a")
+    leases = await claim(queue)
+    await ended_leases(redis, keys)
+
+    await end(queue, leases, b'"answer"')
+
+    assert await stored(store, "job") == {0: b'"answer"'}
+
+
+async def test_repeated_settlement_changes_nothing(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "aaa")
+    [lease] = await claim(queue, a=1)
+
+    retry = Settlement(lease, "retry")
+    await settle(queue, retry)
+    await settle(queue, retry)
+
+    assert [again.attempts for again in await claim(queue, a=1)] == [1]
+    assert await claim(queue, a=1) == []
+
+
+async def test_items_of_a_dead_worker_go_first_and_cost_no_attempt(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "aaa")
+    [dead] = await claim(queue, a=1)
+    await ended_leases(redis, keys)
+
+    [again] = await claim(queue, a=1)
+
+    assert (again.item_id, again.attempts) == (dead.item_id, 0)
+    assert again.lease_id != dead.lease_id
+
+
+async def test_an_item_that_kills_its_workers_is_given_up(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "a")
+    for _ in range(MAX_DEATHS):
+        assert len(await claim(queue)) == 1
+        await ended_leases(redis, keys)
+
+    assert await claim(queue) == []
+    assert await stored(store, "job") == {0: results.WORKER_LOST.to_json()}
+
+
+async def test_what_kills_workers_is_told_from_its_neighbours(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    """Every worker that runs item 3 dies of it, with all it runs beside it."""
+    await accept(store, "job", "a" * 10)
+    for _ in range(20):
+        leases = await claim(queue)
+        if any(lease.item_id.endswith(":3") for lease in leases):
+            await ended_leases(redis, keys)
+        else:
+            await end(queue, leases)
+
+    results_ = await stored(store, "job")
+    assert results_.pop(3) == results.WORKER_LOST.to_json()
+    assert results_ == {index: b"{}" for index in range(10) if index != 3}
+
+
+async def test_a_worker_runs_one_item_of_the_quarantine_at_a_time(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "aaab")
+    limits = {"a": 10, "b": 10}
+    for _ in range(MAX_DEATHS - 1):
+        await claim(queue, **limits)
+        for lane in limits:
+            await ended_leases(redis, keys, lane)
+    await accept(store, "new", "aabb")
+
+    first = (await queue.exchange([], Capacity(limits, {}, 100, 0))).leases
+    second = (await queue.exchange([], Capacity(limits, {}, 100, 0, quarantined=1))).leases
+    third = (await queue.exchange([], Capacity(limits, {}, 100, 0))).leases
+
+    assert [lease.item_id for lease in first if lease.quarantined] == ["job:0"]
+    assert len(first) == 1 + 4
+    assert second == []
+    assert [lease.item_id for lease in third] == ["job:1"]
+
+
+async def test_what_returns_from_the_quarantine_goes_back_there(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "a")
+    for _ in range(MAX_DEATHS - 1):
+        await claim(queue)
+        await ended_leases(redis, keys)
+    [lease] = await claim(queue)
+
+    await settle(queue, Settlement(lease, "return"))
+
+    assert await redis.zrange(keys.quarantine("a"), 0, -1) == [b"job:0"]
+    await store.cancel("job")
+    assert await claim(queue) == []
+    assert await redis.zcard(keys.quarantine("a")) == 0
+
+
+async def test_a_worker_that_comes_back_has_not_died(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    """As when Redis was away for longer than a lease, again and again."""
+    await accept(store, "job", "aa")
+    for _ in range(MAX_DEATHS + 1):
+        leases = await claim(queue)
+        assert [lease.deaths for lease in leases] == [0, 0]
+        await ended_leases(redis, keys)
+        taken_back = await claim(queue)
+        assert [lease.deaths for lease in taken_back] == [1, 1]
+        for _ in range(2):  # the second time changes nothing
+            await settle(queue, *(Settlement(lease, "return") for lease in leases))
+        await settle(queue, *(Settlement(lease, "return") for lease in taken_back))
+
+
+async def test_a_failed_attempt_clears_the_deaths(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "a")
+    for _ in range(MAX_DEATHS - 1):
+        await claim(queue)
+        await ended_leases(redis, keys)
+    await settle(queue, *(Settlement(lease, "retry") for lease in await claim(queue)))
+    await claim(queue)
+    await ended_leases(redis, keys)
+
+    assert len(await claim(queue)) == 1
+
+
+async def test_a_retry_waits_for_its_delay_and_keeps_its_place(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "aaa")
+    [lease] = await claim(queue, a=1)
+    await settle(queue, Settlement(lease, "retry", delay_ms=60_000))
+    [other] = await claim(queue, a=1)
+    await settle(queue, Settlement(other, "return"))
+
+    await due_now(redis, keys)
+
+    assert [lease.item_id for lease in await claim(queue)] == [f"job:{index}" for index in range(3)]
+
+
+async def test_a_pause_stops_its_lane_only(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "aab")
+    [lease] = await claim(queue, a=1)
+
+    await settle(queue, Settlement(lease, "retry", pause_ms=60_000))
+
+    assert [lease.lane for lease in await claim(queue, a=5, b=5)] == ["b"]
+
+
+async def test_a_shorter_pause_never_shortens_a_longer_one(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "aa")
+    long, short = await claim(queue)
+
+    await settle(queue, Settlement(long, "retry", pause_ms=60_000))
+    await settle(queue, Settlement(short, "retry", pause_ms=10))
+
+    assert await redis.pttl(keys.paused("a")) > 30_000
+    claimed = await queue.exchange([], Capacity({"a": 10}, {}, 10, 0))
+    assert claimed.again_in_s == pytest.approx(60, abs=5)
+
+
+async def test_a_returned_item_costs_no_attempt(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "a")
+    await settle(queue, *(Settlement(lease, "return") for lease in await claim(queue)))
+
+    assert [lease.attempts for lease in await claim(queue)] == [0]
+
+
+async def test_renewal_keeps_leases_and_names_those_that_ended(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "aa")
+    kept, lost = await claim(queue)
+    await redis.zrem(keys.leases("a"), lost.lease_id)
+    before = await redis.zscore(keys.leases("a"), kept.lease_id)
+
+    assert await queue.renew("worker", [kept, lost]) == {lost.lease_id}
+    assert await redis.zscore(keys.leases("a"), kept.lease_id) > before
+    assert await redis.zcard(keys.leases("a")) == 1
+    assert await queue.workers() == ["worker"]
+
+
+async def test_cancelling_ends_all_at_once_and_holds_slots_until_calls_stopped(
+    queue: Queue,
+    store: Store,
+) -> None:
+    await accept(store, "job", "aaaa")
+    done, running = await claim(queue, a=2)
+    await end(queue, [done], b'"answer"')
+
+    assert await store.cancel("job")
+
+    snapshot = await store.snapshot("job")
+    assert snapshot is not None
+    assert snapshot.finished_ms is not None
+    assert snapshot.ended_as == "cancelled"
+    assert await stored(store, "job") == {0: b'"answer"'}
+    assert await queue.renew("worker", [running]) == {running.lease_id}
+    await accept(store, "next", "aa")
+    assert len(await claim(queue, a=2)) == 1
+    await settle(queue, Settlement(running, "return"))
+    assert len(await claim(queue, a=2)) == 1
+
+
+@pytest.mark.parametrize("verb", ["retry", "return", "end"])
+async def test_a_cancelled_item_never_comes_back(queue: Queue, store: Store, verb: str) -> None:
+    await accept(store, "job", "a")
+    [lease] = await claim(queue)
+    await store.cancel("job")
+
+    await settle(queue, Settlement(lease, verb))  # type: ignore[arg-type]
+
+    assert await claim(queue) == []
+    assert await stored(store, "job") == {}
+
+
+async def test_a_dead_workers_cancelled_item_never_comes_back(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "a")
+    await claim(queue)
+    await store.cancel("job")
+    await ended_leases(redis, keys)
+
+    assert await claim(queue) == []
+    assert await redis.zcard(keys.leases("a")) == 0
+
+
+async def test_cancelling_a_finished_job_changes_nothing(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "a")
+    await end(queue, await claim(queue), b'"answer"')
+    before = await store.snapshot("job")
+
+    assert await store.cancel("job")
+
+    assert await store.snapshot("job") == before
+
+
+async def test_cancelling_an_unknown_job_makes_nothing(
+    store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    assert not await store.cancel("nobody")
+    assert await redis.keys(f"{keys.prefix}*") == []
+
+
+async def test_accepting_twice_is_accepting_once(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "aa")
+    await end(queue, await claim(queue))
+    await accept(store, "job", "aa")
+
+    assert await claim(queue) == []
+
+
+async def test_a_full_lane_refuses_all_of_a_job(store: Store, redis: ArqRedis, keys: Keys) -> None:
+    await accept(store, "first", "aaa", max_depth=4)
+
+    with pytest.raises(LaneFull) as refusal:
+        await accept(store, "second", "baa", max_depth=4)
+
+    assert refusal.value.lane == "a"
+    assert await store.snapshot("second") is None
+    assert {key.decode() for key in await redis.keys(f"{keys.prefix}*second*")} == set()
+    assert await redis.hgetall(keys.depth("b")) == {}  # type: ignore[misc]
+
+
+async def test_what_one_owner_has_in_a_lane_takes_no_room_of_another(
+    queue: Queue, store: Store
+) -> None:
+    await accept(store, "first", "aa", max_depth=2, owner="ann")
+    leases = await claim(queue)
+    await settle(queue, *(Settlement(lease, "retry", delay_ms=60_000) for lease in leases))
+    await accept(store, "second", "aa", max_depth=2, owner="ann")
+
+    await accept(store, "third", "aa", max_depth=2, owner="bob")
+
+    with pytest.raises(LaneFull):
+        await accept(store, "fourth", "a", max_depth=2, owner="bob")
+
+
+async def test_an_ended_job_leaves_results_that_expire_and_nothing_else(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "ab")
+    await end(queue, await claim(queue, a=5, b=5))
+
+    left = {key.decode(): await redis.ttl(key) for key in await redis.keys(f"{keys.prefix}*")}
+
+    lists = {keys.owned(""): -1, keys.expiring: -1}
+    assert left == lists | {key("job"): 60 for key in (keys.job, keys.results, keys.ended)}
+    assert await redis.zscore(keys.expiring, " job") == pytest.approx(
+        time.time() * 1000 + 60_000, abs=5000
+    )
+
+
+async def test_what_has_expired_leaves_the_lists(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "a", owner="me")
+    await end(queue, await claim(queue))
+    await redis.zadd(keys.expiring, {"me job": 1})
+
+    await queue.tidy()
+
+    assert await redis.exists(keys.owned("me"), keys.expiring) == 0
+
+
+async def test_the_last_result_publishes_the_job(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "aa")
+    first, last = await claim(queue)
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe(keys.done)
+        await pubsub.get_message(timeout=5)
+        await end(queue, [first])
+        await end(queue, [last])
+
+        message = await pubsub.get_message(timeout=5)
+        nothing_more = await pubsub.get_message(timeout=0.05)
+
+    assert message is not None
+    assert message["data"] == b"job"
+    assert nothing_more is None
+
+
+async def test_scripts_are_loaded_again_after_the_server_forgot_them(
+    queue: Queue, store: Store, redis: ArqRedis
+) -> None:
+    await accept(store, "job", "a")
+    await redis.script_flush()
+
+    [lease] = await claim(queue)
+    await redis.script_flush()
+    claimed = await queue.exchange(
+        [Settlement(lease, "end", b'"answer"')], Capacity({"a": 1}, {}, 1, 0)
+    )
+
+    assert claimed.leases == []
+    assert await stored(store, "job") == {0: b'"answer"'}
+
+
+async def test_accepting_wakes_the_workers(store: Store, redis: ArqRedis, keys: Keys) -> None:
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe(keys.wake)
+        await pubsub.get_message(timeout=5)
+        await accept(store, "job", "a")
+
+        assert await pubsub.get_message(timeout=5) is not None
+
+
+async def test_cancelling_tells_the_workers(store: Store, redis: ArqRedis, keys: Keys) -> None:
+    await accept(store, "job", "a")
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe(keys.cancelled)
+        await pubsub.get_message(timeout=5)
+        await store.cancel("job")
+
+        message = await pubsub.get_message(timeout=5)
+
+    assert message is not None
+    assert message["data"] == b"job"
+
+
+async def test_cancelling_takes_what_waits_for_a_retry(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "a")
+    await settle(
+        queue,
+        *(Settlement(lease, "retry", delay_ms=60_000) for lease in await claim(queue)),
+    )
+
+    await store.cancel("job")
+    await due_now(redis, keys)
+
+    assert await claim(queue) == []
+    assert await redis.zcard(keys.deferred("a")) == 0
+
+
+async def test_a_claim_says_when_to_ask_again(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "a")
+    [lease] = await claim(queue)
+    await settle(queue, Settlement(lease, "retry", delay_ms=40))
+    capacity = Capacity({"a": 1}, {}, 1, 0)
+
+    claimed = await queue.exchange([], capacity)
+
+    assert claimed.leases == []
+    assert claimed.again_in_s == pytest.approx(0.04, abs=0.04)
+
+    async def runs_again() -> bool:
+        return len((await queue.exchange([], capacity)).leases) == 1
+
+    await eventually(runs_again)
+
+
+async def test_a_retry_that_became_due_runs_once(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "a")
+    [lease] = await claim(queue)
+    await settle(queue, Settlement(lease, "retry", delay_ms=60_000))
+    await due_now(redis, keys)
+
+    assert len(await claim(queue)) == 1
+    assert await claim(queue) == []
+
+
+async def test_a_claim_knows_when_a_lease_would_end(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "a")
+
+    claimed = await queue.exchange([], Capacity({"a": 1}, {}, 1, 0))
+
+    assert claimed.again_in_s == pytest.approx(LEASE_S, abs=0.1)
+
+
+async def test_more_than_one_claim_takes_leaves_no_wait(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "a" * (CLAIM_AT_MOST + 1))
+    capacity = Capacity({"a": 100}, {}, 100, 0)
+
+    first = await queue.exchange([], capacity)
+    rest = await queue.exchange([], capacity)
+
+    assert (len(first.leases), first.again_in_s) == (CLAIM_AT_MOST, 0)
+    assert len(rest.leases) == 1
+
+
+async def test_what_a_full_worker_leaves_over_wakes_the_others(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "a" * 9)
+    first, *_ = await claim(queue, places=3)
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe(keys.wake)
+        await pubsub.get_message(timeout=5)
+
+        await queue.exchange([Settlement(first, "end", b"{}")], Capacity({"a": 10}, {}, 1, 0))
+        woken = await pubsub.get_message(timeout=5)
+        await queue.exchange([], Capacity({"a": 10}, {}, 1, 0))
+        not_again = await pubsub.get_message(timeout=0.05)
+
+    assert woken is not None
+    assert not_again is None
+
+
+async def test_who_claims_nothing_wakes_the_others(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, "job", "a" * 9)
+    leases = await claim(queue)
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe(keys.wake)
+        await pubsub.get_message(timeout=5)
+
+        await queue.exchange([Settlement(leases[0], "return")], None)
+
+        assert await pubsub.get_message(timeout=5) is not None
+
+
+async def test_an_idle_queue_asks_for_nothing(queue: Queue) -> None:
+    assert (await queue.exchange([], Capacity({"a": 1}, {}, 1, 0))).again_in_s is None
+
+
+async def test_prefixes_with_odd_characters_work(redis: ArqRedis, keys: Keys) -> None:
+    odd = Keys(f'{keys.prefix}"\\]] é\n:')
+    await accept(Store(redis, odd), "job", "a")
+
+    assert len(await claim(Queue(redis, odd, lease_s=1))) == 1
+
+
+async def test_a_long_upload_keeps_all_that_it_has_staged(
+    store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    """Also what it has no more of: every piece prolongs the others."""
+    async with store.staging("job") as staging:
+        for lane in ("b" * META_ITEMS, "a" * META_ITEMS):
+            for index in range(META_ITEMS):
+                await staging.add(lane[0], f"{index}".encode(), (None, lane[0], "m"))
+            staged = [keys.queue(name, "job") for name in set(lane)] + [keys.payloads("job")]
+            assert {0 < await redis.ttl(key) <= STAGED_S for key in staged} == {True}
+            if lane[0] == "b":
+                await redis.expire(keys.queue("b", "job"), 5)
+        assert await redis.ttl(keys.queue("b", "job")) > STAGED_S - 60
+        await staging.commit(Submission(ttl_s=60, max_depth=5000))
+
+    assert await redis.ttl(keys.queue("b", "job")) == -1
+
+
+@pytest.mark.parametrize("lost", ["payloads", "queue"])
+async def test_an_upload_of_which_a_piece_has_expired_is_refused(
+    store: Store, redis: ArqRedis, keys: Keys, lost: str
+) -> None:
+    async def upload() -> None:
+        async with store.staging("job") as staging:
+            for index in range(META_ITEMS):
+                await staging.add("a", f"{index}".encode(), (None, "a", "m"))
+            key = keys.payloads("job") if lost == "payloads" else keys.queue("a", "job")
+            await redis.delete(key)
+            await staging.add("b", b"", (None, "b", "m"))
+            await staging.commit(Submission(ttl_s=60, max_depth=5000))
+
+    with pytest.raises(UploadTooSlow):
+        await upload()
+
+    assert [key async for key in redis.scan_iter(f"{keys.prefix}*")] == []
+
+
+async def test_a_job_stays_whole_when_the_reply_to_its_last_piece_is_lost(
+    store: Store, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Staging._send  # noqa: SLF001
+
+    async def without_reply(staging: Staging, job: bytes, *, last: bool) -> tuple[str, str]:
+        reply = await send(staging, job, last=last)
+        if last:
+            raise RedisConnectionError
+        return reply
+
+    monkeypatch.setattr(Staging, "_send", without_reply)
+    with pytest.raises(RedisConnectionError):
+        await accept(store, "job", "a" * (META_ITEMS + 1))
+
+    assert len(await claim(queue)) == 10
+
+
+async def test_the_retry_of_a_job_that_has_expired_leaves_nothing_of_it(
+    store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    assert await accept(store, "new", ["a"], retry_of="old") == "new"
+
+    assert not await redis.exists(keys.job("old"))

@@ -1,0 +1,97 @@
+"""Waiting for a job when messages get lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from fakeredis import FakeAsyncRedis
+from support.stack import eventually
+
+from api import job_events as module
+from api.job_events import Waiting
+from shared.jobs.store import Store
+from shared.queue.claims import Queue
+from shared.queue.keys import Keys
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeAsyncRedis]:
+    async with FakeAsyncRedis() as server:
+        yield server
+
+
+@asynccontextmanager
+async def running(server: FakeAsyncRedis, keys: Keys) -> AsyncIterator[Waiting]:
+    waiting = Waiting(server, keys, Queue(server, keys, lease_s=1), Store(server, keys))
+    task = asyncio.create_task(waiting.run())
+    yield waiting
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def publish(server: FakeAsyncRedis, keys: Keys, job_id: str) -> None:
+    """As soon as somebody listens."""
+
+    async def was_heard() -> bool:
+        return bool(await server.publish(keys.done, job_id))
+
+    await eventually(was_heard)
+
+
+async def finish(server: FakeAsyncRedis, keys: Keys, job_id: str) -> None:
+    """Without the message."""
+    pipe = server.pipeline()
+    pipe.hset(keys.job(job_id), "finished_ms", "1")
+    await pipe.execute()
+
+
+async def happens(event: asyncio.Event) -> None:
+    async with asyncio.timeout(10):
+        await event.wait()
+
+
+async def test_the_message_ends_the_wait(server: FakeAsyncRedis, keys: Keys) -> None:
+    async with running(server, keys) as waiting:
+        with waiting.watch("job") as done, waiting.watch("other") as other:
+            await publish(server, keys, "job")
+
+            await happens(done)
+
+            assert not other.is_set()
+
+
+async def test_a_job_that_ended_before_the_connection_was_made_is_found(
+    server: FakeAsyncRedis, keys: Keys
+) -> None:
+    await finish(server, keys, "job")
+    waiting = Waiting(server, keys, Queue(server, keys, lease_s=1), Store(server, keys))
+    with waiting.watch("job") as done:
+        task = asyncio.create_task(waiting.run())
+
+        await happens(done)
+
+        task.cancel()
+
+
+async def test_a_lost_message_is_made_up_for_by_the_sweep(
+    server: FakeAsyncRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SWEEP_S", 0.01)
+    async with running(server, keys) as waiting:
+        await publish(server, keys, "nobody")
+        with waiting.watch("job") as done:
+            await finish(server, keys, "job")
+
+            await happens(done)
+
+
+async def test_the_end_of_the_process_ends_all_waits(server: FakeAsyncRedis, keys: Keys) -> None:
+    async with running(server, keys) as waiting:
+        with waiting.watch("job") as done:
+            waiting.close()
+
+            with waiting.watch("late") as late:
+                assert done.is_set()
+                assert late.is_set()

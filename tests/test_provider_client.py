@@ -1,0 +1,732 @@
+import asyncio
+import gzip
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from support.stack import eventually
+
+from cli.simulator import Behaviour, Simulator
+from shared.models import ChatRequest, ErrorCode
+from shared.settings import ProviderSettings
+from worker.providers.client import MAX_RESPONSE_BYTES, Endpoint, call, endpoint, http_client
+from worker.providers.dialect import Completion
+from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
+
+KEY = "sk-or-v1-0123456789abcdef"
+PROMPT = "The patient's name is Ada Lovelace, born in 1815; her 'notes' say:\n\"ünwell\" — advise."
+MAX_MEMORY = 16 * MAX_RESPONSE_BYTES
+
+both_providers = pytest.mark.parametrize("provider", ["openrouter", "ollama"])
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
+    async with http_client(max_connections=10) as client:
+        yield client
+
+
+def with_key(provider: str, base_url: str, referer: str = "http://localhost:8000") -> Endpoint:
+    settings = ProviderSettings(
+        _env_file=None, api_key=KEY, base_url=base_url, http_referer=referer
+    )
+    found = endpoint(provider, settings)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def endpoints(providers: dict[str, ProviderSettings]) -> dict[str, Endpoint]:
+    found = {name: endpoint(name, settings) for name, settings in providers.items()}
+    return {name: there for name, there in found.items() if there}
+
+
+def chat(
+    *contents: str, model: str = "some/model:free", temperature: float = 0.3, max_tokens: int = 7
+) -> ChatRequest:
+    return {
+        "provider": "as in the queue",
+        "model": model,
+        "messages": [
+            {"role": "user", "content": content} for content in contents or ("hello there",)
+        ],
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+    }
+
+
+async def failure(
+    client: httpx.AsyncBaseTransport, endpoint: Endpoint, chat: ChatRequest, *, timeout_s: float = 5
+) -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        async with asyncio.timeout(timeout_s + 1):
+            await call(client, endpoint, chat, timeout_s=timeout_s)
+    return caught.value
+
+
+def facts(error: ProviderError) -> tuple[type[ProviderError], dict[str, Any]]:
+    return type(error), vars(error)
+
+
+@dataclass
+class Server:
+    """Answers every request with the same chunks, whether they are HTTP or not."""
+
+    answer: tuple[bytes, ...]
+    url: str = ""
+    connections: int = 0
+    requests: list[bytes] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                self.requests.append(head + await reader.readexactly(length))
+                for chunk in self.answer:
+                    writer.write(chunk)
+                    await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    def endpoint(self, provider: str = "openrouter") -> Endpoint:
+        return with_key(provider, self.url)
+
+
+@asynccontextmanager
+async def raw(*answer: bytes) -> AsyncIterator[Server]:
+    server = Server(answer)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.create_task(server.serve(reader, writer)))
+
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server.url = "http://{}:{}".format(*listener.sockets[0].getsockname())
+    try:
+        yield server
+    finally:
+        listener.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def http(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") -> bytes:
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    head = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(content)}"]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + content
+
+
+HI = http({"choices": [{"message": {"content": "hi"}}]})
+
+
+async def test_openrouter_request(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], simulator: Simulator
+) -> None:
+    request = chat("one", "two")
+    await call(client, endpoints["openrouter"], request, timeout_s=5)
+    body = {
+        "model": "some/model:free",
+        "messages": request["messages"],
+        "temperature": 0.3,
+        "max_tokens": 7,
+    }
+    assert simulator.last() == {
+        "openrouter": {
+            "headers": {
+                "host": simulator.url.removeprefix("http://"),
+                "accept": "*/*",
+                "accept-encoding": "gzip, deflate",
+                "connection": "keep-alive",
+                "user-agent": "llm-batch-orchestrator",
+                "content-type": "application/json",
+                "content-length": str(len(orjson.dumps(body))),
+                "authorization": "Bearer test-key",
+                "http-referer": "http://localhost:8000",
+                "x-title": "LLM batch orchestrator",
+            },
+            "body": body,
+        }
+    }
+
+
+async def test_ollama_request(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], simulator: Simulator
+) -> None:
+    request = chat("one", "two")
+    await call(client, endpoints["ollama"], request, timeout_s=5)
+    body = {
+        "model": "some/model:free",
+        "messages": request["messages"],
+        "stream": False,
+        "options": {"temperature": 0.3, "num_predict": 7},
+    }
+    assert simulator.last() == {
+        "ollama": {
+            "headers": {
+                "host": simulator.url.removeprefix("http://"),
+                "accept": "*/*",
+                "accept-encoding": "gzip, deflate",
+                "connection": "keep-alive",
+                "user-agent": "llm-batch-orchestrator",
+                "content-type": "application/json",
+                "content-length": str(len(orjson.dumps(body))),
+            },
+            "body": body,
+        }
+    }
+
+
+async def test_ollama_key_is_sent(client: httpx.AsyncBaseTransport, simulator: Simulator) -> None:
+    ollama = with_key("ollama", simulator.url)
+    await call(client, ollama, chat(), timeout_s=5)
+    assert simulator.last()["ollama"]["headers"]["authorization"] == f"Bearer {KEY}"
+
+
+async def test_referer_is_a_setting(client: httpx.AsyncBaseTransport, simulator: Simulator) -> None:
+    openrouter = with_key("openrouter", f"{simulator.url}/v1", "https://me.test/")
+    await call(client, openrouter, chat(), timeout_s=5)
+    assert simulator.last()["openrouter"]["headers"]["http-referer"] == "https://me.test/"
+
+
+def test_openrouter_needs_a_key() -> None:
+    assert endpoint("openrouter", ProviderSettings(_env_file=None)) is None
+
+
+async def test_path_is_added_to_the_base_url(client: httpx.AsyncBaseTransport) -> None:
+    async with raw(HI) as server:
+        openrouter = with_key("openrouter", f"{server.url}/api/v1/")
+        await call(client, openrouter, chat(), timeout_s=5)
+    assert server.requests[0].startswith(b"POST /api/v1/chat/completions HTTP/1.1\r\n")
+
+
+@both_providers
+async def test_answer(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str
+) -> None:
+    completion = await call(client, endpoints[provider], chat("be brief", "hello"), timeout_s=5)
+    cost_usd = {"openrouter": 0.000005, "ollama": None}[provider]
+    assert completion == Completion("echo: hello", 3, 2, 5, "stop", cost_usd)
+
+
+@both_providers
+@pytest.mark.parametrize(
+    ("model", "completion"),
+    [
+        ("sim-null-content", Completion("", 2, 3, 5, "stop")),
+        ("sim-no-usage", Completion("echo: hello there", 0, 0, 0, "stop")),
+    ],
+)
+async def test_lacking_answer(
+    client: httpx.AsyncBaseTransport,
+    endpoints: dict[str, Endpoint],
+    provider: str,
+    model: str,
+    completion: Completion,
+) -> None:
+    answer = await call(client, endpoints[provider], chat(model=model), timeout_s=5)
+    assert replace(answer, cost_usd=None) == completion
+
+
+@both_providers
+@pytest.mark.parametrize(
+    "text",
+    [
+        "🎉 👩‍👩‍👧‍👦",
+        "\u202e\u05e9\u05dc\u05d5\u05dd\u202c \u0633\u0644\u0627\u0645",
+        "a\u0000b\u0000",
+        "\r\n\t\u2028\u2029\ufeff",
+        "e\u0301 é",
+        '"quoted" \\ back\\u0041slash </script>',
+        "x" * 50_000,
+        "🎉" * 50_000,
+    ],
+    ids=["emoji", "rtl", "nul", "lines", "unnormalised", "quotes", "long", "long-emoji"],
+)
+async def test_text_is_unchanged_both_ways(
+    client: httpx.AsyncBaseTransport,
+    endpoints: dict[str, Endpoint],
+    simulator: Simulator,
+    provider: str,
+    text: str,
+) -> None:
+    completion = await call(client, endpoints[provider], chat(text), timeout_s=5)
+    assert completion.content == f"echo: {text}"
+    sent = simulator.last()[provider]["body"]  # type: ignore[index]
+    assert sent["messages"] == [{"role": "user", "content": text}]
+
+
+async def test_gzipped_answer(client: httpx.AsyncBaseTransport) -> None:
+    body = gzip.compress(orjson.dumps({"choices": [{"message": {"content": "hi"}}]}))
+    async with raw(http(body, "Content-Encoding: gzip")) as server:
+        completion = await call(client, server.endpoint(), chat(), timeout_s=5)
+    assert completion == Completion("hi", 0, 0, 0, None)
+
+
+@both_providers
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        ("400 Bad Request", Rejected, ErrorCode.INVALID_REQUEST),
+        ("401 Unauthorized", Rejected, ErrorCode.UNAUTHORIZED),
+        ("402 Payment Required", Rejected, ErrorCode.PAYMENT_REQUIRED),
+        ("403 Forbidden", Rejected, ErrorCode.UNAUTHORIZED),
+        ("405 Method Not Allowed", Rejected, ErrorCode.INVALID_REQUEST),
+        ("408 Request Timeout", Transient, ErrorCode.TIMEOUT),
+        ("409 Conflict", Transient, ErrorCode.PROVIDER_ERROR),
+        ("410 Gone", Rejected, ErrorCode.INVALID_REQUEST),
+        ("425 Too Early", Transient, ErrorCode.PROVIDER_ERROR),
+        ("500 Internal Server Error", Transient, ErrorCode.PROVIDER_ERROR),
+        ("501 Not Implemented", Transient, ErrorCode.PROVIDER_ERROR),
+        ("502 Bad Gateway", Transient, ErrorCode.PROVIDER_ERROR),
+        ("503 Service Unavailable", Transient, ErrorCode.PROVIDER_ERROR),
+        ("504 Gateway Timeout", Transient, ErrorCode.TIMEOUT),
+    ],
+)
+async def test_error_status(
+    client: httpx.AsyncBaseTransport,
+    endpoints: dict[str, Endpoint],
+    provider: str,
+    status: str,
+    kind: type[ProviderError],
+    code: ErrorCode,
+) -> None:
+    number, _, phrase = status.partition(" ")
+    request = chat(model=f"sim-status-{number}")
+    expected = kind(code, f"{provider} answered {number}: {phrase}")
+    assert facts(await failure(client, endpoints[provider], request)) == facts(expected)
+
+
+async def test_ollama_says_which_model_to_pull(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint]
+) -> None:
+    error = await failure(client, endpoints["ollama"], chat(model="sim-status-404"))
+    assert facts(error) == facts(
+        Rejected(
+            ErrorCode.MODEL_NOT_FOUND,
+            'ollama answered 404: model "sim-status-404" not found, try pulling it first',
+        )
+    )
+
+
+async def test_openrouter_does_not_know_the_model(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint]
+) -> None:
+    error = await failure(client, endpoints["openrouter"], chat(model="sim-status-404"))
+    expected = Rejected(ErrorCode.MODEL_NOT_FOUND, "openrouter answered 404: Not Found")
+    assert facts(error) == facts(expected)
+
+
+async def test_wrong_key(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], simulator: Simulator
+) -> None:
+    simulator.configure(Behaviour(expect_key="another"))
+    error = await failure(client, endpoints["openrouter"], chat())
+    assert facts(error) == facts(
+        Rejected(ErrorCode.UNAUTHORIZED, "openrouter answered 401: No auth credentials found")
+    )
+
+
+@both_providers
+@pytest.mark.parametrize(
+    ("status", "retry_after", "wait_s"),
+    [
+        ("429 Too Many Requests", "7", 7),
+        ("429 Too Many Requests", "0", 0),
+        ("429 Too Many Requests", None, None),
+        ("429 Too Many Requests", "soon", None),
+        ("503 Service Unavailable", "7", 7),
+        ("503 Service Unavailable", "0", 0),
+    ],
+)
+async def test_rate_limited(
+    client: httpx.AsyncBaseTransport,
+    endpoints: dict[str, Endpoint],
+    simulator: Simulator,
+    provider: str,
+    status: str,
+    retry_after: str | None,
+    wait_s: float | None,
+) -> None:
+    number, _, phrase = status.partition(" ")
+    simulator.configure(Behaviour(retry_after=retry_after))
+    error = await failure(client, endpoints[provider], chat(model=f"sim-status-{number}"))
+    expected = RateLimited(
+        f"{provider} answered {number}: {phrase}", retry_after_s=wait_s, status_code=int(number)
+    )
+    assert facts(error) == facts(expected)
+
+
+async def test_rate_limited_until_a_date(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], simulator: Simulator
+) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=120)
+    simulator.configure(Behaviour(retry_after=format_datetime(until, usegmt=True)))
+    error = await failure(client, endpoints["openrouter"], chat(model="sim-status-429"))
+    assert isinstance(error, RateLimited)
+    assert error.retry_after_s == pytest.approx(120, abs=3)
+
+
+async def test_rate_limited_until_a_date_of_the_providers_clock(
+    client: httpx.AsyncBaseTransport,
+) -> None:
+    answer = http(
+        b"",
+        "Date: Sun, 06 Nov 1994 08:49:37 GMT",
+        "Retry-After: Sun, 06 Nov 1994 08:50:07 GMT",
+        status="429 Too Many Requests",
+    )
+    async with raw(answer) as server:
+        error = await failure(client, server.endpoint(), chat())
+    assert facts(error) == facts(RateLimited("openrouter answered 429", retry_after_s=30))
+
+
+async def test_overloaded_with_retry_after_is_rate_limited(
+    client: httpx.AsyncBaseTransport,
+) -> None:
+    async with raw(http(b"", "Retry-After: 7", status="529 Overloaded")) as server:
+        error = await failure(client, server.endpoint(), chat())
+    assert facts(error) == facts(
+        RateLimited("openrouter answered 529", retry_after_s=7, status_code=529)
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        ("529 Overloaded", []),
+        ("529 Overloaded", ["Retry-After: soon"]),
+        ("503 Service Unavailable", ["Retry-After: soon"]),
+        ("500 Internal Server Error", ["Retry-After: 7"]),
+    ],
+)
+async def test_nothing_to_wait_for_is_transient(
+    client: httpx.AsyncBaseTransport, status: str, headers: list[str]
+) -> None:
+    async with raw(http(b"", *headers, status=status)) as server:
+        error = await failure(client, server.endpoint(), chat())
+    assert facts(error) == facts(
+        Transient(ErrorCode.PROVIDER_ERROR, f"openrouter answered {status[:3]}")
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (400, Rejected(ErrorCode.INVALID_REQUEST, "openrouter answered 400: Bad Request")),
+        (402, Rejected(ErrorCode.PAYMENT_REQUIRED, "openrouter answered 402: Payment Required")),
+        (429, RateLimited("openrouter answered 429: Too Many Requests", retry_after_s=None)),
+        (502, Transient(ErrorCode.PROVIDER_ERROR, "openrouter answered 502: Bad Gateway")),
+    ],
+)
+async def test_error_object(
+    client: httpx.AsyncBaseTransport,
+    endpoints: dict[str, Endpoint],
+    code: int,
+    expected: ProviderError,
+) -> None:
+    request = chat(model=f"sim-error-object-{code}")
+    assert facts(await failure(client, endpoints["openrouter"], request)) == facts(expected)
+
+
+async def test_error_object_of_ollama(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint]
+) -> None:
+    error = await failure(client, endpoints["ollama"], chat(model="sim-error-object-400"))
+    expected = Transient(ErrorCode.PROVIDER_ERROR, "ollama answered 500: Bad Request")
+    assert facts(error) == facts(expected)
+
+
+async def test_error_object_with_retry_after(client: httpx.AsyncBaseTransport) -> None:
+    answer = http({"error": {"code": 503, "message": "busy"}}, "Retry-After: 7")
+    async with raw(answer) as server:
+        error = await failure(client, server.endpoint(), chat())
+    assert facts(error) == facts(
+        RateLimited("openrouter answered 503: busy", retry_after_s=7, status_code=503)
+    )
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("location", ["/elsewhere", "http://[", "//x:99999999/"])
+async def test_redirect_is_not_followed(
+    client: httpx.AsyncBaseTransport, status: int, location: str
+) -> None:
+    async with raw(http(b"", f"Location: {location}", status=f"{status} Moved")) as server:
+        error = await failure(client, server.endpoint(), chat())
+    expected = Rejected(ErrorCode.INVALID_REQUEST, f"openrouter answered {status}")
+    assert (facts(error), len(server.requests)) == (facts(expected), 1)
+
+
+async def test_error_without_json_has_no_text(client: httpx.AsyncBaseTransport) -> None:
+    async with raw(http(b"<h1>Bad gateway</h1>", status="502 Bad Gateway")) as server:
+        error = await failure(client, server.endpoint(), chat())
+    assert facts(error) == facts(Transient(ErrorCode.PROVIDER_ERROR, "openrouter answered 502"))
+
+
+async def test_error_text_is_cut(client: httpx.AsyncBaseTransport) -> None:
+    answer = http({"error": {"message": "no" * 50_000}}, status="400 Bad Request")
+    async with raw(answer) as server:
+        error = await failure(client, server.endpoint(), chat())
+    assert error.message == f"openrouter answered 400: {'no' * 150}…"
+
+
+@both_providers
+async def test_key_is_not_in_the_error(client: httpx.AsyncBaseTransport, provider: str) -> None:
+    text = f"key {KEY} and header 'Bearer {KEY}'"
+    body = {"error": text if provider == "ollama" else {"code": 401, "message": text}}
+    async with raw(http(body, status="401 Unauthorized")) as server:
+        error = await failure(client, server.endpoint(provider), chat())
+    assert error.message == f"{provider} answered 401: key … and header 'Bearer …'"
+
+
+@both_providers
+async def test_prompt_is_not_in_the_error(client: httpx.AsyncBaseTransport, provider: str) -> None:
+    text = f"cannot take: {PROMPT} (twice: {PROMPT})"
+    body = {"error": text if provider == "ollama" else {"code": 400, "message": text}}
+    async with raw(http(body, status="400 Bad Request")) as server:
+        error = await failure(client, server.endpoint(provider), chat("be brief", PROMPT))
+    assert error.message == f"{provider} answered 400: cannot take: … (twice: …)"
+
+
+async def test_prompt_is_not_in_the_error_of_an_error_object(
+    client: httpx.AsyncBaseTransport,
+) -> None:
+    async with raw(http({"error": {"code": 400, "message": f"no {PROMPT} {KEY}"}})) as server:
+        error = await failure(client, server.endpoint(), chat(PROMPT))
+    assert error.message == "openrouter answered 400: no … …"
+
+
+async def test_prompt_around_another_is_not_in_the_error(client: httpx.AsyncBaseTransport) -> None:
+    async with raw(http({"error": {"code": 400, "message": f"no: {PROMPT}"}})) as server:
+        error = await failure(client, server.endpoint(), chat("The patient's name is", PROMPT))
+    assert "Lovelace" not in error.message
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [PROMPT[:40], orjson.dumps(PROMPT).decode(), " ".join(PROMPT.split())],
+    ids=["beginning", "json", "one-line"],
+)
+async def test_altered_prompt_is_not_in_the_error(
+    client: httpx.AsyncBaseTransport, echo: str
+) -> None:
+    async with raw(http({"error": {"code": 400, "message": f"no: {echo}"}})) as server:
+        error = await failure(client, server.endpoint(), chat(PROMPT))
+    assert "Lovelace" not in error.message
+
+
+@both_providers
+@pytest.mark.parametrize("model", ["sim-garbage", "sim-html", "sim-empty-choices"])
+async def test_no_completion(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str, model: str
+) -> None:
+    error = await failure(client, endpoints[provider], chat(model=model))
+    text = f"{provider} answered something that is no chat completion"
+    assert facts(error) == facts(Transient(ErrorCode.BAD_RESPONSE, text))
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (b"HTTP/1.1 abc\r\n\r\n", ErrorCode.CONNECTION_ERROR),
+        (b"HTTP/1.1 99 Low\r\nContent-Length: 0\r\n\r\n", ErrorCode.CONNECTION_ERROR),
+        (b"220 smtp.test ESMTP\r\n", ErrorCode.CONNECTION_ERROR),
+        (http(b"", "X-Long: " + "x" * 100_000), ErrorCode.CONNECTION_ERROR),
+        (http(b"", "Content-Length: 7"), ErrorCode.CONNECTION_ERROR),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhi",
+            ErrorCode.CONNECTION_ERROR,
+        ),
+        (http(b"", status="204 No Content"), ErrorCode.BAD_RESPONSE),
+        (http(b"no gzip", "Content-Encoding: gzip"), ErrorCode.BAD_RESPONSE),
+        (http(gzip.compress(b"{}" * 99)[:-9], "Content-Encoding: gzip"), ErrorCode.BAD_RESPONSE),
+        (http(b"", status="999 Odd"), ErrorCode.PROVIDER_ERROR),
+    ],
+    ids=[
+        "no-status",
+        "low-status",
+        "other-protocol",
+        "long-header",
+        "two-lengths",
+        "bad-chunk",
+        "no-content",
+        "no-gzip",
+        "half-a-gzip",
+        "odd-status",
+    ],
+)
+async def test_broken_http(
+    client: httpx.AsyncBaseTransport, answer: bytes, code: ErrorCode
+) -> None:
+    async with raw(answer) as server:
+        error = await failure(client, server.endpoint(), chat())
+    assert (type(error), error.code) == (Transient, code)
+
+
+async def test_phrase_that_is_no_utf_8(client: httpx.AsyncBaseTransport) -> None:
+    answer = b"HTTP/1.1 503 \xdcberlastet\r\nContent-Length: 0\r\n\r\n"
+    async with raw(answer) as server:
+        assert type(await failure(client, server.endpoint(), chat())) is Transient
+
+
+@both_providers
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [("sim-drop", "ServerDisconnectedError"), ("sim-half", "ClientPayloadError")],
+)
+async def test_broken_connection(
+    client: httpx.AsyncBaseTransport,
+    endpoints: dict[str, Endpoint],
+    provider: str,
+    model: str,
+    reason: str,
+) -> None:
+    error = await failure(client, endpoints[provider], chat(model=model))
+    text = f"the connection to {provider} failed ({reason})"
+    assert facts(error) == facts(Transient(ErrorCode.CONNECTION_ERROR, text))
+
+
+async def test_nobody_listens(client: httpx.AsyncBaseTransport) -> None:
+    async with raw() as server:
+        pass
+    error = await failure(client, server.endpoint(), chat())
+    text = "the connection to openrouter failed (ClientConnectorError)"
+    assert facts(error) == facts(Transient(ErrorCode.CONNECTION_ERROR, text))
+
+
+@both_providers
+@pytest.mark.parametrize("model", ["sim-hang", "sim-drip"])
+async def test_deadline_is_for_the_whole_exchange(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str, model: str
+) -> None:
+    error = await failure(client, endpoints[provider], chat(model=model), timeout_s=0.25)
+    expected = Transient(ErrorCode.TIMEOUT, f"{provider} did not answer in 0.25 s")
+    assert facts(error) == facts(expected)
+
+
+async def test_deadline_covers_the_wait_for_a_connection(endpoints: dict[str, Endpoint]) -> None:
+    async with http_client(max_connections=1) as client:
+        request = chat(model="sim-hang")
+        calls = [failure(client, endpoints["ollama"], request, timeout_s=0.1) for _ in range(2)]
+        errors = await asyncio.gather(*calls)
+    assert [error.code for error in errors] == [ErrorCode.TIMEOUT] * 2
+
+
+@both_providers
+async def test_huge_answer_is_refused(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str
+) -> None:
+    error = await failure(client, endpoints[provider], chat(model="sim-huge"))
+    expected = Transient(ErrorCode.BAD_RESPONSE, f"{provider} sent more than 4194304 bytes")
+    assert facts(error) == facts(expected)
+
+
+@pytest.fixture
+def memory() -> Iterator[Callable[[], int]]:
+    """Says how many bytes at most were in use at once, over those before."""
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    yield lambda: tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("status", ["200 OK", "500 Internal Server Error"])
+async def test_large_answer_is_not_read_on(
+    client: httpx.AsyncBaseTransport, memory: Callable[[], int], status: str
+) -> None:
+    chunks = [b"x" * 65536] * 4096
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {sum(map(len, chunks))}\r\n\r\n".encode()
+    async with raw(head, *chunks) as server:
+        error = await failure(client, server.endpoint(), chat())
+    expected = Transient(ErrorCode.BAD_RESPONSE, "openrouter sent more than 4194304 bytes")
+    assert facts(error) == facts(expected)
+    assert memory() < MAX_MEMORY
+
+
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
+    return gzip.compress(b"x" * 100_000_000)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+async def test_gzip_bomb_is_not_unpacked(
+    client: httpx.AsyncBaseTransport, bomb: bytes, memory: Callable[[], int], layers: int
+) -> None:
+    body = bomb if layers == 1 else gzip.compress(bomb)
+    encoding = ", ".join(["gzip"] * layers)
+    async with raw(http(body, f"Content-Encoding: {encoding}")) as server:
+        error = await failure(client, server.endpoint(), chat())
+    assert (type(error), error.code) == (Transient, ErrorCode.BAD_RESPONSE)
+    assert memory() < MAX_MEMORY
+
+
+@both_providers
+async def test_cancelled_call_closes_the_connection(
+    client: httpx.AsyncBaseTransport,
+    endpoints: dict[str, Endpoint],
+    simulator: Simulator,
+    provider: str,
+) -> None:
+    async def in_flight() -> bool:
+        return bool(simulator.stats()["in_flight"])
+
+    async def aborted() -> bool:
+        return bool(simulator.stats()["aborted"])
+
+    request = chat(model="sim-latency-60000")
+    running = asyncio.create_task(call(client, endpoints[provider], request, timeout_s=60))
+    await eventually(in_flight, deadline_s=5)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await eventually(aborted, deadline_s=5)
+
+
+async def test_timed_out_call_closes_the_connection(
+    client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], simulator: Simulator
+) -> None:
+    async def aborted() -> bool:
+        return bool(simulator.stats()["aborted"])
+
+    await failure(client, endpoints["ollama"], chat(model="sim-hang"), timeout_s=0.1)
+    await eventually(aborted, deadline_s=5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [HI, http({"error": {"message": "no"}}, status="429 Too Many Requests")],
+    ids=["success", "error"],
+)
+async def test_connection_is_used_again(client: httpx.AsyncBaseTransport, answer: bytes) -> None:
+    async with raw(answer) as server:
+        for _ in range(3):
+            with suppress(RateLimited):
+                await call(client, server.endpoint(), chat(), timeout_s=5)
+    assert (server.connections, len(server.requests)) == (1, 3)
+
+
+async def test_connections_are_bounded(
+    endpoints: dict[str, Endpoint], simulator: Simulator
+) -> None:
+    request = chat(model="sim-latency-20")
+    async with http_client(max_connections=2) as client:
+        calls = [call(client, endpoints["ollama"], request, timeout_s=5) for _ in range(6)]
+        await asyncio.gather(*calls)
+    assert (simulator.stats()["total"], simulator.stats()["peak"]) == (6, 2)
+
+
+async def test_no_cookie_is_kept(client: httpx.AsyncBaseTransport) -> None:
+    answer = http({"choices": [{"message": {"content": "hi"}}]}, "Set-Cookie: who=me; Path=/")
+    async with raw(answer) as server:
+        for _ in range(2):
+            await call(client, server.endpoint(), chat(), timeout_s=5)
+    assert [b"\r\ncookie:" in request.lower() for request in server.requests] == [False, False]

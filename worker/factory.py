@@ -1,0 +1,101 @@
+"""Builds a worker process from the settings."""
+
+import asyncio
+import os
+import secrets
+import socket
+from typing import Any, cast
+
+import orjson
+from arq.connections import ArqRedis
+from arq.worker import func
+
+from shared.jobs.service import TASK, WEBHOOK_TASK, Jobs
+from shared.jobs.store import Store
+from shared.monitoring.monitor import Monitor
+from shared.monitoring.tracing import load_tracing
+from shared.providers import PROVIDERS, WEBHOOK_LANE
+from shared.queue.claims import Queue
+from shared.queue.keys import Keys
+from shared.settings import (
+    ProviderSettings,
+    Settings,
+)
+from worker.lane_worker import LaneWorker
+from worker.metrics import Telemetry
+from worker.providers.client import endpoint, http_client
+from worker.tasks import Caller, call_provider
+from worker.webhooks import Webhooks, deliver_webhook, signing_key
+
+WEBHOOKS_AT_ONCE = 10
+
+
+def make_worker(
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    redis: ArqRedis,
+    *,
+    handle_signals: bool = True,
+) -> LaneWorker:
+    """Needs a running or at least a current event loop, as arq does."""
+
+    async def open_client(ctx: dict[Any, Any]) -> None:
+        ctx["caller"] = Caller(
+            http_client(settings.worker_max_jobs),
+            {name: endpoint(name, providers[name]) for name in PROVIDERS},
+            settings.request_timeout,
+            settings.max_retries,
+            telemetry.tally,
+            traces,
+        )
+        secret = settings.webhook_secret
+        ctx["webhooks"] = Webhooks(
+            Jobs(Store(redis, keys)),
+            signing_key(secret.get_secret_value()) if secret else None,
+            settings.webhook_allow_private,
+            telemetry.tally,
+        )
+        if settings.worker_metrics_port is not None:
+            ctx["stop_metrics"] = telemetry.serve(settings.worker_metrics_port)
+
+    async def close_client(ctx: dict[Any, Any]) -> None:
+        caller: Caller = ctx["caller"]
+        await caller.client.aclose()
+        if stop_metrics := ctx.get("stop_metrics"):
+            await asyncio.to_thread(stop_metrics)
+        if traces:
+            await asyncio.to_thread(traces.close)
+
+    keys = Keys(settings.key_prefix)
+    telemetry = Telemetry()
+    traces = load_tracing(settings, "orchestrator-worker")
+    return LaneWorker(
+        monitor=Monitor(redis, keys),
+        telemetry=telemetry,
+        queue=Queue(
+            redis,
+            keys,
+            lease_s=settings.lease_seconds,
+            interactive_weight=settings.interactive_weight,
+        ),
+        keys=keys,
+        worker_id=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
+        limits={
+            name: provider.max_concurrent_requests or settings.max_concurrent_requests
+            for name, provider in providers.items()
+        }
+        | {WEBHOOK_LANE: WEBHOOKS_AT_ONCE},
+        lease_s=settings.lease_seconds,
+        functions=[
+            func(cast("Any", call_provider), name=TASK),
+            func(cast("Any", deliver_webhook), name=WEBHOOK_TASK),
+        ],
+        redis_pool=redis,
+        job_deserializer=orjson.loads,
+        on_startup=open_client,
+        on_shutdown=close_client,
+        handle_signals=handle_signals,
+        max_jobs=settings.worker_max_jobs,
+        # Never 0: without any wait arq would go on to claim while it stops.
+        job_completion_wait=max(settings.shutdown_grace_seconds, 0.01),
+    )
