@@ -18,17 +18,17 @@ from api.dashboard import add_page
 from api.dependencies import Services
 from api.errors import add_exception_handlers
 from api.examples import description
-from api.job_events import Waiting
+from api.job_events import JobEvents
 from api.metrics import Metrics
-from api.middleware.authentication import Access
-from api.middleware.concurrency_limit import OpenRequestsLimit
-from api.middleware.request_metrics import RequestObserver
-from api.overview_feed import LiveOverview
-from api.result_stream import Following
+from api.middleware.authentication import AuthenticationMiddleware
+from api.middleware.concurrency_limit import ConcurrencyLimitMiddleware
+from api.middleware.request_metrics import RequestMetricsMiddleware
+from api.overview_feed import OverviewFeed
+from api.result_stream import ResultStream
 from api.routes.batches import router
 from api.routes.jobs import router as job_router
 from api.routes.overview import router as overview_router
-from api.streaming import StreamLast
+from api.streaming import DeferredStreamMiddleware
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.models import BatchLLMRequest, JobItem, LLMRequest
@@ -60,20 +60,20 @@ def create_app(settings: Settings) -> FastAPI:
         queue = Queue(redis, keys, lease_s=settings.lease_seconds)
         store = Store(redis, keys)
         jobs = Jobs(store, traces)
-        waiting = Waiting(redis, keys, queue, store)
+        events = JobEvents(redis, keys, queue, store)
         monitor = Monitor(redis, keys)
-        live = LiveOverview(monitor, jobs)
+        live = OverviewFeed(monitor, jobs)
         app.state.services = Services(
             settings,
             queue,
             store,
             jobs,
-            Batches(jobs, waiting, cancel_on_disconnect=settings.cancel_on_disconnect),
-            Following(store, waiting),
+            Batches(jobs, events, cancel_on_disconnect=settings.cancel_on_disconnect),
+            ResultStream(store, events),
             live,
             Metrics(live, registry),
         )
-        task = asyncio.create_task(_run(waiting, monitor))
+        task = asyncio.create_task(_run(events, monitor))
         log.info(
             "api_started",
             redis="external" if settings.redis_url else "embedded",
@@ -81,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         )
 
         def close() -> None:
-            waiting.close()
+            events.close()
             live.close()
 
         with _on_shutdown_signal(close):
@@ -108,10 +108,10 @@ def create_app(settings: Settings) -> FastAPI:
             "logs": False,  # they have what a client sent
         },
     )
-    app.add_middleware(StreamLast)
-    app.add_middleware(OpenRequestsLimit, limit=settings.max_open_requests)
-    app.add_middleware(Access, keys=settings.api_keys)
-    app.add_middleware(RequestObserver, registry=registry)
+    app.add_middleware(DeferredStreamMiddleware)
+    app.add_middleware(ConcurrencyLimitMiddleware, limit=settings.max_open_requests)
+    app.add_middleware(AuthenticationMiddleware, keys=settings.api_keys)
+    app.add_middleware(RequestMetricsMiddleware, registry=registry)
     app.include_router(router)
     app.include_router(job_router)
     app.include_router(overview_router)
@@ -122,10 +122,10 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _run(waiting: Waiting, monitor: Monitor) -> None:
+async def _run(events: JobEvents, monitor: Monitor) -> None:
     """Until cancelled."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(waiting.run())
+        group.create_task(events.run())
         group.create_task(_sample(monitor))
 
 

@@ -9,11 +9,11 @@ from redis.exceptions import RedisError
 from starlette.types import Receive
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from api.job_events import Waiting
-from api.streaming import ClientGone, while_there
+from api.job_events import JobEvents
+from api.streaming import ClientGone, cancel_on_disconnect
 from shared.jobs.service import JobNotFound, Jobs
 from shared.jobs.store import Submission
-from shared.models import JobStatus, LLMRequest
+from shared.models import Job, LLMRequest
 
 STATUS_RETRY_S = 0.25
 STATUS_AT_LEAST_S = 2.0  # tried for this long even when the wait is used up
@@ -27,21 +27,19 @@ class ResultsUnavailable(Exception):
         self.job_id = job_id
 
 
-class KeyOutlivedJob(Exception):
+class IdempotencyResultExpired(Exception):
     """The idempotency key has made a job whose results have expired."""
 
 
 class Batches:
-    def __init__(self, jobs: Jobs, waiting: Waiting, *, cancel_on_disconnect: bool) -> None:
+    def __init__(self, jobs: Jobs, events: JobEvents, *, cancel_on_disconnect: bool) -> None:
         self._jobs = jobs
-        self._waiting = waiting
+        self._events = events
         self._cancel_on_disconnect = cancel_on_disconnect
 
-    async def submit(
-        self, requests: AsyncIterable[LLMRequest], submission: Submission
-    ) -> JobStatus:
-        """Waits for nothing. Raises Refused, RedisError (nothing was stored, unless only Redis's
-        reply was lost), ResultsUnavailable, KeyOutlivedJob."""
+    async def submit(self, requests: AsyncIterable[LLMRequest], submission: Submission) -> Job:
+        """Waits for nothing. Raises SubmissionRejected, RedisError (nothing was stored, unless only
+        Redis's reply was lost), ResultsUnavailable, IdempotencyResultExpired."""
         job_id = self._jobs.new_id()
         made = await self._jobs.submit(job_id, requests, submission)
         return await self.status(made, submission, STATUS_AT_LEAST_S)
@@ -53,19 +51,19 @@ class Batches:
         *,
         wait_s: float,
         receive: Receive,
-    ) -> JobStatus:
+    ) -> Job:
         """The state when the job is done or `wait_s` is over. Raises as `submit` and ClientGone."""
         job_id = self._jobs.new_id()
         deadline = monotonic() + wait_s
         with ExitStack() as watches:
-            done = watches.enter_context(self._waiting.watch(job_id))
+            done = watches.enter_context(self._events.wait_finished(job_id))
             made = await self._jobs.submit(job_id, requests, submission)
             if made != job_id:  # by an earlier request with the same key; it may be done already
-                done = watches.enter_context(self._waiting.watch(made))
+                done = watches.enter_context(self._events.wait_finished(made))
                 if (await self.status(made, submission, STATUS_AT_LEAST_S)).finished_at:
                     done.set()
             try:
-                await while_there(receive, _wait(done, wait_s))
+                await cancel_on_disconnect(receive, _wait(done, wait_s))
             except ClientGone:
                 await self.abandon(made, submission)
                 raise
@@ -77,7 +75,7 @@ class Batches:
             with suppress(RedisError, OSError, JobNotFound):
                 await _patient(STATUS_AT_LEAST_S)(self._jobs.cancel, job_id, submission.owner)
 
-    async def status(self, job_id: str, submission: Submission, patience_s: float) -> JobStatus:
+    async def status(self, job_id: str, submission: Submission, patience_s: float) -> Job:
         """Redis may be away just now; the answers have been paid for."""
         try:
             return await _patient(patience_s)(self._jobs.status, job_id, submission.owner)
@@ -85,7 +83,7 @@ class Batches:
             raise ResultsUnavailable(job_id) from None
         except JobNotFound:
             if submission.key:
-                raise KeyOutlivedJob from None
+                raise IdempotencyResultExpired from None
             raise
 
 

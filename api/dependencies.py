@@ -7,8 +7,8 @@ from fastapi import Depends, Request
 
 from api.batches import Batches
 from api.metrics import Metrics
-from api.overview_feed import LiveOverview
-from api.result_stream import Following
+from api.overview_feed import OverviewFeed
+from api.result_stream import ResultStream
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.queue.claims import Queue
@@ -22,8 +22,8 @@ class Services:
     store: Store
     jobs: Jobs
     batches: Batches
-    following: Following
-    live: LiveOverview
+    following: ResultStream
+    live: OverviewFeed
     metrics: Metrics
 
 

@@ -8,10 +8,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
-from api.batches import KeyOutlivedJob, ResultsUnavailable
+from api.batches import IdempotencyResultExpired, ResultsUnavailable
 from api.streaming import ClientGone
 from shared.jobs.service import JobNotFound, NothingToRetry
-from shared.jobs.store import KeyReused, LaneFull, UploadTooSlow
+from shared.jobs.store import IdempotencyConflict, QueueFull, UploadTooSlow
 from shared.models import Refusal
 
 REDIS_RETRY_AFTER_S = 2
@@ -47,10 +47,10 @@ BATCH_REFUSALS: Responses = {
 
 def add_exception_handlers(app: FastAPI) -> None:
     app.add_exception_handler(JobNotFound, _job_not_found)
-    app.add_exception_handler(LaneFull, _lane_full)
-    app.add_exception_handler(KeyReused, _key_reused)
+    app.add_exception_handler(QueueFull, _lane_full)
+    app.add_exception_handler(IdempotencyConflict, _key_reused)
     app.add_exception_handler(UploadTooSlow, _upload_too_slow)
-    app.add_exception_handler(KeyOutlivedJob, _key_outlived_job)
+    app.add_exception_handler(IdempotencyResultExpired, _key_outlived_job)
     app.add_exception_handler(NothingToRetry, _nothing_to_retry)
     app.add_exception_handler(ClientGone, _client_gone)
     app.add_exception_handler(ResultsUnavailable, _results_unavailable)

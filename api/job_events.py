@@ -1,4 +1,4 @@
-"""Waiting for jobs: one subscription and one slow sweep for all requests of this process."""
+"""Tells requests of this process when jobs finish: one subscription and one slow sweep for all."""
 
 import asyncio
 from collections import defaultdict
@@ -22,7 +22,7 @@ class Signal(Protocol):
     def set(self) -> None: ...
 
 
-class Changes:
+class ResettableEvent:
     """An `asyncio.Event` for one reader, with a time-out: a third of the size."""
 
     __slots__ = ("_changed", "_waiter")
@@ -56,7 +56,7 @@ class Changes:
 Watchers = defaultdict[str, set[Signal]]  # by job
 
 
-class Waiting:
+class JobEvents:
     def __init__(self, redis: Redis, keys: Keys, queue: Queue, store: Store) -> None:
         self._redis = redis
         self._keys = keys
@@ -68,7 +68,7 @@ class Waiting:
         self.closed = False
 
     @contextmanager
-    def watch(self, job_id: str) -> Iterator[asyncio.Event]:
+    def wait_finished(self, job_id: str) -> Iterator[asyncio.Event]:
         """The event is set when the job is done, or when waiting has no future. Begin before the
         job is submitted, so that no message is missed."""
         event = asyncio.Event()
@@ -79,10 +79,10 @@ class Waiting:
             _remove(self._waiting, job_id, event)
 
     @contextmanager
-    def follow(self, job_id: str) -> Iterator[Changes]:
+    def subscribe(self, job_id: str) -> Iterator[ResettableEvent]:
         """Set whenever items of the job may have ended, if its progress is published
-        (`Store.follow`), and as for `watch`."""
-        changes = Changes()
+        (`Store.follow`), and as for `wait_finished`."""
+        changes = ResettableEvent()
         self._add(self._following, job_id, changes)
         try:
             yield changes
@@ -131,7 +131,7 @@ class Waiting:
                 done += await self._store.follow(list(self._following), FOLLOWED_S)
                 for job_id in done:
                     self._done(job_id)
-                await self._queue.tidy()
+                await self._queue.expire_overdue()
 
 
 def _wake(watchers: Watchers, job_id: str) -> None:

@@ -8,12 +8,12 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
-from api.overview_feed import LiveOverview
+from api.overview_feed import OverviewFeed
 from shared.monitoring.models import Overview, WorkerState
 
 
 class Metrics:
-    def __init__(self, live: LiveOverview, registry: CollectorRegistry) -> None:
+    def __init__(self, live: OverviewFeed, registry: CollectorRegistry) -> None:
         self._live = live
         self._registry = registry
         self._redis_up = Gauge(

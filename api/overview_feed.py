@@ -21,7 +21,7 @@ OWNERS_KEPT = 100
 T = TypeVar("T")
 
 
-class LiveOverview:
+class OverviewFeed:
     def __init__(self, monitor: Monitor, jobs: Jobs) -> None:
         self._overview = _Fresh(monitor.overview)
         self._history = _Fresh(monitor.history)
@@ -56,7 +56,7 @@ class LiveOverview:
         if owner not in self._owned:
 
             async def newest() -> list[JobSummary]:
-                found, _ = await self._jobs.newest(owner, None, None, JOBS_SHOWN)
+                found, _ = await self._jobs.list_jobs(owner, None, None, JOBS_SHOWN)
                 return found
 
             if len(self._owned) >= OWNERS_KEPT:

@@ -1,4 +1,4 @@
-"""Following jobs: their items, as they end, to any number of readers."""
+"""Streams the items of jobs as they finish, to any number of readers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from time import monotonic
 from redis.exceptions import RedisError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from api.job_events import FOLLOWED_S, Waiting
+from api.job_events import FOLLOWED_S, JobEvents
 from shared.jobs.result_reader import JobReader
 from shared.jobs.service import READ_AT_ONCE
 from shared.jobs.store import Store
@@ -23,10 +23,10 @@ class Interrupted(Exception):
     """The stream cannot be whole: this process stops, or Redis does not answer."""
 
 
-class Following:
-    def __init__(self, store: Store, waiting: Waiting) -> None:
+class ResultStream:
+    def __init__(self, store: Store, events: JobEvents) -> None:
         self._store = store
-        self._waiting = waiting
+        self._events = events
         self._reading = asyncio.Semaphore(READERS_AT_ONCE)
 
     async def pages(
@@ -34,7 +34,7 @@ class Following:
     ) -> AsyncIterator[list[JobItem]]:
         """Items as soon as they have ended, until all have, or until that moment of `monotonic`. An
         empty page: nothing has come for a while. Raises Interrupted, RedisError, JobNotFound."""
-        with self._waiting.follow(reader.job_id) as changes:
+        with self._events.subscribe(reader.job_id) as changes:
             await self._store.follow([reader.job_id], FOLLOWED_S)
             most = READ_AT_ONCE
             while True:
@@ -47,7 +47,7 @@ class Following:
                     return
                 if page:
                     continue
-                if self._waiting.closed:
+                if self._events.closed:
                     raise Interrupted
                 left_s = HEARTBEAT_S if until is None else min(HEARTBEAT_S, until - monotonic())
                 if left_s <= 0:

@@ -81,7 +81,7 @@ def event(name: str, event_id: int | None, data: str) -> bytes:
     return f"{identity}event: {name}\ndata: {data}\n\n".encode()
 
 
-async def selected(
+async def filter_items(
     pages: AsyncIterator[list[JobItem]],
     keep: Callable[[JobItem], bool],
     *,
@@ -102,7 +102,7 @@ async def selected(
                     return
 
 
-async def encoded(
+async def encode_pages(
     pages: AsyncIterator[list[JobItem]],
     form: Format,
     *,
@@ -123,7 +123,7 @@ async def encoded(
         yield form.summary(await summary())
 
 
-class StreamLast:
+class DeferredStreamMiddleware:
     """Middleware: runs the stream that a route has answered with, when the route is done."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -169,7 +169,7 @@ class Stream(Response):
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
         try:
-            await while_there(receive, self._write(send))
+            await cancel_on_disconnect(receive, self._write(send))
         except (ClientGone, TimeoutError) as error:
             if isinstance(error, TimeoutError):
                 log.warning("reader_dropped", reason="it did not read")
@@ -188,7 +188,7 @@ class Stream(Response):
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
-async def while_there(receive: Receive, work: Awaitable[None]) -> None:
+async def cancel_on_disconnect(receive: Receive, work: Awaitable[None]) -> None:
     """Does the work as long as the client is there. The body of the request must have been read.
     Raises ClientGone."""
     working = asyncio.current_task()

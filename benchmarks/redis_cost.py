@@ -7,7 +7,7 @@ import redis.asyncio
 from benchmarks.client import PROMPT
 from benchmarks.figures import Figure, Sample
 from benchmarks.processes import Processes, valkey
-from shared.jobs.service import Jobs, each
+from shared.jobs.service import Jobs, to_async
 from shared.jobs.store import Store, Submission
 from shared.models import LLMRequest, Message, Role
 from shared.queue.claims import Capacity, Lease, Queue, Settlement
@@ -87,7 +87,7 @@ async def _submit(jobs: Jobs, items: int, *, owner: str = "", size: int = BATCH)
             for index in range(size)
         ]
         submission = Submission(ttl_s=3600, max_depth=10**9, owner=owner)
-        await jobs.submit(jobs.new_id(), each(requests), submission)
+        await jobs.submit(jobs.new_id(), to_async(requests), submission)
 
 
 def _fairness(slots: int, one_us: list[float], many_us: list[float]) -> list[Figure]:
@@ -113,10 +113,10 @@ async def _round_us(
     for _ in ("to be warm", "to be measured"):
         await client.config_resetstat()
         for _ in range(ROUNDS):
-            leases = (await queue.exchange(settlements, capacity)).leases
+            leases = (await queue.settle_and_claim(settlements, capacity)).leases
             settlements = [Settlement(lease, "end", b"{}") for lease in leases]
     spent_us: float = (await client.info("commandstats"))["cmdstat_evalsha"]["usec"]
-    await queue.exchange(settlements, None)
+    await queue.settle_and_claim(settlements, None)
     await client.flushall()
     return spent_us / ROUNDS
 
@@ -125,7 +125,7 @@ async def _claim(queue: Queue, count: int) -> list[Lease]:
     leases: list[Lease] = []
     while len(leases) < count:
         capacity = Capacity({"openrouter": count}, {}, count - len(leases), 0)
-        leases += (await queue.exchange([], capacity)).leases
+        leases += (await queue.settle_and_claim([], capacity)).leases
     return leases
 
 
@@ -143,7 +143,7 @@ async def _run(queue: Queue, items: int) -> None:
     result = Result(content=PROMPT, total_tokens=100, finish_reason="stop", attempts=1).to_json()
     settlements: list[Settlement] = []
     for _ in range(items // LIMIT + 1):
-        leases = (await queue.exchange(settlements, capacity)).leases
+        leases = (await queue.settle_and_claim(settlements, capacity)).leases
         settlements = [Settlement(lease, "end", result) for lease in leases]
 
 

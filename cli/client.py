@@ -33,9 +33,9 @@ from pydantic import BaseModel, ValidationError
 from cli.patience import RETRY_S, Later, OrchestratorError, Patience, check
 from shared.models import (
     BatchLLMResponse,
+    Job,
     JobItem,
     JobList,
-    JobState,
     JobStatus,
     JobSummary,
     LLMRequest,
@@ -122,7 +122,7 @@ class AsyncClient:
         key: str | None = None,
         deadline_s: float | None = None,
         webhook_url: str | None = None,
-    ) -> JobStatus:
+    ) -> Job:
         """Any number of requests, sent as they are iterated over; what an iterator gives is kept,
         past 16 MB in a file, until all has arrived. The same key and requests are the same job."""
         query = {"deadline_s": deadline_s, "webhook_url": webhook_url}
@@ -136,12 +136,12 @@ class AsyncClient:
             params=_given(query),
             headers=headers,
         )
-        return _parse(JobStatus, answer)
+        return _parse(Job, answer)
 
-    async def status(self, job_id: str) -> JobStatus:
-        return _parse(JobStatus, await self._request("GET", _path(job_id)))
+    async def status(self, job_id: str) -> Job:
+        return _parse(Job, await self._request("GET", _path(job_id)))
 
-    async def jobs(self, status: JobState | None = None) -> AsyncGenerator[JobSummary, None]:
+    async def jobs(self, status: JobStatus | None = None) -> AsyncGenerator[JobSummary, None]:
         """Newest first."""
         cursor = None
         while True:
@@ -157,12 +157,12 @@ class AsyncClient:
         """Lanes, workers, and in words what is wrong."""
         return _parse(Overview, await self._request("GET", "/overview"))
 
-    async def cancel(self, job_id: str) -> JobStatus:
-        return _parse(JobStatus, await self._request("DELETE", _path(job_id)))
+    async def cancel(self, job_id: str) -> Job:
+        return _parse(Job, await self._request("DELETE", _path(job_id)))
 
-    async def retry(self, job_id: str) -> JobStatus:
+    async def retry(self, job_id: str) -> Job:
         """A new job of the items that failed."""
-        return _parse(JobStatus, await self._request("POST", _path(job_id, "/retry")))
+        return _parse(Job, await self._request("POST", _path(job_id, "/retry")))
 
     async def results(
         self,
@@ -274,7 +274,7 @@ class Client:
         key: str | None = None,
         deadline_s: float | None = None,
         webhook_url: str | None = None,
-    ) -> JobStatus:
+    ) -> Job:
         """An iterator is read first, in this thread: it may use this client."""
         if isinstance(requests, Iterator):
             requests = _Kept(requests)
@@ -286,19 +286,19 @@ class Client:
             )
         )
 
-    def status(self, job_id: str) -> JobStatus:
+    def status(self, job_id: str) -> Job:
         return self._call(lambda: self._client.status(job_id))
 
-    def jobs(self, status: JobState | None = None) -> Iterator[JobSummary]:
+    def jobs(self, status: JobStatus | None = None) -> Iterator[JobSummary]:
         return self._each(self._client.jobs(status))
 
     def overview(self) -> Overview:
         return self._call(self._client.overview)
 
-    def cancel(self, job_id: str) -> JobStatus:
+    def cancel(self, job_id: str) -> Job:
         return self._call(lambda: self._client.cancel(job_id))
 
-    def retry(self, job_id: str) -> JobStatus:
+    def retry(self, job_id: str) -> Job:
         return self._call(lambda: self._client.retry(job_id))
 
     def results(

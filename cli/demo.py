@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cli.deployment import Deployment
-from shared.models import BatchLLMRequest, JobStatus, LLMRequest, LLMResponse, Message, Role
+from shared.models import BatchLLMRequest, Job, LLMRequest, LLMResponse, Message, Role
 from shared.providers import PROVIDERS
 from shared.settings import Settings
 
@@ -73,7 +73,7 @@ async def run_demo(settings: Settings, console: Console, *, workers: int) -> boo
     return job.failed == 1
 
 
-async def _follow(client: httpx.AsyncClient, batch: BatchLLMRequest, console: Console) -> JobStatus:
+async def _follow(client: httpx.AsyncClient, batch: BatchLLMRequest, console: Console) -> Job:
     answer = await client.post("/batch?mode=async", json=batch.model_dump(mode="json"))
     answer.raise_for_status()
     columns = (
@@ -86,14 +86,14 @@ async def _follow(client: httpx.AsyncClient, batch: BatchLLMRequest, console: Co
         bar = progress.add_task("batch of 100", total=REQUESTS)
         while True:
             reply = await client.get(answer.headers["Location"])
-            job = JobStatus.model_validate_json(reply.raise_for_status().content)
+            job = Job.model_validate_json(reply.raise_for_status().content)
             progress.update(bar, completed=job.successful + job.failed)
             if job.finished_at:
                 return job
             await asyncio.sleep(POLL_S)
 
 
-def _print_result(console: Console, job: JobStatus) -> None:
+def _print_result(console: Console, job: Job) -> None:
     responses = [response for response in job.responses or () if response is not None]
     for table in (_sample(responses), _summary(responses)):
         console.print()

@@ -27,7 +27,7 @@ from cli.patience import OrchestratorError
 from cli.progress import following
 from cli.prompts import InputError, Requests, WrongArguments, read_requests
 from cli.top import age, newest, show_top
-from shared.models import ErrorCode, JobItem, JobState, JobSummary
+from shared.models import ErrorCode, JobItem, JobStatus, JobSummary
 from shared.monitoring.models import Notice
 
 QUICK_S = 2.0  # for which a command that only looks tries to
@@ -129,7 +129,7 @@ def _from_before(job: JobSummary) -> str:
 
 
 def jobs(
-    state: Annotated[JobState | None, typer.Option("--status", help="Only these.")] = None,
+    state: Annotated[JobStatus | None, typer.Option("--status", help="Only these.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most.")] = 20,
     *,
     as_json: AsJson = False,

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cli.client import AsyncClient
 from cli.patience import OrchestratorError
-from shared.models import JobState, JobSummary
+from shared.models import JobStatus, JobSummary
 from shared.monitoring.models import Lane, Notice, Overview, Severity, WorkerState, WorkerView
 
 POLL_S = 1.0
@@ -50,7 +50,9 @@ async def show_top(client: AsyncClient, console: Console, *, live: bool, as_json
                 screen.update(_screen(client.url, overview, jobs))
 
 
-async def newest(client: AsyncClient, most: int, state: JobState | None = None) -> list[JobSummary]:
+async def newest(
+    client: AsyncClient, most: int, state: JobStatus | None = None
+) -> list[JobSummary]:
     found: list[JobSummary] = []
     async with aclosing(client.jobs(state)) as jobs:
         async for job in jobs:
@@ -138,7 +140,7 @@ def _jobs(jobs: list[JobSummary], at: datetime) -> Table:
     for job in jobs:
         ended = job.successful + job.failed
         share = ended / job.total_requests
-        going_on = job.status in {JobState.QUEUED, JobState.RUNNING}
+        going_on = job.status in {JobStatus.QUEUED, JobStatus.RUNNING}
         table.add_row(
             job.job_id,
             f"[bold]{job.status}[/]" if going_on else job.status,

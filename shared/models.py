@@ -227,7 +227,7 @@ class BatchLLMResponse(_Outbound):
     average_latency_ms: float = Field(description="Mean of the items' `latency_ms`.")
 
 
-class JobState(StrEnum):
+class JobStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     COMPLETED = "completed"
@@ -253,7 +253,7 @@ class JobSummary(_Outbound):
 
     job_id: str
     owner: str = Field(description="Whose key has made it; empty where no keys are set.")
-    status: JobState
+    status: JobStatus
     total_requests: int
     providers: dict[str, int] = Field(description="Requests by provider.")
     queued: int
@@ -271,7 +271,7 @@ class JobSummary(_Outbound):
     average_latency_ms: float | None
 
 
-class JobStatus(JobSummary):
+class Job(JobSummary):
     """A `BatchLLMResponse` in the making: the same fields, `null` where nothing is known yet."""
 
     responses: list[LLMResponse | None] | None = Field(

@@ -14,7 +14,7 @@ from support.stack import eventually
 from shared.jobs.store import (
     META_ITEMS,
     STAGED_S,
-    LaneFull,
+    QueueFull,
     Staging,
     Store,
     Submission,
@@ -38,11 +38,11 @@ async def accept(
 
 async def claim(queue: Queue, *, places: int = 100, reserve: int = 0, **limits: int) -> list[Lease]:
     capacity = Capacity(limits or {"a": 10}, {}, places, reserve)
-    return (await queue.exchange([], capacity)).leases
+    return (await queue.settle_and_claim([], capacity)).leases
 
 
 async def settle(queue: Queue, *settlements: Settlement) -> None:
-    await queue.exchange(settlements, None)
+    await queue.settle_and_claim(settlements, None)
 
 
 async def end(queue: Queue, leases: Sequence[Lease], result: bytes = b"{}") -> None:
@@ -120,7 +120,7 @@ async def test_places_are_kept_for_the_other_lanes(queue: Queue, store: Store) -
     taken = await claim(queue, places=8, reserve=2, a=100, b=100)
     await accept(store, "late", "b" * 10)
 
-    late = await queue.exchange([], Capacity({"a": 100, "b": 100}, {"a": len(taken)}, 2, 2))
+    late = await queue.settle_and_claim([], Capacity({"a": 100, "b": 100}, {"a": len(taken)}, 2, 2))
 
     assert len(taken) == 6
     assert [lease.lane for lease in late.leases] == ["b", "b"]
@@ -231,9 +231,9 @@ async def test_a_worker_runs_one_item_of_the_quarantine_at_a_time(
             await ended_leases(redis, keys, lane)
     await accept(store, "new", "aabb")
 
-    first = (await queue.exchange([], Capacity(limits, {}, 100, 0))).leases
-    second = (await queue.exchange([], Capacity(limits, {}, 100, 0, quarantined=1))).leases
-    third = (await queue.exchange([], Capacity(limits, {}, 100, 0))).leases
+    first = (await queue.settle_and_claim([], Capacity(limits, {}, 100, 0))).leases
+    second = (await queue.settle_and_claim([], Capacity(limits, {}, 100, 0, quarantined=1))).leases
+    third = (await queue.settle_and_claim([], Capacity(limits, {}, 100, 0))).leases
 
     assert [lease.item_id for lease in first if lease.quarantined] == ["job:0"]
     assert len(first) == 1 + 4
@@ -321,7 +321,7 @@ async def test_a_shorter_pause_never_shortens_a_longer_one(
     await settle(queue, Settlement(short, "retry", pause_ms=10))
 
     assert await redis.pttl(keys.paused("a")) > 30_000
-    claimed = await queue.exchange([], Capacity({"a": 10}, {}, 10, 0))
+    claimed = await queue.settle_and_claim([], Capacity({"a": 10}, {}, 10, 0))
     assert claimed.again_in_s == pytest.approx(60, abs=5)
 
 
@@ -420,7 +420,7 @@ async def test_accepting_twice_is_accepting_once(queue: Queue, store: Store) -> 
 async def test_a_full_lane_refuses_all_of_a_job(store: Store, redis: ArqRedis, keys: Keys) -> None:
     await accept(store, "first", "aaa", max_depth=4)
 
-    with pytest.raises(LaneFull) as refusal:
+    with pytest.raises(QueueFull) as refusal:
         await accept(store, "second", "baa", max_depth=4)
 
     assert refusal.value.lane == "a"
@@ -439,7 +439,7 @@ async def test_what_one_owner_has_in_a_lane_takes_no_room_of_another(
 
     await accept(store, "third", "aa", max_depth=2, owner="bob")
 
-    with pytest.raises(LaneFull):
+    with pytest.raises(QueueFull):
         await accept(store, "fourth", "a", max_depth=2, owner="bob")
 
 
@@ -465,7 +465,7 @@ async def test_what_has_expired_leaves_the_lists(
     await end(queue, await claim(queue))
     await redis.zadd(keys.expiring, {"me job": 1})
 
-    await queue.tidy()
+    await queue.expire_overdue()
 
     assert await redis.exists(keys.owned("me"), keys.expiring) == 0
 
@@ -497,7 +497,7 @@ async def test_scripts_are_loaded_again_after_the_server_forgot_them(
 
     [lease] = await claim(queue)
     await redis.script_flush()
-    claimed = await queue.exchange(
+    claimed = await queue.settle_and_claim(
         [Settlement(lease, "end", b'"answer"')], Capacity({"a": 1}, {}, 1, 0)
     )
 
@@ -549,13 +549,13 @@ async def test_a_claim_says_when_to_ask_again(queue: Queue, store: Store) -> Non
     await settle(queue, Settlement(lease, "retry", delay_ms=40))
     capacity = Capacity({"a": 1}, {}, 1, 0)
 
-    claimed = await queue.exchange([], capacity)
+    claimed = await queue.settle_and_claim([], capacity)
 
     assert claimed.leases == []
     assert claimed.again_in_s == pytest.approx(0.04, abs=0.04)
 
     async def runs_again() -> bool:
-        return len((await queue.exchange([], capacity)).leases) == 1
+        return len((await queue.settle_and_claim([], capacity)).leases) == 1
 
     await eventually(runs_again)
 
@@ -575,7 +575,7 @@ async def test_a_retry_that_became_due_runs_once(
 async def test_a_claim_knows_when_a_lease_would_end(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a")
 
-    claimed = await queue.exchange([], Capacity({"a": 1}, {}, 1, 0))
+    claimed = await queue.settle_and_claim([], Capacity({"a": 1}, {}, 1, 0))
 
     assert claimed.again_in_s == pytest.approx(LEASE_S, abs=0.1)
 
@@ -584,8 +584,8 @@ async def test_more_than_one_claim_takes_leaves_no_wait(queue: Queue, store: Sto
     await accept(store, "job", "a" * (CLAIM_AT_MOST + 1))
     capacity = Capacity({"a": 100}, {}, 100, 0)
 
-    first = await queue.exchange([], capacity)
-    rest = await queue.exchange([], capacity)
+    first = await queue.settle_and_claim([], capacity)
+    rest = await queue.settle_and_claim([], capacity)
 
     assert (len(first.leases), first.again_in_s) == (CLAIM_AT_MOST, 0)
     assert len(rest.leases) == 1
@@ -596,13 +596,14 @@ async def test_what_a_full_worker_leaves_over_wakes_the_others(
 ) -> None:
     await accept(store, "job", "a" * 9)
     first, *_ = await claim(queue, places=3)
+    capacity = Capacity({"a": 10}, {}, 1, 0)
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.wake)
         await pubsub.get_message(timeout=5)
 
-        await queue.exchange([Settlement(first, "end", b"{}")], Capacity({"a": 10}, {}, 1, 0))
+        await queue.settle_and_claim([Settlement(first, "end", b"{}")], capacity)
         woken = await pubsub.get_message(timeout=5)
-        await queue.exchange([], Capacity({"a": 10}, {}, 1, 0))
+        await queue.settle_and_claim([], capacity)
         not_again = await pubsub.get_message(timeout=0.05)
 
     assert woken is not None
@@ -618,13 +619,13 @@ async def test_who_claims_nothing_wakes_the_others(
         await pubsub.subscribe(keys.wake)
         await pubsub.get_message(timeout=5)
 
-        await queue.exchange([Settlement(leases[0], "return")], None)
+        await queue.settle_and_claim([Settlement(leases[0], "return")], None)
 
         assert await pubsub.get_message(timeout=5) is not None
 
 
 async def test_an_idle_queue_asks_for_nothing(queue: Queue) -> None:
-    assert (await queue.exchange([], Capacity({"a": 1}, {}, 1, 0))).again_in_s is None
+    assert (await queue.settle_and_claim([], Capacity({"a": 1}, {}, 1, 0))).again_in_s is None
 
 
 async def test_prefixes_with_odd_characters_work(redis: ArqRedis, keys: Keys) -> None:

@@ -19,7 +19,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-from shared.jobs.service import Jobs, each
+from shared.jobs.service import Jobs, to_async
 from shared.jobs.store import Store, Submission
 from shared.models import BatchLLMRequest
 from shared.providers import PROVIDERS
@@ -227,18 +227,18 @@ async def test_queue_runs_on_a_stock_redis(monkeypatch: pytest.MonkeyPatch) -> N
         jobs = Jobs(Store(redis, Keys()))
         requests = {"requests": [chat("one"), chat("two")]}
         batch = BatchLLMRequest.model_validate_json(json.dumps(requests))
-        await jobs.submit("job", each(batch.requests), Submission(ttl_s=60, max_depth=100))
+        await jobs.submit("job", to_async(batch.requests), Submission(ttl_s=60, max_depth=100))
         one = Capacity({"openrouter": 1}, {}, places=10, reserve=1)
 
-        (first,) = (await queue.exchange([], one)).leases
-        nothing = await queue.exchange([], one)
+        (first,) = (await queue.settle_and_claim([], one)).leases
+        nothing = await queue.settle_and_claim([], one)
         result = Result(content="1", attempts=1, queued_ms=first.queued_ms)
-        await queue.exchange([Settlement(first, "end", result.to_json())], None)
-        (second,) = (await queue.exchange([], one)).leases
+        await queue.settle_and_claim([Settlement(first, "end", result.to_json())], None)
+        (second,) = (await queue.settle_and_claim([], one)).leases
         await queue.renew("worker", [second])
-        await queue.exchange([Settlement(second, "retry", delay_ms=0)], None)
-        (again,) = (await queue.exchange([], one)).leases
-        await queue.exchange([Settlement(again, "end", result.to_json())], None)
+        await queue.settle_and_claim([Settlement(second, "retry", delay_ms=0)], None)
+        (again,) = (await queue.settle_and_claim([], one)).leases
+        await queue.settle_and_claim([Settlement(again, "end", result.to_json())], None)
         status = await jobs.status("job")
         await redis.aclose()
 

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from shared.models import ChatRequest
-from worker.providers.dialect import Completion, Dialect, ErrorObject
+from worker.providers.dialect import Completion, Dialect, ErrorInBody
 from worker.providers.ollama import OLLAMA
 from worker.providers.openai import OPENAI
 
@@ -248,7 +248,7 @@ def test_ollama_decode(reply: dict[str, Any], completion: Completion) -> None:
 def test_error_object(
     dialect: Dialect, reply: dict[str, Any], status_code: int, message: str
 ) -> None:
-    with pytest.raises(ErrorObject) as caught:
+    with pytest.raises(ErrorInBody) as caught:
         dialect.decode(orjson.dumps(reply))
     assert vars(caught.value) == {"status_code": status_code, "message": message}
 

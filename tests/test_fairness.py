@@ -16,7 +16,7 @@ from shared.queue.claims import INTERACTIVE_WEIGHT, Lease, Queue
 
 Start = Callable[..., Awaitable[Stack]]
 MANY = 5000
-QUANTUM = 6  # see exchange.lua: so far apart they may be, where several run at once
+QUANTUM = 6  # see settle_and_claim.lua: so far apart they may be, where several run at once
 
 
 async def serve(queue: Queue, count: int, *, at_once: int = 1) -> list[Lease]:

@@ -9,7 +9,7 @@ from fakeredis import FakeAsyncRedis
 from support.stack import eventually
 
 from api import job_events as module
-from api.job_events import Waiting
+from api.job_events import JobEvents
 from shared.jobs.store import Store
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
@@ -22,8 +22,8 @@ async def server() -> AsyncIterator[FakeAsyncRedis]:
 
 
 @asynccontextmanager
-async def running(server: FakeAsyncRedis, keys: Keys) -> AsyncIterator[Waiting]:
-    waiting = Waiting(server, keys, Queue(server, keys, lease_s=1), Store(server, keys))
+async def running(server: FakeAsyncRedis, keys: Keys) -> AsyncIterator[JobEvents]:
+    waiting = JobEvents(server, keys, Queue(server, keys, lease_s=1), Store(server, keys))
     task = asyncio.create_task(waiting.run())
     yield waiting
     task.cancel()
@@ -54,7 +54,7 @@ async def happens(event: asyncio.Event) -> None:
 
 async def test_the_message_ends_the_wait(server: FakeAsyncRedis, keys: Keys) -> None:
     async with running(server, keys) as waiting:
-        with waiting.watch("job") as done, waiting.watch("other") as other:
+        with waiting.wait_finished("job") as done, waiting.wait_finished("other") as other:
             await publish(server, keys, "job")
 
             await happens(done)
@@ -66,8 +66,8 @@ async def test_a_job_that_ended_before_the_connection_was_made_is_found(
     server: FakeAsyncRedis, keys: Keys
 ) -> None:
     await finish(server, keys, "job")
-    waiting = Waiting(server, keys, Queue(server, keys, lease_s=1), Store(server, keys))
-    with waiting.watch("job") as done:
+    waiting = JobEvents(server, keys, Queue(server, keys, lease_s=1), Store(server, keys))
+    with waiting.wait_finished("job") as done:
         task = asyncio.create_task(waiting.run())
 
         await happens(done)
@@ -81,7 +81,7 @@ async def test_a_lost_message_is_made_up_for_by_the_sweep(
     monkeypatch.setattr(module, "SWEEP_S", 0.01)
     async with running(server, keys) as waiting:
         await publish(server, keys, "nobody")
-        with waiting.watch("job") as done:
+        with waiting.wait_finished("job") as done:
             await finish(server, keys, "job")
 
             await happens(done)
@@ -89,9 +89,9 @@ async def test_a_lost_message_is_made_up_for_by_the_sweep(
 
 async def test_the_end_of_the_process_ends_all_waits(server: FakeAsyncRedis, keys: Keys) -> None:
     async with running(server, keys) as waiting:
-        with waiting.watch("job") as done:
+        with waiting.wait_finished("job") as done:
             waiting.close()
 
-            with waiting.watch("late") as late:
+            with waiting.wait_finished("late") as late:
                 assert done.is_set()
                 assert late.is_set()

@@ -10,9 +10,9 @@ from conftest import LEASE_S, running_worker
 from support.stack import eventually, queued
 
 from cli.simulator import Behaviour, Simulator
-from shared.jobs.service import Jobs, each
+from shared.jobs.service import Jobs, to_async
 from shared.jobs.store import Store, Submission
-from shared.models import JobState, JobStatus, LLMRequest, Message, Role
+from shared.models import Job, JobStatus, LLMRequest, Message, Role
 from shared.queue.claims import Capacity, Claimed, Queue, Settlement
 from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
@@ -35,10 +35,10 @@ async def submit(jobs: Jobs, count: int, *, provider: str = "openrouter", model:
         )
         for index in range(count)
     ]
-    return await jobs.submit(job_id, each(requests), SUBMISSION)
+    return await jobs.submit(job_id, to_async(requests), SUBMISSION)
 
 
-async def finished(jobs: Jobs, job_id: str) -> JobStatus:
+async def finished(jobs: Jobs, job_id: str) -> Job:
     async def is_finished() -> bool:
         return (await jobs.status(job_id)).finished_at is not None
 
@@ -122,7 +122,7 @@ async def test_a_cancelled_jobs_calls_are_stopped(jobs: Jobs, slow: Simulator) -
     status = await jobs.cancel(job_id)
     await calls_in_flight(slow, 0)
 
-    assert (status.status, status.failed) == (JobState.CANCELLED, 20)
+    assert (status.status, status.failed) == (JobStatus.CANCELLED, 20)
     assert slow.stats()["aborted"] == 10
 
 
@@ -217,7 +217,7 @@ async def test_leaving_while_redis_hands_out_items_gives_them_back(
     keys: Keys,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    exchange, handed_out = Queue.exchange, asyncio.Event()
+    exchange, handed_out = Queue.settle_and_claim, asyncio.Event()
 
     async def reply_on_its_way(
         queue: Queue, settlements: Sequence[Settlement], capacity: Capacity | None
@@ -228,7 +228,7 @@ async def test_leaving_while_redis_hands_out_items_gives_them_back(
             await asyncio.sleep(0.1)
         return claimed
 
-    monkeypatch.setattr(Queue, "exchange", reply_on_its_way)
+    monkeypatch.setattr(Queue, "settle_and_claim", reply_on_its_way)
     async with running_worker(settings, providers):
         await submit(jobs, 3)
         async with asyncio.timeout(10):
@@ -249,7 +249,7 @@ async def test_a_late_claim_costs_no_call(
 ) -> None:
     """As when Redis or the process stood still meanwhile. With a rest of the lease the call begins,
     and the lease is renewed at once; without one, nothing begins."""
-    exchange, waited = Queue.exchange, asyncio.Event()
+    exchange, waited = Queue.settle_and_claim, asyncio.Event()
 
     async def late(
         queue: Queue, settlements: Sequence[Settlement], capacity: Capacity | None
@@ -261,7 +261,7 @@ async def test_a_late_claim_costs_no_call(
             waited.set()
         return claimed
 
-    monkeypatch.setattr(Queue, "exchange", late)
+    monkeypatch.setattr(Queue, "settle_and_claim", late)
     simulator.configure(Behaviour(latency_ms=700))
     settings = settings.model_copy(update={"lease_seconds": 3})
     job_id = await submit(jobs, 3)

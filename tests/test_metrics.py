@@ -20,8 +20,8 @@ from test_authentication import ANN, API_KEYS
 
 from shared.monitoring.metrics import OTHER_MODELS, Models
 from shared.queue.results import Result
-from worker.call_metrics import Tally
-from worker.metrics import Telemetry
+from worker.call_metrics import CallMetrics
+from worker.metrics import WorkerMetrics
 
 PROJECT = Path(__file__).parent.parent
 OBSERVABILITY = PROJECT / "observability"
@@ -258,7 +258,7 @@ def test_models_are_bounded() -> None:
 
 
 def test_any_name_of_a_model_can_be_a_label() -> None:
-    telemetry = Telemetry()
+    telemetry = WorkerMetrics()
     nasty = 'a"b\\c\nd é 😀 {x="y"}'
     telemetry.tally.call("ollama", nasty, "", 1)
     telemetry.tally.item("ollama", nasty, Result(content="x"))
@@ -275,7 +275,7 @@ def test_any_name_of_a_model_can_be_a_label() -> None:
 
 @pytest.mark.parametrize("ms", [0, 0.3, 5, 10, 10.001, 19, 20, 20.1, 1000, 81_920, 1e7])
 def test_a_duration_is_in_the_buckets_it_should_be(ms: float) -> None:
-    tally = Tally()
+    tally = CallMetrics()
     tally.call("ollama", "m", "", ms)
 
     [buckets] = [
@@ -291,7 +291,7 @@ def test_a_duration_is_in_the_buckets_it_should_be(ms: float) -> None:
 
 @pytest.mark.parametrize("tokens", [0, 1, 2, 4, 5, 16, 17, 64, 1000, 4**13, 4**13 + 1])
 def test_tokens_are_in_the_buckets_they_should_be(tokens: int) -> None:
-    tally = Tally()
+    tally = CallMetrics()
     tally.item("ollama", "m", Result(content="x", prompt_tokens=tokens))
 
     buckets = {

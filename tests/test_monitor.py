@@ -17,7 +17,7 @@ from shared.monitoring.monitor import KEPT_S, MOST_LOST, STEP_S, Monitor, Report
 from shared.queue.claims import Capacity, Queue, Settlement
 from shared.queue.keys import Keys
 from shared.queue.results import Result
-from worker.call_metrics import Tally
+from worker.call_metrics import CallMetrics
 
 LIMITS = {"openrouter": 10, "ollama": 3}
 
@@ -43,7 +43,7 @@ async def job(store: Store, job_id: str, *lanes: str) -> None:
 
 
 async def test_calls_are_counted_by_model_and_code(monitor: Monitor) -> None:
-    counts = Tally()
+    counts = CallMetrics()
     for _ in range(3):
         counts.call("openrouter", "a model", "", 100)
     counts.call("openrouter", "a model", "timeout", 30_000)
@@ -70,7 +70,7 @@ async def test_calls_are_counted_by_model_and_code(monitor: Monitor) -> None:
 
 async def test_reports_add_up(monitor: Monitor) -> None:
     for worker_id in ("a", "b", "a"):
-        counts = Tally()
+        counts = CallMetrics()
         counts.call("ollama", "m", "", 100)
         await monitor.report(report(worker_id), counts.counts())
 
@@ -79,7 +79,7 @@ async def test_reports_add_up(monitor: Monitor) -> None:
 
 
 def test_counts_that_were_not_reported_are_kept() -> None:
-    counts = Tally()
+    counts = CallMetrics()
     counts.call("ollama", "m", "", 100)
     lost = counts.counts()
     counts.call("ollama", "m", "", 100)
@@ -94,7 +94,7 @@ def test_counts_that_were_not_reported_are_kept() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_quantiles_are_within_a_tenth(seed: int) -> None:
     draw = random.Random(seed)
-    counts, latencies = Tally(), [draw.lognormvariate(6, 1.5) for _ in range(5000)]
+    counts, latencies = CallMetrics(), [draw.lognormvariate(6, 1.5) for _ in range(5000)]
     for ms in latencies:
         counts.call("x", "m", "", ms)
     bins = {
@@ -118,12 +118,12 @@ async def test_a_lane_is_seen_as_it_is(monitor: Monitor, queue: Queue, store: St
     await job(store, "young", "openrouter")
     await monitor.report(report())
     capacity = Capacity({"openrouter": 2}, {}, places=9, reserve=0)
-    first, second = (await queue.exchange([], capacity)).leases
+    first, second = (await queue.settle_and_claim([], capacity)).leases
 
     claimed = await lane(monitor)
-    await queue.exchange([Settlement(first, "retry", delay_ms=60_000)], None)
+    await queue.settle_and_claim([Settlement(first, "retry", delay_ms=60_000)], None)
     because = Settlement(second, "retry", pause_ms=30_000, pause_why="answered 429")
-    await queue.exchange([because], None)
+    await queue.settle_and_claim([because], None)
     paused = await lane(monitor)
 
     assert (claimed.in_flight, claimed.queued, claimed.limit) == (2, 3, 10)
@@ -140,7 +140,7 @@ async def test_the_oldest_is_the_oldest_that_waits(
     monitor: Monitor, queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await job(store, "running", "openrouter")
-    await queue.exchange([], Capacity({"openrouter": 1}, {}, places=9, reserve=0))
+    await queue.settle_and_claim([], Capacity({"openrouter": 1}, {}, places=9, reserve=0))
     await job(store, "waits", "openrouter")
     for job_id, ms in (("running", 1000), ("waits", 5000)):
         await redis.hset(keys.job(job_id), "accepted_ms", str(ms))  # type: ignore[misc]
@@ -190,7 +190,7 @@ async def test_a_crash_loop_shows_no_more_than_some(monitor: Monitor, queue: Que
 
 async def test_all_of_it_goes_away(monitor: Monitor, redis: ArqRedis, keys: Keys) -> None:
     """What is kept is bounded by time: each key but the list of workers has its end."""
-    counts = Tally()
+    counts = CallMetrics()
     counts.call("openrouter", "m", "", 100)
     await monitor.report(report(), counts.counts())
     await monitor.report()

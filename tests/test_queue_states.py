@@ -185,7 +185,7 @@ class Scripts(RuleBasedStateMachine):
         settlement = Settlement(lease, verb, b"late", delay_ms=HOUR_MS, pause_ms=HOUR_MS)
         before = self._dump()
 
-        self.run(self.queue.exchange([settlement], None))
+        self.run(self.queue.settle_and_claim([settlement], None))
 
         after = self._dump()
         if lease.lease_id in item.deaths:
@@ -228,7 +228,7 @@ class Scripts(RuleBasedStateMachine):
 
     @rule()
     def tidy(self) -> None:
-        self.run(self.queue.tidy())
+        self.run(self.queue.expire_overdue())
         self._end_overdue_jobs()
 
     @precondition(lambda self: self.held)
@@ -287,7 +287,7 @@ class Scripts(RuleBasedStateMachine):
         quarantined = sum(held.lease.quarantined for held in mine)
         capacity = Capacity(LIMITS, running, places, reserve, quarantined) if worker else None
 
-        claimed = self.run(self.queue.exchange(settlements, capacity)).leases
+        claimed = self.run(self.queue.settle_and_claim(settlements, capacity)).leases
 
         self._end_overdue_jobs()
         for settlement in settlements:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from worker.providers.redaction import MAX_COMPARED, MAX_TEXT, without
+from worker.providers.redaction import MAX_COMPARED, MAX_TEXT, redact
 
 KEY = "sk-or-v1-0123456789abcdef"
 ENGLISH = "The patient Ada Lovelace, born in 1815, complains of a cough."
@@ -30,37 +30,37 @@ RUSSIAN = "Пациентка Анна Каренина жалуется на к
     ],
 )
 def test_without(text: str, shown: str) -> None:
-    assert without([KEY, ENGLISH, CHINESE, RUSSIAN], text) == shown
+    assert redact([KEY, ENGLISH, CHINESE, RUSSIAN], text) == shown
 
 
 def test_a_short_prompt_cut_short() -> None:
-    assert without(["patient Ada Lovelace"], "bad: patient Ada Lovel") == "…"
+    assert redact(["patient Ada Lovelace"], "bad: patient Ada Lovel") == "…"
 
 
 def test_a_prompt_inside_another() -> None:
-    assert without(["Ada", "I am Ada Lovelace"], "no: I am Ada Lovelace") == "no: …"
+    assert redact(["Ada", "I am Ada Lovelace"], "no: I am Ada Lovelace") == "no: …"
 
 
 @pytest.mark.parametrize("at", range(2_980, 3_010, 3))
 def test_a_key_far_into_a_long_text(at: int) -> None:
     prompt = "word " * 580
-    text = without([KEY, prompt], f"x {prompt}".ljust(at, ".") + KEY)
+    text = redact([KEY, prompt], f"x {prompt}".ljust(at, ".") + KEY)
 
     assert KEY[:8] not in text
 
 
 @pytest.mark.parametrize("at", range(MAX_TEXT - len(KEY), MAX_TEXT))
 def test_a_key_at_the_cut(at: int) -> None:
-    assert KEY[:8] not in without([KEY], "." * at + KEY)
+    assert KEY[:8] not in redact([KEY], "." * at + KEY)
 
 
 def test_a_long_text_is_cut() -> None:
-    assert without([KEY], "no" * 1000) == "no" * (MAX_TEXT // 2) + "…"
+    assert redact([KEY], "no" * 1000) == "no" * (MAX_TEXT // 2) + "…"
 
 
 def test_with_very_long_prompts_nothing_is_shown() -> None:
-    assert without(["ab" * MAX_COMPARED], "model not found") == "…"
+    assert redact(["ab" * MAX_COMPARED], "model not found") == "…"
 
 
 def test_lone_surrogates() -> None:
-    assert without(["\\ud800 and so on and so on"], r"no \ud800 at all") == r"no \ud800 at all"
+    assert redact(["\\ud800 and so on and so on"], r"no \ud800 at all") == r"no \ud800 at all"

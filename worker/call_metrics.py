@@ -53,7 +53,7 @@ class _Items:
     completion_tokens: _Sum = field(default_factory=_Sum)
 
 
-class Tally(Collector):
+class CallMetrics(Collector):
     def __init__(self) -> None:
         self._model = Models()
         self._calls: dict[Labels, _Sum] = defaultdict(_Sum)

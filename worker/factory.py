@@ -22,9 +22,9 @@ from shared.settings import (
     Settings,
 )
 from worker.lane_worker import LaneWorker
-from worker.metrics import Telemetry
+from worker.metrics import WorkerMetrics
 from worker.providers.client import endpoint, http_client
-from worker.tasks import Caller, call_provider
+from worker.tasks import ProviderContext, call_provider
 from worker.webhooks import Webhooks, deliver_webhook, signing_key
 
 WEBHOOKS_AT_ONCE = 10
@@ -40,7 +40,7 @@ def make_worker(
     """Needs a running or at least a current event loop, as arq does."""
 
     async def open_client(ctx: dict[Any, Any]) -> None:
-        ctx["caller"] = Caller(
+        ctx["caller"] = ProviderContext(
             http_client(settings.worker_max_jobs),
             {name: endpoint(name, providers[name]) for name in PROVIDERS},
             settings.request_timeout,
@@ -59,7 +59,7 @@ def make_worker(
             ctx["stop_metrics"] = telemetry.serve(settings.worker_metrics_port)
 
     async def close_client(ctx: dict[Any, Any]) -> None:
-        caller: Caller = ctx["caller"]
+        caller: ProviderContext = ctx["caller"]
         await caller.client.aclose()
         if stop_metrics := ctx.get("stop_metrics"):
             await asyncio.to_thread(stop_metrics)
@@ -67,7 +67,7 @@ def make_worker(
             await asyncio.to_thread(traces.close)
 
     keys = Keys(settings.key_prefix)
-    telemetry = Telemetry()
+    telemetry = WorkerMetrics()
     traces = load_tracing(settings, "orchestrator-worker")
     return LaneWorker(
         monitor=Monitor(redis, keys),

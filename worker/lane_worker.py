@@ -19,7 +19,7 @@ from shared.queue.keys import Keys
 from shared.queue.results import Result
 from shared.redis.pubsub import listen
 from worker.leases import HeldLeases, now
-from worker.metrics import Telemetry
+from worker.metrics import WorkerMetrics
 from worker.stats_reporter import Reporter
 from worker.tasks import Ended, RetryItem
 
@@ -45,7 +45,7 @@ class LaneWorker(Worker):
         *,
         queue: Queue,
         monitor: Monitor,
-        telemetry: Telemetry,
+        telemetry: WorkerMetrics,
         keys: Keys,
         worker_id: str,
         limits: Mapping[str, int],
@@ -129,7 +129,7 @@ class LaneWorker(Worker):
             return None
         sent_at = now()
         try:
-            claimed = await self._queue.exchange(settlements, capacity)
+            claimed = await self._queue.settle_and_claim(settlements, capacity)
         except (RedisError, OSError) as error:
             log.warning("redis_away", error=type(error).__name__)
             self._telemetry.redis_errors.inc()
@@ -168,8 +168,8 @@ class LaneWorker(Worker):
     def _ended(self, lease: Lease, call: asyncio.Task[Settlement]) -> None:
         self._held.remove(lease)
         del self.tasks[lease.lease_id]
-        # Stopped: the job was cancelled, the lease is lost or the process ends. In each case give
-        # it back: exchange.lua does what is right for an item that is gone or somebody else's.
+        # A call is stopped because its job was cancelled, its lease was lost or the process ends.
+        # Release it in each case: the script ignores an item that is gone or leased by another.
         self._settle(Settlement(lease, "return") if call.cancelled() else call.result())
 
     def _settle(self, settlement: Settlement) -> None:
@@ -263,6 +263,6 @@ class LaneWorker(Worker):
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(FLUSH_S):
                 if self._settlements:
-                    await self._queue.exchange(self._settlements, None)
+                    await self._queue.settle_and_claim(self._settlements, None)
                 await self.pool.zrem(self._keys.workers, self._worker_id)
                 await self._reporter.leave()

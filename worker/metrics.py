@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from prometheus_client import Counter, Gauge, start_http_server
 
 from shared.monitoring.metrics import new_registry
-from worker.call_metrics import Tally
+from worker.call_metrics import CallMetrics
 
 
-class Telemetry:
+class WorkerMetrics:
     def __init__(self) -> None:
         self.registry = new_registry()
-        self.tally = Tally()
+        self.tally = CallMetrics()
         self.registry.register(self.tally)
         self.claims = self._counter("claims", "Rounds with Redis that asked for items.")
         self.claimed = self._counter("claimed_items", "Items that those have brought.")

@@ -8,7 +8,7 @@ from time import monotonic
 from redis.exceptions import RedisError
 
 from shared.monitoring.monitor import Monitor, Report
-from worker.call_metrics import Tally
+from worker.call_metrics import CallMetrics
 
 REPORT_S = 2.0
 
@@ -17,7 +17,7 @@ class Reporter:
     def __init__(
         self,
         monitor: Monitor,
-        tally: Tally,
+        tally: CallMetrics,
         worker_id: str,
         *,
         limits: Mapping[str, int],

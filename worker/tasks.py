@@ -10,7 +10,7 @@ from arq.worker import Retry
 
 from shared.models import ChatRequest, ErrorCode
 from shared.queue.results import DEADLINE_EXCEEDED, Result
-from worker.call_metrics import Tally
+from worker.call_metrics import CallMetrics
 from worker.providers.client import Endpoint, call
 from worker.providers.dialect import Completion
 from worker.providers.errors import ProviderError, RateLimited
@@ -42,26 +42,26 @@ class RetryItem(Retry):
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class ProviderContext:
     """What the attempts of this process share; in arq's ctx as `caller`."""
 
     client: httpx.AsyncBaseTransport
     endpoints: dict[str, Endpoint | None]
     timeout_s: float
     max_retries: int
-    tally: Tally
+    tally: CallMetrics
     tracing: "Tracing | None" = None
 
 
 async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
     """Raises RetryItem."""
-    caller: Caller = ctx["caller"]
+    caller: ProviderContext = ctx["caller"]
     ended = await _attempt(caller, ctx, chat)
     caller.tally.item(chat["provider"], chat["model"], ended.result)
     return ended
 
 
-async def _attempt(caller: Caller, ctx: dict[str, Any], chat: ChatRequest) -> Ended:
+async def _attempt(caller: ProviderContext, ctx: dict[str, Any], chat: ChatRequest) -> Ended:
     attempt: int = ctx["job_try"]
     provider = chat["provider"]
     waited = {"queued_ms": ctx["queued_ms"], "retried_ms": ctx["retried_ms"]}
@@ -129,7 +129,7 @@ async def _attempt(caller: Caller, ctx: dict[str, Any], chat: ChatRequest) -> En
 
 async def _traced_call(
     tracing: "Tracing",
-    caller: Caller,
+    caller: ProviderContext,
     endpoint: Endpoint,
     chat: ChatRequest,
     ctx: dict[str, Any],

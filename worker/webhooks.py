@@ -26,7 +26,7 @@ from shared.jobs.service import JobNotFound, Jobs
 from shared.models import JobSummary
 from shared.providers import WEBHOOK_LANE
 from shared.queue.results import Result
-from worker.call_metrics import Tally
+from worker.call_metrics import CallMetrics
 from worker.tasks import Ended, RetryItem
 
 TIMEOUT_S = 10.0
@@ -55,7 +55,7 @@ class Webhooks:
     jobs: Jobs
     secret: bytes | None
     allow_private: bool
-    tally: Tally
+    tally: CallMetrics
 
 
 def signing_key(secret: str) -> bytes:

@@ -20,7 +20,7 @@ BEARER = HTTPBearer(auto_error=False, description="Wanted where `API_KEYS` is se
 OPEN_PATHS = ("/", "/health")  # the page has no data of its own
 
 
-class Access:
+class AuthenticationMiddleware:
     """Where keys are set, all but the health check and the page's files wants one: else 401."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[ApiKey]) -> None:

@@ -4,7 +4,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class OpenRequestsLimit:
+class ConcurrencyLimitMiddleware:
     """Past the limit: 503 with Retry-After. The health check is always let through."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:

@@ -17,7 +17,7 @@ ROUTE = "route"  # in the scope, once it is known
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 
 
-class RequestObserver:
+class RequestMetricsMiddleware:
     """Middleware. The id is the client's, if it sent one that can be used. The time is that to the
     start of the answer: a stream may last for hours, and is not to hold a frame of this."""
 

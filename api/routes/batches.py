@@ -15,12 +15,12 @@ from api.middleware.authentication import BEARER, OwnerDep
 from api.prefer import parse_prefer
 from api.request_body import JSON, BatchBody
 from api.result_stream import Interrupted
-from api.streaming import EVENT_STREAM, FORMATS, NDJSON, Format, Stream, encoded
+from api.streaming import EVENT_STREAM, FORMATS, NDJSON, Format, Stream, encode_pages
 from api.submissions import submission
 from shared.jobs.result_reader import JobReader, Order
-from shared.jobs.service import each, finished_batch
+from shared.jobs.service import finished_batch, to_async
 from shared.jobs.store import Submission
-from shared.models import BatchLLMRequest, BatchLLMResponse, Health, JobItem, JobStatus, Readiness
+from shared.models import BatchLLMRequest, BatchLLMResponse, Health, Job, JobItem, Readiness
 
 router = APIRouter()
 
@@ -30,7 +30,7 @@ JOB_HEADERS = {
 }
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
-        "model": JobStatus,
+        "model": Job,
         "description": "The job goes on: asked for so, or the wait is over.",
         "headers": JOB_HEADERS,
     }
@@ -115,7 +115,7 @@ async def post_batch(
         interactive=wait_s > 0,
         followed=form is not None,
     )
-    requests = each(batch.requests)
+    requests = to_async(batch.requests)
     if form:
         accepted = await batches.submit(requests, asked)
         return _stream(services, accepted.job_id, asked, form, wait_s, applied)
@@ -141,7 +141,7 @@ def _stream(
     reader = JobReader(services.store, job_id, asked.owner, order=Order.COMPLETION, position=0)
     until = monotonic() + wait_s
 
-    async def summary() -> JobStatus:
+    async def summary() -> Job:
         patience_s = max(until - monotonic(), STATUS_AT_LEAST_S)
         try:
             return await services.batches.status(job_id, asked, patience_s)
@@ -149,12 +149,12 @@ def _stream(
             raise Interrupted from None
 
     return Stream(
-        encoded(services.following.pages(reader, until=until), form, summary=summary),
+        encode_pages(services.following.pages(reader, until=until), form, summary=summary),
         form.media_type,
         headers={"Location": f"/jobs/{job_id}", **applied},
         when_gone=lambda: services.batches.abandon(job_id, asked),
     )
 
 
-def as_json(model: BatchLLMResponse | JobStatus, code: int, headers: dict[str, str]) -> Response:
+def as_json(model: BatchLLMResponse | Job, code: int, headers: dict[str, str]) -> Response:
     return Response(model.model_dump_json(), code, headers, media_type=JSON)

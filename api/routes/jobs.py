@@ -11,16 +11,16 @@ from api.idempotency import IdempotencyKey
 from api.middleware.authentication import BEARER, OwnerDep
 from api.request_body import JSON, read_batch, read_lines, require_type
 from api.routes.batches import ACCEPTED, JSON_BODY, STREAMED, as_json
-from api.streaming import EVENT_STREAM, FORMATS, NDJSON, Stream, encoded, selected
+from api.streaming import EVENT_STREAM, FORMATS, NDJSON, Stream, encode_pages, filter_items
 from api.submissions import submission
 from shared.jobs.result_reader import JobReader, Order
-from shared.jobs.service import each
+from shared.jobs.service import to_async
 from shared.models import (
     MAX_DEADLINE_S,
+    Job,
     JobItem,
     JobList,
     JobOptions,
-    JobState,
     JobStatus,
     LLMRequest,
     WebhookUrl,
@@ -43,7 +43,7 @@ _BODY = {
 @router.post(
     "/jobs",
     status_code=status.HTTP_202_ACCEPTED,
-    response_model=JobStatus,
+    response_model=Job,
     responses={**ACCEPTED, **BATCH_REFUSALS},
     openapi_extra={"requestBody": _BODY},
 )
@@ -72,7 +72,7 @@ async def post_job(
                 if value is not None
             }
         )
-        requests = each(batch.requests)
+        requests = to_async(batch.requests)
     else:
         options = JobOptions(deadline_s=deadline_s, webhook_url=webhook_url)
         requests = read_lines(request, settings)
@@ -85,25 +85,25 @@ async def post_job(
 async def list_jobs(
     jobs: JobsDep,
     owner: OwnerDep,
-    state: Annotated[JobState | None, Query(alias="status")] = None,
+    state: Annotated[JobStatus | None, Query(alias="status")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of another page.")] = None,
 ) -> JobList:
     """One's own jobs, newest first. With a filter a page may be short, and yet have a next one."""
     before_us = None if cursor is None else _number(cursor, "cursor")
-    found, before_us = await jobs.newest(owner, state, before_us, limit)
+    found, before_us = await jobs.list_jobs(owner, state, before_us, limit)
     return JobList(jobs=found, next_cursor=None if before_us is None else str(before_us))
 
 
 @router.get("/jobs/{job_id}", responses={**NOT_FOUND, **UNAVAILABLE})
-async def get_job(job_id: str, jobs: JobsDep, owner: OwnerDep) -> JobStatus:
+async def get_job(job_id: str, jobs: JobsDep, owner: OwnerDep) -> Job:
     """The state of a job, with the answers so far if it has up to 100 requests; all of a batch's
     answer once it is done."""
     return await jobs.status(job_id, owner)
 
 
 @router.delete("/jobs/{job_id}", responses={**NOT_FOUND, **UNAVAILABLE})
-async def cancel_job(job_id: str, jobs: JobsDep, owner: OwnerDep) -> JobStatus:
+async def cancel_job(job_id: str, jobs: JobsDep, owner: OwnerDep) -> Job:
     """Cancels: what waits ends as `cancelled`, running calls are stopped, finished answers stay."""
     return await jobs.cancel(job_id, owner)
 
@@ -151,8 +151,8 @@ async def get_results(
     def keep(item: JobItem) -> bool:
         return outcome is None or (outcome == "failed") == (item.error is not None)
 
-    items = selected(pages, keep, limit=limit, content=content)
-    return Stream(encoded(items, FORMATS[NDJSON]), NDJSON)
+    items = filter_items(pages, keep, limit=limit, content=content)
+    return Stream(encode_pages(items, FORMATS[NDJSON]), NDJSON)
 
 
 @router.get(
@@ -180,7 +180,7 @@ async def get_events(
     reader = await _reader(services, job_id, owner, Order.COMPLETION, position)
     pages = services.following.pages(reader)
     summary = partial(services.jobs.summary, job_id, owner)
-    return Stream(encoded(pages, FORMATS[EVENT_STREAM], summary=summary), EVENT_STREAM)
+    return Stream(encode_pages(pages, FORMATS[EVENT_STREAM], summary=summary), EVENT_STREAM)
 
 
 async def _reader(
@@ -198,5 +198,5 @@ def _number(text: str, name: str) -> int:
     return int(text)
 
 
-def _accepted(job: JobStatus) -> Response:
+def _accepted(job: Job) -> Response:
     return as_json(job, status.HTTP_202_ACCEPTED, {"Location": f"/jobs/{job.job_id}"})

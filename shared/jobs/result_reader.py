@@ -13,12 +13,12 @@ class Order(StrEnum):
     COMPLETION = "completion"
 
 
-class PastTheEnd(ValueError):
+class CursorOutOfRange(ValueError):
     """The job has no so many items."""
 
 
 class JobReader:
-    """Keeps its position, from 0. Raises RedisError, JobNotFound, PastTheEnd."""
+    """Keeps its position, from 0. Raises RedisError, JobNotFound, CursorOutOfRange."""
 
     def __init__(
         self, store: Store, job_id: str, owner: str, *, order: Order, position: int
@@ -43,13 +43,13 @@ class JobReader:
             raise JobNotFound(self.job_id)
         self._total = snapshot.total
         if self._position > snapshot.total:
-            raise PastTheEnd
+            raise CursorOutOfRange
         indexes = await self._indexes(snapshot, most)
         items: list[JobItem] = []
         if not indexes:
             return items
         for index, (meta, stored) in zip(
-            indexes, await self._store.read(self.job_id, indexes), strict=True
+            indexes, await self._store.read_results(self.job_id, indexes), strict=True
         ):
             if meta is None:
                 raise JobNotFound(self.job_id)
@@ -69,5 +69,5 @@ class JobReader:
         if snapshot.finished_ms is None:
             return ()
         if self._cut_off is None:
-            self._cut_off = await self._store.without_result(self.job_id, snapshot)
+            self._cut_off = await self._store.unfinished(self.job_id, snapshot)
         return self._cut_off[first - snapshot.ended :][:most]

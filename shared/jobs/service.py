@@ -17,7 +17,7 @@ from shared.models import (
     MAX_BATCH_REQUESTS,
     BatchLLMResponse,
     ChatRequest,
-    JobState,
+    Job,
     JobStatus,
     JobSummary,
     LLMRequest,
@@ -62,7 +62,7 @@ class Jobs:
         self, job_id: str, requests: AsyncIterable[LLMRequest], submission: Submission
     ) -> str:
         """All or nothing; the same id twice is one job. Returns the id: of an earlier job if the
-        submission has its key. Raises Refused and what `requests` raises."""
+        submission has its key. Raises SubmissionRejected and what `requests` raises."""
         fingerprint = sha256(f"{submission.deadline_s} {submission.webhook}\n".encode())
         async with self._store.staging(job_id) as staging:
             index = -1
@@ -89,21 +89,21 @@ class Jobs:
             return None
         return self._tracing.item(job_id, index, request.provider, request.model)
 
-    async def status(self, job_id: str, owner: str = "") -> JobStatus:
+    async def status(self, job_id: str, owner: str = "") -> Job:
         snapshot = await self._snapshot(job_id, owner, MAX_BATCH_REQUESTS)
-        return JobStatus(**_summary(job_id, snapshot), responses=_responses(snapshot))
+        return Job(**_summary(job_id, snapshot), responses=_responses(snapshot))
 
     async def summary(self, job_id: str, owner: str = "") -> JobSummary:
         return JobSummary(**_summary(job_id, await self._snapshot(job_id, owner)))
 
-    async def newest(
-        self, owner: str, state: JobState | None, before_us: int | None, most: int
+    async def list_jobs(
+        self, owner: str, state: JobStatus | None, before_us: int | None, most: int
     ) -> tuple[list[JobSummary], int | None]:
         """Returns the jobs and, if there may be more, before which they were accepted."""
         found: list[JobSummary] = []
         at_once, looked_at = max(most, LISTED_AT_ONCE), 0
         while looked_at < LOOKED_AT_MOST:
-            page = await self._store.owned(owner, before_us, at_once)
+            page = await self._store.list_jobs(owner, before_us, at_once)
             for job_id, accepted_us, snapshot in page:
                 looked_at += 1
                 before_us = accepted_us
@@ -115,13 +115,13 @@ class Jobs:
                 return found, None
         return found, before_us
 
-    async def cancel(self, job_id: str, owner: str = "") -> JobStatus:
+    async def cancel(self, job_id: str, owner: str = "") -> Job:
         if not _is_delivery(job_id):
             await self._store.cancel(job_id, owner)
         return await self.status(job_id, owner)
 
     async def retry(self, job_id: str, submission: Submission) -> str:
-        """Makes a job of the items that failed, once; returns its id. Raises Refused,
+        """Makes a job of the items that failed, once; returns its id. Raises SubmissionRejected,
         NothingToRetry."""
         snapshot = await self._snapshot(job_id, submission.owner)
         if snapshot.retried_as:
@@ -134,7 +134,7 @@ class Jobs:
         async with self._store.staging(self.new_id()) as staging:
             for start in range(0, len(indexes), READ_AT_ONCE):
                 part = indexes[start : start + READ_AT_ONCE]
-                for meta, payload in await self._store.prompts(job_id, part):
+                for meta, payload in await self._store.read_payloads(job_id, part):
                     if meta is None or payload is None:  # expired or retried meanwhile
                         await staging.discard()
                         return await self._retried_as(job_id, submission.owner)
@@ -145,7 +145,7 @@ class Jobs:
         """What the end of the job has cut off included."""
         failed = await self._store.failed(job_id)
         if snapshot.ended_as:
-            failed.update(await self._store.without_result(job_id, snapshot))
+            failed.update(await self._store.unfinished(job_id, snapshot))
         return sorted(failed)
 
     async def _retried_as(self, job_id: str, owner: str) -> str:
@@ -173,12 +173,12 @@ async def _commit(staging: Staging, submission: Submission) -> str:
     return job_id
 
 
-async def each(requests: Iterable[LLMRequest]) -> AsyncIterator[LLMRequest]:
+async def to_async(requests: Iterable[LLMRequest]) -> AsyncIterator[LLMRequest]:
     for request in requests:
         yield request
 
 
-def finished_batch(status: JobStatus) -> BatchLLMResponse | None:
+def finished_batch(status: Job) -> BatchLLMResponse | None:
     """None while an item of it has not ended."""
     if status.total_latency_ms is None or status.average_latency_ms is None:
         return None
@@ -278,12 +278,12 @@ def response(
     )
 
 
-def _state(snapshot: Snapshot) -> JobState:
+def _state(snapshot: Snapshot) -> JobStatus:
     if snapshot.ended_as:
-        return JobState(snapshot.ended_as)
+        return JobStatus(snapshot.ended_as)
     if snapshot.finished_ms is not None:
-        return JobState.COMPLETED
-    return JobState.RUNNING if snapshot.started_ms is not None else JobState.QUEUED
+        return JobStatus.COMPLETED
+    return JobStatus.RUNNING if snapshot.started_ms is not None else JobStatus.QUEUED
 
 
 def _time(ms: float) -> datetime:

@@ -21,11 +21,11 @@ STAGED_S = 600  # for the next items of an upload
 Meta = tuple[str | None, str, str]  # request id, provider, model
 
 
-class Refused(Exception):
+class SubmissionRejected(Exception):
     """Nothing of the job was accepted."""
 
 
-class LaneFull(Refused):
+class QueueFull(SubmissionRejected):
     """More of this owner's items wait in this lane than `max_depth`."""
 
     def __init__(self, lane: str) -> None:
@@ -33,11 +33,11 @@ class LaneFull(Refused):
         self.lane = lane
 
 
-class KeyReused(Refused):
+class IdempotencyConflict(SubmissionRejected):
     """The idempotency key has made a job of other items."""
 
 
-class UploadTooSlow(Refused):
+class UploadTooSlow(SubmissionRejected):
     """Its first items have expired meanwhile."""
 
 
@@ -131,7 +131,7 @@ class Store:
     async def snapshot(self, job_id: str, *, results_of_up_to: int = 100) -> Snapshot | None:
         return _snapshot(await self._snapshot(args=[job_id, results_of_up_to]))
 
-    async def owned(
+    async def list_jobs(
         self, owner: str, before_us: int | None, most: int
     ) -> list[tuple[str, int, Snapshot | None]]:
         """Newest first, with the µs of their acceptance; None: expired just now."""
@@ -171,7 +171,7 @@ class Store:
         indexes = await self._redis.lrange(self._keys.ended(job_id), first, first + most - 1)  # type: ignore[misc]
         return [int(index) for index in indexes]
 
-    async def without_result(self, job_id: str, snapshot: Snapshot) -> list[int]:
+    async def unfinished(self, job_id: str, snapshot: Snapshot) -> list[int]:
         """The items of a job that was ended as a whole before they had."""
         ended = bytearray(snapshot.total)
         for index in await self.ended(job_id, 0, snapshot.ended):
@@ -183,13 +183,13 @@ class Store:
         indexes: set[bytes] = await self._redis.smembers(self._keys.failed(job_id))  # type: ignore[misc]
         return {int(index) for index in indexes}
 
-    async def prompts(
+    async def read_payloads(
         self, job_id: str, indexes: Sequence[int]
     ) -> list[tuple[Meta | None, bytes | None]]:
         """Of these items, request and payload; None if they have gone."""
         return await self._with_meta(job_id, self._keys.payloads(job_id), indexes)
 
-    async def read(
+    async def read_results(
         self, job_id: str, indexes: Sequence[int]
     ) -> list[tuple[Meta | None, bytes | None]]:
         """Of these items, request and result; None if the job has gone, or the item not ended."""
@@ -238,14 +238,14 @@ class Staging:
             await self._send(orjson.dumps({"lanes": self.lanes}), last=False)
 
     async def commit(self, submission: Submission) -> str:
-        """The id of the job: another's if this one is a repetition. Raises Refused."""
+        """The id of the job: another's if this one is a repetition. Raises SubmissionRejected."""
         self._committed = True  # perhaps, even if no reply comes
         status, value = await self._send(submission.to_json(self.lanes), last=True)
         match status:
             case "full":
-                raise LaneFull(value)
+                raise QueueFull(value)
             case "another":
-                raise KeyReused
+                raise IdempotencyConflict
             case "incomplete":
                 raise UploadTooSlow
         return value

@@ -61,7 +61,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What becomes of a leased item: see exchange.lua."""
+    """What becomes of a leased item: see settle_and_claim.lua."""
 
     lease: Lease
     verb: Literal["end", "fail", "retry", "return"]
@@ -80,7 +80,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a worker can take: see exchange.lua."""
+    """What a worker can take: see settle_and_claim.lua."""
 
     limits: Mapping[str, int]  # by lane, over all workers
     running: Mapping[str, int]  # by lane, in this worker
@@ -104,17 +104,17 @@ class Queue:
         self._keys = keys
         self._lease_ms = lease_s * 1000
         self._interactive_weight = interactive_weight
-        self._exchange, self._renew, self._tidy = (
-            script(redis, keys, name) for name in ("exchange", "renew", "tidy")
+        self._settle_and_claim, self._renew, self._expire_overdue = (
+            script(redis, keys, name) for name in ("settle_and_claim", "renew", "expire_overdue")
         )
 
-    async def exchange(
+    async def settle_and_claim(
         self, settlements: Sequence[Settlement], capacity: Capacity | None
     ) -> Claimed:
         """Settles, then claims; `capacity` None: claims nothing, and wakes the other workers
         instead. Repeating the settlements changes nothing."""
         ended = [part for settlement in settlements for part in settlement.argv()]
-        reply = await self._exchange(
+        reply = await self._settle_and_claim(
             args=[
                 self._lease_ms,
                 *((capacity.places, capacity.reserve) if capacity else (0, 0)),
@@ -138,9 +138,9 @@ class Queue:
         stop = await self._renew(args=[worker_id, self._lease_ms, *argv])
         return {lease_id.decode() for lease_id in stop}
 
-    async def tidy(self) -> None:
+    async def expire_overdue(self) -> None:
         """Ends what is past its deadline: the scripts of workers do, but there may be none."""
-        await self._tidy()
+        await self._expire_overdue()
 
     async def workers(self) -> list[str]:
         """The ids of those that are alive."""

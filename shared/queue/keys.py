@@ -11,7 +11,7 @@ class Keys:
     job      hash    total, owner, class, lanes, ttl_s, accepted_ms, started_ms, finished_ms, …;
                      meta:<n>: request id, provider and model of 500 items, as JSON
     payloads hash    item index → payload; gone when the item has succeeded
-    tries    hash    item index → what was in vain: see exchange.lua
+    tries    hash    item index → what was in vain: see settle_and_claim.lua
     results  hash    item index → "<ended_ms> <result as JSON>"; a field is written once
     ended    list    item indexes in the order in which they ended
     failed   set     item indexes

@@ -15,11 +15,11 @@ from httpx_aiohttp import AiohttpTransport
 from shared.models import ChatRequest, ErrorCode
 from shared.providers import PROVIDERS
 from shared.settings import ProviderSettings
-from worker.providers.dialect import Completion, Dialect, ErrorObject
+from worker.providers.dialect import Completion, Dialect, ErrorInBody
 from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
 from worker.providers.ollama import OLLAMA
 from worker.providers.openai import OPENAI
-from worker.providers.redaction import without
+from worker.providers.redaction import redact
 
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024  # 32,000 tokens are some 200 KB
 KEEP_ALIVE_S = 60
@@ -104,7 +104,7 @@ async def call(
         raise _failure(endpoint, chat, response.status_code, text, response.headers)
     try:
         return endpoint.dialect.decode(body)
-    except ErrorObject as error:
+    except ErrorInBody as error:
         raise _failure(endpoint, chat, error.status_code, error.message, response.headers) from None
     except ValueError:  # pydantic's ValidationError is one; its text would repeat the body
         raise Transient(
@@ -143,7 +143,7 @@ def _failure(
     message = f"{endpoint.provider} answered {status}"
     if text:
         secrets = [endpoint.key or "", *(entry["content"] for entry in chat["messages"])]
-        message += f": {without(secrets, text)}"
+        message += f": {redact(secrets, text)}"
     wait_s = retry_after_s(headers, datetime.now(UTC))
     if status == httpx.codes.TOO_MANY_REQUESTS or (status in {503, 529} and wait_s is not None):
         return RateLimited(message, retry_after_s=wait_s, status_code=status)

@@ -35,7 +35,7 @@ class Completion:
     cost_usd: float | None = None  # None: the provider does not say
 
 
-class ErrorObject(Exception):
+class ErrorInBody(Exception):
     """A 200 whose body says that it failed, with the status it means."""
 
     def __init__(self, status_code: int, message: str) -> None:
@@ -49,5 +49,5 @@ class Dialect:
     path: str
     headers: Callable[[str | None, str], dict[str, str]]  # key, referer
     encode: Callable[[ChatRequest], Mapping[str, Any]]
-    decode: Callable[[bytes], Completion]  # raises ErrorObject, ValueError
+    decode: Callable[[bytes], Completion]  # raises ErrorInBody, ValueError
     error_text: Callable[[bytes], str | None]

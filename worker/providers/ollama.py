@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from shared.models import ChatRequest
-from worker.providers.dialect import Completion, Dialect, ErrorObject, Tokens
+from worker.providers.dialect import Completion, Dialect, ErrorInBody, Tokens
 
 
 class _Message(BaseModel):
@@ -36,7 +36,7 @@ def _encode(chat: ChatRequest) -> dict[str, Any]:
 def _decode(body: bytes) -> Completion:
     reply = _Reply.model_validate_json(body)
     if reply.error is not None:
-        raise ErrorObject(500, reply.error)
+        raise ErrorInBody(500, reply.error)
     if reply.message is None:
         raise ValueError("no message")
     prompt_tokens, completion_tokens = reply.prompt_eval_count or 0, reply.eval_count or 0

@@ -11,7 +11,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from shared.models import ChatRequest
-from worker.providers.dialect import Completion, Dialect, ErrorObject, Tokens, Usd
+from worker.providers.dialect import Completion, Dialect, ErrorInBody, Tokens, Usd
 
 
 class _Error(BaseModel):
@@ -63,7 +63,7 @@ def _decode(body: bytes) -> Completion:
     choice = reply.choices[0] if reply.choices else None
     error = reply.error or (choice.error if choice else None)
     if error:
-        raise ErrorObject(_status(error.code), error.message or "")
+        raise ErrorInBody(_status(error.code), error.message or "")
     if choice is None or choice.message is None:
         raise ValueError("no choices")
     usage = reply.usage or _Usage()

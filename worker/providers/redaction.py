@@ -10,7 +10,7 @@ MAX_COMPARED = 200_000  # characters of secrets; with more the text is left out 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
-def without(secrets: Iterable[str], text: str) -> str:
+def redact(secrets: Iterable[str], text: str) -> str:
     """What is quoted word for word becomes "…". If a part of a secret is left then, in whatever
     case, spacing or escapes, so does the whole text."""
     secrets = sorted(filter(None, secrets), key=len, reverse=True)
