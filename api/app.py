@@ -5,7 +5,6 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -40,6 +39,7 @@ from shared.queue.keys import Keys
 from shared.redis import embedded
 from shared.redis.client import connect
 from shared.settings import Settings
+from shared.version import VERSION
 
 SAMPLE_S = 5.0
 
@@ -97,7 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="LLM batch orchestrator",
-        version=version("llm-batch-orchestrator"),
+        version=VERSION,
         description=description(),
         lifespan=lifespan,
         telemetry={
