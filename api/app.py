@@ -33,7 +33,7 @@ from shared.jobs.store import Store
 from shared.models import BatchLLMRequest, JobItem, LLMRequest
 from shared.monitoring.metrics import new_registry
 from shared.monitoring.monitor import Monitor
-from shared.monitoring.tracing import load_tracing
+from shared.monitoring.tracing import load_tracer
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 from shared.redis import embedded
@@ -48,7 +48,7 @@ log = structlog.get_logger()
 
 def create_app(settings: Settings) -> FastAPI:
     registry = new_registry()
-    traces = load_tracing(settings, "orchestrator-api")
+    tracer = load_tracer(settings, "orchestrator-api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         keys = Keys(settings.key_prefix)
         queue = Queue(redis, keys, lease_s=settings.lease_seconds)
         store = Store(redis, keys)
-        jobs = Jobs(store, traces)
+        jobs = Jobs(store, tracer)
         events = JobEvents(redis, keys, queue, store)
         monitor = Monitor(redis, keys)
         live = OverviewFeed(monitor, jobs)
@@ -92,8 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
         await redis.aclose()
         if server:
             server.release()
-        if traces:
-            await asyncio.to_thread(traces.close)
+        await asyncio.to_thread(tracer.close)
 
     app = FastAPI(
         title="LLM batch orchestrator",
@@ -101,8 +100,8 @@ def create_app(settings: Settings) -> FastAPI:
         description=description(),
         lifespan=lifespan,
         telemetry={
-            "tracing": traces is not None,
-            "tracer_provider": traces.provider if traces else None,
+            "tracing": tracer.provider is not None,
+            "tracer_provider": tracer.provider,
             "operation_spans": False,
             "metrics": False,
             "logs": False,  # they have what a client sent

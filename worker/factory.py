@@ -13,7 +13,7 @@ from arq.worker import func
 from shared.jobs.service import TASK, WEBHOOK_TASK, Jobs
 from shared.jobs.store import Store
 from shared.monitoring.monitor import Monitor
-from shared.monitoring.tracing import load_tracing
+from shared.monitoring.tracing import load_tracer
 from shared.providers import PROVIDERS, WEBHOOK_LANE
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
@@ -46,7 +46,7 @@ def make_worker(
             settings.request_timeout,
             settings.max_retries,
             telemetry.tally,
-            traces,
+            tracer,
         )
         secret = settings.webhook_secret
         ctx["webhooks"] = Webhooks(
@@ -63,12 +63,11 @@ def make_worker(
         await caller.client.aclose()
         if stop_metrics := ctx.get("stop_metrics"):
             await asyncio.to_thread(stop_metrics)
-        if traces:
-            await asyncio.to_thread(traces.close)
+        await asyncio.to_thread(tracer.close)
 
     keys = Keys(settings.key_prefix)
     telemetry = WorkerMetrics()
-    traces = load_tracing(settings, "orchestrator-worker")
+    tracer = load_tracer(settings, "orchestrator-worker")
     return LaneWorker(
         monitor=Monitor(redis, keys),
         telemetry=telemetry,

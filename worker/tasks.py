@@ -2,22 +2,20 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import structlog
 from arq.worker import Retry
 
 from shared.models import ChatRequest, ErrorCode
+from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.queue.results import DEADLINE_EXCEEDED, Result
 from worker.call_metrics import CallMetrics
 from worker.providers.client import Endpoint, call
 from worker.providers.dialect import Completion
 from worker.providers.errors import ProviderError, RateLimited
 from worker.retry import decide, pause_s
-
-if TYPE_CHECKING:
-    from shared.monitoring.otel import Tracing
 
 log = structlog.get_logger()
 
@@ -50,7 +48,7 @@ class ProviderContext:
     timeout_s: float
     max_retries: int
     tally: CallMetrics
-    tracing: "Tracing | None" = None
+    tracer: Tracer = NO_TRACER
 
 
 async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
@@ -79,10 +77,7 @@ async def _attempt(caller: ProviderContext, ctx: dict[str, Any], chat: ChatReque
     left_s: float = ctx["left_s"]
     timeout_s = min(caller.timeout_s, left_s)
     try:
-        if caller.tracing is None:
-            completion = await call(caller.client, endpoint, chat, timeout_s=timeout_s)
-        else:
-            completion = await _traced_call(caller.tracing, caller, endpoint, chat, ctx, timeout_s)
+        completion = await _traced_call(caller, endpoint, chat, ctx, timeout_s)
     except ProviderError as error:
         latency_ms = _since(started)
         caller.tally.call(provider, chat["model"], error.code, latency_ms)
@@ -128,14 +123,13 @@ async def _attempt(caller: ProviderContext, ctx: dict[str, Any], chat: ChatReque
 
 
 async def _traced_call(
-    tracing: "Tracing",
     caller: ProviderContext,
     endpoint: Endpoint,
     chat: ChatRequest,
     ctx: dict[str, Any],
     timeout_s: float,
 ) -> Completion:
-    with tracing.attempt(chat, ctx["job_id"], ctx["job_try"]) as span:
+    with caller.tracer.attempt_span(chat, ctx["job_id"], ctx["job_try"]) as span:
         try:
             completion = await call(caller.client, endpoint, chat, timeout_s=timeout_s)
         except ProviderError as error:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -25,10 +25,8 @@ from shared.models import (
     WebhookState,
     WebhookStatus,
 )
+from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.queue.results import CANCELLED, ENDED_AS, Result
-
-if TYPE_CHECKING:
-    from shared.monitoring.otel import Tracing
 
 TASK = "call_provider"  # the arq function that runs an item
 WEBHOOK_TASK = "deliver_webhook"
@@ -50,9 +48,9 @@ class NothingToRetry(Exception):
 class Jobs:
     """Of all owners; each call is for one of them. Raises RedisError, JobNotFound."""
 
-    def __init__(self, store: Store, tracing: "Tracing | None" = None) -> None:
+    def __init__(self, store: Store, tracer: Tracer = NO_TRACER) -> None:
         self._store = store
-        self._tracing = tracing
+        self._tracer = tracer
 
     @staticmethod
     def new_id() -> str:
@@ -68,7 +66,8 @@ class Jobs:
             index = -1
             async for request in requests:
                 index += 1
-                payload = _payload(request, self._trace(job_id, index, request))
+                trace = self._tracer.item_span(job_id, index, request.provider, request.model)
+                payload = _payload(request, trace)
                 if submission.key:
                     # Without defaults: a later version has more fields.
                     fingerprint.update(
@@ -83,11 +82,6 @@ class Jobs:
                 webhook = _arq_job(WEBHOOK_TASK, job_id, submission.webhook, submission.owner)
                 submission = replace(submission, webhook=webhook.decode())
             return await _commit(staging, submission)
-
-    def _trace(self, job_id: str, index: int, request: LLMRequest) -> str | None:
-        if self._tracing is None:
-            return None
-        return self._tracing.item(job_id, index, request.provider, request.model)
 
     async def status(self, job_id: str, owner: str = "") -> Job:
         snapshot = await self._snapshot(job_id, owner, MAX_BATCH_REQUESTS)

@@ -1,9 +1,10 @@
-"""Traces, if asked for: HTTP request → item → each attempt as one trace, across the queue.
+"""Traces with OpenTelemetry: HTTP request → item → each attempt are one trace, across the queue.
 
-Needs the extra `otel`: only `shared.monitoring.tracing` imports this. FastAPI makes the span of a
-request.
-Names as in OpenTelemetry's semantic conventions for messaging and generative AI; W3C Trace Context
-travels with the item.
+Needs the extra `otel`; only `shared.monitoring.tracing` imports this module. FastAPI records the
+span of an HTTP request.
+
+Names follow OpenTelemetry's semantic conventions for messaging and for generative AI. An item
+carries its context as a W3C Trace Context `traceparent` (https://www.w3.org/TR/trace-context/).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,25 +24,25 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from shared.models import ChatRequest
 
 
-class Tracing:
-    """Spans go out in batches, from a thread; those that find no room are dropped."""
+class OpenTelemetryTracer:
+    """Exports spans in batches, from a thread. Spans that do not fit into its buffer are dropped,
+    so that a slow collector delays nothing."""
 
     def __init__(self, endpoint: str, service: str, *, capture_content: bool) -> None:
+        """`endpoint` is the collector's base URL (OTLP over HTTP, without `/v1/traces`).
+        `capture_content` adds prompts and answers to the spans of attempts."""
         exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")
         self.provider = TracerProvider(resource=Resource.create({"service.name": service}))
-        self.provider.add_span_processor(_WithoutQuery())
+        self.provider.add_span_processor(_QueryRedactor())
         self.provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self.provider.get_tracer("orchestrator")
         self._propagator = TraceContextTextMapPropagator()
         self._capture_content = capture_content
 
     def close(self) -> None:
-        """Sends what there is; may take seconds."""
         self.provider.shutdown()
 
-    def item(self, job_id: str, index: int, provider: str, model: str) -> str:
-        """Its context, for the attempts."""
-
+    def item_span(self, job_id: str, index: int, provider: str, model: str) -> str:
         span = self._tracer.start_span(
             f"create {provider}",
             kind=SpanKind.PRODUCER,
@@ -60,8 +61,9 @@ class Tracing:
         return carrier["traceparent"]
 
     @contextmanager
-    def attempt(self, chat: ChatRequest, item_id: str, attempt: int) -> Iterator["Attempt"]:
-
+    def attempt_span(
+        self, chat: ChatRequest, item_id: str, attempt: int
+    ) -> Iterator["OpenTelemetryAttemptSpan"]:
         job_id, _, index = item_id.rpartition(":")
         parent = self._propagator.extract({"traceparent": chat.get("traceparent", "")})
         with self._tracer.start_as_current_span(
@@ -78,17 +80,15 @@ class Tracing:
                 "orchestrator.item.index": int(index),
                 "orchestrator.attempt": attempt,
             },
-            record_exception=False,  # its text may repeat the provider's
+            record_exception=False,  # its text may repeat the provider's, with the prompt in it
             set_status_on_exception=False,
         ) as span:
             if self._capture_content:
                 span.set_attribute("gen_ai.input.messages", _json(chat["messages"]))
-            yield Attempt(span, capture_content=self._capture_content)
+            yield OpenTelemetryAttemptSpan(span, capture_content=self._capture_content)
 
 
-class Attempt:
-    """Wants to be told how it ended."""
-
+class OpenTelemetryAttemptSpan:
     def __init__(self, span: Span, *, capture_content: bool) -> None:
         self._span = span
         self._capture_content = capture_content
@@ -108,13 +108,12 @@ class Attempt:
             self._span.set_attribute("gen_ai.output.messages", _json(answer))
 
     def failed(self, code: str) -> None:
-
         self._span.set_attribute("error.type", code)
         self._span.set_status(StatusCode.ERROR)
 
 
-class _WithoutQuery(SpanProcessor):
-    """The URL of a webhook may hold a secret."""
+class _QueryRedactor(SpanProcessor):
+    """Removes the query from every URL, because the URL of a webhook may hold a secret there."""
 
     def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002
         if "url.query" in (span.attributes or {}):

@@ -1,22 +1,94 @@
-"""Whether there are traces; without, nothing of OpenTelemetry is imported."""
+"""The tracer interface, and a tracer that records nothing.
 
-from typing import TYPE_CHECKING
+Without tracing, nothing of the OpenTelemetry SDK is imported: it is an extra.
+"""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Protocol
+
+from shared.models import ChatRequest
 from shared.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from shared.monitoring.otel import Tracing
+    from opentelemetry.sdk.trace import TracerProvider
 
 
-def load_tracing(settings: Settings, service: str) -> "Tracing | None":
-    """None unless an endpoint is set. Raises SettingsError."""
+class AttemptSpan(Protocol):
+    """The span of one attempt. Call one of its methods before the span ends."""
+
+    def answered(
+        self, content: str, prompt_tokens: int, completion_tokens: int, finish_reason: str | None
+    ) -> None: ...
+
+    def failed(self, code: str) -> None: ...
+
+
+class Tracer(Protocol):
+    """Records the spans of items and attempts."""
+
+    @property
+    def provider(self) -> "TracerProvider | None":
+        """The provider that FastAPI records HTTP requests with, or None without tracing."""
+
+    def item_span(self, job_id: str, index: int, provider: str, model: str) -> str | None:
+        """Record that an item was created. Returns its `traceparent`, which the item carries to
+        its attempts, or None without tracing."""
+
+    def attempt_span(
+        self, chat: ChatRequest, item_id: str, attempt: int
+    ) -> AbstractContextManager[AttemptSpan]:
+        """Record what happens in the context as one attempt, as a child of the item's span."""
+
+    def close(self) -> None:
+        """Send the spans that are still buffered; this may take seconds."""
+
+
+class NoAttemptSpan:
+    def answered(
+        self, content: str, prompt_tokens: int, completion_tokens: int, finish_reason: str | None
+    ) -> None:
+        pass
+
+    def failed(self, code: str) -> None:
+        pass
+
+
+class NoTracer:
+    """Records nothing."""
+
+    provider = None
+
+    def item_span(self, job_id: str, index: int, provider: str, model: str) -> None:
+        pass
+
+    def attempt_span(
+        self,
+        chat: ChatRequest,  # noqa: ARG002
+        item_id: str,  # noqa: ARG002
+        attempt: int,  # noqa: ARG002
+    ) -> AbstractContextManager[AttemptSpan]:
+        return _NO_ATTEMPT_SPAN
+
+    def close(self) -> None:
+        pass
+
+
+_NO_ATTEMPT_SPAN = nullcontext(NoAttemptSpan())
+NO_TRACER = NoTracer()
+
+
+def load_tracer(settings: Settings, service: str) -> Tracer:
+    """Return a tracer that exports to the endpoint in the settings, or `NO_TRACER` without one.
+
+    Raises SettingsError if an endpoint is set and the extra `otel` is not installed.
+    """
     endpoint = settings.otel_exporter_otlp_endpoint
     if endpoint is None:
-        return None
+        return NO_TRACER
     try:
-        from shared.monitoring.otel import Tracing  # noqa: PLC0415 — of an extra
+        from shared.monitoring.otel import OpenTelemetryTracer  # noqa: PLC0415 — of an extra
     except ImportError:
         raise SettingsError(
             "OTEL_EXPORTER_OTLP_ENDPOINT: traces need the extra: pip install -e '.[otel]'"
         ) from None
-    return Tracing(endpoint, service, capture_content=settings.otel_capture_content)
+    return OpenTelemetryTracer(endpoint, service, capture_content=settings.otel_capture_content)
