@@ -36,8 +36,7 @@ from shared.monitoring.monitor import Monitor
 from shared.monitoring.tracing import load_tracer
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
-from shared.redis import embedded
-from shared.redis.client import connect
+from shared.redis.client import open_redis
 from shared.settings import Settings
 from shared.version import VERSION
 
@@ -52,10 +51,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        server = (
-            None if settings.redis_url else await asyncio.to_thread(embedded.use, settings.data_dir)
-        )
-        redis = connect(server.url if server else settings.redis_url or "")
+        connection = await asyncio.to_thread(open_redis, settings.redis_url, settings.data_dir)
+        redis = connection.client
         keys = Keys(settings.key_prefix)
         queue = Queue(redis, keys, lease_s=settings.lease_seconds)
         store = Store(redis, keys)
@@ -93,6 +90,9 @@ def create_app(settings: Settings) -> FastAPI:
         if server:
             server.release()
         await asyncio.to_thread(tracer.close)
+        await connection.close()
+        if traces:
+            await asyncio.to_thread(traces.close)
 
     app = FastAPI(
         title="LLM batch orchestrator",

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import sys
-from typing import cast
 
 import uvloop
 from redis.exceptions import RedisError
@@ -11,8 +10,7 @@ from redis.exceptions import RedisError
 from shared.logs import configure_logging
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
-from shared.redis import embedded
-from shared.redis.client import connect
+from shared.redis.client import open_redis
 from shared.settings import (
     SettingsError,
     load_provider_settings,
@@ -39,8 +37,8 @@ def main() -> None:
 def _run() -> None:
     settings, providers = load_settings(), load_provider_settings()
     configure_logging(settings.log_level)
-    server = None if settings.redis_url else embedded.use(settings.data_dir)
-    redis = connect(server.url if server else cast("str", settings.redis_url))
+    connection = open_redis(settings.redis_url, settings.data_dir)  # kept: it holds the server
+    redis = connection.client
     if "--check" in sys.argv[1:]:
         queue = Queue(redis, Keys(settings.key_prefix), lease_s=settings.lease_seconds)
         sys.exit(0 if asyncio.run(is_alive(queue)) else 1)

@@ -1,8 +1,14 @@
-"""The connection to Redis: one bounded pool a process that outlives restarts of the server."""
+"""How the project reaches Redis: one bounded client for a URL, with or without Sentinel.
+
+RedisUnavailable is the only exception that its commands raise when Redis does not do what it was
+asked to; nothing else in the project has to know redis-py's exceptions.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,21 +20,59 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError, RedisError
 
+from shared.redis.embedded import EmbeddedServer
+from shared.redis.embedded import use as use_embedded
 from shared.redis.sentinel import SCHEME, SentinelUrl, parse_sentinel_url
 
 MAX_CONNECTIONS = 32
-COMMAND_S = 5.0  # with all of its retries
-SENTINEL_S = 1.0  # for the answer of one sentinel
+COMMAND_TIMEOUT_S = 5.0  # covers all retries of a command
+SENTINEL_TIMEOUT_S = 1.0  # for the answer of one sentinel
+
+
+class RedisUnavailable(RedisConnectionError):
+    """Redis did not answer in time, or refused the command: unreachable, loading, full, read-only.
+
+    The command may have been executed if only its reply was lost. A subclass of redis-py's
+    ConnectionError, because its Sentinel client tries the next sentinel on that one only.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class RedisConnection:
+    """A client, and the embedded server behind it if no URL was given."""
+
+    client: ArqRedis
+    embedded: EmbeddedServer | None
+
+    async def close(self) -> None:
+        await self.client.aclose()
+        if self.embedded:
+            self.embedded.release()
+
+
+def open_redis(url: str | None, data_dir: Path) -> RedisConnection:
+    """Connects to `url`, or starts the embedded Valkey with its data in `data_dir`.
+
+    Blocks while that starts. Raises EmbeddedServerError, OSError.
+    """
+    if url:
+        return RedisConnection(connect(url), None)
+    server = use_embedded(data_dir)
+    return RedisConnection(connect(server.url), server)
 
 
 def connect(url: str) -> ArqRedis:
-    """A lazy pool: it connects at the first command. Every command may be sent twice (a reply can
-    be lost), so each must be safe to repeat. Raises RedisError, and TimeoutError of redis-py."""
+    """Returns a client with a lazy pool: it connects at the first command.
+
+    `url` is redis://, rediss://, unix:// or redis+sentinel:// (see shared.redis.sentinel). A
+    command may be sent twice when its reply is lost, so each must be safe to repeat. Commands raise
+    RedisUnavailable.
+    """
     options: dict[str, Any] = {
         "max_connections": MAX_CONNECTIONS,
-        "timeout": COMMAND_S,
+        "timeout": COMMAND_TIMEOUT_S,
         "socket_connect_timeout": 2,
         "health_check_interval": 30,
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
@@ -45,34 +89,39 @@ def connect(url: str) -> ArqRedis:
 
 
 def _master_pool(url: SentinelUrl, options: dict[str, Any]) -> "_MasterPool":
-    asked = Sentinel([])  # type: ignore[no-untyped-call]
-    asked.sentinels = [
+    sentinel = Sentinel([])  # type: ignore[no-untyped-call]
+    sentinel.sentinels = [
         _SentinelClient(_Pool(host=host, port=port, max_connections=1, timeout=1))
         for host, port in url.sentinels
     ]
-    return _MasterPool(url.master, asked, **{**options, **url.options})  # type: ignore[no-untyped-call]
+    return _MasterPool(url.master, sentinel, **{**options, **url.options})  # type: ignore[no-untyped-call]
 
 
 class _Pool(BlockingConnectionPool):
     async def ensure_connection(self, connection: AbstractConnection) -> None:
-        """Without redis-py's look for stale data, a fifth of a round trip: a connection whose
-        command was cut off is closed, and one that the server has closed is made again."""
+        """Connects without redis-py's check for stale data, which costs a fifth of a round trip.
+
+        The check is not needed: a connection whose command was cut off is closed, and one that the
+        server has closed is opened again.
+        """
         await connection.connect()  # type: ignore[no-untyped-call]
 
 
 class _MasterPool(SentinelConnectionPool, _Pool):
-    """Each new connection asks the sentinels where the master is."""
+    """Asks the sentinels for the master's address at each new connection."""
 
 
 class _BoundedRedis(ArqRedis):
-    """Bounds commands itself, for `socket_timeout` makes redis-py send through `asyncio.wait_for`,
-    which before Python 3.12 can lose a cancellation (python/cpython#86296): a worker that is told
-    to stop would go on for ever."""
+    """Limits the time of each command itself instead of with `socket_timeout`.
 
-    command_s = COMMAND_S
+    With that, redis-py sends through `asyncio.wait_for`, which before Python 3.12 can lose a
+    cancellation (python/cpython#86296): a worker that is told to stop would never stop.
+    """
+
+    timeout_s = COMMAND_TIMEOUT_S
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        async with _bounded(self.command_s):
+        async with _bounded(self.timeout_s):
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002
@@ -82,14 +131,14 @@ class _BoundedRedis(ArqRedis):
 
 
 class _SentinelClient(_BoundedRedis):
-    """Gives up early: the next sentinel may know."""
+    """Gives up early, because the next sentinel may know the master."""
 
-    command_s = SENTINEL_S
+    timeout_s = SENTINEL_TIMEOUT_S
 
 
 class _BoundedPipeline(Pipeline):
     async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002
-        async with _bounded(COMMAND_S):
+        async with _bounded(COMMAND_TIMEOUT_S):
             return await super().execute(raise_on_error)
 
 
@@ -99,4 +148,10 @@ async def _bounded(seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise RedisTimeoutError(f"no answer in {seconds:g} s") from None
+        raise RedisUnavailable(f"no answer in {seconds:g} s") from None
+    except NoScriptError:  # redis-py loads the script, then runs it again
+        raise
+    except (RedisConnectionError, OSError) as error:
+        raise RedisUnavailable(str(error) or type(error).__name__) from error
+    except RedisError as error:  # without its text, which may repeat arguments: prompts
+        raise RedisUnavailable(type(error).__name__) from error

