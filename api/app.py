@@ -86,13 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        await redis.aclose()
-        if server:
-            server.release()
         await asyncio.to_thread(tracer.close)
         await connection.close()
-        if traces:
-            await asyncio.to_thread(traces.close)
 
     app = FastAPI(
         title="LLM batch orchestrator",
