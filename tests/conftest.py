@@ -1,11 +1,10 @@
 """Real servers for every test: Valkey on a unix socket, the simulator, the API and workers."""
 
-import asyncio
 import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -13,10 +12,10 @@ from uuid import uuid4
 import httpx
 import pytest
 from arq.connections import ArqRedis
+from support.in_process import LEASE_S, running_api, running_worker
 from support.redis_server import Server
 from support.stack import Stack
 
-from api.app import create_app
 from cli.simulator import Simulator
 from shared.jobs.store import Store
 from shared.queue.claims import Queue
@@ -24,13 +23,10 @@ from shared.queue.keys import Keys
 from shared.redis import embedded
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings
-from worker.factory import make_worker
 
 pytest.register_assert_rewrite("support.load")
 # What a shell starts in the background ignores SIGINT, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-LEASE_S = 1.0
 
 
 @pytest.fixture(scope="session")
@@ -95,34 +91,6 @@ def providers(simulator: Simulator) -> dict[str, ProviderSettings]:
         ),
         "ollama": ProviderSettings(_env_file=None, base_url=simulator.url),
     }
-
-
-@asynccontextmanager
-async def running_api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=30) as client,
-    ):
-        yield client
-
-
-@asynccontextmanager
-async def running_worker(
-    settings: Settings, providers: dict[str, ProviderSettings]
-) -> AsyncIterator[None]:
-    worker = make_worker(
-        settings, providers, connect(settings.redis_url or ""), handle_signals=False
-    )
-    task = asyncio.create_task(worker.main())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        await worker.close()
 
 
 @pytest.fixture

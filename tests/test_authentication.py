@@ -8,22 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.authentication import ANN, API_KEYS, BOB, OLD
 from support.jobs import NDJSON, ended, lines, upload
 from support.stack import Stack, chat, eventually
 
 from shared.queue.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
-ANN, BOB, OLD = "ann's key", "bob's key", "ann's former key"
-
-
-def entry(name: str, key: str) -> str:
-    return f"{name}:{hashlib.sha256(key.encode()).hexdigest()}"
-
-
-API_KEYS = f"{entry('ann', ANN)}, {entry('bob', BOB)}\n{entry('ann', OLD).upper()}".replace(
-    "ANN", "ann"
-)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 from arq.connections import ArqRedis
-from conftest import running_api, running_worker
+from support.examples import SEED_EXAMPLE
+from support.in_process import running_api, running_worker
 from support.stack import Stack, chat, eventually, queued, stored
 
 from cli.simulator import Behaviour, Simulator
@@ -19,33 +20,6 @@ from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
 
 Providers = dict[str, ProviderSettings]
-
-SEED_EXAMPLE: dict[str, Any] = {
-    "requests": [
-        {
-            "request_id": "req-1",
-            "provider": "openrouter",
-            "model": "google/gemma-3-27b-it:free",
-            "messages": [{"role": "user", "content": "Tell me a short story about a cat."}],
-            "temperature": 0.5,
-            "max_tokens": 150,
-        },
-        {
-            "request_id": "req-2",
-            "provider": "ollama",
-            "model": "deepseek-r1:8b",
-            "messages": [
-                {"role": "system", "content": "You are a helpful assistant."},
-                {
-                    "role": "user",
-                    "content": "Explain the concept of quantum entanglement in simple terms.",
-                },
-            ],
-            "temperature": 0.7,
-            "max_tokens": 200,
-        },
-    ]
-}
 
 
 async def post(

@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
-from conftest import LEASE_S
 from redis.exceptions import ConnectionError as RedisConnectionError
+from support.claims import accept, claim, finish, settle
+from support.in_process import LEASE_S
 from support.stack import eventually
 
 from shared.jobs.store import (
@@ -21,32 +20,10 @@ from shared.jobs.store import (
     UploadTooSlow,
 )
 from shared.queue import results
-from shared.queue.claims import CLAIM_AT_MOST, MAX_DEATHS, Capacity, Lease, Queue, Settlement
+from shared.queue.claims import CLAIM_AT_MOST, MAX_DEATHS, Capacity, Queue, Settlement
 from shared.queue.keys import Keys
 
 LANES = ("a", "b")
-
-
-async def accept(
-    store: Store, job_id: str, lanes: Sequence[str], *, max_depth: int = 1000, **submission: Any
-) -> str:
-    async with store.staging(job_id) as staging:
-        for index, lane in enumerate(lanes):
-            await staging.add(lane, f"{job_id} {index}".encode(), (None, lane, "m"))
-        return await staging.commit(Submission(ttl_s=60, max_depth=max_depth, **submission))
-
-
-async def claim(queue: Queue, *, places: int = 100, reserve: int = 0, **limits: int) -> list[Lease]:
-    capacity = Capacity(limits or {"a": 10}, {}, places, reserve)
-    return (await queue.settle_and_claim([], capacity)).leases
-
-
-async def settle(queue: Queue, *settlements: Settlement) -> None:
-    await queue.settle_and_claim(settlements, None)
-
-
-async def end(queue: Queue, leases: Sequence[Lease], result: bytes = b"{}") -> None:
-    await settle(queue, *(Settlement(lease, "end", result) for lease in leases))
 
 
 async def stored(store: Store, job_id: str) -> dict[int, bytes]:
@@ -104,7 +81,7 @@ async def test_a_settled_lease_frees_exactly_its_slot(queue: Queue, store: Store
     await accept(store, "job", "a" * 30)
     leases = await claim(queue, a=10)
 
-    await end(queue, leases[:3])
+    await finish(queue, leases[:3])
 
     assert len(await claim(queue, a=10)) == 3
 
@@ -134,8 +111,8 @@ async def test_the_result_of_an_item_is_written_once(
     await ended_leases(redis, keys)
     [second] = await claim(queue)
 
-    await end(queue, [second], b'"second"')
-    await end(queue, [first], b'"first"')
+    await finish(queue, [second], b'"second"')
+    await finish(queue, [first], b'"first"')
 
     assert await stored(store, "job") == {0: b'"second"'}
 
@@ -148,7 +125,7 @@ async def test_a_lease_that_ended_settles_nothing_and_frees_no_slot(
     await ended_leases(redis, keys)
     assert len(await claim(queue, a=1)) == 1
 
-    await end(queue, [late])
+    await finish(queue, [late])
 
     assert await stored(store, "job") == {}
     assert await claim(queue, a=1) == []
@@ -161,7 +138,7 @@ async def test_an_answer_in_time_counts_though_the_lease_is_past_its_end(
     leases = await claim(queue)
     await ended_leases(redis, keys)
 
-    await end(queue, leases, b'"answer"')
+    await finish(queue, leases, b'"answer"')
 
     assert await stored(store, "job") == {0: b'"answer"'}
 
@@ -213,7 +190,7 @@ async def test_what_kills_workers_is_told_from_its_neighbours(
         if any(lease.item_id.endswith(":3") for lease in leases):
             await ended_leases(redis, keys)
         else:
-            await end(queue, leases)
+            await finish(queue, leases)
 
     results_ = await stored(store, "job")
     assert results_.pop(3) == results.WORKER_LOST.to_json()
@@ -352,7 +329,7 @@ async def test_cancelling_ends_all_at_once_and_holds_slots_until_calls_stopped(
 ) -> None:
     await accept(store, "job", "aaaa")
     done, running = await claim(queue, a=2)
-    await end(queue, [done], b'"answer"')
+    await finish(queue, [done], b'"answer"')
 
     assert await store.cancel("job")
 
@@ -394,7 +371,7 @@ async def test_a_dead_workers_cancelled_item_never_comes_back(
 
 async def test_cancelling_a_finished_job_changes_nothing(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a")
-    await end(queue, await claim(queue), b'"answer"')
+    await finish(queue, await claim(queue), b'"answer"')
     before = await store.snapshot("job")
 
     assert await store.cancel("job")
@@ -411,7 +388,7 @@ async def test_cancelling_an_unknown_job_makes_nothing(
 
 async def test_accepting_twice_is_accepting_once(queue: Queue, store: Store) -> None:
     await accept(store, "job", "aa")
-    await end(queue, await claim(queue))
+    await finish(queue, await claim(queue))
     await accept(store, "job", "aa")
 
     assert await claim(queue) == []
@@ -447,7 +424,7 @@ async def test_an_ended_job_leaves_results_that_expire_and_nothing_else(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "ab")
-    await end(queue, await claim(queue, a=5, b=5))
+    await finish(queue, await claim(queue, a=5, b=5))
 
     left = {key.decode(): await redis.ttl(key) for key in await redis.keys(f"{keys.prefix}*")}
 
@@ -462,7 +439,7 @@ async def test_what_has_expired_leaves_the_lists(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a", owner="me")
-    await end(queue, await claim(queue))
+    await finish(queue, await claim(queue))
     await redis.zadd(keys.expiring, {"me job": 1})
 
     await queue.expire_overdue()
@@ -478,8 +455,8 @@ async def test_the_last_result_publishes_the_job(
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.done)
         await pubsub.get_message(timeout=5)
-        await end(queue, [first])
-        await end(queue, [last])
+        await finish(queue, [first])
+        await finish(queue, [last])
 
         message = await pubsub.get_message(timeout=5)
         nothing_more = await pubsub.get_message(timeout=0.05)

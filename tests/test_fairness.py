@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from support.authentication import ANN, API_KEYS, BOB
+from support.claims import accept, claim, finish
 from support.jobs import lines, results, upload
 from support.load import ledger
 from support.stack import Stack, chat
-from test_authentication import ANN, API_KEYS, BOB
-from test_claims import accept, claim, end
 
 from cli.simulator.dialects import item_of
 from shared.jobs.store import Store
@@ -24,7 +24,7 @@ async def serve(queue: Queue, count: int, *, at_once: int = 1) -> list[Lease]:
     served: list[Lease] = []
     while len(served) < count:
         leases = await claim(queue, a=min(at_once, count - len(served)))
-        await end(queue, leases)
+        await finish(queue, leases)
         served += leases
         assert leases
     return served

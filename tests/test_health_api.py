@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import running_api
+from support.in_process import running_api
 from support.stack import eventually
 
 from shared.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from arq.connections import ArqRedis
-from conftest import running_api, running_worker
+from support.in_process import running_api, running_worker
 from support.jobs import job
 from support.stack import chat, eventually, stored
 

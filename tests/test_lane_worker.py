@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 from arq.connections import ArqRedis
-from conftest import LEASE_S, running_worker
+from support.in_process import LEASE_S, running_worker
 from support.stack import eventually, queued
 
 from cli.simulator import Behaviour, Simulator

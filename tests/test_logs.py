@@ -6,8 +6,8 @@ from typing import IO, Any
 
 import httpx
 import pytest
+from support.logs import log_of
 from support.stack import Stack, chat
-from test_secrets import written
 
 from shared.queue.keys import Keys
 
@@ -29,7 +29,7 @@ async def test_a_line_a_job_and_a_failed_attempt(deployment: Stack, output: IO[b
     first = await deployment.batch([chat("y")], headers=again)
     await deployment.batch([chat("y")], headers=again)
 
-    lines = [json.loads(line) for line in (await written(deployment, output)).splitlines()]
+    lines = [json.loads(line) for line in (await log_of(deployment, output)).splitlines()]
 
     job = batch.json()["job_id"]
     assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)

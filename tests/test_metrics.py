@@ -15,8 +15,8 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from support.authentication import ANN, API_KEYS
 from support.stack import Stack, chat, eventually, free_port
-from test_authentication import ANN, API_KEYS
 
 from shared.monitoring.metrics import OTHER_MODELS, Models
 from shared.queue.results import Result

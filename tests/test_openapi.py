@@ -16,8 +16,8 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from support.examples import SEED_EXAMPLE
 from support.stack import Stack
-from test_batch_api import SEED_EXAMPLE
 
 from shared.queue.keys import Keys
 

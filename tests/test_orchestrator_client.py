@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+from support.authentication import ANN, API_KEYS
 from support.jobs import ended
 from support.stack import Stack, chat
-from test_authentication import ANN, API_KEYS
 
 from cli.client import AsyncClient, Client
 from cli.patience import OrchestratorError

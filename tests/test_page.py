@@ -16,10 +16,10 @@ import httpx
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+from support.authentication import ANN, API_KEYS, BOB
 from support.jobs import lines, upload
 from support.redis_server import Server
 from support.stack import Stack, chat, eventually
-from test_authentication import ANN, API_KEYS, BOB
 
 from shared.queue.keys import Keys
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import running_api, running_worker
+from support.in_process import running_api, running_worker
 from support.redis_server import Server
 from support.stack import chat, eventually, queued, stored
 

@@ -1,6 +1,5 @@
 """Prompts, answers and keys are in no line that a process writes."""
 
-import asyncio
 import hashlib
 import re
 from base64 import b64encode
@@ -12,6 +11,7 @@ import orjson
 import pytest
 from arq.connections import ArqRedis
 from support.jobs import NDJSON, ended, events, lines, results, upload
+from support.logs import log_of
 from support.stack import Stack, chat, eventually, free_port
 
 from shared.jobs.store import Store, Submission
@@ -33,17 +33,6 @@ async def deployment(valkey_url: str, keys: Keys, output: IO[bytes]) -> AsyncIte
     await deployment.start(workers=2)
     yield deployment
     await deployment.stop()
-
-
-async def written(deployment: Stack, output: IO[bytes]) -> bytes:
-    """All that API and workers have to say until their orderly end."""
-    processes = [deployment.api_process, *deployment.workers]
-    for process in processes:
-        if process.returncode is None:
-            process.terminate()
-    await asyncio.gather(*(process.wait() for process in processes))
-    output.seek(0)
-    return output.read()
 
 
 def secret_chats() -> list[dict[str, Any]]:
@@ -73,7 +62,7 @@ async def test_mixed_run_writes_no_secret(deployment: Stack, output: IO[bytes]) 
     ]
     deployment.workers[0].kill()
     await deployment.batch(secret_chats()[:3])
-    log = await written(deployment, output)
+    log = await log_of(deployment, output)
 
     assert (body["successful"], body["failed"]) == (8, 22)
     errors = [response["error"] for response in body["responses"]]
@@ -106,7 +95,7 @@ async def test_internal_error_of_a_worker_writes_no_secret(
 
     await eventually(completed, 10)
     responses = (await deployment.api.get("/jobs/job")).json()["responses"]
-    log = await written(deployment, output)
+    log = await log_of(deployment, output)
 
     assert "internal_error" in {response["error_code"] for response in responses}
     assert not [r["error"] for r in responses if "planted" in (r["error"] or "")]
@@ -125,7 +114,7 @@ async def test_internal_error_of_the_api_writes_no_secret(
     for result in (b"planted-no-json", b'{"content": ["planted-answer"]}'):
         await redis.hset(results, "0", b"1 " + result)  # type: ignore[arg-type, misc]
         broken.append(await deployment.api.get(location, headers={"Connection": "close"}))
-    log = await written(deployment, output)
+    log = await log_of(deployment, output)
 
     assert [(answer.status_code, answer.text) for answer in broken] == [
         (500, "Internal Server Error")
@@ -176,7 +165,7 @@ async def test_all_features_together_write_no_secret(
         ]
         async with httpx.AsyncClient() as client:
             shown.append((await client.get(f"http://127.0.0.1:{port}/metrics")).text)
-        log = await written(deployment, output)
+        log = await log_of(deployment, output)
     finally:
         await deployment.stop()
 

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from support.authentication import ANN, API_KEYS, BOB
 from support.load import STORE_MS, MixedLoad, busiest, ledger, now_ms, open_during, verify
 from support.redis_server import Server
 from support.stack import Stack
-from test_authentication import ANN, API_KEYS, BOB
 from test_chaos_workers import kill
 
 from shared.queue.keys import Keys

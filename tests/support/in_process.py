@@ -1,0 +1,47 @@
+"""The API and the worker inside the test's own process: no start-up cost, no process to stop."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import httpx
+
+from api.app import create_app
+from shared.redis.client import connect
+from shared.settings import ProviderSettings, Settings
+from worker.factory import make_worker
+
+LEASE_S = 1.0
+
+
+@asynccontextmanager
+async def running_api(
+    settings: Settings, *, headers: dict[str, str] | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Runs the application and yields a client of it, which sends `headers` with every request."""
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=transport, base_url="http://test", timeout=30, headers=headers
+        ) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def running_worker(
+    settings: Settings, providers: dict[str, ProviderSettings]
+) -> AsyncIterator[None]:
+    worker = make_worker(
+        settings, providers, connect(settings.redis_url or ""), handle_signals=False
+    )
+    task = asyncio.create_task(worker.main())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await worker.close()
