@@ -24,7 +24,7 @@ from shared.redis import embedded
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings
 
-pytest.register_assert_rewrite("support.load")
+pytest.register_assert_rewrite("support")
 # What a shell starts in the background ignores SIGINT, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -7,7 +7,7 @@ import pytest
 from support.authentication import ANN, API_KEYS, BOB
 from support.claims import accept, claim, finish
 from support.jobs import lines, results, upload
-from support.load import ledger
+from support.ledger import ledger
 from support.stack import Stack, chat
 
 from cli.simulator.dialects import item_of

@@ -1,4 +1,4 @@
-"""A Redis master that dies under load, with three sentinels and one replica, all real."""
+"""A Redis master fails under load, with three sentinels and one replica, all real."""
 
 import socket
 import tempfile
@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.load import STORE_MS, Load, ledger, now_ms, open_during, verify
+from support.invariants import verify
+from support.ledger import STORE_MS, ledger, now_ms, open_during
+from support.load import Load
 from support.redis_server import SentinelServer, Server
 from support.stack import Stack, eventually
 
@@ -31,7 +33,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Cluster:
-    """`redis[0]` is the master at first, `redis[1]` its replica."""
+    """Three sentinels over `redis[0]`, the first master, and `redis[1]`, its replica."""
 
     def __init__(self, directory: Path) -> None:
         first, second, *ports = free_ports(5)
@@ -70,7 +72,7 @@ class Cluster:
         return bool(role == b"master" and replicas and link == "up")
 
     async def _known(self) -> bool:
-        """Each sentinel knows the replica and the two others."""
+        """Tells whether each sentinel knows the replica and the two other sentinels."""
         states = [
             (await s.client.sentinel_masters())[MASTER]  # type: ignore[no-untyped-call]
             for s in self.sentinels
@@ -105,16 +107,16 @@ async def deployment(cluster: Cluster, keys: Keys) -> AsyncIterator[Stack]:
 
 @pytest.mark.parametrize("planned", [False, True])
 async def test_failover(deployment: Stack, cluster: Cluster, *, planned: bool) -> None:
-    """The master is killed, or hands over and becomes a replica, which takes no writes.
+    """The master is killed, or hands over and becomes a replica, which accepts no writes.
 
-    Replication is asynchronous: what the new master had not heard of is lost. This can be a job
-    that was accepted in the last moment, or a claim or a result and with it the end of a job. The
-    items run again; calls that nobody knows of are stopped when their worker asks for its leases.
+    Replication is asynchronous: writes that had not reached the new master are lost. This can be a
+    job that was accepted in the last moment, a claim, or a result and with it a job's completion.
+    The items run again; a worker stops calls of lost claims when it renews its leases.
     """
     await deployment.simulate(latency_ms=200, latency_spread_ms=100)
     load = Load(deployment, lossy=True)
     async with load.steady():
-        began, began_ms = datetime.now(UTC), now_ms()
+        started, started_ms = datetime.now(UTC), now_ms()
         if planned:
             await cluster.sentinels[0].command("SENTINEL", "FAILOVER", MASTER, "COORDINATED")
         else:
@@ -127,8 +129,8 @@ async def test_failover(deployment: Stack, cluster: Cluster, *, planned: bool) -
     for process in (deployment.api_process, *deployment.workers):
         assert process.returncode is None
     changed = await load.ask_again()
-    assert all(datetime.fromisoformat(j["finished_at"]) > began - LAST_MOMENT for j in changed)
+    assert all(datetime.fromisoformat(j["finished_at"]) > started - LAST_MOMENT for j in changed)
     assert not (planned and (changed or load.lost))
     calls = await ledger(deployment)
-    hit = open_during(calls, began_ms - STORE_MS, over_ms)
+    hit = open_during(calls, started_ms - STORE_MS, over_ms)
     await verify(deployment, load, limit=LIMIT, may_repeat=hit)

@@ -1,11 +1,13 @@
-"""One provider in every kind of trouble, beside one that works."""
+"""One provider fails in every way while another works."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from support.load import Call, Load, ledger, now_ms, verify
+from support.invariants import verify
+from support.ledger import Call, ledger, now_ms
+from support.load import Load
 from support.stack import Stack
 
 pytestmark = pytest.mark.chaos
@@ -18,13 +20,13 @@ SETTINGS = {
     "REQUEST_TIMEOUT": "1",
     "MAX_RETRIES": "1",
 }
-WATCHED_S = 2.5  # a window without the fault, and one with it
+WATCHED_S = 2.5  # the length of two windows: before the fault and during it
 
 Start = Callable[..., Awaitable[Stack]]
 
 
 def occupied(calls: Sequence[Call], dialect: str, start_ms: float, end_ms: float) -> float:
-    """The share of its slots that a lane used, from 0 to 1."""
+    """Returns the share of its slots that a lane used, from 0 to 1."""
     used_ms = sum(
         max(0.0, min(call.end_ms or end_ms, end_ms) - max(call.start_ms, start_ms))
         for call in calls
@@ -49,8 +51,8 @@ def occupied(calls: Sequence[Call], dialect: str, start_ms: float, end_ms: float
 async def test_a_provider_in_trouble_harms_nobody_else(
     stack: Start, fault: dict[str, Any], code: str
 ) -> None:
-    """Its items end as errors with the right code, within the limit and with as many calls as they
-    say; the other lane's slots are as full as before, and none of its items fails."""
+    """Its items fail with the right code, within the limit and after as many calls as they say;
+    the other lane uses its slots as much as before, and none of its items fails."""
     deployment = await stack(workers=2, **SETTINGS)
     await deployment.simulate(**HEALTHY)
     good = Load(deployment, provider="ollama")
@@ -62,7 +64,7 @@ async def test_a_provider_in_trouble_harms_nobody_else(
             by_dialect={"openrouter": {**HEALTHY, **fault}, "ollama": HEALTHY}
         )
         fault_ms = now_ms()
-        async with bad.steady(clients=1, ended=0):
+        async with bad.steady(clients=1, after=0):
             await asyncio.sleep(WATCHED_S)
             over_ms = now_ms()
         await deployment.simulate(**HEALTHY)

@@ -1,4 +1,4 @@
-"""Workers and APIs that die, stand still or lose Redis, under steady load."""
+"""Workers and APIs are killed, stopped or cut off from Redis, under steady load."""
 
 import asyncio
 import signal
@@ -7,20 +7,20 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
 import httpx
-import psutil
 import pytest
-from support.load import (
+from support.faults import kill, stop
+from support.invariants import verify
+from support.ledger import (
     Call,
-    Load,
     busiest,
-    calling,
     ledger,
     now_ms,
     open_calls,
     ports,
-    running,
-    verify,
+    unsettled,
+    wait_for_calls,
 )
+from support.load import Load
 from support.proxy import Proxy
 from support.redis_server import Server
 from support.stack import Stack, chat, eventually
@@ -34,36 +34,14 @@ pytestmark = pytest.mark.chaos
 
 LIMIT = 10
 LEASE_S = 3.0
-STOP_S = LEASE_S / 15 + 0.3  # a worker looks at its leases this often, and a busy machine
+STOP_S = LEASE_S / 15 + 0.3  # how often a worker checks its leases, and time for a busy machine
 SETTINGS = {
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
     "LEASE_SECONDS": f"{LEASE_S:g}",
-    "WORKER_MAX_JOBS": "5",  # one is kept for each other lane: four workers must share ten slots
+    "WORKER_MAX_JOBS": "5",  # each keeps a slot free for the other lane: four workers share ten
 }
 
 Start = Callable[..., Awaitable[Stack]]
-
-
-async def kill(stack: Stack, *workers: Process) -> set[str]:
-    """All at once; returns the items they were running. They stand still first, so that no call
-    begins or ends between the look and the end."""
-    for worker in workers:
-        await stop(worker)
-    items = await running(stack, *workers)
-    for worker in workers:
-        worker.kill()
-    await asyncio.gather(*(worker.wait() for worker in workers))
-    return items
-
-
-async def stop(worker: Process) -> None:
-    """Waits until it stands still."""
-    worker.send_signal(signal.SIGSTOP)
-
-    async def stopped() -> bool:
-        return bool(psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED)
-
-    await eventually(stopped)
 
 
 def starts(calls: Collection[Call]) -> dict[str, list[float]]:
@@ -115,10 +93,10 @@ async def test_rolling_restarts_cost_nothing(stack: Start) -> None:
 
 
 @pytest.mark.parametrize("latency_ms", [200, 2.5 * LEASE_S * 1000])
-async def test_worker_that_stands_still_and_goes_on(stack: Start, latency_ms: float) -> None:
-    """A process that stands still cannot hang up: the provider works on its open calls beside those
-    of the limit, until they end or it goes on. Then it stops them at once, begins none on a lease
-    that has ended, and its late answers change nothing."""
+async def test_a_stopped_worker_that_continues(stack: Start, latency_ms: float) -> None:
+    """A stopped process cannot hang up: the provider works on its open calls in addition to those
+    of the limit until they end or the worker continues. Then the worker stops them at once, starts
+    none on an expired lease, and its late answers change nothing."""
     deployment = await stack(workers=4, **SETTINGS)
     load = Load(deployment)
     await deployment.simulate(latency_ms=200, latency_spread_ms=100)
@@ -129,22 +107,22 @@ async def test_worker_that_stands_still_and_goes_on(stack: Start, latency_ms: fl
         await stop(frozen)
         await deployment.simulate(latency_ms=200, latency_spread_ms=100)
         frozen_at_ms = now_ms()
-        hit = await running(deployment, frozen)
-        await asyncio.sleep(2 * LEASE_S)  # the fault itself, as long as it is to last
+        hit = await unsettled(deployment, frozen)
+        await asyncio.sleep(2 * LEASE_S)  # the fault itself
         frozen.send_signal(signal.SIGCONT)
-        went_on_ms = now_ms()
+        continued_ms = now_ms()
         await load.more(6)
 
     assert hit
     assert frozen.returncode is None
     calls = await verify(deployment, load, limit=LIMIT, may_repeat=hit, beyond_limit=hit)
     late = [c for c in calls if c.item in hit and c.start_ms < frozen_at_ms and c.end_ms]
-    assert all((call.end_ms or 0) < went_on_ms + STOP_S * 1000 for call in late)
+    assert all((call.end_ms or 0) < continued_ms + STOP_S * 1000 for call in late)
 
 
 async def begun_since(stack: Stack, since_ms: float) -> None:
-    """Waits until every open call is younger; for those begun in that very moment, which may be as
-    long as the younger ones, a second."""
+    """Waits until every open call started after `since_ms`, but at most a second: a call that
+    started in that very moment may be as long as the later ones."""
 
     async def begun() -> bool:
         return now_ms() - since_ms > 1000 or all(
@@ -156,7 +134,7 @@ async def begun_since(stack: Stack, since_ms: float) -> None:
 
 @pytest.fixture
 async def proxied(server: Server, keys: Keys) -> AsyncIterator[tuple[Stack, Proxy]]:
-    """Four workers, one of which reaches Redis through a proxy: the last."""
+    """Starts four workers; the last reaches Redis through a proxy."""
     proxy = Proxy(server.url.removeprefix("unix://"))
     await proxy.start()
     deployment = Stack(server.url, keys, SETTINGS)
@@ -171,12 +149,12 @@ async def proxied(server: Server, keys: Keys) -> AsyncIterator[tuple[Stack, Prox
 
 
 async def test_a_short_cut_off_from_redis_costs_nothing(proxied: tuple[Stack, Proxy]) -> None:
-    """Calls go on, and answers that come meanwhile are kept."""
+    """Calls continue, and the worker keeps the answers that arrive meanwhile."""
     deployment, proxy = proxied
     await deployment.simulate(latency_ms=600, latency_spread_ms=400)
     load = Load(deployment)
     async with load.steady():
-        await calling(deployment, deployment.workers[-1])
+        await wait_for_calls(deployment, deployment.workers[-1])
         proxy.cut()
         hit = await open_calls(deployment, deployment.workers[-1])
         await asyncio.sleep(1)  # the fault itself
@@ -196,9 +174,9 @@ async def test_a_worker_that_loses_redis_stops_its_calls_in_time(
     async with load.steady():
         await deployment.simulate(latency_ms=2 * LEASE_S * 1000)
         await begun_since(deployment, now_ms())
-        await calling(deployment, deployment.workers[-1])
+        await wait_for_calls(deployment, deployment.workers[-1])
         proxy.cut()
-        hit = await running(deployment, deployment.workers[-1])
+        hit = await unsettled(deployment, deployment.workers[-1])
         called = await open_calls(deployment, deployment.workers[-1])
         await deployment.simulate(latency_ms=200)
         await asyncio.sleep(2 * LEASE_S)  # the fault itself
@@ -236,7 +214,7 @@ async def test_jobs_of_a_killed_api_can_be_fetched(stack: Start) -> None:
 
 
 async def test_an_item_that_kills_its_worker_every_time(stack: Start) -> None:
-    """Each worker that calls the provider for it is killed the moment the call is there."""
+    """Kills each worker at the moment when its call for the item reaches the provider."""
     deployment = await stack(workers=3, **SETTINGS)
     await deployment.simulate(latency_ms=200, latency_spread_ms=100)
     load, poisoned, neighbours = Load(deployment), "poisoned", [f"beside {i}" for i in range(9)]
@@ -258,7 +236,7 @@ async def test_an_item_that_kills_its_worker_every_time(stack: Start) -> None:
 
 
 async def caller_of(stack: Stack, content: str) -> Process:
-    """The worker whose call for this item is open now; waits until there is one."""
+    """Waits until a worker has an open call for this item; returns the worker."""
     found: list[Process] = []
 
     async def calling() -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
-from support.load import Load, verify
+from support.invariants import verify
+from support.load import Load
 from support.stack import Stack
 
 from shared.redis.client import connect
@@ -17,16 +18,17 @@ pytestmark = pytest.mark.chaos
 
 LIMIT = 10
 SETTINGS = {"MAX_CONCURRENT_REQUESTS": str(LIMIT), "LEASE_SECONDS": "3", "WORKER_MAX_JOBS": "8"}
-PROJECT = Path(__file__).parent.parent
-# By file: after this text the next version has that: a field more in a request and in a result.
+PROJECT = Path(__file__).parents[2]
+# What the next version inserts in which file, after which text: a new field in a request and in a
+# result.
 ADDED = {
     "shared/models.py": ("    temperature: float\n", "    top_p: float\n"),
-    "shared/jobs.py": ("temperature=request.temperature,\n", "        top_p=0.5,\n"),
+    "shared/jobs/service.py": ("temperature=request.temperature,\n", "        top_p=0.5,\n"),
     "worker/providers/openai.py": (
         '"temperature": chat["temperature"],\n',
         '        "top_p": chat.get("top_p", 1.0),\n',
     ),
-    "shared/results.py": ("    attempts: int = 0\n", "    cost: float = 0.5\n"),
+    "shared/queue/results.py": ("    attempts: int = 0\n", "    cost: float = 0.5\n"),
 }
 
 Start = Callable[..., Awaitable[Stack]]
@@ -44,7 +46,7 @@ def next_version(tmp_path: Path) -> Path:
 
 
 async def costs(stack: Stack, load: Load) -> Counter[float | None]:
-    """What the stored results have in the field that only the next version knows."""
+    """Counts the stored results by the field that only the next version knows."""
     redis = connect(stack.redis_url)
     try:
         stored = [
@@ -58,7 +60,7 @@ async def costs(stack: Stack, load: Load) -> Counter[float | None]:
 
 
 async def sent(stack: Stack) -> dict[str, Any]:
-    """The body of the last call of a provider."""
+    """Returns the body of the last call that OpenRouter received."""
     body: dict[str, Any] = (await stack.simulator.get("/_sim/last")).json()["openrouter"]["body"]
     return body
 
@@ -67,7 +69,7 @@ async def sent(stack: Stack) -> dict[str, Any]:
 async def test_versions_work_beside_each_other(
     stack: Start, next_version: Path, *, back: bool
 ) -> None:
-    """A worker of the other version, then its API, then the rest of the workers; under load."""
+    """Replaces a worker, then the API, then the other worker, under load."""
     first, second = (next_version, PROJECT) if back else (PROJECT, next_version)
     deployment = await stack(workers=2, code=first, **SETTINGS)
     await deployment.simulate(latency_ms=200, latency_spread_ms=100)

@@ -1,4 +1,4 @@
-"""Redis that dies, stands still, is full, read-only or drops its connections, under steady load."""
+"""Redis is killed, stopped, full, read-only or drops its connections, under steady load."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import pairwise
 
 import pytest
-from support.load import STORE_MS, Call, Load, calls_by_item, ledger, now_ms, open_during, verify
+from support.invariants import verify
+from support.ledger import STORE_MS, Call, calls_by_item, ledger, now_ms, open_during
+from support.load import Load
 from support.redis_server import Server
 from support.stack import Stack, chat, eventually
 
@@ -18,12 +20,12 @@ pytestmark = pytest.mark.chaos
 
 LIMIT = 10
 LEASE_S = 3.0
-SHORT_S = 0.5  # less than any lease has left: see `LaneWorker`'s heartbeat and margin
+SHORT_S = 0.5  # shorter than what any lease has left: see `LaneWorker`'s heartbeat and margin
 LONG_S = 5.0  # longer than a lease
 SETTINGS = {
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
     "LEASE_SECONDS": f"{LEASE_S:g}",
-    "WORKER_MAX_JOBS": "5",  # one is kept for each other lane: four workers must share ten slots
+    "WORKER_MAX_JOBS": "5",  # each keeps a slot free for the other lane: four workers share ten
 }
 
 Fault = Callable[[Server], AbstractAsyncContextManager[None]]
@@ -71,7 +73,7 @@ def attempts(load: Load) -> set[int]:
 
 @pytest.mark.parametrize("fault", [killed, frozen, read_only])
 async def test_a_short_fault_costs_nothing(deployment: Stack, server: Server, fault: Fault) -> None:
-    """Calls go on, and the answers that come meanwhile are kept."""
+    """Calls continue, and the workers keep the answers that arrive meanwhile."""
     load = Load(deployment)
     async with load.steady():
         async with fault(server):
@@ -81,10 +83,10 @@ async def test_a_short_fault_costs_nothing(deployment: Stack, server: Server, fa
         await load.more(12)
 
     if fault is frozen:
-        assert not load.refused  # a client waits longer than this for its answer
+        assert not load.refused  # the API waits longer than this before it refuses
     assert load.refused.keys() <= {503}
     if fault is read_only:
-        load.unsure.clear()  # what it refuses is kept out
+        load.unsure.clear()  # a refused batch has left nothing in Redis
     calls = await verify(deployment, load, limit=LIMIT)
     assert open_during(calls, began_ms, over_ms)
     assert attempts(load) == {1}
@@ -95,8 +97,8 @@ async def test_a_short_fault_costs_nothing(deployment: Stack, server: Server, fa
 async def test_a_long_fault_repeats_only_what_was_running(
     deployment: Stack, server: Server, fault: Fault
 ) -> None:
-    """Calls that would outlive their leases are stopped before these end. Nothing is lost, a client
-    that waits gets its answer, and new batches are refused until Redis can be used again."""
+    """Calls that would outlive their leases are stopped before these expire. Nothing is lost, a
+    waiting client gets its answer, and new batches are refused until Redis is available again."""
     load = Load(deployment)
     slow = [f"slow {i}" for i in range(3)]
     model = f"sim-latency-{LONG_S * 1000:.0f}"
@@ -152,21 +154,21 @@ async def test_a_full_redis_finishes_what_it_has(deployment: Stack, server: Serv
         await server.client.config_set("maxmemory", used)
         await refusals(load, 20)
         accepted = set(load.jobs)
-        await ended(load, accepted)
+        await wait_completed(load, accepted)
         await refusals(load, 20)
         await server.client.config_set("maxmemory", "0")
         await load.more(12)
 
     assert accepted
     assert load.refused.keys() == {503}
-    load.unsure.clear()  # what it refuses is kept out
+    load.unsure.clear()  # a refused batch has left nothing in Redis
     await verify(deployment, load, limit=LIMIT)
     assert attempts(load) == {1}
     assert_no_process_ended(deployment)
 
 
 async def refusals(load: Load, count: int) -> None:
-    """Waits until so many more batches have been refused."""
+    """Waits until this many more batches have been refused."""
     goal = load.refused.total() + count
 
     async def reached() -> bool:
@@ -175,11 +177,11 @@ async def refusals(load: Load, count: int) -> None:
     await eventually(reached)
 
 
-async def ended(load: Load, job_ids: set[str]) -> None:
-    async def all_ended() -> bool:
+async def wait_completed(load: Load, job_ids: set[str]) -> None:
+    async def all_completed() -> bool:
         return job_ids <= load.answers.keys()
 
-    await eventually(all_ended)
+    await eventually(all_completed)
 
 
 async def test_resets_of_all_connections_are_not_noticed(deployment: Stack, server: Server) -> None:

@@ -1,14 +1,16 @@
-"""Faults under jobs of every kind: two APIs, two owners, uploads, streams, idempotency keys."""
+"""Faults during jobs of every kind: two APIs, two owners, uploads, streams, idempotency keys."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from support.authentication import ANN, API_KEYS, BOB
-from support.load import STORE_MS, MixedLoad, busiest, ledger, now_ms, open_during, verify
+from support.faults import kill
+from support.invariants import verify
+from support.ledger import STORE_MS, busiest, ledger, now_ms, open_during
+from support.mixed_load import MixedLoad
 from support.redis_server import Server
 from support.stack import Stack
-from test_chaos_workers import kill
 
 from shared.queue.keys import Keys
 
@@ -54,7 +56,7 @@ async def test_a_worker_is_killed(deployment: Stack, load: MixedLoad) -> None:
 
 
 async def test_an_api_is_killed_and_comes_back(deployment: Stack, load: MixedLoad) -> None:
-    """Nobody notices: the other one answers, and goes on with the streams."""
+    """No client notices: the other API answers, and continues the streams."""
     async with load.steady():
         deployment.api_process.kill()
         await deployment.api_process.wait()
@@ -77,7 +79,7 @@ async def test_an_api_is_replaced(deployment: Stack, load: MixedLoad) -> None:
 
 
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
-async def test_redis_is_away_for_longer_than_a_lease(
+async def test_redis_is_unavailable_for_longer_than_a_lease(
     deployment: Stack, load: MixedLoad, server: Server, fault: str
 ) -> None:
     async with load.steady():

@@ -1,0 +1,82 @@
+"""The promises that hold after every fault.
+
+Compares what clients were told, what the provider saw (the simulator's ledger) and what Redis
+holds.
+"""
+
+from collections.abc import Collection
+
+from cli.simulator.dialects import item_of
+from shared.redis.client import connect
+from support.ledger import Call, calls_by_item, ledger, peak
+from support.load import Load
+from support.stack import Stack, eventually
+
+
+async def verify(
+    stack: Stack,
+    *loads: Load,
+    limit: int,
+    may_repeat: Collection[str] = (),
+    beyond_limit: Collection[str] = (),
+    failed: Collection[str] = (),
+) -> list[Call]:
+    """Checks every promise after the loads have completed; returns the ledger.
+
+    `may_repeat`: items that were running when the fault happened and may be called again;
+    `beyond_limit`: items whose first call the provider may still work on beyond the limit;
+    `failed`: contents that must have finished as failed.
+    """
+
+    async def idle() -> bool:
+        return bool((await stack.stats())["in_flight"] == 0)
+
+    await eventually(idle)
+    calls = await ledger(stack)
+    assert (await stack.stats())["total"] == len(calls)  # the ledger is whole
+    by_item = calls_by_item(calls)
+    extra = {id(by_item[item][0]) for item in beyond_limit}
+    for dialect in ("openrouter", "ollama"):
+        counted = (call for call in calls if call.dialect == dialect and id(call) not in extra)
+        assert peak(counted) <= limit
+    jobs = {job_id: contents for load in loads for job_id, contents in load.jobs.items()}
+    answers = {job_id: answer for load in loads for job_id, answer in load.answers.items()}
+    assert jobs.keys() == answers.keys()
+    of = {job_id: load for load in loads for job_id in load.jobs}
+    for job_id, contents in jobs.items():
+        job = await of[job_id].status(job_id)
+        assert job == answers[job_id]  # what has finished never changes
+        assert (job["status"], job["queued"], job["running"]) == ("completed", 0, 0)
+        assert job["failed"] == len(set(contents) & set(failed))
+        assert job["successful"] + job["failed"] == job["total_requests"] == len(contents)
+        for content, response in zip(contents, job["responses"], strict=True):
+            answer = "" if content in failed else f"echo: {content}"
+            assert (response["content"], bool(response["error"])) == (answer, content in failed)
+            item = item_of(content)
+            if item not in may_repeat:
+                assert len(by_item[item]) == response["attempts"], content
+    known = {item_of(content) for contents in jobs.values() for content in contents}
+    assert by_item.keys() <= known.union(*(load.unsure for load in loads))
+    await _verify_redis(stack, jobs)
+    return calls
+
+
+async def _verify_redis(stack: Stack, jobs: dict[str, list[str]]) -> None:
+    """Checks that Redis holds nothing but results, each once."""
+    redis, keys = connect(stack.redis_url), stack.keys
+
+    async def drained() -> bool:
+        lines = (keys.depth, keys.leases, keys.quarantine, keys.deferred)
+        for pattern in (keys.queue("*", "*"), *(line("*") for line in lines)):
+            async for _ in redis.scan_iter(pattern):
+                return False
+        return True
+
+    try:
+        await eventually(drained)
+        for job_id, contents in jobs.items():
+            results = await redis.hkeys(keys.results(job_id))  # type: ignore[misc]
+            assert sorted(map(int, results)) == list(range(len(contents)))
+            assert await redis.hexists(keys.job(job_id), "finished_ms")  # type: ignore[misc]
+    finally:
+        await redis.aclose()

@@ -1,0 +1,123 @@
+"""The provider's view: the calls in the simulator's ledger, and which process made them."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import orjson
+import psutil
+
+from cli.simulator.dialects import item_of
+from shared.redis.client import connect
+from support.stack import Stack, eventually
+
+STORE_MS = 300  # after a call ends, its answer is in Redis within this time, on a busy machine too
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One line of the ledger; times in ms of `time.monotonic`, which all processes share."""
+
+    item: str
+    dialect: str
+    client: int  # the port from which the worker called
+    start_ms: float
+    end_ms: float | None
+    outcome: int | str | None
+
+    def overlaps(self, start_ms: float, end_ms: float) -> bool:
+        return self.start_ms <= end_ms and (self.end_ms is None or self.end_ms >= start_ms)
+
+
+def now_ms() -> float:
+    return time.monotonic() * 1000
+
+
+async def ledger(stack: Stack) -> list[Call]:
+    return [Call(**line) for line in (await stack.simulator.get("/_sim/ledger")).json()]
+
+
+def calls_by_item(calls: Iterable[Call]) -> dict[str, list[Call]]:
+    by_item: dict[str, list[Call]] = defaultdict(list)
+    for call in calls:
+        by_item[call.item].append(call)
+    return by_item
+
+
+def open_during(calls: Iterable[Call], start_ms: float, end_ms: float) -> set[str]:
+    """Returns the items that had an open call at some moment between the two."""
+    return {call.item for call in calls if call.overlaps(start_ms, end_ms)}
+
+
+def peak(calls: Iterable[Call]) -> int:
+    """Returns the highest number of calls open at one moment.
+
+    A call that ends as another starts counts as before it.
+    """
+    changes = sorted(
+        change
+        for call in calls
+        for change in ((call.start_ms, 1), (call.end_ms or float("inf"), -1))
+    )
+    running = highest = 0
+    for _, change in changes:
+        running += change
+        highest = max(highest, running)
+    return highest
+
+
+def ports(process: asyncio.subprocess.Process) -> set[int]:
+    """Returns the local ports of the process's TCP connections."""
+    connections = psutil.Process(process.pid).net_connections("tcp")
+    return {connection.laddr.port for connection in connections if connection.raddr}
+
+
+async def open_calls(stack: Stack, *processes: asyncio.subprocess.Process) -> set[str]:
+    """Returns the items for which the processes, which are stopped, have an open call."""
+    theirs = set().union(*map(ports, processes))
+    return {c.item for c in await ledger(stack) if c.end_ms is None and c.client in theirs}
+
+
+async def unsettled(stack: Stack, *processes: asyncio.subprocess.Process) -> set[str]:
+    """Returns the items that the processes have called the provider for and not settled.
+
+    The processes are stopped or cut off from Redis. The answer may have arrived already: nobody
+    but them knows of it.
+    """
+    redis, keys = connect(stack.redis_url), stack.keys
+    theirs = set().union(*map(ports, processes))
+    leased = set[str]()
+    try:
+        for _ in range(2):  # Redis reads what they had sent before it answers for the second time
+            await redis.ping()
+            calls = await ledger(stack)
+        async for key in redis.scan_iter(keys.leases("*")):
+            for lease in await redis.zrange(key, 0, -1):
+                item_id, _, _ = lease.decode().rpartition("@")
+                job_id, _, index = item_id.rpartition(":")
+                payload = await redis.hget(keys.payloads(job_id), index)  # type: ignore[misc]
+                if payload:  # else another process has settled it just now
+                    leased.add(item_of(orjson.loads(payload)["a"][0]["messages"][-1]["content"]))
+    finally:
+        await redis.aclose()
+    last = {call.item: call for call in calls}
+    return {item for item in leased & last.keys() if last[item].client in theirs}
+
+
+async def wait_for_calls(stack: Stack, *processes: asyncio.subprocess.Process) -> None:
+    """Waits until at least one of the processes has an open call."""
+
+    async def calling() -> bool:
+        return bool(await open_calls(stack, *processes))
+
+    await eventually(calling)
+
+
+async def busiest(stack: Stack) -> asyncio.subprocess.Process:
+    """Waits for an open call; returns the living worker that has the most of them."""
+    alive = [worker for worker in stack.workers if worker.returncode is None]
+    await wait_for_calls(stack, *alive)
+    calls = {worker: len(await open_calls(stack, worker)) for worker in alive}
+    return max(alive, key=calls.__getitem__)
