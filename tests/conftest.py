@@ -24,7 +24,9 @@ from shared.redis import embedded
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings
 
-pytest.register_assert_rewrite("support")
+pytest.register_assert_rewrite(
+    "support.invariants", "support.jobs", "support.load", "support.mixed_load"
+)
 # What a shell starts in the background ignores SIGINT, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
