@@ -33,6 +33,7 @@ from shared.jobs.store import Store
 from shared.models import BatchLLMRequest, JobItem, LLMRequest
 from shared.monitoring.metrics import new_registry
 from shared.monitoring.monitor import Monitor
+from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import load_tracer
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
@@ -58,8 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         store = Store(redis, keys)
         jobs = Jobs(store, tracer)
         events = JobEvents(redis, keys, queue, store)
-        monitor = Monitor(redis, keys)
-        live = OverviewFeed(monitor, jobs)
+        live = OverviewFeed(Monitor(redis, keys), jobs)
         app.state.services = Services(
             settings,
             queue,
@@ -70,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
             live,
             Metrics(live, registry),
         )
-        task = asyncio.create_task(_run(events, monitor))
+        task = asyncio.create_task(_run(events, ReportWriter(redis, keys)))
         log.info(
             "api_started",
             redis="external" if settings.redis_url else "embedded",
@@ -116,18 +116,18 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _run(events: JobEvents, monitor: Monitor) -> None:
+async def _run(events: JobEvents, reports: ReportWriter) -> None:
     """Until cancelled."""
     async with asyncio.TaskGroup() as group:
         group.create_task(events.run())
-        group.create_task(_sample(monitor))
+        group.create_task(_sample(reports))
 
 
-async def _sample(monitor: Monitor) -> None:
+async def _sample(reports: ReportWriter) -> None:
     """The history goes on where no worker is there to report."""
     while True:
         with suppress(RedisError, OSError):
-            await monitor.report()
+            await reports.write_levels()
         await asyncio.sleep(SAMPLE_S)
 
 

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.authentication import ANN, API_KEYS
 from support.stack import Stack, chat, eventually, free_port
 
-from shared.monitoring.metrics import OTHER_MODELS, Models
+from shared.monitoring.metrics import OTHER_MODELS, ModelLabels
 from shared.queue.results import Result
 from worker.call_metrics import CallMetrics
 from worker.metrics import WorkerMetrics
@@ -246,9 +246,9 @@ async def test_requests_are_counted_by_route_not_by_path(api: httpx.AsyncClient)
 
 
 def test_models_are_bounded() -> None:
-    models = Models(2)
+    models = ModelLabels(2)
 
-    assert [models(name) for name in ("a", "b", "c", "a", "d")] == [
+    assert [models.label(name) for name in ("a", "b", "c", "a", "d")] == [
         "a",
         "b",
         OTHER_MODELS,
@@ -258,12 +258,12 @@ def test_models_are_bounded() -> None:
 
 
 def test_any_name_of_a_model_can_be_a_label() -> None:
-    telemetry = WorkerMetrics()
+    metrics = WorkerMetrics()
     nasty = 'a"b\\c\nd é 😀 {x="y"}'
-    telemetry.tally.call("ollama", nasty, "", 1)
-    telemetry.tally.item("ollama", nasty, Result(content="x"))
+    metrics.calls.add_call("ollama", nasty, "", 1)
+    metrics.calls.add_item("ollama", nasty, Result(content="x"))
 
-    text = generate_latest(telemetry.registry).decode()
+    text = generate_latest(metrics.registry).decode()
 
     models = {
         sample.labels.get("model")
@@ -275,12 +275,12 @@ def test_any_name_of_a_model_can_be_a_label() -> None:
 
 @pytest.mark.parametrize("ms", [0, 0.3, 5, 10, 10.001, 19, 20, 20.1, 1000, 81_920, 1e7])
 def test_a_duration_is_in_the_buckets_it_should_be(ms: float) -> None:
-    tally = CallMetrics()
-    tally.call("ollama", "m", "", ms)
+    calls = CallMetrics()
+    calls.add_call("ollama", "m", "", ms)
 
     [buckets] = [
         {s.labels["le"]: s.value for s in family.samples if s.name.endswith("_bucket")}
-        for family in tally.collect()
+        for family in calls.collect()
         if "duration" in family.name
     ]
 
@@ -291,12 +291,12 @@ def test_a_duration_is_in_the_buckets_it_should_be(ms: float) -> None:
 
 @pytest.mark.parametrize("tokens", [0, 1, 2, 4, 5, 16, 17, 64, 1000, 4**13, 4**13 + 1])
 def test_tokens_are_in_the_buckets_they_should_be(tokens: int) -> None:
-    tally = CallMetrics()
-    tally.item("ollama", "m", Result(content="x", prompt_tokens=tokens))
+    calls = CallMetrics()
+    calls.add_item("ollama", "m", Result(content="x", prompt_tokens=tokens))
 
     buckets = {
         s.labels["le"]: s.value
-        for family in tally.collect()
+        for family in calls.collect()
         for s in family.samples
         if s.name.endswith("usage_bucket") and "input" in s.labels.values()
     }

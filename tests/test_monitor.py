@@ -11,9 +11,11 @@ from arq.connections import ArqRedis
 from support.stack import chat, eventually
 
 from shared.jobs.store import Store, Submission
+from shared.monitoring.counters import KEPT_S, STEP_S, Calls, Durations
 from shared.monitoring.histogram import quantile_ms
 from shared.monitoring.models import Lane, WorkerState
-from shared.monitoring.monitor import KEPT_S, MOST_LOST, STEP_S, Monitor, Report
+from shared.monitoring.monitor import MAX_LOST_WORKERS, Monitor
+from shared.monitoring.reports import Report, ReportWriter
 from shared.queue.claims import Capacity, Queue, Settlement
 from shared.queue.keys import Keys
 from shared.queue.results import Result
@@ -25,6 +27,11 @@ LIMITS = {"openrouter": 10, "ollama": 3}
 @pytest.fixture
 def monitor(redis: ArqRedis, keys: Keys) -> Monitor:
     return Monitor(redis, keys)
+
+
+@pytest.fixture
+def reports(redis: ArqRedis, keys: Keys) -> ReportWriter:
+    return ReportWriter(redis, keys)
 
 
 def report(worker_id: str = "w", **running: int) -> Report:
@@ -42,17 +49,17 @@ async def job(store: Store, job_id: str, *lanes: str) -> None:
         await staging.commit(Submission(ttl_s=60, max_depth=1000))
 
 
-async def test_calls_are_counted_by_model_and_code(monitor: Monitor) -> None:
+async def test_calls_are_counted_by_model_and_code(monitor: Monitor, reports: ReportWriter) -> None:
     counts = CallMetrics()
     for _ in range(3):
-        counts.call("openrouter", "a model", "", 100)
-    counts.call("openrouter", "a model", "timeout", 30_000)
-    counts.call("openrouter", "other", "provider_error", 5)
-    counts.call("ollama", "m", "", 0.2)
-    counts.item("openrouter", "a model", Result(prompt_tokens=30, completion_tokens=7))
+        counts.add_call("openrouter", "a model", "", 100)
+    counts.add_call("openrouter", "a model", "timeout", 30_000)
+    counts.add_call("openrouter", "other", "provider_error", 5)
+    counts.add_call("ollama", "m", "", 0.2)
+    counts.add_item("openrouter", "a model", Result(prompt_tokens=30, completion_tokens=7))
 
-    await monitor.report(report(), reported := counts.counts())
-    counts.reported(reported)
+    await reports.write(report(), reported := counts.unreported())
+    counts.mark_reported(reported)
 
     seen = await lane(monitor)
     assert seen.last_minute.calls == 5
@@ -65,14 +72,14 @@ async def test_calls_are_counted_by_model_and_code(monitor: Monitor) -> None:
     assert 0 < seen.last_minute.calls_per_s <= 5 / STEP_S
     assert (await lane(monitor, "ollama")).last_minute.calls == 1
     assert seen.last_minute.mean_ms == (3 * 100 + 30_000 + 5) / 5
-    assert counts.counts() == {}
+    assert counts.unreported() == {}
 
 
-async def test_reports_add_up(monitor: Monitor) -> None:
+async def test_reports_add_up(monitor: Monitor, reports: ReportWriter) -> None:
     for worker_id in ("a", "b", "a"):
         counts = CallMetrics()
-        counts.call("ollama", "m", "", 100)
-        await monitor.report(report(worker_id), counts.counts())
+        counts.add_call("ollama", "m", "", 100)
+        await reports.write(report(worker_id), counts.unreported())
 
     assert (await lane(monitor, "ollama")).last_minute.calls == 3
     assert sum(p.lanes["ollama"].calls for p in (await monitor.history()).points) == 3
@@ -80,15 +87,15 @@ async def test_reports_add_up(monitor: Monitor) -> None:
 
 def test_counts_that_were_not_reported_are_kept() -> None:
     counts = CallMetrics()
-    counts.call("ollama", "m", "", 100)
-    lost = counts.counts()
-    counts.call("ollama", "m", "", 100)
+    counts.add_call("ollama", "m", "", 100)
+    lost = counts.unreported()
+    counts.add_call("ollama", "m", "", 100)
 
-    after = counts.counts()
-    counts.reported(after)
-    counts.call("ollama", "m", "", 100)
+    after = counts.unreported()
+    counts.mark_reported(after)
+    counts.add_call("ollama", "m", "", 100)
 
-    assert [c["ollama calls - m"] for c in (lost, after, counts.counts())] == [1, 2, 1]
+    assert [c[Calls("ollama", "", "m")] for c in (lost, after, counts.unreported())] == [1, 2, 1]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -96,27 +103,29 @@ def test_quantiles_are_within_a_tenth(seed: int) -> None:
     draw = random.Random(seed)
     counts, latencies = CallMetrics(), [draw.lognormvariate(6, 1.5) for _ in range(5000)]
     for ms in latencies:
-        counts.call("x", "m", "", ms)
-    bins = {
-        int(name.split()[2]): count
-        for name, count in counts.counts().items()
-        if name.startswith("x bin")
+        counts.add_call("x", "m", "", ms)
+    buckets = {
+        counter.bucket: count
+        for counter, count in counts.unreported().items()
+        if isinstance(counter, Durations)
     }
 
     exact = quantiles(latencies, n=100)
 
     for percent in (50, 95, 99):
-        assert quantile_ms(bins, percent / 100) == pytest.approx(exact[percent - 1], rel=0.1)
+        assert quantile_ms(buckets, percent / 100) == pytest.approx(exact[percent - 1], rel=0.1)
 
 
 async def test_no_calls_no_quantiles(monitor: Monitor) -> None:
     assert (await lane(monitor)).last_minute.p99_ms is None
 
 
-async def test_a_lane_is_seen_as_it_is(monitor: Monitor, queue: Queue, store: Store) -> None:
+async def test_a_lane_is_seen_as_it_is(
+    monitor: Monitor, reports: ReportWriter, queue: Queue, store: Store
+) -> None:
     await job(store, "old", *["openrouter"] * 4)
     await job(store, "young", "openrouter")
-    await monitor.report(report())
+    await reports.write(report(), {})
     capacity = Capacity({"openrouter": 2}, {}, places=9, reserve=0)
     first, second = (await queue.settle_and_claim([], capacity)).leases
 
@@ -152,16 +161,16 @@ async def test_the_oldest_is_the_oldest_that_waits(
 
 
 async def test_workers_alive_silent_lost_and_gone(
-    monitor: Monitor, queue: Queue, redis: ArqRedis, keys: Keys
+    monitor: Monitor, reports: ReportWriter, queue: Queue, redis: ArqRedis, keys: Keys
 ) -> None:
     for worker_id in ("alive", "silent", "lost", "left"):
-        await monitor.report(report(worker_id, openrouter=2))
+        await reports.write(report(worker_id, openrouter=2), {})
     for worker_id in ("alive", "silent"):
         await queue.renew(worker_id, [])
     silent = f"{keys.prefix}report:silent"
     seen_ms, _, said = (await redis.get(silent)).partition(b" ")
     await redis.set(silent, b"%f %b" % (float(seen_ms) - 7000, said))
-    await monitor.leave("left")
+    await reports.remove("left")
 
     overview = await monitor.overview()
 
@@ -176,24 +185,26 @@ async def test_workers_alive_silent_lost_and_gone(
     assert "lost was lost" in " ".join(notice.text for notice in overview.notices)
 
 
-async def test_a_crash_loop_shows_no_more_than_some(monitor: Monitor, queue: Queue) -> None:
-    await monitor.report(report("alive"))
+async def test_a_crash_loop_shows_no_more_than_some(
+    monitor: Monitor, reports: ReportWriter, queue: Queue
+) -> None:
+    await reports.write(report("alive"), {})
     await queue.renew("alive", [])
-    for number in range(MOST_LOST + 30):
-        await monitor.report(report(f"crashed-{number}"))
+    for number in range(MAX_LOST_WORKERS + 30):
+        await reports.write(report(f"crashed-{number}"), {})
 
     workers = (await monitor.overview()).workers
 
-    assert len(workers) == MOST_LOST + 1
+    assert len(workers) == MAX_LOST_WORKERS + 1
     assert "alive" in {worker.worker_id for worker in workers}
 
 
-async def test_all_of_it_goes_away(monitor: Monitor, redis: ArqRedis, keys: Keys) -> None:
+async def test_all_of_it_goes_away(reports: ReportWriter, redis: ArqRedis, keys: Keys) -> None:
     """What is kept is bounded by time: each key but the list of workers has its end."""
     counts = CallMetrics()
-    counts.call("openrouter", "m", "", 100)
-    await monitor.report(report(), counts.counts())
-    await monitor.report()
+    counts.add_call("openrouter", "m", "", 100)
+    await reports.write(report(), counts.unreported())
+    await reports.write_levels()
 
     found = [key async for key in redis.scan_iter(f"{keys.prefix}*")]
 
@@ -204,21 +215,23 @@ async def test_all_of_it_goes_away(monitor: Monitor, redis: ArqRedis, keys: Keys
 
 
 async def test_who_was_seen_an_hour_ago_is_forgotten(
-    monitor: Monitor, redis: ArqRedis, keys: Keys
+    reports: ReportWriter, redis: ArqRedis, keys: Keys
 ) -> None:
-    await monitor.report(report("old"))
+    await reports.write(report("old"), {})
     seen_ms = await redis.zscore(keys.seen, "old")
     assert seen_ms is not None
     await redis.zadd(keys.seen, {"old": seen_ms - KEPT_S * 1000 - 1})
 
-    await monitor.report(report("new"))
+    await reports.write(report("new"), {})
 
     assert await redis.zrange(keys.seen, 0, -1) == [b"new"]
 
 
-async def test_history_has_what_ran_and_waited(monitor: Monitor, store: Store) -> None:
+async def test_history_has_what_ran_and_waited(
+    monitor: Monitor, reports: ReportWriter, store: Store
+) -> None:
     await job(store, "a", *["ollama"] * 7)
-    await monitor.report()
+    await reports.write_levels()
 
     points = (await monitor.history()).points
 

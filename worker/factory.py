@@ -12,7 +12,7 @@ from arq.worker import func
 
 from shared.jobs.service import TASK, WEBHOOK_TASK, Jobs
 from shared.jobs.store import Store
-from shared.monitoring.monitor import Monitor
+from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import load_tracer
 from shared.providers import PROVIDERS, WEBHOOK_LANE
 from shared.queue.claims import Queue
@@ -45,7 +45,7 @@ def make_worker(
             {name: endpoint(name, providers[name]) for name in PROVIDERS},
             settings.request_timeout,
             settings.max_retries,
-            telemetry.tally,
+            telemetry.calls,
             tracer,
         )
         secret = settings.webhook_secret
@@ -53,7 +53,7 @@ def make_worker(
             Jobs(Store(redis, keys)),
             signing_key(secret.get_secret_value()) if secret else None,
             settings.webhook_allow_private,
-            telemetry.tally,
+            telemetry.calls,
         )
         if settings.worker_metrics_port is not None:
             ctx["stop_metrics"] = telemetry.serve(settings.worker_metrics_port)
@@ -69,7 +69,7 @@ def make_worker(
     telemetry = WorkerMetrics()
     tracer = load_tracer(settings, "orchestrator-worker")
     return LaneWorker(
-        monitor=Monitor(redis, keys),
+        reports=ReportWriter(redis, keys),
         telemetry=telemetry,
         queue=Queue(
             redis,

@@ -13,14 +13,14 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from shared.models import ErrorCode
-from shared.monitoring.monitor import Monitor
+from shared.monitoring.reports import ReportWriter
 from shared.queue.claims import Capacity, Lease, Queue, Settlement
 from shared.queue.keys import Keys
 from shared.queue.results import Result
 from shared.redis.pubsub import listen
 from worker.leases import HeldLeases, now
 from worker.metrics import WorkerMetrics
-from worker.stats_reporter import Reporter
+from worker.stats_reporter import StatsReporter
 from worker.tasks import Ended, RetryItem
 
 SAFETY_POLL_S = 5.0  # should a message have been lost
@@ -44,7 +44,7 @@ class LaneWorker(Worker):
         self,
         *,
         queue: Queue,
-        monitor: Monitor,
+        reports: ReportWriter,
         telemetry: WorkerMetrics,
         keys: Keys,
         worker_id: str,
@@ -60,9 +60,9 @@ class LaneWorker(Worker):
         self._lease_s = lease_s
         self._held = HeldLeases()
         self._telemetry = telemetry
-        self._telemetry.show(limits, self._held.running)
-        self._reporter = Reporter(
-            monitor, telemetry.tally, worker_id, limits=limits, running=self._held.running
+        self._telemetry.show_lanes(limits, self._held.running)
+        self._reporter = StatsReporter(
+            reports, telemetry.calls, worker_id, limits=limits, running=self._held.running
         )
         self._settlements: list[Settlement] = []
         self._wake = asyncio.Event()

@@ -1,7 +1,7 @@
-"""What this worker does, for Prometheus.
+"""The Prometheus metrics of a worker process.
 
-Names: OpenTelemetry's GenAI conventions where they have one, else `orchestrator_…`, as Prometheus
-writes them.
+Names follow OpenTelemetry's conventions for generative AI where they define one; all others start
+with `orchestrator_`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,25 +15,34 @@ from worker.call_metrics import CallMetrics
 class WorkerMetrics:
     def __init__(self) -> None:
         self.registry = new_registry()
-        self.tally = CallMetrics()
-        self.registry.register(self.tally)
-        self.claims = self._counter("claims", "Rounds with Redis that asked for items.")
-        self.claimed = self._counter("claimed_items", "Items that those have brought.")
+        self.calls = CallMetrics()
+        self.registry.register(self.calls)
+        self.claims = self._counter("claims", "Rounds with Redis in which this worker claimed.")
+        self.claimed = self._counter("claimed_items", "Items that this worker claimed.")
         self.leases_lost = self._counter(
-            "leases_lost", "Calls stopped because their lease had ended or could not be renewed."
+            "leases_lost",
+            "Calls that this worker stopped because their lease had expired or could not be"
+            " renewed.",
         )
-        self.redis_errors = self._counter("redis_errors", "Commands that Redis did not answer.")
+        self.redis_errors = self._counter("redis_errors", "Commands that failed in Redis.")
 
-    def show(self, limits: Mapping[str, int], running: Mapping[str, int]) -> None:
-        """As they are when somebody looks."""
-        in_flight = self._gauge("worker_in_flight", "Calls of this worker.")
-        most = self._gauge("worker_limit", "Of all workers together, as this one is told.")
+    def show_lanes(self, limits: Mapping[str, int], running: Mapping[str, int]) -> None:
+        """Expose the limit and the running calls of each lane; `running` is read at each scrape."""
+        in_flight = self._gauge("worker_in_flight", "Calls that this worker runs now.")
+        limit_gauge = self._gauge(
+            "worker_limit",
+            "Calls that all workers together may run at once, as this worker is configured.",
+        )
         for lane, limit in limits.items():
             in_flight.labels(lane).set_function(_reader(running, lane))
-            most.labels(lane).set(limit)
+            limit_gauge.labels(lane).set(limit)
 
     def serve(self, port: int) -> Callable[[], None]:
-        """At /metrics, in a thread, on every interface. Returns what ends it. Raises OSError."""
+        """Serve /metrics on every interface, from a thread.
+
+        Returns a function that stops the server and waits for its thread. Raises OSError if the
+        port is taken.
+        """
         server, thread = start_http_server(port, registry=self.registry)
 
         def stop() -> None:

@@ -1,4 +1,4 @@
-"""Reports of this worker, for whoever looks; they hold nothing up."""
+"""Reports the state and the call counts of this worker to Redis, for the overview."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,46 +7,49 @@ from time import monotonic
 
 from redis.exceptions import RedisError
 
-from shared.monitoring.monitor import Monitor, Report
+from shared.monitoring.reports import Report, ReportWriter
 from worker.call_metrics import CallMetrics
 
 REPORT_S = 2.0
 
 
-class Reporter:
+class StatsReporter:
+    """Never raises while Redis is unavailable: counts are reported with the next report then."""
+
     def __init__(
         self,
-        monitor: Monitor,
-        tally: CallMetrics,
+        reports: ReportWriter,
+        calls: CallMetrics,
         worker_id: str,
         *,
         limits: Mapping[str, int],
         running: Mapping[str, int],
     ) -> None:
-        """`running` is read anew each time."""
-        self._monitor = monitor
-        self._tally = tally
+        """`limits` and `running` are by lane; `running` is read anew for each report."""
+        self._reports = reports
+        self._calls = calls
         self._worker_id = worker_id
         self._limits = limits
         self._running = running
         self._started = monotonic()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Report every `REPORT_S` seconds until cancelled."""
         while True:
             await self._report()
             await asyncio.sleep(REPORT_S)
 
     async def leave(self) -> None:
+        """Send the last report and remove this worker from the overview."""
         await self._report()
         with suppress(RedisError, OSError):
-            await self._monitor.leave(self._worker_id)
+            await self._reports.remove(self._worker_id)
 
     async def _report(self) -> None:
         report = Report(
             self._worker_id, monotonic() - self._started, dict(self._running), self._limits
         )
-        counts = self._tally.counts()
+        counts = self._calls.unreported()
         with suppress(RedisError, OSError):
-            await self._monitor.report(report, counts)
-            self._tally.reported(counts)
+            await self._reports.write(report, counts)
+            self._calls.mark_reported(counts)

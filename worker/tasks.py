@@ -55,7 +55,7 @@ async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
     """Raises RetryItem."""
     caller: ProviderContext = ctx["caller"]
     ended = await _attempt(caller, ctx, chat)
-    caller.tally.item(chat["provider"], chat["model"], ended.result)
+    caller.tally.add_item(chat["provider"], chat["model"], ended.result)
     return ended
 
 
@@ -80,7 +80,7 @@ async def _attempt(caller: ProviderContext, ctx: dict[str, Any], chat: ChatReque
         completion = await _traced_call(caller, endpoint, chat, ctx, timeout_s)
     except ProviderError as error:
         latency_ms = _since(started)
-        caller.tally.call(provider, chat["model"], error.code, latency_ms)
+        caller.tally.add_call(provider, chat["model"], error.code, latency_ms)
         again = decide(error, attempt=attempt, max_retries=caller.max_retries)
         left_s -= latency_ms / 1000
         code, message = error.code, error.message
@@ -106,7 +106,7 @@ async def _attempt(caller: ProviderContext, ctx: dict[str, Any], chat: ChatReque
         )
         return Ended(failed, pause_ms=pause_s(error, attempt=attempt) * 1000, pause_why=why)
     latency_ms = _since(started)
-    caller.tally.call(provider, chat["model"], "", latency_ms)
+    caller.tally.add_call(provider, chat["model"], "", latency_ms)
     return Ended(
         Result(
             content=completion.content,

@@ -70,13 +70,13 @@ async def deliver_webhook(ctx: dict[str, Any], job_id: str, url: str, owner: str
     try:
         await _attempt(webhooks, job_id, url, owner)
     except DeliveryFailed as error:
-        webhooks.tally.call(WEBHOOK_LANE, "", "failed", (perf_counter() - started) * 1000)
+        webhooks.tally.add_call(WEBHOOK_LANE, "", "failed", (perf_counter() - started) * 1000)
         log.info("webhook_failed", job=job_id, attempt=attempt, reason=str(error))
         if not error.final and attempt <= len(DELAYS_S):
             delay_s = DELAYS_S[attempt - 1] * random.uniform(0.9, 1.1)  # noqa: S311 — spreads them
             raise RetryItem(delay_s=delay_s) from None
         return Ended(Result(error=str(error), attempts=attempt))
-    webhooks.tally.call(WEBHOOK_LANE, "", "", (perf_counter() - started) * 1000)
+    webhooks.tally.add_call(WEBHOOK_LANE, "", "", (perf_counter() - started) * 1000)
     return Ended(Result(attempts=attempt))
 
 

@@ -1,0 +1,58 @@
+"""Writes what workers report about themselves. Nothing that decides about an item reads it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+from redis.asyncio import Redis
+
+from shared.monitoring.counters import KEPT_S, STEP_S, Counter, encode
+from shared.providers import PROVIDERS, WEBHOOK_LANE
+from shared.queue.keys import Keys
+from shared.queue.scripts import script
+
+LANES = (*PROVIDERS, WEBHOOK_LANE)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker says about itself."""
+
+    worker_id: str
+    uptime_s: float
+    running: Mapping[str, int]  # calls by lane
+    limits: Mapping[str, int]  # of all workers together, by lane
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(
+            {"uptime_s": self.uptime_s, "running": self.running, "limits": self.limits}
+        )
+
+
+class ReportWriter:
+    """Methods raise `redis.exceptions.RedisError` or OSError while Redis is unavailable."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._script = script(redis, keys, "report")
+
+    async def write(self, report: Report, counts: Mapping[Counter, int]) -> None:
+        """Store a worker's report and add its counts since the last one to the history.
+
+        A report that is repeated because the reply was lost adds its counts twice.
+        """
+        await self._run(report.worker_id, report.to_json(), counts)
+
+    async def write_levels(self) -> None:
+        """Record how much is queued and in flight, so that the history has no gap while no worker
+        reports."""
+        await self._run("", b"", {})
+
+    async def remove(self, worker_id: str) -> None:
+        """Forget a worker that shuts down in order, so that it does not count as lost."""
+        await self._redis.zrem(self._keys.seen, worker_id)
+
+    async def _run(self, worker_id: str, report: bytes, counts: Mapping[Counter, int]) -> None:
+        counted = (part for counter, count in counts.items() for part in (encode(counter), count))
+        await self._script(args=[worker_id, report, STEP_S, KEPT_S, len(LANES), *LANES, *counted])
