@@ -1,1 +1,1 @@
-"""What is promised in figures, measured beside the seed's design and stock arq."""
+"""Measures the project's promises in figures, beside a semaphore script and stock arq."""

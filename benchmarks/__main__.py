@@ -1,4 +1,4 @@
-"""`python -m benchmarks`, `… --smoke`, `… sustained`, `… soak`, `… redis`."""
+"""Runs the benchmarks: `python -m benchmarks [sustained | soak | redis] [--smoke]`."""
 
 import argparse
 import asyncio
@@ -24,11 +24,13 @@ console = Console(stderr=True)
 
 
 async def compare(provider: Provider, *, smoke: bool) -> None:
-    """Everything of the main run; the small one leaves no files."""
-    sides = comparison.Comparison(provider, comparison.SMOKE if smoke else comparison.Sizes())
+    """Runs all that RESULTS.md shows; writes no file if `smoke`."""
+    side_by_side = comparison.Comparison(
+        provider, comparison.SMOKE if smoke else comparison.Sizes()
+    )
     sizes = scaling.SMOKE if smoke else scaling.Sizes()
     console.log("side by side")
-    await sides.run()
+    await side_by_side.run()
     alone: list[Figure] = []
     console.log("more workers")
     scaled = await scaling.more_workers(provider, sizes)
@@ -40,14 +42,14 @@ async def compare(provider: Provider, *, smoke: bool) -> None:
     alone += await large_jobs(provider, jobs.SMOKE if smoke else jobs.Sizes())
     console.log("isolation")
     alone += await isolation(provider, window_s=0.5 if smoke else 2)
-    text = results(sides, alone)
+    text = results(side_by_side, alone)
     console.print(text, markup=False)
     if not smoke:
         (HERE / "RESULTS.md").write_text(text)
-        draw(sides, scaled, HERE / "results.svg")
+        draw(side_by_side, scaled, HERE / "results.svg")
 
 
-async def alone(name: str, command: str, figures: list[Figure]) -> None:
+async def write_results(name: str, command: str, figures: list[Figure]) -> None:
     text = "\n".join([f"# {name}", "", *provenance(command), "", *table(figures, ("c",)), ""])
     console.print(text, markup=False)
     (HERE / f"{name.upper()}.md").write_text(text)
@@ -58,13 +60,15 @@ async def run(options: argparse.Namespace) -> None:
         match options.what:
             case "sustained":
                 figures = await sustained(provider, options.minutes)
-                await alone("Sustained", "python -m benchmarks sustained", figures)
+                await write_results("Sustained", "python -m benchmarks sustained", figures)
             case "redis":
                 figures = await redis_cost(100_000)
-                await alone("Redis", "python -m benchmarks redis", figures)
+                await write_results("Redis", "python -m benchmarks redis", figures)
             case "soak":
                 figures = await soak(provider, options.items)
-                await alone("Soak", f"python -m benchmarks soak --items {options.items}", figures)
+                await write_results(
+                    "Soak", f"python -m benchmarks soak --items {options.items}", figures
+                )
             case _:
                 await compare(provider, smoke=options.smoke)
 
@@ -72,9 +76,11 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("what", nargs="?", choices=["compare", "sustained", "soak", "redis"])
-    parser.add_argument("--smoke", action="store_true", help="all of it, tiny; leaves no files")
-    parser.add_argument("--minutes", type=float, default=10, help="of `sustained`")
-    parser.add_argument("--items", type=int, default=1_000_000, help="of `soak`")
+    parser.add_argument(
+        "--smoke", action="store_true", help="run everything in small sizes; write no files"
+    )
+    parser.add_argument("--minutes", type=float, default=10, help="length of `sustained`")
+    parser.add_argument("--items", type=int, default=1_000_000, help="number of items of `soak`")
     configure_logging("WARNING")  # `redis` submits jobs from this process
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 16_384)), hard))

@@ -1,4 +1,4 @@
-"""Who posts the batches: cheap, so that it does not measure itself."""
+"""A client for the benchmarks, cheap so that its own cost does not distort the figures."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ _numbers = count()
 
 
 def batch(size: int, *, provider: str = "openrouter", distinct: int | None = None) -> bytes:
-    """Each prompt is new, or one of so many `distinct` ones."""
+    """Returns the body of a batch. Every prompt is new, or one of `distinct` different ones."""
     numbers = (next(_numbers) for _ in range(size))
     return orjson.dumps(
         {
@@ -36,7 +36,7 @@ def batch(size: int, *, provider: str = "openrouter", distinct: int | None = Non
 
 
 def lines(count: int, size: int) -> bytes:
-    """NDJSON, of about so many bytes a line."""
+    """Returns NDJSON of `count` lines of about `size` bytes each."""
     text = "x" * (size - 110)
     request = {"provider": "openrouter", "model": "m"}
     return b"".join(
@@ -58,7 +58,7 @@ class Client:
         )
 
     async def run(self, body: bytes, size: int) -> float:
-        """Posts a batch and checks that all of it was answered; seconds."""
+        """Posts a batch and checks that every request was answered. Returns the seconds it took."""
         started = time.perf_counter()
         answer = await self._http.post("/batch", content=body)
         took_s = time.perf_counter() - started
@@ -67,19 +67,19 @@ class Client:
         return took_s
 
     async def outcome(self, body: bytes) -> int:
-        """Posts a batch, of which some may fail; how many were answered."""
+        """Posts a batch in which requests may fail. Returns how many were answered."""
         successful: int = (await self._http.post("/batch", content=body)).json()["successful"]
         return successful
 
     async def submit(self, body: bytes) -> str:
-        """Posts without waiting; the id of the job."""
+        """Posts a batch without waiting. Returns the job's id."""
         answer = await self._http.post("/batch", content=body, params={"mode": "async"})
         if answer.status_code != httpx.codes.ACCEPTED:
             raise RuntimeError(f"a batch was refused: {answer.status_code}")
         return answer.headers["location"].removeprefix("/jobs/")
 
     async def upload(self, body: bytes) -> str:
-        """Posts NDJSON; the id of the job."""
+        """Posts NDJSON. Returns the job's id."""
         headers = {"Content-Type": "application/x-ndjson"}
         answer = await self._http.post("/jobs", content=body, headers=headers)
         if answer.status_code != httpx.codes.ACCEPTED:
@@ -87,25 +87,25 @@ class Client:
         return answer.headers["location"].removeprefix("/jobs/")
 
     async def successful(self, job_id: str) -> int:
-        """Answers of the job so far."""
+        """Returns how many of the job's items have an answer so far."""
         answered: int = (await self._http.get(f"/jobs/{job_id}")).json()["successful"]
         return answered
 
     async def call(self, path: str, body: bytes) -> float:
-        """Any POST; seconds."""
+        """Sends any POST. Returns the seconds it took."""
         started = time.perf_counter()
         answer = await self._http.post(path, content=body)
         answer.raise_for_status()
         return time.perf_counter() - started
 
-    async def submit_many(self, items: int, *, at_once: int = 8) -> None:
+    async def submit_many(self, items: int, *, concurrency: int = 8) -> None:
         jobs = iter(range(items // 100))
 
-        async def some() -> None:
+        async def submit_batches() -> None:
             for _ in jobs:
                 await self.submit(batch(100))
 
-        await asyncio.gather(*(some() for _ in range(at_once)))
+        await asyncio.gather(*(submit_batches() for _ in range(concurrency)))
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -1,4 +1,4 @@
-"""The three systems side by side: batches, single requests, saturation, and a limit of ten."""
+"""Compares the three systems: batches, single requests, saturation, and a limit of ten."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ SMOKE = Sizes(repeats=1, batches=2, slow_batches=1, singles=2, saturated_s=0.3, 
 
 
 class Comparison:
-    """Interleaved: in each repeat all systems in turn, each freshly started and warmed up."""
+    """Interleaves the systems: each repeat starts all of them in turn, and warms each up."""
 
     def __init__(self, provider: Provider, sizes: Sizes) -> None:
         self._provider = provider
@@ -119,7 +119,7 @@ class Comparison:
                 *("≤ 235 and ≤ 1/5 of (a)", slow_ms <= min(235, of("a", "slow batch") / 5)),
             ),
             (
-                *("single", "a batch of one: p50 beyond the call itself", "ms"),
+                *("single", "batch of one: time added to the call, p50", "ms"),
                 *("≤ 4", of("c", "single") <= 4),
             ),
             (
@@ -135,7 +135,7 @@ class Comparison:
                 *("≤ 1.03", of("c", "wall") <= 1.03),
             ),
             (
-                *("peak", "in these, most calls at once", ""),
+                *("peak", "peak concurrent calls (limit 10)", ""),
                 *("10", set(self.sample("c", "peak").values) == {LIMITED}),
             ),
         ]

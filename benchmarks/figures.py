@@ -1,4 +1,4 @@
-"""Measured values: the median with its range, and whether a target is met."""
+"""Represents measured values: the median, its range, and whether a target is met."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ class Sample:
         return median(self.values)
 
     def __str__(self) -> str:
-        """Median, and the range where there is one: `38 (36–41)`."""
+        """Shows the median and, if values differ, their range: `38 (36–41)`."""
         low, high = rounded(min(self.values)), rounded(max(self.values))
         middle = rounded(self.median)
         return middle if low == high else f"{middle} ({low}–{high})"
 
 
 def rounded(value: float) -> str:
-    """Three digits, but no fewer than the integer part has."""
+    """Rounds to three digits, but keeps the whole integer part."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
@@ -33,10 +33,10 @@ def rounded(value: float) -> str:
 
 @dataclass(slots=True)
 class Figure:
-    """A row of the results: by system, or under `c` alone."""
+    """One row of the results: a sample for each system, or for system `c` alone."""
 
     name: str
     unit: str
     target: str
     by_system: dict[str, Sample] = field(default_factory=dict)
-    met: bool | None = None  # None: it has no target
+    met: bool | None = None  # None if there is no target

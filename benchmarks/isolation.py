@@ -1,4 +1,4 @@
-"""System (c) alone: what a lane feels of the troubles of another one's provider."""
+"""Measures, for system (c), how much one provider's faults slow down another provider's lane."""
 
 import asyncio
 import time
@@ -12,47 +12,47 @@ from benchmarks.provider import Provider
 from benchmarks.systems import orchestrator
 
 HEALTHY = {"latency_ms": 100}
-TROUBLES: dict[str, dict[str, Any]] = {
-    "429 with Retry-After": {"rate_429": 1, "retry_after": "1"},
-    "503": {"rate_503": 1},
-    "hangs": {"rate_hang": 1},
-    "drops": {"rate_drop": 1},
-    "drips": {"rate_drip": 1},
-    "garbage": {"rate_garbage": 1},
+FAULTS: dict[str, dict[str, Any]] = {
+    "answers 429 with Retry-After": {"rate_429": 1, "retry_after": "1"},
+    "answers 503": {"rate_503": 1},
+    "never answers": {"rate_hang": 1},
+    "drops connections": {"rate_drop": 1},
+    "sends its answer drop by drop": {"rate_drip": 1},
+    "answers garbage": {"rate_garbage": 1},
 }
 
 
 async def isolation(provider: Provider, window_s: float) -> list[Figure]:
-    """Calls per second of a lane while the other one's provider is in trouble, against health."""
+    """Compares a lane's calls/s while the other provider is faulty and while it is healthy."""
     figures = []
     async with orchestrator(provider, 5, 2, REQUEST_TIMEOUT="1", MAX_RETRIES="1") as system:
         client = Client(system.url)
-        going_on = True
+        running = True
 
         async def keep_posting(name: str) -> None:
-            while going_on:
+            while running:
                 answer = await client.outcome(batch(10, provider=name))
                 assert name == "openrouter" or answer == 10  # noqa: S101
 
         posting = [asyncio.create_task(keep_posting("ollama")) for _ in range(3)]
         posting += [asyncio.create_task(keep_posting("openrouter")) for _ in range(2)]
-        for name, trouble in TROUBLES.items():
+        for name, behaviour in FAULTS.items():
             rates = defaultdict[str, list[float]](list)
             for _ in range(2):
-                for state, fault in (("health", {}), ("trouble", trouble)):
+                for state, fault in (("healthy", {}), ("faulty", behaviour)):
                     by_dialect = {"openrouter": {**HEALTHY, **fault}, "ollama": HEALTHY}
                     provider.behave(by_dialect=by_dialect)
                     rates[state].append(await _rate(provider, window_s))
-            ratio = median(rates["trouble"]) / median(rates["health"])
+            ratio = median(rates["faulty"]) / median(rates["healthy"])
             figures.append(
                 Figure(
-                    f"a lane beside one with {name}: its calls/s ÷ those beside a healthy one",
+                    f"calls/s of a lane while another provider {name} ÷ while it is healthy",
                     *("×", "≥ 0.95"),
                     {"c": Sample.of([ratio])},
                     met=ratio >= 0.95,
                 )
             )
-        going_on = False
+        running = False
         provider.behave(by_dialect={"openrouter": HEALTHY, "ollama": HEALTHY})
         await asyncio.gather(*posting)
         await client.close()

@@ -1,4 +1,4 @@
-"""System (c) alone: large jobs, and who is served beside them."""
+"""Measures, for system (c), large jobs and the work that is served beside them."""
 
 import asyncio
 import hashlib
@@ -39,7 +39,7 @@ async def large_jobs(provider: Provider, sizes: Sizes) -> list[Figure]:
 
 
 async def _uploads(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """One after the other to a new API process each."""
+    """Uploads one job after another, each to a new API process."""
     rates, memory = [], []
     body = lines(sizes.uploaded, 2000)
     for _ in range(sizes.uploads):
@@ -58,13 +58,13 @@ async def _uploads(provider: Provider, sizes: Sizes) -> list[Figure]:
     rate = Sample.of(rates)
     return [
         Figure(
-            f"an upload of {sizes.uploaded:,} lines of 2 KB",
+            f"upload of {sizes.uploaded:,} lines of 2 KB",
             *("lines/s", "≥ 10,000"),
             {"c": rate},
             met=rate.median >= 10_000,
         ),
         Figure(
-            "memory of the API during it, over idle",
+            "memory of the API during the upload, above idle",
             *("MB", "≤ 60"),
             {"c": Sample.of(memory)},
             met=max(memory) <= 60,
@@ -81,7 +81,7 @@ async def _batch_beside_a_job(provider: Provider, sizes: Sizes, system: System) 
     await client.close()
     sample = Sample.of(times)
     return Figure(
-        f"a batch of 5 beside a job of {sizes.queued:,}, limit {LIMIT}, calls of {CALL_MS} ms",
+        f"batch of 5 beside a job of {sizes.queued:,}, limit {LIMIT}, calls of {CALL_MS} ms",
         *("ms", "≤ 150"),
         {"c": sample},
         met=max(times) <= 150,
@@ -89,7 +89,7 @@ async def _batch_beside_a_job(provider: Provider, sizes: Sizes, system: System) 
 
 
 async def _shares(provider: Provider, sizes: Sizes, system: System) -> Figure:
-    """Of two owners with equal backlogs, in windows of time; the second begins later."""
+    """Compares what two owners with equal backlogs get in the same time; one starts later."""
     provider.behave(latency_ms=CALL_MS, ledger=False)
     clients = [Client(system.url, key=name) for name in OWNERS]
     jobs = []
@@ -106,7 +106,7 @@ async def _shares(provider: Provider, sizes: Sizes, system: System) -> Figure:
     for client in clients:
         await client.close()
     return Figure(
-        f"answers of one owner ÷ those of another, in {sizes.window_s:g} s",
+        f"answers of one owner ÷ answers of another, in {sizes.window_s:g} s",
         *("×", "0.95–1.05"),
         {"c": Sample.of(ratios)},
         met=all(0.95 <= ratio <= 1.05 for ratio in ratios),

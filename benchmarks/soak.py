@@ -1,4 +1,4 @@
-"""A million items through at full speed: does anything grow, is anything left?"""
+"""Sends a million items at full speed and checks that no memory grows and no key is left."""
 
 import asyncio
 import time
@@ -41,7 +41,7 @@ async def soak(provider: Provider, items: int) -> list[Figure]:
         Figure("CPU per item", "ms", "", {"c": Sample.of([1000 * cpu_s / items])}),
         *(
             Figure(
-                f"{role}: memory at half time, and its growth to the end",
+                f"{role}: memory in the second half",
                 *("MB", "flat (± 5 %)"),
                 {"c": Sample.of(values[len(values) // 2 :])},
                 met=abs(growth[role]) <= 0.05,
@@ -49,7 +49,7 @@ async def soak(provider: Provider, items: int) -> list[Figure]:
             for role, values in memory.items()
         ),
         Figure(
-            "keys left when the results have expired",
+            "keys left after the results have expired",
             *("", "0"),
             {"c": Sample.of([left])},
             met=left == 0,
@@ -65,13 +65,13 @@ async def _sample(system: System, memory: dict[str, list[float]]) -> None:
 
 
 def _growth(values: list[float]) -> float:
-    """Of the last quarter over the one before, in parts."""
+    """Returns the growth from the third quarter to the last, as a fraction."""
     quarter = max(1, len(values) // 4)
     return median(values[-quarter:]) / median(values[-2 * quarter : -quarter] or values) - 1
 
 
 async def _left(system: System) -> int:
-    """Keys but that of the living workers."""
+    """Counts the keys, except the one of the living workers."""
     server = redis.asyncio.from_url(system.redis_url)  # type: ignore[no-untyped-call]
     left = [key async for key in server.scan_iter() if not key.endswith(b":workers")]
     await server.aclose()

@@ -1,4 +1,4 @@
-"""System (b), arq as it comes: a job for each request, and its result polled for.
+"""System (b): arq with its defaults, one job for each request, results are polled.
 
 `uvicorn benchmarks.stock_arq:app` · `arq benchmarks.stock_arq.WorkerSettings`
 """
@@ -14,7 +14,7 @@ from arq import create_pool
 from arq.connections import RedisSettings
 from fastapi import FastAPI
 
-from benchmarks.seed_design import LIMIT, BatchLLMRequest, call
+from benchmarks.semaphore import LIMIT, BatchLLMRequest, call
 
 REDIS = RedisSettings(unix_socket_path=os.environ.get("REDIS_URL", "").removeprefix("unix://"))
 
@@ -51,4 +51,4 @@ class WorkerSettings:
     functions = (run,)
     on_startup = startup
     redis_settings = REDIS
-    max_jobs = LIMIT  # the only limit it has, and it is each worker's own
+    max_jobs = LIMIT  # the only limit it has, and each worker has its own

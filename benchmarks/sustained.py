@@ -1,4 +1,4 @@
-"""Ten minutes at a limit of ten, with two workers and the API replaced meanwhile."""
+"""Runs for ten minutes at a limit of ten and replaces two workers and the API meanwhile."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ async def sustained(provider: Provider, minutes: float) -> list[Figure]:
             met=stats["total"] == items,
         ),
         Figure(
-            "most calls at once",
+            "peak concurrent calls",
             *("", str(LIMIT)),
             {"c": Sample.of([stats["peak"]])},
             met=stats["peak"] == LIMIT,
@@ -61,7 +61,7 @@ async def sustained(provider: Provider, minutes: float) -> list[Figure]:
 
 
 async def _answered(system: System, jobs: list[str]) -> list[tuple[int, float]]:
-    """Of each job, how many were answered and when it was seen to have ended."""
+    """Returns for each job how many items were answered and when it was seen to be finished."""
     answered = []
     async with httpx.AsyncClient(base_url=system.url, timeout=60) as client:
         for job_id in jobs:

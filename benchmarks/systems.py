@@ -1,4 +1,4 @@
-"""The three systems, each as real processes with the same provider."""
+"""Starts the three systems as real processes with the same provider."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,11 +16,11 @@ class System:
     redis_url: str = ""
 
     async def add_worker(self) -> int:
-        """Of system (c)."""
+        """Adds a worker to system (c)."""
         return await self.processes.start("worker", "worker")
 
     async def add_api(self) -> int:
-        """Of system (c); `url` is this one's from now on."""
+        """Adds an API process to system (c); from now on `url` is its address."""
         pid, self.url = await _api(self.processes, "api.main:app", "/health")
         return pid
 
@@ -29,10 +29,10 @@ Start = Callable[[Provider, int, int], AbstractAsyncContextManager[System]]
 
 
 @asynccontextmanager
-async def seed_design(provider: Provider, limit: int, workers: int) -> AsyncIterator[System]:  # noqa: ARG001 — it has none
+async def semaphore(provider: Provider, limit: int, workers: int) -> AsyncIterator[System]:  # noqa: ARG001 — it has no workers
     processes = Processes({**provider.environment, "MAX_CONCURRENT_REQUESTS": str(limit)})
     try:
-        _, url = await _api(processes, "benchmarks.seed_design:app", "/docs")
+        _, url = await _api(processes, "benchmarks.semaphore:app", "/docs")
         yield System(url, processes)
     finally:
         await processes.stop_all()
@@ -47,7 +47,7 @@ async def stock_arq(provider: Provider, limit: int, workers: int) -> AsyncIterat
             _, url = await _api(processes, "benchmarks.stock_arq:app", "/docs")
             for _ in range(workers):
                 await processes.start("worker", "arq", "benchmarks.stock_arq.WorkerSettings")
-            await asyncio.sleep(2)  # it says nowhere that it is ready
+            await asyncio.sleep(2)  # arq does not say when it is ready
             yield System(url, processes, redis_url)
         finally:
             await processes.stop_all()
@@ -69,13 +69,13 @@ async def orchestrator(
                 await system.add_worker()
             if workers:
                 await answers(f"{system.url}/health/ready")
-                await asyncio.sleep(1)  # for the other workers
+                await asyncio.sleep(1)  # until the other workers are ready, too
             yield system
         finally:
             await processes.stop_all()
 
 
-SYSTEMS: dict[str, Start] = {"a": seed_design, "b": stock_arq, "c": orchestrator}
+SYSTEMS: dict[str, Start] = {"a": semaphore, "b": stock_arq, "c": orchestrator}
 
 
 async def _api(processes: Processes, app: str, path: str) -> tuple[int, str]:

@@ -1,6 +1,6 @@
-"""System (a), the seed's design: one process that calls the providers itself, within the request.
+"""System (a): one process that calls the provider within the HTTP request, under a semaphore.
 
-`uvicorn benchmarks.seed_design:app`
+`uvicorn benchmarks.semaphore:app`
 """
 
 import asyncio
@@ -63,7 +63,7 @@ async def _run(request: LLMRequest) -> dict[str, Any]:
 
 
 async def call(client: httpx.AsyncClient, request: dict[str, Any]) -> dict[str, Any]:
-    """Also what the task of system (b) does."""
+    """Calls the provider. System (b) uses it, too."""
     answer = await client.post(URL, json={**request, "provider": None, "stream": False})
     answer.raise_for_status()
     body = answer.json()
