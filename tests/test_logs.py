@@ -53,8 +53,8 @@ async def test_a_line_a_job_and_a_failed_attempt(deployment: Stack, output: IO[b
     assert repeated["job"] == first.json()["job_id"]
     failed = {"job": job, "item": 7, "provider": "openrouter", "code": "provider_error"}
     assert by_event["attempt_failed"] == [
-        {**failed, "attempt": 1, "again": True},
-        {**failed, "attempt": 2, "again": False},
+        {**failed, "attempt": 1, "will_retry": True},
+        {**failed, "attempt": 2, "will_retry": False},
     ]
 
 

@@ -6,45 +6,52 @@ import pytest
 from shared.models import ErrorCode
 from worker.providers.client import retry_after_s
 from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
-from worker.retry import MAX_PAUSE_S, Again, decide
+from worker.retry import MAX_PAUSE_S, RetryDecision, decide
 
 NOW = datetime(2026, 11, 6, 8, 0, tzinfo=UTC)
 DRAWS = 2000
 
 REJECTED = Rejected(ErrorCode.INVALID_REQUEST, "no")
 TRANSIENT = Transient(ErrorCode.PROVIDER_ERROR, "broken")
-UNTIL_SAID = RateLimited("slow down", retry_after_s=7)
-UNTIL_UNSAID = RateLimited("slow down", retry_after_s=None)
+SAYS_WHEN = RateLimited("slow down", retry_after_s=7)
+SAYS_NOTHING = RateLimited("slow down", retry_after_s=None)
 
 
 @pytest.mark.parametrize(
     ("error", "attempt", "max_retries", "decision"),
     [
-        (RateLimited("", retry_after_s=7), 1, 3, Again(pause_s=7)),
-        (RateLimited("", retry_after_s=0), 1, 3, Again()),
-        (RateLimited("", retry_after_s=0.25), 3, 3, Again(pause_s=0.25)),
-        (RateLimited("", retry_after_s=MAX_PAUSE_S), 1, 3, Again(pause_s=600)),
-        (RateLimited("", retry_after_s=MAX_PAUSE_S + 1), 1, 3, Again(pause_s=600)),
-        (RateLimited("", retry_after_s=1e300), 1, 3, Again(pause_s=600)),
-        (UNTIL_SAID, 3, 3, Again(pause_s=7)),
-        (UNTIL_SAID, 4, 3, None),
-        (UNTIL_SAID, 1, 0, None),
-        (UNTIL_UNSAID, 4, 3, None),
-        (UNTIL_UNSAID, 1, 0, None),
-        (TRANSIENT, 4, 3, None),
-        (TRANSIENT, 5, 3, None),
-        (TRANSIENT, 1, 0, None),
-        (TRANSIENT, 101, 100, None),
-        (REJECTED, 1, 3, None),
-        (REJECTED, 1, 0, None),
-        (REJECTED, 1, 100, None),
-        (REJECTED, 4, 3, None),
+        (RateLimited("", retry_after_s=7), 1, 3, RetryDecision(0, pause_s=7)),
+        (RateLimited("", retry_after_s=0), 1, 3, RetryDecision(0)),
+        (RateLimited("", retry_after_s=0.25), 3, 3, RetryDecision(0, pause_s=0.25)),
+        (RateLimited("", retry_after_s=MAX_PAUSE_S), 1, 3, RetryDecision(0, pause_s=600)),
+        (RateLimited("", retry_after_s=MAX_PAUSE_S + 1), 1, 3, RetryDecision(0, pause_s=600)),
+        (RateLimited("", retry_after_s=1e300), 1, 3, RetryDecision(0, pause_s=600)),
+        (SAYS_WHEN, 3, 3, RetryDecision(0, pause_s=7)),
+        (SAYS_WHEN, 4, 3, RetryDecision(None, pause_s=7)),
+        (SAYS_WHEN, 1, 0, RetryDecision(None, pause_s=7)),
+        (SAYS_NOTHING, 1, 3, RetryDecision(0, pause_s=0.5)),
+        (SAYS_NOTHING, 3, 3, RetryDecision(0, pause_s=2)),
+        (SAYS_NOTHING, 4, 3, RetryDecision(None, pause_s=4)),
+        (SAYS_NOTHING, 1, 0, RetryDecision(None, pause_s=0.5)),
+        (TRANSIENT, 1, 3, RetryDecision(0.5)),
+        (TRANSIENT, 3, 3, RetryDecision(2)),
+        (TRANSIENT, 7, 100, RetryDecision(30)),
+        (TRANSIENT, 100, 100, RetryDecision(30)),
+        (TRANSIENT, 4, 3, RetryDecision(None)),
+        (TRANSIENT, 5, 3, RetryDecision(None)),
+        (TRANSIENT, 1, 0, RetryDecision(None)),
+        (TRANSIENT, 101, 100, RetryDecision(None)),
+        (REJECTED, 1, 3, RetryDecision(None)),
+        (REJECTED, 1, 0, RetryDecision(None)),
+        (REJECTED, 1, 100, RetryDecision(None)),
+        (REJECTED, 4, 3, RetryDecision(None)),
     ],
 )
 def test_decide(
-    error: ProviderError, attempt: int, max_retries: int, decision: Again | None
+    error: ProviderError, attempt: int, max_retries: int, decision: RetryDecision
 ) -> None:
-    assert decide(error, attempt=attempt, max_retries=max_retries) == decision
+    """`max` as the jitter draws the longest wait."""
+    assert decide(error, attempt=attempt, max_retries=max_retries, jitter=max) == decision
 
 
 BACKOFF_BOUNDS_S = [
@@ -60,31 +67,31 @@ BACKOFF_BOUNDS_S = [
 ]
 
 
-def decisions(error: ProviderError, attempt: int) -> list[Again]:
-    drawn = [decide(error, attempt=attempt, max_retries=100) for _ in range(DRAWS)]
-    return [again for again in drawn if again is not None]
+def decisions(error: ProviderError, attempt: int) -> list[RetryDecision]:
+    return [decide(error, attempt=attempt, max_retries=100) for _ in range(DRAWS)]
 
 
 @pytest.mark.parametrize(("attempt", "bound_s"), BACKOFF_BOUNDS_S)
 def test_backoff_has_full_jitter(attempt: int, bound_s: float) -> None:
     drawn = decisions(TRANSIENT, attempt)
-    delays_s = sorted(again.delay_s for again in drawn)
+    delays_s = sorted(decision.delay_s for decision in drawn if decision.delay_s is not None)
+    assert len(delays_s) == DRAWS
     found = (delays_s[0], delays_s[DRAWS // 2], delays_s[-1])
     assert found == pytest.approx((0, bound_s / 2, bound_s), abs=bound_s / 10)
     assert delays_s[0] >= 0
     assert delays_s[-1] <= bound_s
-    assert {again.pause_s for again in drawn} == {0}
+    assert {decision.pause_s for decision in drawn} == {0}
 
 
 @pytest.mark.parametrize(("attempt", "bound_s"), BACKOFF_BOUNDS_S)
-def test_unsaid_pause_has_full_jitter(attempt: int, bound_s: float) -> None:
-    drawn = decisions(UNTIL_UNSAID, attempt)
-    pauses_s = sorted(again.pause_s for again in drawn)
+def test_pause_of_unsaid_length_has_full_jitter(attempt: int, bound_s: float) -> None:
+    drawn = decisions(SAYS_NOTHING, attempt)
+    pauses_s = sorted(decision.pause_s for decision in drawn)
     found = (pauses_s[0], pauses_s[DRAWS // 2], pauses_s[-1])
     assert found == pytest.approx((0, bound_s / 2, bound_s), abs=bound_s / 10)
     assert pauses_s[0] >= 0
     assert pauses_s[-1] <= bound_s
-    assert {again.delay_s for again in drawn} == {0}
+    assert {decision.delay_s for decision in drawn} == {0}
 
 
 @pytest.mark.parametrize(

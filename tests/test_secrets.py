@@ -99,7 +99,7 @@ async def test_internal_error_of_a_worker_writes_no_secret(
 
     assert "internal_error" in {response["error_code"] for response in responses}
     assert not [r["error"] for r in responses if "planted" in (r["error"] or "")]
-    assert b"item_failed" in log
+    assert b"task_crashed" in log
     assert PLANTED.findall(log) == []
 
 

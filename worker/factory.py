@@ -40,7 +40,7 @@ def make_worker(
     """Needs a running or at least a current event loop, as arq does."""
 
     async def open_client(ctx: dict[Any, Any]) -> None:
-        ctx["caller"] = ProviderContext(
+        ctx["provider_context"] = ProviderContext(
             http_client(settings.worker_max_jobs),
             {name: endpoint(name, providers[name]) for name in PROVIDERS},
             settings.request_timeout,
@@ -59,8 +59,8 @@ def make_worker(
             ctx["stop_metrics"] = telemetry.serve(settings.worker_metrics_port)
 
     async def close_client(ctx: dict[Any, Any]) -> None:
-        caller: ProviderContext = ctx["caller"]
-        await caller.client.aclose()
+        context: ProviderContext = ctx["provider_context"]
+        await context.client.aclose()
         if stop_metrics := ctx.get("stop_metrics"):
             await asyncio.to_thread(stop_metrics)
         await asyncio.to_thread(tracer.close)

@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping
 from contextlib import suppress
 from math import inf
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from arq.jobs import deserialize_job_raw
@@ -20,8 +20,8 @@ from shared.queue.results import Result
 from shared.redis.pubsub import listen
 from worker.leases import HeldLeases, now
 from worker.metrics import WorkerMetrics
+from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.stats_reporter import StatsReporter
-from worker.tasks import Ended, RetryItem
 
 SAFETY_POLL_S = 5.0  # should a message have been lost
 REDIS_RETRY_S = 0.25
@@ -177,55 +177,35 @@ class LaneWorker(Worker):
         self._wake.set()
 
     async def _run(self, lease: Lease) -> Settlement:
-        attempt = lease.attempts + 1
+        """Run the item's task; whatever happens, the item gets a settlement."""
         try:
-            name, args, kwargs, _, _ = deserialize_job_raw(
-                lease.payload, deserializer=self.job_deserializer
-            )
-            ctx = {
-                **self.ctx,
-                "job_id": lease.item_id,
-                "job_try": attempt,
-                "queued_ms": lease.queued_ms,
-                "retried_ms": lease.retried_ms,
-                "left_s": inf if lease.left_ms is None else max(lease.left_ms, 0) / 1000,
-            }
-            ended: Ended = await self.functions[name].coroutine(ctx, *args, **kwargs)
-            stored = ended.result.to_json()
-        except RetryItem as retry:
-            self.jobs_retried += 1
-            return Settlement(
-                lease,
-                "retry",
-                delay_ms=retry.delay_ms,
-                pause_ms=retry.pause_ms,
-                pause_why=retry.pause_why,
-            )
-        except Exception as error:  # noqa: BLE001 — whatever it is, the item must end
-            # Without its text, which may hold a prompt.
-            log.critical("item_failed", item=lease.item_id, error=type(error).__name__)
+            settlement = _settlement(lease, await self._call_task(lease))
+        except Exception as error:  # noqa: BLE001 — an item that breaks its task must finish, too
+            # Only the error's type: its text may hold a prompt.
+            log.critical("task_crashed", item=lease.item_id, error=type(error).__name__)
             self.jobs_failed += 1
-            ended = Ended(
-                Result(
-                    error="internal error",
-                    error_code=ErrorCode.INTERNAL_ERROR,
-                    attempts=attempt,
-                    queued_ms=lease.queued_ms,
-                    retried_ms=lease.retried_ms,
-                )
-            )
-            stored = ended.result.to_json()
+            return _settlement(lease, Finished(_internal_error(lease)))
+        if settlement.verb == "retry":
+            self.jobs_retried += 1
         else:
             self.jobs_complete += 1
-        result = ended.result
-        return Settlement(
-            lease,
-            "fail" if result.error else "end",
-            stored,
-            latency_ms=result.latency_ms,
-            pause_ms=ended.pause_ms,
-            pause_why=ended.pause_why,
+        return settlement
+
+    async def _call_task(self, lease: Lease) -> TaskOutcome:
+        name, args, kwargs, _, _ = deserialize_job_raw(
+            lease.payload, deserializer=self.job_deserializer
         )
+        attempt = Attempt(
+            item_id=lease.item_id,
+            number=lease.attempts + 1,
+            queued_ms=lease.queued_ms,
+            retried_ms=lease.retried_ms,
+            remaining_s=inf if lease.left_ms is None else max(lease.left_ms, 0) / 1000,
+        )
+        outcome: TaskOutcome = await self.functions[name].coroutine(
+            self.ctx, attempt, *args, **kwargs
+        )
+        return outcome
 
     @property
     def _margin_s(self) -> float:
@@ -266,3 +246,34 @@ class LaneWorker(Worker):
                     await self._queue.settle_and_claim(self._settlements, None)
                 await self.pool.zrem(self._keys.workers, self._worker_id)
                 await self._reporter.leave()
+
+
+def _settlement(lease: Lease, outcome: TaskOutcome) -> Settlement:
+    pause_ms, reason = 0.0, ""
+    if outcome.pause:
+        pause_ms, reason = outcome.pause.seconds * 1000, outcome.pause.reason
+    match outcome:
+        case Finished(result):
+            verb: Literal["end", "fail"] = "fail" if result.error else "end"
+            return Settlement(
+                lease,
+                verb,
+                result.to_json(),
+                latency_ms=result.latency_ms,
+                pause_ms=pause_ms,
+                pause_why=reason,
+            )
+        case Retry(delay_s):
+            return Settlement(
+                lease, "retry", delay_ms=delay_s * 1000, pause_ms=pause_ms, pause_why=reason
+            )
+
+
+def _internal_error(lease: Lease) -> Result:
+    return Result(
+        error="internal error",
+        error_code=ErrorCode.INTERNAL_ERROR,
+        attempts=lease.attempts + 1,
+        queued_ms=lease.queued_ms,
+        retried_ms=lease.retried_ms,
+    )

@@ -1,42 +1,41 @@
-"""What follows a failed attempt: a pure decision."""
+"""Decides what follows a failed attempt."""
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
-
-from tenacity import RetryCallState, stop_after_attempt, wait_random_exponential
 
 from worker.providers.errors import ProviderError, RateLimited, Rejected
 
-BACKOFF_S = wait_random_exponential(multiplier=0.5, max=30)  # exponential, full jitter
-MAX_PAUSE_S = 600.0  # a provider may not stop its lane for longer than this at a time
+BACKOFF_BASE_S = 0.5
+BACKOFF_CAP_S = 30.0
+MAX_PAUSE_S = 600.0  # one Retry-After cannot stop a lane for longer than this
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """The item goes back to the queue; with a pause, so does all of its lane."""
+class RetryDecision:
+    """`delay_s` is None if the error is final for the item. The lane pauses in either case."""
 
-    delay_s: float = 0.0
+    delay_s: float | None
     pause_s: float = 0.0
 
 
-def decide(error: ProviderError, *, attempt: int, max_retries: int) -> Again | None:
-    """`attempt` counts from 1. None: the error is final."""
-    if isinstance(error, Rejected) or stop_after_attempt(max_retries + 1)(_state(attempt)):
-        return None
+def decide(
+    error: ProviderError,
+    *,
+    attempt: int,
+    max_retries: int,
+    jitter: Callable[[float, float], float] = random.uniform,
+) -> RetryDecision:
+    """Decide after attempt number `attempt` (from 1) failed with `error`.
+
+    A rate limit pauses the whole lane, so the item needs no delay of its own. Without a Retry-After
+    the wait is exponential with full jitter, `random_between(0, min(cap, base * 2 ** attempt))`,
+    attempts counted from 0: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    backoff_s = jitter(0.0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** (attempt - 1)))
+    is_final = isinstance(error, Rejected) or attempt > max_retries
     if isinstance(error, RateLimited):
-        return Again(pause_s=pause_s(error, attempt=attempt))
-    return Again(delay_s=BACKOFF_S(_state(attempt)))
-
-
-def pause_s(error: ProviderError, *, attempt: int) -> float:
-    """How long the lane pauses after this error, also when it is final for the item."""
-    if not isinstance(error, RateLimited):
-        return 0.0
-    if error.retry_after_s is None:
-        return BACKOFF_S(_state(attempt))
-    return min(error.retry_after_s, MAX_PAUSE_S)
-
-
-def _state(attempt: int) -> RetryCallState:
-    state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
-    state.attempt_number = attempt
-    return state
+        asked_s = error.retry_after_s
+        pause_s = backoff_s if asked_s is None else min(asked_s, MAX_PAUSE_S)
+        return RetryDecision(None if is_final else 0.0, pause_s)
+    return RetryDecision(None if is_final else backoff_s)

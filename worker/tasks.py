@@ -6,42 +6,23 @@ from typing import Any
 
 import httpx
 import structlog
-from arq.worker import Retry
 
 from shared.models import ChatRequest, ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.queue.results import DEADLINE_EXCEEDED, Result
 from worker.call_metrics import CallMetrics
+from worker.outcomes import Attempt, Finished, Pause, Retry, TaskOutcome
 from worker.providers.client import Endpoint, call
 from worker.providers.dialect import Completion
 from worker.providers.errors import ProviderError, RateLimited
-from worker.retry import decide, pause_s
+from worker.retry import decide
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """What a task returns: the item has its result."""
-
-    result: Result
-    pause_ms: float = 0.0  # for the whole lane
-    pause_why: str = ""
-
-
-class RetryItem(Retry):
-    """arq's Retry, with a pause for the whole lane."""
-
-    def __init__(self, *, delay_s: float, pause_s: float = 0, pause_why: str = "") -> None:
-        super().__init__(defer=delay_s)
-        self.delay_ms = delay_s * 1000
-        self.pause_ms = pause_s * 1000
-        self.pause_why = pause_why
-
-
-@dataclass(frozen=True, slots=True)
 class ProviderContext:
-    """What the attempts of this process share; in arq's ctx as `caller`."""
+    """Shared by all attempts of this process: arq's ctx has it as `provider_context`."""
 
     client: httpx.AsyncBaseTransport
     endpoints: dict[str, Endpoint | None]
@@ -51,87 +32,110 @@ class ProviderContext:
     tracer: Tracer = NO_TRACER
 
 
-async def call_provider(ctx: dict[str, Any], chat: ChatRequest) -> Ended:
-    """Raises RetryItem."""
-    caller: ProviderContext = ctx["caller"]
-    ended = await _attempt(caller, ctx, chat)
-    caller.tally.add_item(chat["provider"], chat["model"], ended.result)
-    return ended
+async def call_provider(ctx: dict[str, Any], attempt: Attempt, chat: ChatRequest) -> TaskOutcome:
+    """Call the request's provider once."""
+    context: ProviderContext = ctx["provider_context"]
+    outcome = await _attempt(context, attempt, chat)
+    if isinstance(outcome, Finished):
+        context.tally.add_item(chat["provider"], chat["model"], outcome.result)
+    return outcome
 
 
-async def _attempt(caller: ProviderContext, ctx: dict[str, Any], chat: ChatRequest) -> Ended:
-    attempt: int = ctx["job_try"]
+async def _attempt(context: ProviderContext, attempt: Attempt, chat: ChatRequest) -> TaskOutcome:
     provider = chat["provider"]
-    waited = {"queued_ms": ctx["queued_ms"], "retried_ms": ctx["retried_ms"]}
-    endpoint = caller.endpoints.get(provider)
+    endpoint = context.endpoints.get(provider)
     if endpoint is None:
-        return Ended(
-            Result(
-                error=f"{provider} needs a key: set {provider.upper()}_API_KEY for the workers",
-                error_code=ErrorCode.PROVIDER_NOT_CONFIGURED,
-                attempts=attempt - 1,
-                **waited,
-            )
-        )
+        return Finished(_not_configured(attempt, provider))
     started = time.perf_counter()
-    left_s: float = ctx["left_s"]
-    timeout_s = min(caller.timeout_s, left_s)
+    timeout_s = min(context.timeout_s, attempt.remaining_s)
     try:
-        completion = await _traced_call(caller, endpoint, chat, ctx, timeout_s)
+        completion = await _traced_call(context, endpoint, chat, attempt, timeout_s)
     except ProviderError as error:
         latency_ms = _since(started)
-        caller.tally.add_call(provider, chat["model"], error.code, latency_ms)
-        again = decide(error, attempt=attempt, max_retries=caller.max_retries)
-        left_s -= latency_ms / 1000
-        code, message = error.code, error.message
-        if again and again.delay_s + again.pause_s >= left_s:
-            again = None
-            code = ErrorCode.DEADLINE_EXCEEDED
-            message = f"{DEADLINE_EXCEEDED.error}; the last attempt: {message}"
-        job_id, _, index = ctx["job_id"].rpartition(":")
-        log.info(
-            "attempt_failed",
-            job=job_id,
-            item=int(index),
-            provider=provider,
-            attempt=attempt,
-            code=error.code,
-            again=again is not None,
-        )
-        why = error.reason if isinstance(error, RateLimited) else ""
-        if again:
-            raise RetryItem(delay_s=again.delay_s, pause_s=again.pause_s, pause_why=why) from None
-        failed = Result(
-            error=message, error_code=code, latency_ms=latency_ms, attempts=attempt, **waited
-        )
-        return Ended(failed, pause_ms=pause_s(error, attempt=attempt) * 1000, pause_why=why)
+        context.tally.add_call(provider, chat["model"], error.code, latency_ms)
+        outcome = _after_failure(error, attempt, latency_ms, max_retries=context.max_retries)
+        _log_failure(error, attempt, provider, will_retry=isinstance(outcome, Retry))
+        return outcome
     latency_ms = _since(started)
-    caller.tally.add_call(provider, chat["model"], "", latency_ms)
-    return Ended(
-        Result(
-            content=completion.content,
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
-            total_tokens=completion.total_tokens,
-            finish_reason=completion.finish_reason,
-            cost_usd=completion.cost_usd,
-            latency_ms=latency_ms,
-            attempts=attempt,
-            **waited,
-        )
+    context.tally.add_call(provider, chat["model"], "", latency_ms)
+    return Finished(_answer(completion, attempt, latency_ms))
+
+
+def _after_failure(
+    error: ProviderError, attempt: Attempt, latency_ms: float, *, max_retries: int
+) -> TaskOutcome:
+    decision = decide(error, attempt=attempt.number, max_retries=max_retries)
+    pause = None
+    if isinstance(error, RateLimited) and decision.pause_s:
+        pause = Pause(decision.pause_s, error.reason)
+    code, message = error.code, error.message
+    if decision.delay_s is not None:
+        remaining_s = attempt.remaining_s - latency_ms / 1000
+        if decision.delay_s + decision.pause_s < remaining_s:
+            return Retry(decision.delay_s, pause)
+        code = ErrorCode.DEADLINE_EXCEEDED
+        message = f"{DEADLINE_EXCEEDED.error}; the last attempt: {message}"
+    failed = Result(
+        error=message,
+        error_code=code,
+        latency_ms=latency_ms,
+        attempts=attempt.number,
+        queued_ms=attempt.queued_ms,
+        retried_ms=attempt.retried_ms,
+    )
+    return Finished(failed, pause)
+
+
+def _log_failure(
+    error: ProviderError, attempt: Attempt, provider: str, *, will_retry: bool
+) -> None:
+    job_id, _, index = attempt.item_id.rpartition(":")
+    log.info(
+        "attempt_failed",
+        job=job_id,
+        item=int(index),
+        provider=provider,
+        attempt=attempt.number,
+        code=error.code,
+        will_retry=will_retry,
+    )
+
+
+def _not_configured(attempt: Attempt, provider: str) -> Result:
+    return Result(
+        error=f"{provider} needs a key: set {provider.upper()}_API_KEY for the workers",
+        error_code=ErrorCode.PROVIDER_NOT_CONFIGURED,
+        attempts=attempt.number - 1,
+        queued_ms=attempt.queued_ms,
+        retried_ms=attempt.retried_ms,
+    )
+
+
+def _answer(completion: Completion, attempt: Attempt, latency_ms: float) -> Result:
+    return Result(
+        content=completion.content,
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+        total_tokens=completion.total_tokens,
+        finish_reason=completion.finish_reason,
+        cost_usd=completion.cost_usd,
+        latency_ms=latency_ms,
+        attempts=attempt.number,
+        queued_ms=attempt.queued_ms,
+        retried_ms=attempt.retried_ms,
     )
 
 
 async def _traced_call(
-    caller: ProviderContext,
+    context: ProviderContext,
     endpoint: Endpoint,
     chat: ChatRequest,
-    ctx: dict[str, Any],
+    attempt: Attempt,
     timeout_s: float,
 ) -> Completion:
-    with caller.tracer.attempt_span(chat, ctx["job_id"], ctx["job_try"]) as span:
+    with context.tracer.attempt_span(chat, attempt.item_id, attempt.number) as span:
         try:
-            completion = await call(caller.client, endpoint, chat, timeout_s=timeout_s)
+            completion = await call(context.client, endpoint, chat, timeout_s=timeout_s)
         except ProviderError as error:
             span.failed(error.code)
             raise

@@ -27,7 +27,7 @@ from shared.models import JobSummary
 from shared.providers import WEBHOOK_LANE
 from shared.queue.results import Result
 from worker.call_metrics import CallMetrics
-from worker.tasks import Ended, RetryItem
+from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 
 TIMEOUT_S = 10.0
 # Between attempts: 18 hours in all.
@@ -62,22 +62,23 @@ def signing_key(secret: str) -> bytes:
     return b64decode(secret.removeprefix("whsec_"))
 
 
-async def deliver_webhook(ctx: dict[str, Any], job_id: str, url: str, owner: str) -> Ended:
-    """Raises RetryItem."""
-    attempt: int = ctx["job_try"]
+async def deliver_webhook(
+    ctx: dict[str, Any], attempt: Attempt, job_id: str, url: str, owner: str
+) -> TaskOutcome:
+    """Post the job's summary to its webhook once."""
     webhooks: Webhooks = ctx["webhooks"]
     started = perf_counter()
     try:
         await _attempt(webhooks, job_id, url, owner)
     except DeliveryFailed as error:
         webhooks.tally.add_call(WEBHOOK_LANE, "", "failed", (perf_counter() - started) * 1000)
-        log.info("webhook_failed", job=job_id, attempt=attempt, reason=str(error))
-        if not error.final and attempt <= len(DELAYS_S):
-            delay_s = DELAYS_S[attempt - 1] * random.uniform(0.9, 1.1)  # noqa: S311 — spreads them
-            raise RetryItem(delay_s=delay_s) from None
-        return Ended(Result(error=str(error), attempts=attempt))
+        log.info("webhook_failed", job=job_id, attempt=attempt.number, reason=str(error))
+        if not error.final and attempt.number <= len(DELAYS_S):
+            delay_s = DELAYS_S[attempt.number - 1]
+            return Retry(delay_s * random.uniform(0.9, 1.1))  # noqa: S311 — spreads them
+        return Finished(Result(error=str(error), attempts=attempt.number))
     webhooks.tally.add_call(WEBHOOK_LANE, "", "", (perf_counter() - started) * 1000)
-    return Ended(Result(attempts=attempt))
+    return Finished(Result(attempts=attempt.number))
 
 
 async def _attempt(webhooks: Webhooks, job_id: str, url: str, owner: str) -> None:

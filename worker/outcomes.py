@@ -1,0 +1,47 @@
+"""What a worker hands to a task, and what the task returns.
+
+A task is the coroutine function that an item names. It runs one attempt at the item and returns
+`Finished` or `Retry`; it raises nothing that it expects.
+"""
+
+from dataclasses import dataclass
+
+from shared.queue.results import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at one item."""
+
+    item_id: str
+    number: int  # from 1
+    queued_ms: float  # from acceptance to the start of this attempt
+    retried_ms: float  # the part of `queued_ms` since the first attempt began
+    remaining_s: float  # until the job's deadline; `math.inf` without one
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A wait for the item's whole lane, on all workers."""
+
+    seconds: float
+    reason: str  # every owner can read it: no text of a provider
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The item has its result, an answer or an error, and never changes again."""
+
+    result: Result
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The attempt failed. The item returns to its queue after the delay."""
+
+    delay_s: float
+    pause: Pause | None = None
+
+
+TaskOutcome = Finished | Retry
