@@ -302,7 +302,7 @@ async def test_error_status(
 ) -> None:
     number, _, phrase = status.partition(" ")
     request = chat(model=f"sim-status-{number}")
-    expected = kind(code, f"{provider} answered {number}: {phrase}")
+    expected = kind(code, f"{provider} answered {number}: {phrase}", status_code=int(number))
     assert facts(await failure(client, endpoints[provider], request)) == facts(expected)
 
 
@@ -314,6 +314,7 @@ async def test_ollama_says_which_model_to_pull(
         Rejected(
             ErrorCode.MODEL_NOT_FOUND,
             'ollama answered 404: model "sim-status-404" not found, try pulling it first',
+            status_code=404,
         )
     )
 
@@ -322,7 +323,9 @@ async def test_openrouter_does_not_know_the_model(
     client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint]
 ) -> None:
     error = await failure(client, endpoints["openrouter"], chat(model="sim-status-404"))
-    expected = Rejected(ErrorCode.MODEL_NOT_FOUND, "openrouter answered 404: Not Found")
+    expected = Rejected(
+        ErrorCode.MODEL_NOT_FOUND, "openrouter answered 404: Not Found", status_code=404
+    )
     assert facts(error) == facts(expected)
 
 
@@ -332,7 +335,11 @@ async def test_wrong_key(
     simulator.configure(Behaviour(expect_key="another"))
     error = await failure(client, endpoints["openrouter"], chat())
     assert facts(error) == facts(
-        Rejected(ErrorCode.UNAUTHORIZED, "openrouter answered 401: No auth credentials found")
+        Rejected(
+            ErrorCode.UNAUTHORIZED,
+            "openrouter answered 401: No auth credentials found",
+            status_code=401,
+        )
     )
 
 
@@ -415,17 +422,38 @@ async def test_nothing_to_wait_for_is_transient(
     async with raw(http(b"", *headers, status=status)) as server:
         error = await failure(client, server.endpoint(), chat())
     assert facts(error) == facts(
-        Transient(ErrorCode.PROVIDER_ERROR, f"openrouter answered {status[:3]}")
+        Transient(
+            ErrorCode.PROVIDER_ERROR,
+            f"openrouter answered {status[:3]}",
+            status_code=int(status[:3]),
+        )
     )
 
 
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (400, Rejected(ErrorCode.INVALID_REQUEST, "openrouter answered 400: Bad Request")),
-        (402, Rejected(ErrorCode.PAYMENT_REQUIRED, "openrouter answered 402: Payment Required")),
+        (
+            400,
+            Rejected(
+                ErrorCode.INVALID_REQUEST, "openrouter answered 400: Bad Request", status_code=400
+            ),
+        ),
+        (
+            402,
+            Rejected(
+                ErrorCode.PAYMENT_REQUIRED,
+                "openrouter answered 402: Payment Required",
+                status_code=402,
+            ),
+        ),
         (429, RateLimited("openrouter answered 429: Too Many Requests", retry_after_s=None)),
-        (502, Transient(ErrorCode.PROVIDER_ERROR, "openrouter answered 502: Bad Gateway")),
+        (
+            502,
+            Transient(
+                ErrorCode.PROVIDER_ERROR, "openrouter answered 502: Bad Gateway", status_code=502
+            ),
+        ),
     ],
 )
 async def test_error_object(
@@ -442,7 +470,9 @@ async def test_error_object_of_ollama(
     client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint]
 ) -> None:
     error = await failure(client, endpoints["ollama"], chat(model="sim-error-object-400"))
-    expected = Transient(ErrorCode.PROVIDER_ERROR, "ollama answered 500: Bad Request")
+    expected = Transient(
+        ErrorCode.PROVIDER_ERROR, "ollama answered 500: Bad Request", status_code=500
+    )
     assert facts(error) == facts(expected)
 
 
@@ -462,14 +492,18 @@ async def test_redirect_is_not_followed(
 ) -> None:
     async with raw(http(b"", f"Location: {location}", status=f"{status} Moved")) as server:
         error = await failure(client, server.endpoint(), chat())
-    expected = Rejected(ErrorCode.INVALID_REQUEST, f"openrouter answered {status}")
+    expected = Rejected(
+        ErrorCode.INVALID_REQUEST, f"openrouter answered {status}", status_code=status
+    )
     assert (facts(error), len(server.requests)) == (facts(expected), 1)
 
 
 async def test_error_without_json_has_no_text(client: httpx.AsyncBaseTransport) -> None:
     async with raw(http(b"<h1>Bad gateway</h1>", status="502 Bad Gateway")) as server:
         error = await failure(client, server.endpoint(), chat())
-    assert facts(error) == facts(Transient(ErrorCode.PROVIDER_ERROR, "openrouter answered 502"))
+    assert facts(error) == facts(
+        Transient(ErrorCode.PROVIDER_ERROR, "openrouter answered 502", status_code=502)
+    )
 
 
 async def test_error_text_is_cut(client: httpx.AsyncBaseTransport) -> None:
@@ -530,26 +564,31 @@ async def test_no_completion(
     client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str, model: str
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model=model))
-    text = f"{provider} answered something that is no chat completion"
-    assert facts(error) == facts(Transient(ErrorCode.BAD_RESPONSE, text))
+    text = f"{provider} answered with something that is not a chat completion"
+    assert facts(error) == facts(Transient(ErrorCode.BAD_RESPONSE, text, status_code=200))
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("answer", "code", "status_code"),
     [
-        (b"HTTP/1.1 abc\r\n\r\n", ErrorCode.CONNECTION_ERROR),
-        (b"HTTP/1.1 99 Low\r\nContent-Length: 0\r\n\r\n", ErrorCode.CONNECTION_ERROR),
-        (b"220 smtp.test ESMTP\r\n", ErrorCode.CONNECTION_ERROR),
-        (http(b"", "X-Long: " + "x" * 100_000), ErrorCode.CONNECTION_ERROR),
-        (http(b"", "Content-Length: 7"), ErrorCode.CONNECTION_ERROR),
+        (b"HTTP/1.1 abc\r\n\r\n", ErrorCode.CONNECTION_ERROR, None),
+        (b"HTTP/1.1 99 Low\r\nContent-Length: 0\r\n\r\n", ErrorCode.CONNECTION_ERROR, None),
+        (b"220 smtp.test ESMTP\r\n", ErrorCode.CONNECTION_ERROR, None),
+        (http(b"", "X-Long: " + "x" * 100_000), ErrorCode.CONNECTION_ERROR, None),
+        (http(b"", "Content-Length: 7"), ErrorCode.CONNECTION_ERROR, None),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhi",
             ErrorCode.CONNECTION_ERROR,
+            None,
         ),
-        (http(b"", status="204 No Content"), ErrorCode.BAD_RESPONSE),
-        (http(b"no gzip", "Content-Encoding: gzip"), ErrorCode.BAD_RESPONSE),
-        (http(gzip.compress(b"{}" * 99)[:-9], "Content-Encoding: gzip"), ErrorCode.BAD_RESPONSE),
-        (http(b"", status="999 Odd"), ErrorCode.PROVIDER_ERROR),
+        (http(b"", status="204 No Content"), ErrorCode.BAD_RESPONSE, 204),
+        (http(b"no gzip", "Content-Encoding: gzip"), ErrorCode.BAD_RESPONSE, 200),
+        (
+            http(gzip.compress(b"{}" * 99)[:-9], "Content-Encoding: gzip"),
+            ErrorCode.BAD_RESPONSE,
+            200,
+        ),
+        (http(b"", status="999 Odd"), ErrorCode.PROVIDER_ERROR, 999),
     ],
     ids=[
         "no-status",
@@ -565,11 +604,11 @@ async def test_no_completion(
     ],
 )
 async def test_broken_http(
-    client: httpx.AsyncBaseTransport, answer: bytes, code: ErrorCode
+    client: httpx.AsyncBaseTransport, answer: bytes, code: ErrorCode, status_code: int | None
 ) -> None:
     async with raw(answer) as server:
         error = await failure(client, server.endpoint(), chat())
-    assert (type(error), error.code) == (Transient, code)
+    assert (type(error), error.code, error.status_code) == (Transient, code, status_code)
 
 
 async def test_phrase_that_is_no_utf_8(client: httpx.AsyncBaseTransport) -> None:
@@ -626,7 +665,9 @@ async def test_huge_answer_is_refused(
     client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model="sim-huge"))
-    expected = Transient(ErrorCode.BAD_RESPONSE, f"{provider} sent more than 4194304 bytes")
+    expected = Transient(
+        ErrorCode.BAD_RESPONSE, f"{provider} sent more than 4194304 bytes", status_code=200
+    )
     assert facts(error) == facts(expected)
 
 
@@ -647,7 +688,11 @@ async def test_large_answer_is_not_read_on(
     head = f"HTTP/1.1 {status}\r\nContent-Length: {sum(map(len, chunks))}\r\n\r\n".encode()
     async with raw(head, *chunks) as server:
         error = await failure(client, server.endpoint(), chat())
-    expected = Transient(ErrorCode.BAD_RESPONSE, "openrouter sent more than 4194304 bytes")
+    expected = Transient(
+        ErrorCode.BAD_RESPONSE,
+        "openrouter sent more than 4194304 bytes",
+        status_code=int(status[:3]),
+    )
     assert facts(error) == facts(expected)
     assert memory() < MAX_MEMORY
 

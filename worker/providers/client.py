@@ -25,13 +25,14 @@ MAX_RESPONSE_BYTES = 4 * 1024 * 1024  # 32,000 tokens are some 200 KB
 KEEP_ALIVE_S = 60
 
 _DIALECTS: Mapping[str, Dialect] = {"openai": OPENAI, "ollama": OLLAMA}
-_REJECTED_AS = {
+_REJECTION_CODES = {  # all others: invalid_request
     401: ErrorCode.UNAUTHORIZED,
     402: ErrorCode.PAYMENT_REQUIRED,
     403: ErrorCode.UNAUTHORIZED,
     404: ErrorCode.MODEL_NOT_FOUND,
 }
-_RETRIED = {408, 409, 425}
+_TRANSIENT_STATUSES = {408, 409, 425}  # besides 5xx
+_TIMEOUT_STATUSES = {408, 504}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +84,20 @@ def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
 async def call(
     client: httpx.AsyncBaseTransport, endpoint: Endpoint, chat: ChatRequest, *, timeout_s: float
 ) -> Completion:
-    """`timeout_s` bounds the whole exchange, however slowly it drips. Raises ProviderError."""
+    """Make one call and return its answer. Raises ProviderError.
+
+    `timeout_s` limits the whole exchange, also an answer that arrives a byte at a time.
+    """
     name = endpoint.provider
     try:
         async with asyncio.timeout(timeout_s):
             response, body = await _exchange(client, endpoint, chat)
     except TimeoutError:
         raise Transient(ErrorCode.TIMEOUT, f"{name} did not answer in {timeout_s:g} s") from None
-    except (httpx.DecodingError, UnicodeError):
-        raise Transient(ErrorCode.BAD_RESPONSE, f"{name} sent a broken body") from None
+    except UnicodeError:
+        raise Transient(
+            ErrorCode.BAD_RESPONSE, f"{name} sent a status line or headers that are not text"
+        ) from None
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
         # aiohttp's exception says what happened; httpx-aiohttp calls most of them a timeout.
         reason = type(error.__cause__ or error).__name__
@@ -101,45 +107,55 @@ async def call(
 
     if not response.is_success:
         text = endpoint.dialect.error_text(body)
-        raise _failure(endpoint, chat, response.status_code, text, response.headers)
+        raise _error(endpoint, chat, response.status_code, text, response.headers)
     try:
         return endpoint.dialect.decode(body)
     except ErrorInBody as error:
-        raise _failure(endpoint, chat, error.status_code, error.message, response.headers) from None
+        raise _error(endpoint, chat, error.status_code, error.message, response.headers) from None
     except ValueError:  # pydantic's ValidationError is one; its text would repeat the body
-        raise Transient(
-            ErrorCode.BAD_RESPONSE, f"{name} answered something that is no chat completion"
+        raise _bad_response(
+            response, f"{name} answered with something that is not a chat completion"
         ) from None
 
 
 async def _exchange(
     client: httpx.AsyncBaseTransport, endpoint: Endpoint, chat: ChatRequest
 ) -> tuple[httpx.Response, bytes]:
-    # Held for as long as the call goes on: a copy of the right size (what orjson returns takes
-    # 4 KB), and the same headers for all (as an argument they would be decoded and copied).
+    # Both are kept for as long as the call runs: the body is copied to its real size, because what
+    # orjson returns occupies 4 KB, and the headers are shared, because httpx would decode and copy
+    # an argument.
     content = bytes(memoryview(orjson.dumps(endpoint.dialect.encode(chat))))
     request = httpx.Request("POST", endpoint.url, content=content)
     request.headers = endpoint.headers
     async with aclosing(await client.handle_async_request(request)) as response:
-        if "," in response.headers.get("content-encoding", ""):
-            # Each layer may multiply by a thousand what one chunk unpacks to.
-            raise Transient(
-                ErrorCode.BAD_RESPONSE, f"{endpoint.provider} sent a body encoded more than once"
-            )
-        body = bytearray()
+        return response, await _read_body(endpoint.provider, response)
+
+
+async def _read_body(provider: str, response: httpx.Response) -> bytes:
+    if "," in response.headers.get("content-encoding", ""):
+        # Each layer can multiply the size of an unpacked chunk by a thousand.
+        raise _bad_response(response, f"{provider} sent a body that is encoded more than once")
+    body = bytearray()
+    try:
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
-                raise Transient(
-                    ErrorCode.BAD_RESPONSE,
-                    f"{endpoint.provider} sent more than {MAX_RESPONSE_BYTES} bytes",
+                raise _bad_response(
+                    response, f"{provider} sent more than {MAX_RESPONSE_BYTES} bytes"
                 )
-        return response, bytes(body)
+    except httpx.DecodingError:
+        raise _bad_response(response, f"{provider} sent a body that cannot be decoded") from None
+    return bytes(body)
 
 
-def _failure(
+def _bad_response(response: httpx.Response, message: str) -> Transient:
+    return Transient(ErrorCode.BAD_RESPONSE, message, status_code=response.status_code)
+
+
+def _error(
     endpoint: Endpoint, chat: ChatRequest, status: int, text: str | None, headers: httpx.Headers
 ) -> ProviderError:
+    """Classify an answer with an error status; `text` is what the provider says about it."""
     message = f"{endpoint.provider} answered {status}"
     if text:
         secrets = [endpoint.key or "", *(entry["content"] for entry in chat["messages"])]
@@ -147,15 +163,19 @@ def _failure(
     wait_s = retry_after_s(headers, datetime.now(UTC))
     if status == httpx.codes.TOO_MANY_REQUESTS or (status in {503, 529} and wait_s is not None):
         return RateLimited(message, retry_after_s=wait_s, status_code=status)
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in _RETRIED:
-        timed_out = status in {408, 504}
-        return Transient(ErrorCode.TIMEOUT if timed_out else ErrorCode.PROVIDER_ERROR, message)
-    return Rejected(_REJECTED_AS.get(status, ErrorCode.INVALID_REQUEST), message)
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
+        code = ErrorCode.TIMEOUT if status in _TIMEOUT_STATUSES else ErrorCode.PROVIDER_ERROR
+        return Transient(code, message, status_code=status)
+    code = _REJECTION_CODES.get(status, ErrorCode.INVALID_REQUEST)
+    return Rejected(code, message, status_code=status)
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Retry-After as seconds or as a date (RFC 9110, 10.2.3), against the sender's Date if it is
-    given; None if there is none that can be read."""
+    """Read Retry-After, given in seconds or as a date (RFC 9110, 10.2.3).
+
+    A date is compared with the sender's Date header, or with `now` without one. Returns None if
+    there is no Retry-After or it cannot be read.
+    """
     value = headers.get("retry-after", "").strip()
     try:
         seconds = float(value)
