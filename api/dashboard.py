@@ -1,12 +1,15 @@
-"""The page at `/`: files that need no build step; the browser takes nothing from elsewhere."""
+"""Serves the page at `/`: static files without a build step. The browser loads nothing from
+another host."""
 
 from importlib.resources import files
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from shared.version import VERSION
 
 STATIC = "/static"
 _HEADERS = {
@@ -15,7 +18,7 @@ _HEADERS = {
     " frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",  # asked for again, answered by 304
+    "Cache-Control": "no-cache",  # revalidated each time, which 304 answers
 }
 
 
@@ -29,7 +32,8 @@ class _Files(StaticFiles):
 def add_page(app: FastAPI) -> None:
     directory = Path(str(files("api").joinpath("static")))
     app.mount(STATIC, _Files(directory=directory))
+    index = directory.joinpath("index.html").read_text().replace("{version}", VERSION)
 
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(directory / "index.html", headers=_HEADERS)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(index, headers=_HEADERS)

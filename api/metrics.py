@@ -1,4 +1,4 @@
-"""What the API tells Prometheus: of itself, and the lanes as Redis has them."""
+"""The Prometheus metrics of an API process, with the state of all lanes as Redis has it."""
 
 from collections.abc import Iterable
 
@@ -6,43 +6,48 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
 
 from api.overview_feed import OverviewFeed
 from shared.monitoring.models import Overview, WorkerState
+from shared.redis.client import RedisUnavailable
 
 
 class Metrics:
-    def __init__(self, live: OverviewFeed, registry: CollectorRegistry) -> None:
-        self._live = live
+    def __init__(self, feed: OverviewFeed, registry: CollectorRegistry) -> None:
+        self._feed = feed
         self._registry = registry
         self._redis_up = Gauge(
-            "orchestrator_redis_up", "1: Redis has answered this scrape.", registry=self._registry
+            "orchestrator_redis_up",
+            "1 if Redis answered this scrape, else 0.",
+            registry=self._registry,
         )
         self._redis_errors = Counter(
             "orchestrator_redis_errors",
-            "Scrapes that Redis did not answer; others count as requests answered with 503.",
+            "Scrapes that Redis did not answer. HTTP requests that it did not answer count as"
+            " responses with status 503.",
             registry=self._registry,
         )
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The text and its type, as the Accept header wants it."""
+        """Returns the metrics and their media type, in the format that the `Accept` header asks
+        for. While Redis is unavailable, those of the lanes and workers are left out."""
         encode, media_type = choose_encoder(accept)
         try:
-            overview = await self._live.overview()
-        except (RedisError, OSError):
+            overview = await self._feed.overview()
+        except RedisUnavailable:
             self._redis_up.set(0)
             self._redis_errors.inc()
             return encode(self._registry), media_type
         self._redis_up.set(1)
         lanes = CollectorRegistry()
-        lanes.register(_Lanes(overview))
-        own = encode(self._registry)
-        return own.removesuffix(b"# EOF\n") + encode(lanes), media_type
+        lanes.register(_OverviewCollector(overview))
+        # One OpenMetrics exposition has one end marker, after the last metric.
+        process = encode(self._registry).removesuffix(b"# EOF\n")
+        return process + encode(lanes), media_type
 
 
-class _Lanes(Collector):
-    """The same from every API process: take the maximum, not the sum."""
+class _OverviewCollector(Collector):
+    """Lanes and workers. Every API process shows the same: aggregate with `max`, not with `sum`."""
 
     def __init__(self, overview: Overview) -> None:
         self._overview = overview
@@ -51,19 +56,19 @@ class _Lanes(Collector):
         at, lanes = self._overview.at, self._overview.lanes
         values: dict[str, tuple[str, list[float | None]]] = {
             "in_flight": ("Calls in flight.", [lane.in_flight for lane in lanes]),
-            "limit": ("Calls that may be in flight.", [lane.limit for lane in lanes]),
-            "queued": ("Requests that may run.", [lane.queued for lane in lanes]),
+            "limit": ("Calls that may be in flight at once.", [lane.limit for lane in lanes]),
+            "queued": ("Requests that wait for a free slot.", [lane.queued for lane in lanes]),
             "deferred": ("Requests that wait for a retry.", [lane.deferred for lane in lanes]),
             "oldest_waiting_seconds": (
-                "Since the acceptance of the oldest that may run; 0: none waits.",
+                "Time since the oldest queued request was accepted; 0 if none is queued.",
                 [lane.oldest_waiting_s or 0 for lane in lanes],
             ),
             "paused": (
-                "1: the provider asked to wait.",
+                "1 while the lane is paused because the provider asked to wait, else 0.",
                 [float(bool(lane.paused_until)) for lane in lanes],
             ),
             "pause_left_seconds": (
-                "Until the pause ends.",
+                "Time until the pause ends; 0 if the lane is not paused.",
                 [
                     (lane.paused_until - at).total_seconds() if lane.paused_until else 0
                     for lane in lanes

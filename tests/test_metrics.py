@@ -20,6 +20,7 @@ from support.stack import Stack, chat, eventually, free_port
 
 from shared.monitoring.metrics import OTHER_MODELS, ModelLabels
 from shared.queue.results import Result
+from shared.version import VERSION
 from worker.call_metrics import CallMetrics
 from worker.metrics import WorkerMetrics
 
@@ -221,6 +222,12 @@ async def test_openmetrics_is_spoken_where_it_is_asked_for(api: httpx.AsyncClien
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     families = {family.name for family in openmetrics(answer.text)}  # type: ignore[no-untyped-call]
     assert {"orchestrator_lane_queued", "http_server_request_duration_seconds"} <= families
+
+
+async def test_the_version_is_a_metric(api: httpx.AsyncClient) -> None:
+    lines = (await api.get("/metrics")).text.splitlines()
+
+    assert f'orchestrator_build_info{{version="{VERSION}"}} 1.0' in lines
 
 
 async def test_requests_are_counted_by_route_not_by_path(api: httpx.AsyncClient) -> None:

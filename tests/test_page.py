@@ -22,6 +22,7 @@ from support.redis_server import Server
 from support.stack import Stack, chat, eventually
 
 from shared.queue.keys import Keys
+from shared.version import VERSION
 
 CHROMIUM = shutil.which("chromium")
 SCREENSHOTS = os.environ.get("SCREENSHOTS")  # where to put those of the README
@@ -136,6 +137,7 @@ async def test_the_overview_is_live(stack: Start, browser: Browser) -> None:
         charts = page.get_by_role("img", name=re.compile("^Calls per second"))
         await expect(charts).to_be_visible(timeout=20_000)
         await expect(page.locator(".connection")).to_have_text("live")
+        await expect(page.get_by_role("banner")).to_contain_text(f"Orchestrator {VERSION}")
 
 
 async def test_a_step_that_is_not_over_is_not_drawn(stack: Start, browser: Browser) -> None:
@@ -590,6 +592,7 @@ async def test_the_page_is_served_safely(stack: Start) -> None:
         known = {"If-None-Match": script.headers["etag"]}
         again = await anybody.get("/static/app.js", headers=known)
 
+    assert f'<meta name="version" content="{VERSION}">' in page.text
     assert page.headers["content-type"].startswith("text/html")
     assert "javascript" in script.headers["content-type"]
     for answer in (page, script):

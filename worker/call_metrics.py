@@ -53,12 +53,12 @@ class CallMetrics(Collector):
         self._reported: Mapping[CounterKey, int] = {}
 
     def add_call(self, provider: str, model: str, code: str, latency_ms: float) -> None:
-        """Count a finished call. `code` says why it has no answer; it is "" if it has one."""
+        """Counts a finished call. `code` says why it has no answer; it is "" if it has one."""
         labels = (provider, self._models.label(model), code)
         self._calls[labels].add(latency_ms, duration_bucket(latency_ms))
 
     def add_item(self, provider: str, model: str, result: Result) -> None:
-        """Count a finished item."""
+        """Counts a finished item."""
         items = self._items[provider, self._models.label(model), result.error_code or ANSWERED]
         items.queued_ms.add(result.queued_ms, duration_bucket(result.queued_ms))
         if not result.error:
@@ -67,7 +67,7 @@ class CallMetrics(Collector):
             items.completion_tokens.add(completion, token_bucket(completion))
 
     def unreported(self) -> dict[CounterKey, int]:
-        """Return what was counted since the last `mark_reported`."""
+        """Returns what was counted since the last `mark_reported`."""
         return {
             counter: count - before
             for counter, count in self._totals().items()
@@ -75,7 +75,7 @@ class CallMetrics(Collector):
         }
 
     def mark_reported(self, counts: Mapping[CounterKey, int]) -> None:
-        """Leave these counts out of the next `unreported`."""
+        """Leaves these counts out of the next `unreported`."""
         self._reported = Counter(self._reported) + Counter(counts)
 
     def _totals(self) -> dict[CounterKey, int]:
@@ -91,7 +91,7 @@ class CallMetrics(Collector):
         return totals
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics. prometheus_client calls this from another thread: the dictionaries
+        """Returns the metrics. prometheus_client calls this from another thread: the dictionaries
         are copied before they are iterated over."""
         yield from _call_metrics(list(self._calls.items()))
         yield from _item_metrics(list(self._items.items()))

@@ -27,7 +27,7 @@ class WorkerMetrics:
         self.redis_errors = self._counter("redis_errors", "Commands that failed in Redis.")
 
     def show_lanes(self, limits: Mapping[str, int], running: Mapping[str, int]) -> None:
-        """Expose the limit and the running calls of each lane; `running` is read at each scrape."""
+        """Exposes each lane's limit and running calls. `running` is read at each scrape."""
         in_flight = self._gauge("worker_in_flight", "Calls that this worker runs now.")
         limit_gauge = self._gauge(
             "worker_limit",
@@ -38,7 +38,7 @@ class WorkerMetrics:
             limit_gauge.labels(lane).set(limit)
 
     def serve(self, port: int) -> Callable[[], None]:
-        """Serve /metrics on every interface, from a thread.
+        """Serves /metrics on every interface, from a thread.
 
         Returns a function that stops the server and waits for its thread. Raises OSError if the
         port is taken.

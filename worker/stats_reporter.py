@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
 
-from redis.exceptions import RedisError
-
 from shared.monitoring.reports import Report, ReportWriter
+from shared.redis.client import RedisUnavailable
 from worker.call_metrics import CallMetrics
 
 REPORT_S = 2.0
@@ -34,15 +33,15 @@ class StatsReporter:
         self._started = monotonic()
 
     async def run(self) -> None:
-        """Report every `REPORT_S` seconds until cancelled."""
+        """Reports every `REPORT_S` seconds until cancelled."""
         while True:
             await self._report()
             await asyncio.sleep(REPORT_S)
 
     async def leave(self) -> None:
-        """Send the last report and remove this worker from the overview."""
+        """Sends the last report and removes this worker from the overview."""
         await self._report()
-        with suppress(RedisError, OSError):
+        with suppress(RedisUnavailable):
             await self._reports.remove(self._worker_id)
 
     async def _report(self) -> None:
@@ -50,6 +49,6 @@ class StatsReporter:
             self._worker_id, monotonic() - self._started, dict(self._running), self._limits
         )
         counts = self._calls.unreported()
-        with suppress(RedisError, OSError):
+        with suppress(RedisUnavailable):
             await self._reports.write(report, counts)
             self._calls.mark_reported(counts)

@@ -22,6 +22,8 @@ const WORDS = {
   [LOCKED]: "locked",
 };
 
+const VERSION = document.querySelector("meta[name=version]").content;
+
 const currentPath = () => location.hash.replace(/^#\/?/, "");
 
 function App() {
@@ -54,7 +56,7 @@ function App() {
       main.current?.focus();
     }}>Skip to the content</a>
     <header>
-      <span class="brand"><img src="/static/icon.svg" alt="" width="24" height="24" />Orchestrator</span>
+      <span class="brand"><img src="/static/icon.svg" alt="" width="24" height="24" />Orchestrator <small>${VERSION}</small></span>
       <nav aria-label="Views">
         ${VIEWS.map(
           ({ path: to, title: name }) => html`

@@ -47,7 +47,7 @@ class LaneCounts:
         )
 
     def models(self) -> list[ModelStats]:
-        """Return the models with the most calls, the busiest first."""
+        """Returns the models with the most calls, the busiest first."""
         by_model: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
         for (code, model), count in self.calls.items():
             by_model[model][code, model] = count
@@ -65,7 +65,7 @@ class CallStats:
         self.lanes: dict[str, LaneCounts] = defaultdict(LaneCounts)
 
     def add(self, step: Mapping[bytes, bytes]) -> None:
-        """Add a hash of the history. Levels are not summed: the latest step's are kept."""
+        """Adds a hash of the history. Levels are not summed: the latest step's are kept."""
         for name, value in step.items():
             count = int(value)
             match decode(name):

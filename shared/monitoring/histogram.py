@@ -17,12 +17,12 @@ _MIN_MS = 0.1
 
 
 def duration_bucket(ms: float) -> int:
-    """Return the bucket whose upper bound is `UNIT_MS * 2 ** (bucket / BUCKETS_PER_OCTAVE)` ms."""
+    """Returns the bucket whose upper bound is `UNIT_MS * 2 ** (bucket / BUCKETS_PER_OCTAVE)` ms."""
     return ceil(BUCKETS_PER_OCTAVE * log2(max(ms, _MIN_MS) / UNIT_MS))
 
 
 def token_bucket(tokens: int) -> int:
-    """Return the bucket whose upper bound is `4 ** bucket` tokens."""
+    """Returns the bucket whose upper bound is `4 ** bucket` tokens."""
     return (max(tokens, 1) - 1).bit_length() + 1 >> 1
 
 
@@ -44,7 +44,7 @@ class Histogram:
             self.buckets[bucket] += count
 
     def cumulative(self, bounds: Iterable[tuple[float, int]]) -> list[tuple[str, int]]:
-        """Return cumulative `(le, count)` pairs as Prometheus expects, ending with `+Inf`.
+        """Returns cumulative `(le, count)` pairs as Prometheus expects, ending with `+Inf`.
 
         `bounds` gives each upper bound with the number of the last bucket below it.
         """
@@ -57,7 +57,7 @@ class Histogram:
 
 
 def quantile_ms(buckets: Mapping[int, int], q: float) -> float | None:
-    """Return the quantile `q` (0 to 1) of durations, within 10 %, or None without any.
+    """Returns the quantile `q` (0 to 1) of durations, within 10 %, or None without any.
 
     `buckets` maps a duration bucket's number to its count. Interpolates geometrically between the
     bounds of the bucket that holds the quantile.

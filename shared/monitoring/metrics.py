@@ -1,6 +1,8 @@
 """The Prometheus metrics that API and workers have in common."""
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, Info, ProcessCollector
+
+from shared.version import VERSION
 
 MAX_MODELS = 100
 OTHER_MODELS = "other"
@@ -14,7 +16,7 @@ class ModelLabels:
         self._known: set[str] = set()
 
     def label(self, model: str) -> str:
-        """Return the model, or `OTHER_MODELS` for a new one when the limit is reached."""
+        """Returns the model, or `OTHER_MODELS` for a new one when the limit is reached."""
         if model not in self._known:
             if len(self._known) >= self._limit:
                 return OTHER_MODELS
@@ -23,7 +25,10 @@ class ModelLabels:
 
 
 def new_registry() -> CollectorRegistry:
-    """Create a registry with the CPU time, memory and open files of this process."""
+    """Creates a registry that knows the version, and CPU time, memory and open files of this
+    process."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
+    build = Info("orchestrator_build", "Version of this process.", registry=registry)
+    build.info({"version": VERSION})
     return registry

@@ -32,7 +32,7 @@ SILENT_S = 6  # workers report every two seconds
 
 
 class Monitor:
-    """Methods raise `redis.exceptions.RedisError` or OSError while Redis is unavailable."""
+    """Methods raise RedisUnavailable."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -61,7 +61,7 @@ class Monitor:
         return Overview(at=at, lanes=lanes, workers=workers, notices=notices(at, lanes, workers))
 
     async def history(self) -> History:
-        """Return the last hour, without the steps in which nothing happened."""
+        """Returns the last hour, without the steps in which nothing happened."""
         seconds, _ = await self._redis.time()
         current = seconds // STEP_S * STEP_S
         starts = range(current - KEPT_S + STEP_S, current + STEP_S, STEP_S)
@@ -75,7 +75,7 @@ class Monitor:
         )
 
     async def _last_minute(self, now_s: float) -> tuple[CallStats, dict[str, float]]:
-        """Return the sums of the last minute and, by lane, the calls per second of the current and
+        """Returns the sums of the last minute and, by lane, the calls per second of the current and
         the previous step: 10 to 20 s."""
         current = int(now_s) // STEP_S * STEP_S
         starts = [current - step * STEP_S for step in range(RECENT_STEPS, -1, -1)]
@@ -113,7 +113,7 @@ def _history_point(start: int, step: dict[bytes, bytes]) -> HistoryPoint:
 
 
 def _alive(reply: Sequence[bytes], now_ms: float) -> set[str]:
-    """Return the workers whose leases may still be valid. `reply` alternates a worker's id and the
+    """Returns the workers whose leases may still be valid. `reply` alternates a worker's id and the
     time at which it counts as lost."""
     return {
         worker_id.decode()
@@ -175,7 +175,7 @@ def _lane(
 
 
 def _limit(lane: str, workers: Sequence[WorkerView]) -> int | None:
-    """Return the highest limit that a worker has reported; lost workers count only if all are."""
+    """Returns the highest limit that a worker has reported; lost workers count only if all are."""
     present = [worker for worker in workers if worker.state is not WorkerState.LOST]
     limits = (worker.limits[lane] for worker in present or workers if lane in worker.limits)
     return max(limits, default=None)

@@ -30,7 +30,7 @@ class Report:
 
 
 class ReportWriter:
-    """Methods raise `redis.exceptions.RedisError` or OSError while Redis is unavailable."""
+    """Methods raise RedisUnavailable."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -38,19 +38,19 @@ class ReportWriter:
         self._script = script(redis, keys, "report")
 
     async def write(self, report: Report, counts: Mapping[Counter, int]) -> None:
-        """Store a worker's report and add its counts since the last one to the history.
+        """Stores a worker's report and adds its counts since the last one to the history.
 
         A report that is repeated because the reply was lost adds its counts twice.
         """
         await self._run(report.worker_id, report.to_json(), counts)
 
     async def write_levels(self) -> None:
-        """Record how much is queued and in flight, so that the history has no gap while no worker
+        """Records how much is queued and in flight, so that the history has no gap while no worker
         reports."""
         await self._run("", b"", {})
 
     async def remove(self, worker_id: str) -> None:
-        """Forget a worker that shuts down in order, so that it does not count as lost."""
+        """Forgets a worker that shuts down in order, so that it does not count as lost."""
         await self._redis.zrem(self._keys.seen, worker_id)
 
     async def _run(self, worker_id: str, report: bytes, counts: Mapping[Counter, int]) -> None:

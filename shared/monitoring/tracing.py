@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class AttemptSpan(Protocol):
-    """The span of one attempt. Call one of its methods before the span ends."""
+    """The span of one attempt: `answered` or `failed` is called once, before the span ends."""
 
     def answered(
         self, content: str, prompt_tokens: int, completion_tokens: int, finish_reason: str | None
@@ -28,19 +28,19 @@ class Tracer(Protocol):
 
     @property
     def provider(self) -> "TracerProvider | None":
-        """The provider that FastAPI records HTTP requests with, or None without tracing."""
+        """The provider with which FastAPI records HTTP requests; None without tracing."""
 
     def item_span(self, job_id: str, index: int, provider: str, model: str) -> str | None:
-        """Record that an item was created. Returns its `traceparent`, which the item carries to
+        """Records that an item was created. Returns its `traceparent`, which the item carries to
         its attempts, or None without tracing."""
 
     def attempt_span(
         self, chat: ChatRequest, item_id: str, attempt: int
     ) -> AbstractContextManager[AttemptSpan]:
-        """Record what happens in the context as one attempt, as a child of the item's span."""
+        """Records what happens in the context as one attempt, as a child of the item's span."""
 
     def close(self) -> None:
-        """Send the spans that are still buffered; this may take seconds."""
+        """Sends the spans that are still buffered; this may take seconds."""
 
 
 class NoAttemptSpan:
@@ -78,7 +78,7 @@ NO_TRACER = NoTracer()
 
 
 def load_tracer(settings: Settings, service: str) -> Tracer:
-    """Return a tracer that exports to the endpoint in the settings, or `NO_TRACER` without one.
+    """Returns a tracer that exports to the endpoint in the settings, or `NO_TRACER` without one.
 
     Raises SettingsError if an endpoint is set and the extra `otel` is not installed.
     """
