@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from asyncio.subprocess import Process
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
@@ -21,6 +20,7 @@ from support.ledger import (
     wait_for_calls,
 )
 from support.load import Load
+from support.processes import Process
 from support.proxy import Proxy
 from support.redis_server import Server
 from support.stack import Stack, chat, eventually

@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-from asyncio.subprocess import Process
 
 import psutil
 
 from support.ledger import unsettled
+from support.processes import Process
 from support.stack import Stack, eventually
 
 

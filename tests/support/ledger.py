@@ -1,6 +1,5 @@
 """The provider's view: the calls in the simulator's ledger, and which process made them."""
 
-import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ import psutil
 
 from cli.simulator.dialects import item_of
 from shared.redis.client import connect
+from support.processes import Process
 from support.stack import Stack, eventually
 
 STORE_MS = 300  # after a call ends, its answer is in Redis within this time, on a busy machine too
@@ -68,19 +68,19 @@ def peak(calls: Iterable[Call]) -> int:
     return highest
 
 
-def ports(process: asyncio.subprocess.Process) -> set[int]:
+def ports(process: Process) -> set[int]:
     """Returns the local ports of the process's TCP connections."""
     connections = psutil.Process(process.pid).net_connections("tcp")
     return {connection.laddr.port for connection in connections if connection.raddr}
 
 
-async def open_calls(stack: Stack, *processes: asyncio.subprocess.Process) -> set[str]:
+async def open_calls(stack: Stack, *processes: Process) -> set[str]:
     """Returns the items for which the processes, which are stopped, have an open call."""
     theirs = set().union(*map(ports, processes))
     return {c.item for c in await ledger(stack) if c.end_ms is None and c.client in theirs}
 
 
-async def unsettled(stack: Stack, *processes: asyncio.subprocess.Process) -> set[str]:
+async def unsettled(stack: Stack, *processes: Process) -> set[str]:
     """Returns the items that the processes have called the provider for and not settled.
 
     The processes are stopped or cut off from Redis. The answer may have arrived already: nobody
@@ -106,7 +106,7 @@ async def unsettled(stack: Stack, *processes: asyncio.subprocess.Process) -> set
     return {item for item in leased & last.keys() if last[item].client in theirs}
 
 
-async def wait_for_calls(stack: Stack, *processes: asyncio.subprocess.Process) -> None:
+async def wait_for_calls(stack: Stack, *processes: Process) -> None:
     """Waits until at least one of the processes has an open call."""
 
     async def calling() -> bool:
@@ -115,7 +115,7 @@ async def wait_for_calls(stack: Stack, *processes: asyncio.subprocess.Process) -
     await eventually(calling)
 
 
-async def busiest(stack: Stack) -> asyncio.subprocess.Process:
+async def busiest(stack: Stack) -> Process:
     """Waits for an open call; returns the living worker that has the most of them."""
     alive = [worker for worker in stack.workers if worker.returncode is None]
     await wait_for_calls(stack, *alive)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from os import PathLike
 from typing import IO, Any
@@ -13,6 +12,7 @@ import httpx
 from redis.asyncio import Redis
 
 from shared.queue.keys import Keys
+from support.processes import PIPE, Process, start
 
 DEADLINE_S = 30.0
 
@@ -76,8 +76,8 @@ class Stack:
             "LOG_LEVEL": "WARNING",
             **settings,
         }
-        self.workers: list[asyncio.subprocess.Process] = []
-        self._others: list[asyncio.subprocess.Process] = []
+        self.workers: list[Process] = []
+        self._others: list[Process] = []
         self._clients: list[httpx.AsyncClient] = []
         self.api = self._client(headers or {})
         self.simulator = httpx.AsyncClient(timeout=10)
@@ -122,7 +122,7 @@ class Stack:
         client.base_url = (api or self.api).base_url
         return client
 
-    async def add_worker(self, **settings: str) -> asyncio.subprocess.Process:
+    async def add_worker(self, **settings: str) -> Process:
         worker = await self._spawn("worker", settings=settings)
         self.workers.append(worker)
         return worker
@@ -163,9 +163,7 @@ class Stack:
         self._clients.append(client)
         return client
 
-    async def _spawn_api(
-        self, port: int | None = None
-    ) -> tuple[httpx.URL, asyncio.subprocess.Process]:
+    async def _spawn_api(self, port: int | None = None) -> tuple[httpx.URL, Process]:
         port = port or free_port()
         process = await self._spawn(
             "uvicorn", "api.main:app", "--port", str(port), "--log-level", "warning"
@@ -174,7 +172,7 @@ class Stack:
         return httpx.URL(f"http://127.0.0.1:{port}"), process
 
     async def _start_simulator(self) -> str:
-        process = await self._spawn("cli.simulator", stdout=asyncio.subprocess.PIPE)
+        process = await self._spawn("cli.simulator", stdout=PIPE)
         self._others.append(process)
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)
@@ -193,14 +191,13 @@ class Stack:
         *argv: str,
         stdout: int | None = None,
         settings: dict[str, str] | None = None,
-    ) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
+    ) -> Process:
+        return await start(
             module,
             *argv,
-            cwd=self.code,
-            env=self._environment | (settings or {}),
+            directory=self.code,
+            fresh=self.code is not None,
+            environment=self._environment | (settings or {}),
             stdout=stdout or self._output,
             stderr=self._output,
         )

@@ -1,0 +1,134 @@
+"""Forks a process of the project in milliseconds, where a new interpreter takes a second.
+
+`python fork_server.py SOCKET MODULE…` imports the modules once, then serves the Unix socket: a
+connection brings one request (`Request`, as JSON after its length in four bytes, with the file
+descriptors of stdin, stdout and stderr), and is answered with the child's pid and, once it has
+ended, its exit code, a line each. The child runs its module as `python -m` would, and is killed
+when the connection breaks: no process outlives the tests. The server ends when its stdin ends.
+
+That a new interpreter starts these modules as well is tested where the `orchestrator` command
+starts them, in tests of the command, the README and the images.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from typing import TypedDict
+
+
+class Request(TypedDict):
+    argv: list[str]  # a module and its arguments
+    environment: dict[str, str]
+    directory: str
+    fresh: bool  # in a new interpreter: `directory` holds another version of the modules
+
+
+class ForkServer:
+    def __init__(self, path: str) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen(64)
+        self._wake, wake = socket.socketpair()
+        self._wake.settimeout(0)
+        wake.settimeout(0)
+        self._opened = [self._listener, self._wake, wake]
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; they end this
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        self._children: dict[int, socket.socket] = {}
+        self._selector = selectors.DefaultSelector()
+        for source in (sys.stdin.fileno(), self._listener, self._wake):
+            self._selector.register(source, selectors.EVENT_READ)
+
+    def serve(self) -> Request | None:
+        """Returns the request in the child; returns None in the server, when its stdin ends."""
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj == sys.stdin.fileno():
+                    self._kill(*self._children)
+                    return None
+                if key.fileobj is self._listener:
+                    if request := self._fork():
+                        return request
+                elif key.fileobj is self._wake:
+                    self._wake.recv(4096)
+                    self._reap()
+                else:  # nobody sends anything here: the tests have hung up
+                    self._selector.unregister(key.fileobj)
+                    self._kill(*(pid for pid, c in self._children.items() if c is key.fileobj))
+
+    def _fork(self) -> Request | None:
+        connection, _ = self._listener.accept()
+        size, fds, _, _ = socket.recv_fds(connection, 4, 3)
+        with connection.makefile("rb") as stream:
+            request: Request = json.loads(stream.read(int.from_bytes(size)))
+        pid = os.fork()
+        if pid == 0:
+            self._become(request, fds, connection)
+            return request
+        for fd in fds:
+            os.close(fd)
+        self._children[pid] = connection
+        self._selector.register(connection, selectors.EVENT_READ)
+        connection.sendall(b"%d\n" % pid)
+        return None
+
+    def _become(self, request: Request, fds: list[int], connection: socket.socket) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._selector.close()
+        for opened in (*self._opened, *self._children.values(), connection):
+            opened.close()
+        for target, fd in enumerate(fds):
+            os.dup2(fd, target)
+            os.close(fd)
+        os.chdir(request["directory"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        sys.path[0] = request["directory"]
+        sys.argv = request["argv"]
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                connection = self._children.pop(pid)
+                with suppress(KeyError):
+                    self._selector.unregister(connection)
+                with suppress(OSError):
+                    connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+                connection.close()
+
+    def _kill(self, *pids: int) -> None:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+
+def main() -> None:
+    sys.path[0] = os.getcwd()  # noqa: PTH109 — as `python -m` has it; not this file's directory
+    for module in sys.argv[2:]:
+        importlib.import_module(module)
+    assert threading.active_count() == 1  # a fork has no other thread
+    gc.freeze()
+    server = ForkServer(sys.argv[1])
+    os.write(1, b"ready\n")
+    if request := server.serve():
+        module, *_ = request["argv"]
+        if request["fresh"]:
+            os.execv(sys.executable, [sys.executable, "-m", *request["argv"]])
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
