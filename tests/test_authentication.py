@@ -1,8 +1,7 @@
 """API keys: who gets in, and that owners see only what is theirs."""
 
-import asyncio
 import hashlib
-import sys
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from support.authentication import ANN, API_KEYS, BOB, OLD
 from support.jobs import NDJSON, ended, lines, upload
+from support.processes import PIPE, STDOUT, start
 from support.stack import Stack, chat, eventually
 
 from shared.queue.keys import Keys
@@ -149,10 +149,8 @@ async def test_the_log_says_at_start_who_may_use_it(
 
 
 async def orchestrator(*argv: str) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from cli.main import main; main()", *argv),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    process = await start(
+        "cli.main:main", *argv, environment=os.environ, stdout=PIPE, stderr=STDOUT
     )
     output, _ = await process.communicate()
     return process.returncode, output.decode()

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import struct
-import sys
 import termios
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 from support.jobs import job, lines
+from support.processes import PIPE, Process, start
 from support.stack import Stack, chat, eventually
 
 from shared.queue.keys import Keys
@@ -32,10 +32,9 @@ class Orchestrator:
             "PATH": "/usr/bin:/bin",
             "TERM": "xterm",
             "ORCHESTRATOR_URL": str(stack.api.base_url),
-            "PYTHONPATH": ":".join(sys.path),
         }
         self.directory = directory
-        self._processes: list[asyncio.subprocess.Process] = []
+        self._processes: list[Process] = []
 
     async def stop(self) -> None:
         for process in self._processes:
@@ -45,13 +44,14 @@ class Orchestrator:
 
     async def start(
         self, *argv: str, url: str | None = None, terminal: int | None = None
-    ) -> asyncio.subprocess.Process:
-        output = asyncio.subprocess.PIPE if terminal is None else terminal
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", "from cli.main import main; main()", *argv),
-            env=self._environment | ({"ORCHESTRATOR_URL": url} if url else {}),
-            cwd=self.directory,
-            stdin=asyncio.subprocess.PIPE,
+    ) -> Process:
+        output = PIPE if terminal is None else terminal
+        process = await start(
+            "cli.main:main",
+            *argv,
+            environment=self._environment | ({"ORCHESTRATOR_URL": url} if url else {}),
+            directory=self.directory,
+            stdin=PIPE,
             stdout=output,
             stderr=output,
         )

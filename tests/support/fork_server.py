@@ -25,7 +25,7 @@ from typing import TypedDict
 
 
 class Request(TypedDict):
-    argv: list[str]  # a module and its arguments
+    argv: list[str]  # a module, or a module and its function `module:function`; its arguments
     environment: dict[str, str]
     directory: str
     fresh: bool  # in a new interpreter: `directory` holds another version of the modules
@@ -91,6 +91,7 @@ class ForkServer:
         for target, fd in enumerate(fds):
             os.dup2(fd, target)
             os.close(fd)
+        sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1)  # noqa: SIM115
         os.chdir(request["directory"])
         os.environ.clear()
         os.environ.update(request["environment"])
@@ -119,14 +120,18 @@ def main() -> None:
     sys.path[0] = os.getcwd()  # noqa: PTH109 — as `python -m` has it; not this file's directory
     for module in sys.argv[2:]:
         importlib.import_module(module)
+    for module in [name for name in sys.modules if name.startswith("cli.")]:
+        del sys.modules[module]  # they ask, when imported, whether stdout is a terminal
     assert threading.active_count() == 1  # a fork has no other thread
     gc.freeze()
     server = ForkServer(sys.argv[1])
     os.write(1, b"ready\n")
     if request := server.serve():
-        module, *_ = request["argv"]
+        module, _, function = request["argv"][0].partition(":")
         if request["fresh"]:
             os.execv(sys.executable, [sys.executable, "-m", *request["argv"]])
+        if function:  # as the script does that pip installs
+            sys.exit(getattr(importlib.import_module(module), function)())
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

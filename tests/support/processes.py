@@ -19,7 +19,7 @@ from support.fork_server import Request
 
 # None of these reads the environment or starts a thread when it is imported.
 IMPORTED = ("uvicorn.main", "uvloop", "api.app", "worker.factory", "cli.main", "cli.simulator")
-PIPE = subprocess.PIPE
+PIPE, STDOUT = subprocess.PIPE, subprocess.STDOUT
 STREAM_LIMIT = 2**26  # the longest line that a test reads from a pipe
 
 File = int | IO[bytes] | None  # PIPE, a file, or None: the tests' own
@@ -84,14 +84,19 @@ async def start(
     stdout: File = None,
     stderr: File = None,
 ) -> Process:
-    """Runs `python -m module …` in the directory; `fresh`: with the modules that are there."""
+    """Runs `python -m module …`, or the module's function for `module:function`.
+
+    `directory` is the working directory; with `fresh`, the modules in it are the ones that run.
+    """
     request = Request(
         argv=[module, *argv],
         environment=dict(environment),
         directory=os.fspath(directory or Path.cwd()),
         fresh=fresh,
     )
-    child_ends, own_ends = zip(*map(_open, range(3), (stdin, stdout, stderr)), strict=True)
+    ends = [_open(0, stdin), _open(1, stdout)]
+    ends.append((os.dup(ends[1][0]), None) if stderr == STDOUT else _open(2, stderr))
+    child_ends, own_ends = zip(*ends, strict=True)
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(_fork_server())
     body = json.dumps(request).encode()
