@@ -40,7 +40,7 @@ async def isolation(provider: Provider, window_s: float) -> list[Figure]:
             rates = defaultdict[str, list[float]](list)
             for _ in range(2):
                 for state, fault in (("healthy", {}), ("faulty", behaviour)):
-                    by_dialect = {"openrouter": {**HEALTHY, **fault}, "ollama": HEALTHY}
+                    by_dialect = {"openai": {**HEALTHY, **fault}, "ollama": HEALTHY}
                     provider.behave(by_dialect=by_dialect)
                     rates[state].append(await _rate(provider, window_s))
             ratio = median(rates["faulty"]) / median(rates["healthy"])
@@ -53,7 +53,7 @@ async def isolation(provider: Provider, window_s: float) -> list[Figure]:
                 )
             )
         running = False
-        provider.behave(by_dialect={"openrouter": HEALTHY, "ollama": HEALTHY})
+        provider.behave(by_dialect={"openai": HEALTHY, "ollama": HEALTHY})
         await asyncio.gather(*posting)
         await client.close()
     return figures

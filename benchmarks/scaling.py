@@ -118,7 +118,7 @@ async def in_flight(provider: Provider, sizes: Sizes) -> list[Figure]:
     }
     async with orchestrator(provider, sizes.in_flight, 1, **settings) as system:
         client = Client(system.url)
-        provider.behave(by_dialect={"openrouter": {"latency_ms": 120_000, "ledger": False}})
+        provider.behave(by_dialect={"openai": {"latency_ms": 120_000, "ledger": False}})
         idle_ms = await _singles(client, sizes)
         idle_mb = system.processes.rss_mb()["worker"]
         await client.submit_many(sizes.in_flight)

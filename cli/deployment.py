@@ -13,6 +13,7 @@ from typing import Self
 import httpx
 from redis.exceptions import RedisError
 
+from cli.simulator.environment import simulated_environment
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 from shared.redis import embedded
@@ -112,13 +113,13 @@ class Deployment:
             raise StartError("the simulator did not start")
         url = line.split()[-1]
         part.argv = ("cli.simulator", "--port", url.rpartition(":")[2], *argv)
-        self._environment |= {
-            # Its own keys: what waits for the real providers must not be answered by this one.
-            "KEY_PREFIX": f"{self._settings.key_prefix}simulated:",
-            "OPENROUTER_BASE_URL": f"{url}/api/v1",
-            "OPENROUTER_API_KEY": "simulated",
-            "OLLAMA_BASE_URL": url,
-        }
+        # A prefix of its own: requests that wait for the real providers must not get simulated
+        # answers.
+        self._environment["KEY_PREFIX"] = f"{self._settings.key_prefix}simulated:"
+        try:
+            self._environment |= simulated_environment(url)
+        except ValueError as error:
+            raise StartError(str(error)) from None
 
     def _of_worker(self, number: int) -> dict[str, str]:
         port = self._settings.worker_metrics_port

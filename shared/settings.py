@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
-from shared.providers import PROVIDERS
+from shared.providers import PROVIDERS, variable
 from shared.redis import sentinel
 
 
@@ -172,7 +172,7 @@ def load_provider_settings() -> dict[str, ProviderSettings]:
     """By provider. Raises SettingsError."""
     settings = {}
     for name in PROVIDERS:
-        prefix = f"{name.upper()}_"
+        prefix = variable(name, "")
         try:
             settings[name] = ProviderSettings(_env_prefix=prefix)
         except ValidationError as error:

@@ -16,6 +16,7 @@ from support.in_process import running_api, running_worker
 from support.stack import Stack, chat, eventually, queued, stored
 
 from cli.simulator import Behaviour, Simulator
+from shared.providers import PROVIDERS
 from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
 
@@ -175,14 +176,14 @@ async def test_model_is_sent_and_answered_in_lower_case(
     [response] = await answers(api, chat("x", model="Google/Gemma:FREE"))
 
     assert response["model"] == "google/gemma:free"
-    assert simulator.last()["openrouter"]["body"]["model"] == "google/gemma:free"
+    assert simulator.last()["openai"]["body"]["model"] == "google/gemma:free"
 
 
 @pytest.mark.usefixtures("worker")
 async def test_defaults_are_sent(api: httpx.AsyncClient, simulator: Simulator) -> None:
     await answers(api, chat("x"))
 
-    assert simulator.last()["openrouter"]["body"] == {
+    assert simulator.last()["openai"]["body"] == {
         "model": "m",
         "messages": [{"role": "user", "content": "x"}],
         "temperature": 0.7,
@@ -400,7 +401,7 @@ async def test_text_comes_back_unchanged(
 
     assert response["content"] == f"echo: {content}"
     assert response["request_id"] == content[:256]
-    sent = simulator.last()[provider]["body"]  # type: ignore[index]
+    sent = simulator.last()[PROVIDERS[provider].dialect]["body"]
     assert sent["messages"] == [{"role": "user", "content": content}]
 
 

@@ -48,27 +48,6 @@ def test_ollama_encode() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dialect", "key", "headers"),
-    [
-        (
-            OPENAI,
-            "k",
-            {
-                "HTTP-Referer": "http://here",
-                "X-Title": "LLM batch orchestrator",
-                "Authorization": "Bearer k",
-            },
-        ),
-        (OPENAI, None, {"HTTP-Referer": "http://here", "X-Title": "LLM batch orchestrator"}),
-        (OLLAMA, "k", {"Authorization": "Bearer k"}),
-        (OLLAMA, None, {}),
-    ],
-)
-def test_headers(dialect: Dialect, key: str | None, headers: dict[str, str]) -> None:
-    assert dialect.headers(key, "http://here") == headers
-
-
-@pytest.mark.parametrize(
     ("dialect", "path"), [(OPENAI, "/chat/completions"), (OLLAMA, "/api/chat")]
 )
 def test_path(dialect: Dialect, path: str) -> None:

@@ -80,7 +80,7 @@ async def test_sigterm_lets_calls_finish_and_costs_nothing(stack: Start) -> None
 async def test_saturated_provider_does_not_delay_another(stack: Start) -> None:
     deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="2")
     slow: dict[str, Any] = {"latency_ms": 2000}
-    await deployment.simulate(by_dialect={"openrouter": slow})
+    await deployment.simulate(by_dialect={"openai": slow})
     saturating = asyncio.create_task(deployment.batch([chat(f"slow {i}") for i in range(8)]))
     await deployment.in_flight(2)
 

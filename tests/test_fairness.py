@@ -10,7 +10,7 @@ from support.jobs import lines, results, upload
 from support.ledger import ledger
 from support.stack import Stack, chat
 
-from cli.simulator.dialects import item_of
+from cli.simulator.chat import item_of
 from shared.jobs.store import Store
 from shared.queue.claims import INTERACTIVE_WEIGHT, Lease, Queue
 

@@ -223,7 +223,7 @@ async def test_the_job_of_a_client_that_went_away(
 ) -> None:
     """Nobody pays for an answer without a reader."""
     deployment = await stack(workers=1, **settings)
-    await deployment.simulate(by_dialect={"openrouter": {"latency_ms": 60_000}})
+    await deployment.simulate(by_dialect={"openai": {"latency_ms": 60_000}})
     waiting = asyncio.create_task(deployment.batch([chat("x"), chat("y")], headers=headers))
     await deployment.in_flight(2)
 

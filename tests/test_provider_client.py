@@ -15,9 +15,11 @@ from support.stack import eventually
 
 from cli.simulator import Behaviour, Simulator
 from shared.models import ChatRequest, ErrorCode
+from shared.providers import PROVIDERS
 from shared.settings import ProviderSettings
-from worker.providers.client import MAX_RESPONSE_BYTES, Endpoint, call, endpoint, http_client
+from worker.providers.client import MAX_RESPONSE_BYTES, call, http_client
 from worker.providers.dialect import Completion
+from worker.providers.endpoint import Endpoint, endpoint
 from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
 
 KEY = "sk-or-v1-0123456789abcdef"
@@ -37,14 +39,14 @@ def with_key(provider: str, base_url: str, referer: str = "http://localhost:8000
     settings = ProviderSettings(
         _env_file=None, api_key=KEY, base_url=base_url, http_referer=referer
     )
-    found = endpoint(provider, settings)
+    found = endpoint(PROVIDERS[provider], settings)
     assert found is not None
     return found
 
 
 @pytest.fixture
 def endpoints(providers: dict[str, ProviderSettings]) -> dict[str, Endpoint]:
-    found = {name: endpoint(name, settings) for name, settings in providers.items()}
+    found = {name: endpoint(PROVIDERS[name], settings) for name, settings in providers.items()}
     return {name: there for name, there in found.items() if there}
 
 
@@ -141,7 +143,7 @@ async def test_openrouter_request(
         "max_tokens": 7,
     }
     assert simulator.last() == {
-        "openrouter": {
+        "openai": {
             "headers": {
                 "host": simulator.url.removeprefix("http://"),
                 "accept": "*/*",
@@ -195,11 +197,11 @@ async def test_ollama_key_is_sent(client: httpx.AsyncBaseTransport, simulator: S
 async def test_referer_is_a_setting(client: httpx.AsyncBaseTransport, simulator: Simulator) -> None:
     openrouter = with_key("openrouter", f"{simulator.url}/v1", "https://me.test/")
     await call(client, openrouter, chat(), timeout_s=5)
-    assert simulator.last()["openrouter"]["headers"]["http-referer"] == "https://me.test/"
+    assert simulator.last()["openai"]["headers"]["http-referer"] == "https://me.test/"
 
 
 def test_openrouter_needs_a_key() -> None:
-    assert endpoint("openrouter", ProviderSettings(_env_file=None)) is None
+    assert endpoint(PROVIDERS["openrouter"], ProviderSettings(_env_file=None)) is None
 
 
 async def test_path_is_added_to_the_base_url(client: httpx.AsyncBaseTransport) -> None:
@@ -261,7 +263,7 @@ async def test_text_is_unchanged_both_ways(
 ) -> None:
     completion = await call(client, endpoints[provider], chat(text), timeout_s=5)
     assert completion.content == f"echo: {text}"
-    sent = simulator.last()[provider]["body"]  # type: ignore[index]
+    sent = simulator.last()[PROVIDERS[provider].dialect]["body"]
     assert sent["messages"] == [{"role": "user", "content": text}]
 
 

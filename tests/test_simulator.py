@@ -15,12 +15,12 @@ import pytest
 
 from cli.simulator import Behaviour, Simulator
 from cli.simulator.behaviour import draw_latency_ms, draw_plan, fault_shares, load_behaviour
+from cli.simulator.chat import item_of
 from cli.simulator.connection import MAX_BODY_BYTES
-from cli.simulator.dialects import Dialect, item_of
 from cli.simulator.faults import Fault, Plan, parse_model
 
-PATHS: dict[Dialect, str] = {"openrouter": "/api/v1/chat/completions", "ollama": "/api/chat"}
-both_dialects = pytest.mark.parametrize("dialect", ["openrouter", "ollama"])
+PATHS = {"openai": "/api/v1/chat/completions", "ollama": "/api/chat"}
+both_dialects = pytest.mark.parametrize("dialect", ["openai", "ollama"])
 
 
 @asynccontextmanager
@@ -47,7 +47,7 @@ async def ask(
     client: httpx.AsyncClient,
     model: str = "m",
     text: str = "hello there",
-    dialect: Dialect = "openrouter",
+    dialect: str = "openai",
 ) -> httpx.Response:
     return await client.post(PATHS[dialect], json=chat_body(model, text))
 
@@ -69,7 +69,7 @@ async def stats_when(
     return figures
 
 
-def raw_request(body: dict[str, Any], dialect: Dialect = "openrouter", headers: str = "") -> bytes:
+def raw_request(body: dict[str, Any], dialect: str = "openai", headers: str = "") -> bytes:
     content = orjson.dumps(body)
     head = f"POST {PATHS[dialect]} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(content)}"
     return head.encode() + b"\r\n\r\n" + content
@@ -97,7 +97,7 @@ async def exchanged(client: httpx.AsyncClient, data: bytes) -> bytes:
         return await reader.read()
 
 
-async def test_openrouter_completion(client: httpx.AsyncClient) -> None:
+async def test_openai_completion(client: httpx.AsyncClient) -> None:
     response = await ask(client)
     body = response.json()
     assert response.headers["content-type"] == "application/json"
@@ -143,11 +143,9 @@ async def test_ollama_completion(client: httpx.AsyncClient) -> None:
 
 @both_dialects
 @pytest.mark.parametrize("text", ["", "Zürich 東京 🎉\u0000\u2028", 'quote " and \\', "  spaced\n"])
-async def test_text_is_echoed_unchanged(
-    client: httpx.AsyncClient, dialect: Dialect, text: str
-) -> None:
+async def test_text_is_echoed_unchanged(client: httpx.AsyncClient, dialect: str, text: str) -> None:
     body = (await ask(client, text=text, dialect=dialect)).json()
-    message = body["choices"][0]["message"] if dialect == "openrouter" else body["message"]
+    message = body["choices"][0]["message"] if dialect == "openai" else body["message"]
     assert message["content"] == f"echo: {text}"
 
 
@@ -161,18 +159,16 @@ async def test_text_parts_are_joined(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("dialect", "content"),
     [
-        ("openrouter", b"not json"),
-        ("openrouter", b"[]"),
-        ("openrouter", b'{"model":"m"}'),
-        ("openrouter", b'{"model":"m","messages":[]}'),
-        ("openrouter", b'{"model":"m","messages":[{"content":7}]}'),
-        ("openrouter", b'{"model":"m","messages":[{"content":"x"}],"stream":true}'),
+        ("openai", b"not json"),
+        ("openai", b"[]"),
+        ("openai", b'{"model":"m"}'),
+        ("openai", b'{"model":"m","messages":[]}'),
+        ("openai", b'{"model":"m","messages":[{"content":7}]}'),
+        ("openai", b'{"model":"m","messages":[{"content":"x"}],"stream":true}'),
         ("ollama", b'{"model":"m","messages":[{"content":"streams unless told not to"}]}'),
     ],
 )
-async def test_bad_body_gets_400(
-    client: httpx.AsyncClient, dialect: Dialect, content: bytes
-) -> None:
+async def test_bad_body_gets_400(client: httpx.AsyncClient, dialect: str, content: bytes) -> None:
     assert (await client.post(PATHS[dialect], content=content)).status_code == 400
     assert (await stats(client))["answers"] == {"400": 1}
 
@@ -211,7 +207,7 @@ async def test_chunked_body_is_read(client: httpx.AsyncClient) -> None:
         for byte in orjson.dumps(chat_body()):
             yield bytes([byte])
 
-    assert (await client.post(PATHS["openrouter"], content=chunks())).status_code == 200
+    assert (await client.post(PATHS["openai"], content=chunks())).status_code == 200
 
 
 async def test_large_body_is_echoed(client: httpx.AsyncClient) -> None:
@@ -275,9 +271,9 @@ def test_parse_model(model: str, plan: Plan | None) -> None:
 @pytest.mark.parametrize(
     ("model", "dialect", "error"),
     [
-        ("sim-status-400", "openrouter", {"code": 400, "message": "Bad Request"}),
-        ("sim-status-404", "openrouter", {"code": 404, "message": "Not Found"}),
-        ("sim-status-599", "openrouter", {"code": 599, "message": ""}),
+        ("sim-status-400", "openai", {"code": 400, "message": "Bad Request"}),
+        ("sim-status-404", "openai", {"code": 404, "message": "Not Found"}),
+        ("sim-status-599", "openai", {"code": 599, "message": ""}),
         ("sim-status-400", "ollama", "Bad Request"),
         (
             "sim-status-404",
@@ -286,9 +282,7 @@ def test_parse_model(model: str, plan: Plan | None) -> None:
         ),
     ],
 )
-async def test_status(
-    client: httpx.AsyncClient, model: str, dialect: Dialect, error: object
-) -> None:
+async def test_status(client: httpx.AsyncClient, model: str, dialect: str, error: object) -> None:
     response = await ask(client, model, dialect=dialect)
     assert (response.status_code, response.json()) == (int(model[-3:]), {"error": error})
 
@@ -296,17 +290,17 @@ async def test_status(
 @pytest.mark.parametrize(
     ("dialect", "error"),
     [
-        ("openrouter", {"code": 502, "message": "Bad Gateway"}),
+        ("openai", {"code": 502, "message": "Bad Gateway"}),
         ("ollama", "Bad Gateway"),
     ],
 )
-async def test_error_object(client: httpx.AsyncClient, dialect: Dialect, error: object) -> None:
+async def test_error_object(client: httpx.AsyncClient, dialect: str, error: object) -> None:
     response = await ask(client, "sim-error-object-502", dialect=dialect)
     assert (response.status_code, response.json()) == (200, {"error": error})
 
 
 @both_dialects
-async def test_garbage(client: httpx.AsyncClient, dialect: Dialect) -> None:
+async def test_garbage(client: httpx.AsyncClient, dialect: str) -> None:
     response = await ask(client, "sim-garbage", dialect=dialect)
     assert response.status_code == 200
     with pytest.raises(ValueError, match="can't decode"):
@@ -314,33 +308,33 @@ async def test_garbage(client: httpx.AsyncClient, dialect: Dialect) -> None:
 
 
 @both_dialects
-async def test_html(client: httpx.AsyncClient, dialect: Dialect) -> None:
+async def test_html(client: httpx.AsyncClient, dialect: str) -> None:
     response = await ask(client, "sim-html", dialect=dialect)
     assert (response.status_code, response.text[:6]) == (200, "<html>")
     assert response.headers["content-type"] == "text/html; charset=utf-8"
 
 
 @both_dialects
-async def test_huge(client: httpx.AsyncClient, dialect: Dialect) -> None:
+async def test_huge(client: httpx.AsyncClient, dialect: str) -> None:
     response = await ask(client, "sim-huge", dialect=dialect)
     assert len(response.content) > 10_000_000
 
 
 @both_dialects
-async def test_drop(client: httpx.AsyncClient, dialect: Dialect) -> None:
+async def test_drop(client: httpx.AsyncClient, dialect: str) -> None:
     assert await exchanged(client, raw_request(chat_body("sim-drop"), dialect)) == b""
     assert [call["outcome"] for call in await ledger(client)] == ["drop"]
 
 
 @both_dialects
-async def test_half(client: httpx.AsyncClient, dialect: Dialect) -> None:
+async def test_half(client: httpx.AsyncClient, dialect: str) -> None:
     answer = await exchanged(client, raw_request(chat_body("sim-half"), dialect))
     head, _, body = answer.partition(b"\r\n\r\n")
     assert len(body) == int(head.partition(b"Length: ")[2]) // 2
 
 
 @both_dialects
-async def test_drip(client: httpx.AsyncClient, dialect: Dialect) -> None:
+async def test_drip(client: httpx.AsyncClient, dialect: str) -> None:
     async with connected(client, raw_request(chat_body("sim-drip"), dialect)) as (reader, _):
         await reader.readuntil(b"\r\n\r\n")
         assert [await reader.read(1000) for _ in range(2)] == [b"{", b'"']
@@ -357,9 +351,7 @@ async def test_drip_ends_with_a_whole_answer(
 
 
 @both_dialects
-async def test_hang_lasts_until_the_client_leaves(
-    client: httpx.AsyncClient, dialect: Dialect
-) -> None:
+async def test_hang_lasts_until_the_client_leaves(client: httpx.AsyncClient, dialect: str) -> None:
     async with connected(client, raw_request(chat_body("sim-hang"), dialect)):
         await stats_when(client, lambda now: now["in_flight"] == 1)
         assert [(call["end_ms"], call["outcome"]) for call in await ledger(client)] == [(None,) * 2]
@@ -389,18 +381,18 @@ async def test_aborted_call_is_not_answered_later(client: httpx.AsyncClient) -> 
 
 @pytest.mark.parametrize(
     ("dialect", "absent"),
-    [("openrouter", {"usage"}), ("ollama", {"prompt_eval_count", "eval_count"})],
+    [("openai", {"usage"}), ("ollama", {"prompt_eval_count", "eval_count"})],
 )
-async def test_no_usage(client: httpx.AsyncClient, dialect: Dialect, absent: set[str]) -> None:
+async def test_no_usage(client: httpx.AsyncClient, dialect: str, absent: set[str]) -> None:
     body = (await ask(client, "sim-no-usage", dialect=dialect)).json()
     assert not absent & body.keys()
 
 
 async def test_null_content(client: httpx.AsyncClient) -> None:
-    openrouter = (await ask(client, "sim-null-content")).json()
+    openai = (await ask(client, "sim-null-content")).json()
     ollama = (await ask(client, "sim-null-content", dialect="ollama")).json()
     null = {"role": "assistant", "content": None}
-    assert (openrouter["choices"][0]["message"], ollama["message"]) == (null, null)
+    assert (openai["choices"][0]["message"], ollama["message"]) == (null, null)
 
 
 async def test_empty_choices(client: httpx.AsyncClient) -> None:
@@ -502,7 +494,7 @@ async def test_peak_counts_concurrent_calls(client: httpx.AsyncClient) -> None:
     await ask(client)
     assert (figures["total"], figures["peak"], figures["aborted"]) == (17, 17, 17)
     assert (await stats(client))["by_dialect"] == {
-        "openrouter": {"total": 13, "in_flight": 0, "peak": 12},
+        "openai": {"total": 13, "in_flight": 0, "peak": 12},
         "ollama": {"total": 5, "in_flight": 0, "peak": 5},
     }
 
@@ -562,7 +554,7 @@ async def test_calls_and_answers_are_counted(client: httpx.AsyncClient) -> None:
         "over_limit": 0,
         "answers": {"200": 3, "500": 1},
         "by_dialect": {
-            "openrouter": {"total": 4, "in_flight": 0, "peak": 1},
+            "openai": {"total": 4, "in_flight": 0, "peak": 1},
             "ollama": {"total": 0, "in_flight": 0, "peak": 0},
         },
         "calls": {item_of("a"): 2, item_of("b"): 1, item_of("c"): 1},
@@ -577,7 +569,7 @@ async def test_ledger_lists_the_calls_in_order(client: httpx.AsyncClient) -> Non
     assert times == sorted(times)
     assert len({call.pop("client") for call in calls}) == 1  # one kept-alive connection
     assert calls == [
-        {"item": item_of("a"), "dialect": "openrouter", "outcome": 200},
+        {"item": item_of("a"), "dialect": "openai", "outcome": 200},
         {"item": item_of("b"), "dialect": "ollama", "outcome": 500},
     ]
 
@@ -638,13 +630,13 @@ async def test_bad_config_gets_422_and_changes_nothing(
 @pytest.mark.parametrize(
     ("dialect", "headers", "status"),
     [
-        ("openrouter", {"Authorization": "Bearer right"}, 200),
-        ("openrouter", {"Authorization": "Bearer wrong"}, 401),
-        ("openrouter", {}, 401),
+        ("openai", {"Authorization": "Bearer right"}, 200),
+        ("openai", {"Authorization": "Bearer wrong"}, 401),
+        ("openai", {}, 401),
         ("ollama", {}, 200),
     ],
 )
-async def test_expected_key(dialect: Dialect, headers: dict[str, str], status: int) -> None:
+async def test_expected_key(dialect: str, headers: dict[str, str], status: int) -> None:
     async with provider(Behaviour(expect_key="right")) as client:
         response = await client.post(PATHS[dialect], json=chat_body(), headers=headers)
     assert response.status_code == status
@@ -657,7 +649,7 @@ async def test_last_request_of_each_dialect_is_kept(client: httpx.AsyncClient) -
             await client.post(path, json=body, headers={"X-Title": text})
     last = (await client.get("/_sim/last")).json()
     assert {dialect: last[dialect]["headers"]["x-title"] for dialect in last} == {
-        "openrouter": "two",
+        "openai": "two",
         "ollama": "two",
     }
     assert last["ollama"]["body"] == chat_body(text="ollama two")

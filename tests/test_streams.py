@@ -68,7 +68,7 @@ async def test_what_ends_later_comes_when_it_ends(stack: Start, path: str) -> No
     """Long before the next heartbeat."""
     deployment = await stack(workers=1)
     later, much_later = {"latency_ms": 500}, {"latency_ms": 60_000}
-    await deployment.simulate(by_dialect={"openrouter": later, "ollama": much_later})
+    await deployment.simulate(by_dialect={"openai": later, "ollama": much_later})
     requests = [chat("later"), chat("much later", provider="ollama")]
     async with asyncio.timeout(following.HEARTBEAT_S / 2), AsyncExitStack() as exits:
         if path == "batch":

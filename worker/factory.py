@@ -23,7 +23,8 @@ from shared.settings import (
 )
 from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics
-from worker.providers.client import endpoint, http_client
+from worker.providers.client import http_client
+from worker.providers.endpoint import endpoint
 from worker.tasks import ProviderContext, call_provider
 from worker.webhooks import Webhooks, deliver_webhook, signing_key
 
@@ -42,7 +43,7 @@ def make_worker(
     async def open_client(ctx: dict[Any, Any]) -> None:
         ctx["provider_context"] = ProviderContext(
             http_client(settings.worker_max_jobs),
-            {name: endpoint(name, providers[name]) for name in PROVIDERS},
+            {name: endpoint(PROVIDERS[name], own) for name, own in providers.items()},
             settings.request_timeout,
             settings.max_retries,
             telemetry.calls,

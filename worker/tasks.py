@@ -9,11 +9,13 @@ import structlog
 
 from shared.models import ChatRequest, ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
+from shared.providers import variable
 from shared.queue.results import DEADLINE_EXCEEDED, Result
 from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished, Pause, Retry, TaskOutcome
-from worker.providers.client import Endpoint, call
+from worker.providers.client import call
 from worker.providers.dialect import Completion
+from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, RateLimited
 from worker.retry import decide
 
@@ -103,7 +105,7 @@ def _log_failure(
 
 def _not_configured(attempt: Attempt, provider: str) -> Result:
     return Result(
-        error=f"{provider} needs a key: set {provider.upper()}_API_KEY for the workers",
+        error=f"{provider} needs a key: set {variable(provider, 'api_key')} for the workers",
         error_code=ErrorCode.PROVIDER_NOT_CONFIGURED,
         attempts=attempt.number - 1,
         queued_ms=attempt.queued_ms,

@@ -1,10 +1,11 @@
-"""A fake LLM provider for tests, demos, fault tests and benchmarks; speaks OpenRouter and Ollama.
+"""A simulated LLM provider for tests, demos, fault tests and benchmarks.
 
-The last message comes back as `echo: …`. What goes wrong is set by a `Behaviour` (rates) or by the
-model's name (`sim-status-400`, `sim-hang`, `sim-429x2`; see `plan.parse_model`). Every call is
-counted under its item, the hash of the last message.
+It speaks every dialect in `dialects.py` at once and answers with the last message: `echo: …`.
+Faults come from a `Behaviour`, as rates, or from the model's name (`sim-status-400`, `sim-hang`,
+`sim-429x2`; see `faults.parse_model`). Calls are counted by item, which is the hash of the last
+message.
 
-    POST …/chat/completions, POST /api/chat
+    POST …/chat/completions, POST …/api/chat
     GET /_sim/{stats,ledger,last,config}, POST /_sim/reset, PUT /_sim/config
 """
 

@@ -1,4 +1,4 @@
-"""The simulator as a process of its own; its first line says where it listens."""
+"""Runs the simulator as a process. Its first line of output ends with its URL."""
 
 import argparse
 import asyncio
@@ -21,11 +21,15 @@ async def _serve(behaviour: Behaviour, host: str, port: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cli.simulator", description="A fake provider.")
+    parser = argparse.ArgumentParser(
+        prog="python -m cli.simulator", description="Simulate LLM providers."
+    )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
-    parser.add_argument("--latency-ms", type=float, help="overrides latency_ms of --config")
-    parser.add_argument("--config", default="{}", help="a Behaviour as JSON")
+    parser.add_argument("--port", type=int, default=0, help="0 (the default): any free port")
+    parser.add_argument("--latency-ms", type=float, help="replaces latency_ms of --config")
+    parser.add_argument(
+        "--config", default="{}", help='the behaviour as JSON, such as {"rate_429": 0.1}'
+    )
     options = parser.parse_args()
     try:
         behaviour = load_behaviour(options.config)

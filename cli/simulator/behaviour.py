@@ -1,4 +1,4 @@
-"""How the provider acts, and what that makes of one call."""
+"""The simulated provider's behaviour, and the random plan that it draws for a call."""
 
 import math
 import random
@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from cli.simulator.dialects import Dialect
+from cli.simulator.dialects import DialectName
 from cli.simulator.faults import Fault, Plan
 
 _P95_SIGMAS = 1.6448536  # the standard normal's 95th percentile
@@ -18,10 +18,13 @@ Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 class Behaviour:
-    """How the provider acts. A dialect's own behaviour in `by_dialect` stands in for the whole.
+    """How the simulated provider behaves.
 
-    Calls over `limit` get an immediate 429 and are never in flight; the limit counts all calls,
-    that of a dialect's own behaviour only the dialect's. `retry_after` goes on 429 and 503.
+    Latencies are fixed, uniform (`latency_spread_ms` to either side) or lognormal
+    (`latency_p95_ms`). Each `rate_…` is the share of calls that meet the fault of that name. Calls
+    above `limit` get 429 at once and are never in flight. 429 and 503 carry `retry_after` as their
+    Retry-After. An entry in `by_dialect` replaces this behaviour for one dialect, and its `limit`
+    counts only that dialect's calls. `ledger` keeps a line for each call.
     """
 
     latency_ms: Milliseconds = 0
@@ -43,7 +46,7 @@ class Behaviour:
     expect_key: str | None = None
     seed: int = 0
     ledger: bool = True
-    by_dialect: dict[Dialect, "Behaviour"] = Field(default_factory=dict)
+    by_dialect: dict[DialectName, "Behaviour"] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -59,7 +62,7 @@ class Behaviour:
 
 
 def fault_shares(behaviour: Behaviour) -> list[tuple[float, Plan]]:
-    """The behaviour's faults with the share of calls that each takes."""
+    """Return the plans of the behaviour's faults, each with its share of all calls."""
     plans = {str(code): Plan(Fault.STATUS, code) for code in (429, 500, 503)}
     plans |= {fault: Plan(fault) for fault in Fault}
     shares = [(getattr(behaviour, f"rate_{name}", 0.0), plan) for name, plan in plans.items()]
@@ -78,7 +81,7 @@ def draw_plan(shares: list[tuple[float, Plan]], rng: random.Random) -> Plan:
 
 
 def draw_latency_ms(behaviour: Behaviour, rng: random.Random) -> float:
-    """Fixed, uniform, or lognormal with `latency_ms` as the median."""
+    """Draw from the behaviour's distribution; `latency_ms` is its median."""
     median, spread = behaviour.latency_ms, behaviour.latency_spread_ms
     if behaviour.latency_p95_ms is not None:
         sigma = math.log(behaviour.latency_p95_ms / median) / _P95_SIGMAS
@@ -87,7 +90,7 @@ def draw_latency_ms(behaviour: Behaviour, rng: random.Random) -> float:
 
 
 def load_behaviour(document: str | bytes) -> Behaviour:
-    """A `Behaviour` from JSON; ValueError naming each bad field."""
+    """Read a behaviour from JSON. Raises ValueError that names each wrong field."""
     try:
         return TypeAdapter(Behaviour).validate_json(document)
     except ValidationError as error:

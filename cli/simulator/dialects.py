@@ -1,102 +1,123 @@
-"""The two dialects' bodies: what is read of a request, and what an answer looks like."""
+"""The provider's side of each dialect: its paths, its answers and its errors."""
 
-import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import orjson
+from pydantic import AfterValidator
 
+from cli.simulator.chat import Chat
 from cli.simulator.faults import Fault
 
-Dialect = Literal["openrouter", "ollama"]
-DIALECTS: tuple[Dialect, ...] = ("openrouter", "ollama")
-
+TOKENS_PER_USD = 1_000_000  # the price of the openai dialect's answers
 _HUGE_CHARACTERS = 10_000_000
-TOKENS_PER_USD = 1_000_000  # at OpenRouter
 
 
 @dataclass(frozen=True, slots=True)
-class Chat:
-    """What the simulator reads of a request: the last message and the prompt's words."""
+class SimulatedDialect:
+    """How a provider of one dialect answers.
 
-    dialect: Dialect
-    model: str = ""
-    text: str = ""
-    words: int = 0
+    `completion` makes the body of a 200 from the request, a fault that takes something out of it,
+    and the call's latency in milliseconds. `error_body` makes one from a status and a message.
+    """
 
-    @property
-    def item(self) -> str:
-        return item_of(self.text)
-
-
-def item_of(text: str) -> str:
-    """The name under which calls with this last message are counted."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    path: str  # the end of the path that requests are posted to
+    completion: Callable[[Chat, Fault | None, float], bytes]
+    error_body: Callable[[int, str], bytes]
+    checks_key: bool  # whether a call needs the key that the behaviour expects
+    streams_by_default: bool
+    model_not_found: str = "Not Found"  # the message of a 404; {model} stands for the model
 
 
-def parse_chat(dialect: Dialect, body: bytes) -> Chat:
-    """ValueError, with what is wrong, for a body the provider would not take."""
-    try:
-        document = orjson.loads(body)
-        texts = [_text(message["content"]) for message in document["messages"]]
-        model, last = str(document["model"]), texts[-1]
-        stream = document.get("stream", dialect == "ollama")  # Ollama's default is to stream
-    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError("expected a JSON object with model and messages") from error
-    if stream is not False:
-        raise ValueError("only stream=false is simulated")
-    return Chat(dialect, model, last, sum(len(text.split()) for text in texts))
+def _content(chat: Chat, fault: Fault | None) -> str:
+    return "x" * _HUGE_CHARACTERS if fault is Fault.HUGE else f"echo: {chat.text}"
 
 
-def _text(content: str | list[dict[str, str]] | None) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text", "") for part in content or ())
+def _message(content: str, fault: Fault | None) -> dict[str, str | None]:
+    return {"role": "assistant", "content": None if fault is Fault.NULL_CONTENT else content}
 
 
-def completion(chat: Chat, fault: Fault | None, elapsed_ms: float) -> bytes:
-    """The 200 body, less what the fault takes out of it."""
-    content = "x" * _HUGE_CHARACTERS if fault is Fault.HUGE else f"echo: {chat.text}"
-    words = len(content.split())
-    message = {"role": "assistant", "content": None if fault is Fault.NULL_CONTENT else content}
-    now = time.time()
-    if chat.dialect == "openrouter":
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-        body: dict[str, Any] = {
-            "id": f"gen-{int(now)}-{chat.item}",
-            "object": "chat.completion",
-            "created": int(now),
-            "model": chat.model,
-            "provider": "Simulator",
-            "choices": [] if fault is Fault.EMPTY_CHOICES else [choice],
-        }
-        if fault is not Fault.NO_USAGE:
-            body["usage"] = {
-                "prompt_tokens": chat.words,
-                "completion_tokens": words,
-                "total_tokens": chat.words + words,
-                "cost": (chat.words + words) / TOKENS_PER_USD,
-            }
-        return orjson.dumps(body)
-    body = {
+def _openai_completion(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
+    content = _content(chat, fault)
+    words, now = len(content.split()), int(time.time())
+    choice = {
+        "index": 0,
+        "message": _message(content, fault),
+        "finish_reason": "stop",
+        "logprobs": None,
+    }
+    body: dict[str, Any] = {
+        "id": f"gen-{now}-{chat.item}",
+        "object": "chat.completion",
+        "created": now,
         "model": chat.model,
-        "created_at": datetime.fromtimestamp(now, UTC),
+        "provider": "Simulator",
+        "choices": [] if fault is Fault.EMPTY_CHOICES else [choice],
+    }
+    if fault is not Fault.NO_USAGE:
+        body["usage"] = {
+            "prompt_tokens": chat.words,
+            "completion_tokens": words,
+            "total_tokens": chat.words + words,
+            "cost": (chat.words + words) / TOKENS_PER_USD,
+        }
+    return orjson.dumps(body)
+
+
+def _openai_error(status: int, message: str) -> bytes:
+    return orjson.dumps({"error": {"code": status, "message": message}})
+
+
+def _ollama_completion(chat: Chat, fault: Fault | None, latency_ms: float) -> bytes:
+    content = _content(chat, fault)
+    latency_ns = int(latency_ms * 1e6)
+    body: dict[str, Any] = {
+        "model": chat.model,
+        "created_at": datetime.now(UTC),
         "done": True,
         "done_reason": "stop",
-        "total_duration": int(elapsed_ms * 1e6),
+        "total_duration": latency_ns,
         "load_duration": 0,
     }
     if fault is not Fault.EMPTY_CHOICES:
-        body["message"] = message
+        body["message"] = _message(content, fault)
     if fault is not Fault.NO_USAGE:
         body |= {"prompt_eval_count": chat.words, "prompt_eval_duration": 0}
-        body |= {"eval_count": words, "eval_duration": int(elapsed_ms * 1e6)}
+        body |= {"eval_count": len(content.split()), "eval_duration": latency_ns}
     return orjson.dumps(body, option=orjson.OPT_UTC_Z)
 
 
-def error_body(dialect: Dialect, status: int, message: str) -> bytes:
-    if dialect == "ollama":
-        return orjson.dumps({"error": message})
-    return orjson.dumps({"error": {"code": status, "message": message}})
+def _ollama_error(_status: int, message: str) -> bytes:
+    return orjson.dumps({"error": message})
+
+
+# By the name that a provider's row uses.
+DIALECTS = {
+    "openai": SimulatedDialect(
+        "/chat/completions",
+        _openai_completion,
+        _openai_error,
+        checks_key=True,
+        streams_by_default=False,
+    ),
+    "ollama": SimulatedDialect(
+        "/api/chat",
+        _ollama_completion,
+        _ollama_error,
+        checks_key=False,
+        streams_by_default=True,
+        model_not_found='model "{model}" not found, try pulling it first',
+    ),
+}
+
+
+def _known_dialect(name: str) -> str:
+    if name not in DIALECTS:
+        raise ValueError(f"should be one of {', '.join(DIALECTS)}")
+    return name
+
+
+DialectName = Annotated[str, AfterValidator(_known_dialect)]

@@ -1,4 +1,4 @@
-"""What happens to one call, and how a model's name can say so."""
+"""The faults that a call can meet, and the model names that ask for them."""
 
 import dataclasses
 import re
@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Literal
 
-Outcome = int | Literal["hang", "drop", "aborted"]
+CallOutcome = int | Literal["hang", "drop", "aborted"]  # an int is the status of the answer
 
 
 class Fault(StrEnum):
@@ -27,7 +27,10 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What happens to one call; with `first`, only to that many first calls of an item."""
+    """The course of one call: a fault, or None for an answer, after a latency.
+
+    `first` limits the fault to the first calls of an item.
+    """
 
     fault: Fault | None = None
     status: int = 200
@@ -46,7 +49,10 @@ _DIRECTIVE = re.compile(
 
 @lru_cache(maxsize=1024)
 def parse_model(model: str) -> Plan | None:
-    """The plan in the model's name, e.g. `x/sim-latency-250-429x2`; None if there is none."""
+    """Read the plan from a model's name such as `x/sim-latency-250-429x2`.
+
+    Returns None if the name contains none.
+    """
     plan: Plan | None = None
     for found in _DIRECTIVE.finditer(model.partition("sim-")[2]):
         plan = plan or Plan()

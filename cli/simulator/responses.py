@@ -1,33 +1,40 @@
-"""The answer to one call, as its plan has it."""
+"""Answers one call according to its plan."""
 
 from collections.abc import Callable
 from http import HTTPStatus
 
+from cli.simulator.chat import Chat
 from cli.simulator.connection import Exchange, reason
-from cli.simulator.dialects import Chat, Dialect, completion, error_body
-from cli.simulator.faults import Fault, Outcome, Plan
+from cli.simulator.dialects import SimulatedDialect
+from cli.simulator.faults import CallOutcome, Fault, Plan
 
 HTML = "text/html; charset=utf-8"
 
 
 def reply_error(
-    exchange: Exchange, dialect: Dialect, status: int, message: str, retry_after: str | None
+    exchange: Exchange,
+    dialect: SimulatedDialect,
+    status: int,
+    message: str,
+    retry_after: str | None,
 ) -> None:
-    """An error status in the dialect's form; `retry_after` goes on 429 and 503."""
+    """Answer with an error status in the dialect's form; 429 and 503 carry `retry_after`."""
     waits = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-    body = error_body(dialect, status, message)
+    body = dialect.error_body(status, message)
     exchange.reply(status, body, retry_after=retry_after if waits else None)
 
 
 def respond(
     exchange: Exchange,
+    dialect: SimulatedDialect,
     chat: Chat,
     plan: Plan,
     retry_after: str | None,
-    done: Callable[[Outcome], None],
+    done: Callable[[CallOutcome], None],
 ) -> None:
-    """Do what the plan says, then call `done`; after a hang `done` is never called."""
-    outcome: Outcome = 200
+    """Answer as planned, then call `done`. A call that hangs never gets there."""
+    outcome: CallOutcome = 200
+    latency_ms = plan.latency_ms or 0
     match plan.fault:
         case Fault.HANG:
             return
@@ -37,21 +44,21 @@ def respond(
         case Fault.STATUS:
             outcome = plan.status
             message = reason(plan.status)
-            if chat.dialect == "ollama" and plan.status == HTTPStatus.NOT_FOUND:
-                message = f'model "{chat.model}" not found, try pulling it first'
-            reply_error(exchange, chat.dialect, plan.status, message, retry_after)
+            if plan.status == HTTPStatus.NOT_FOUND:
+                message = dialect.model_not_found.format(model=chat.model)
+            reply_error(exchange, dialect, plan.status, message, retry_after)
         case Fault.ERROR_OBJECT:
-            exchange.reply(200, error_body(chat.dialect, plan.status, reason(plan.status)))
+            exchange.reply(200, dialect.error_body(plan.status, reason(plan.status)))
         case Fault.GARBAGE:
             exchange.reply(200, b'{"choices": [\xff\x00')
         case Fault.HTML:
             exchange.reply(200, b"<html><body>Bad gateway</body></html>", content_type=HTML)
         case Fault.HALF:
-            exchange.reply_half(completion(chat, None, plan.latency_ms or 0))
+            exchange.reply_half(dialect.completion(chat, None, latency_ms))
         case Fault.DRIP:
-            body = completion(chat, None, plan.latency_ms or 0)
+            body = dialect.completion(chat, None, latency_ms)
             exchange.reply_drip(body, lambda: done(200))
             return
         case fault:
-            exchange.reply(200, completion(chat, fault, plan.latency_ms or 0))
+            exchange.reply(200, dialect.completion(chat, fault, latency_ms))
     done(outcome)

@@ -1,4 +1,4 @@
-"""The provider on a socket: which call gets which answer, and the counting of both."""
+"""The simulator on a socket: chooses the answer to each call and counts calls and answers."""
 
 import asyncio
 import dataclasses
@@ -18,23 +18,24 @@ from cli.simulator.behaviour import (
     fault_shares,
     load_behaviour,
 )
+from cli.simulator.chat import Chat, parse_chat
 from cli.simulator.connection import Connection, Exchange
-from cli.simulator.dialects import DIALECTS, Chat, Dialect, parse_chat
-from cli.simulator.faults import Fault, Outcome, Plan, parse_model
+from cli.simulator.dialects import DIALECTS
+from cli.simulator.faults import CallOutcome, Fault, Plan, parse_model
 from cli.simulator.responses import reply_error, respond
-from cli.simulator.statistics import Call, Statistics, Tally
+from cli.simulator.statistics import Call, CallCounts, Statistics
 
-_LEDGER_CALLS = 200_000
+_MAX_LEDGER_CALLS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Lane:
-    """A dialect's behaviour, its random choice and the tally that its limit counts."""
+class _DialectState:
+    """A dialect's behaviour, its random numbers, and the counts that its limit applies to."""
 
     behaviour: Behaviour
     shares: list[tuple[float, Plan]]
     rng: random.Random
-    limited: Tally
+    limited: CallCounts
 
     @property
     def is_full(self) -> bool:
@@ -47,7 +48,7 @@ def _now_ms() -> float:
 
 
 class Simulator:
-    """The provider on a socket: `async with Simulator(Behaviour(...)) as sim: sim.url`."""
+    """Listens while entered: `async with Simulator(Behaviour(...)) as simulator: simulator.url`."""
 
     def __init__(
         self, behaviour: Behaviour | None = None, *, host: str = "127.0.0.1", port: int = 0
@@ -56,8 +57,8 @@ class Simulator:
         self._port = port
         self._connections: set[Connection] = set()
         self._statistics = Statistics()
-        self._ledger: deque[Call] = deque(maxlen=_LEDGER_CALLS)
-        self._last: dict[Dialect, Exchange] = {}
+        self._ledger: deque[Call] = deque(maxlen=_MAX_LEDGER_CALLS)
+        self._last: dict[str, Exchange] = {}
         self.configure(behaviour or Behaviour())
 
     async def __aenter__(self) -> Self:
@@ -78,13 +79,13 @@ class Simulator:
         return f"http://{self._host}:{self._port}"
 
     def configure(self, behaviour: Behaviour) -> None:
-        """Replace the behaviour and restart its random choices from its seed."""
+        """Replace the behaviour and restart its random numbers from its seed."""
         self.behaviour = behaviour
-        self._lanes: dict[Dialect, _Lane] = {}
+        self._states: dict[str, _DialectState] = {}
         for dialect in DIALECTS:
             own = behaviour.by_dialect.get(dialect)
             chosen = own or behaviour
-            self._lanes[dialect] = _Lane(
+            self._states[dialect] = _DialectState(
                 chosen,
                 fault_shares(chosen),
                 random.Random(chosen.seed),  # noqa: S311 - reproducible on purpose
@@ -97,25 +98,23 @@ class Simulator:
     def ledger(self) -> list[dict[str, Any]]:
         return [dataclasses.asdict(call) for call in self._ledger]
 
-    def last(self) -> dict[Dialect, dict[str, Any]]:
-        """Headers (names in lower case) and body of each dialect's last well-formed request."""
+    def last(self) -> dict[str, dict[str, Any]]:
+        """Return each dialect's last valid request: `headers`, names in lower case, and `body`."""
         return {
             dialect: {"headers": exchange.headers, "body": orjson.loads(exchange.body)}
             for dialect, exchange in self._last.items()
         }
 
     def reset(self) -> None:
-        """Forget all calls but those in flight, which stay counted as such."""
+        """Forget all calls except those in flight."""
         self._statistics.reset()
         self._ledger.clear()
         self._last.clear()
 
     def _handle(self, exchange: Exchange) -> None:
         match exchange.method, exchange.path:
-            case "POST", path if path.endswith("/chat/completions"):
-                self._chat(exchange, "openrouter")
-            case "POST", "/api/chat":
-                self._chat(exchange, "ollama")
+            case "POST", path if dialect := _dialect_at(path):
+                self._chat(exchange, dialect)
             case "GET", "/_sim/stats":
                 exchange.reply(200, orjson.dumps(self._statistics))
             case "GET", "/_sim/ledger":
@@ -140,74 +139,92 @@ class Simulator:
         else:
             exchange.reply(200, orjson.dumps(self.behaviour))
 
-    def _chat(self, exchange: Exchange, dialect: Dialect) -> None:
-        lane = self._lanes[dialect]
-        behaviour = lane.behaviour
+    def _chat(self, exchange: Exchange, name: str) -> None:
+        state, dialect = self._states[name], DIALECTS[name]
+        behaviour = state.behaviour
         try:
-            chat = parse_chat(dialect, exchange.body)
+            chat = parse_chat(exchange.body, streams_by_default=dialect.streams_by_default)
         except ValueError as error:
-            self._refuse(exchange, Chat(dialect), 400, str(error))
+            self._refuse(exchange, name, Chat(), 400, str(error))
             return
-        self._last[dialect] = exchange
-        wanted = f"Bearer {behaviour.expect_key}" if behaviour.expect_key is not None else None
-        if dialect == "openrouter" and wanted not in (None, exchange.headers.get("authorization")):
-            self._refuse(exchange, chat, 401, "No auth credentials found")
+        self._last[name] = exchange
+        expected = None if behaviour.expect_key is None else f"Bearer {behaviour.expect_key}"
+        if dialect.checks_key and expected not in (None, exchange.headers.get("authorization")):
+            self._refuse(exchange, name, chat, 401, "No auth credentials found")
             return
-        tallies = (self._statistics, self._statistics.by_dialect[dialect])
-        new_peak = behaviour.ledger and any(tally.in_flight >= tally.peak for tally in tallies)
-        if lane.is_full or new_peak:
-            for connection in self._connections - {exchange.connection}:
-                connection.notice_loss()
-        if lane.is_full:
+        if self._is_over_limit(exchange, name):
             self._statistics.over_limit += 1
-            self._refuse(exchange, chat, 429, "Rate limit exceeded")
+            self._refuse(exchange, name, chat, 429, "Rate limit exceeded")
             return
-
-        call = self._begin(exchange, chat)
-        for tally in tallies:
-            tally.in_flight += 1
-            tally.peak = max(tally.peak, tally.in_flight)
-        plan = parse_model(chat.model) or draw_plan(lane.shares, lane.rng)
-        if plan.first is not None and self._statistics.calls[call.item] > plan.first:
-            plan = Plan(latency_ms=plan.latency_ms)
-        if plan.latency_ms is None:
-            latency_ms = draw_latency_ms(behaviour, lane.rng)
-            plan = dataclasses.replace(plan, latency_ms=latency_ms)
+        call = self._start(exchange, name, chat)
+        plan = self._plan(state, chat)
         exchange.on_lost = partial(self._lose, call, plan)
         done = partial(self._leave, call)
-        answer = partial(respond, exchange, chat, plan, behaviour.retry_after, done)
+        answer = partial(respond, exchange, dialect, chat, plan, behaviour.retry_after, done)
         if plan.latency_ms:
             exchange.after(plan.latency_ms / 1000, answer)
         else:
             answer()
 
-    def _refuse(self, exchange: Exchange, chat: Chat, status: int, message: str) -> None:
-        """Answer at once; the call is counted but never in flight."""
-        call = self._begin(exchange, chat)
-        retry_after = self._lanes[chat.dialect].behaviour.retry_after
-        reply_error(exchange, chat.dialect, status, message, retry_after)
+    def _is_over_limit(self, exchange: Exchange, name: str) -> bool:
+        """Take calls whose clients have hung up out of the count first, where it matters."""
+        state = self._states[name]
+        new_peak = state.behaviour.ledger and any(c.in_flight >= c.peak for c in self._counts(name))
+        if state.is_full or new_peak:
+            for connection in self._connections - {exchange.connection}:
+                connection.notice_loss()
+        return state.is_full
+
+    def _plan(self, state: _DialectState, chat: Chat) -> Plan:
+        plan = parse_model(chat.model) or draw_plan(state.shares, state.rng)
+        if plan.first is not None and self._statistics.calls[chat.item] > plan.first:
+            plan = Plan(latency_ms=plan.latency_ms)
+        if plan.latency_ms is None:
+            latency_ms = draw_latency_ms(state.behaviour, state.rng)
+            plan = dataclasses.replace(plan, latency_ms=latency_ms)
+        return plan
+
+    def _refuse(self, exchange: Exchange, name: str, chat: Chat, status: int, message: str) -> None:
+        """Answer at once. The call is counted, but it is never in flight."""
+        call = self._record(exchange, name, chat)
+        retry_after = self._states[name].behaviour.retry_after
+        reply_error(exchange, DIALECTS[name], status, message, retry_after)
         self._end(call, status)
 
-    def _begin(self, exchange: Exchange, chat: Chat) -> Call:
-        call = Call(chat.item, chat.dialect, exchange.connection.client_port, _now_ms())
-        self._statistics.total += 1
-        self._statistics.by_dialect[chat.dialect].total += 1
+    def _start(self, exchange: Exchange, name: str, chat: Chat) -> Call:
+        call = self._record(exchange, name, chat)
+        for counts in self._counts(name):
+            counts.in_flight += 1
+            counts.peak = max(counts.peak, counts.in_flight)
+        return call
+
+    def _record(self, exchange: Exchange, name: str, chat: Chat) -> Call:
+        call = Call(chat.item, name, exchange.connection.client_port, _now_ms())
+        for counts in self._counts(name):
+            counts.total += 1
         self._statistics.calls[call.item] += 1
-        if self._lanes[chat.dialect].behaviour.ledger:
+        if self._states[name].behaviour.ledger:
             self._ledger.append(call)
         return call
 
-    def _end(self, call: Call, outcome: Outcome) -> None:
+    def _end(self, call: Call, outcome: CallOutcome) -> None:
         call.end_ms = _now_ms()
         call.outcome = outcome
         if isinstance(outcome, int):
             self._statistics.answers[str(outcome)] += 1
 
-    def _leave(self, call: Call, outcome: Outcome) -> None:
-        self._statistics.in_flight -= 1
-        self._statistics.by_dialect[call.dialect].in_flight -= 1
+    def _leave(self, call: Call, outcome: CallOutcome) -> None:
+        for counts in self._counts(call.dialect):
+            counts.in_flight -= 1
         self._end(call, outcome)
 
     def _lose(self, call: Call, plan: Plan) -> None:
         self._statistics.aborted += 1
         self._leave(call, "hang" if plan.fault is Fault.HANG else "aborted")
+
+    def _counts(self, name: str) -> tuple[CallCounts, CallCounts]:
+        return self._statistics, self._statistics.by_dialect[name]
+
+
+def _dialect_at(path: str) -> str | None:
+    return next((name for name, dialect in DIALECTS.items() if path.endswith(dialect.path)), None)

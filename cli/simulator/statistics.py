@@ -1,34 +1,35 @@
-"""The figures of all calls, and the ledger's line for each."""
+"""Counts all calls, and keeps a line for each."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from cli.simulator.dialects import DIALECTS, Dialect
-from cli.simulator.faults import Outcome
+from cli.simulator.dialects import DIALECTS
+from cli.simulator.faults import CallOutcome
 
 
 @dataclass(slots=True)
-class Tally:
+class CallCounts:
     total: int = 0
     in_flight: int = 0
-    peak: int = 0
+    peak: int = 0  # the most that were in flight at once
 
 
 @dataclass(slots=True)
-class Statistics(Tally):
-    """The figures of `GET /_sim/stats`; `calls` is by item, `answers` by HTTP status."""
+class Statistics(CallCounts):
+    """The body of `GET /_sim/stats`. `answers` counts by HTTP status, `calls` by item."""
 
     aborted: int = 0
     over_limit: int = 0
     answers: Counter[str] = field(default_factory=Counter)
-    by_dialect: dict[Dialect, Tally] = field(
-        default_factory=lambda: {dialect: Tally() for dialect in DIALECTS}
+    by_dialect: dict[str, CallCounts] = field(
+        default_factory=lambda: {dialect: CallCounts() for dialect in DIALECTS}
     )
     calls: Counter[str] = field(default_factory=Counter)
 
     def reset(self) -> None:
-        for tally in (self, *self.by_dialect.values()):
-            tally.total, tally.peak = 0, tally.in_flight
+        """Forget all calls except those in flight."""
+        for counts in (self, *self.by_dialect.values()):
+            counts.total, counts.peak = 0, counts.in_flight
         self.aborted = self.over_limit = 0
         self.answers.clear()
         self.calls.clear()
@@ -36,11 +37,14 @@ class Statistics(Tally):
 
 @dataclass(slots=True)
 class Call:
-    """A line of the ledger; a hang ends, as "hang", when the client goes away."""
+    """A line of the ledger. Both last fields are None while the call is in flight.
+
+    A call that hangs ends when the client disconnects.
+    """
 
     item: str
-    dialect: Dialect
-    client: int  # its port, which tells the process that called
+    dialect: str
+    client: int  # the client's port, which identifies the calling process
     start_ms: float
     end_ms: float | None = None
-    outcome: Outcome | None = None
+    outcome: CallOutcome | None = None

@@ -60,9 +60,7 @@ async def test_a_provider_in_trouble_harms_nobody_else(
     async with good.steady():
         before_ms = now_ms()
         await asyncio.sleep(WATCHED_S)
-        await deployment.simulate(
-            by_dialect={"openrouter": {**HEALTHY, **fault}, "ollama": HEALTHY}
-        )
+        await deployment.simulate(by_dialect={"openai": {**HEALTHY, **fault}, "ollama": HEALTHY})
         fault_ms = now_ms()
         async with bad.steady(clients=1, after=0):
             await asyncio.sleep(WATCHED_S)

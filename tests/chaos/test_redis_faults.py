@@ -13,7 +13,7 @@ from support.load import Load
 from support.redis_server import Server
 from support.stack import Stack, chat, eventually
 
-from cli.simulator.dialects import item_of
+from cli.simulator.chat import item_of
 from shared.queue.keys import Keys
 
 pytestmark = pytest.mark.chaos

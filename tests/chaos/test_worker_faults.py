@@ -25,7 +25,7 @@ from support.proxy import Proxy
 from support.redis_server import Server
 from support.stack import Stack, chat, eventually
 
-from cli.simulator.dialects import item_of
+from cli.simulator.chat import item_of
 from shared.queue.claims import MAX_DEATHS
 from shared.queue.keys import Keys
 from shared.redis.client import connect

@@ -6,7 +6,7 @@ holds.
 
 from collections.abc import Collection
 
-from cli.simulator.dialects import item_of
+from cli.simulator.chat import item_of
 from shared.redis.client import connect
 from support.ledger import Call, calls_by_item, ledger, peak
 from support.load import Load

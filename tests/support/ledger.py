@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import orjson
 import psutil
 
-from cli.simulator.dialects import item_of
+from cli.simulator.chat import item_of
 from shared.redis.client import connect
 from support.processes import Process
 from support.stack import Stack, eventually

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from cli.simulator.dialects import item_of
+from cli.simulator.chat import item_of
 from support.stack import DEADLINE_S, Stack, chat, eventually
 
 CLIENTS = 6

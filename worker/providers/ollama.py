@@ -1,4 +1,7 @@
-"""Ollama's native chat interface, not streamed: https://github.com/ollama/ollama/blob/main/docs/api.md"""
+"""Ollama's native chat interface, without streaming.
+
+https://github.com/ollama/ollama/blob/main/docs/api.md
+"""
 
 from typing import Any
 
@@ -15,13 +18,9 @@ class _Message(BaseModel):
 class _Reply(BaseModel):
     message: _Message | None = None
     done_reason: str | None = None
-    prompt_eval_count: Tokens = None  # missing when the prompt was cached
+    prompt_eval_count: Tokens = None  # missing if the prompt was cached
     eval_count: Tokens = None
     error: str | None = None
-
-
-def _headers(key: str | None, referer: str) -> dict[str, str]:  # noqa: ARG001 — no referer here
-    return {"Authorization": f"Bearer {key}"} if key is not None else {}
 
 
 def _encode(chat: ChatRequest) -> dict[str, Any]:
@@ -56,4 +55,4 @@ def _error_text(body: bytes) -> str | None:
         return None
 
 
-OLLAMA = Dialect("/api/chat", _headers, _encode, _decode, _error_text)
+OLLAMA = Dialect("/api/chat", _encode, _decode, _error_text)

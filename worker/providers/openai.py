@@ -1,4 +1,4 @@
-"""Chat completions as OpenAI has them, with what OpenRouter adds.
+"""OpenAI's chat completions, with the fields and errors that OpenRouter adds.
 
 https://openrouter.ai/docs/api-reference/overview · https://openrouter.ai/docs/api-reference/errors
 https://openrouter.ai/docs/use-cases/usage-accounting
@@ -33,20 +33,13 @@ class _Usage(BaseModel):
     prompt_tokens: Tokens = None
     completion_tokens: Tokens = None
     total_tokens: Tokens = None
-    cost: Usd = None  # OpenRouter's credits are dollars
+    cost: Usd = None  # in OpenRouter's credits, which are US dollars
 
 
 class _Reply(BaseModel):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: _Error | None = None
-
-
-def _headers(key: str | None, referer: str) -> dict[str, str]:
-    headers = {"HTTP-Referer": referer, "X-Title": "LLM batch orchestrator"}
-    if key is not None:
-        headers["Authorization"] = f"Bearer {key}"
-    return headers
 
 
 def _encode(chat: ChatRequest) -> dict[str, Any]:
@@ -69,7 +62,7 @@ def _decode(body: bytes) -> Completion:
     usage = reply.usage or _Usage()
     prompt_tokens, completion_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0
     return Completion(
-        content=choice.message.content or "",  # null: a tool call or an empty answer
+        content=choice.message.content or "",  # null for a tool call or an empty answer
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=usage.total_tokens or prompt_tokens + completion_tokens,
@@ -79,7 +72,7 @@ def _decode(body: bytes) -> Completion:
 
 
 def _status(code: int | str | None) -> int:
-    """Codes that are no HTTP error status are a vendor's own."""
+    """Map a code that is not an HTTP error status to 502: vendors use codes of their own."""
     text = str(code)
     return int(text) if re.fullmatch(r"[45][0-9]{2}", text) else httpx.codes.BAD_GATEWAY
 
@@ -92,4 +85,4 @@ def _error_text(body: bytes) -> str | None:
     return error.message if error else None
 
 
-OPENAI = Dialect("/chat/completions", _headers, _encode, _decode, _error_text)
+OPENAI = Dialect("/chat/completions", _encode, _decode, _error_text)

@@ -1,0 +1,20 @@
+"""The settings with which all providers are played by the simulator."""
+
+from urllib.parse import urlsplit
+
+from cli.simulator.dialects import DIALECTS
+from shared.providers import PROVIDERS, variable
+
+
+def simulated_environment(url: str) -> dict[str, str]:
+    """Return the environment variables that send every provider's calls to the simulator at `url`.
+
+    Raises ValueError if a provider's dialect is not simulated: its calls would reach the real API.
+    """
+    environment = {}
+    for row in PROVIDERS.values():
+        if row.dialect not in DIALECTS:
+            raise ValueError(f"the simulator does not speak {row.dialect}, which {row.name} needs")
+        environment[variable(row.name, "base_url")] = url + urlsplit(row.base_url).path
+        environment[variable(row.name, "api_key")] = "simulated"
+    return environment
