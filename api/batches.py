@@ -1,26 +1,23 @@
-"""A batch from submission to answer."""
+"""Submits a job, and waits for its end."""
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import ExitStack, suppress
 from time import monotonic
 
-from redis.exceptions import RedisError
-from starlette.types import Receive
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
-
+from api.disconnect import ClientDisconnected, cancel_on_disconnect
 from api.job_events import JobEvents
-from api.streaming import ClientGone, cancel_on_disconnect
+from api.redis_retry import redis_retry
 from shared.jobs.service import JobNotFound, Jobs
 from shared.jobs.store import Submission
 from shared.models import Job, LLMRequest
+from shared.redis.client import RedisUnavailable
 
-STATUS_RETRY_S = 0.25
-STATUS_AT_LEAST_S = 2.0  # tried for this long even when the wait is used up
+MIN_RETRY_S = 2.0  # for reading the status, even when the client's wait is over
 
 
 class ResultsUnavailable(Exception):
-    """The job was accepted and goes on, but Redis does not give its state."""
+    """The job was accepted and continues, but Redis is unavailable and its status can't be read."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id)
@@ -28,21 +25,29 @@ class ResultsUnavailable(Exception):
 
 
 class IdempotencyResultExpired(Exception):
-    """The idempotency key has made a job whose results have expired."""
+    """The job that was made with this idempotency key has expired."""
 
 
 class Batches:
+    """Runs jobs for clients that wait for them, and accepts jobs for those that don't.
+
+    `cancel_on_disconnect` says whether a job is cancelled when the client that waits for it
+    disconnects.
+    """
+
     def __init__(self, jobs: Jobs, events: JobEvents, *, cancel_on_disconnect: bool) -> None:
         self._jobs = jobs
         self._events = events
         self._cancel_on_disconnect = cancel_on_disconnect
 
     async def submit(self, requests: AsyncIterable[LLMRequest], submission: Submission) -> Job:
-        """Waits for nothing. Raises SubmissionRejected, RedisError (nothing was stored, unless only
-        Redis's reply was lost), ResultsUnavailable, IdempotencyResultExpired."""
-        job_id = self._jobs.new_id()
-        made = await self._jobs.submit(job_id, requests, submission)
-        return await self.status(made, submission, STATUS_AT_LEAST_S)
+        """Accepts a job and returns its status at once.
+
+        Raises SubmissionRejected, IdempotencyResultExpired, RedisUnavailable (nothing was stored,
+        unless only Redis's reply was lost) and ResultsUnavailable.
+        """
+        job_id = await self._jobs.submit(self._jobs.new_id(), requests, submission)
+        return await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
 
     async def run(
         self,
@@ -50,36 +55,49 @@ class Batches:
         submission: Submission,
         *,
         wait_s: float,
-        receive: Receive,
+        wait_for_disconnect: Callable[[], Awaitable[None]],
     ) -> Job:
-        """The state when the job is done or `wait_s` is over. Raises as `submit` and ClientGone."""
-        job_id = self._jobs.new_id()
+        """Accepts a job and returns its status once it has completed, or after `wait_s`.
+
+        `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected
+        then, and what `submit` raises.
+        """
+        new_id = self._jobs.new_id()
         deadline = monotonic() + wait_s
-        with ExitStack() as watches:
-            done = watches.enter_context(self._events.wait_finished(job_id))
-            made = await self._jobs.submit(job_id, requests, submission)
-            if made != job_id:  # by an earlier request with the same key; it may be done already
-                done = watches.enter_context(self._events.wait_finished(made))
-                if (await self.status(made, submission, STATUS_AT_LEAST_S)).finished_at:
-                    done.set()
+        with ExitStack() as subscriptions:
+            finished = subscriptions.enter_context(self._events.wait_finished(new_id))
+            job_id = await self._jobs.submit(new_id, requests, submission)
+            if job_id != new_id:  # an earlier job with the same key, which may have completed
+                finished = subscriptions.enter_context(self._events.wait_finished(job_id))
+                job = await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
+                if job.finished_at:
+                    finished.set()
             try:
-                await cancel_on_disconnect(receive, _wait(done, wait_s))
-            except ClientGone:
-                await self.abandon(made, submission)
+                await cancel_on_disconnect(wait_for_disconnect(), _wait(finished, wait_s))
+            except ClientDisconnected:
+                await self.cancel_abandoned(job_id, submission)
                 raise
-        return await self.status(made, submission, max(deadline - monotonic(), STATUS_AT_LEAST_S))
+        left_s = deadline - monotonic()
+        return await self.status(job_id, submission, retry_for_s=max(left_s, MIN_RETRY_S))
 
-    async def abandon(self, job_id: str, submission: Submission) -> None:
-        """Its client has gone: nobody is to pay for answers without a reader."""
+    async def cancel_abandoned(self, job_id: str, submission: Submission) -> None:
+        """Cancels the job of a disconnected client, because nobody will read its answers.
+
+        A job with an idempotency key continues: its client can repeat the request.
+        """
         if self._cancel_on_disconnect and not submission.key:
-            with suppress(RedisError, OSError, JobNotFound):
-                await _patient(STATUS_AT_LEAST_S)(self._jobs.cancel, job_id, submission.owner)
+            with suppress(RedisUnavailable, JobNotFound):
+                await redis_retry(MIN_RETRY_S)(self._jobs.cancel, job_id, submission.owner)
 
-    async def status(self, job_id: str, submission: Submission, patience_s: float) -> Job:
-        """Redis may be away just now; the answers have been paid for."""
+    async def status(self, job_id: str, submission: Submission, *, retry_for_s: float) -> Job:
+        """Returns the status of a job that was accepted.
+
+        Retries while Redis is unavailable, because the answers have been paid for. Raises
+        ResultsUnavailable, IdempotencyResultExpired and JobNotFound.
+        """
         try:
-            return await _patient(patience_s)(self._jobs.status, job_id, submission.owner)
-        except (RedisError, OSError):
+            return await redis_retry(retry_for_s)(self._jobs.status, job_id, submission.owner)
+        except RedisUnavailable:
             raise ResultsUnavailable(job_id) from None
         except JobNotFound:
             if submission.key:
@@ -87,16 +105,7 @@ class Batches:
             raise
 
 
-def _patient(patience_s: float) -> AsyncRetrying:
-    return AsyncRetrying(
-        retry=retry_if_exception_type((RedisError, OSError)),
-        stop=stop_after_delay(patience_s),
-        wait=wait_fixed(STATUS_RETRY_S),
-        reraise=True,
-    )
-
-
-async def _wait(done: asyncio.Event, wait_s: float) -> None:
+async def _wait(finished: asyncio.Event, wait_s: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
-            await done.wait()
+            await finished.wait()

@@ -1,4 +1,4 @@
-"""Serves the page at `/`: static files without a build step. The browser loads nothing from
+"""Serves the dashboard at `/`: static files without a build step. The browser loads nothing from
 another host."""
 
 from importlib.resources import files
@@ -29,11 +29,11 @@ class _Files(StaticFiles):
         return response  # type: ignore[return-value]
 
 
-def add_page(app: FastAPI) -> None:
+def add_dashboard(app: FastAPI) -> None:
     directory = Path(str(files("api").joinpath("static")))
     app.mount(STATIC, _Files(directory=directory))
     index = directory.joinpath("index.html").read_text().replace("{version}", VERSION)
 
     @app.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
+    async def dashboard() -> HTMLResponse:
         return HTMLResponse(index, headers=_HEADERS)

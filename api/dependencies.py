@@ -1,29 +1,35 @@
-"""What the routes are given. Asynchronous functions, for FastAPI runs others in threads."""
+"""The objects that routes get passed.
 
+The functions are asynchronous because FastAPI would run others in threads.
+"""
+
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from api.batches import Batches
+from api.disconnect import wait_for_disconnect
+from api.job_streams import JobStreams
 from api.metrics import Metrics
 from api.overview_feed import OverviewFeed
-from api.result_stream import ResultStream
 from shared.jobs.service import Jobs
-from shared.jobs.store import Store
 from shared.queue.claims import Queue
 from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
+    """Everything that routes use; made once for the process, by `api.lifespan`."""
+
     settings: Settings
     queue: Queue
-    store: Store
     jobs: Jobs
     batches: Batches
-    following: ResultStream
-    live: OverviewFeed
+    job_streams: JobStreams
+    overview_feed: OverviewFeed
     metrics: Metrics
 
 
@@ -42,10 +48,18 @@ async def _jobs(services: ServicesDep) -> Jobs:
     return services.jobs
 
 
-async def _queue(services: ServicesDep) -> Queue:
-    return services.queue
+async def _owner(request: Request) -> str:
+    """Returns the owner of the request's API key, or "" where no keys are set."""
+    owner: str = request.scope.get("owner", "")
+    return owner
+
+
+async def _disconnect(request: Request) -> Callable[[], Awaitable[None]]:
+    """Returns a function that returns when the client has disconnected."""
+    return partial(wait_for_disconnect, request.receive)
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
 JobsDep = Annotated[Jobs, Depends(_jobs)]
-QueueDep = Annotated[Queue, Depends(_queue)]
+OwnerDep = Annotated[str, Depends(_owner)]
+DisconnectDep = Annotated[Callable[[], Awaitable[None]], Depends(_disconnect)]

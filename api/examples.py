@@ -1,44 +1,47 @@
-"""What `/docs` and the README show of each feature; a test runs them."""
+"""The example of each feature that `/docs` and the documentation show; a test runs them."""
 
 _JSON = "-H 'Content-Type: application/json'"
 _NDJSON = "-H 'Content-Type: application/x-ndjson'"
 
-# What it does, and how it is asked for.
+# Each title with the command.
 EXAMPLES = {
-    "A job of any size: one request a line": (
+    "Submit a job of any size, one request per line": (
         f"curl -s localhost:8000/jobs {_NDJSON} --data-binary @requests.ndjson"
     ),
-    "Its state": "curl -s localhost:8000/jobs/$JOB",
-    "Its results, one a line; waits for those that have not ended": (
+    "Get its status": "curl -s localhost:8000/jobs/$JOB",
+    "Stream its results, one per line, until all requests have finished": (
         "curl -sN localhost:8000/jobs/$JOB/results"
     ),
-    "Only what failed, as it ended, after the line with that `cursor`": (
+    "Stream only failures, as they finish, after the line with that `cursor`": (
         'curl -sN "localhost:8000/jobs/$JOB/results?order=completion&status=failed&after=0"'
     ),
-    "Server-sent events; `Last-Event-ID` goes on where a connection broke": (
+    "Stream server-sent events; `Last-Event-ID` continues where a connection broke": (
         "curl -sN localhost:8000/jobs/$JOB/events -H 'Last-Event-ID: 0'"
     ),
-    "A batch whose items come the moment they end (or `text/event-stream`)": (
+    "Run a batch and stream each result as soon as it has finished (or `text/event-stream`)": (
         f"curl -sN localhost:8000/batch {_JSON} -H 'Accept: application/x-ndjson' -d @batch.json"
     ),
-    "Safe to repeat: the same key and body are the same job": (
+    "Make a request safe to repeat: the same key and body return the same job": (
         f"curl -s localhost:8000/batch {_JSON} -H 'Idempotency-Key: nightly-42' -d @batch.json"
     ),
-    "With a deadline, and a webhook that is told when it has ended": (
+    "Set a deadline, and a webhook that is called when the job has completed": (
         'curl -s "localhost:8000/jobs?deadline_s=3600&webhook_url=https://example.com/hook"'
         f" {_NDJSON} --data-binary @requests.ndjson"
     ),
-    "The failed items again, as a new job": "curl -s -X POST localhost:8000/jobs/$JOB/retry",
-    "One's own jobs, newest first": (
+    "Run the failed requests again, as a new job": "curl -s -X POST localhost:8000/jobs/$JOB/retry",
+    "List your jobs, newest first": (
         'curl -s "localhost:8000/jobs?status=completed&limit=20" -H "Authorization: Bearer $KEY"'
     ),
-    "Stop a job": "curl -s -X DELETE localhost:8000/jobs/$JOB",
+    "Cancel a job": "curl -s -X DELETE localhost:8000/jobs/$JOB",
 }
 
 
 def description() -> str:
-    """In Markdown."""
-    shown = (f"{what}:\n\n    {line}\n" for what, line in EXAMPLES.items())
+    """Returns the examples in Markdown."""
+    shown = (f"{title}:\n\n    {command}\n" for title, command in EXAMPLES.items())
     return "\n".join(
-        ["One batch of chat requests for several LLM providers, all answers in order.\n", *shown]
+        [
+            "Run thousands of LLM requests across providers; get every answer back, in order.\n",
+            *shown,
+        ]
     )

@@ -1,4 +1,7 @@
-"""Tells requests of this process when jobs finish: one subscription and one slow sweep for all."""
+"""Tells the requests of this process when jobs complete and when their items finish.
+
+One subscription to Redis and one periodic check serve all requests.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -7,32 +10,31 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from shared.jobs.store import Store
-from shared.queue.claims import Queue
 from shared.queue.keys import Keys
+from shared.redis.client import RedisUnavailable
 from shared.redis.pubsub import listen
 
-SWEEP_S = 5.0  # should a message have been lost
-FOLLOWED_S = 3 * SWEEP_S  # for which progress is published without being asked for again
+CHECK_INTERVAL_S = 5.0  # in case a message was lost
+PUBLISH_PROGRESS_S = 3 * CHECK_INTERVAL_S  # Redis publishes progress this long after each request
 
 
-class Signal(Protocol):
+class Settable(Protocol):
     def set(self) -> None: ...
 
 
 class ResettableEvent:
-    """An `asyncio.Event` for one reader, with a time-out: a third of the size."""
+    """An `asyncio.Event` for one waiter, with a timeout, at a third of its size."""
 
-    __slots__ = ("_changed", "_waiter")
+    __slots__ = ("_is_set", "_waiter")
 
     def __init__(self) -> None:
-        self._changed = False
+        self._is_set = False
         self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
-        self._changed = True
+        self._is_set = True
         self._wake()
 
     def _wake(self) -> None:
@@ -40,8 +42,8 @@ class ResettableEvent:
             self._waiter.set_result(None)
 
     async def wait(self, timeout_s: float) -> bool:
-        """Was it set since the last time? False when the time is over."""
-        if not self._changed:
+        """Waits until the event is set, and resets it. Returns False after `timeout_s`."""
+        if not self._is_set:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
             timer = loop.call_later(timeout_s, self._wake)
@@ -49,28 +51,29 @@ class ResettableEvent:
                 await self._waiter
             finally:
                 timer.cancel()
-        changed, self._changed = self._changed, False
-        return changed
+        was_set, self._is_set = self._is_set, False
+        return was_set
 
 
-Watchers = defaultdict[str, set[Signal]]  # by job
+Subscriptions = defaultdict[str, set[Settable]]  # by job id
 
 
 class JobEvents:
-    def __init__(self, redis: Redis, keys: Keys, queue: Queue, store: Store) -> None:
+    def __init__(self, redis: Redis, keys: Keys, store: Store) -> None:
         self._redis = redis
         self._keys = keys
-        self._queue = queue
         self._store = store
-        self._waiting: Watchers = defaultdict(set)
-        self._following: Watchers = defaultdict(set)
-        self._sweep_now = asyncio.Event()
+        self._waiting: Subscriptions = defaultdict(set)  # for the job's completion
+        self._following: Subscriptions = defaultdict(set)  # the job's items
+        self._check_now = asyncio.Event()
         self.closed = False
 
     @contextmanager
     def wait_finished(self, job_id: str) -> Iterator[asyncio.Event]:
-        """The event is set when the job is done, or when waiting has no future. Begin before the
-        job is submitted, so that no message is missed."""
+        """Yields an event that is set when the job completes, or when this process shuts down.
+
+        Enter it before the job is submitted, so that no message is missed.
+        """
         event = asyncio.Event()
         self._add(self._waiting, job_id, event)
         try:
@@ -80,8 +83,11 @@ class JobEvents:
 
     @contextmanager
     def subscribe(self, job_id: str) -> Iterator[ResettableEvent]:
-        """Set whenever items of the job may have ended, if its progress is published
-        (`Store.follow`), and as for `wait_finished`."""
+        """Yields an event that is set when items of the job may have finished.
+
+        It needs Redis to publish the job's progress (`Store.follow`). It is also set when the job
+        completes, and when this process shuts down.
+        """
         changes = ResettableEvent()
         self._add(self._following, job_id, changes)
         try:
@@ -89,57 +95,56 @@ class JobEvents:
         finally:
             _remove(self._following, job_id, changes)
 
-    def _add(self, watchers: Watchers, job_id: str, signal: Signal) -> None:
-        watchers[job_id].add(signal)
+    def _add(self, subscriptions: Subscriptions, job_id: str, event: Settable) -> None:
+        subscriptions[job_id].add(event)
         if self.closed:
-            signal.set()
+            event.set()
 
     def close(self) -> None:
-        """The process stops: whoever waits is to answer with what there is by now."""
+        """Sets every event, because this process shuts down: waiters answer with what they have."""
         self.closed = True
-        for watchers in (self._waiting, self._following):
-            for job_id in watchers:
-                _wake(watchers, job_id)
+        for subscriptions in (self._waiting, self._following):
+            for job_id in subscriptions:
+                _notify(subscriptions, job_id)
 
     async def run(self) -> None:
-        """Until cancelled."""
-        handlers = {self._keys.done: self._done, self._keys.progress: self._progress}
+        """Receives messages and checks for lost ones, until cancelled."""
+        handlers = {self._keys.done: self._job_finished, self._keys.progress: self._job_progressed}
         async with asyncio.TaskGroup() as group:
             group.create_task(listen(self._redis, handlers, self._connected))
-            group.create_task(self._sweep())
+            group.create_task(self._check_periodically())
 
     def _connected(self) -> None:
         for job_id in self._following:
-            self._progress(job_id)
-        self._sweep_now.set()
+            self._job_progressed(job_id)
+        self._check_now.set()
 
-    def _progress(self, job_id: str) -> None:
-        _wake(self._following, job_id)
+    def _job_progressed(self, job_id: str) -> None:
+        _notify(self._following, job_id)
 
-    def _done(self, job_id: str) -> None:
-        _wake(self._waiting, job_id)
-        _wake(self._following, job_id)
+    def _job_finished(self, job_id: str) -> None:
+        _notify(self._waiting, job_id)
+        _notify(self._following, job_id)
 
-    async def _sweep(self) -> None:
+    async def _check_periodically(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(SWEEP_S):
-                    await self._sweep_now.wait()
-            self._sweep_now.clear()
-            with suppress(RedisError, OSError):
-                done = await self._store.finished(list(self._waiting))
-                done += await self._store.follow(list(self._following), FOLLOWED_S)
-                for job_id in done:
-                    self._done(job_id)
-                await self._queue.expire_overdue()
+                async with asyncio.timeout(CHECK_INTERVAL_S):
+                    await self._check_now.wait()
+            self._check_now.clear()
+            with suppress(RedisUnavailable):
+                finished = await self._store.finished(list(self._waiting))
+                finished += await self._store.follow(list(self._following), PUBLISH_PROGRESS_S)
+                for job_id in finished:
+                    self._job_finished(job_id)
 
 
-def _wake(watchers: Watchers, job_id: str) -> None:
-    for signal in watchers.get(job_id, ()):
-        signal.set()
+def _notify(subscriptions: Subscriptions, job_id: str) -> None:
+    for event in subscriptions.get(job_id, ()):
+        event.set()
 
 
-def _remove(watchers: Watchers, job_id: str, signal: Signal) -> None:
-    watchers[job_id].remove(signal)
-    if not watchers[job_id]:
-        del watchers[job_id]
+def _remove(subscriptions: Subscriptions, job_id: str, event: Settable) -> None:
+    subscriptions[job_id].remove(event)
+    if not subscriptions[job_id]:
+        del subscriptions[job_id]

@@ -1,4 +1,4 @@
-"""`uvicorn api.main:app`."""
+"""The entry point of the API: `uvicorn api.main:app`."""
 
 import resource
 import sys
@@ -13,6 +13,6 @@ try:
     app = create_app(_settings)
 except SettingsError as error:
     sys.exit(f"wrong settings\n{error}")
-# A stream holds a file: 1,000 of them are more than the usual soft limit.
-_, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
+# Each stream holds a file descriptor, and 1,000 streams need more than the usual soft limit.
+_, _hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_hard_limit, _hard_limit))

@@ -1,4 +1,4 @@
-"""What there is to see, for any number of viewers: looked at once a second, however many."""
+"""Sends the overview to every subscriber, and reads it from Redis once a second for all of them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -6,31 +6,31 @@ from contextlib import suppress
 from time import monotonic
 from typing import Generic, TypeVar
 
-from redis.exceptions import RedisError
-
+from api.stream_formats import server_sent_event
 from shared.jobs.service import Jobs
 from shared.models import JobSummary
 from shared.monitoring.models import History, Live, Overview
 from shared.monitoring.monitor import Monitor
+from shared.redis.client import RedisUnavailable
 
-TICK_S = 1.0
-LOOK_S = 2.0  # the page thinks the API dead when it has said nothing for a little longer
-JOBS_SHOWN = 20
-OWNERS_KEPT = 100
+INTERVAL_S = 1.0
+READ_TIMEOUT_S = 2.0  # the dashboard reports a lost connection after a little longer silence
+MAX_JOBS = 20
+MAX_CACHED_OWNERS = 100
 
 T = TypeVar("T")
 
 
 class OverviewFeed:
     def __init__(self, monitor: Monitor, jobs: Jobs) -> None:
-        self._overview = _Fresh(monitor.overview)
-        self._history = _Fresh(monitor.history)
+        self._overview = _Cached(monitor.overview)
+        self._history = _Cached(monitor.history)
         self._jobs = jobs
-        self._owned: dict[str, _Fresh[list[JobSummary]]] = {}
+        self._newest_jobs: dict[str, _Cached[list[JobSummary]]] = {}  # by owner
         self._closing = asyncio.Event()
 
     def close(self) -> None:
-        """The process stops: whoever looks is to look elsewhere."""
+        """Ends all event streams, because this process shuts down."""
         self._closing.set()
 
     async def overview(self) -> Overview:
@@ -39,44 +39,46 @@ class OverviewFeed:
     async def history(self) -> History:
         return await self._history()
 
-    async def events(self, owner: str) -> AsyncIterator[Live | None]:
-        """None: Redis cannot say."""
+    async def events(self, owner: str) -> AsyncIterator[bytes]:
+        """Yields server-sent events: `live` each second, or `trouble` if Redis is unavailable."""
         while not self._closing.is_set():
             try:
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(READ_TIMEOUT_S):
                     live = Live(overview=await self._overview(), jobs=await self._newest(owner))
-            except (RedisError, OSError):
-                live = None
-            yield live
+            except (RedisUnavailable, TimeoutError):
+                yield server_sent_event("trouble", '{"detail":"Can\'t reach Redis"}')
+            else:
+                yield server_sent_event("live", live.model_dump_json())
             with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S):
+                async with asyncio.timeout(INTERVAL_S):
                     await self._closing.wait()
 
     async def _newest(self, owner: str) -> list[JobSummary]:
-        if owner not in self._owned:
+        if owner not in self._newest_jobs:
 
             async def newest() -> list[JobSummary]:
-                found, _ = await self._jobs.list_jobs(owner, None, None, JOBS_SHOWN)
-                return found
+                jobs, _ = await self._jobs.list_jobs(owner, None, None, MAX_JOBS)
+                return jobs
 
-            if len(self._owned) >= OWNERS_KEPT:
-                self._owned.clear()
-            self._owned[owner] = _Fresh(newest)
-        return await self._owned[owner]()
+            if len(self._newest_jobs) >= MAX_CACHED_OWNERS:
+                self._newest_jobs.clear()
+            self._newest_jobs[owner] = _Cached(newest)
+        return await self._newest_jobs[owner]()
 
 
-class _Fresh(Generic[T]):
-    """What was asked for less than `TICK_S` ago is not asked for again."""
+class _Cached(Generic[T]):
+    """Keeps a value for `INTERVAL_S`; concurrent callers share one read."""
 
-    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
-        self._ask = ask
-        self._asking = asyncio.Lock()
+    def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
+        self._read = read
+        self._lock = asyncio.Lock()
         self._value: T | None = None
-        self._asked_at = -TICK_S
+        self._read_at = -INTERVAL_S
 
     async def __call__(self) -> T:
-        async with self._asking:
-            if self._value is None or monotonic() - self._asked_at >= TICK_S * 0.9:
-                self._value = await self._ask()
-                self._asked_at = monotonic()
+        async with self._lock:
+            # A little less than the interval, so that a reader that comes each second gets news.
+            if self._value is None or monotonic() - self._read_at >= INTERVAL_S * 0.9:
+                self._value = await self._read()
+                self._read_at = monotonic()
             return self._value

@@ -1,7 +1,7 @@
-"""Reading the body of a request: bounded, and parsed once, from bytes to models."""
+"""Reads the body of a request within limits, and parses it once, from bytes to models."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from hashlib import blake2b
 from typing import Annotated
 
@@ -12,32 +12,52 @@ from starlette.requests import ClientDisconnect
 
 from api.dependencies import SettingsDep
 from api.errors import validation_error
-from shared.models import BatchLLMRequest, LLMRequest
+from api.media_types import JSON, NDJSON
+from shared.jobs.service import to_async
+from shared.models import BatchLLMRequest, JobOptions, LLMRequest
 from shared.settings import Settings
 
-JSON = "application/json"
-MAX_ERRORS = 100  # that are told one by one
-SILENT_S = 60.0  # for which a client may send nothing
+MAX_ERRORS = 100  # that are listed one by one
+READ_TIMEOUT_S = 60.0  # for a client to send the next chunk
 
 
 async def read_batch(request: Request, settings: SettingsDep) -> BatchLLMRequest:
-    """Raises HTTPException 400, 408, 413 or 415, RequestValidationError."""
-    require_type(request, (JSON,))
+    """Raises HTTPException 400, 408, 413 or 415, and RequestValidationError."""
+    require_media_type(request, (JSON,))
     body = bytearray()
     async for chunk in _chunks(request, settings.max_body_bytes):
         body += chunk
     try:
         return BatchLLMRequest.model_validate_json(bytes(body))
     except ValidationError as error:
-        raise _refusal(error, "body") from None
+        raise _validation_error(error, "body") from None
 
 
 BatchBody = Annotated[BatchLLMRequest, Depends(read_batch)]
 
 
-def require_type(request: Request, allowed: Sequence[str]) -> str:
-    """Returns the media type; none counts as the first, but not from a web page (which has an
-    Origin): one of another site may send no type, and others than these, without asking."""
+async def read_job(
+    request: Request, settings: Settings, *, deadline_s: float | None, webhook_url: str | None
+) -> tuple[AsyncIterable[LLMRequest], JobOptions]:
+    """Returns the requests and the options of a job: a JSON batch, or NDJSON while it arrives.
+
+    The arguments take precedence over the options in a JSON body. Raises as `read_batch`; so does
+    the iteration over the requests.
+    """
+    options = JobOptions(deadline_s=deadline_s, webhook_url=webhook_url)
+    if require_media_type(request, (JSON, NDJSON)) == NDJSON:
+        return read_lines(request, settings), options
+    batch = await read_batch(request, settings)
+    return to_async(batch.requests), batch.model_copy(update=options.model_dump(exclude_none=True))
+
+
+def require_media_type(request: Request, allowed: Sequence[str]) -> str:
+    """Returns the media type of the body. Raises HTTPException 415 unless it is one of `allowed`.
+
+    A request without one counts as the first. But not if a web page sent it, which its Origin
+    header tells: a browser lets pages of other sites send a body without a type unasked, but asks
+    this server first before it sends one of these types.
+    """
     default = "" if "origin" in request.headers else allowed[0]
     media_type = request.headers.get("content-type", default).partition(";")[0].strip().lower()
     if media_type not in allowed:
@@ -48,93 +68,99 @@ def require_type(request: Request, allowed: Sequence[str]) -> str:
 
 
 async def read_lines(request: Request, settings: Settings) -> AsyncIterator[LLMRequest]:
-    """NDJSON, one request a line, as it arrives; empty lines are passed over. Raises HTTPException
-    400, 408 or 413, RequestValidationError with the number of the line."""
-    ids: dict[bytes, int] = {}  # digests: a request_id may be long
+    """Yields the requests of an NDJSON body as they arrive; empty lines are skipped.
+
+    Raises HTTPException 400, 408 or 413, and RequestValidationError with the number of the line.
+    """
+    ids: dict[bytes, int] = {}  # the line of each id's digest, because a request_id may be long
     count = 0
     async for number, line in _lines(request, settings):
         try:
             item = LLMRequest.model_validate_json(line)
         except ValidationError as error:
-            raise _refusal(error, "body", "line", number) from None
+            raise _validation_error(error, "body", "line", number) from None
         if item.request_id is not None:
             digest = blake2b(item.request_id.encode(), digest_size=16).digest()
             if earlier := ids.get(digest):
-                raise _bad_line(number, f"request_id is the same as that of line {earlier}")
+                raise _line_error(number, f"request_id is the same as that of line {earlier}")
             ids[digest] = number
         count += 1
         if count > settings.max_job_items:
             raise HTTPException(
                 status.HTTP_413_CONTENT_TOO_LARGE,
-                f"a job may have {settings.max_job_items} requests",
+                f"the job has more than {settings.max_job_items} requests (MAX_JOB_ITEMS)",
             )
         yield item
     if not count:
-        raise _bad_line(1, "there should be at least one request")
+        raise _line_error(1, "the body should have at least one request")
 
 
 async def _lines(request: Request, settings: Settings) -> AsyncIterator[tuple[int, bytes]]:
-    """Their numbers from 1."""
+    """Yields the lines that are not empty with their numbers, from 1."""
     number, parts, size = 1, list[bytes](), 0
     async for chunk in _chunks(request, settings.max_job_bytes):
         *ends, rest = chunk.split(b"\n")
         for end in ends:
             line = b"".join((*parts, end)) if parts else end
             if len(line) > settings.max_line_bytes:
-                raise _too_long(number, settings)
+                raise _line_too_long(number, settings)
             if line.strip():
                 yield number, line
             number, parts, size = number + 1, [], 0
         parts.append(rest)
         size += len(rest)
         if size > settings.max_line_bytes:
-            raise _too_long(number, settings)
+            raise _line_too_long(number, settings)
     line = b"".join(parts)
     if line.strip():
         yield number, line
 
 
-async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """FastAPI's `max_body_size` would do, but goes on to read what it has refused."""
+async def _chunks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+    """Replaces FastAPI's `max_body_size`, which reads on after it has refused a body."""
     too_large = HTTPException(
         status.HTTP_413_CONTENT_TOO_LARGE,
-        f"the body is larger than {limit} bytes",
+        f"the body is larger than {max_bytes} bytes",
         headers={"Connection": "close"},
     )
     length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > limit:
+    if length.isdecimal() and int(length) > max_bytes:
         raise too_large
     size = 0
     stream = aiter(request.stream())
     try:
         while True:
-            async with asyncio.timeout(SILENT_S):
+            async with asyncio.timeout(READ_TIMEOUT_S):
                 chunk = await anext(stream, None)
             if chunk is None:
                 return
             size += len(chunk)
-            if size > limit:
+            if size > max_bytes:
                 raise too_large
             yield chunk
     except ClientDisconnect:
         raise HTTPException(status.HTTP_400_BAD_REQUEST, "the body ended early") from None
     except TimeoutError:
-        raise HTTPException(status.HTTP_408_REQUEST_TIMEOUT, "the body stopped coming") from None
+        raise HTTPException(
+            status.HTTP_408_REQUEST_TIMEOUT, f"no data for {READ_TIMEOUT_S:g} s: send it again"
+        ) from None
 
 
-def _too_long(number: int, settings: Settings) -> RequestValidationError:
-    return _bad_line(number, f"longer than {settings.max_line_bytes} bytes")
+def _line_too_long(number: int, settings: Settings) -> RequestValidationError:
+    return _line_error(
+        number, f"the line is longer than {settings.max_line_bytes} bytes (MAX_LINE_BYTES)"
+    )
 
 
-def _bad_line(number: int, message: str) -> RequestValidationError:
+def _line_error(number: int, message: str) -> RequestValidationError:
     return validation_error(message, "body", "line", number)
 
 
-def _refusal(error: ValidationError, *where: str | int) -> RequestValidationError:
+def _validation_error(error: ValidationError, *location: str | int) -> RequestValidationError:
     if error.error_count() > MAX_ERRORS:
-        return validation_error(f"{error.error_count()} mistakes", *where)
-    # Without the input: it may be large, secret or no valid text.
+        return validation_error(f"{error.error_count()} errors, too many to list", *location)
+    # Without the input, which may be large, secret or invalid text.
     details = error.errors(include_url=False, include_context=False, include_input=False)
     return RequestValidationError(
-        [{**detail, "loc": (*where, *detail["loc"])} for detail in details]
+        [{**detail, "loc": (*location, *detail["loc"])} for detail in details]
     )

@@ -1,46 +1,48 @@
-"""Streams the items of jobs as they finish, to any number of readers."""
+"""Reads the items of jobs as they finish, for any number of readers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from time import monotonic
 
-from redis.exceptions import RedisError
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
-
-from api.job_events import FOLLOWED_S, JobEvents
+from api.job_events import PUBLISH_PROGRESS_S, JobEvents
+from api.redis_retry import redis_retry
 from shared.jobs.result_reader import JobReader
 from shared.jobs.service import READ_AT_ONCE
 from shared.jobs.store import Store
 from shared.models import JobItem
 
-READERS_AT_ONCE = 8  # of Redis: the others of the pool's connections are for requests
+MAX_CONCURRENT_READS = 8  # of Redis; the pool's other connections are left for requests
 HEARTBEAT_S = 15.0
-REDIS_RETRY_S = 0.25
-REDIS_PATIENCE_S = 30.0
+RETRY_FOR_S = 30.0  # when Redis is unavailable
 
 
-class Interrupted(Exception):
-    """The stream cannot be whole: this process stops, or Redis does not answer."""
+class StreamInterrupted(Exception):
+    """The stream can't be completed. The text says why."""
 
 
 class ResultStream:
     def __init__(self, store: Store, events: JobEvents) -> None:
         self._store = store
         self._events = events
-        self._reading = asyncio.Semaphore(READERS_AT_ONCE)
+        self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
     async def pages(
         self, reader: JobReader, *, until: float | None = None
     ) -> AsyncIterator[list[JobItem]]:
-        """Items as soon as they have ended, until all have, or until that moment of `monotonic`. An
-        empty page: nothing has come for a while. Raises Interrupted, RedisError, JobNotFound."""
+        """Yields items as soon as they have finished, until all have, or until `until`.
+
+        `until` is a time of `monotonic`. An empty page is a heartbeat: no item has finished for a
+        while. Raises StreamInterrupted, RedisUnavailable and JobNotFound.
+        """
         with self._events.subscribe(reader.job_id) as changes:
-            await self._store.follow([reader.job_id], FOLLOWED_S)
-            most = READ_AT_ONCE
+            await self._store.follow([reader.job_id], PUBLISH_PROGRESS_S)
+            limit = READ_AT_ONCE
             while True:
-                page = await self._read(reader, most)
-                # In order, one that has not ended may hold up many: look at that one alone.
-                most = READ_AT_ONCE if page else 1
+                page = await self._read(reader, limit)
+                # In the order of the requests, one unfinished item may hold up many finished ones.
+                # Then read only that one.
+                limit = READ_AT_ONCE if page else 1
                 if page:
                     yield page
                 if reader.at_end:
@@ -48,24 +50,42 @@ class ResultStream:
                 if page:
                     continue
                 if self._events.closed:
-                    raise Interrupted
+                    raise StreamInterrupted("the API process is shutting down")
                 left_s = HEARTBEAT_S if until is None else min(HEARTBEAT_S, until - monotonic())
                 if left_s <= 0:
                     return
                 if not await changes.wait(left_s):
                     yield []
 
-    async def ended(self, reader: JobReader) -> AsyncIterator[list[JobItem]]:
-        """What there is now."""
+    async def finished_pages(self, reader: JobReader) -> AsyncIterator[list[JobItem]]:
+        """Yields the items that have finished by now, without waiting for others."""
         while page := await self._read(reader, READ_AT_ONCE):
             yield page
 
-    async def _read(self, reader: JobReader, most: int) -> list[JobItem]:
-        patiently = AsyncRetrying(
-            retry=retry_if_exception_type((RedisError, OSError)),
-            stop=stop_after_delay(REDIS_PATIENCE_S),
-            wait=wait_fixed(REDIS_RETRY_S),
-            reraise=True,
-        )
-        async with self._reading:
-            return await patiently(reader.next, most)
+    async def _read(self, reader: JobReader, limit: int) -> list[JobItem]:
+        async with self._reads:
+            return await redis_retry(RETRY_FOR_S)(reader.next, limit)
+
+
+async def filter_items(
+    pages: AsyncIterator[list[JobItem]],
+    keep: Callable[[JobItem], bool],
+    *,
+    limit: int | None,
+    content: bool,
+) -> AsyncIterator[list[JobItem]]:
+    """Yields the items that `keep` accepts, up to `limit`; without their answers unless `content`.
+
+    Empty pages stay, because they are heartbeats.
+    """
+    remaining = limit
+    async with aclosing(pages):  # type: ignore[type-var]
+        async for page in pages:
+            items = [item for item in page if keep(item)][:remaining]
+            if not content:
+                items = [item.model_copy(update={"content": ""}) for item in items]
+            yield items
+            if remaining is not None:
+                remaining -= len(items)
+                if not remaining:
+                    return

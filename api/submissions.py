@@ -1,7 +1,7 @@
 """From a request's options to what the store is told."""
 
 from api.errors import validation_error
-from api.job_events import FOLLOWED_S
+from api.job_events import PUBLISH_PROGRESS_S
 from shared.jobs.store import Key, Submission
 from shared.models import JobOptions
 from shared.settings import Settings
@@ -30,5 +30,5 @@ def submission(
         deadline_s=options.deadline_s,
         key=Key(key, settings.idempotency_ttl_seconds) if key else None,
         webhook=options.webhook_url,
-        followed_s=FOLLOWED_S if followed else None,
+        followed_s=PUBLISH_PROGRESS_S if followed else None,
     )

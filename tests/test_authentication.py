@@ -129,7 +129,7 @@ async def test_without_keys_it_is_open(stack: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("api_keys", "said"), [("", b"open to everybody"), (API_KEYS, b'"3 keys"')]
+    ("api_keys", "said"), [("", b"none: API_KEYS is not set"), (API_KEYS, b'"3 API keys"')]
 )
 async def test_the_log_says_at_start_who_may_use_it(
     valkey_url: str, keys: Keys, tmp_path: Path, api_keys: str, said: bytes

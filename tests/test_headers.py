@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.prefer import Preferences, parse_prefer
+from api.headers import Preferences, parse_prefer
 
 
 @pytest.mark.parametrize(

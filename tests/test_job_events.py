@@ -11,7 +11,6 @@ from support.stack import eventually
 from api import job_events as module
 from api.job_events import JobEvents
 from shared.jobs.store import Store
-from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 
 
@@ -23,7 +22,7 @@ async def server() -> AsyncIterator[FakeAsyncRedis]:
 
 @asynccontextmanager
 async def running(server: FakeAsyncRedis, keys: Keys) -> AsyncIterator[JobEvents]:
-    waiting = JobEvents(server, keys, Queue(server, keys, lease_s=1), Store(server, keys))
+    waiting = JobEvents(server, keys, Store(server, keys))
     task = asyncio.create_task(waiting.run())
     yield waiting
     task.cancel()
@@ -66,7 +65,7 @@ async def test_a_job_that_ended_before_the_connection_was_made_is_found(
     server: FakeAsyncRedis, keys: Keys
 ) -> None:
     await finish(server, keys, "job")
-    waiting = JobEvents(server, keys, Queue(server, keys, lease_s=1), Store(server, keys))
+    waiting = JobEvents(server, keys, Store(server, keys))
     with waiting.wait_finished("job") as done:
         task = asyncio.create_task(waiting.run())
 
@@ -78,7 +77,7 @@ async def test_a_job_that_ended_before_the_connection_was_made_is_found(
 async def test_a_lost_message_is_made_up_for_by_the_sweep(
     server: FakeAsyncRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SWEEP_S", 0.01)
+    monkeypatch.setattr(module, "CHECK_INTERVAL_S", 0.01)
     async with running(server, keys) as waiting:
         await publish(server, keys, "nobody")
         with waiting.wait_finished("job") as done:

@@ -116,7 +116,7 @@ async def test_a_line_of_many_mistakes_has_a_short_answer(stack: Start) -> None:
 
     for line, said in (
         (zeros, "should be an object"),
-        (fields, "5000 mistakes"),
+        (fields, "5000 errors"),
         (long, "at most 10000"),
     ):
         answer = await deployment.api.post("/jobs", content=json.dumps(line), headers=NDJSON)

@@ -15,8 +15,7 @@ from arq.connections import ArqRedis
 from support.jobs import Event, Events, ended, events, job, lines, results, upload
 from support.stack import Stack, chat, eventually
 
-from api import result_stream as following
-from api import streaming as streams
+from api import result_stream, stream_response
 from api.app import create_app
 from shared.queue.keys import Keys
 from shared.settings import Settings
@@ -70,7 +69,7 @@ async def test_what_ends_later_comes_when_it_ends(stack: Start, path: str) -> No
     later, much_later = {"latency_ms": 500}, {"latency_ms": 60_000}
     await deployment.simulate(by_dialect={"openai": later, "ollama": much_later})
     requests = [chat("later"), chat("much later", provider="ollama")]
-    async with asyncio.timeout(following.HEARTBEAT_S / 2), AsyncExitStack() as exits:
+    async with asyncio.timeout(result_stream.HEARTBEAT_S / 2), AsyncExitStack() as exits:
         if path == "batch":
             answer = await exits.enter_async_context(streaming(deployment, requests))
         else:
@@ -220,7 +219,7 @@ async def served(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 async def test_a_quiet_stream_has_heartbeats(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(result_stream, "HEARTBEAT_S", 0.02)
     async with served(settings) as api:
         location = await upload(api, lines(["x"]))
         reader = Events()
@@ -255,7 +254,7 @@ async def test_a_reader_that_does_not_read_is_dropped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     del caplog
-    monkeypatch.setattr(streams, "STALLED_S", 0.2)
+    monkeypatch.setattr(stream_response, "SEND_TIMEOUT_S", 0.2)
     async with served(settings) as api:
         location = await upload(api, lines(["x"] * 3000))
         job_id = location.removeprefix("/jobs/")
@@ -275,7 +274,7 @@ async def test_a_reader_that_does_not_read_is_dropped(
 async def test_a_batch_whose_reader_was_dropped_is_cancelled(
     settings: Settings, redis: ArqRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "STALLED_S", 0.2)
+    monkeypatch.setattr(stream_response, "SEND_TIMEOUT_S", 0.2)
     body = json.dumps({"requests": [chat("x")] * 100})
     head = f"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     async with served(settings) as api:

@@ -1,12 +1,9 @@
-"""Who asks: the owner of the API key, RFC 6750."""
+"""Checks the API key of a request (bearer token, RFC 6750) and determines its owner."""
 
 from collections.abc import Awaitable, Sequence
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Annotated
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,14 +11,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.dashboard import STATIC
 from shared.settings import ApiKey
 
-BEARER = HTTPBearer(auto_error=False, description="Wanted where `API_KEYS` is set.")
-
-
-OPEN_PATHS = ("/", "/health")  # the page has no data of its own
+OPEN_PATHS = ("/", "/health")  # the dashboard's files contain no data
 
 
 class AuthenticationMiddleware:
-    """Where keys are set, all but the health check and the page's files wants one: else 401."""
+    """Refuses requests without a valid key with 401, if keys are set.
+
+    The health check and the dashboard's files need no key. The owner of the key is put into the
+    scope.
+    """
 
     def __init__(self, app: ASGIApp, keys: Sequence[ApiKey]) -> None:
         self._app = app
@@ -32,7 +30,7 @@ class AuthenticationMiddleware:
             owner = self._owner(Headers(scope=scope).get("authorization", ""))
             if owner is None:
                 refusal = JSONResponse(
-                    {"detail": "a valid API key is needed: Authorization: Bearer …"},
+                    {"detail": "a valid API key is needed: Authorization: Bearer YOUR_KEY"},
                     401,
                     headers={"WWW-Authenticate": "Bearer"},
                 )
@@ -44,7 +42,7 @@ class AuthenticationMiddleware:
         scheme, _, key = authorization.partition(" ")
         digest = sha256(key.strip().encode()).digest()
         owner = None
-        for known in self._keys:  # all of them: the time tells nothing about which
+        for known in self._keys:  # compares all, so that the time does not tell which one matched
             if compare_digest(digest, known.sha256) and scheme.lower() == "bearer":
                 owner = known.owner
         return owner
@@ -52,12 +50,3 @@ class AuthenticationMiddleware:
 
 def _is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(f"{STATIC}/")
-
-
-async def _owner(request: Request) -> str:
-    """Empty where no keys are set."""
-    owner: str = request.scope.get("owner", "")
-    return owner
-
-
-OwnerDep = Annotated[str, Depends(_owner)]

@@ -1,11 +1,11 @@
-"""A bound on the requests that are open at once: each holds a body or waits for a job."""
+"""Limits how many requests are open at once, because each holds a body or waits for a job."""
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class ConcurrencyLimitMiddleware:
-    """Past the limit: 503 with Retry-After. The health check is always let through."""
+    """Refuses requests above the limit with 503 and Retry-After, but never the health check."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
@@ -18,7 +18,9 @@ class ConcurrencyLimitMiddleware:
             return
         if self._open >= self._limit:
             refusal = JSONResponse(
-                {"detail": "too many requests are open"}, 503, headers={"Retry-After": "1"}
+                {"detail": "too many requests are open (MAX_OPEN_REQUESTS); try again later"},
+                503,
+                headers={"Retry-After": "1"},
             )
             await refusal(scope, receive, send)
             return

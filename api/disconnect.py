@@ -1,0 +1,43 @@
+"""Stops work whose client has disconnected."""
+
+import asyncio
+from collections.abc import Awaitable
+
+from starlette.types import Receive
+
+
+class ClientDisconnected(Exception):
+    """The client closed the connection before it had its response."""
+
+
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Returns when the client has disconnected. The request's body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def cancel_on_disconnect(disconnect: Awaitable[None], work: Awaitable[None]) -> None:
+    """Awaits `work`, but cancels it as soon as `disconnect` returns.
+
+    The work runs in the current task: a stream that may last for hours needs no second one for it.
+    Raises ClientDisconnected, and what `work` raises.
+    """
+    working = asyncio.current_task()
+    assert working is not None  # noqa: S101 — this is a coroutine
+    disconnected = asyncio.ensure_future(disconnect)
+    finished = False
+
+    def stop(disconnected: asyncio.Future[None]) -> None:
+        if not (finished or disconnected.cancelled()):
+            working.cancel()
+
+    disconnected.add_done_callback(stop)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if disconnected.done() and working.uncancel() == 0:
+            raise ClientDisconnected from None
+        raise
+    finally:
+        finished = True  # the callback may have been scheduled already
+        disconnected.cancel()

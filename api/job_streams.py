@@ -1,0 +1,113 @@
+"""Builds the streams of a job: the response to a batch, the results and the events."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from time import monotonic
+from typing import Literal
+
+from api.batches import MIN_RETRY_S, Batches, ResultsUnavailable
+from api.media_types import EVENT_STREAM, NDJSON
+from api.result_stream import ResultStream, StreamInterrupted, filter_items
+from api.stream_formats import STREAM_FORMATS, StreamFormat, encode_pages
+from api.stream_response import StreamResponse
+from shared.jobs.result_reader import CursorOutOfRange, JobReader, Order
+from shared.jobs.service import Jobs
+from shared.jobs.store import Store, Submission
+from shared.models import Job, JobItem
+
+Outcome = Literal["successful", "failed"]
+
+
+class JobStreams:
+    """Checks what can be refused before it returns a stream: later there is no status code left.
+
+    `results` and `events` raise JobNotFound, CursorOutOfRange and RedisUnavailable.
+    """
+
+    def __init__(
+        self, store: Store, jobs: Jobs, batches: Batches, result_stream: ResultStream
+    ) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._batches = batches
+        self._result_stream = result_stream
+
+    def batch(
+        self,
+        job_id: str,
+        submission: Submission,
+        stream_format: StreamFormat,
+        *,
+        wait_s: float,
+        headers: dict[str, str],
+    ) -> StreamResponse:
+        """Streams the items of a batch as they finish, and the job's status after `wait_s`.
+
+        If the client disconnects, its job is cancelled as in `Batches.run`.
+        """
+        reader = JobReader(
+            self._store, job_id, submission.owner, order=Order.COMPLETION, position=0
+        )
+        until = monotonic() + wait_s
+        pages = self._result_stream.pages(reader, until=until)
+        return StreamResponse(
+            encode_pages(pages, stream_format, summary=self._status(job_id, submission, until)),
+            stream_format.media_type,
+            headers={"Location": f"/jobs/{job_id}", **headers},
+            on_disconnect=partial(self._batches.cancel_abandoned, job_id, submission),
+        )
+
+    def _status(
+        self, job_id: str, submission: Submission, until: float
+    ) -> Callable[[], Awaitable[Job]]:
+        async def status() -> Job:
+            retry_for_s = max(until - monotonic(), MIN_RETRY_S)
+            try:
+                return await self._batches.status(job_id, submission, retry_for_s=retry_for_s)
+            except ResultsUnavailable:
+                raise StreamInterrupted("can't reach Redis") from None
+
+        return status
+
+    async def results(
+        self,
+        job_id: str,
+        owner: str,
+        *,
+        order: Order,
+        outcome: Outcome | None,
+        after: int,
+        limit: int | None,
+        follow: bool,
+        content: bool,
+    ) -> StreamResponse:
+        """Streams the items after the cursor `after` as NDJSON, at most `limit` of them.
+
+        `follow` waits for unfinished items; without `content` the answers are left empty.
+        """
+        reader = await self._reader(job_id, owner, order, after)
+        stream = self._result_stream
+        pages = stream.pages(reader) if follow else stream.finished_pages(reader)
+
+        def keep(item: JobItem) -> bool:
+            return outcome is None or (outcome == "failed") == (item.error is not None)
+
+        items = filter_items(pages, keep, limit=limit, content=content)
+        return StreamResponse(encode_pages(items, STREAM_FORMATS[NDJSON]), NDJSON)
+
+    async def events(self, job_id: str, owner: str, *, last_event_id: int) -> StreamResponse | None:
+        """Streams the events after `last_event_id`. Returns None if that was the job's last one."""
+        job = await self._jobs.summary(job_id, owner)
+        if job.finished_at and last_event_id == job.total_requests + 1:
+            return None
+        reader = await self._reader(job_id, owner, Order.COMPLETION, last_event_id)
+        summary = partial(self._jobs.summary, job_id, owner)
+        pages = self._result_stream.pages(reader)
+        return StreamResponse(
+            encode_pages(pages, STREAM_FORMATS[EVENT_STREAM], summary=summary), EVENT_STREAM
+        )
+
+    async def _reader(self, job_id: str, owner: str, order: Order, position: int) -> JobReader:
+        if position > (await self._jobs.summary(job_id, owner)).total_requests:
+            raise CursorOutOfRange
+        return JobReader(self._store, job_id, owner, order=order, position=position)

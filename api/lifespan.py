@@ -1,0 +1,96 @@
+"""Starts and stops everything that the application needs while it runs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from api.batches import Batches
+from api.dependencies import Services
+from api.job_events import JobEvents
+from api.job_streams import JobStreams
+from api.metrics import Metrics
+from api.overview_feed import OverviewFeed
+from api.periodic_tasks import run_periodic_tasks
+from api.result_stream import ResultStream
+from api.shutdown import on_shutdown_signal
+from shared.jobs.service import Jobs
+from shared.jobs.store import Store
+from shared.monitoring.monitor import Monitor
+from shared.monitoring.reports import ReportWriter
+from shared.monitoring.tracing import Tracer
+from shared.queue.claims import Queue
+from shared.queue.keys import Keys
+from shared.redis.client import open_redis
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def running_services(
+    settings: Settings, tracer: Tracer, registry: CollectorRegistry
+) -> AsyncIterator[Services]:
+    """Connects to Redis, runs the background tasks, and closes both at the end, and the tracer."""
+    connection = await asyncio.to_thread(open_redis, settings.redis_url, settings.data_dir)
+    redis, keys = connection.client, Keys(settings.key_prefix)
+    queue = Queue(redis, keys, lease_s=settings.lease_seconds)
+    store = Store(redis, keys)
+    jobs = Jobs(store, tracer)
+    events = JobEvents(redis, keys, store)
+    batches = Batches(jobs, events, cancel_on_disconnect=settings.cancel_on_disconnect)
+    reports = ReportWriter(redis, keys)
+    overview_feed = OverviewFeed(Monitor(redis, keys), jobs)
+    services = Services(
+        settings=settings,
+        queue=queue,
+        jobs=jobs,
+        batches=batches,
+        job_streams=JobStreams(store, jobs, batches, ResultStream(store, events)),
+        overview_feed=overview_feed,
+        metrics=Metrics(overview_feed, registry),
+    )
+
+    def close_streams() -> None:
+        events.close()
+        overview_feed.close()
+
+    try:
+        async with _background(events.run, partial(run_periodic_tasks, queue, reports)):
+            _log_start(settings)
+            with on_shutdown_signal(close_streams):
+                yield services
+    finally:
+        await asyncio.to_thread(tracer.close)
+        await connection.close()
+
+
+@asynccontextmanager
+async def _background(*functions: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Runs the functions at the same time until the context ends, then cancels them."""
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            for function in functions:
+                group.create_task(function())
+
+    task = asyncio.create_task(run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _log_start(settings: Settings) -> None:
+    keys = len(settings.api_keys)
+    log.info(
+        "api_started",
+        redis="external" if settings.redis_url else "embedded",
+        authentication=f"{keys} API keys" if keys else "none: API_KEYS is not set",
+    )

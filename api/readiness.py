@@ -1,0 +1,14 @@
+"""Whether this deployment can run jobs now."""
+
+from shared.models import Readiness
+from shared.queue.claims import Queue
+from shared.redis.client import RedisUnavailable
+
+
+async def check_readiness(queue: Queue) -> Readiness:
+    """Ready means that Redis is available and that at least one worker is alive."""
+    try:
+        workers = len(await queue.workers())
+    except RedisUnavailable:
+        return Readiness(status="not_ready", redis="unreachable", workers=None)
+    return Readiness(status="ready" if workers else "not_ready", redis="ok", workers=workers)

@@ -1,0 +1,21 @@
+"""Repeats a call while Redis is unavailable."""
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from shared.redis.client import RedisUnavailable
+
+RETRY_INTERVAL_S = 0.25
+
+
+def redis_retry(retry_for_s: float) -> AsyncRetrying:
+    """Returns `retry`, for `await retry(function, *args)`.
+
+    The function must be safe to repeat. Raises RedisUnavailable if Redis is still unavailable after
+    `retry_for_s`, and every other exception of the function at once.
+    """
+    return AsyncRetrying(
+        retry=retry_if_exception_type(RedisUnavailable),
+        stop=stop_after_delay(retry_for_s),
+        wait=wait_fixed(RETRY_INTERVAL_S),
+        reraise=True,
+    )

@@ -1,0 +1,94 @@
+"""The formats of a stream of items: NDJSON, and server-sent events (WHATWG HTML, 9.2)."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from api.media_types import EVENT_STREAM, NDJSON
+from shared.models import JobItem, JobSummary
+
+CHUNK_BYTES = 64 * 1024
+
+
+class StreamFormat(Protocol):
+    media_type: str
+
+    def item(self, item: JobItem) -> bytes: ...
+
+    def summary(self, summary: JobSummary) -> bytes:
+        """Encodes the last part of a stream: the job without its responses."""
+
+    def heartbeat(self) -> bytes:
+        """Returns what to send when no item has finished for a while."""
+
+
+class NdjsonFormat:
+    media_type = NDJSON
+
+    def item(self, item: JobItem) -> bytes:
+        return item.model_dump_json().encode() + b"\n"
+
+    def summary(self, summary: JobSummary) -> bytes:
+        return _without_responses(summary).encode() + b"\n"
+
+    def heartbeat(self) -> bytes:
+        return b""  # an empty line is not JSON
+
+
+class ServerSentEventsFormat:
+    media_type = EVENT_STREAM
+
+    def item(self, item: JobItem) -> bytes:
+        return server_sent_event("item", item.model_dump_json(), event_id=item.cursor)
+
+    def summary(self, summary: JobSummary) -> bytes:
+        """Encodes `done` for a job that has completed, else `status`.
+
+        The id of `done` is one after the last item's: a client that sends it has read everything.
+        """
+        data = _without_responses(summary)
+        if summary.finished_at is None:
+            return server_sent_event("status", data)
+        return server_sent_event("done", data, event_id=summary.total_requests + 1)
+
+    def heartbeat(self) -> bytes:
+        return b": still here\n\n"
+
+
+STREAM_FORMATS: dict[str, StreamFormat] = {
+    NDJSON: NdjsonFormat(),
+    EVENT_STREAM: ServerSentEventsFormat(),
+}
+
+
+def server_sent_event(name: str, data: str, *, event_id: int | None = None) -> bytes:
+    """Encodes one event. `data` must have no line breaks."""
+    id_line = "" if event_id is None else f"id: {event_id}\n"
+    return f"{id_line}event: {name}\ndata: {data}\n\n".encode()
+
+
+async def encode_pages(
+    pages: AsyncIterator[list[JobItem]],
+    stream_format: StreamFormat,
+    *,
+    summary: Callable[[], Awaitable[JobSummary]] | None = None,
+) -> AsyncIterator[bytes]:
+    """Encodes pages of items in chunks of about `CHUNK_BYTES`; an empty page as a heartbeat.
+
+    `summary` is called when the pages have ended; its result is the last part of the stream.
+    """
+    async for page in pages:
+        if not page:
+            yield stream_format.heartbeat()
+        chunk = b""
+        for item in page:
+            chunk += stream_format.item(item)
+            if len(chunk) >= CHUNK_BYTES:
+                yield chunk
+                chunk = b""
+        yield chunk
+    if summary:
+        yield stream_format.summary(await summary())
+
+
+def _without_responses(summary: JobSummary) -> str:
+    return summary.model_dump_json(exclude={"responses"})

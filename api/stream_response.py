@@ -1,0 +1,79 @@
+"""A response whose body is sent chunk by chunk while it is made."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
+from typing import Any
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.disconnect import ClientDisconnected, cancel_on_disconnect, wait_for_disconnect
+from api.result_stream import StreamInterrupted
+from shared.jobs.service import JobNotFound
+from shared.redis.client import RedisUnavailable
+
+SEND_TIMEOUT_S = 30.0  # for a client to take one chunk
+STREAMS = "orchestrator.streams"  # in the ASGI scope: see api.middleware.deferred_stream
+_UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second for nginx
+
+log = structlog.get_logger()
+
+
+class StreamResponse(Response):
+    """Sends `chunks` until they end or the client disconnects.
+
+    A client that takes no chunk for `SEND_TIMEOUT_S` is disconnected. A stream that can't be
+    completed ends without its last HTTP chunk, so that the client sees an error and not an end.
+    `on_disconnect` is called if the client disconnects, or is disconnected, before the end.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncIterator[bytes],
+        media_type: str,
+        *,
+        headers: dict[str, str] | None = None,
+        on_disconnect: Callable[[], Coroutine[Any, Any, object]] | None = None,
+    ) -> None:
+        super().__init__(media_type=media_type, headers=_UNBUFFERED)
+        del self.headers["content-length"]
+        self.headers.update(headers or {})
+        self._chunks = chunks
+        self._on_disconnect = on_disconnect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Leaves the sending to DeferredStreamMiddleware."""
+        del receive, send
+        scope[STREAMS].append(self)
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        try:
+            await cancel_on_disconnect(wait_for_disconnect(receive), self._send_chunks(send))
+        except (ClientDisconnected, TimeoutError) as error:
+            if isinstance(error, TimeoutError):
+                log.warning("reader_dropped", reason=f"took no data for {SEND_TIMEOUT_S:g} s")
+            if self._on_disconnect:
+                await self._on_disconnect()
+        except (StreamInterrupted, JobNotFound, RedisUnavailable, OSError) as error:
+            log.warning("stream_interrupted", reason=_reason(error))
+        else:
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _send_chunks(self, send: Send) -> None:
+        async with aclosing(self._chunks) as chunks:  # type: ignore[type-var]
+            async for chunk in chunks:
+                if chunk:
+                    async with asyncio.timeout(SEND_TIMEOUT_S):
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case JobNotFound():
+            return "the job's results have expired"
+        case RedisUnavailable():
+            return f"can't reach Redis: {error}"
+    return str(error) or type(error).__name__
