@@ -1,4 +1,7 @@
-"""Settings from the environment and `.env`; the names are the ones the README lists."""
+"""Reads the settings from the environment and from `.env`; the environment wins.
+
+`.env.example` describes each of them.
+"""
 
 import re
 from base64 import b64decode
@@ -12,28 +15,32 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
 from shared.providers import PROVIDERS, variable
+from shared.queue.claims import INTERACTIVE_WEIGHT
 from shared.redis import sentinel
 
 
 class SettingsError(Exception):
-    """A setting is wrong; the text names its variable and never repeats its value."""
+    """Settings are wrong. The text has a line for each: its variable and what it should be.
+
+    It never repeats a value, which may be a secret.
+    """
 
 
 def _http_url(url: str) -> str:
     parts = urlsplit(url)
     if " " in _header_text(url):
-        raise ValueError("should have no spaces")
+        raise ValueError("should not contain spaces")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("should be http://… or https://…")
+        raise ValueError("should start with http:// or https:// and name a host")
     if parts.port == 0 or parts.query or parts.fragment:
-        raise ValueError("should have no port 0, no query and no fragment")
+        raise ValueError("should not contain port 0, a query or a fragment")
     return url.rstrip("/")
 
 
 def _header_text(text: str) -> str:
-    """What an HTTP header may hold (RFC 9110, 5.5)."""
+    """Check for the characters that an HTTP header may contain (RFC 9110, 5.5)."""
     if not (text.isascii() and text.isprintable()):
-        raise ValueError("should be printable ASCII")
+        raise ValueError("should contain only printable ASCII characters")
     return text
 
 
@@ -43,7 +50,7 @@ def _key(key: SecretStr) -> SecretStr:
 
 
 _REDIS_FORMS = (
-    "should be redis://host, rediss://host, unix://path or redis+sentinel://host,host/master"
+    "should be redis://host, rediss://host, unix:///path or redis+sentinel://host,host/master"
 )
 
 
@@ -52,8 +59,8 @@ def _redis_url(url: str) -> str:
     try:
         (sentinel.parse_sentinel_url if behind_sentinel else parse_url)(url)
     except ValueError:
-        # The error's own text would repeat the part.
-        raise ValueError(f"{_REDIS_FORMS}, without mistakes in its parts") from None
+        # The error's own text would repeat a part of the URL, which may be its password.
+        raise ValueError(f"{_REDIS_FORMS}; a part of it is wrong") from None
     parts = urlsplit(url)
     if not (parts.hostname or parts.path):
         raise ValueError(_REDIS_FORMS)
@@ -66,8 +73,10 @@ def _blank_is_unset(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
+    """An API key by its digest, so that a reader of the settings cannot use the key."""
+
     owner: str
-    sha256: bytes  # of the key: whoever reads the settings cannot use it
+    sha256: bytes
 
 
 def _api_keys(text: object) -> object:
@@ -77,9 +86,13 @@ def _api_keys(text: object) -> object:
     for number, entry in enumerate(text.replace(",", " ").split(), 1):
         owner, _, digest = entry.partition(":")
         if not OWNER.fullmatch(owner):
-            raise ValueError(f"entry {number}: the name should be 1 to 64 of A-Z a-z 0-9 _ . -")
+            raise ValueError(
+                f"entry {number}: the name should be 1 to 64 of the characters A-Z a-z 0-9 _ . -"
+            )
         if not _SHA256.fullmatch(digest):
-            raise ValueError(f"entry {number}: should be NAME:SHA-256 of the key, 64 hex digits")
+            raise ValueError(
+                f"entry {number}: should be NAME:DIGEST, the key's SHA-256 in 64 hex digits"
+            )
         keys.append(ApiKey(owner, bytes.fromhex(digest)))
     return tuple(keys)
 
@@ -90,21 +103,21 @@ def _webhook_secret(secret: SecretStr) -> SecretStr:
         key = b64decode(text, validate=True)
     except ValueError:
         key = b""
-    if not _LEAST_SECRET <= len(key) <= _LONGEST_SECRET:
-        raise ValueError("should be whsec_ and 24 to 64 bytes in base64")
+    if not _MIN_SECRET_BYTES <= len(key) <= _MAX_SECRET_BYTES:
+        raise ValueError("should be whsec_ followed by 24 to 64 bytes in base64")
     return secret
 
 
 _UNSET_IF_BLANK = BeforeValidator(_blank_is_unset)
 _Concurrency = Annotated[int, Field(ge=1, le=100_000)]
-_LEAST_SECRET, _LONGEST_SECRET = 24, 64  # bytes, as Standard Webhooks has it
+_MIN_SECRET_BYTES, _MAX_SECRET_BYTES = 24, 64  # as Standard Webhooks prescribes
 OWNER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _CONFIG = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
 
 
 class ProviderSettings(BaseSettings):
-    """One provider's, read with its name as prefix: `OPENROUTER_API_KEY`."""
+    """The settings of one provider, from variables with its name: `OPENROUTER_API_KEY`."""
 
     model_config = _CONFIG
 
@@ -115,6 +128,8 @@ class ProviderSettings(BaseSettings):
 
 
 class Settings(BaseSettings):
+    """All settings that are not a provider's."""
+
     model_config = _CONFIG
 
     redis_url: Annotated[Annotated[str, AfterValidator(_redis_url)] | None, _UNSET_IF_BLANK] = None
@@ -143,7 +158,7 @@ class Settings(BaseSettings):
 
     result_ttl_seconds: int = Field(default=86_400, ge=1, le=10 * 365 * 86_400)
     sync_wait_seconds: float = Field(default=300, ge=0, le=86_400, allow_inf_nan=False)
-    interactive_weight: int = Field(default=4, ge=1, le=1000)
+    interactive_weight: int = Field(default=INTERACTIVE_WEIGHT, ge=1, le=1000)
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1)
     max_queue_depth: int = Field(default=1_000_000, ge=1)
     max_open_requests: int = Field(default=2000, ge=1)
@@ -161,7 +176,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Raises SettingsError."""
+    """Read the settings. Raises SettingsError."""
     try:
         return Settings()
     except ValidationError as error:
@@ -169,7 +184,7 @@ def load_settings() -> Settings:
 
 
 def load_provider_settings() -> dict[str, ProviderSettings]:
-    """By provider. Raises SettingsError."""
+    """Read each provider's settings; the keys are their names. Raises SettingsError."""
     settings = {}
     for name in PROVIDERS:
         prefix = variable(name, "")
@@ -180,10 +195,13 @@ def load_provider_settings() -> dict[str, ProviderSettings]:
     return settings
 
 
+_PREFIX = "Value error, "  # pydantic's, before the text of a ValueError
+
+
 def _settings_error(error: ValidationError, prefix: str = "") -> SettingsError:
     return SettingsError(
         "\n".join(
-            f"{prefix}{detail['loc'][0]}".upper() + f": {detail['msg']}"
+            f"{prefix}{detail['loc'][0]}".upper() + f": {detail['msg'].removeprefix(_PREFIX)}"
             for detail in error.errors()
         )
     )
