@@ -17,8 +17,9 @@ from support.jobs import ended, job, lines, upload
 from support.stack import Stack, chat, eventually
 
 from shared.queue.keys import Keys
-from worker import webhooks
-from worker.webhooks import is_public
+from worker import webhook_client
+from worker.webhook_client import is_public
+from worker.webhooks import RETRY_DELAYS_S
 
 Start = Callable[..., Awaitable[Stack]]
 SECRET = f"whsec_{b64encode(bytes(range(32))).decode()}"
@@ -159,7 +160,7 @@ async def test_a_delivery_is_given_up_visibly(
 ) -> None:
     receiver.statuses = [503] * 100
     location = await upload(deployment.api, lines(["x"]), params={"webhook_url": receiver.url})
-    most = len(webhooks.DELAYS_S) + 1
+    most = len(RETRY_DELAYS_S) + 1
     for attempt in range(1, most):
         await receiver.told(attempt)
         await due_now(redis, keys)
@@ -171,8 +172,8 @@ async def test_a_delivery_is_given_up_visibly(
 
 
 def test_attempts_go_on_for_hours() -> None:
-    assert sum(webhooks.DELAYS_S) > 12 * 3600
-    assert list(webhooks.DELAYS_S) == sorted(webhooks.DELAYS_S)
+    assert sum(RETRY_DELAYS_S) > 12 * 3600
+    assert list(RETRY_DELAYS_S) == sorted(RETRY_DELAYS_S)
 
 
 async def test_a_delivery_survives_its_worker(stack: Start, receiver: Receiver) -> None:
@@ -226,7 +227,9 @@ async def test_a_private_address_is_not_connected_to(stack: Start, host: str) ->
         state = await told(deployment, location, "given_up")
 
     assert status["successful"] == 1
-    assert state["error"] == "not a public address: no connection made"
+    assert state["error"] == (
+        "the address is not public: no connection was made (see WEBHOOK_ALLOW_PRIVATE)"
+    )
     assert connections == 0
 
 
@@ -316,8 +319,8 @@ async def test_without_a_secret_there_are_no_webhooks(stack: Start) -> None:
 
 @pytest.mark.parametrize("host", ["a..b", "...", f"{'a' * 64}.example"])
 async def test_a_host_that_is_no_name_is_given_up(host: str) -> None:
-    with pytest.raises(webhooks.DeliveryFailed, match="not a URL") as failed:
-        await webhooks.post(f"http://{host}/", {}, b"{}", allow_private=True)
+    with pytest.raises(webhook_client.DeliveryFailed, match="does not name a valid host") as failed:
+        await webhook_client.post(f"http://{host}/", {}, b"{}", allow_private=True)
 
     assert failed.value.final
 
@@ -333,10 +336,10 @@ async def test_a_name_with_a_public_address_beside_a_private_one_is_tried_again(
         for host in ("10.0.0.1", "127.0.0.1")
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
-    monkeypatch.setattr(webhooks, "is_public", lambda host: host == "127.0.0.1")
+    monkeypatch.setattr(webhook_client, "is_public", lambda host: host == "127.0.0.1")
 
-    with pytest.raises(webhooks.DeliveryFailed, match="no connection") as failed:
-        await webhooks.post(f"http://a.example:{port}/", {}, b"{}", allow_private=False)
+    with pytest.raises(webhook_client.DeliveryFailed, match="the connection failed") as failed:
+        await webhook_client.post(f"http://a.example:{port}/", {}, b"{}", allow_private=False)
 
     assert not failed.value.final
 
@@ -353,7 +356,8 @@ async def test_names_that_are_not_found_hold_up_no_others(monkeypatch: pytest.Mo
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     url = "http://hangs.example/"
     posts = [
-        asyncio.create_task(webhooks.post(url, {}, b"{}", allow_private=True)) for _ in range(40)
+        asyncio.create_task(webhook_client.post(url, {}, b"{}", allow_private=True))
+        for _ in range(40)
     ]
     await asyncio.sleep(0)
     try:
@@ -363,14 +367,14 @@ async def test_names_that_are_not_found_hold_up_no_others(monkeypatch: pytest.Mo
         answered.set()
     ended = await asyncio.gather(*posts, return_exceptions=True)
 
-    assert {type(error) for error in ended} == {webhooks.DeliveryFailed}
+    assert {type(error) for error in ended} == {webhook_client.DeliveryFailed}
 
 
 async def test_a_silent_receiver_costs_ten_seconds_at_most(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(webhook_client, "TIMEOUT_S", 0.1)
     receiver.hangs = True
 
-    with pytest.raises(webhooks.DeliveryFailed, match=r"no answer in 0\.1 s"):
-        await webhooks.post(receiver.url, {}, b"{}", allow_private=True)
+    with pytest.raises(webhook_client.DeliveryFailed, match=r"no answer in 0\.1 s"):
+        await webhook_client.post(receiver.url, {}, b"{}", allow_private=True)

@@ -26,9 +26,7 @@ from worker.metrics import WorkerMetrics
 from worker.providers.client import http_client
 from worker.providers.endpoint import endpoint
 from worker.tasks import ProviderContext, call_provider
-from worker.webhooks import Webhooks, deliver_webhook, signing_key
-
-WEBHOOKS_AT_ONCE = 10
+from worker.webhooks import MAX_DELIVERIES, WebhookContext, deliver_webhook, signing_key
 
 
 def make_worker(
@@ -50,7 +48,7 @@ def make_worker(
             tracer,
         )
         secret = settings.webhook_secret
-        ctx["webhooks"] = Webhooks(
+        ctx["webhook_context"] = WebhookContext(
             Jobs(Store(redis, keys)),
             signing_key(secret.get_secret_value()) if secret else None,
             settings.webhook_allow_private,
@@ -84,7 +82,7 @@ def make_worker(
             name: provider.max_concurrent_requests or settings.max_concurrent_requests
             for name, provider in providers.items()
         }
-        | {WEBHOOK_LANE: WEBHOOKS_AT_ONCE},
+        | {WEBHOOK_LANE: MAX_DELIVERIES},
         lease_s=settings.lease_seconds,
         functions=[
             func(cast("Any", call_provider), name=TASK),
