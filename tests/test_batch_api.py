@@ -351,7 +351,9 @@ async def test_retry_after_pauses_its_lane_and_no_other(
     assert refused["outcome"] == 429
     waited_ms = {
         provider: [
-            call["start_ms"] - refused["end_ms"] for call in later if call["dialect"] == provider
+            call["start_ms"] - refused["end_ms"]
+            for call in later
+            if call["dialect"] == PROVIDERS[provider].dialect
         ]
         for provider in ("openrouter", "ollama")
     }
