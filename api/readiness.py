@@ -3,6 +3,7 @@
 from shared.models import Readiness
 from shared.queue.claims import Queue
 from shared.redis.client import RedisUnavailable
+from shared.version import VERSION
 
 
 async def check_readiness(queue: Queue) -> Readiness:
@@ -10,5 +11,7 @@ async def check_readiness(queue: Queue) -> Readiness:
     try:
         workers = len(await queue.workers())
     except RedisUnavailable:
-        return Readiness(status="not_ready", redis="unreachable", workers=None)
-    return Readiness(status="ready" if workers else "not_ready", redis="ok", workers=workers)
+        return Readiness(status="not_ready", redis="unreachable", workers=None, version=VERSION)
+    return Readiness(
+        status="ready" if workers else "not_ready", redis="ok", workers=workers, version=VERSION
+    )

@@ -294,7 +294,10 @@ class Health(BaseModel):
 class Readiness(BaseModel):
     status: Literal["ready", "not_ready"]
     redis: Literal["ok", "unreachable"]
-    workers: int | None = Field(description="Alive; `null` if Redis cannot say.")
+    workers: int | None = Field(
+        description="The number of workers that are alive; `null` while Redis is unreachable."
+    )
+    version: str = Field(description="The version of this API process.")
 
 
 class Refusal(BaseModel):

@@ -8,6 +8,7 @@ from support.in_process import running_api
 from support.stack import eventually
 
 from shared.settings import Settings
+from shared.version import VERSION
 
 
 @pytest.fixture
@@ -33,14 +34,19 @@ async def test_not_ready_without_redis(without_redis: Settings) -> None:
         answer = await client.get("/health/ready")
 
     assert answer.status_code == 503
-    assert answer.json() == {"status": "not_ready", "redis": "unreachable", "workers": None}
+    assert answer.json() == {
+        "status": "not_ready",
+        "redis": "unreachable",
+        "workers": None,
+        "version": VERSION,
+    }
 
 
 async def test_not_ready_without_worker(api: httpx.AsyncClient) -> None:
     answer = await api.get("/health/ready")
 
     assert answer.status_code == 503
-    assert answer.json() == {"status": "not_ready", "redis": "ok", "workers": 0}
+    assert answer.json() == {"status": "not_ready", "redis": "ok", "workers": 0, "version": VERSION}
 
 
 @pytest.mark.usefixtures("worker")
@@ -51,4 +57,4 @@ async def test_ready_with_a_worker(api: httpx.AsyncClient) -> None:
     await eventually(ready)
     answer = await api.get("/health/ready")
 
-    assert answer.json() == {"status": "ready", "redis": "ok", "workers": 1}
+    assert answer.json() == {"status": "ready", "redis": "ok", "workers": 1, "version": VERSION}
