@@ -4,7 +4,6 @@ import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -13,8 +12,8 @@ import httpx
 import pytest
 from arq.connections import ArqRedis
 from support.in_process import LEASE_S, running_api, running_worker
-from support.redis_server import Server
-from support.stack import Stack
+from support.redis_server import Server, running_server
+from support.stack import Stack, stacks
 
 from cli.simulator import Simulator
 from shared.jobs.store import Store
@@ -27,13 +26,16 @@ from shared.settings import ProviderSettings, Settings
 pytest.register_assert_rewrite(
     "support.invariants", "support.jobs", "support.load", "support.mixed_load"
 )
-# What a shell starts in the background ignores SIGINT, and so would all that tests start.
+# A shell lets its background jobs ignore SIGINT; the processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
-    """A directory with a short path: a socket's path may not be long."""
+    """Starts the Valkey server that the tests share; each has a key prefix of its own.
+
+    Its directory has a short path, because a socket's path is limited.
+    """
     with tempfile.TemporaryDirectory(prefix="valkey-") as directory:
         server = embedded.use(Path(directory))
         yield server.url
@@ -42,12 +44,9 @@ def valkey_url() -> Iterator[str]:
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    """A Valkey of the test's own."""
-    with tempfile.TemporaryDirectory(prefix="vk-") as directory:
-        server = Server(Path(directory))
-        await server.start()
+    """Starts a Valkey server for this test alone."""
+    async with running_server() as server:
         yield server
-        await server.stop()
 
 
 @pytest.fixture
@@ -97,7 +96,7 @@ def providers(simulator: Simulator) -> dict[str, ProviderSettings]:
 
 @pytest.fixture
 async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """The application in this process, without a worker."""
+    """Runs the application in this process, without a worker."""
     async with running_api(settings) as client:
         yield client
 
@@ -110,32 +109,21 @@ async def worker(settings: Settings, providers: dict[str, ProviderSettings]) -> 
 
 @pytest.fixture
 async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awaitable[Stack]]]:
-    """Starts an API, workers and the simulator as processes of their own."""
-    async with AsyncExitStack() as exits:
-
-        async def start(
-            *, workers: int, code: Path | None = None, key: str | None = None, **settings: str
-        ) -> Stack:
-            headers = {"authorization": f"Bearer {key}"} if key else {}
-            stack = Stack(valkey_url, keys, settings, headers=headers)
-            stack.code = code
-            exits.push_async_callback(stack.stop)
-            await stack.start(workers=workers)
-            return stack
-
+    """Starts an API, workers and the simulator as processes."""
+    async with stacks(valkey_url, keys) as start:
         yield start
 
 
 @pytest.fixture
 def output() -> Iterator[IO[bytes]]:
-    """What processes write."""
+    """A file for the output of processes."""
     with tempfile.TemporaryFile() as file:
         yield file
 
 
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
-    """Nothing set, and a data directory of its own."""
+    """An environment without settings, with an empty data directory."""
     with tempfile.TemporaryDirectory(prefix="up-", ignore_cleanup_errors=True) as directory:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         yield kept | {"DATA_DIR": directory, "COLUMNS": "120"}

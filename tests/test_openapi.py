@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from support.depth import examples
 from support.examples import SEED_EXAMPLE
 from support.stack import Stack
 
@@ -82,7 +83,7 @@ def test_generated_requests_are_answered_as_documented(
 
     @seed(0)
     @settings(
-        max_examples=50,
+        max_examples=examples(20, full=50),
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

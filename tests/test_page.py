@@ -14,12 +14,13 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
 from support.authentication import ANN, API_KEYS, BOB
 from support.jobs import lines, upload
-from support.redis_server import Server
-from support.stack import Stack, chat, eventually
+from support.redis_server import Server, running_server
+from support.stack import Stack, chat, eventually, stacks
 
 from shared.queue.keys import Keys
 from shared.version import VERSION
@@ -29,12 +30,27 @@ SCREENSHOTS = os.environ.get("SCREENSHOTS")  # where to put those of the README
 QUIET = ("quic", "background-networking", "component-update", "sync")
 NOTICED_MS = 5000  # a lost connection, as is promised
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium (Debian's package) is not installed")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM, reason="Chromium (Debian's package) is not installed"),
+    pytest.mark.asyncio(loop_scope="module"),  # one browser serves all tests
+]
 
 Start = Callable[..., Awaitable[Stack]]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
+async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Start]:
+    async with stacks(valkey_url, keys) as start:
+        yield start
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def server() -> AsyncIterator[Server]:
+    async with running_server() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
@@ -71,8 +87,10 @@ async def visit(
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", asked)
     await page.goto(f"/#/{path}")
-    yield page
-    await context.close()
+    try:
+        yield page
+    finally:
+        await context.close()
     assert said == []
 
 

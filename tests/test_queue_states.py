@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support.depth import examples
 
 from shared.jobs.store import Store, Submission
 from shared.queue import results
@@ -517,7 +518,7 @@ def test_every_history_of_the_scripts(valkey_url: str) -> None:
     run_state_machine_as_test(
         lambda: Scripts(valkey_url),  # type: ignore[arg-type]
         settings=settings(
-            max_examples=150,
+            max_examples=examples(40, full=150),
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

@@ -1,6 +1,5 @@
 """A Redis master fails under load, with three sentinels and one replica, all real."""
 
-import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -12,7 +11,7 @@ from support.invariants import verify
 from support.ledger import STORE_MS, ledger, now_ms, open_during
 from support.load import Load
 from support.redis_server import SentinelServer, Server
-from support.stack import Stack, eventually
+from support.stack import Stack, eventually, free_port
 
 from shared.queue.keys import Keys
 
@@ -24,19 +23,11 @@ LAST_MOMENT = timedelta(seconds=1)
 SETTINGS = {"MAX_CONCURRENT_REQUESTS": str(LIMIT), "LEASE_SECONDS": "3"}
 
 
-def free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 class Cluster:
     """Three sentinels over `redis[0]`, the first master, and `redis[1]`, its replica."""
 
     def __init__(self, directory: Path) -> None:
-        first, second, *ports = free_ports(5)
+        first, second, *ports = (free_port() for _ in range(5))
         self.port = first
         self.redis = [
             Server(_made(directory / "0"), port=first, repl_diskless_sync_delay="0"),

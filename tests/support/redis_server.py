@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
-from contextlib import suppress
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,18 @@ class Server:
         with suppress(RedisError, OSError):
             return bool(await self.client.ping())
         return False
+
+
+@asynccontextmanager
+async def running_server() -> AsyncIterator[Server]:
+    """Runs a server; its directory has a short path, because a socket's path is limited."""
+    with tempfile.TemporaryDirectory(prefix="vk-") as directory:
+        server = Server(Path(directory))
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.stop()
 
 
 class SentinelServer(Server):

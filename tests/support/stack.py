@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import random
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from os import PathLike
+from pathlib import Path
 from typing import IO, Any
 
 import httpx
@@ -203,8 +206,32 @@ class Stack:
         )
 
 
+@asynccontextmanager
+async def stacks(redis_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awaitable[Stack]]]:
+    """Yields a function that starts a deployment; stops all that it has started."""
+    async with AsyncExitStack() as exits:
+
+        async def start(
+            *, workers: int, code: Path | None = None, key: str | None = None, **settings: str
+        ) -> Stack:
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            stack = Stack(redis_url, keys, settings, headers=headers)
+            stack.code = code
+            exits.push_async_callback(stack.stop)
+            await stack.start(workers=workers)
+            return stack
+
+        yield start
+
+
+# Below the ports from which the system takes those of connections and of servers that bind port 0:
+# nobody else gets such a port between this look and the server's start.
+PORTS = range(15_000, 32_000)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
