@@ -5,9 +5,17 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPBearer
+from pydantic import BaseModel, Field
 
 from api.media_types import EVENT_STREAM, JSON, NDJSON
-from shared.models import BatchLLMRequest, Job, JobItem, LLMRequest, Refusal
+from shared.models import BatchLLMRequest, Job, JobItem, LLMRequest
+
+
+class Refusal(BaseModel):
+    """The body of every error response, but for 422."""
+
+    detail: str = Field(description="What went wrong, for people.")
+
 
 Responses = dict[int | str, dict[str, Any]]
 

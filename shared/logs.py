@@ -1,4 +1,4 @@
-"""Logging: structured, on stderr, for people at a terminal and as JSON elsewhere."""
+"""Structured logs on stderr: as text for people at a terminal, as JSON elsewhere."""
 
 import logging
 import sys
@@ -7,7 +7,10 @@ import structlog
 
 
 def configure_logging(level: str) -> None:
-    """For this process: structlog's loggers and, through them, the libraries' own."""
+    """Configures this process: structlog's loggers, and the libraries' loggers in the same form.
+
+    `level` is the name of a level of `logging`, such as "INFO".
+    """
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer()
         if sys.stderr.isatty()
@@ -34,7 +37,7 @@ def configure_logging(level: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # At INFO these write a line per call or per item; arq's repeats the arguments: prompts.
-    # uvicorn's has URLs, and with them those of webhooks, which may be secret.
+    # At INFO, these write a line for each call or item. Those of arq repeat arguments, which are
+    # prompts; those of uvicorn repeat URLs, which may contain the secret URL of a webhook.
     for name in ("arq.worker", "httpx", "asyncio", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -3,9 +3,8 @@
 from fastapi import APIRouter, Response, status
 
 from api.dependencies import ServicesDep
+from api.health import Health, Readiness, check_readiness
 from api.openapi import AUTHENTICATED, HEALTH, UNAUTHORIZED
-from api.readiness import check_readiness
-from shared.models import Health, Readiness
 
 router = APIRouter(tags=[HEALTH])
 

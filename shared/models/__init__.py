@@ -1,0 +1,45 @@
+"""The models that go over HTTP: what a client sends, and what it gets back."""
+
+from shared.models.jobs import (
+    BatchLLMResponse,
+    Job,
+    JobList,
+    JobStatus,
+    JobSummary,
+    WebhookState,
+    WebhookStatus,
+)
+from shared.models.requests import (
+    MAX_BATCH_REQUESTS,
+    MAX_DEADLINE_S,
+    BatchLLMRequest,
+    ChatRequest,
+    JobOptions,
+    LLMRequest,
+    Message,
+    Role,
+    WebhookUrl,
+)
+from shared.models.results import ErrorCode, JobItem, LLMResponse
+
+__all__ = [
+    "MAX_BATCH_REQUESTS",
+    "MAX_DEADLINE_S",
+    "BatchLLMRequest",
+    "BatchLLMResponse",
+    "ChatRequest",
+    "ErrorCode",
+    "Job",
+    "JobItem",
+    "JobList",
+    "JobOptions",
+    "JobStatus",
+    "JobSummary",
+    "LLMRequest",
+    "LLMResponse",
+    "Message",
+    "Role",
+    "WebhookState",
+    "WebhookStatus",
+    "WebhookUrl",
+]
