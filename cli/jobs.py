@@ -5,7 +5,6 @@ not every request was answered, 130 interrupted (the job goes on).
 """
 
 import asyncio
-import hashlib
 import os
 import sys
 from collections import Counter
@@ -15,20 +14,26 @@ from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
-from uuid import uuid4
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from cli.client import PATIENCE_S, AsyncClient, Ordering, Outcome
-from cli.patience import OrchestratorError
 from cli.progress import following
-from cli.prompts import InputError, Requests, WrongArguments, read_requests
+from cli.prompts import InputError, WrongArguments, read_requests
 from cli.top import age, newest, show_top
-from shared.models import ErrorCode, JobItem, JobStatus, JobSummary
-from shared.monitoring.models import Notice
+from orchestrator_client import (
+    AsyncClient,
+    JobItem,
+    JobStatus,
+    JobSummary,
+    Notice,
+    OrchestratorError,
+    Order,
+    Outcome,
+)
+from orchestrator_client.async_client import RETRY_FOR_S
 
 QUICK_S = 2.0  # for which a command that only looks tries to
 FAILURES_READ, CAUSES_SHOWN = 1000, 5
@@ -99,11 +104,10 @@ def submit(
         _fail(f"{file}: {error.strerror if isinstance(error, OSError) else error}")
     given = {"deadline_s": deadline, "webhook_url": webhook}
     options = {**requests.options, **{n: value for n, value in given.items() if value is not None}}
-    key = str(uuid4()) if new else key or _key_of(requests, options)
 
     async def run(client: AsyncClient) -> JobSummary:
         try:
-            job = await client.submit(requests, key=key, **options)
+            job = await client.submit(requests, key=key, new=new, **options)
         except asyncio.CancelledError:
             err.print(
                 "interrupted; if all of it had arrived, the same command goes on with the job"
@@ -115,12 +119,7 @@ def submit(
             return job
         return await _finish(client, job, output)
 
-    _end(_run(run, PATIENCE_S), as_json=as_json)
-
-
-def _key_of(requests: Requests, options: dict[str, Any]) -> str:
-    text = f"{requests.digest} {sorted(options.items())}"
-    return f"submit-{hashlib.sha256(text.encode()).hexdigest()}"
+    _end(_run(run, RETRY_FOR_S), as_json=as_json)
 
 
 def _from_before(job: JobSummary) -> str:
@@ -186,26 +185,24 @@ def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
     async def run(client: AsyncClient) -> JobSummary:
         return await _finish(client, await client.status(job_id), None)
 
-    _end(_run(run, PATIENCE_S), as_json=as_json)
+    _end(_run(run, RETRY_FOR_S), as_json=as_json)
 
 
 def results(
     job_id: JobId,
     output: Output = "-",
-    order: Annotated[str, typer.Option(help="index or completion.")] = "index",
-    only: Annotated[str | None, typer.Option("--status", help="successful or failed.")] = None,
+    order: Annotated[Order, typer.Option(help="As the requests are, or as they finish.")] = "index",
+    only: Annotated[Outcome | None, typer.Option("--status", help="Only these.")] = None,
     *,
     follow: Annotated[bool, typer.Option(help="Wait for those that have not ended.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="They are, in any case.")] = False,  # noqa: ARG001
 ) -> None:
     """Print the results of a job as NDJSON."""
-    if order not in {"index", "completion"} or only not in {None, "successful", "failed"}:
-        _fail("--order is index or completion, --status is successful or failed", 2)
 
     async def run(client: AsyncClient) -> None:
-        await _save(client, job_id, output or "-", order=order, only=only, follow=follow)  # type: ignore[arg-type]
+        await _save(client, job_id, output or "-", order=order, only=only, follow=follow)
 
-    _run(run, PATIENCE_S)
+    _run(run, RETRY_FOR_S)
 
 
 def cancel(job_id: JobId, *, as_json: AsJson = False) -> None:
@@ -233,7 +230,7 @@ def retry(
             err.print(f"job {job.job_id}")
         return await _finish(client, job, output) if wait else job
 
-    _end(_run(run, PATIENCE_S), as_json=as_json)
+    _end(_run(run, RETRY_FOR_S), as_json=as_json)
 
 
 def top(
@@ -248,16 +245,16 @@ def top(
     _run(lambda client: show_top(client, out, live=live, as_json=as_json))
 
 
-def _run(work: Callable[[AsyncClient], Coroutine[Any, Any, T]], patience_s: float = QUICK_S) -> T:
+def _run(work: Callable[[AsyncClient], Coroutine[Any, Any, T]], retry_for_s: float = QUICK_S) -> T:
     told: set[str] = set()
 
     def tell(trouble: str) -> None:
-        if patience_s > QUICK_S and trouble not in told:
-            err.print(f"{trouble}; trying again for {patience_s:.0f} s", markup=False)
+        if retry_for_s > QUICK_S and trouble not in told:
+            err.print(f"{trouble} Retrying for up to {retry_for_s:.0f} s.", markup=False)
             told.add(trouble)
 
     async def main() -> T:
-        async with AsyncClient(patience_s=patience_s, on_trouble=tell) as client:
+        async with AsyncClient(retry_for_s=retry_for_s, on_retry=tell) as client:
             return await work(client)
 
     try:
@@ -309,7 +306,7 @@ async def _save(
     job_id: str,
     output: str,
     *,
-    order: Ordering = "index",
+    order: Order = "index",
     only: Outcome | None = None,
     follow: bool = True,
 ) -> None:
@@ -349,7 +346,7 @@ def _print_summary(job: JobSummary, console: Console) -> None:
 def _print_causes(failures: list[JobItem]) -> None:
     """What they have in common, the most frequent first."""
 
-    def cause(item: JobItem) -> tuple[str, str, ErrorCode | None]:
+    def cause(item: JobItem) -> tuple[str, str, str | None]:
         return item.provider, item.model, item.error_code
 
     examples = {cause(item): item.error for item in failures}

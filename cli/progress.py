@@ -15,9 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cli.client import AsyncClient
-from shared.models import JobItem, JobSummary
-from shared.monitoring.models import Lane
+from orchestrator_client import AsyncClient, JobItem, JobSummary, Lane
 
 POLL_S = 1.0
 PLAIN_S = 5.0  # between two lines where there is no terminal

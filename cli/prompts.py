@@ -1,6 +1,5 @@
 """What `orchestrator submit` reads: a JSON batch, NDJSON of requests, or plain prompts."""
 
-import hashlib
 import sys
 import tempfile
 from codecs import BOM_UTF8
@@ -32,14 +31,11 @@ class Requests:
         self._lines = lines
         self.options = options or {}
         self.by_provider: Counter[str] = Counter()
-        digest = hashlib.sha256()
         for number, line in enumerate(lines, 1):
             if line:
                 self.by_provider[_provider(line, number)] += 1
-                digest.update(line + b"\n")
         if not self.by_provider:
             raise InputError("there are no requests")
-        self.digest = digest.hexdigest()
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._lines)

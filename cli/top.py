@@ -12,21 +12,27 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cli.client import AsyncClient
-from cli.patience import OrchestratorError
-from shared.models import JobStatus, JobSummary
-from shared.monitoring.models import Lane, Notice, Overview, Severity, WorkerState, WorkerView
+from orchestrator_client import (
+    AsyncClient,
+    JobStatus,
+    JobSummary,
+    Lane,
+    Notice,
+    OrchestratorError,
+    Overview,
+    WorkerView,
+)
 
 POLL_S = 1.0
 JOBS = 10
 WORKERS = 20
 
 _STATE_COLOUR = {
-    WorkerState.ALIVE: "green",
-    WorkerState.SILENT: "yellow",
-    WorkerState.LOST: "red",
+    "alive": "green",
+    "silent": "yellow",
+    "lost": "red",
 }
-_COLOUR = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+_COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 async def show_top(client: AsyncClient, console: Console, *, live: bool, as_json: bool) -> None:
@@ -80,7 +86,7 @@ def _screen(url: str, overview: Overview, jobs: list[JobSummary]) -> RenderableT
 
 
 def _notice(notice: Notice) -> Text:
-    return Text(f"{notice.severity}: {notice.text}", _COLOUR[notice.severity])
+    return Text(f"{notice.severity}: {notice.text}", _COLOUR.get(notice.severity, ""))
 
 
 def _lanes(lanes: list[Lane]) -> Table:
@@ -123,10 +129,8 @@ def _workers(workers: list[WorkerView], at: datetime) -> Table:
         running = ", ".join(f"{lane} {n}" for lane, n in worker.running.items() if n)
         table.add_row(
             escape(worker.worker_id),
-            f"[{_STATE_COLOUR[worker.state]}]{worker.state}[/]",
-            f"ran {running}"
-            if running and worker.state is WorkerState.LOST
-            else running or "nothing",
+            f"[{_STATE_COLOUR.get(worker.state, 'default')}]{escape(worker.state)}[/]",
+            f"ran {running}" if running and worker.state == "lost" else running or "nothing",
             f"{worker.started_at:%Y-%m-%d %H:%M:%S}",
             f"{age((at - worker.seen_at).total_seconds())} ago",
         )
@@ -140,7 +144,7 @@ def _jobs(jobs: list[JobSummary], at: datetime) -> Table:
     for job in jobs:
         ended = job.successful + job.failed
         share = ended / job.total_requests
-        going_on = job.status in {JobStatus.QUEUED, JobStatus.RUNNING}
+        going_on = job.finished_at is None
         table.add_row(
             job.job_id,
             f"[bold]{job.status}[/]" if going_on else job.status,

@@ -420,7 +420,7 @@ async def test_nobody_there_is_said_in_a_line(orchestrator: Orchestrator) -> Non
     code, output, errors = await orchestrator("jobs", url="http://127.0.0.1:9")
 
     assert (code, output) == (1, "")
-    assert errors.startswith("orchestrator: the API at http://127.0.0.1:9 cannot be reached")
+    assert errors.startswith("orchestrator: Can't reach the API at http://127.0.0.1:9 (")
     assert errors.count("\n") == 1
 
 

@@ -1,7 +1,10 @@
-"""The Python client, against real processes."""
+"""Tests the Python client against real processes."""
 
 import asyncio
+import csv
+import sys
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,8 +13,15 @@ from support.authentication import ANN, API_KEYS
 from support.jobs import ended
 from support.stack import Stack, chat
 
-from cli.client import AsyncClient, Client
-from cli.patience import OrchestratorError
+from orchestrator_client import (
+    AsyncClient,
+    BatchLLMResponse,
+    Client,
+    ConnectionFailed,
+    Job,
+    OrchestratorError,
+    ServiceUnavailable,
+)
 from shared.models import LLMRequest, Message, Role
 
 Start = Callable[..., Awaitable[Stack]]
@@ -42,7 +52,7 @@ async def test_the_synchronous_client_does_the_same(stack: Start) -> None:
 
     def use() -> None:
         with Client(str(deployment.api.base_url)) as client:
-            job = client.submit([request("a"), chat("b", model="sim-404")])
+            job = client.submit([request("a"), chat("b", model="sim-404")], new=True)
             failed = list(client.results(job.job_id, status="failed"))
             assert [item.index for item in failed] == [1]
             assert client.status(job.job_id).failed == 1
@@ -79,11 +89,12 @@ async def test_a_restart_of_the_api_is_not_noticed(stack: Start) -> None:
     assert status.successful == 200
 
 
-async def test_a_request_is_repeated_until_the_api_is_there(stack: Start) -> None:
+async def test_a_request_is_sent_again_until_the_api_is_back(stack: Start) -> None:
     deployment = await stack(workers=1)
-    deployment.api_process.kill()
-    await deployment.api_process.wait()
     async with AsyncClient(str(deployment.api.base_url)) as client:
+        await client.overview()
+        deployment.api_process.kill()
+        await deployment.api_process.wait()
         submitting = asyncio.create_task(client.submit([chat("x")]))
         await deployment.restart_api()
 
@@ -103,7 +114,7 @@ async def test_what_an_iterator_gives_is_sent_whole_though_the_upload_broke(stac
             yield chat(content)
 
     async with AsyncClient(str(deployment.api.base_url)) as client:
-        submitting = asyncio.create_task(client.submit(requests()))
+        submitting = asyncio.create_task(client.submit(requests(), key="k"))
         await deployment.api_process.wait()
         await deployment.restart_api()
         job = await submitting
@@ -144,7 +155,7 @@ async def test_requests_may_come_from_the_results_of_the_same_client(stack: Star
         ("http://localhost", "a\nb", "printable ASCII"),
     ],
 )
-def test_what_no_patience_would_help_is_said_at_once(url: str, key: str, said: str) -> None:
+def test_a_wrong_configuration_is_named_at_once(url: str, key: str, said: str) -> None:
     with pytest.raises(OrchestratorError, match=said) as refused:
         AsyncClient(url, api_key=key)
 
@@ -160,7 +171,9 @@ async def test_another_server_is_said_to_be_one() -> None:
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with AsyncClient(f"http://127.0.0.1:{port}") as client:
-            with pytest.raises(OrchestratorError, match="is no orchestrator"):
+            with pytest.raises(
+                OrchestratorError, match="did not return a valid orchestrator response"
+            ):
                 await client.status("x")
 
 
@@ -170,19 +183,23 @@ async def test_an_id_stays_an_id(stack: Start) -> None:
         for job_id in ("../overview", "", "x?y"):
             with pytest.raises(OrchestratorError) as refused:
                 await client.status(job_id)
-            assert refused.value.status == 404
+            assert refused.value.status_code == 404
 
 
-async def test_patience_ends() -> None:
-    async with AsyncClient("http://127.0.0.1:9", patience_s=0) as client:
-        with pytest.raises(OrchestratorError, match="cannot be reached"):
+async def test_the_retry_budget_ends(stack: Start) -> None:
+    deployment = await stack(workers=0)
+    async with AsyncClient(str(deployment.api.base_url), retry_for_s=0) as client:
+        await client.overview()
+        deployment.api_process.kill()
+        await deployment.api_process.wait()
+        with pytest.raises(ConnectionFailed, match="Can't reach the API at http"):
             await client.status("x")
 
 
 async def test_a_batch_may_take_longer_than_one_answer(
     stack: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.client.WAIT_S", 1)
+    monkeypatch.setattr("orchestrator_client.async_client.WAIT_S", 1)
     deployment = await stack(workers=1)
     await deployment.simulate(latency_ms=2500)
     async with AsyncClient(str(deployment.api.base_url)) as client:
@@ -196,12 +213,12 @@ async def test_results_may_be_a_long_time_in_coming(
     stack: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than the client waits for a sign of life, and is patient."""
-    monkeypatch.setattr("cli.client.TIMEOUT_S", 1)
+    monkeypatch.setattr("orchestrator_client.connection.TIMEOUT_S", 1)
     deployment = await stack(workers=1)
     await deployment.simulate(latency_ms=3500)
     troubles: list[str] = []
     url = str(deployment.api.base_url)
-    async with AsyncClient(url, patience_s=0, on_trouble=troubles.append) as client:
+    async with AsyncClient(url, retry_for_s=0, on_retry=troubles.append) as client:
         job = await client.submit([chat("x")])
         items = [item async for item in client.results(job.job_id)]
 
@@ -219,7 +236,7 @@ async def test_a_refusal_says_why(stack: Start) -> None:
         with pytest.raises(OrchestratorError, match="no such job"):
             _ = [item async for item in client.results("nobody")]
 
-    assert (wrong.value.status, missing.value.status) == (422, 404)
+    assert (wrong.value.status_code, missing.value.status_code) == (422, 404)
 
 
 async def test_where_and_who_come_from_the_environment(
@@ -234,5 +251,141 @@ async def test_where_and_who_come_from_the_environment(
     async with AsyncClient() as client:
         answer = await client.batch([chat("x")])
 
-    assert refused.value.status == httpx.codes.UNAUTHORIZED
+    assert refused.value.status_code == httpx.codes.UNAUTHORIZED
     assert answer.successful == 1
+
+
+async def test_an_api_that_is_not_there_is_named_at_once() -> None:
+    async with asyncio.timeout(5), AsyncClient("http://127.0.0.1:9") as client:
+        with pytest.raises(ConnectionFailed) as failed:
+            await client.submit([chat("x")])
+
+    assert str(failed.value).startswith("Can't reach the API at http://127.0.0.1:9 (")
+    assert str(failed.value).endswith(
+        "). Start it with `orchestrator up`, or set ORCHESTRATOR_URL."
+    )
+    assert (failed.value.url, failed.value.status_code) == ("http://127.0.0.1:9", None)
+
+
+async def test_a_retry_is_logged(stack: Start, caplog: pytest.LogCaptureFixture) -> None:
+    deployment = await stack(workers=1, MAX_QUEUE_DEPTH="1")
+    async with AsyncClient(str(deployment.api.base_url), retry_for_s=0.6) as client:
+        with pytest.raises(ServiceUnavailable) as full:
+            await client.submit([chat("a"), chat("b")])
+    async with AsyncClient(str(deployment.api.base_url), retry_for_s=6) as client:
+        with pytest.raises(ServiceUnavailable):
+            await client.submit([chat("a"), chat("b")])
+
+    assert (full.value.status_code, full.value.retry_after_s) == (429, 5)
+    assert [record.name for record in caplog.records] == ["orchestrator_client"]
+    assert caplog.messages == [f"{full.value} Retrying for up to 6 s."]
+
+
+async def test_the_same_requests_are_the_same_job(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    requests = [chat("a"), chat("b", temperature=0.5)]
+
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        first = await client.submit(requests)
+        same: list[Job | BatchLLMResponse] = [
+            await client.submit(request for request in requests),
+            await client.submit([request("a"), chat("b", temperature=0.5)]),
+            await client.batch(requests),
+        ]
+        others: list[Job | BatchLLMResponse] = [
+            await client.submit(requests, new=True),
+            await client.submit(requests, deadline_s=60),
+            await client.submit(requests, key="mine"),
+            await client.submit(reversed(requests)),
+            await client.batch(requests, new=True),
+        ]
+
+    assert {job.job_id for job in same} == {first.job_id}
+    assert len({first.job_id, *(job.job_id for job in others)}) == 1 + len(others)
+
+
+async def test_an_upload_of_an_iterator_with_a_derived_key_is_sent_again(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    wanted = [f"{n} {'x' * 3000}" for n in range(1000)]
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        await client.overview()
+        deployment.api_process.kill()
+        await deployment.api_process.wait()
+        submitting = asyncio.create_task(client.submit(chat(content) for content in wanted))
+        await deployment.restart_api()
+        job = await submitting
+        again = await client.submit([chat(content) for content in wanted])
+        contents = [item.content async for item in client.results(job.job_id)]
+
+    assert again.job_id == job.job_id
+    assert contents == [f"echo: {content}" for content in wanted]
+
+
+NOTEBOOK = """
+import asyncio, sys
+from orchestrator_client import AsyncClient, Client
+
+client = Client(sys.argv[1])
+
+async def cell():  # as a notebook runs it: in an event loop
+    job = client.submit([REQUEST, REQUEST])
+    return client.results(job.job_id)
+
+results = asyncio.run(cell())
+print(next(results).content)  # the rest stays unread
+
+async def asynchronous_cell():
+    client = AsyncClient(sys.argv[1])
+    return await client.batch([REQUEST])
+
+print(asyncio.run(asynchronous_cell()).responses[0].content)
+"""
+
+
+async def test_clients_need_not_be_closed(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", NOTEBOOK.replace("REQUEST", repr(chat("x")))),
+        str(deployment.api.base_url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        output, errors = await process.communicate()
+
+    assert (process.returncode, errors.decode()) == (0, "")
+    assert output == b"echo: x\necho: x\n"
+
+
+def test_a_closed_client_says_so() -> None:
+    client = Client("http://127.0.0.1:9")
+    client.close()
+    client.close()
+
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        client.status("x")
+
+
+async def test_rows_of_a_csv_file_come_back_as_rows_of_a_table(
+    stack: Start, tmp_path: Path
+) -> None:
+    """The rows are what `pandas.DataFrame` takes: flat, and with the ids of the file."""
+    deployment = await stack(workers=1)
+    file = tmp_path / "questions.csv"
+    file.write_text('id,question\n17,first\n4,"second, with a comma"\n')
+
+    def ask() -> list[dict[str, Any]]:
+        client = Client(str(deployment.api.base_url))
+        with file.open(newline="") as lines:
+            job = client.submit(
+                chat(row["question"], request_id=row["id"]) for row in csv.DictReader(lines)
+            )
+        return [item.model_dump() for item in client.results(job.job_id)]
+
+    rows = await asyncio.to_thread(ask)
+
+    assert [(row["request_id"], row["content"]) for row in rows] == [
+        ("17", "echo: first"),
+        ("4", "echo: second, with a comma"),
+    ]
+    assert all(not isinstance(value, dict | list) for row in rows for value in row.values())

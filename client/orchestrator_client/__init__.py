@@ -1,0 +1,76 @@
+"""Python client of the LLM batch orchestrator, sync and async.
+
+client = Client("http://localhost:8000")
+job = client.submit(
+    {
+        "request_id": row["id"],
+        "provider": "ollama",
+        "model": "deepseek-r1:8b",
+        "messages": [{"role": "user", "content": row["question"]}],
+    }
+    for row in rows
+)
+for item in client.results(job.job_id):
+    print(item.request_id, item.content or item.error)
+
+`pandas.DataFrame(item.model_dump() for item in client.results(job.job_id))` is a table of the
+answers, with `request_id` to join on.
+
+The same requests submitted again are the same job: see `Client.submit`.
+"""
+
+from orchestrator_client.async_client import AsyncClient
+from orchestrator_client.errors import (
+    ConnectionFailed,
+    InvalidConfiguration,
+    InvalidResponse,
+    OrchestratorError,
+    RequestRejected,
+    ServiceUnavailable,
+)
+from orchestrator_client.models import (
+    BatchLLMResponse,
+    Job,
+    JobItem,
+    JobStatus,
+    JobSummary,
+    Lane,
+    LaneStats,
+    LLMResponse,
+    ModelStats,
+    Notice,
+    Order,
+    Outcome,
+    Overview,
+    WebhookStatus,
+    WorkerView,
+)
+from orchestrator_client.request_lines import Request
+from orchestrator_client.sync_client import Client
+
+__all__ = [
+    "AsyncClient",
+    "BatchLLMResponse",
+    "Client",
+    "ConnectionFailed",
+    "InvalidConfiguration",
+    "InvalidResponse",
+    "Job",
+    "JobItem",
+    "JobStatus",
+    "JobSummary",
+    "LLMResponse",
+    "Lane",
+    "LaneStats",
+    "ModelStats",
+    "Notice",
+    "OrchestratorError",
+    "Order",
+    "Outcome",
+    "Overview",
+    "Request",
+    "RequestRejected",
+    "ServiceUnavailable",
+    "WebhookStatus",
+    "WorkerView",
+]

@@ -1,0 +1,229 @@
+"""The client for asynchronous programs."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from orchestrator_client.connection import Connection
+from orchestrator_client.errors import ConnectionFailed, InvalidResponse, ServiceUnavailable
+from orchestrator_client.models import (
+    BatchLLMResponse,
+    Job,
+    JobItem,
+    JobList,
+    JobStatus,
+    JobSummary,
+    Order,
+    Outcome,
+    Overview,
+)
+from orchestrator_client.request_lines import (
+    ReplayableLines,
+    Request,
+    choose_idempotency_key,
+    to_line,
+    upload_chunks,
+)
+from orchestrator_client.result_lines import ReadStalled, read_items
+from orchestrator_client.retry import RETRY_S
+
+RETRY_FOR_S = 60.0
+WAIT_S = 30  # of one response to a batch; then the client asks again
+LISTED_AT_ONCE = 100
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class AsyncClient:
+    """The client for asynchronous programs; `Client` documents what both have in common.
+
+    Use it in one event loop. It may be closed with `close` or `async with`, and need not be.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        retry_for_s: float = RETRY_FOR_S,
+        on_retry: Callable[[str], None] | None = None,
+    ) -> None:
+        """See `Client`.
+
+        on_retry: is called with the reason when a request has to be sent again, instead of a
+            warning in the log.
+        """
+        self._connection = Connection(url, api_key, retry_for_s, on_retry)
+
+    @property
+    def url(self) -> str:
+        return self._connection.url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def batch(
+        self, requests: Iterable[Request], *, key: str | None = None, new: bool = False
+    ) -> BatchLLMResponse:
+        """Runs up to 100 requests and waits for all of their results. See `Client.batch`."""
+        lines = [to_line(request) for request in requests]
+        headers = {
+            "Content-Type": "application/json",
+            "Prefer": f"wait={WAIT_S}",
+            "Idempotency-Key": choose_idempotency_key(lines, key=key, new=new),
+        }
+        body = b'{"requests":[' + b",".join(lines) + b"]}"
+        while True:
+            asked_at = monotonic()
+            response = await self._connection.request(
+                "POST", "/batch", content=body, headers=headers
+            )
+            if response.status_code == httpx.codes.OK:  # 202: the job still runs
+                return _parse(BatchLLMResponse, response)
+            # The API may be set up to wait for a shorter time, even not at all.
+            await asyncio.sleep(max(0, asked_at + RETRY_S - monotonic()))
+
+    async def submit(
+        self,
+        requests: Iterable[Request],
+        *,
+        key: str | None = None,
+        new: bool = False,
+        deadline_s: float | None = None,
+        webhook_url: str | None = None,
+    ) -> Job:
+        """Makes a job of any number of requests; returns before it completes. See `Client.submit`.
+
+        An iterator is read in the event loop, so it should not block.
+        """
+        if isinstance(requests, Iterator):
+            requests = ReplayableLines(requests)
+        key = choose_idempotency_key(
+            requests, key=key, new=new, deadline_s=deadline_s, webhook_url=webhook_url
+        )
+        response = await self._connection.request(
+            "POST",
+            "/jobs",
+            body=lambda: upload_chunks(requests),
+            params=_drop_none({"deadline_s": deadline_s, "webhook_url": webhook_url}),
+            headers={"Content-Type": "application/x-ndjson", "Idempotency-Key": key},
+        )
+        return _parse(Job, response)
+
+    async def status(self, job_id: str) -> Job:
+        """Returns a job as it is now."""
+        return _parse(Job, await self._connection.request("GET", _path(job_id)))
+
+    async def jobs(self, status: JobStatus | None = None) -> AsyncGenerator[JobSummary, None]:
+        """Yields your jobs, newest first."""
+        cursor = None
+        while True:
+            query = _drop_none({"status": status, "cursor": cursor, "limit": LISTED_AT_ONCE})
+            page = _parse(JobList, await self._connection.request("GET", "/jobs", params=query))
+            for job in page.jobs:
+                yield job
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def overview(self) -> Overview:
+        """Returns lanes, workers, and in words what is wrong."""
+        return _parse(Overview, await self._connection.request("GET", "/overview"))
+
+    async def cancel(self, job_id: str) -> Job:
+        """Stops a job; its finished items stay as they are."""
+        return _parse(Job, await self._connection.request("DELETE", _path(job_id)))
+
+    async def retry(self, job_id: str) -> Job:
+        """Makes a new job of the items that failed. Called again, it returns the same new job."""
+        return _parse(Job, await self._connection.request("POST", _path(job_id, "/retry")))
+
+    async def results(
+        self,
+        job_id: str,
+        *,
+        order: Order = "index",
+        status: Outcome | None = None,
+        follow: bool = True,
+    ) -> AsyncGenerator[JobItem, None]:
+        """Yields the results of a job, each as soon as it is there. See `Client.results`."""
+        async with aclosing(
+            self.result_pages(job_id, order=order, status=status, follow=follow)
+        ) as pages:
+            async for page in pages:
+                for item in page:
+                    yield item
+
+    async def result_pages(
+        self,
+        job_id: str,
+        *,
+        order: Order = "index",
+        status: Outcome | None = None,
+        follow: bool = True,
+    ) -> AsyncGenerator[list[JobItem], None]:
+        """Yields the same items as `results`, in lists of those that have arrived together."""
+        after, budget = 0, self._connection.retry_budget()
+        while True:
+            query = _drop_none({"order": order, "after": after, "follow": follow})
+            try:
+                async with (
+                    self._connection.stream(_path(job_id, "/results"), query) as response,
+                    aclosing(read_items(response)) as pages,
+                ):
+                    async for page in pages:
+                        after, budget = page[-1].cursor, self._connection.retry_budget()
+                        yield [item for item in page if _has_outcome(item, status)]
+                return  # noqa: TRY300 — ends the generator
+            except ReadStalled:
+                budget = self._connection.retry_budget()
+            except (ConnectionFailed, ServiceUnavailable) as error:
+                await budget.wait(error)
+
+    async def failures(self, job_id: str, limit: int) -> list[JobItem]:
+        """Returns the first `limit` failed items, in the order in which they failed, without
+        waiting for more."""
+        query = {"status": "failed", "order": "completion", "follow": "false", "limit": str(limit)}
+        response = await self._connection.request("GET", _path(job_id, "/results"), params=query)
+        return [_parse_json(JobItem, line, response) for line in response.content.splitlines()]
+
+
+def _path(job_id: str, suffix: str = "") -> str:
+    return f"/jobs/{quote(job_id or ' ', safe='')}{suffix}"
+
+
+def _drop_none(query: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in query.items() if value is not None}
+
+
+def _has_outcome(item: JobItem, outcome: Outcome | None) -> bool:
+    return outcome is None or (outcome == "failed") == (item.error is not None)
+
+
+def _parse(model: type[Model], response: httpx.Response) -> Model:
+    return _parse_json(model, response.content, response)
+
+
+def _parse_json(model: type[Model], text: bytes, response: httpx.Response) -> Model:
+    try:
+        return model.model_validate_json(text)
+    except ValidationError:
+        raise InvalidResponse(str(response.url), response.status_code) from None

@@ -1,0 +1,160 @@
+"""HTTP to one API: sends, checks responses, and sends again."""
+
+import logging
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+
+from orchestrator_client.errors import (
+    ConnectionFailed,
+    InvalidConfiguration,
+    RequestRejected,
+    ServiceUnavailable,
+)
+from orchestrator_client.retry import RETRY_S, RetryBudget
+
+DEFAULT_URL = "http://localhost:8000"
+TIMEOUT_S = 60.0  # without a byte
+CONNECT_TIMEOUT_S = 5.0
+
+_NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
+
+log = logging.getLogger("orchestrator_client")
+
+
+class Connection:
+    """Sends requests to one API, and sends them again while it is unavailable.
+
+    Until the API has been reached for the first time, a failure to connect is final: most likely
+    the URL is wrong or the API was not started. Later, the API may be restarting.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        api_key: str | None,
+        retry_for_s: float,
+        on_retry: Callable[[str], None] | None,
+    ) -> None:
+        """Raises InvalidConfiguration."""
+        key = (api_key or os.environ.get("ORCHESTRATOR_API_KEY") or "").strip()
+        self.url = url or os.environ.get("ORCHESTRATOR_URL") or DEFAULT_URL
+        _check_configuration(self.url, key)
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+        )
+        self._retry_for_s = retry_for_s
+        self._on_retry = on_retry or self._log_retry
+        self._was_reached = False
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def retry_budget(self) -> RetryBudget:
+        return RetryBudget(self._retry_for_s, self._on_retry)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Callable[[], AsyncIterator[bytes]] | None = None,
+        **request: Any,  # noqa: ANN401 — arguments of httpx
+    ) -> httpx.Response:
+        """Returns a response of status 2xx. `body` is called again for each attempt. Raises
+        OrchestratorError."""
+        budget = self.retry_budget()
+        while True:
+            if body:
+                request["content"] = body()
+            try:
+                with self._translated_errors():
+                    response = await self._http.request(method, path, **request)
+                await self._raise_for_status(response)
+            except (ConnectionFailed, ServiceUnavailable) as error:
+                await budget.wait(error)
+            else:
+                return response
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, params: dict[str, str]
+    ) -> AsyncGenerator[httpx.Response, None]:
+        """Yields a response of status 2xx whose body is still to be read; makes one attempt.
+        Raises OrchestratorError."""
+        with self._translated_errors():
+            async with self._http.stream("GET", path, params=params) as response:
+                await self._raise_for_status(response)
+                yield response
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except _NOT_CONNECTED as error:
+            if self._was_reached:
+                raise self._connection_failed(error, "", RETRY_S) from error
+            advice = " Start it with `orchestrator up`, or set ORCHESTRATOR_URL."
+            raise self._connection_failed(error, advice, None) from error
+        except httpx.TransportError as error:
+            self._was_reached = True  # the connection broke later
+            raise self._connection_failed(error, "", RETRY_S) from error
+
+    def _connection_failed(
+        self, error: Exception, advice: str, retry_after_s: float | None
+    ) -> ConnectionFailed:
+        reason = str(error) or type(error).__name__
+        return ConnectionFailed(
+            f"Can't reach the API at {self.url} ({reason}).{advice}",
+            url=self.url,
+            retry_after_s=retry_after_s,
+        )
+
+    async def _raise_for_status(self, response: httpx.Response) -> None:
+        self._was_reached = True
+        if response.is_success:
+            return
+        await response.aread()
+        url, code = str(response.url), response.status_code
+        detail = _detail(response)
+        if code in {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}:
+            after = response.headers.get("retry-after", "")
+            retry_after_s = float(after) if after.isdecimal() else RETRY_S
+            raise ServiceUnavailable(detail, url=url, status_code=code, retry_after_s=retry_after_s)
+        raise RequestRejected(detail, url=url, status_code=code)
+
+    def _log_retry(self, reason: str) -> None:
+        log.warning("%s Retrying for up to %.0f s.", reason, self._retry_for_s)
+
+
+def _check_configuration(url: str, key: str) -> None:
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        parts = httpx.URL()
+    if parts.scheme not in {"http", "https"} or not parts.host:
+        raise InvalidConfiguration(
+            f"The API's URL should be http://… or https://…, not {url!r}.", url=url
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise InvalidConfiguration(
+            "The API key should have only printable ASCII characters.", url=url
+        )
+
+
+def _detail(response: httpx.Response) -> str:
+    """Returns the reason of a refusal; for a 422 one line for each error: its place, its text."""
+    try:
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status_code} {response.reason_phrase}"
+    if not isinstance(detail, list):
+        return str(detail)
+    return "\n".join(
+        f"{' '.join(str(part) for part in error['loc'][1:])}: {error['msg']}" for error in detail
+    )

@@ -1,0 +1,99 @@
+"""An event loop in a thread, for synchronous code that uses asynchronous code."""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+from weakref import finalize
+
+STOP_S = 5.0
+
+T = TypeVar("T")
+
+
+class EventLoopThread:
+    """Runs coroutines for other threads, also for a thread that runs an event loop of its own.
+
+    It stops with `close`, when it is no longer referenced, or when the interpreter exits.
+    """
+
+    def __init__(self, at_end: Callable[[], Awaitable[None]]) -> None:
+        """`at_end` is awaited in the loop before it closes; it must not refer to this object."""
+        self._pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._open: set[AsyncGenerator[Any, None]] = set()
+        thread = threading.Thread(
+            target=_run,
+            args=(self._loop, self._open, at_end),
+            name="orchestrator-client",
+            daemon=True,
+        )
+        thread.start()
+        self.close = finalize(self, _stop, self._loop, thread, self._pid)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Returns the coroutine's result. Cancels it when this thread is interrupted."""
+        if not self.close.alive or os.getpid() != self._pid:
+            coroutine.close()
+            raise RuntimeError("the client is closed, or was made before a fork: make a new one")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def iterate(self, values: AsyncGenerator[T, None]) -> Iterator[T]:
+        """Yields the values, none of which may be None."""
+
+        async def next_value() -> T | None:
+            return await anext(values, None)
+
+        self._open.add(values)
+        try:
+            while (value := self.run(next_value())) is not None:
+                yield value
+        finally:
+            if self.close.alive:
+                self.run(values.aclose())
+                self._open.discard(values)
+
+
+def _run(
+    loop: asyncio.AbstractEventLoop,
+    open_generators: set[AsyncGenerator[Any, None]],
+    at_end: Callable[[], Awaitable[None]],
+) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    loop.run_until_complete(_finish(open_generators, at_end))
+    loop.close()
+
+
+async def _finish(
+    open_generators: set[AsyncGenerator[Any, None]], at_end: Callable[[], Awaitable[None]]
+) -> None:
+    for task in _other_tasks():
+        task.cancel()
+    # First the outer generators: shutdown_asyncgens would close inner ones under their users.
+    for generator in open_generators:
+        await generator.aclose()
+    await asyncio.get_running_loop().shutdown_asyncgens()
+    await at_end()
+    await asyncio.gather(*_other_tasks(), return_exceptions=True)
+
+
+def _other_tasks() -> set[asyncio.Task[Any]]:
+    return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
+    """The garbage collector may call this in the thread itself, which cannot wait for its end."""
+    if os.getpid() != pid:  # a fork has no copy of the thread
+        return
+    with suppress(RuntimeError):  # the loop has stopped already
+        loop.call_soon_threadsafe(loop.stop)
+    if threading.current_thread() is not thread:
+        thread.join(STOP_S)

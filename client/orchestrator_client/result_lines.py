@@ -1,0 +1,32 @@
+"""The results of a job, as they arrive."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import httpx
+from pydantic import ValidationError
+
+from orchestrator_client.errors import InvalidResponse
+from orchestrator_client.models import JobItem
+
+
+class ReadStalled(Exception):
+    """Nothing arrived within the timeout: no item has finished, or the connection is dead."""
+
+
+async def read_items(response: httpx.Response) -> AsyncGenerator[list[JobItem], None]:
+    """Yields the items that have arrived together. Raises ReadStalled, InvalidResponse.
+
+    Lines end at line feeds only; httpx ends them also at characters that an answer may contain.
+    """
+    rest = b""
+    try:
+        async with aclosing(response.aiter_bytes()) as chunks:  # type: ignore[type-var]
+            async for chunk in chunks:
+                *lines, rest = (rest + chunk).split(b"\n")
+                if lines:
+                    yield [JobItem.model_validate_json(line) for line in lines]
+    except ValidationError:
+        raise InvalidResponse(str(response.url), response.status_code) from None
+    except httpx.ReadTimeout:
+        raise ReadStalled from None

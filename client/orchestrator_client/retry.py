@@ -1,0 +1,34 @@
+"""When a request is sent again, and for how long."""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+from orchestrator_client.errors import ConnectionFailed, ServiceUnavailable
+
+RETRY_S = 0.5
+
+Retryable = ConnectionFailed | ServiceUnavailable
+
+
+class RetryBudget:
+    """The time for which one request is sent again.
+
+    on_retry: is called with the reason, once for each reason.
+    """
+
+    def __init__(self, duration_s: float, on_retry: Callable[[str], None]) -> None:
+        self._duration_s = duration_s
+        self._ends_at = monotonic() + duration_s
+        self._on_retry = on_retry
+        self._reported: set[str] = set()
+
+    async def wait(self, error: Retryable) -> None:
+        """Sleeps before the next attempt. Raises `error` if the budget does not cover one, or if
+        no attempt can succeed."""
+        if error.retry_after_s is None or monotonic() + error.retry_after_s > self._ends_at:
+            raise error
+        if str(error) not in self._reported:
+            self._reported.add(str(error))
+            self._on_retry(str(error))
+        await asyncio.sleep(error.retry_after_s)
