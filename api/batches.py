@@ -9,7 +9,7 @@ from api.disconnect import ClientDisconnected, cancel_on_disconnect
 from api.job_events import JobEvents
 from api.redis_retry import redis_retry
 from shared.jobs.service import JobNotFound, Jobs
-from shared.jobs.store import Submission
+from shared.jobs.submission import Submission
 from shared.models import Job, LLMRequest
 from shared.redis.client import RedisUnavailable
 
@@ -85,7 +85,7 @@ class Batches:
 
         A job with an idempotency key continues: its client can repeat the request.
         """
-        if self._cancel_on_disconnect and not submission.key:
+        if self._cancel_on_disconnect and not submission.idempotency_key:
             with suppress(RedisUnavailable, JobNotFound):
                 await redis_retry(MIN_RETRY_S)(self._jobs.cancel, job_id, submission.owner)
 
@@ -96,11 +96,11 @@ class Batches:
         ResultsUnavailable, IdempotencyResultExpired and JobNotFound.
         """
         try:
-            return await redis_retry(retry_for_s)(self._jobs.status, job_id, submission.owner)
+            return await redis_retry(retry_for_s)(self._jobs.get, job_id, submission.owner)
         except RedisUnavailable:
             raise ResultsUnavailable(job_id) from None
         except JobNotFound:
-            if submission.key:
+            if submission.idempotency_key:
                 raise IdempotencyResultExpired from None
             raise
 

@@ -12,7 +12,7 @@ from api.cursors import InvalidCursor
 from api.disconnect import ClientDisconnected
 from shared.jobs.result_reader import CursorOutOfRange
 from shared.jobs.service import JobNotFound, NothingToRetry
-from shared.jobs.store import IdempotencyConflict, QueueFull, UploadTooSlow
+from shared.jobs.submission import IdempotencyConflict, QueueFull, UploadExpired
 from shared.redis.client import RedisUnavailable
 
 REDIS_RETRY_AFTER_S = 2
@@ -44,7 +44,7 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
     JobNotFound: ErrorResponse(
         status.HTTP_404_NOT_FOUND, "no such job, or its results have expired"
     ),
-    UploadTooSlow: ErrorResponse(
+    UploadExpired: ErrorResponse(
         status.HTTP_408_REQUEST_TIMEOUT,
         "the upload took too long and nothing was accepted; send it again",
     ),

@@ -109,7 +109,10 @@ class JobEvents:
 
     async def run(self) -> None:
         """Receives messages and checks for lost ones, until cancelled."""
-        handlers = {self._keys.done: self._job_finished, self._keys.progress: self._job_progressed}
+        handlers = {
+            self._keys.job_finished: self._job_finished,
+            self._keys.job_progress: self._job_progressed,
+        }
         async with asyncio.TaskGroup() as group:
             group.create_task(listen(self._redis, handlers, self._connected))
             group.create_task(self._check_periodically())
@@ -134,7 +137,9 @@ class JobEvents:
             self._check_now.clear()
             with suppress(RedisUnavailable):
                 finished = await self._store.finished(list(self._waiting))
-                finished += await self._store.follow(list(self._following), PUBLISH_PROGRESS_S)
+                finished += await self._store.follow_progress(
+                    list(self._following), PUBLISH_PROGRESS_S
+                )
                 for job_id in finished:
                     self._job_finished(job_id)
 

@@ -12,7 +12,8 @@ from api.stream_formats import STREAM_FORMATS, StreamFormat, encode_pages
 from api.stream_response import StreamResponse
 from shared.jobs.result_reader import CursorOutOfRange, JobReader, Order
 from shared.jobs.service import Jobs
-from shared.jobs.store import Store, Submission
+from shared.jobs.store import Store
+from shared.jobs.submission import Submission
 from shared.models import Job, JobItem
 
 Outcome = Literal["successful", "failed"]

@@ -20,6 +20,7 @@ from api.result_stream import ResultStream
 from api.shutdown import on_shutdown_signal
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
+from shared.jobs.submission import JobPolicy
 from shared.monitoring.monitor import Monitor
 from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer
@@ -40,7 +41,7 @@ async def running_services(
     redis, keys = connection.client, Keys(settings.key_prefix)
     queue = Queue(redis, keys, lease_s=settings.lease_seconds)
     store = Store(redis, keys)
-    jobs = Jobs(store, tracer)
+    jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
     events = JobEvents(redis, keys, store)
     batches = Batches(jobs, events, cancel_on_disconnect=settings.cancel_on_disconnect)
     reports = ReportWriter(redis, keys)

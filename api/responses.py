@@ -4,7 +4,7 @@ from fastapi import Response, status
 
 from api.headers import Wait
 from api.media_types import JSON
-from shared.jobs.service import finished_batch
+from shared.jobs.views import finished_batch
 from shared.models import BatchLLMResponse, Job
 
 

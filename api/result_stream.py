@@ -8,7 +8,7 @@ from time import monotonic
 from api.job_events import PUBLISH_PROGRESS_S, JobEvents
 from api.redis_retry import redis_retry
 from shared.jobs.result_reader import JobReader
-from shared.jobs.service import READ_AT_ONCE
+from shared.jobs.service import PAGE_ITEMS
 from shared.jobs.store import Store
 from shared.models import JobItem
 
@@ -36,13 +36,13 @@ class ResultStream:
         while. Raises StreamInterrupted, RedisUnavailable and JobNotFound.
         """
         with self._events.subscribe(reader.job_id) as changes:
-            await self._store.follow([reader.job_id], PUBLISH_PROGRESS_S)
-            limit = READ_AT_ONCE
+            await self._store.follow_progress([reader.job_id], PUBLISH_PROGRESS_S)
+            limit = PAGE_ITEMS
             while True:
                 page = await self._read(reader, limit)
                 # In the order of the requests, one unfinished item may hold up many finished ones.
                 # Then read only that one.
-                limit = READ_AT_ONCE if page else 1
+                limit = PAGE_ITEMS if page else 1
                 if page:
                     yield page
                 if reader.at_end:
@@ -59,7 +59,7 @@ class ResultStream:
 
     async def finished_pages(self, reader: JobReader) -> AsyncIterator[list[JobItem]]:
         """Yields the items that have finished by now, without waiting for others."""
-        while page := await self._read(reader, READ_AT_ONCE):
+        while page := await self._read(reader, PAGE_ITEMS):
             yield page
 
     async def _read(self, reader: JobReader, limit: int) -> list[JobItem]:

@@ -2,7 +2,7 @@
 
 from api.errors import validation_error
 from api.job_events import PUBLISH_PROGRESS_S
-from shared.jobs.store import Key, Submission
+from shared.jobs.submission import Submission
 from shared.models import JobOptions
 from shared.settings import Settings
 
@@ -23,12 +23,10 @@ def submission(
             "this deployment has no WEBHOOK_SECRET to sign with", "body", "webhook_url"
         )
     return Submission(
-        ttl_s=settings.result_ttl_seconds,
-        max_depth=settings.max_queue_depth,
         owner=owner,
         interactive=interactive,
         deadline_s=options.deadline_s,
-        key=Key(key, settings.idempotency_ttl_seconds) if key else None,
-        webhook=options.webhook_url,
-        followed_s=PUBLISH_PROGRESS_S if followed else None,
+        webhook_url=options.webhook_url,
+        idempotency_key=key,
+        follow_s=PUBLISH_PROGRESS_S if followed else None,
     )

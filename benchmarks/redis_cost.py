@@ -8,7 +8,8 @@ from benchmarks.client import PROMPT
 from benchmarks.figures import Figure, Sample
 from benchmarks.processes import Processes, valkey
 from shared.jobs.service import Jobs, to_async
-from shared.jobs.store import Store, Submission
+from shared.jobs.store import Store
+from shared.jobs.submission import JobPolicy, Submission
 from shared.models import LLMRequest, Message, Role
 from shared.queue.claims import Capacity, Lease, Queue, Settlement
 from shared.queue.keys import Keys
@@ -26,7 +27,8 @@ async def redis_cost(items: int) -> list[Figure]:
     async with valkey(Processes({})) as url:
         client = connect(url)
         queue = Queue(client, Keys(), lease_s=600)
-        jobs = Jobs(Store(client, Keys()))
+        policy = JobPolicy(result_ttl_s=3600, idempotency_ttl_s=3600, max_queue_depth=10**9)
+        jobs = Jobs(Store(client, Keys()), policy)
         empty = await _counts(client)
         await _submit(jobs, items)
         waiting = await _counts(client)
@@ -97,7 +99,7 @@ async def _submit(jobs: Jobs, items: int, *, owner: str = "", size: int = BATCH)
             )
             for index in range(size)
         ]
-        submission = Submission(ttl_s=3600, max_depth=10**9, owner=owner)
+        submission = Submission(owner=owner)
         await jobs.submit(jobs.new_id(), to_async(requests), submission)
 
 
@@ -125,7 +127,7 @@ async def _round_us(
         await client.config_resetstat()
         for _ in range(ROUNDS):
             leases = (await queue.settle_and_claim(settlements, capacity)).leases
-            settlements = [Settlement(lease, "end", b"{}") for lease in leases]
+            settlements = [Settlement(lease, "complete", b"{}") for lease in leases]
     spent_us: float = (await client.info("commandstats"))["cmdstat_evalsha"]["usec"]
     await queue.settle_and_claim(settlements, None)
     await client.flushall()
@@ -155,7 +157,7 @@ async def _run(queue: Queue, items: int) -> None:
     settlements: list[Settlement] = []
     for _ in range(items // LIMIT + 1):
         leases = (await queue.settle_and_claim(settlements, capacity)).leases
-        settlements = [Settlement(lease, "end", result) for lease in leases]
+        settlements = [Settlement(lease, "complete", result) for lease in leases]
 
 
 async def _counts(client: redis.asyncio.Redis) -> dict[str, float]:

@@ -341,7 +341,7 @@ async def test_retry_after_pauses_its_lane_and_no_other(
     limited = asyncio.create_task(answers(api, chat("limited", model="sim-429x1")))
 
     async def paused() -> bool:
-        return bool(await redis.exists(keys.paused("openrouter")))
+        return bool(await redis.exists(keys.pause("openrouter")))
 
     await eventually(paused)
     await answers(api, chat("same lane"), chat("other lane", provider="ollama"))
@@ -589,9 +589,9 @@ async def test_full_lane_refuses_the_whole_batch(
             keys.payloads(job_id),
             keys.queue("ollama", job_id),
             keys.depth("ollama"),
-            keys.shares("ollama"),
-            keys.shares("ollama", ""),
-            keys.shares("ollama", "", "bulk"),
+            keys.fair_queue("ollama"),
+            keys.fair_queue("ollama", ""),
+            keys.fair_queue("ollama", "", "bulk"),
         }
 
 

@@ -2,25 +2,20 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import pytest
 from arq.connections import ArqRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from support.claims import accept, claim, finish, settle
+from support.claims import accept, claim, commit, finish, settle
 from support.in_process import LEASE_S
 from support.stack import eventually
 
-from shared.jobs.store import (
-    META_ITEMS,
-    STAGED_S,
-    QueueFull,
-    Staging,
-    Store,
-    Submission,
-    UploadTooSlow,
-)
+from shared.jobs.staging import META_ITEMS, STAGING_TTL_S, Staging
+from shared.jobs.store import Store
+from shared.jobs.submission import QueueFull, UploadExpired
 from shared.queue import results
-from shared.queue.claims import CLAIM_AT_MOST, MAX_DEATHS, Capacity, Queue, Settlement
+from shared.queue.claims import MAX_CLAIM, MAX_WORKER_LOSSES, Capacity, Pause, Queue, Settlement
 from shared.queue.keys import Keys
 
 LANES = ("a", "b")
@@ -94,7 +89,7 @@ async def test_a_full_lane_leaves_the_other_alone(queue: Queue, store: Store) ->
 
 async def test_places_are_kept_for_the_other_lanes(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a" * 10)
-    taken = await claim(queue, places=8, reserve=2, a=100, b=100)
+    taken = await claim(queue, free_slots=8, reserve=2, a=100, b=100)
     await accept(store, "late", "b" * 10)
 
     late = await queue.settle_and_claim([], Capacity({"a": 100, "b": 100}, {"a": len(taken)}, 2, 2))
@@ -172,7 +167,7 @@ async def test_an_item_that_kills_its_workers_is_given_up(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a")
-    for _ in range(MAX_DEATHS):
+    for _ in range(MAX_WORKER_LOSSES):
         assert len(await claim(queue)) == 1
         await ended_leases(redis, keys)
 
@@ -202,7 +197,7 @@ async def test_a_worker_runs_one_item_of_the_quarantine_at_a_time(
 ) -> None:
     await accept(store, "job", "aaab")
     limits = {"a": 10, "b": 10}
-    for _ in range(MAX_DEATHS - 1):
+    for _ in range(MAX_WORKER_LOSSES - 1):
         await claim(queue, **limits)
         for lane in limits:
             await ended_leases(redis, keys, lane)
@@ -222,12 +217,12 @@ async def test_what_returns_from_the_quarantine_goes_back_there(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a")
-    for _ in range(MAX_DEATHS - 1):
+    for _ in range(MAX_WORKER_LOSSES - 1):
         await claim(queue)
         await ended_leases(redis, keys)
     [lease] = await claim(queue)
 
-    await settle(queue, Settlement(lease, "return"))
+    await settle(queue, Settlement(lease, "release"))
 
     assert await redis.zrange(keys.quarantine("a"), 0, -1) == [b"job:0"]
     await store.cancel("job")
@@ -240,22 +235,22 @@ async def test_a_worker_that_comes_back_has_not_died(
 ) -> None:
     """As when Redis was away for longer than a lease, again and again."""
     await accept(store, "job", "aa")
-    for _ in range(MAX_DEATHS + 1):
+    for _ in range(MAX_WORKER_LOSSES + 1):
         leases = await claim(queue)
-        assert [lease.deaths for lease in leases] == [0, 0]
+        assert [lease.worker_losses for lease in leases] == [0, 0]
         await ended_leases(redis, keys)
         taken_back = await claim(queue)
-        assert [lease.deaths for lease in taken_back] == [1, 1]
+        assert [lease.worker_losses for lease in taken_back] == [1, 1]
         for _ in range(2):  # the second time changes nothing
-            await settle(queue, *(Settlement(lease, "return") for lease in leases))
-        await settle(queue, *(Settlement(lease, "return") for lease in taken_back))
+            await settle(queue, *(Settlement(lease, "release") for lease in leases))
+        await settle(queue, *(Settlement(lease, "release") for lease in taken_back))
 
 
 async def test_a_failed_attempt_clears_the_deaths(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a")
-    for _ in range(MAX_DEATHS - 1):
+    for _ in range(MAX_WORKER_LOSSES - 1):
         await claim(queue)
         await ended_leases(redis, keys)
     await settle(queue, *(Settlement(lease, "retry") for lease in await claim(queue)))
@@ -270,9 +265,9 @@ async def test_a_retry_waits_for_its_delay_and_keeps_its_place(
 ) -> None:
     await accept(store, "job", "aaa")
     [lease] = await claim(queue, a=1)
-    await settle(queue, Settlement(lease, "retry", delay_ms=60_000))
+    await settle(queue, Settlement(lease, "retry", delay_s=60))
     [other] = await claim(queue, a=1)
-    await settle(queue, Settlement(other, "return"))
+    await settle(queue, Settlement(other, "release"))
 
     await due_now(redis, keys)
 
@@ -283,7 +278,7 @@ async def test_a_pause_stops_its_lane_only(queue: Queue, store: Store) -> None:
     await accept(store, "job", "aab")
     [lease] = await claim(queue, a=1)
 
-    await settle(queue, Settlement(lease, "retry", pause_ms=60_000))
+    await settle(queue, Settlement(lease, "retry", pause=Pause(60, "")))
 
     assert [lease.lane for lease in await claim(queue, a=5, b=5)] == ["b"]
 
@@ -294,17 +289,17 @@ async def test_a_shorter_pause_never_shortens_a_longer_one(
     await accept(store, "job", "aa")
     long, short = await claim(queue)
 
-    await settle(queue, Settlement(long, "retry", pause_ms=60_000))
-    await settle(queue, Settlement(short, "retry", pause_ms=10))
+    await settle(queue, Settlement(long, "retry", pause=Pause(60, "")))
+    await settle(queue, Settlement(short, "retry", pause=Pause(0.01, "")))
 
-    assert await redis.pttl(keys.paused("a")) > 30_000
+    assert await redis.pttl(keys.pause("a")) > 30_000
     claimed = await queue.settle_and_claim([], Capacity({"a": 10}, {}, 10, 0))
-    assert claimed.again_in_s == pytest.approx(60, abs=5)
+    assert claimed.next_round_s == pytest.approx(60, abs=5)
 
 
 async def test_a_returned_item_costs_no_attempt(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a")
-    await settle(queue, *(Settlement(lease, "return") for lease in await claim(queue)))
+    await settle(queue, *(Settlement(lease, "release") for lease in await claim(queue)))
 
     assert [lease.attempts for lease in await claim(queue)] == [0]
 
@@ -336,12 +331,12 @@ async def test_cancelling_ends_all_at_once_and_holds_slots_until_calls_stopped(
     snapshot = await store.snapshot("job")
     assert snapshot is not None
     assert snapshot.finished_ms is not None
-    assert snapshot.ended_as == "cancelled"
+    assert snapshot.finished_early_as == "cancelled"
     assert await stored(store, "job") == {0: b'"answer"'}
     assert await queue.renew("worker", [running]) == {running.lease_id}
     await accept(store, "next", "aa")
     assert len(await claim(queue, a=2)) == 1
-    await settle(queue, Settlement(running, "return"))
+    await settle(queue, Settlement(running, "release"))
     assert len(await claim(queue, a=2)) == 1
 
 
@@ -411,7 +406,7 @@ async def test_what_one_owner_has_in_a_lane_takes_no_room_of_another(
 ) -> None:
     await accept(store, "first", "aa", max_depth=2, owner="ann")
     leases = await claim(queue)
-    await settle(queue, *(Settlement(lease, "retry", delay_ms=60_000) for lease in leases))
+    await settle(queue, *(Settlement(lease, "retry", delay_s=60) for lease in leases))
     await accept(store, "second", "aa", max_depth=2, owner="ann")
 
     await accept(store, "third", "aa", max_depth=2, owner="bob")
@@ -428,9 +423,11 @@ async def test_an_ended_job_leaves_results_that_expire_and_nothing_else(
 
     left = {key.decode(): await redis.ttl(key) for key in await redis.keys(f"{keys.prefix}*")}
 
-    lists = {keys.owned(""): -1, keys.expiring: -1}
-    assert left == lists | {key("job"): 60 for key in (keys.job, keys.results, keys.ended)}
-    assert await redis.zscore(keys.expiring, " job") == pytest.approx(
+    lists = {keys.jobs_by_owner(""): -1, keys.job_expirations: -1}
+    assert left == lists | {
+        key("job"): 60 for key in (keys.job, keys.results, keys.completion_order)
+    }
+    assert await redis.zscore(keys.job_expirations, " job") == pytest.approx(
         time.time() * 1000 + 60_000, abs=5000
     )
 
@@ -440,11 +437,11 @@ async def test_what_has_expired_leaves_the_lists(
 ) -> None:
     await accept(store, "job", "a", owner="me")
     await finish(queue, await claim(queue))
-    await redis.zadd(keys.expiring, {"me job": 1})
+    await redis.zadd(keys.job_expirations, {"me job": 1})
 
     await queue.expire_overdue()
 
-    assert await redis.exists(keys.owned("me"), keys.expiring) == 0
+    assert await redis.exists(keys.jobs_by_owner("me"), keys.job_expirations) == 0
 
 
 async def test_the_last_result_publishes_the_job(
@@ -453,7 +450,7 @@ async def test_the_last_result_publishes_the_job(
     await accept(store, "job", "aa")
     first, last = await claim(queue)
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-        await pubsub.subscribe(keys.done)
+        await pubsub.subscribe(keys.job_finished)
         await pubsub.get_message(timeout=5)
         await finish(queue, [first])
         await finish(queue, [last])
@@ -475,7 +472,7 @@ async def test_scripts_are_loaded_again_after_the_server_forgot_them(
     [lease] = await claim(queue)
     await redis.script_flush()
     claimed = await queue.settle_and_claim(
-        [Settlement(lease, "end", b'"answer"')], Capacity({"a": 1}, {}, 1, 0)
+        [Settlement(lease, "complete", b'"answer"')], Capacity({"a": 1}, {}, 1, 0)
     )
 
     assert claimed.leases == []
@@ -494,7 +491,7 @@ async def test_accepting_wakes_the_workers(store: Store, redis: ArqRedis, keys: 
 async def test_cancelling_tells_the_workers(store: Store, redis: ArqRedis, keys: Keys) -> None:
     await accept(store, "job", "a")
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-        await pubsub.subscribe(keys.cancelled)
+        await pubsub.subscribe(keys.job_cancelled)
         await pubsub.get_message(timeout=5)
         await store.cancel("job")
 
@@ -510,7 +507,7 @@ async def test_cancelling_takes_what_waits_for_a_retry(
     await accept(store, "job", "a")
     await settle(
         queue,
-        *(Settlement(lease, "retry", delay_ms=60_000) for lease in await claim(queue)),
+        *(Settlement(lease, "retry", delay_s=60) for lease in await claim(queue)),
     )
 
     await store.cancel("job")
@@ -523,13 +520,13 @@ async def test_cancelling_takes_what_waits_for_a_retry(
 async def test_a_claim_says_when_to_ask_again(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a")
     [lease] = await claim(queue)
-    await settle(queue, Settlement(lease, "retry", delay_ms=40))
+    await settle(queue, Settlement(lease, "retry", delay_s=0.04))
     capacity = Capacity({"a": 1}, {}, 1, 0)
 
     claimed = await queue.settle_and_claim([], capacity)
 
     assert claimed.leases == []
-    assert claimed.again_in_s == pytest.approx(0.04, abs=0.04)
+    assert claimed.next_round_s == pytest.approx(0.04, abs=0.04)
 
     async def runs_again() -> bool:
         return len((await queue.settle_and_claim([], capacity)).leases) == 1
@@ -542,7 +539,7 @@ async def test_a_retry_that_became_due_runs_once(
 ) -> None:
     await accept(store, "job", "a")
     [lease] = await claim(queue)
-    await settle(queue, Settlement(lease, "retry", delay_ms=60_000))
+    await settle(queue, Settlement(lease, "retry", delay_s=60))
     await due_now(redis, keys)
 
     assert len(await claim(queue)) == 1
@@ -554,17 +551,17 @@ async def test_a_claim_knows_when_a_lease_would_end(queue: Queue, store: Store) 
 
     claimed = await queue.settle_and_claim([], Capacity({"a": 1}, {}, 1, 0))
 
-    assert claimed.again_in_s == pytest.approx(LEASE_S, abs=0.1)
+    assert claimed.next_round_s == pytest.approx(LEASE_S, abs=0.1)
 
 
 async def test_more_than_one_claim_takes_leaves_no_wait(queue: Queue, store: Store) -> None:
-    await accept(store, "job", "a" * (CLAIM_AT_MOST + 1))
+    await accept(store, "job", "a" * (MAX_CLAIM + 1))
     capacity = Capacity({"a": 100}, {}, 100, 0)
 
     first = await queue.settle_and_claim([], capacity)
     rest = await queue.settle_and_claim([], capacity)
 
-    assert (len(first.leases), first.again_in_s) == (CLAIM_AT_MOST, 0)
+    assert (len(first.leases), first.next_round_s) == (MAX_CLAIM, 0)
     assert len(rest.leases) == 1
 
 
@@ -572,13 +569,13 @@ async def test_what_a_full_worker_leaves_over_wakes_the_others(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a" * 9)
-    first, *_ = await claim(queue, places=3)
+    first, *_ = await claim(queue, free_slots=3)
     capacity = Capacity({"a": 10}, {}, 1, 0)
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.wake)
         await pubsub.get_message(timeout=5)
 
-        await queue.settle_and_claim([Settlement(first, "end", b"{}")], capacity)
+        await queue.settle_and_claim([Settlement(first, "complete", b"{}")], capacity)
         woken = await pubsub.get_message(timeout=5)
         await queue.settle_and_claim([], capacity)
         not_again = await pubsub.get_message(timeout=0.05)
@@ -596,13 +593,13 @@ async def test_who_claims_nothing_wakes_the_others(
         await pubsub.subscribe(keys.wake)
         await pubsub.get_message(timeout=5)
 
-        await queue.settle_and_claim([Settlement(leases[0], "return")], None)
+        await queue.settle_and_claim([Settlement(leases[0], "release")], None)
 
         assert await pubsub.get_message(timeout=5) is not None
 
 
 async def test_an_idle_queue_asks_for_nothing(queue: Queue) -> None:
-    assert (await queue.settle_and_claim([], Capacity({"a": 1}, {}, 1, 0))).again_in_s is None
+    assert (await queue.settle_and_claim([], Capacity({"a": 1}, {}, 1, 0))).next_round_s is None
 
 
 async def test_prefixes_with_odd_characters_work(redis: ArqRedis, keys: Keys) -> None:
@@ -621,11 +618,11 @@ async def test_a_long_upload_keeps_all_that_it_has_staged(
             for index in range(META_ITEMS):
                 await staging.add(lane[0], f"{index}".encode(), (None, lane[0], "m"))
             staged = [keys.queue(name, "job") for name in set(lane)] + [keys.payloads("job")]
-            assert {0 < await redis.ttl(key) <= STAGED_S for key in staged} == {True}
+            assert {0 < await redis.ttl(key) <= STAGING_TTL_S for key in staged} == {True}
             if lane[0] == "b":
                 await redis.expire(keys.queue("b", "job"), 5)
-        assert await redis.ttl(keys.queue("b", "job")) > STAGED_S - 60
-        await staging.commit(Submission(ttl_s=60, max_depth=5000))
+        assert await redis.ttl(keys.queue("b", "job")) > STAGING_TTL_S - 60
+        await commit(staging, max_depth=5000)
 
     assert await redis.ttl(keys.queue("b", "job")) == -1
 
@@ -641,9 +638,9 @@ async def test_an_upload_of_which_a_piece_has_expired_is_refused(
             key = keys.payloads("job") if lost == "payloads" else keys.queue("a", "job")
             await redis.delete(key)
             await staging.add("b", b"", (None, "b", "m"))
-            await staging.commit(Submission(ttl_s=60, max_depth=5000))
+            await commit(staging, max_depth=5000)
 
-    with pytest.raises(UploadTooSlow):
+    with pytest.raises(UploadExpired):
         await upload()
 
     assert [key async for key in redis.scan_iter(f"{keys.prefix}*")] == []
@@ -654,9 +651,11 @@ async def test_a_job_stays_whole_when_the_reply_to_its_last_piece_is_lost(
 ) -> None:
     send = Staging._send  # noqa: SLF001
 
-    async def without_reply(staging: Staging, job: bytes, *, last: bool) -> tuple[str, str]:
-        reply = await send(staging, job, last=last)
-        if last:
+    async def without_reply(
+        staging: Staging, submission: Mapping[str, object] | None
+    ) -> tuple[str, str]:
+        reply = await send(staging, submission)
+        if submission:
             raise RedisConnectionError
         return reply
 

@@ -14,13 +14,15 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from support.claims import POLICY
 from support.stack import Stack, chat, eventually
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from shared.jobs.service import Jobs, to_async
-from shared.jobs.store import Store, Submission
+from shared.jobs.store import Store
+from shared.jobs.submission import Submission
 from shared.models import BatchLLMRequest
 from shared.providers import PROVIDERS
 from shared.queue.claims import Capacity, Queue, Settlement
@@ -224,22 +226,22 @@ async def test_queue_runs_on_a_stock_redis(monkeypatch: pytest.MonkeyPatch) -> N
         address = f"{container.get_container_host_ip()}:{container.get_exposed_port(6379)}"
         redis = connect(f"redis://{address}")
         queue = Queue(redis, Keys(), lease_s=15)
-        jobs = Jobs(Store(redis, Keys()))
+        jobs = Jobs(Store(redis, Keys()), POLICY)
         requests = {"requests": [chat("one"), chat("two")]}
         batch = BatchLLMRequest.model_validate_json(json.dumps(requests))
-        await jobs.submit("job", to_async(batch.requests), Submission(ttl_s=60, max_depth=100))
-        one = Capacity({"openrouter": 1}, {}, places=10, reserve=1)
+        await jobs.submit("job", to_async(batch.requests), Submission())
+        one = Capacity({"openrouter": 1}, {}, free_slots=10, reserve=1)
 
         (first,) = (await queue.settle_and_claim([], one)).leases
         nothing = await queue.settle_and_claim([], one)
         result = Result(content="1", attempts=1, queued_ms=first.queued_ms)
-        await queue.settle_and_claim([Settlement(first, "end", result.to_json())], None)
+        await queue.settle_and_claim([Settlement(first, "complete", result.to_json())], None)
         (second,) = (await queue.settle_and_claim([], one)).leases
         await queue.renew("worker", [second])
-        await queue.settle_and_claim([Settlement(second, "retry", delay_ms=0)], None)
+        await queue.settle_and_claim([Settlement(second, "retry", delay_s=0)], None)
         (again,) = (await queue.settle_and_claim([], one)).leases
-        await queue.settle_and_claim([Settlement(again, "end", result.to_json())], None)
-        status = await jobs.status("job")
+        await queue.settle_and_claim([Settlement(again, "complete", result.to_json())], None)
+        status = await jobs.get("job")
         await redis.aclose()
 
     assert nothing.leases == []

@@ -96,7 +96,7 @@ async def test_a_key_lives_as_long_as_its_job_runs(
     deployment = await stack(workers=0, IDEMPOTENCY_TTL_SECONDS="1")
     first = await keyed(deployment.api, "key", "x", params={"mode": "async"})
 
-    running_s = await redis.ttl(keys.idempotent("", "key"))
+    running_s = await redis.ttl(keys.idempotency("", "key"))
     await deployment.api.delete(first.headers["location"])
 
     async def is_free() -> bool:
@@ -147,7 +147,7 @@ async def test_uploads_have_keys_as_well(stack: Start, redis: ArqRedis, keys: Ke
     assert other.status_code == 422
     await ended(deployment.api, first)
     await ended(deployment.api, second.headers["location"])
-    assert 990 < await redis.ttl(keys.idempotent("", "key")) <= 1000
+    assert 990 < await redis.ttl(keys.idempotency("", "key")) <= 1000
     assert (await deployment.stats())["total"] == 2000
 
 
@@ -192,7 +192,7 @@ async def test_a_key_that_outlived_its_job_says_so(
 ) -> None:
     deployment = await stack(workers=1)
     first = await keyed(deployment.api, "key", "a")
-    assert DAY_S - 60 < await redis.ttl(keys.idempotent("", "key")) <= DAY_S
+    assert DAY_S - 60 < await redis.ttl(keys.idempotency("", "key")) <= DAY_S
     await redis.delete(keys.job(first.json()["job_id"]))  # as when it expires
 
     for mode in ("sync", "async"):
@@ -228,7 +228,7 @@ async def test_the_job_of_a_client_that_went_away(
     await deployment.in_flight(2)
 
     waiting.cancel()
-    [job_id] = await redis.zrange(keys.owned(""), 0, -1)
+    [job_id] = await redis.zrange(keys.jobs_by_owner(""), 0, -1)
     location = f"/jobs/{job_id.decode()}"
 
     if goes_on:

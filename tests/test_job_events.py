@@ -34,7 +34,7 @@ async def publish(server: FakeAsyncRedis, keys: Keys, job_id: str) -> None:
     """As soon as somebody listens."""
 
     async def was_heard() -> bool:
-        return bool(await server.publish(keys.done, job_id))
+        return bool(await server.publish(keys.job_finished, job_id))
 
     await eventually(was_heard)
 

@@ -283,9 +283,9 @@ async def test_ended_job_leaves_no_prompt_that_was_answered_and_expires(
         await reaches(api, location, "completed", 0, 0, 3, 0)
     job_id = location.removeprefix("/jobs/")
 
-    kept = {kind(job_id) for kind in (keys.job, keys.results, keys.ended, keys.tries)}
+    kept = {kind(job_id) for kind in (keys.job, keys.results, keys.completion_order, keys.attempts)}
     kept |= {keys.payloads(job_id)} if cancel else set()
-    lists = {keys.owned(""), keys.expiring}
+    lists = {keys.jobs_by_owner(""), keys.job_expirations}
 
     async def settled() -> bool:
         return await stored(redis, keys) == kept | lists

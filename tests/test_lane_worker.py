@@ -6,23 +6,25 @@ from collections.abc import Sequence
 
 import pytest
 from arq.connections import ArqRedis
+from support.claims import POLICY, commit
 from support.in_process import LEASE_S, running_worker
 from support.stack import eventually, queued
 
 from cli.simulator import Behaviour, Simulator
 from shared.jobs.service import Jobs, to_async
-from shared.jobs.store import Store, Submission
+from shared.jobs.store import Store
+from shared.jobs.submission import Submission
 from shared.models import Job, JobStatus, LLMRequest, Message, Role
 from shared.queue.claims import Capacity, Claimed, Queue, Settlement
 from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
 
-SUBMISSION = Submission(ttl_s=60, max_depth=1000)
+SUBMISSION = Submission()
 
 
 @pytest.fixture
 def jobs(store: Store) -> Jobs:
-    return Jobs(store)
+    return Jobs(store, POLICY)
 
 
 async def submit(jobs: Jobs, count: int, *, provider: str = "openrouter", model: str = "m") -> str:
@@ -40,10 +42,10 @@ async def submit(jobs: Jobs, count: int, *, provider: str = "openrouter", model:
 
 async def finished(jobs: Jobs, job_id: str) -> Job:
     async def is_finished() -> bool:
-        return (await jobs.status(job_id)).finished_at is not None
+        return (await jobs.get(job_id)).finished_at is not None
 
     await eventually(is_finished)
-    return await jobs.status(job_id)
+    return await jobs.get(job_id)
 
 
 async def calls_in_flight(simulator: Simulator, count: int) -> None:
@@ -179,7 +181,7 @@ async def test_an_item_that_cannot_be_run_ends_with_an_error(
 ) -> None:
     async with store.staging("job") as staging:
         await staging.add("openrouter", payload, (None, "openrouter", "m"))
-        await staging.commit(SUBMISSION)
+        await commit(staging)
 
     status = await finished(jobs, "job")
 

@@ -12,7 +12,7 @@ from arq.connections import ArqRedis
 from support.jobs import NDJSON, ended, job, lines, results, upload
 from support.stack import Stack, chat, eventually, stored
 
-from shared.jobs.store import STAGED_S
+from shared.jobs.staging import STAGING_TTL_S
 from shared.queue.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
@@ -220,7 +220,7 @@ async def test_an_api_killed_during_an_upload_leaves_what_goes_away(
     other = await upload(deployment.api, lines(["y"]))
 
     assert left
-    assert {0 < await redis.ttl(key) <= STAGED_S for key in left} == {True}
+    assert {0 < await redis.ttl(key) <= STAGING_TTL_S for key in left} == {True}
     assert (await ended(deployment.api, other))["successful"] == 1
     assert (await deployment.stats())["total"] == 1  # nothing of the other has run
 

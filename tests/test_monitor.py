@@ -8,15 +8,16 @@ from typing import Any
 import httpx
 import pytest
 from arq.connections import ArqRedis
+from support.claims import commit
 from support.stack import chat, eventually
 
-from shared.jobs.store import Store, Submission
+from shared.jobs.store import Store
 from shared.monitoring.counters import KEPT_S, STEP_S, Calls, Durations
 from shared.monitoring.histogram import quantile_ms
 from shared.monitoring.models import Lane, WorkerState
 from shared.monitoring.monitor import MAX_LOST_WORKERS, Monitor
 from shared.monitoring.reports import Report, ReportWriter
-from shared.queue.claims import Capacity, Queue, Settlement
+from shared.queue.claims import Capacity, Pause, Queue, Settlement
 from shared.queue.keys import Keys
 from shared.queue.results import Result
 from worker.call_metrics import CallMetrics
@@ -46,7 +47,7 @@ async def job(store: Store, job_id: str, *lanes: str) -> None:
     async with store.staging(job_id) as staging:
         for name in lanes:
             await staging.add(name, b"payload", (None, name, "m"))
-        await staging.commit(Submission(ttl_s=60, max_depth=1000))
+        await commit(staging)
 
 
 async def test_calls_are_counted_by_model_and_code(monitor: Monitor, reports: ReportWriter) -> None:
@@ -126,12 +127,12 @@ async def test_a_lane_is_seen_as_it_is(
     await job(store, "old", *["openrouter"] * 4)
     await job(store, "young", "openrouter")
     await reports.write(report(), {})
-    capacity = Capacity({"openrouter": 2}, {}, places=9, reserve=0)
+    capacity = Capacity({"openrouter": 2}, {}, free_slots=9, reserve=0)
     first, second = (await queue.settle_and_claim([], capacity)).leases
 
     claimed = await lane(monitor)
-    await queue.settle_and_claim([Settlement(first, "retry", delay_ms=60_000)], None)
-    because = Settlement(second, "retry", pause_ms=30_000, pause_why="answered 429")
+    await queue.settle_and_claim([Settlement(first, "retry", delay_s=60)], None)
+    because = Settlement(second, "retry", pause=Pause(30, "answered 429"))
     await queue.settle_and_claim([because], None)
     paused = await lane(monitor)
 
@@ -149,7 +150,7 @@ async def test_the_oldest_is_the_oldest_that_waits(
     monitor: Monitor, queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await job(store, "running", "openrouter")
-    await queue.settle_and_claim([], Capacity({"openrouter": 1}, {}, places=9, reserve=0))
+    await queue.settle_and_claim([], Capacity({"openrouter": 1}, {}, free_slots=9, reserve=0))
     await job(store, "waits", "openrouter")
     for job_id, ms in (("running", 1000), ("waits", 5000)):
         await redis.hset(keys.job(job_id), "accepted_ms", str(ms))  # type: ignore[misc]
@@ -167,7 +168,7 @@ async def test_workers_alive_silent_lost_and_gone(
         await reports.write(report(worker_id, openrouter=2), {})
     for worker_id in ("alive", "silent"):
         await queue.renew(worker_id, [])
-    silent = f"{keys.prefix}report:silent"
+    silent = keys.worker_report("silent")
     seen_ms, _, said = (await redis.get(silent)).partition(b" ")
     await redis.set(silent, b"%f %b" % (float(seen_ms) - 7000, said))
     await reports.remove("left")
@@ -209,7 +210,7 @@ async def test_all_of_it_goes_away(reports: ReportWriter, redis: ArqRedis, keys:
     found = [key async for key in redis.scan_iter(f"{keys.prefix}*")]
 
     ttls = {key.decode(): await redis.ttl(key) for key in found}
-    del ttls[keys.seen]
+    del ttls[keys.worker_last_seen]
     assert ttls
     assert all(0 < ttl <= KEPT_S + STEP_S for ttl in ttls.values()), ttls
 
@@ -218,13 +219,13 @@ async def test_who_was_seen_an_hour_ago_is_forgotten(
     reports: ReportWriter, redis: ArqRedis, keys: Keys
 ) -> None:
     await reports.write(report("old"), {})
-    seen_ms = await redis.zscore(keys.seen, "old")
+    seen_ms = await redis.zscore(keys.worker_last_seen, "old")
     assert seen_ms is not None
-    await redis.zadd(keys.seen, {"old": seen_ms - KEPT_S * 1000 - 1})
+    await redis.zadd(keys.worker_last_seen, {"old": seen_ms - KEPT_S * 1000 - 1})
 
     await reports.write(report("new"), {})
 
-    assert await redis.zrange(keys.seen, 0, -1) == [b"new"]
+    assert await redis.zrange(keys.worker_last_seen, 0, -1) == [b"new"]
 
 
 async def test_history_has_what_ran_and_waited(

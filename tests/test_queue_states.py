@@ -21,11 +21,21 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support.claims import POLICY
 from support.depth import examples
 
-from shared.jobs.store import Store, Submission
+from shared.jobs.store import Store
+from shared.jobs.submission import Submission, acceptance
 from shared.queue import results
-from shared.queue.claims import INTERACTIVE_WEIGHT, MAX_DEATHS, Capacity, Lease, Queue, Settlement
+from shared.queue.claims import (
+    INTERACTIVE_WEIGHT,
+    MAX_WORKER_LOSSES,
+    Capacity,
+    Lease,
+    Pause,
+    Queue,
+    Settlement,
+)
 from shared.queue.keys import Keys
 from shared.redis.client import connect
 
@@ -33,7 +43,8 @@ LIMITS = {"a": 3, "b": 2}
 WORKERS = ("one", "two")
 OWNERS = ("", "ann", "bob")
 QUANTUM = 5  # of owners and jobs, within a claim
-HOUR_MS = 3_600_000.0  # nothing ends by itself
+HOUR_S = 3600.0  # nothing ends by itself
+PAUSE = Pause(HOUR_S, "answered 429")
 
 T = TypeVar("T")
 Place = Literal["queue", "quarantine", "deferred", "leases", "results", "nowhere"]
@@ -47,7 +58,7 @@ class Item:
     place: Place = "queue"
     due: bool = False
     attempts: int = 0
-    deaths: set[str] = field(default_factory=set)  # the leases that ended so
+    losses: set[str] = field(default_factory=set)  # the leases that ended so
     first_us: int = 0  # the claim that was the first in vain
     result: bytes = b""
     failed: bool = False
@@ -71,7 +82,7 @@ class Job:
     interactive: bool
     items: list[Item] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
-    ended_as: str | None = None
+    early_as: str | None = None
     started: bool = False
     overdue: bool = False
     latency_ms: float = 0
@@ -82,11 +93,11 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        return self.ended_as is not None or len(self.ended) == len(self.items)
+        return self.early_as is not None or len(self.ended) == len(self.items)
 
-    def cut_off(self, ended_as: str) -> None:
+    def finish_early(self, early_as: str) -> None:
         if not self.finished:
-            self.ended_as = ended_as
+            self.early_as = early_as
             for item in self.items:
                 if item.place == "queue":
                     item.place = "nowhere"
@@ -103,7 +114,7 @@ class Held:
 
 
 def claim_us(lease: Lease) -> int:
-    return int(lease.lease_id.rpartition("@")[2])
+    return lease.lease_id.claimed_us
 
 
 class Scripts(RuleBasedStateMachine):
@@ -112,7 +123,7 @@ class Scripts(RuleBasedStateMachine):
         self.loop = asyncio.Runner()
         self.keys = Keys(f"states-{uuid4().hex}:")
         self.redis = connect(url)
-        self.queue = Queue(self.redis, self.keys, lease_s=HOUR_MS / 1000)
+        self.queue = Queue(self.redis, self.keys, lease_s=HOUR_S)
         self.store = Store(self.redis, self.keys)
         self.jobs: dict[str, Job] = {}
         self.shares: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
@@ -148,7 +159,7 @@ class Scripts(RuleBasedStateMachine):
         self._accept(job)
         self.jobs[job.id] = job
         for lane in set(lanes):
-            self._line_up(job, lane)
+            self._enqueue(job, lane)
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
@@ -156,42 +167,42 @@ class Scripts(RuleBasedStateMachine):
         """As when the first reply was lost."""
         self._accept(self._some_job(data))
 
-    @rule(worker=st.sampled_from(WORKERS), places=st.integers(0, 6), reserve=st.integers(0, 2))
-    def claim(self, worker: str, places: int, reserve: int) -> None:
-        self._exchange([], worker, places, reserve)
+    @rule(worker=st.sampled_from(WORKERS), free_slots=st.integers(0, 6), reserve=st.integers(0, 2))
+    def claim(self, worker: str, free_slots: int, reserve: int) -> None:
+        self._settle_and_claim([], worker, free_slots, reserve)
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), worker=st.sampled_from([*WORKERS, None]), places=st.integers(1, 4))
-    def settle(self, data: st.DataObject, worker: str | None, places: int) -> None:
+    @rule(data=st.data(), worker=st.sampled_from([*WORKERS, None]), free_slots=st.integers(1, 4))
+    def settle(self, data: st.DataObject, worker: str | None, free_slots: int) -> None:
         some = st.lists(st.sampled_from(list(self.held)), min_size=1, max_size=3, unique=True)
         settlements = [
             Settlement(
                 self.held[lease_id].lease,
-                data.draw(st.sampled_from(["end", "fail", "retry", "return"])),
+                data.draw(st.sampled_from(["complete", "fail", "retry", "release"])),
                 result=f"answer to {lease_id}".encode(),
                 latency_ms=data.draw(st.sampled_from([0.0, 0.25, 1500.0])),
-                delay_ms=data.draw(st.sampled_from([0.0, HOUR_MS])),
-                pause_ms=data.draw(st.sampled_from([0.0] * 9 + [HOUR_MS])),
+                delay_s=data.draw(st.sampled_from([0.0, HOUR_S])),
+                pause=data.draw(st.sampled_from([None] * 9 + [PAUSE])),
             )
             for lease_id in data.draw(some)
         ]
-        self._exchange(settlements, worker, places, 0)
+        self._settle_and_claim(settlements, worker, free_slots, 0)
 
     @precondition(lambda self: self.spent)
-    @rule(data=st.data(), verb=st.sampled_from(["end", "fail", "retry", "return"]))
-    def settle_too_late(self, data: st.DataObject, verb: Any) -> None:
+    @rule(data=st.data(), outcome=st.sampled_from(["complete", "fail", "retry", "release"]))
+    def settle_too_late(self, data: st.DataObject, outcome: Any) -> None:
         """It changes nothing, but that what was taken for a death was none."""
         lease = data.draw(st.sampled_from(self.spent))
         item = self._item(lease)
-        settlement = Settlement(lease, verb, b"late", delay_ms=HOUR_MS, pause_ms=HOUR_MS)
+        settlement = Settlement(lease, outcome, b"late", delay_s=HOUR_S, pause=PAUSE)
         before = self._dump()
 
         self.run(self.queue.settle_and_claim([settlement], None))
 
         after = self._dump()
-        if lease.lease_id in item.deaths:
-            item.deaths.remove(lease.lease_id)
-            key = self.keys.tries(item.job.id).encode()
+        if lease.lease_id in item.losses:
+            item.losses.remove(lease.lease_id)
+            key = self.keys.attempts(item.job.id).encode()
             assert before.pop(key) != after.pop(key)
         if not any(job.overdue for job in self.jobs.values()):
             assert before == after
@@ -218,17 +229,17 @@ class Scripts(RuleBasedStateMachine):
 
         assert self.run(self.store.cancel(job.id, job.owner))
 
-        job.cut_off("cancelled")
+        job.finish_early("cancelled")
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def deadline_passes(self, data: st.DataObject) -> None:
         job = self._some_job(data)
-        self._put(self.keys.deadlines, job.id)
+        self._put(self.keys.job_deadlines, job.id)
         job.overdue = not job.finished
 
     @rule()
-    def tidy(self) -> None:
+    def expire_overdue(self) -> None:
         self.run(self.queue.expire_overdue())
         self._end_overdue_jobs()
 
@@ -244,7 +255,7 @@ class Scripts(RuleBasedStateMachine):
             for held in self.held.values():
                 self._end_lease(held)
             for worker in WORKERS:
-                self._exchange([], worker, 6, 0)
+                self._settle_and_claim([], worker, 6, 0)
 
     @precondition(lambda self: self._items("deferred"))
     @rule()
@@ -256,47 +267,45 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.paused)
     @rule()
     def pause_ends(self) -> None:
-        self.run(self.redis.delete(*map(self.keys.paused, self.paused)))
+        self.run(self.redis.delete(*map(self.keys.pause, self.paused)))
         self.paused.clear()
 
     # What must follow
 
     def _accept(self, job: Job) -> None:
         submission = Submission(
-            ttl_s=3600,
-            max_depth=10_000,
             owner=job.owner,
             interactive=job.interactive,
-            deadline_s=HOUR_MS,
+            deadline_s=HOUR_S,
         )
 
         async def accept() -> None:
             async with self.store.staging(job.id) as staging:
                 for item in job.items:
                     await staging.add(item.lane, item.id.encode(), (None, item.lane, "m"))
-                assert await staging.commit(submission) == job.id
+                assert await staging.commit(acceptance(submission, POLICY)) == job.id
 
         self.run(accept())
 
-    def _exchange(
-        self, settlements: list[Settlement], worker: str | None, places: int, reserve: int
+    def _settle_and_claim(
+        self, settlements: list[Settlement], worker: str | None, free_slots: int, reserve: int
     ) -> None:
         mine = [h for h in self.held.values() if h.worker == worker]
         settled = {settlement.lease.lease_id for settlement in settlements}
         mine = [held for held in mine if held.lease.lease_id not in settled]
         running = Counter(held.lease.lane for held in mine)
         quarantined = sum(held.lease.quarantined for held in mine)
-        capacity = Capacity(LIMITS, running, places, reserve, quarantined) if worker else None
+        capacity = Capacity(LIMITS, running, free_slots, reserve, quarantined) if worker else None
 
         claimed = self.run(self.queue.settle_and_claim(settlements, capacity)).leases
 
         self._end_overdue_jobs()
         for settlement in settlements:
             self._settled(settlement)
-        expected = self._admitted(running, places, reserve, quarantined) if worker else []
+        expected = self._admitted(running, free_slots, reserve, quarantined) if worker else []
         assert [lease.item_id for lease in claimed] == [item.id for item in expected]
         for lease, item in zip(claimed, expected, strict=True):
-            assert (lease.attempts, lease.deaths) == (item.attempts, len(item.deaths))
+            assert (lease.attempts, lease.worker_losses) == (item.attempts, len(item.losses))
             since_us = claim_us(lease) - item.first_us if item.first_us else 0
             assert lease.retried_ms == since_us / 1000
             assert lease.payload == item.id.encode()
@@ -307,17 +316,17 @@ class Scripts(RuleBasedStateMachine):
     def _settled(self, settlement: Settlement) -> None:
         held = self._release(settlement.lease.lease_id)
         item = held.item
-        if settlement.pause_ms:
+        if settlement.pause:
             self.paused.add(held.lease.lane)
-        if settlement.verb in {"end", "fail"}:
-            item.end(settlement.result, failed=settlement.verb == "fail")
+        if settlement.outcome in {"complete", "fail"}:
+            item.end(settlement.result, failed=settlement.outcome == "fail")
             if item.place == "results":
                 item.job.latency_ms += settlement.latency_ms
             return
-        if settlement.verb == "retry" and not item.job.finished:
-            item.attempts, item.deaths = item.attempts + 1, set()
+        if settlement.outcome == "retry" and not item.job.finished:
+            item.attempts, item.losses = item.attempts + 1, set()
             item.first_us = item.first_us or claim_us(settlement.lease)
-        if settlement.verb == "retry" and settlement.delay_ms and not item.job.finished:
+        if settlement.outcome == "retry" and settlement.delay_s and not item.job.finished:
             item.place, item.due = "deferred", False
         else:
             self._requeue(item)
@@ -325,13 +334,13 @@ class Scripts(RuleBasedStateMachine):
     def _requeue(self, item: Item) -> None:
         if item.job.finished:
             item.place = "nowhere"
-        elif len(item.deaths) >= MAX_DEATHS - 1:
+        elif len(item.losses) >= MAX_WORKER_LOSSES - 1:
             item.place = "quarantine"
         else:
             item.place = "queue"
-            self._line_up(item.job, item.lane)
+            self._enqueue(item.job, item.lane)
 
-    def _line_up(self, job: Job, lane: str) -> None:
+    def _enqueue(self, job: Job, lane: str) -> None:
         path: tuple[str, ...] = (lane,)
         for child in (job.owner, job.kind, job.id):
             shares = self.shares[path]
@@ -341,18 +350,18 @@ class Scripts(RuleBasedStateMachine):
     def _end_overdue_jobs(self) -> None:
         for job in self.jobs.values():
             if job.overdue:
-                job.cut_off("deadline_exceeded")
+                job.finish_early("deadline_exceeded")
             job.overdue = False
 
     def _admitted(
-        self, running: Counter[str], places: int, reserve: int, quarantined: int
+        self, running: Counter[str], free_slots: int, reserve: int, quarantined: int
     ) -> list[Item]:
         admitted: list[Item] = []
         for lane, limit in LIMITS.items():
-            self._take_back(lane)
+            self._reclaim(lane)
             taken = sum(held.lease.lane == lane for held in self.held.values())
             kept = sum(max(0, reserve - running[other]) for other in LIMITS if other != lane)
-            room = 0 if lane in self.paused else max(0, min(limit - taken, places - kept))
+            room = 0 if lane in self.paused else max(0, min(limit - taken, free_slots - kept))
             runs = self._of_quarantine(lane) if room and not quarantined else []
             quarantined += len(runs)
             runs += self._take((lane,), room - len(runs))
@@ -362,7 +371,7 @@ class Scripts(RuleBasedStateMachine):
             for item in runs:
                 item.job.started = True
             running[lane] += len(runs)
-            places -= len(runs)
+            free_slots -= len(runs)
             admitted += runs
         return admitted
 
@@ -400,15 +409,15 @@ class Scripts(RuleBasedStateMachine):
             taken += got
         return taken
 
-    def _take_back(self, lane: str) -> None:
+    def _reclaim(self, lane: str) -> None:
         for lease_id in sorted(self.held):
             if self.held[lease_id].lease.lane == lane and self.held[lease_id].ended:
                 held = self._release(lease_id)
                 item = held.item
                 if not item.job.finished:
-                    item.deaths.add(lease_id)
+                    item.losses.add(lease_id)
                     item.first_us = item.first_us or claim_us(held.lease)
-                if len(item.deaths) == MAX_DEATHS:
+                if len(item.losses) == MAX_WORKER_LOSSES:
                     item.end(results.WORKER_LOST.to_json(), failed=True)
                 else:
                     self._requeue(item)
@@ -437,15 +446,15 @@ class Scripts(RuleBasedStateMachine):
             queued = Counter(i.job.owner for i in self._items("queue") if i.lane == lane)
             assert {owner.decode(): int(count) for owner, count in depth.items()} == queued
         for path, shares in self.shares.items():
-            stored = await self.redis.zrange(self.keys.shares(*path), 0, -1, withscores=True)
+            stored = await self.redis.zrange(self.keys.fair_queue(*path), 0, -1, withscores=True)
             assert {child.decode(): service for child, service in stored} == shares
         for job in self.jobs.values():
             await self._compare_job(job)
         for owner in OWNERS:
-            owned = await self.redis.zrange(self.keys.owned(owner), 0, -1)
+            owned = await self.redis.zrange(self.keys.jobs_by_owner(owner), 0, -1)
             mine = [job.id for job in self.jobs.values() if job.owner == owner]
             assert [job_id.decode() for job_id in owned] == mine
-        expiring = {e.decode() for e in await self.redis.zrange(self.keys.expiring, 0, -1)}
+        expiring = {e.decode() for e in await self.redis.zrange(self.keys.job_expirations, 0, -1)}
         finished = [job for job in self.jobs.values() if job.finished]
         assert expiring == {f"{job.owner} {job.id}" for job in finished}
 
@@ -456,30 +465,30 @@ class Scripts(RuleBasedStateMachine):
         stored = {i: result.partition(b" ")[2] for i, result in snapshot.results.items()}
         ended = {i.index: i.result for i in job.items if i.place == "results"}
         assert stored == ended
-        assert await self.store.ended(job.id, 0, 10) == job.ended
+        assert await self.store.completion_order(job.id, 0, 10) == job.ended
         waiting = sum(i.place in {"queue", "quarantine", "deferred"} for i in job.items)
-        assert (snapshot.queued, snapshot.ended) == (waiting, len(ended))
+        assert (snapshot.queued, snapshot.finished) == (waiting, len(ended))
         assert snapshot.failed == sum(item.failed for item in job.items)
         assert snapshot.latency_ms == job.latency_ms
         assert (snapshot.started_ms is not None) == job.started
         assert (snapshot.finished_ms is not None) == job.finished
-        assert snapshot.ended_as == job.ended_as
+        assert snapshot.finished_early_as == job.early_as
         for lane in LIMITS:
             found = await self.redis.zrange(self.keys.queue(lane, job.id), 0, -1)
             queued = [i.index for i in job.items if (i.place, i.lane) == ("queue", lane)]
             assert [int(index) for index in found] == queued
-        kinds = (self.keys.job, self.keys.results, self.keys.ended, self.keys.failed)
-        for kind in (*kinds, self.keys.payloads, self.keys.tries):
+        kinds = (self.keys.job, self.keys.results, self.keys.completion_order, self.keys.failed)
+        for kind in (*kinds, self.keys.payloads, self.keys.attempts):
             kept_s = await self.redis.ttl(kind(job.id))  # -2: there is none
             assert (kept_s == -1) == (not job.finished) or kept_s == -2, kind
         prompts = await self.redis.hkeys(self.keys.payloads(job.id))  # type: ignore[misc]
         kept = [i.index for i in job.items if i.place != "results" or i.failed]
         assert sorted(map(int, prompts)) == kept
-        tries = await self.redis.hgetall(self.keys.tries(job.id))  # type: ignore[misc]
+        tries = await self.redis.hgetall(self.keys.attempts(job.id))  # type: ignore[misc]
         for item in job.items:
-            stored, *deaths = tries.get(str(item.index).encode(), b"0@0").decode().split(" ")
+            stored, *losses = tries.get(str(item.index).encode(), b"0@0").decode().split(" ")
             assert stored == f"{item.attempts}@{item.first_us}"
-            assert {f"{item.id}@{claim}" for claim in deaths} == item.deaths
+            assert {f"{item.id}@{claim}" for claim in losses} == item.losses
 
     # Looking and poking
 
@@ -488,7 +497,7 @@ class Scripts(RuleBasedStateMachine):
         return [item for job in self.jobs.values() for item in job.items if item.place == place]
 
     def _item(self, lease: Lease) -> Item:
-        return self.jobs[lease.job_id].items[int(lease.item_id.rpartition(":")[2])]
+        return self.jobs[lease.job_id].items[lease.item_id.request_index]
 
     def _some_job(self, data: st.DataObject) -> Job:
         return self.jobs[data.draw(st.sampled_from(list(self.jobs)))]

@@ -10,11 +10,12 @@ import httpx
 import orjson
 import pytest
 from arq.connections import ArqRedis
+from support.claims import commit
 from support.jobs import NDJSON, ended, events, lines, results, upload
 from support.logs import log_of
 from support.stack import Stack, chat, eventually, free_port
 
-from shared.jobs.store import Store, Submission
+from shared.jobs.store import Store
 from shared.queue.keys import Keys
 
 KEYS = {"OPENROUTER_API_KEY": "planted-key-one", "OLLAMA_API_KEY": "planted-key-two"}
@@ -88,7 +89,7 @@ async def test_internal_error_of_a_worker_writes_no_secret(
     async with Store(redis, keys).staging("job") as staging:
         for payload in payloads:
             await staging.add("openrouter", payload, (None, "openrouter", "m"))
-        await staging.commit(Submission(ttl_s=60, max_depth=100))
+        await commit(staging)
 
     async def completed() -> bool:
         return bool((await deployment.api.get("/jobs/job")).json()["status"] == "completed")

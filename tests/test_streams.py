@@ -242,7 +242,7 @@ def not_reading(api: httpx.AsyncClient, request: str) -> Iterator[None]:
 async def put_results(redis: ArqRedis, keys: Keys, job_id: str, count: int, answer: str) -> None:
     result = b"1 " + json.dumps({"content": answer}).encode()
     await redis.hset(keys.results(job_id), mapping={str(n): result for n in range(count)})  # type: ignore[misc]
-    await redis.rpush(keys.ended(job_id), *range(count))  # type: ignore[misc]
+    await redis.rpush(keys.completion_order(job_id), *range(count))  # type: ignore[misc]
 
 
 async def test_a_reader_that_does_not_read_is_dropped(
@@ -281,12 +281,14 @@ async def test_a_batch_whose_reader_was_dropped_is_cancelled(
         with not_reading(api, f"{head}Accept: application/x-ndjson\r\n\r\n{body}"):
 
             async def accepted() -> bool:
-                return bool(await redis.zcard(keys.owned("")))
+                return bool(await redis.zcard(keys.jobs_by_owner("")))
 
             await eventually(accepted)
-            [job_id] = [found.decode() for found in await redis.zrange(keys.owned(""), 0, -1)]
+            [job_id] = [
+                found.decode() for found in await redis.zrange(keys.jobs_by_owner(""), 0, -1)
+            ]
             await put_results(redis, keys, job_id, 99, ANSWER * 20)
-            await redis.publish(keys.progress, job_id)
+            await redis.publish(keys.job_progress, job_id)
 
             async def cancelled() -> bool:
                 status = await job(api, f"/jobs/{job_id}")
@@ -320,7 +322,7 @@ async def test_a_thousand_streams_cost_one_subscription_and_little_memory(
 
     each = (api.memory_info().rss - before) / STREAMS
     assert each <= MOST_BYTES
-    assert await redis.pubsub_numsub(keys.progress) == [(keys.progress.encode(), 1)]
+    assert await redis.pubsub_numsub(keys.job_progress) == [(keys.job_progress.encode(), 1)]
     await deployment.api.delete(location)
     found = await asyncio.gather(*(r.readuntil(b"event: done\n") for r, _ in [*first, *streams]))
     assert {stream.count(b"event: item\n") for stream in found} == {2}

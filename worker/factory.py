@@ -6,16 +6,17 @@ import secrets
 import socket
 from typing import Any, cast
 
-import orjson
 from arq.connections import ArqRedis
 from arq.worker import func
 
-from shared.jobs.service import TASK, WEBHOOK_TASK, Jobs
+from shared.jobs.service import Jobs
 from shared.jobs.store import Store
+from shared.jobs.submission import JobPolicy
 from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import load_tracer
 from shared.providers import PROVIDERS, WEBHOOK_LANE
 from shared.queue.claims import Queue
+from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK
 from shared.queue.keys import Keys
 from shared.settings import (
     ProviderSettings,
@@ -49,7 +50,7 @@ def make_worker(
         )
         secret = settings.webhook_secret
         ctx["webhook_context"] = WebhookContext(
-            Jobs(Store(redis, keys)),
+            Jobs(Store(redis, keys), JobPolicy.from_settings(settings)),
             signing_key(secret.get_secret_value()) if secret else None,
             settings.webhook_allow_private,
             telemetry.calls,
@@ -85,11 +86,10 @@ def make_worker(
         | {WEBHOOK_LANE: MAX_DELIVERIES},
         lease_s=settings.lease_seconds,
         functions=[
-            func(cast("Any", call_provider), name=TASK),
-            func(cast("Any", deliver_webhook), name=WEBHOOK_TASK),
+            func(cast("Any", call_provider), name=CALL_PROVIDER),
+            func(cast("Any", deliver_webhook), name=DELIVER_WEBHOOK),
         ],
         redis_pool=redis,
-        job_deserializer=orjson.loads,
         on_startup=open_client,
         on_shutdown=close_client,
         handle_signals=handle_signals,

@@ -5,16 +5,16 @@ import random
 from collections.abc import Mapping
 from contextlib import suppress
 from math import inf
-from typing import Any, Literal
+from typing import Any
 
 import structlog
-from arq.jobs import deserialize_job_raw
 from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from shared.models import ErrorCode
 from shared.monitoring.reports import ReportWriter
 from shared.queue.claims import Capacity, Lease, Queue, Settlement
+from shared.queue.codec import decode_payload
 from shared.queue.keys import Keys
 from shared.queue.results import Result
 from shared.redis.pubsub import listen
@@ -75,7 +75,7 @@ class LaneWorker(Worker):
         log.info("worker_started", worker=self._worker_id, limits=dict(self._limits))
         handlers = {
             self._keys.wake: lambda _: self._wake.set(),
-            self._keys.cancelled: self._held.stop_job,
+            self._keys.job_cancelled: self._held.stop_job,
         }
         try:
             async with asyncio.TaskGroup() as group:
@@ -115,10 +115,10 @@ class LaneWorker(Worker):
                 timer.cancel()
             # Shielded: a round that is cut off would lose the leases that Redis has handed out.
             self._round = self.loop.create_task(self._exchange_once())
-            again_in_s = await asyncio.shield(self._round)
+            next_round_s = await asyncio.shield(self._round)
             delay_s = SAFETY_POLL_S * random.uniform(0.8, 1.2)  # noqa: S311 — spreads the workers
-            if again_in_s is not None:
-                delay_s = min(delay_s, again_in_s + 0.001)
+            if next_round_s is not None:
+                delay_s = min(delay_s, next_round_s + 0.001)
             timer = self.loop.call_later(delay_s, self._wake.set)
 
     async def _exchange_once(self) -> float | None:
@@ -143,7 +143,7 @@ class LaneWorker(Worker):
             self._start(lease, sent_at)
             if number % STARTS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # uvloop sends at the end of its loop's round
-        return claimed.again_in_s
+        return claimed.next_round_s
 
     def _capacity(self) -> Capacity | None:
         places = self.max_jobs - len(self._held)
@@ -156,7 +156,7 @@ class LaneWorker(Worker):
         ends_at = claimed_at + self._lease_s - self._margin_s
         # While Redis answered the signal came, or this process stood still for too long.
         if not self.allow_pick_jobs or now() >= ends_at:
-            self._settle(Settlement(lease, "return"))
+            self._settle(Settlement(lease, "release"))
             return
         call = self.loop.create_task(self._run(lease))
         self.tasks[lease.lease_id] = call
@@ -170,7 +170,7 @@ class LaneWorker(Worker):
         del self.tasks[lease.lease_id]
         # A call is stopped because its job was cancelled, its lease was lost or the process ends.
         # Release it in each case: the script ignores an item that is gone or leased by another.
-        self._settle(Settlement(lease, "return") if call.cancelled() else call.result())
+        self._settle(Settlement(lease, "release") if call.cancelled() else call.result())
 
     def _settle(self, settlement: Settlement) -> None:
         self._settlements.append(settlement)
@@ -185,26 +185,22 @@ class LaneWorker(Worker):
             log.critical("task_crashed", item=lease.item_id, error=type(error).__name__)
             self.jobs_failed += 1
             return _settlement(lease, Finished(_internal_error(lease)))
-        if settlement.verb == "retry":
+        if settlement.outcome == "retry":
             self.jobs_retried += 1
         else:
             self.jobs_complete += 1
         return settlement
 
     async def _call_task(self, lease: Lease) -> TaskOutcome:
-        name, args, kwargs, _, _ = deserialize_job_raw(
-            lease.payload, deserializer=self.job_deserializer
-        )
+        name, args = decode_payload(lease.payload)
         attempt = Attempt(
             item_id=lease.item_id,
             number=lease.attempts + 1,
             queued_ms=lease.queued_ms,
             retried_ms=lease.retried_ms,
-            remaining_s=inf if lease.left_ms is None else max(lease.left_ms, 0) / 1000,
+            remaining_s=inf if lease.remaining_ms is None else max(lease.remaining_ms, 0) / 1000,
         )
-        outcome: TaskOutcome = await self.functions[name].coroutine(
-            self.ctx, attempt, *args, **kwargs
-        )
+        outcome: TaskOutcome = await self.functions[name].coroutine(self.ctx, attempt, *args)
         return outcome
 
     @property
@@ -244,29 +240,22 @@ class LaneWorker(Worker):
             async with asyncio.timeout(FLUSH_S):
                 if self._settlements:
                     await self._queue.settle_and_claim(self._settlements, None)
-                await self.pool.zrem(self._keys.workers, self._worker_id)
+                await self._queue.unregister_worker(self._worker_id)
                 await self._reporter.leave()
 
 
 def _settlement(lease: Lease, outcome: TaskOutcome) -> Settlement:
-    pause_ms, reason = 0.0, ""
-    if outcome.pause:
-        pause_ms, reason = outcome.pause.seconds * 1000, outcome.pause.reason
     match outcome:
-        case Finished(result):
-            verb: Literal["end", "fail"] = "fail" if result.error else "end"
+        case Finished(result, pause):
             return Settlement(
                 lease,
-                verb,
+                "fail" if result.error else "complete",
                 result.to_json(),
                 latency_ms=result.latency_ms,
-                pause_ms=pause_ms,
-                pause_why=reason,
+                pause=pause,
             )
-        case Retry(delay_s):
-            return Settlement(
-                lease, "retry", delay_ms=delay_s * 1000, pause_ms=pause_ms, pause_why=reason
-            )
+        case Retry(delay_s, pause):
+            return Settlement(lease, "retry", delay_s=delay_s, pause=pause)
 
 
 def _internal_error(lease: Lease) -> Result:

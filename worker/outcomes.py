@@ -6,6 +6,8 @@ A task is the coroutine function that an item names. It runs one attempt at the 
 
 from dataclasses import dataclass
 
+from shared.queue.claims import Pause
+from shared.queue.ids import ItemId
 from shared.queue.results import Result
 
 
@@ -13,19 +15,11 @@ from shared.queue.results import Result
 class Attempt:
     """One attempt at one item."""
 
-    item_id: str
+    item_id: ItemId
     number: int  # from 1
     queued_ms: float  # from acceptance to the start of this attempt
     retried_ms: float  # the part of `queued_ms` since the first attempt began
     remaining_s: float  # until the job's deadline; `math.inf` without one
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A wait for the item's whole lane, on all workers."""
-
-    seconds: float
-    reason: str  # every owner can read it: no text of a provider
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ import structlog
 from shared.models import ChatRequest, ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.providers import variable
+from shared.queue.claims import Pause
 from shared.queue.results import DEADLINE_EXCEEDED, Result
 from worker.call_metrics import CallMetrics
-from worker.outcomes import Attempt, Finished, Pause, Retry, TaskOutcome
+from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.client import call
 from worker.providers.dialect import Completion
 from worker.providers.endpoint import Endpoint
@@ -91,11 +92,10 @@ def _after_failure(
 def _log_failure(
     error: ProviderError, attempt: Attempt, provider: str, *, will_retry: bool
 ) -> None:
-    job_id, _, index = attempt.item_id.rpartition(":")
     log.info(
         "attempt_failed",
-        job=job_id,
-        item=int(index),
+        job=attempt.item_id.job_id,
+        item=attempt.item_id.request_index,
         provider=provider,
         attempt=attempt.number,
         code=error.code,

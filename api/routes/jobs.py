@@ -92,7 +92,7 @@ async def get_job(job_id: str, jobs: JobsDep, owner: OwnerDep) -> Job:
     """Return the status of a job and, if it has up to 100 requests, the results so far.
 
     Once the job has completed, that includes everything that `POST /batch` returns."""
-    return await jobs.status(job_id, owner)
+    return await jobs.get(job_id, owner)
 
 
 @router.delete("/jobs/{job_id}", responses={**NOT_FOUND, **UNAVAILABLE})
@@ -113,7 +113,7 @@ async def retry_job(job_id: str, services: ServicesDep, owner: OwnerDep) -> Resp
     The requests keep their order. A second retry of the same job returns the same new job."""
     submission = new_submission(services.settings, owner)
     new_job_id = await services.jobs.retry(job_id, submission)
-    return job_accepted(await services.jobs.status(new_job_id, owner))
+    return job_accepted(await services.jobs.get(new_job_id, owner))
 
 
 @router.get(

@@ -1,10 +1,12 @@
-"""The items of a job, read in pages: in the order of the requests, or as they ended."""
+"""Reads the items of a job in pages: in the order of the requests, or as they finished."""
 
 from collections.abc import Sequence
 from enum import StrEnum
 
-from shared.jobs.service import READ_AT_ONCE, JobNotFound, response
-from shared.jobs.store import Snapshot, Store
+from shared.jobs.service import PAGE_ITEMS, JobNotFound
+from shared.jobs.snapshot import Snapshot
+from shared.jobs.store import Store
+from shared.jobs.views import response
 from shared.models import JobItem
 
 
@@ -14,11 +16,14 @@ class Order(StrEnum):
 
 
 class CursorOutOfRange(ValueError):
-    """The job has no so many items."""
+    """The cursor is beyond the job's last item."""
 
 
 class JobReader:
-    """Keeps its position, from 0. Raises RedisError, JobNotFound, CursorOutOfRange."""
+    """Reads from `position` (from 0) on and remembers where it is.
+
+    Raises RedisUnavailable, JobNotFound, CursorOutOfRange.
+    """
 
     def __init__(
         self, store: Store, job_id: str, owner: str, *, order: Order, position: int
@@ -29,22 +34,22 @@ class JobReader:
         self._order = order
         self._position = position
         self._total: int | None = None
-        self._cut_off: list[int] | None = None
+        self._unfinished: list[int] | None = None
 
     @property
     def at_end(self) -> bool:
-        """Every item of the job was read."""
+        """Whether every item of the job has been read."""
         return self._position == self._total
 
-    async def next(self, most: int = READ_AT_ONCE) -> list[JobItem]:
-        """None of them: not yet, or never if `at_end`."""
-        snapshot = await self._store.snapshot(self.job_id, results_of_up_to=0)
+    async def next(self, limit: int = PAGE_ITEMS) -> list[JobItem]:
+        """Returns the next finished items: none if there are none yet, or `at_end`."""
+        snapshot = await self._store.snapshot(self.job_id, max_items=0)
         if snapshot is None or snapshot.owner != self._owner:
             raise JobNotFound(self.job_id)
         self._total = snapshot.total
         if self._position > snapshot.total:
             raise CursorOutOfRange
-        indexes = await self._indexes(snapshot, most)
+        indexes = await self._indexes(snapshot, limit)
         items: list[JobItem] = []
         if not indexes:
             return items
@@ -53,21 +58,21 @@ class JobReader:
         ):
             if meta is None:
                 raise JobNotFound(self.job_id)
-            answer = response(meta, stored, snapshot.ended_as, snapshot.finished_ms)
+            answer = response(meta, stored, snapshot)
             if answer is None:
                 break
             self._position += 1
             items.append(JobItem(**dict(answer), index=index, cursor=self._position))
         return items
 
-    async def _indexes(self, snapshot: Snapshot, most: int) -> Sequence[int]:
+    async def _indexes(self, snapshot: Snapshot, limit: int) -> Sequence[int]:
         first = self._position
         if self._order is Order.INDEX:
-            return range(first, min(first + most, snapshot.total))
-        if first < snapshot.ended:
-            return await self._store.ended(self.job_id, first, most)
+            return range(first, min(first + limit, snapshot.total))
+        if first < snapshot.finished:
+            return await self._store.completion_order(self.job_id, first, limit)
         if snapshot.finished_ms is None:
             return ()
-        if self._cut_off is None:
-            self._cut_off = await self._store.unfinished(self.job_id, snapshot)
-        return self._cut_off[first - snapshot.ended :][:most]
+        if self._unfinished is None:
+            self._unfinished = await self._store.unfinished(self.job_id, snapshot)
+        return self._unfinished[first - snapshot.finished :][:limit]

@@ -1,38 +1,29 @@
-"""A job as clients see it: made from requests, read back as its status and its results."""
+"""Jobs as clients see them: created from requests, read as status and results."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from dataclasses import replace
-from datetime import UTC, datetime
-from hashlib import sha256
-from typing import Any
 from uuid import uuid4
 
-import orjson
 import structlog
-from arq.jobs import serialize_job
-from arq.utils import timestamp_ms
 
-from shared.jobs.store import Meta, Snapshot, Staging, Store, Submission
+from shared.jobs import views
+from shared.jobs.snapshot import Snapshot
+from shared.jobs.staging import Staging
+from shared.jobs.store import Store
+from shared.jobs.submission import Fingerprint, JobPolicy, Submission, acceptance
 from shared.models import (
     MAX_BATCH_REQUESTS,
-    BatchLLMResponse,
     ChatRequest,
     Job,
     JobStatus,
     JobSummary,
     LLMRequest,
-    LLMResponse,
-    WebhookState,
-    WebhookStatus,
 )
 from shared.monitoring.tracing import NO_TRACER, Tracer
-from shared.queue.results import CANCELLED, ENDED_AS, Result
+from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK, encode_payload
 
-TASK = "call_provider"  # the arq function that runs an item
-WEBHOOK_TASK = "deliver_webhook"
-READ_AT_ONCE = 50  # items: an answer may be large
-LISTED_AT_ONCE = 20  # jobs
-LOOKED_AT_MOST = 1000  # jobs that a filter looks at for one page
+PAGE_ITEMS = 50  # read at once: an answer may be large
+PAGE_JOBS = 20
+MAX_SCANNED_JOBS = 1000  # that a filter looks at for one page
 
 log = structlog.get_logger()
 
@@ -42,14 +33,19 @@ class JobNotFound(Exception):
 
 
 class NothingToRetry(Exception):
-    """The text says why."""
+    """The job has no failed items, or has not finished. The text says which."""
 
 
 class Jobs:
-    """Of all owners; each call is for one of them. Raises RedisError, JobNotFound."""
+    """Submits, reads, cancels and retries jobs. Each call is for one owner: other owners' jobs do
+    not exist for it.
 
-    def __init__(self, store: Store, tracer: Tracer = NO_TRACER) -> None:
+    Raises RedisUnavailable, JobNotFound.
+    """
+
+    def __init__(self, store: Store, policy: JobPolicy, tracer: Tracer = NO_TRACER) -> None:
         self._store = store
+        self._policy = policy
         self._tracer = tracer
 
     @staticmethod
@@ -59,86 +55,116 @@ class Jobs:
     async def submit(
         self, job_id: str, requests: AsyncIterable[LLMRequest], submission: Submission
     ) -> str:
-        """All or nothing; the same id twice is one job. Returns the id: of an earlier job if the
-        submission has its key. Raises SubmissionRejected and what `requests` raises."""
-        fingerprint = sha256(f"{submission.deadline_s} {submission.webhook}\n".encode())
+        """Accepts all of the requests or none. Submitting the same id twice creates one job.
+
+        Returns the job's id: that of an earlier job if the submission repeats its idempotency key.
+        Raises SubmissionRejected, and whatever iterating over `requests` raises.
+        """
+        fingerprint = Fingerprint(submission)
         async with self._store.staging(job_id) as staging:
             index = -1
             async for request in requests:
                 index += 1
                 trace = self._tracer.item_span(job_id, index, request.provider, request.model)
-                payload = _payload(request, trace)
-                if submission.key:
-                    # Without defaults: a later version has more fields.
-                    fingerprint.update(
-                        request.model_dump_json(exclude_defaults=True).encode() + b"\n"
-                    )
+                if submission.idempotency_key:
+                    fingerprint.add(request)
                 meta = (request.request_id, request.provider, request.model)
-                await staging.add(request.provider, payload, meta)
-            if submission.key:
-                key = replace(submission.key, fingerprint=fingerprint.hexdigest())
-                submission = replace(submission, key=key)
-            if submission.webhook:
-                webhook = _arq_job(WEBHOOK_TASK, job_id, submission.webhook, submission.owner)
-                submission = replace(submission, webhook=webhook.decode())
-            return await _commit(staging, submission)
+                await staging.add(request.provider, _payload(request, trace), meta)
+            webhook = submission.webhook_url
+            return await self._commit(
+                staging,
+                submission,
+                fingerprint=fingerprint.hexdigest() if submission.idempotency_key else None,
+                webhook_payload=encode_payload(DELIVER_WEBHOOK, job_id, webhook, submission.owner)
+                if webhook
+                else None,
+            )
 
-    async def status(self, job_id: str, owner: str = "") -> Job:
-        snapshot = await self._snapshot(job_id, owner, MAX_BATCH_REQUESTS)
-        return Job(**_summary(job_id, snapshot), responses=_responses(snapshot))
+    async def get(self, job_id: str, owner: str = "") -> Job:
+        """Returns the job, with its results if it has at most MAX_BATCH_REQUESTS items."""
+        return views.job(job_id, await self._snapshot(job_id, owner, MAX_BATCH_REQUESTS))
 
     async def summary(self, job_id: str, owner: str = "") -> JobSummary:
-        return JobSummary(**_summary(job_id, await self._snapshot(job_id, owner)))
+        return views.job_summary(job_id, await self._snapshot(job_id, owner))
 
     async def list_jobs(
-        self, owner: str, state: JobStatus | None, before_us: int | None, most: int
+        self, owner: str, status: JobStatus | None, before_us: int | None, limit: int
     ) -> tuple[list[JobSummary], int | None]:
-        """Returns the jobs and, if there may be more, before which they were accepted."""
+        """Lists the owner's jobs that were accepted before `before_us`, newest first.
+
+        Returns up to `limit` jobs, and the `before_us` of the next page if there may be one. With a
+        `status` a page may be short although more follow.
+        """
         found: list[JobSummary] = []
-        at_once, looked_at = max(most, LISTED_AT_ONCE), 0
-        while looked_at < LOOKED_AT_MOST:
-            page = await self._store.list_jobs(owner, before_us, at_once)
+        page_size, scanned = max(limit, PAGE_JOBS), 0
+        while scanned < MAX_SCANNED_JOBS:
+            page = await self._store.list_jobs(owner, before_us, page_size)
             for job_id, accepted_us, snapshot in page:
-                looked_at += 1
+                scanned += 1
                 before_us = accepted_us
-                if snapshot and state in {None, _state(snapshot)}:
-                    found.append(JobSummary(**_summary(job_id, snapshot)))
-                if len(found) == most:
+                if snapshot and status in {None, views.job_status(snapshot)}:
+                    found.append(views.job_summary(job_id, snapshot))
+                if len(found) == limit:
                     return found, before_us
-            if len(page) < at_once:
+            if len(page) < page_size:
                 return found, None
         return found, before_us
 
     async def cancel(self, job_id: str, owner: str = "") -> Job:
+        """Cancels the job's unfinished items; a finished job stays as it is."""
         if not _is_delivery(job_id):
             await self._store.cancel(job_id, owner)
-        return await self.status(job_id, owner)
+        return await self.get(job_id, owner)
 
     async def retry(self, job_id: str, submission: Submission) -> str:
-        """Makes a job of the items that failed, once; returns its id. Raises SubmissionRejected,
-        NothingToRetry."""
+        """Creates a job of the items that failed, once. Returns its id.
+
+        Raises SubmissionRejected, NothingToRetry.
+        """
         snapshot = await self._snapshot(job_id, submission.owner)
         if snapshot.retried_as:
             return snapshot.retried_as
         if snapshot.finished_ms is None:
-            raise NothingToRetry("the job has not ended")
+            raise NothingToRetry("the job has not finished")
         indexes = await self._failed(job_id, snapshot)
         if not indexes:
-            raise NothingToRetry("nothing has failed")
+            raise NothingToRetry("no item of the job failed")
         async with self._store.staging(self.new_id()) as staging:
-            for start in range(0, len(indexes), READ_AT_ONCE):
-                part = indexes[start : start + READ_AT_ONCE]
-                for meta, payload in await self._store.read_payloads(job_id, part):
+            for start in range(0, len(indexes), PAGE_ITEMS):
+                page = indexes[start : start + PAGE_ITEMS]
+                for meta, payload in await self._store.read_payloads(job_id, page):
                     if meta is None or payload is None:  # expired or retried meanwhile
                         await staging.discard()
                         return await self._retried_as(job_id, submission.owner)
                     await staging.add(meta[1], payload, meta)
-            return await _commit(staging, replace(submission, retry_of=job_id))
+            return await self._commit(staging, submission, retry_of=job_id)
+
+    async def _commit(
+        self,
+        staging: Staging,
+        submission: Submission,
+        *,
+        fingerprint: str | None = None,
+        webhook_payload: bytes | None = None,
+        retry_of: str | None = None,
+    ) -> str:
+        job_id = await staging.commit(
+            acceptance(
+                submission,
+                self._policy,
+                fingerprint=fingerprint,
+                webhook_payload=webhook_payload,
+                retry_of=retry_of,
+            )
+        )
+        event = "job_accepted" if job_id == staging.job_id else "job_repeated"
+        log.info(event, job=job_id, requests=dict(staging.lanes), owner=submission.owner or None)
+        return job_id
 
     async def _failed(self, job_id: str, snapshot: Snapshot) -> list[int]:
-        """What the end of the job has cut off included."""
+        """Includes the items that had no result when the job finished early."""
         failed = await self._store.failed(job_id)
-        if snapshot.ended_as:
+        if snapshot.finished_early_as:
             failed.update(await self._store.unfinished(job_id, snapshot))
         return sorted(failed)
 
@@ -148,43 +174,21 @@ class Jobs:
             raise JobNotFound(job_id)
         return snapshot.retried_as
 
-    async def _snapshot(self, job_id: str, owner: str, results_of_up_to: int = 0) -> Snapshot:
-        snapshot = await self._store.snapshot(job_id, results_of_up_to=results_of_up_to)
+    async def _snapshot(self, job_id: str, owner: str, max_items: int = 0) -> Snapshot:
+        snapshot = await self._store.snapshot(job_id, max_items=max_items)
         if snapshot is None or snapshot.owner != owner or _is_delivery(job_id):
             raise JobNotFound(job_id)
         return snapshot
 
 
 def _is_delivery(job_id: str) -> bool:
-    """That of a webhook is a job of its own, which nobody sees."""
+    """The delivery of a webhook is a job of its own, which no client sees."""
     return "." in job_id
-
-
-async def _commit(staging: Staging, submission: Submission) -> str:
-    job_id = await staging.commit(submission)
-    event = "job_accepted" if job_id == staging.job_id else "job_repeated"
-    log.info(event, job=job_id, requests=dict(staging.lanes), owner=submission.owner or None)
-    return job_id
 
 
 async def to_async(requests: Iterable[LLMRequest]) -> AsyncIterator[LLMRequest]:
     for request in requests:
         yield request
-
-
-def finished_batch(status: Job) -> BatchLLMResponse | None:
-    """None while an item of it has not ended."""
-    if status.total_latency_ms is None or status.average_latency_ms is None:
-        return None
-    return BatchLLMResponse(
-        job_id=status.job_id,
-        responses=[response for response in status.responses or () if response is not None],
-        total_requests=status.total_requests,
-        successful=status.successful,
-        failed=status.failed,
-        total_latency_ms=status.total_latency_ms,
-        average_latency_ms=status.average_latency_ms,
-    )
 
 
 def _payload(request: LLMRequest, traceparent: str | None) -> bytes:
@@ -197,88 +201,4 @@ def _payload(request: LLMRequest, traceparent: str | None) -> bytes:
     )
     if traceparent:
         chat["traceparent"] = traceparent
-    return _arq_job(TASK, chat)
-
-
-def _arq_job(task: str, *args: object) -> bytes:
-    return serialize_job(task, args, {}, None, timestamp_ms(), serializer=orjson.dumps)
-
-
-def _summary(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
-    s, done = snapshot, snapshot.finished_ms is not None
-    successful = s.ended - s.failed
-    return {
-        "job_id": job_id,
-        "owner": s.owner,
-        "status": _state(snapshot),
-        "total_requests": s.total,
-        "providers": s.lanes,
-        "queued": 0 if done else s.queued,
-        "running": 0 if done else s.total - s.ended - s.queued,
-        "successful": successful,
-        "failed": s.total - successful if done else s.failed,
-        "accepted_at": _time(s.accepted_ms),
-        "started_at": _time(s.started_ms) if s.started_ms else None,
-        "finished_at": _time(s.finished_ms) if s.finished_ms else None,
-        "deadline_at": _time(s.deadline_ms) if s.deadline_ms else None,
-        "retry_of": s.retry_of,
-        "retried_as": s.retried_as,
-        "webhook": _webhook(snapshot),
-        "total_latency_ms": round(s.finished_ms - s.accepted_ms, 3) if s.finished_ms else None,
-        "average_latency_ms": round(s.latency_ms / s.total, 3) if done else None,
-    }
-
-
-def _webhook(snapshot: Snapshot) -> WebhookStatus | None:
-    if snapshot.webhook is None:
-        return None
-    url = orjson.loads(snapshot.webhook)["a"][1]
-    stored, tries = snapshot.delivery or (None, None)
-    if stored is None:
-        attempts = int(tries.partition(b"@")[0]) if tries else 0
-        return WebhookStatus(url=url, status=WebhookState.WAITING, attempts=attempts, error=None)
-    result = Result.from_json(stored.partition(b" ")[2])
-    state = WebhookState.GIVEN_UP if result.error else WebhookState.DELIVERED
-    return WebhookStatus(url=url, status=state, attempts=result.attempts, error=result.error)
-
-
-def _responses(snapshot: Snapshot) -> list[LLMResponse | None] | None:
-    if snapshot.metas is None or snapshot.results is None:
-        return None
-    return [
-        response(meta, snapshot.results.get(index), snapshot.ended_as, snapshot.finished_ms)
-        for index, meta in enumerate(snapshot.metas)
-    ]
-
-
-def response(
-    meta: Meta, stored: bytes | None, ended_as: str | None, finished_ms: float | None
-) -> LLMResponse | None:
-    """None: the item has not ended."""
-    if stored is not None:
-        ended, _, data = stored.partition(b" ")
-        result, ended_ms = Result.from_json(data), float(ended)
-    elif finished_ms is not None and ended_as:
-        result, ended_ms = ENDED_AS.get(ended_as, CANCELLED), finished_ms
-    else:
-        return None
-    request_id, provider, model = meta
-    return LLMResponse(
-        request_id=request_id,
-        provider=provider,
-        model=model,
-        timestamp=_time(ended_ms),
-        **result.to_dict(),
-    )
-
-
-def _state(snapshot: Snapshot) -> JobStatus:
-    if snapshot.ended_as:
-        return JobStatus(snapshot.ended_as)
-    if snapshot.finished_ms is not None:
-        return JobStatus.COMPLETED
-    return JobStatus.RUNNING if snapshot.started_ms is not None else JobStatus.QUEUED
-
-
-def _time(ms: float) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    return encode_payload(CALL_PROVIDER, chat)

@@ -23,7 +23,7 @@ from shared.monitoring.models import (
 from shared.monitoring.notices import notices
 from shared.monitoring.reports import LANES
 from shared.queue.keys import Keys
-from shared.queue.scripts import script
+from shared.queue.scripts import load_script
 
 RECENT_STEPS = 6  # that are over; the "last minute" is these and the current step
 MAX_JOBS_SEARCHED = 1000  # of each lane, for the oldest item
@@ -37,7 +37,7 @@ class Monitor:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._overview = script(redis, keys, "overview")
+        self._overview = load_script(redis, keys, "overview")
 
     async def overview(self) -> Overview:
         now_ms, alive, reports, *lane_fields = await self._overview(
@@ -158,8 +158,7 @@ def _lane(
     models: list[ModelStats],
 ) -> Lane:
     """`fields` are those that overview.lua returns for a lane."""
-    in_flight, queued, deferred, oldest_ms, paused = fields
-    until_ms, _, reason = (paused or b"").decode().partition(" ")
+    in_flight, queued, deferred, oldest_ms, until_ms, reason = fields
     return Lane(
         name=name,
         in_flight=in_flight,
@@ -168,7 +167,7 @@ def _lane(
         deferred=deferred,
         oldest_waiting_s=round(now_s - float(oldest_ms) / 1000, 3) if oldest_ms else None,
         paused_until=_time(float(until_ms) / 1000) if until_ms else None,
-        paused_because=reason or None,
+        paused_because=reason.decode() if reason else None,
         last_minute=last_minute,
         models=models,
     )

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from shared.monitoring.counters import KEPT_S, STEP_S, Counter, encode
 from shared.providers import PROVIDERS, WEBHOOK_LANE
 from shared.queue.keys import Keys
-from shared.queue.scripts import script
+from shared.queue.scripts import load_script
 
 LANES = (*PROVIDERS, WEBHOOK_LANE)
 
@@ -35,7 +35,7 @@ class ReportWriter:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._script = script(redis, keys, "report")
+        self._script = load_script(redis, keys, "report")
 
     async def write(self, report: Report, counts: Mapping[Counter, int]) -> None:
         """Stores a worker's report and adds its counts since the last one to the history.
@@ -51,7 +51,7 @@ class ReportWriter:
 
     async def remove(self, worker_id: str) -> None:
         """Forgets a worker that shuts down in order, so that it does not count as lost."""
-        await self._redis.zrem(self._keys.seen, worker_id)
+        await self._redis.zrem(self._keys.worker_last_seen, worker_id)
 
     async def _run(self, worker_id: str, report: bytes, counts: Mapping[Counter, int]) -> None:
         counted = (part for counter, count in counts.items() for part in (encode(counter), count))

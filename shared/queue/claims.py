@@ -1,96 +1,119 @@
-"""The durable queue, as workers see it: items come out one lease at a time.
+"""The durable queue as workers see it: they claim items, each with a lease, and settle the leases.
 
 An item is in exactly one place, and only the scripts in `lua/` move it:
 
-    accept → QUEUE ──claim──▶ LEASES ──settle end, fail──▶ RESULTS
+    accept → QUEUE ──claim──▶ LEASES ──complete, fail──▶ RESULTS
                ▲  ▲             │ │
-               │  └─ return,    │ └─ retry ─▶ DEFERRED ─ when due ─▶ QUEUE
+               │  └─ release,   │ └─ retry ─▶ DEFERRED ─ when due ─▶ QUEUE
                │     lease end ─┘
-    cancel, deadline: the job has ended, and with it what has no result
+    cancel, deadline: the job finishes early, and with it the items that have no result
 
-With one death left before it is given up, an item waits in QUARANTINE instead of in QUEUE. A worker
-runs one of these at a time, so that what kills workers does not take its neighbours with it.
+With one worker loss left before it is given up, an item waits in QUARANTINE instead of QUEUE. A
+worker runs one of these at a time, so that an item that kills workers does not take its neighbours
+with it.
 
-Invariants: a lane has never more leases than its limit; a result is written once; a lease that
-is not held any more changes nothing.
+Invariants: a lane never has more leases than its limit; a result is written once; a lease that is
+not held any more changes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import orjson
 from redis.asyncio import Redis
 
 from shared.queue import results
+from shared.queue.ids import ItemId, LeaseId
 from shared.queue.keys import Keys
-from shared.queue.scripts import script
+from shared.queue.scripts import load_script
 
-MAX_DEATHS = 3  # an item whose worker died this often is given up
-INTERACTIVE_WEIGHT = 4  # against 1 of bulk work
-CLAIM_AT_MOST = 50  # items in one claim: other workers get a share of a large batch
+MAX_WORKER_LOSSES = 3  # an item that lost this many workers in one attempt is given up
+INTERACTIVE_WEIGHT = 4  # of batches that somebody waits for, against 1 of bulk work
+MAX_CLAIM = 50  # items of one round, so that other workers get a share of a large batch
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claimed item's right to run, and its slot of the lane's limit."""
+    """A claimed item's right to run until a time: its slot of the lane's limit."""
 
-    item_id: str
-    lease_id: str
+    item_id: ItemId
+    lease_id: LeaseId
     lane: str
     payload: bytes
-    attempts: int  # failed before this one
-    deaths: int  # of workers that ran this attempt
+    attempts: int  # that failed before this one
+    worker_losses: int  # during this attempt
     queued_ms: float
-    retried_ms: float = 0  # of these, since the first attempt began
-    left_ms: float | None = None  # until the job's deadline
+    retried_ms: float = 0  # the part of queued_ms since the first attempt began
+    remaining_ms: float | None = None  # until the job's deadline; None if it has none
 
     @property
     def job_id(self) -> str:
-        return self.item_id.rpartition(":")[0]
+        return self.item_id.job_id
 
     @property
     def quarantined(self) -> bool:
-        return self.deaths >= MAX_DEATHS - 1
+        return self.worker_losses >= MAX_WORKER_LOSSES - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
     leases: list[Lease]
-    again_in_s: float | None  # when something may change without a message
+    next_round_s: float | None  # when something will change without a message; None if unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A wait of the whole lane, on all workers."""
+
+    seconds: float
+    reason: str  # all owners see it, so it holds no text of a provider
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What becomes of a leased item: see settle_and_claim.lua."""
+    """Ends a lease with its outcome.
+
+    complete, fail   the item finishes with `result`; `latency_ms` is that of its call
+    retry            an attempt failed; the item runs again after `delay_s`
+    release          the item was not run, or was stopped: this costs no attempt
+    """
 
     lease: Lease
-    verb: Literal["end", "fail", "retry", "return"]
+    outcome: Literal["complete", "fail", "retry", "release"]
     result: bytes = b""
-    latency_ms: float = 0  # of the result
-    delay_ms: float = 0
-    pause_ms: float = 0
-    pause_why: str = ""  # for people; all owners see it
+    latency_ms: float = 0
+    delay_s: float = 0
+    pause: Pause | None = None
 
     def argv(self) -> tuple[str | bytes | float, ...]:
-        pause = f"{self.pause_ms} {self.pause_why}" if self.pause_ms else 0
-        last = self.delay_ms if self.verb == "retry" else self.result
-        latency_us = round(self.latency_ms * 1000)
-        return (self.lease.lane, self.lease.lease_id, self.verb, pause, last, latency_us)
+        return (
+            self.lease.lane,
+            self.lease.lease_id,
+            self.outcome,
+            self.delay_s * 1000 if self.outcome == "retry" else self.result,
+            round(self.latency_ms * 1000),
+            self.pause.seconds * 1000 if self.pause else 0,
+            self.pause.reason if self.pause else "",
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a worker can take: see settle_and_claim.lua."""
+    """The work that a worker can take in one round."""
 
     limits: Mapping[str, int]  # by lane, over all workers
     running: Mapping[str, int]  # by lane, in this worker
-    places: int
-    reserve: int
-    quarantined: int = 0  # how many such items it runs
+    free_slots: int  # of this worker
+    reserve: int  # slots that it keeps free for each lane
+    quarantined: int = 0  # items from the quarantine that it runs
+
+
+_NONE = Capacity(limits={}, running={}, free_slots=0, reserve=0)
 
 
 class Queue:
-    """The scripts with Python types. Raises `redis.exceptions.RedisError` where Redis is away."""
+    """Runs the scripts with Python types. Raises RedisUnavailable."""
 
     def __init__(
         self,
@@ -105,49 +128,60 @@ class Queue:
         self._lease_ms = lease_s * 1000
         self._interactive_weight = interactive_weight
         self._settle_and_claim, self._renew, self._expire_overdue = (
-            script(redis, keys, name) for name in ("settle_and_claim", "renew", "expire_overdue")
+            load_script(redis, keys, name)
+            for name in ("settle_and_claim", "renew", "expire_overdue")
         )
 
     async def settle_and_claim(
         self, settlements: Sequence[Settlement], capacity: Capacity | None
     ) -> Claimed:
-        """Settles, then claims; `capacity` None: claims nothing, and wakes the other workers
-        instead. Repeating the settlements changes nothing."""
-        ended = [part for settlement in settlements for part in settlement.argv()]
-        reply = await self._settle_and_claim(
-            args=[
-                self._lease_ms,
-                *((capacity.places, capacity.reserve) if capacity else (0, 0)),
-                CLAIM_AT_MOST,
-                self._interactive_weight,
-                MAX_DEATHS,
-                results.WORKER_LOST.to_json(),
-                capacity.quarantined if capacity else 0,
-                len(settlements),
-                *ended,
-                *(_lanes(capacity) if capacity else ()),
-            ]
-        )
-        again_ms, *values = reply
-        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 8, strict=True)]
-        return Claimed(leases, float(again_ms) / 1000 if again_ms else None)
+        """Settles leases, then claims what `capacity` has room for, in one atomic step.
 
-    async def renew(self, worker_id: str, leases: Iterable[Lease]) -> set[str]:
-        """Returns the lease ids whose calls must stop."""
+        Without a capacity it claims nothing and wakes the other workers instead. Repeating the
+        settlements changes nothing.
+        """
+        capacity = capacity or _NONE
+        options = {
+            "lease_ms": self._lease_ms,
+            "max_claim": MAX_CLAIM,
+            "interactive_weight": self._interactive_weight,
+            "max_worker_losses": MAX_WORKER_LOSSES,
+            "free_slots": capacity.free_slots,
+            "reserve": capacity.reserve,
+            "quarantined": capacity.quarantined,
+            "lanes": [
+                (lane, limit, capacity.running.get(lane, 0))
+                for lane, limit in capacity.limits.items()
+            ],
+        }
+        settled = [part for settlement in settlements for part in settlement.argv()]
+        reply = await self._settle_and_claim(args=[orjson.dumps(options), _LOST_RESULT, *settled])
+        next_round_ms, *values = reply
+        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 9, strict=True)]
+        return Claimed(leases, float(next_round_ms) / 1000 if next_round_ms else None)
+
+    async def renew(self, worker_id: str, leases: Iterable[Lease]) -> set[LeaseId]:
+        """Renews leases and the worker's own life. Returns the leases whose calls must stop."""
         argv = [part for lease in leases for part in (lease.lane, lease.lease_id)]
         stop = await self._renew(args=[worker_id, self._lease_ms, *argv])
-        return {lease_id.decode() for lease_id in stop}
+        return {LeaseId(lease_id.decode()) for lease_id in stop}
 
     async def expire_overdue(self) -> None:
-        """Ends what is past its deadline: the scripts of workers do, but there may be none."""
+        """Finishes jobs past their deadlines, which workers do, too: there may be none."""
         await self._expire_overdue()
 
     async def workers(self) -> list[str]:
-        """The ids of those that are alive."""
+        """Returns the ids of the workers that are alive."""
         seconds, microseconds = await self._redis.time()
         now_ms = seconds * 1000 + microseconds / 1000
         alive = await self._redis.zrangebyscore(self._keys.workers, now_ms, "+inf")
         return [worker_id.decode() for worker_id in alive]
+
+    async def unregister_worker(self, worker_id: str) -> None:
+        await self._redis.zrem(self._keys.workers, worker_id)
+
+
+_LOST_RESULT = results.WORKER_LOST.to_json()
 
 
 def _lease(
@@ -155,27 +189,21 @@ def _lease(
     lease: bytes,
     lane: bytes,
     payload: bytes,
-    tries: bytes,
-    deaths: bytes,
+    attempts: bytes,
+    first_claim_us: bytes,
+    worker_losses: int,
     queued_ms: bytes,
-    left_ms: bytes,
+    remaining_ms: bytes,
 ) -> Lease:
-    attempts, _, first_claim_us = tries.partition(b"@")
-    lease_id = lease.decode()
-    claim_us = int(lease_id.rpartition("@")[2])
+    lease_id = LeaseId(lease.decode())
     return Lease(
-        item_id=item.decode(),
+        item_id=ItemId(item.decode()),
         lease_id=lease_id,
         lane=lane.decode(),
         payload=payload,
         attempts=int(attempts),
-        deaths=int(deaths),
+        worker_losses=worker_losses,
         queued_ms=float(queued_ms),
-        retried_ms=(claim_us - int(first_claim_us)) / 1000 if first_claim_us else 0,
-        left_ms=float(left_ms) if left_ms else None,
+        retried_ms=(lease_id.claimed_us - int(first_claim_us)) / 1000 if first_claim_us else 0,
+        remaining_ms=float(remaining_ms) if remaining_ms else None,
     )
-
-
-def _lanes(capacity: Capacity) -> Iterable[str | int]:
-    for lane, limit in capacity.limits.items():
-        yield from (lane, limit, capacity.running.get(lane, 0))

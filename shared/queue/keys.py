@@ -1,163 +1,103 @@
-"""Every Redis key and channel of the project, and the names the Lua scripts know them by."""
+"""Defines every Redis key and channel of the project, and the names that the Lua scripts use.
 
+Each key is written down once, as an attribute of `Keys`. Its name in Redis is the attribute's name
+behind the prefix; in the scripts it is a constant with the attribute's name in upper case.
+"""
+
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+
+LAYOUT_VERSION = 2  # raise it whenever keys, fields or their meaning change (see layout.py)
+
+
+class _KeyWithId:
+    """A key for each id, or for each of several ids: `keys.queue(lane, job_id)`."""
+
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self.suffix = f"{name}:"
+
+    def __get__(self, keys: "Keys", _owner: type) -> Callable[..., str]:
+        return lambda *ids: f"{keys.prefix}{self.suffix}{':'.join(map(str, ids))}"
+
+
+class _Key:
+    """A key or channel of which there is one per deployment."""
+
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self.suffix = name
+
+    def __get__(self, keys: "Keys", _owner: type) -> str:
+        return f"{keys.prefix}{self.suffix}"
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Keys under one prefix; two deployments with different prefixes share nothing.
-
-    Of a job:
-    job      hash    total, owner, class, lanes, ttl_s, accepted_ms, started_ms, finished_ms, …;
-                     meta:<n>: request id, provider and model of 500 items, as JSON
-    payloads hash    item index → payload; gone when the item has succeeded
-    tries    hash    item index → what was in vain: see settle_and_claim.lua
-    results  hash    item index → "<ended_ms> <result as JSON>"; a field is written once
-    ended    list    item indexes in the order in which they ended
-    failed   set     item indexes
-    queue    zset    of a lane and a job: item indexes that may run now
-
-    Of a lane:
-    shares   zset    owners, under an owner classes, under a class jobs, by the service they had
-    depth    hash    owner → items in his queues
-    quarantine zset  "<job>:<index>" that one more death would end, by time of acceptance
-    deferred zset    "<job>:<index>" that wait for a retry, by the time they are due
-    leases   zset    "<job>:<index>@<claim>" by the time the lease ends; its size is what runs
-    paused   string  the lane is paused until this time
-
-    deadlines zset   jobs by their deadline
-    owned    zset    jobs of an owner by time of acceptance
-    expiring zset    "<owner> <job>" by the time its results expire
-    idempotent string  "<fingerprint> <job>" that a key has made
-    workers  zset    worker id by the time it counts as dead
-
-    Only to be looked at:
-    seen     zset    worker id by the time of its last report
-    report   string  "<time> <report as JSON>" of a worker
-    history  hash    of some seconds: what was counted, how much ran and waited
-    """
+    """The keys of one deployment; deployments with different prefixes share nothing in a Redis."""
 
     prefix: str = "orchestrator:"
 
-    def job(self, job_id: str) -> str:
-        return f"{self.prefix}job:{job_id}"
+    layout_version = _Key("string: LAYOUT_VERSION of the deployment that writes here")
 
-    def payloads(self, job_id: str) -> str:
-        return f"{self.prefix}payloads:{job_id}"
+    # One per job, by job id
+    job = _KeyWithId(
+        "hash: total, owner, priority_class, lanes, items_by_lane (JSON), result_ttl_s,"
+        " accepted_ms, started_ms, finished_ms, finished_early_as, …; meta:<n>: request id,"
+        " provider and model of 500 items (JSON)"
+    )
+    payloads = _KeyWithId("hash: item index → payload; deleted when the item has its answer")
+    attempts = _KeyWithId("hash: item index → failed attempts: see lua/lib/attempts.lua")
+    results = _KeyWithId("hash: item index → '<finished_ms> <result as JSON>'; written once")
+    completion_order = _KeyWithId("list: item indexes in the order in which they finished")
+    failed = _KeyWithId("set: indexes of the items whose result is an error")
 
-    def tries(self, job_id: str) -> str:
-        return f"{self.prefix}tries:{job_id}"
+    # One per lane
+    queue = _KeyWithId("zset, also by job id: indexes of the items that may run now")
+    fair_queue = _KeyWithId(
+        "zset: owners by the service they had; with an owner: classes; with a class: jobs"
+    )
+    depth = _KeyWithId("hash: owner → items of that owner in the lane's queues")
+    quarantine = _KeyWithId(
+        "zset: '<job>:<index>' of items that one more lost worker would end, by acceptance time"
+    )
+    deferred = _KeyWithId("zset: '<job>:<index>' of items that wait for a retry, by due time")
+    leases = _KeyWithId("zset: '<job>:<index>@<claim>' by lease end; its size: calls in flight")
+    pause = _KeyWithId("hash: until_ms, reason; it expires with the pause")
 
-    def results(self, job_id: str) -> str:
-        return f"{self.prefix}results:{job_id}"
+    job_deadlines = _Key("zset: job ids by deadline")
+    jobs_by_owner = _KeyWithId("zset, by owner: job ids by acceptance time")
+    job_expirations = _Key("zset: '<owner> <job>' by the time when the results expire")
+    idempotency = _KeyWithId("string, by owner and key: '<fingerprint> <job>'")
+    workers = _Key("zset: worker ids by the time after which a worker counts as dead")
 
-    def ended(self, job_id: str) -> str:
-        return f"{self.prefix}ended:{job_id}"
+    # Monitoring only: nothing is decided by these
+    worker_last_seen = _Key("zset: worker ids by the time of their last report")
+    worker_report = _KeyWithId("string, by worker id: '<time> <report as JSON>'")
+    history = _KeyWithId("hash, by start in s: counters, calls in flight and queue depth of 10 s")
 
-    def failed(self, job_id: str) -> str:
-        return f"{self.prefix}failed:{job_id}"
+    # Channels
+    wake = _Key("channel: something may be claimed")
+    job_cancelled = _Key("channel: id of a job whose running calls must stop")
+    job_finished = _Key("channel: id of a job that has finished")
+    job_progress = _Key("channel: id of a followed job of which items have finished")
 
-    def queue(self, lane: str, job_id: str) -> str:
-        return f"{self.prefix}queue:{lane}:{job_id}"
-
-    def shares(self, lane: str, *path: str) -> str:
-        return f"{self.prefix}shares:{':'.join((lane, *path))}"
-
-    def depth(self, lane: str) -> str:
-        return f"{self.prefix}depth:{lane}"
-
-    def quarantine(self, lane: str) -> str:
-        return f"{self.prefix}quarantine:{lane}"
-
-    def deferred(self, lane: str) -> str:
-        return f"{self.prefix}deferred:{lane}"
-
-    def leases(self, lane: str) -> str:
-        return f"{self.prefix}leases:{lane}"
-
-    def paused(self, lane: str) -> str:
-        return f"{self.prefix}paused:{lane}"
-
-    @property
-    def deadlines(self) -> str:
-        return f"{self.prefix}deadlines"
-
-    def owned(self, owner: str) -> str:
-        return f"{self.prefix}owned:{owner}"
-
-    @property
-    def expiring(self) -> str:
-        return f"{self.prefix}expiring"
-
-    def idempotent(self, owner: str, key: str) -> str:
-        return f"{self.prefix}idempotent:{owner}:{key}"
-
-    @property
-    def workers(self) -> str:
-        return f"{self.prefix}workers"
-
-    @property
-    def seen(self) -> str:
-        return f"{self.prefix}seen"
-
-    def history(self, start_s: int) -> str:
-        return f"{self.prefix}history:{start_s}"
-
-    @property
-    def wake(self) -> str:
-        """Channel: there may be something to claim."""
-        return f"{self.prefix}wake"
-
-    @property
-    def cancelled(self) -> str:
-        """Channel: the id of a job whose running calls must stop."""
-        return f"{self.prefix}cancelled"
-
-    @property
-    def done(self) -> str:
-        """Channel: the id of a job whose last item has ended."""
-        return f"{self.prefix}done"
-
-    @property
-    def progress(self) -> str:
-        """Channel: the id of a followed job of which items have ended."""
-        return f"{self.prefix}progress"
-
-    def lua_constants(self) -> str:
-        """The same names as Lua locals; a script appends the id to those that take one."""
-        names = {
-            "JOB": "job:",
-            "PAYLOADS": "payloads:",
-            "TRIES": "tries:",
-            "RESULTS": "results:",
-            "ENDED": "ended:",
-            "FAILED": "failed:",
-            "QUEUE": "queue:",
-            "SHARES": "shares:",
-            "DEPTH": "depth:",
-            "QUARANTINE": "quarantine:",
-            "DEFERRED": "deferred:",
-            "LEASES": "leases:",
-            "PAUSED": "paused:",
-            "DEADLINES": "deadlines",
-            "OWNED": "owned:",
-            "EXPIRING": "expiring",
-            "IDEMPOTENT": "idempotent:",
-            "WORKERS": "workers",
-            "SEEN": "seen",
-            "REPORT": "report:",
-            "HISTORY": "history:",
-            "WAKE": "wake",
-            "CANCELLED": "cancelled",
-            "DONE": "done",
-            "PROGRESS": "progress",
-        }
-        values = {name: f"{self.prefix}{key}" for name, key in names.items()}
-        return "".join(f"local {name} = {lua_string(value)}\n" for name, value in values.items())
+    def lua_constants(self, script: str) -> str:
+        """Returns Lua locals for the keys that `script` uses; with ids, it appends them itself."""
+        return "".join(
+            f"local {name.upper()} = {lua_string(self.prefix + key.suffix)}\n"
+            for name, key in vars(Keys).items()
+            if isinstance(key, _Key | _KeyWithId) and re.search(rf"\b{name.upper()}\b", script)
+        )
 
 
 def lua_string(text: str) -> str:
-    r"""A Lua 5.1 string literal: every byte outside [A-Za-z0-9:_-] as a decimal escape."""
+    r"""Returns a Lua 5.1 string literal; every byte outside [A-Za-z0-9:_-] is a decimal escape."""
     plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-"
     escaped = (chr(byte) if byte in plain else f"\\{byte:03d}" for byte in text.encode())
     return f'"{"".join(escaped)}"'

@@ -1,4 +1,4 @@
-"""The result of one item, as a worker (or a script) stores it and the API reads it."""
+"""The result of an item, as workers and scripts store it and the API reads it."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -27,12 +27,13 @@ class Result:
         return orjson.dumps(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Not `dataclasses.asdict`, whose deep copies cost more than all the rest of an answer."""
+        """Avoids `dataclasses.asdict`: its deep copies cost more than the rest of an answer."""
         return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def from_json(cls, data: bytes) -> "Result":
-        """Tolerant: a field that a newer version added is passed over, its error codes are one."""
+        """Ignores unknown fields and reads unknown error codes as `internal_error`: a newer version
+        may have written them."""
         values = orjson.loads(data)
         if (code := values.get("error_code")) and code not in _CODES:
             values["error_code"] = ErrorCode.INTERNAL_ERROR
@@ -42,12 +43,27 @@ class Result:
 _CODES = frozenset(ErrorCode)
 _NAMES = tuple(field.name for field in fields(Result))
 
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """A result and the time when the script that wrote it ran."""
+
+    finished_ms: float
+    result: Result
+
+    @classmethod
+    def parse(cls, stored: bytes) -> "StoredResult":
+        """Parses `<finished_ms> <result as JSON>`: see lua/lib/results.lua."""
+        finished_ms, _, result = stored.partition(b" ")
+        return cls(float(finished_ms), Result.from_json(result))
+
+
 CANCELLED = Result(error="cancelled", error_code=ErrorCode.CANCELLED)
 DEADLINE_EXCEEDED = Result(
-    error="not done when the job's deadline was over", error_code=ErrorCode.DEADLINE_EXCEEDED
+    error="not finished before the job's deadline", error_code=ErrorCode.DEADLINE_EXCEEDED
 )
 WORKER_LOST = Result(
-    error="given up: the worker that ran it died three times", error_code=ErrorCode.WORKER_LOST
+    error="given up: three workers were lost while they ran it", error_code=ErrorCode.WORKER_LOST
 )
-# Of the items that had no result when their job was ended.
-ENDED_AS = {str(result.error_code): result for result in (CANCELLED, DEADLINE_EXCEEDED)}
+# By a job's finished_early_as: the result of its items that have none.
+EARLY_RESULTS = {str(result.error_code): result for result in (CANCELLED, DEADLINE_EXCEEDED)}

@@ -26,7 +26,7 @@ from support.redis_server import Server
 from support.stack import Stack, chat, eventually
 
 from cli.simulator.chat import item_of
-from shared.queue.claims import MAX_DEATHS
+from shared.queue.claims import MAX_WORKER_LOSSES
 from shared.queue.keys import Keys
 from shared.redis.client import connect
 
@@ -222,7 +222,7 @@ async def test_an_item_that_kills_its_worker_every_time(stack: Start) -> None:
     async with load.steady():
         requests = [chat(poisoned, model="sim-hang"), *map(chat, neighbours)]
         accepted = (await deployment.batch(requests, params={"mode": "async"})).json()
-        for _ in range(MAX_DEATHS):
+        for _ in range(MAX_WORKER_LOSSES):
             worker = await caller_of(deployment, poisoned)
             hit |= await kill(deployment, worker)
             await deployment.add_worker()
@@ -230,7 +230,7 @@ async def test_an_item_that_kills_its_worker_every_time(stack: Start) -> None:
         await load.more(6)
 
     calls = await verify(deployment, load, limit=LIMIT, may_repeat=hit, failed={poisoned})
-    assert len([call for call in calls if call.item == item_of(poisoned)]) == MAX_DEATHS
+    assert len([call for call in calls if call.item == item_of(poisoned)]) == MAX_WORKER_LOSSES
     [response, *_] = load.answers[accepted["job_id"]]["responses"]
     assert (response["error_code"], response["content"]) == ("worker_lost", "")
 

@@ -1,24 +1,39 @@
 """Calls of the queue's core without an API or a worker: accept a job, claim, settle."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from shared.jobs.store import Store, Submission
+from shared.jobs.staging import Staging
+from shared.jobs.store import Store
+from shared.jobs.submission import JobPolicy, Submission, acceptance
 from shared.queue.claims import Capacity, Lease, Queue, Settlement
+
+POLICY = JobPolicy(result_ttl_s=60, idempotency_ttl_s=60, max_queue_depth=100_000)
 
 
 async def accept(
     store: Store, job_id: str, lanes: Sequence[str], *, max_depth: int = 1000, **submission: Any
 ) -> str:
+    """Accepts a job with an item for each of `lanes`; `submission`: fields of a Submission."""
     async with store.staging(job_id) as staging:
         for index, lane in enumerate(lanes):
             await staging.add(lane, f"{job_id} {index}".encode(), (None, lane, "m"))
-        return await staging.commit(Submission(ttl_s=60, max_depth=max_depth, **submission))
+        return await commit(staging, max_depth=max_depth, **submission)
 
 
-async def claim(queue: Queue, *, places: int = 100, reserve: int = 0, **limits: int) -> list[Lease]:
-    """Claims up to `places` items; `limits` by lane."""
-    capacity = Capacity(limits or {"a": 10}, {}, places, reserve)
+async def commit(
+    staging: Staging, *, max_depth: int = 100_000, retry_of: str | None = None, **submission: Any
+) -> str:
+    policy = replace(POLICY, max_queue_depth=max_depth)
+    return await staging.commit(acceptance(Submission(**submission), policy, retry_of=retry_of))
+
+
+async def claim(
+    queue: Queue, *, free_slots: int = 100, reserve: int = 0, **limits: int
+) -> list[Lease]:
+    """Claims up to `free_slots` items; `limits` by lane."""
+    capacity = Capacity(limits or {"a": 10}, {}, free_slots, reserve)
     return (await queue.settle_and_claim([], capacity)).leases
 
 
@@ -28,4 +43,4 @@ async def settle(queue: Queue, *settlements: Settlement) -> None:
 
 async def finish(queue: Queue, leases: Sequence[Lease], result: bytes = b"{}") -> None:
     """Settles every lease with the same result."""
-    await settle(queue, *(Settlement(lease, "end", result) for lease in leases))
+    await settle(queue, *(Settlement(lease, "complete", result) for lease in leases))

@@ -38,7 +38,13 @@ async def queued(redis: Redis, keys: Keys, lane: str = "openrouter") -> int:
 async def stored(redis: Redis, keys: Keys) -> set[str]:
     """The keys there are, without those that are only to be looked at and the living workers'."""
     found = {key.decode() async for key in redis.scan_iter(match=f"{keys.prefix}*")}
-    only_seen = (keys.workers, keys.seen, keys.history(0)[:-1], f"{keys.prefix}report:")
+    only_seen = (
+        keys.workers,
+        keys.worker_last_seen,
+        keys.history(0)[:-1],
+        keys.worker_report(""),
+        keys.layout_version,
+    )
     return {key for key in found if not key.startswith(only_seen)}
 
 

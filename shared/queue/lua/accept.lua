@@ -1,93 +1,105 @@
 #!lua
--- Stores the next items of a job; the last ones make it a job and let its items run. Until then it is nothing
--- that anybody sees, and goes away by itself. Repeating it changes nothing.
--- ARGV: job id, index of the first of these items, meta of the 500 items that are complete with these (as JSON,
---       '' if none are), the job as JSON (with the last items; with others, its lanes so far), staged_s (for which
---       it waits for more), then per item: lane, payload
--- The job: lanes (name → count of items), owner, class, ttl_s, max_depth (items of one owner that may be queued in
---       a lane); may have deadline_s, key (idempotency: name, fingerprint, ttl_s), retry_of, webhook (payload of
---       its delivery), followed_s
--- Returns: {'accepted', job id}; {'accepted', id of the job that the key has made before};
---          {'full', lane}, {'another', ''} (the key was used for other items), {'incomplete', ''} (too late:
---          earlier items have gone away), {'retried', id} (of the job that retries the other already)
-local job, first, meta, options, staged_s = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+-- Stores the next items of a job. With the last ones it becomes a job and its items may run; until then nobody sees it,
+-- and it expires by itself. Repeating a call changes nothing.
+-- ARGV: [1] upload as JSON: job (id), first (index of the first of these items), staging_ttl_s (how long it waits for
+--           more), lanes (items by lane so far); with the last items also submission: owner, priority_class,
+--           result_ttl_s, max_depth (items of one owner that may be queued in a lane), and if given deadline_s,
+--           idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url, webhook_payload, follow_s
+--       [2] meta of the 500 items that are complete with these, as JSON ('': none are)
+--       then per item: lane, payload
+-- Returns: {'accepted', job id: of the job that the idempotency key has created before, if there is one},
+--          {'staged', ''} if more items are to come, or a refusal: {'queue_full', lane}, {'conflict', ''} (the key was
+--          used for another submission), {'expired', ''} (earlier items have expired), {'retried', id of the job that
+--          retries the other already}
+--- @include "clock"
+--- @include "fair_queue"
+local META_ITEMS = 500
+local upload, meta = cjson.decode(ARGV[1]), ARGV[2]
+local job, first, lanes, submission = upload.job, upload.first, upload.lanes, upload.submission
 if redis.call('HEXISTS', JOB .. job, 'total') == 1 then return { 'accepted', job } end
 
+local function queue_of(lane) return QUEUE .. lane .. ':' .. job end
+
 local payloads, queues = {}, {}
-for i = 6, #ARGV, 2 do
-  local lane, index = ARGV[i], first + (i - 6) / 2
+for i = 3, #ARGV, 2 do
+  local lane, index = ARGV[i], first + (i - 3) / 2
   queues[lane] = queues[lane] or {}
   payloads[#payloads + 1], payloads[#payloads + 2] = index, ARGV[i + 1]
-  table.insert(queues[lane], index)
-  table.insert(queues[lane], index)
+  table.insert(queues[lane], index) -- as the score
+  table.insert(queues[lane], index) -- as the member
 end
 if #payloads > 0 then redis.call('HSET', PAYLOADS .. job, unpack(payloads)) end
-for lane, members in pairs(queues) do redis.call('ZADD', QUEUE .. lane .. ':' .. job, unpack(members)) end
-if meta ~= '' then redis.call('HSET', JOB .. job, 'meta:' .. math.floor(first / 500), meta) end
+for lane, members in pairs(queues) do redis.call('ZADD', queue_of(lane), unpack(members)) end
+if meta ~= '' then redis.call('HSET', JOB .. job, 'meta:' .. math.floor(first / META_ITEMS), meta) end
 
-options = cjson.decode(options)
-if not options.owner then
-  redis.call('EXPIRE', JOB .. job, staged_s)
-  redis.call('EXPIRE', PAYLOADS .. job, staged_s)
-  for lane in pairs(options.lanes) do redis.call('EXPIRE', QUEUE .. lane .. ':' .. job, staged_s) end
+if not submission then
+  redis.call('EXPIRE', JOB .. job, upload.staging_ttl_s)
+  redis.call('EXPIRE', PAYLOADS .. job, upload.staging_ttl_s)
+  for lane in pairs(lanes) do redis.call('EXPIRE', queue_of(lane), upload.staging_ttl_s) end
   return { 'staged', '' }
 end
 
 local function refuse(...)
   redis.call('UNLINK', JOB .. job, PAYLOADS .. job)
-  for lane in pairs(options.lanes) do redis.call('UNLINK', QUEUE .. lane .. ':' .. job) end
+  for lane in pairs(lanes) do redis.call('UNLINK', queue_of(lane)) end
   return { ... }
 end
 
-local key = options.key and IDEMPOTENT .. options.owner .. ':' .. options.key.name
+local owner, retry_of = submission.owner, submission.retry_of
+local key = submission.idempotency_key and IDEMPOTENCY .. owner .. ':' .. submission.idempotency_key
 local known = key and redis.call('GET', key)
 if known then
-  local fingerprint, made = string.match(known, '^(%S+) (.+)$')
-  if fingerprint ~= options.key.fingerprint then return refuse('another', '') end
-  return refuse('accepted', made)
+  local fingerprint, created = string.match(known, '^(%S+) (.+)$')
+  if fingerprint ~= submission.fingerprint then return refuse('conflict', '') end
+  return refuse('accepted', created)
 end
-local retried_as = options.retry_of and redis.call('HGET', JOB .. options.retry_of, 'retried_as')
+local retried_as = retry_of and redis.call('HGET', JOB .. retry_of, 'retried_as')
 if retried_as then return refuse('retried', retried_as) end
 
-local total, lanes = 0, {}
-for lane, count in pairs(options.lanes) do
+local total, names = 0, {}
+for lane, count in pairs(lanes) do
   total = total + count
-  lanes[#lanes + 1] = lane
-  local depth = tonumber(redis.call('HGET', DEPTH .. lane, options.owner) or 0)
-  if depth + count > options.max_depth then return refuse('full', lane) end
-  if first > 0 and redis.call('ZCARD', QUEUE .. lane .. ':' .. job) ~= count then return refuse('incomplete', '') end
+  names[#names + 1] = lane
+  local depth = tonumber(redis.call('HGET', DEPTH .. lane, owner) or 0)
+  if depth + count > submission.max_depth then return refuse('queue_full', lane) end
+  if first > 0 and redis.call('ZCARD', queue_of(lane)) ~= count then return refuse('expired', '') end
 end
-if first > 0 and redis.call('HLEN', PAYLOADS .. job) ~= total then return refuse('incomplete', '') end
+if first > 0 and redis.call('HLEN', PAYLOADS .. job) ~= total then return refuse('expired', '') end
 
-local now = clock()
-redis.call('HSET', JOB .. job, 'total', total, 'lanes', table.concat(lanes, ' '), 'owner', options.owner,
-  'class', options.class, 'ttl_s', options.ttl_s, 'accepted_ms', ms(now), 'counts', cjson.encode(options.lanes))
+redis.call('HSET', JOB .. job, 'total', total, 'lanes', table.concat(names, ' '), 'owner', owner, 'priority_class',
+  submission.priority_class, 'result_ttl_s', submission.result_ttl_s, 'accepted_ms', ms(now), 'items_by_lane',
+  cjson.encode(lanes))
 if first > 0 then
   redis.call('PERSIST', JOB .. job)
   redis.call('PERSIST', PAYLOADS .. job)
 end
-redis.call('ZADD', OWNED .. options.owner, ms(now), job)
-if options.deadline_s then
-  local deadline_ms = ms(now + options.deadline_s * 1000)
+redis.call('ZADD', JOBS_BY_OWNER .. owner, ms(now), job)
+if submission.deadline_s then
+  local deadline_ms = ms(now + submission.deadline_s * 1000)
   redis.call('HSET', JOB .. job, 'deadline_ms', deadline_ms)
-  redis.call('ZADD', DEADLINES, deadline_ms, job)
+  redis.call('ZADD', JOB_DEADLINES, deadline_ms, job)
 end
-if options.followed_s then redis.call('HSET', JOB .. job, 'followed_ms', ms(now + options.followed_s * 1000)) end
-if options.webhook then redis.call('HSET', JOB .. job, 'webhook', options.webhook) end
-if key then -- it expires after the job has ended
-  redis.call('SET', key, options.key.fingerprint .. ' ' .. job)
-  redis.call('HSET', JOB .. job, 'key', options.key.name, 'key_ttl_s', options.key.ttl_s)
+if submission.follow_s then
+  redis.call('HSET', JOB .. job, 'progress_until_ms', ms(now + submission.follow_s * 1000))
 end
-if options.retry_of then
-  redis.call('HSET', JOB .. job, 'retry_of', options.retry_of)
-  if redis.call('EXISTS', JOB .. options.retry_of) == 1 then -- it may have expired just now
-    redis.call('HSET', JOB .. options.retry_of, 'retried_as', job)
-    redis.call('UNLINK', PAYLOADS .. options.retry_of)
+if submission.webhook_url then
+  redis.call('HSET', JOB .. job, 'webhook_url', submission.webhook_url, 'webhook_payload', submission.webhook_payload)
+end
+if key then -- it gets its time to live when the job finishes
+  redis.call('SET', key, submission.fingerprint .. ' ' .. job)
+  redis.call('HSET', JOB .. job, 'idempotency_key', submission.idempotency_key, 'idempotency_ttl_s',
+    submission.idempotency_ttl_s)
+end
+if retry_of then
+  redis.call('HSET', JOB .. job, 'retry_of', retry_of)
+  if redis.call('EXISTS', JOB .. retry_of) == 1 then -- it may have expired a moment ago
+    redis.call('HSET', JOB .. retry_of, 'retried_as', job)
+    redis.call('UNLINK', PAYLOADS .. retry_of)
   end
 end
-for lane, count in pairs(options.lanes) do
-  if first > 0 then redis.call('PERSIST', QUEUE .. lane .. ':' .. job) end
-  line_up(lane, job, options.owner, options.class, count)
+for lane, count in pairs(lanes) do
+  if first > 0 then redis.call('PERSIST', queue_of(lane)) end
+  enqueue(lane, job, owner, submission.priority_class, count)
 end
 redis.call('PUBLISH', WAKE, '')
 return { 'accepted', job }

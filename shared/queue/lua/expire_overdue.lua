@@ -1,6 +1,5 @@
 #!lua flags=allow-oom
--- What time brings, should no worker be there to see to it: jobs past their deadlines end, those that are gone
--- leave the lists.
-local now = clock()
-end_overdue_jobs(now)
-forget_expired(now, 1000)
+-- Finishes jobs past their deadlines and forgets expired ones: the API's part, because there may be no worker.
+--- @include "job_end"
+finish_overdue_jobs()
+forget_expired(1000)

@@ -3,14 +3,14 @@
 -- None of it decides anything.
 -- ARGV: worker id ('': no worker), its report as JSON, bucket_s, kept_s (both the history and what lost workers have
 --       said last), count of lanes, these, then per count: field, number
-local now = clock()
+--- @include "clock"
 local worker, bucket_s, kept_s = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local last_lane = 5 + tonumber(ARGV[5])
 
 if worker ~= '' then
-  redis.call('SET', REPORT .. worker, ms(now) .. ' ' .. ARGV[2], 'EX', kept_s)
-  redis.call('ZADD', SEEN, ms(now), worker)
-  redis.call('ZREMRANGEBYSCORE', SEEN, '-inf', now - kept_s * 1000)
+  redis.call('SET', WORKER_REPORT .. worker, ms(now) .. ' ' .. ARGV[2], 'EX', kept_s)
+  redis.call('ZADD', WORKER_LAST_SEEN, ms(now), worker)
+  redis.call('ZREMRANGEBYSCORE', WORKER_LAST_SEEN, '-inf', now - kept_s * 1000)
 end
 
 local bucket = HISTORY .. math.floor(now / 1000 / bucket_s) * bucket_s

@@ -1,23 +1,27 @@
 #!lua flags=no-writes
--- One consistent look at a job.
--- ARGV: job id, most (items whose results come with it)
--- Returns: nil if there is no such job, else {fields as in the HMGET below, counts of items that have a result,
---          that failed, that are queued, {result, tries} of its webhook once that is due, and the meta and results
---          hash of a job of up to so many items}.
-local job, most = ARGV[1], tonumber(ARGV[2])
-local fields = redis.call('HMGET', JOB .. job, 'total', 'owner', 'lanes', 'aside', 'accepted_ms', 'started_ms',
-  'finished_ms', 'ended_as', 'deadline_ms', 'latency_us', 'retry_of', 'retried_as', 'webhook', 'counts')
-if not fields[1] or not fields[3] then return nil end
+-- Reads a job at one moment.
+-- ARGV: job id, max_items (of a job up to this size, results come with it)
+-- Returns: nil if there is no such job, else {the fields of the HMGET below, count of finished items, of failed ones, of
+--          queued ones, {result, failed attempts} of its webhook's delivery or false, and of a job of up to max_items
+--          meta and the hash of results}
+--- @include "attempts"
+local job, max_items = ARGV[1], tonumber(ARGV[2])
+local fields = redis.call('HMGET', JOB .. job, 'total', 'owner', 'accepted_ms', 'started_ms', 'finished_ms',
+  'finished_early_as', 'deadline_ms', 'latency_us', 'retry_of', 'retried_as', 'webhook_url', 'items_by_lane')
+local lanes, parked = unpack(redis.call('HMGET', JOB .. job, 'lanes', 'parked'))
+local total, finished_ms, webhook_url = fields[1], fields[5], fields[11]
+if not total or not lanes then return nil end
 
-local queued = tonumber(fields[4] or 0)
-for lane in string.gmatch(fields[3], '%S+') do queued = queued + redis.call('ZCARD', QUEUE .. lane .. ':' .. job) end
+local queued = tonumber(parked or 0)
+for lane in string.gmatch(lanes, '%S+') do queued = queued + redis.call('ZCARD', QUEUE .. lane .. ':' .. job) end
 local delivery = false
-if fields[13] and fields[7] then
+if webhook_url and finished_ms then
   local id = job .. '.webhook'
-  delivery = { redis.call('HGET', RESULTS .. id, 0), redis.call('HGET', TRIES .. id, 0) }
+  local failed = parse_attempts(redis.call('HGET', ATTEMPTS .. id, 0))
+  delivery = { redis.call('HGET', RESULTS .. id, 0), tonumber(failed) }
 end
-local reply = { fields, redis.call('LLEN', ENDED .. job), redis.call('SCARD', FAILED .. job), queued, delivery }
-if tonumber(fields[1]) <= most then
+local reply = { fields, redis.call('LLEN', COMPLETION_ORDER .. job), redis.call('SCARD', FAILED .. job), queued, delivery }
+if tonumber(total) <= max_items then
   reply[6] = redis.call('HGET', JOB .. job, 'meta:0')
   reply[7] = redis.call('HGETALL', RESULTS .. job)
 end

@@ -1,0 +1,90 @@
+"""A job as it was in Redis at one moment: see snapshot.lua."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from shared.jobs.staging import Meta
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How far the delivery of a job's webhook has come."""
+
+    result: bytes | None  # as stored; None while it is not finished
+    attempts: int  # that failed
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    total: int
+    owner: str
+    finished: int  # items that have a result
+    failed: int  # items whose result is an error
+    queued: int
+    accepted_ms: float
+    started_ms: float | None
+    finished_ms: float | None
+    finished_early_as: str | None  # error code of the items without a result
+    deadline_ms: float | None
+    latency_ms: float  # sum over all results
+    retry_of: str | None
+    retried_as: str | None
+    webhook_url: str | None
+    items_by_lane: dict[str, int]
+    delivery: Delivery | None  # None until the webhook is due
+    metas: list[Meta] | None  # None if the job is larger than was asked for
+    results: dict[int, bytes] | None  # by index, as stored; None likewise
+
+
+def parse_snapshot(reply: Any) -> Snapshot | None:  # noqa: ANN401 — as snapshot.lua returns it
+    """Returns None if there is no such job."""
+    if reply is None:
+        return None
+    fields, finished, failed, queued, delivery, *contents = reply
+    (
+        total,
+        owner,
+        accepted_ms,
+        started_ms,
+        finished_ms,
+        finished_early_as,
+        deadline_ms,
+        latency_us,
+        retry_of,
+        retried_as,
+        webhook_url,
+        items_by_lane,
+    ) = fields
+    metas, results = contents or (None, None)
+    return Snapshot(
+        total=int(total),
+        owner=owner.decode(),
+        finished=finished,
+        failed=failed,
+        queued=queued,
+        accepted_ms=float(accepted_ms),
+        started_ms=_number(started_ms),
+        finished_ms=_number(finished_ms),
+        finished_early_as=_text(finished_early_as),
+        deadline_ms=_number(deadline_ms),
+        latency_ms=int(latency_us or 0) / 1000,
+        retry_of=_text(retry_of),
+        retried_as=_text(retried_as),
+        webhook_url=_text(webhook_url),
+        items_by_lane=orjson.loads(items_by_lane) if items_by_lane else {},
+        delivery=Delivery(*delivery) if delivery else None,
+        metas=orjson.loads(metas) if metas else None,
+        results=dict(zip(map(int, results[::2]), results[1::2], strict=True))
+        if results is not None
+        else None,
+    )
+
+
+def _number(value: bytes | None) -> float | None:
+    return float(value) if value else None
+
+
+def _text(value: bytes | None) -> str | None:
+    return value.decode() if value else None

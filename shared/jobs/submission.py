@@ -1,0 +1,107 @@
+"""What a client submits besides the requests, and why a submission is rejected.
+
+SubmissionRejected
+├── QueueFull             the owner has too many items queued for a provider
+├── IdempotencyConflict   the idempotency key was used for another submission
+└── UploadExpired         the upload was too slow: its first items have expired
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from shared.models import LLMRequest
+from shared.settings import Settings
+
+
+class SubmissionRejected(Exception):
+    """Nothing of the job was accepted."""
+
+
+class QueueFull(SubmissionRejected):
+    """The owner would have more than `max_queue_depth` items queued in this lane."""
+
+    def __init__(self, lane: str) -> None:
+        super().__init__(lane)
+        self.lane = lane
+
+
+class IdempotencyConflict(SubmissionRejected):
+    """The idempotency key has created a job of other requests or options."""
+
+
+class UploadExpired(SubmissionRejected):
+    """The first items of the upload have expired before the last ones came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What the client asked for, besides the requests."""
+
+    owner: str = ""  # "" where the deployment has no API keys
+    interactive: bool = False  # somebody waits for it
+    deadline_s: float | None = None
+    webhook_url: str | None = None
+    idempotency_key: str | None = None
+    follow_s: float | None = None  # publish progress for this long
+
+
+@dataclass(frozen=True, slots=True)
+class JobPolicy:
+    """What the deployment's settings say about every job."""
+
+    result_ttl_s: int
+    idempotency_ttl_s: int  # counted from the end of the job
+    max_queue_depth: int  # items of one owner in one lane
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "JobPolicy":
+        return cls(
+            result_ttl_s=settings.result_ttl_seconds,
+            idempotency_ttl_s=settings.idempotency_ttl_seconds,
+            max_queue_depth=settings.max_queue_depth,
+        )
+
+
+class Fingerprint:
+    """Identifies a submission: the same requests and options have the same fingerprint.
+
+    Fields that have their default value are left out, so that fields which a later version adds do
+    not change the fingerprint of a repeated submission.
+    """
+
+    def __init__(self, submission: Submission) -> None:
+        self._hash = sha256(f"{submission.deadline_s} {submission.webhook_url}\n".encode())
+
+    def add(self, request: LLMRequest) -> None:
+        self._hash.update(request.model_dump_json(exclude_defaults=True).encode() + b"\n")
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def acceptance(
+    submission: Submission,
+    policy: JobPolicy,
+    *,
+    fingerprint: str | None = None,
+    webhook_payload: bytes | None = None,
+    retry_of: str | None = None,
+) -> Mapping[str, object]:
+    """Returns the submission as accept.lua reads it."""
+    key = submission.idempotency_key
+    fields = {
+        "owner": submission.owner,
+        "priority_class": "interactive" if submission.interactive else "bulk",
+        "result_ttl_s": policy.result_ttl_s,
+        "max_depth": policy.max_queue_depth,
+        "deadline_s": submission.deadline_s,
+        "idempotency_key": key,
+        "idempotency_ttl_s": policy.idempotency_ttl_s if key else None,
+        "fingerprint": fingerprint,
+        "retry_of": retry_of,
+        "webhook_url": submission.webhook_url,
+        "webhook_payload": webhook_payload.decode() if webhook_payload else None,
+        "follow_s": submission.follow_s,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
