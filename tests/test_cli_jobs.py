@@ -327,7 +327,7 @@ async def test_a_dead_worker_is_named(deployment: Stack, orchestrator: Orchestra
 
     async def lost() -> bool:
         shown = (await orchestrator("top"))[1]
-        return "was lost: last heard" in shown and " lost " in shown
+        return "Lost worker" in shown and " lost " in shown
 
     await eventually(lost)
     as_json = json.loads((await orchestrator("top", "--json"))[1])
@@ -338,7 +338,7 @@ async def test_a_failing_model_is_named(deployment: Stack, orchestrator: Orchest
     await deployment.batch([chat(str(n), model="sim-404") for n in range(5)])
 
     async def named() -> bool:
-        return "5 of 5 calls of sim-404" in (await orchestrator("top", "--once"))[1]
+        return "5 of 5 calls to sim-404" in (await orchestrator("top", "--once"))[1]
 
     await eventually(named)
 

@@ -77,7 +77,7 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.ERROR,
-                    "No worker is alive: nothing runs; 2 requests wait.",
+                    "No worker is alive: 2 requests wait. Start one with: python -m worker",
                     of_lane=False,
                 )
             ],
@@ -88,8 +88,8 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "Worker host:1:abc was lost: last heard 40 s ago;"
-                    " it ran 3 calls then, taken up again by others.",
+                    "Lost worker host:1:abc, last seen 40 s ago;"
+                    " its 3 requests have moved to other workers.",
                     of_lane=False,
                 )
             ],
@@ -97,12 +97,29 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
         (IDLE, [WORKER, LOST.model_copy(update={"seen_at": AT - timedelta(hours=1)})], []),
         (
             IDLE,
+            [LOST.model_copy(update={"running": {"ollama": 1}})],
+            [
+                said(
+                    Severity.ERROR,
+                    "No worker is alive: new requests will wait. Start one with: python -m worker",
+                    of_lane=False,
+                ),
+                said(
+                    Severity.WARNING,
+                    "Lost worker host:1:abc, last seen 40 s ago;"
+                    " its 1 request waits for another worker.",
+                    of_lane=False,
+                ),
+            ],
+        ),
+        (
+            IDLE,
             [WORKER, SILENT],
             [
                 said(
                     Severity.WARNING,
-                    "Worker host:1:abc is silent: last heard 9 s ago. If it has died,"
-                    " its 3 calls keep their slots until the leases end, and run again then.",
+                    "Worker host:1:abc is silent, last seen 9 s ago. If it has died,"
+                    " its 3 calls will run again on other workers when the leases expire.",
                     of_lane=False,
                 )
             ],
@@ -113,11 +130,10 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "Worker host:1:abc is silent: last heard 9 s ago."
-                    " If it has died, others do its work.",
+                    "Worker host:1:abc is silent, last seen 9 s ago. It had no call in flight.",
                     of_lane=False,
                 ),
-                said(Severity.INFO, "openrouter: all 10 slots are in use, 2,000 requests queued."),
+                said(Severity.INFO, "openrouter: all 10 slots are in use; 2,000 requests queued."),
             ],
         ),
         (
@@ -126,8 +142,19 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "openrouter is paused for another 30 s, until 03:04:35 UTC: it answered 429;"
-                    " 2,000 requests of all jobs wait for it.",
+                    "openrouter is paused for another 30 s, until 03:04:35 UTC: it answered 429."
+                    " 2,000 requests of all jobs wait.",
+                )
+            ],
+        ),
+        (
+            lane(queued=1, paused_until=AT + timedelta(seconds=0.4), paused_because="answered 429"),
+            [WORKER],
+            [
+                said(
+                    Severity.WARNING,
+                    "openrouter is resuming after a pause: it answered 429."
+                    " 1 request of all jobs waits.",
                 )
             ],
         ),
@@ -140,7 +167,7 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "openrouter: 5 of 10 calls of m in the last minute failed:"
+                    "openrouter: 5 of 10 calls to m failed in the last minute:"
                     " provider_error 4, timeout 1.",
                 )
             ],
@@ -151,7 +178,7 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.ERROR,
-                    "openrouter: 10 of 10 calls of m in the last minute failed: provider_error 10.",
+                    "openrouter: 10 of 10 calls to m failed in the last minute: provider_error 10.",
                 )
             ],
         ),
@@ -161,15 +188,15 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.INFO,
-                    "openrouter: all 10 slots are in use, 2,000 requests queued:"
-                    " 3 min of work at 1,000 ms a call.",
+                    "openrouter: all 10 slots are in use; 2,000 requests queued,"
+                    " about 3 min to clear.",
                 )
             ],
         ),
         (
             BUSY,
             [WORKER],
-            [said(Severity.INFO, "openrouter: all 10 slots are in use, 2,000 requests queued.")],
+            [said(Severity.INFO, "openrouter: all 10 slots are in use; 2,000 requests queued.")],
         ),
         (
             lane(BUSY, in_flight=4, queued=1),
@@ -177,20 +204,26 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "openrouter: 1 request could run and no worker has a place:"
-                    " add workers, or raise WORKER_MAX_JOBS.",
+                    "openrouter: 1 request could run, but every worker is full."
+                    " Add workers or raise WORKER_MAX_JOBS.",
                 )
             ],
         ),
         (
             lane(deferred=1),
             [WORKER],
-            [said(Severity.INFO, "openrouter: 1 request to be retried soon.")],
+            [said(Severity.INFO, "openrouter: 1 request waiting for a retry.")],
         ),
         (
             IDLE,
             [WORKER, WORKER.model_copy(update={"limits": {"openrouter": 4}})],
-            [said(Severity.WARNING, "openrouter: the workers have different limits: 4, 10.")],
+            [
+                said(
+                    Severity.WARNING,
+                    "openrouter: the workers have different limits: 4, 10."
+                    " Give all of them the same MAX_CONCURRENT_REQUESTS.",
+                )
+            ],
         ),
     ],
 )

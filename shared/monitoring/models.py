@@ -1,4 +1,4 @@
-"""What operators see: the lanes, the workers, what is wrong, and the last hour."""
+"""The models of `/overview`, `/overview/events` and `/history`. All times are Redis's clock."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -9,14 +9,16 @@ from shared.models import JobSummary
 
 
 class LaneStats(BaseModel):
-    """Of the calls that ended in a time."""
+    """Statistics of the calls that finished in a period."""
 
     calls: int
-    calls_per_s: float = Field(description="In the last 10 to 20 s; of the history, in the step.")
+    calls_per_s: float = Field(
+        description="Mean of the last 10 to 20 s; in the history, of the step."
+    )
     errors: dict[str, int] = Field(description="Calls without an answer, by error code.")
     prompt_tokens: int
     completion_tokens: int
-    mean_ms: float | None = Field(description="Latency of a call; `null`: there was none.")
+    mean_ms: float | None = Field(description="Latency of a call; `null` if no call finished.")
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
@@ -29,18 +31,26 @@ class ModelStats(BaseModel):
 
 
 class Lane(BaseModel):
-    """The queue of one provider, over all workers and all owners."""
+    """The queue of one provider, for all workers and all owners together."""
 
     name: str
     in_flight: int
-    limit: int | None = Field(description="`null`: no worker has said so yet.")
-    queued: int = Field(description="May run as soon as there is a slot.")
-    deferred: int = Field(description="Wait for a retry.")
-    oldest_waiting_s: float | None = Field(description="Since its job was accepted.")
+    limit: int | None = Field(
+        description="Calls that may be in flight at once; `null` until a worker has reported it."
+    )
+    queued: int = Field(description="Requests that run as soon as a slot is free.")
+    deferred: int = Field(description="Requests that wait for a retry.")
+    oldest_waiting_s: float | None = Field(
+        description="Time since the oldest queued request was accepted; `null` if none is queued."
+    )
     paused_until: datetime | None
-    paused_because: str | None
+    paused_because: str | None = Field(
+        description="What the provider did, as the end of a sentence that starts with its name."
+    )
     last_minute: LaneStats
-    models: list[ModelStats] = Field(description="Of the last minute, the busiest first.")
+    models: list[ModelStats] = Field(
+        description="The busiest models of the last minute, at most 20, the busiest first."
+    )
 
 
 class WorkerState(StrEnum):
@@ -50,54 +60,69 @@ class WorkerState(StrEnum):
 
 
 class WorkerView(BaseModel):
+    """A worker, as of its last report."""
+
     worker_id: str
     state: WorkerState = Field(
-        description="`silent`: not heard lately, its leases go on; `lost`: they have ended, too."
+        description="`silent`: it has not reported lately, but its leases are valid. `lost`: its"
+        " leases have expired, too."
     )
     started_at: datetime
-    seen_at: datetime = Field(description="Its last heartbeat.")
-    running: dict[str, int] = Field(description="Calls by lane, as of then.")
-    limits: dict[str, int]
+    seen_at: datetime = Field(description="When it last reported.")
+    running: dict[str, int] = Field(description="Calls by lane.")
+    limits: dict[str, int] = Field(
+        description="Calls that may be in flight in all workers together, by lane."
+    )
 
 
 class Severity(StrEnum):
+    """Ordered from the most severe."""
+
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
 
 
 class Notice(BaseModel):
-    """Why something is slow or fails, in words."""
+    """A sentence that explains why something is slow or fails."""
 
     severity: Severity
-    lane: str | None = Field(description="`null`: it concerns all.")
+    lane: str | None = Field(description="`null` if it concerns all lanes.")
     text: str
 
 
 class Overview(BaseModel):
-    at: datetime = Field(description="By Redis's clock, as all times here.")
+    """The lanes, the workers and what needs attention."""
+
+    at: datetime = Field(description="When this was read, by Redis's clock, as all times here.")
     lanes: list[Lane]
     workers: list[WorkerView]
-    notices: list[Notice] = Field(description="The worst first.")
+    notices: list[Notice] = Field(description="The most severe first.")
 
 
 class LanePoint(LaneStats):
-    in_flight: int | None = Field(description="As last seen in this time.")
-    queued: int | None
+    """A lane in one step of the history."""
+
+    in_flight: int | None = Field(description="Sampled once in the step.")
+    queued: int | None = Field(description="Sampled once in the step.")
 
 
 class HistoryPoint(BaseModel):
-    at: datetime = Field(description="Its beginning.")
+    at: datetime = Field(description="Start of the step.")
     lanes: dict[str, LanePoint]
 
 
 class History(BaseModel):
+    """The last hour."""
+
     step_s: int
-    points: list[HistoryPoint] = Field(description="The oldest first; nothing happened in others.")
+    points: list[HistoryPoint] = Field(
+        description="The oldest first; steps in which nothing happened are left out."
+    )
 
 
 class Live(BaseModel):
     """One event of `GET /overview/events`."""
 
     overview: Overview
-    jobs: list[JobSummary] = Field(description="One's own newest.")
+    jobs: list[JobSummary] = Field(description="Your newest jobs, at most 20.")
