@@ -123,7 +123,7 @@ async def test_every_view_is_accessible_and_fits(
     )
     location = (await work(deployment)).removeprefix("/")
     for path, shown in {
-        "": "The last hour",
+        "": "Last hour",
         "jobs": location.removeprefix("jobs/"),
         location: "answered",
         "try": "Add a model",
@@ -176,7 +176,9 @@ async def test_a_step_that_is_not_over_is_not_drawn(stack: Start, browser: Brows
         await page.route("**/history", lambda route: route.fulfill(json=history))
         await page.get_by_role("link", name="Overview").click()
 
-        name = "Calls per second in the last hour: openrouter 0.0, at most 7.0"  # and nothing since
+        name = (
+            "Calls per second in the last hour: openrouter now 0.0, peak 7.0"  # and nothing since
+        )
         chart = page.get_by_role("img", name=name)
         await expect(chart).to_be_visible(timeout=15_000)
 
@@ -189,8 +191,8 @@ async def test_a_job_is_live_and_its_items_are_there(stack: Start, browser: Brow
     async with visit(browser, deployment, accepted.headers["location"][1:]) as page:
         await expect(page.locator(".status")).to_have_text("completed, 1 failed")
         why = page.get_by_role("list", name="Why requests failed")
-        await expect(why).to_contain_text("1 of openrouter: sim-404, model not found; such as")
-        bar = page.get_by_role("progressbar", name="40 of 40 ended, 1 failed")
+        await expect(why).to_contain_text("1 failed: openrouter/sim-404, model not found (e.g.")
+        bar = page.get_by_role("progressbar", name="40 of 40 done, 1 failed")
         await expect(bar).to_be_visible()
         await expect(page.locator(".rows .row").first).to_contain_text("answered")
 
@@ -211,7 +213,7 @@ async def test_another_choice_of_items_begins_at_the_top(stack: Start, browser: 
     location = await upload(deployment.api, ndjson(requests))
     async with visit(browser, deployment, location[1:]) as page:
         rows = page.locator(".rows")
-        await expect(page.get_by_text("500 shown, 500 of 500 ended")).to_be_visible()
+        await expect(page.get_by_text("500 shown, 500 of 500 done")).to_be_visible()
         for label, choice in (("Order", "slowest"), ("Show", "answered"), ("Show", "failed")):
             await rows.evaluate("rows => rows.scrollTo(0, rows.scrollHeight)")
             await expect(page.locator(".rows .row").last).to_have_attribute("aria-rowindex", "501")
@@ -264,14 +266,14 @@ async def test_a_hundred_thousand_rows_are_a_few_in_the_page(
     location = await upload(deployment.api, lines("x" for _ in range(100_000)))
     await deployment.api.delete(location)
     async with visit(browser, deployment, location[1:]) as page:
-        shown = page.get_by_text("100,000 shown, 100,000 of 100,000 ended")
+        shown = page.get_by_text("100,000 shown, 100,000 of 100,000 done")
         await expect(shown).to_be_visible(timeout=60_000)
         await page.locator(".rows").evaluate("rows => rows.scrollTo(0, rows.scrollHeight)")
         await expect(page.get_by_role("button", name="Item 99999")).to_be_visible()
 
         assert await page.locator(".rows .row").count() < 100
         await page.get_by_label("Show").select_option("answered")
-        await expect(page.get_by_text("None of that kind.")).to_be_visible()
+        await expect(page.get_by_text("No items match.")).to_be_visible()
 
 
 # Why a job is slow: what is seen within a minute by who knows nothing
@@ -283,7 +285,7 @@ async def test_a_paused_lane_is_named(stack: Start, browser: Browser) -> None:
     requests = [chat("first", model="sim-429x1"), *(chat(str(n)) for n in range(30))]
     location = await upload(deployment.api, ndjson(requests))
     async with visit(browser, deployment, location[1:]) as page:
-        await expect(page.get_by_text("Why it is not done yet")).to_be_visible()
+        await expect(page.get_by_text("Why it's still running")).to_be_visible()
         notice = page.locator(
             ".notices .warning", has_text="openrouter is paused for another 2 min"
         )
@@ -297,9 +299,9 @@ async def test_a_dead_worker_is_named(stack: Start, browser: Browser) -> None:
     location = await work(deployment)
     await deployment.in_flight(10)
     async with visit(browser, deployment, location[1:]) as page:
-        await expect(page.get_by_text("Why it is not done yet")).to_be_visible()
+        await expect(page.get_by_text("Why it's still running")).to_be_visible()
         deployment.workers[0].kill()
-        notice = page.locator(".notices .warning", has_text="was lost: last heard")
+        notice = page.locator(".notices .warning", has_text="Lost worker")
         await expect(notice).to_be_visible(timeout=10_000)
         await page.get_by_role("link", name="Overview").click()
         await expect(page.get_by_role("region", name="Workers").get_by_text("lost")).to_be_visible()
@@ -310,16 +312,18 @@ async def test_no_worker_is_named(stack: Start, browser: Browser) -> None:
     await upload(deployment.api, lines(["x", "y"]))
     async with visit(browser, deployment) as page:
         notice = page.locator(".notices .error")
-        await expect(notice).to_contain_text("No worker is alive: nothing runs; 2 requests wait.")
-        await expect(page.get_by_text("No worker has been seen.")).to_be_visible()
+        await expect(notice).to_contain_text("No worker is alive: 2 requests wait.")
+        await expect(page.get_by_text("No workers yet.")).to_be_visible()
 
 
 async def test_a_failing_model_is_named(stack: Start, browser: Browser) -> None:
     deployment = await stack(workers=1)
     location = await work(deployment, model="sim-500")
     async with visit(browser, deployment, location[1:]) as page:
-        notice = page.locator(".notices .error", has_text="calls of sim-500 in the last minute")
-        await expect(notice).to_contain_text("failed: provider_error", timeout=15_000)
+        notice = page.locator(
+            ".notices .error", has_text="calls to sim-500 failed in the last minute"
+        )
+        await expect(notice).to_contain_text("in the last minute: provider_error", timeout=15_000)
 
 
 async def test_screenshots_for_the_readme(stack: Start, browser: Browser) -> None:
@@ -336,8 +340,8 @@ async def test_screenshots_for_the_readme(stack: Start, browser: Browser) -> Non
     await deployment.in_flight(20)
     deployment.workers[0].kill()
     async with visit(browser, deployment, location[1:], width=1280) as page:
-        await expect(page.get_by_text("was lost: last heard").first).to_be_visible(timeout=15_000)
-        failing = page.get_by_text("calls of sim-500 in the last minute failed")
+        await expect(page.get_by_text("Lost worker").first).to_be_visible(timeout=15_000)
+        failing = page.get_by_text("calls to sim-500 failed in the last minute")
         await expect(failing).to_be_visible(timeout=15_000)
         await expect(page.get_by_text("provider_error").first).to_be_visible(timeout=15_000)
         await screenshot(page, "job")
@@ -356,11 +360,11 @@ async def test_cancel_asks_first(stack: Start, browser: Browser) -> None:
     location = await work(deployment)
     async with visit(browser, deployment, location[1:]) as page:
         await page.get_by_role("button", name="Cancel the job").click()
-        await page.get_by_role("button", name="No").click()
+        await page.get_by_role("button", name="Keep running").click()
         assert (await deployment.api.get(location)).json()["finished_at"] is None
 
         await page.get_by_role("button", name="Cancel the job").click()
-        await page.get_by_role("button", name="Cancel it").click()
+        await page.get_by_role("button", name="Cancel job").click()
 
         await expect(page.locator(".status")).to_have_text("cancelled")
     assert (await deployment.api.get(location)).json()["status"] == "cancelled"
@@ -371,8 +375,8 @@ async def test_retry_makes_a_job_of_the_failed(stack: Start, browser: Browser) -
     batch = await deployment.batch([chat("a"), chat("b", model="sim-404")])
     job_id = batch.json()["job_id"]
     async with visit(browser, deployment, f"jobs/{job_id}") as page:
-        await page.get_by_role("button", name="Retry the failed").click()
-        await page.get_by_role("button", name="Retry them").click()
+        await page.get_by_role("button", name="Retry the failed requests").click()
+        await page.get_by_role("button", name="Retry 1").click()
 
         await expect(page.get_by_text("Retry of")).to_be_visible()
         await expect(page.locator(".status")).to_have_text("completed, 1 failed")
@@ -387,7 +391,7 @@ async def test_results_are_downloaded(stack: Start, browser: Browser, tmp_path: 
         await page.get_by_label("API key").fill(ANN)
         await page.keyboard.press("Enter")
         async with page.expect_download() as downloading:
-            await page.get_by_role("button", name="Download the results").click()
+            await page.get_by_role("button", name="Download results").click()
         await (await downloading.value).save_as(tmp_path / "results")
 
     items = [json.loads(line) for line in (tmp_path / "results").read_text().splitlines()]
@@ -408,14 +412,14 @@ async def test_models_are_tried_side_by_side(stack: Start, browser: Browser) -> 
         await page.get_by_label("Prompt").fill("Hello?")
         await page.get_by_role("button", name="Send").click()
 
-        llama = page.get_by_role("region", name="ollama: llama")
+        llama = page.get_by_role("region", name="ollama/llama")
         await expect(llama).to_contain_text("echo: Hello?")
-        await expect(llama).to_contain_text("tokens, 1 call, stop")
-        gemma = page.get_by_role("region", name="openrouter: gemma")
-        await expect(gemma).to_contain_text("1 + 2 tokens, $0.000003, 1 call, stop")
-        missing = page.get_by_role("region", name="openrouter: sim-404")
+        await expect(llama).to_contain_text("out · 1 call · stop")
+        gemma = page.get_by_role("region", name="openrouter/gemma")
+        await expect(gemma).to_contain_text("1 in / 2 out · $0.000003 · 1 call · stop")
+        missing = page.get_by_role("region", name="openrouter/sim-404")
         await expect(missing).to_contain_text("model_not_found")
-        slow = page.get_by_role("region", name="openrouter: sim-latency-60000")
+        slow = page.get_by_role("region", name="openrouter/sim-latency-60000")
         await expect(slow).to_contain_text("Waiting for the answer")
         await page.get_by_role("button", name="Stop").click()
         await expect(slow).to_contain_text("Stopped.")
@@ -434,7 +438,7 @@ async def test_what_takes_longer_than_the_wait_is_a_job(stack: Start, browser: B
         await page.get_by_label("Prompt").fill("Hello?")
         await page.get_by_role("button", name="Send").click()
 
-        await page.get_by_role("link", name="the job goes on").click()
+        await page.get_by_role("link", name="the job continues").click()
 
         await expect(page.locator(".status")).to_have_text("completed")
 
@@ -475,7 +479,7 @@ async def test_it_works_by_keyboard_alone(stack: Start, browser: Browser) -> Non
         await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-# Empty, locked, disconnected
+# Empty, signed out, disconnected
 
 
 async def test_empty_states(stack: Start, browser: Browser) -> None:
@@ -483,7 +487,7 @@ async def test_empty_states(stack: Start, browser: Browser) -> None:
     async with visit(browser, deployment, "jobs") as page:
         await expect(page.get_by_text("No jobs yet.")).to_be_visible()
         await page.get_by_label("Status").select_option("running")
-        await expect(page.get_by_text("No job of that status.")).to_be_visible()
+        await expect(page.get_by_text("No jobs with this status.")).to_be_visible()
         await page.goto("/#/jobs/nobody")
         await expect(page.get_by_role("alert")).to_contain_text("no such job")
 
@@ -503,7 +507,7 @@ async def test_a_lost_connection_is_shown_and_comes_back(
             deployment.api_process.send_signal(signal.SIGSTOP)
 
         await expect(connection).to_have_text("disconnected", timeout=NOTICED_MS)
-        await expect(page.get_by_text("what you see is old")).to_be_visible()
+        await expect(page.get_by_text("Figures are from")).to_be_visible()
         await expect(page.get_by_role("region", name="openrouter")).to_be_visible()
 
         if fault == "killed":
@@ -511,7 +515,7 @@ async def test_a_lost_connection_is_shown_and_comes_back(
         else:
             deployment.api_process.send_signal(signal.SIGCONT)
         await expect(connection).to_have_text("live", timeout=20_000)
-        await expect(page.get_by_text("what you see is old")).to_have_count(0)
+        await expect(page.get_by_text("Figures are from")).to_have_count(0)
 
 
 async def test_many_tabs_do_not_take_all_connections(stack: Start, browser: Browser) -> None:
@@ -560,7 +564,9 @@ async def test_redis_away_is_shown_and_comes_back(
                 await server.kill()
             else:
                 server.freeze()
-            await expect(page.locator(".connection")).to_have_text("Redis away", timeout=20_000)
+            await expect(page.locator(".connection")).to_have_text(
+                "Redis unreachable", timeout=20_000
+            )
             if fault == "kill":
                 await server.start()
             else:
@@ -574,12 +580,12 @@ async def test_a_key_is_asked_for_and_kept_in_the_tab(stack: Start, browser: Bro
     deployment = await stack(workers=1, key=ANN, API_KEYS=API_KEYS)
     await deployment.batch([chat("x")])
     async with visit(browser, deployment, "jobs") as page:
-        await expect(page.get_by_role("heading", name="An API key is needed")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Sign in with your API key")).to_be_visible()
         assert (await Axe().run(page)).violations_count == 0
         for wrong in ("wrong", "schlüssel€"):
             await page.get_by_label("API key").fill(wrong)
             await page.keyboard.press("Enter")
-            await expect(page.get_by_text("That key is not known here.")).to_be_visible()
+            await expect(page.get_by_text("Unknown API key.")).to_be_visible()
         await page.get_by_label("API key").fill(ANN)
         await page.keyboard.press("Enter")
         jobs = page.get_by_role("region", name="Jobs")
@@ -590,9 +596,9 @@ async def test_a_key_is_asked_for_and_kept_in_the_tab(stack: Start, browser: Bro
         assert await page.evaluate("Object.keys(localStorage)") == []
         assert await page.evaluate("document.cookie") == ""
 
-        await page.get_by_role("button", name="Forget the key").click()
+        await page.get_by_role("button", name="Sign out").click()
 
-        await expect(page.get_by_role("heading", name="An API key is needed")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Sign in with your API key")).to_be_visible()
         await page.get_by_label("API key").fill(BOB)
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("No jobs yet.")).to_be_visible()

@@ -1,12 +1,12 @@
-// The only way to the API: with the key, if there is one, which stays in this tab.
+// Every request to the API goes through here, with the API key if there is one. The key is kept in this tab only.
 
 const KEY = "orchestrator-api-key";
-export const HIDDEN = "hidden"; // why a stream was aborted
+export const HIDDEN = "hidden"; // the reason why `abortWhenHidden` aborted a stream
 
 export const getKey = () => sessionStorage.getItem(KEY);
 export const setKey = (key) => (key ? sessionStorage.setItem(KEY, key) : sessionStorage.removeItem(KEY));
 
-export class Refused extends Error {
+export class HttpError extends Error {
   constructor(status, detail) {
     super(detail);
     this.status = status;
@@ -18,28 +18,29 @@ const describe = (detail) =>
     ? detail.map((error) => `${error.loc.slice(1).join(" ")}: ${error.msg}`).join("; ")
     : String(detail);
 
-/** A response that is a success. Throws Refused, or TypeError where nothing answers. */
+/** Returns a successful response. Throws HttpError, or TypeError if the server cannot be reached. */
 export async function request(path, options = {}) {
   const key = getKey();
   const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
   const response = await fetch(path, { ...options, headers });
   if (!response.ok) {
     const body = await response.json().catch(() => ({}));
-    throw new Refused(response.status, describe(body.detail ?? response.statusText));
+    throw new HttpError(response.status, describe(body.detail ?? response.statusText));
   }
   return response;
 }
 
 export const getJson = async (path, options) => (await request(path, options)).json();
 
-/** Resolves when the tab is seen. */
-export const seen = async () => {
+/** Resolves when the tab is visible. */
+export const untilVisible = async () => {
   while (document.hidden)
     await new Promise((change) => document.addEventListener("visibilitychange", change, { once: true }));
 };
 
-/** For a stream: aborted when the tab is hidden. A browser has six connections for a host, which all its tabs share. */
-export function whileSeen() {
+/** Returns an AbortController for a stream, which aborts it when the tab is hidden. A browser has six connections per
+ *  host, which all its tabs share: hidden tabs must not hold them. */
+export function abortWhenHidden() {
   const controller = new AbortController();
   const { signal } = controller;
   document.addEventListener("visibilitychange", () => document.hidden && controller.abort(HIDDEN), { signal });
@@ -68,7 +69,7 @@ async function* split(response, separator) {
   }
 }
 
-/** The objects of an NDJSON answer, in arrays as they come. */
+/** Yields the objects of an NDJSON response, in an array for each chunk that arrives. */
 export async function* lines(response) {
   let rest = "";
   for await (const chunk of chunks(response)) {
@@ -78,7 +79,8 @@ export async function* lines(response) {
   }
 }
 
-/** Server-sent events: {name, data}. Comments are {name: null}. EventSource cannot send a key. */
+/** Yields server-sent events as {name, data}, and comments as {name: null}. The browser's EventSource is of no use
+ *  here, because it cannot send an API key. */
 export async function* events(response) {
   for await (const block of split(response, "\n\n")) {
     const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));

@@ -1,9 +1,10 @@
-// The shell: which view, what is connected, who asks.
+// The frame of the page: navigation, state of the connection, signing in and out.
 
 import { getKey } from "./api.js";
+import { clock } from "./format.js";
 import { JobView } from "./job.js";
 import { JobsView } from "./jobs.js";
-import { CONNECTED, DISCONNECTED, LOADING, LOCKED, Live, TROUBLE } from "./live.js";
+import { CONNECTED, DISCONNECTED, LOADING, SIGNED_OUT, Live, TROUBLE } from "./live.js";
 import { OverviewView } from "./overview.js";
 import { TryView } from "./try.js";
 import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
@@ -17,9 +18,9 @@ const VIEWS = [
 const WORDS = {
   [LOADING]: "connecting",
   [CONNECTED]: "live",
-  [TROUBLE]: "Redis away",
+  [TROUBLE]: "Redis unreachable",
   [DISCONNECTED]: "disconnected",
-  [LOCKED]: "locked",
+  [SIGNED_OUT]: "signed out",
 };
 
 const VERSION = document.querySelector("meta[name=version]").content;
@@ -43,8 +44,8 @@ function App() {
     return () => removeEventListener("hashchange", navigate);
   }, []);
 
-  const [place, id] = path.split("/");
-  const current = VIEWS.find((view) => view.path === place) ?? VIEWS[0];
+  const [section, id] = path.split("/");
+  const current = VIEWS.find((view) => view.path === section) ?? VIEWS[0];
   const title = id ? "Job" : current.title;
   useEffect(() => {
     document.title = `${title} · LLM batch orchestrator`;
@@ -54,7 +55,7 @@ function App() {
     <a class="skip" href="#main" onClick=${(event) => {
       event.preventDefault();
       main.current?.focus();
-    }}>Skip to the content</a>
+    }}>Skip to content</a>
     <header>
       <span class="brand"><img src="/static/icon.svg" alt="" width="24" height="24" />Orchestrator <small>${VERSION}</small></span>
       <nav aria-label="Views">
@@ -63,15 +64,15 @@ function App() {
             <a href="#/${to}" aria-current=${to === current.path ? "page" : undefined}>${name}</a>
           `,
         )}
-        ${state.connection !== LOCKED && !getKey() && html`<a href="/docs">API docs</a>`}
+        ${state.connection !== SIGNED_OUT && !getKey() && html`<a href="/docs">API docs</a>`}
       </nav>
       <span class="connection ${state.connection}" role="status">${WORDS[state.connection]}</span>
-      ${getKey() && html`<button class="quiet" onClick=${() => live.current.lock()}>Forget the key</button>`}
+      ${getKey() && html`<button class="quiet" onClick=${() => live.current.signOut()}>Sign out</button>`}
     </header>
     <main id="main" tabindex="-1" ref=${main}>
       <${Banner} state=${state} />
-      ${state.connection === LOCKED
-        ? html`<${KeyForm} detail=${state.detail} onKey=${(key) => live.current.unlock(key)} />`
+      ${state.connection === SIGNED_OUT
+        ? html`<${KeyForm} detail=${state.detail} onKey=${(key) => live.current.signIn(key)} />`
         : id
           ? html`<${JobView} key=${id} id=${id} live=${state} />`
           : html`<${current.view} live=${state} />`}
@@ -80,9 +81,10 @@ function App() {
 }
 
 function Banner({ state }) {
+  const age = state.overview ? ` Figures are from ${clock(state.overview.at)}.` : "";
   const text = {
-    [DISCONNECTED]: `No connection: ${state.detail}. Trying again each second; what you see is old.`,
-    [TROUBLE]: `${state.detail}. What was accepted is kept; what you see is old.`,
+    [DISCONNECTED]: `Disconnected: ${state.detail}. Reconnecting every second.${age}`,
+    [TROUBLE]: `${state.detail}. Accepted jobs are safe.${age}`,
   }[state.connection];
   return html`<div aria-live="assertive">${text && html`<p class="banner">${text}</p>`}</div>`;
 }
@@ -95,13 +97,13 @@ function KeyForm({ detail, onKey }) {
   };
   return html`
     <form class="card key" onSubmit=${submit}>
-      <h1>An API key is needed</h1>
-      <p>It stays in this tab and is gone when you close it.</p>
+      <h1>Sign in with your API key</h1>
+      <p>The key is kept in this tab only, until you close it.</p>
       <label for="key">API key</label>
       <input id="key" name="key" type="password" autocomplete="off" required
         aria-describedby="key-detail" aria-invalid=${Boolean(detail)} />
       <p id="key-detail" class="problem">${detail}</p>
-      <button>Open</button>
+      <button>Sign in</button>
     </form>
   `;
 }

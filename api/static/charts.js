@@ -1,27 +1,28 @@
-// The last hour, drawn; and the same in words for who cannot see it.
+// Charts of the last hour, each with the same figures as text for screen readers.
 
 import uPlot from "./vendor/uplot-1.6.32.js";
 import { html, useEffect, useRef } from "./vendor/htm-preact-3.1.1.js";
-import { ms, number, rate } from "./format.js";
+import { NONE, ms, number, rate } from "./format.js";
 
 const COLOURS = ["--series-1", "--series-2", "--series-3", "--series-4"];
 const HEIGHT = 170;
 const HOUR_S = 3600;
-const LEAST_S = 600;
+const MIN_S = 600;
 
+// `gap` is drawn for a step without calls of the lane; null leaves the line open.
 const CHARTS = [
-  { title: "Calls per second", of: (point) => point.calls_per_s, format: rate, gap: 0 },
-  { title: "In flight", of: (point) => point.in_flight, format: number, gap: 0 },
-  { title: "Queued", of: (point) => point.queued, format: number, gap: 0 },
-  { title: "Latency, p95", of: (point) => point.p95_ms, format: ms, gap: null },
-  { title: "Errors per second", of: (point, step) => sum(point.errors) / step, format: rate, gap: 0 },
+  { title: "Calls per second", value: (point) => point.calls_per_s, format: rate, gap: 0 },
+  { title: "In flight", value: (point) => point.in_flight, format: number, gap: 0 },
+  { title: "Queued", value: (point) => point.queued, format: number, gap: 0 },
+  { title: "Latency (p95)", value: (point) => point.p95_ms, format: ms, gap: null },
+  { title: "Errors per second", value: (point, step) => sum(point.errors) / step, format: rate, gap: 0 },
 ];
 
 const sum = (counts) => Object.values(counts).reduce((total, count) => total + count, 0);
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** `history`: the answer, and `asked`: when. */
+/** `history` is the response of /history, with the time of the request as `readAt`. */
 export function Charts({ history }) {
   const lanes = [...new Set(history.points.flatMap((point) => Object.keys(point.lanes)))];
   if (!lanes.length) return html`<p class="empty">Nothing has run in the last hour.</p>`;
@@ -35,29 +36,29 @@ export function Charts({ history }) {
   `;
 }
 
-/** Every step since something happened, up to an hour, and ten minutes at least. One that is not over has too low
- *  a rate: it is drawn only if there is no other. */
-function evenSteps({ step_s: step, points, asked }) {
+/** Returns [start, lanes] of every step since the first call, at most an hour and at least ten minutes. The current
+ *  step is left out, because its rate is still too low, unless it is the only one. */
+function evenSteps({ step_s: step, points, readAt }) {
   const byTime = new Map(points.map((point) => [Date.parse(point.at) / 1000, point.lanes]));
-  const over = Math.floor(Date.parse(asked) / 1000 / step) * step - step;
-  const last = Math.min(...byTime.keys()) > over ? Math.max(...byTime.keys()) : over;
-  const first = Math.max(last - HOUR_S + step, Math.min(...byTime.keys(), last - LEAST_S));
+  const complete = Math.floor(Date.parse(readAt) / 1000 / step) * step - step;
+  const last = Math.min(...byTime.keys()) > complete ? Math.max(...byTime.keys()) : complete;
+  const first = Math.max(last - HOUR_S + step, Math.min(...byTime.keys(), last - MIN_S));
   const steps = [];
   for (let at = first; at <= last; at += step) steps.push([at, byTime.get(at)]);
   return steps;
 }
 
 function Chart({ chart, steps, lanes, step }) {
-  const place = useRef(null);
+  const container = useRef(null);
   const plot = useRef(null);
   const series = lanes.map((lane) =>
-    steps.map(([, there]) => (there?.[lane] ? (chart.of(there[lane], step) ?? chart.gap) : chart.gap)),
+    steps.map(([, there]) => (there?.[lane] ? (chart.value(there[lane], step) ?? chart.gap) : chart.gap)),
   );
   const data = [steps.map(([at]) => at), ...series];
   const shape = lanes.join(" ");
 
   useEffect(() => {
-    const element = place.current;
+    const element = container.current;
     const draw = () => {
       plot.current?.destroy();
       plot.current = new uPlot(options(chart, lanes, element.clientWidth), data, element);
@@ -79,8 +80,8 @@ function Chart({ chart, steps, lanes, step }) {
 
   const words = lanes.map((lane, index) => {
     const values = series[index].filter((value) => value !== null);
-    const now = values.length ? chart.format(values.at(-1)) : "none";
-    return `${lane} ${now}, at most ${values.length ? chart.format(Math.max(...values)) : "none"}`;
+    const now = values.length ? chart.format(values.at(-1)) : NONE;
+    return `${lane} now ${now}, peak ${values.length ? chart.format(Math.max(...values)) : NONE}`;
   });
   return html`
     <figure class="card">
@@ -90,7 +91,7 @@ function Chart({ chart, steps, lanes, step }) {
           (lane, index) => html`<span><i class="swatch s${index % COLOURS.length}"></i>${lane}</span>`,
         )}</span>
       </figcaption>
-      <div ref=${place} role="img" aria-label="${chart.title} in the last hour: ${words.join("; ")}"></div>
+      <div ref=${container} role="img" aria-label="${chart.title} in the last hour: ${words.join("; ")}"></div>
     </figure>
   `;
 }

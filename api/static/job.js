@@ -1,34 +1,34 @@
-// One job: how far it is, why it is slow, and each of its items.
+// One job: its progress, why it's still running, why requests failed, and each of its items.
 
-import { getJson, lines, request, seen, whileSeen } from "./api.js";
-import { ended, goesOn, moment, ms, number, since, usd } from "./format.js";
+import { abortWhenHidden, getJson, lines, request, untilVisible } from "./api.js";
+import { NONE, finishedItems, isUnfinished, moment, ms, number, route, since, tokens, usd } from "./format.js";
 import { Confirmed, Loading, Notices, Problem, Progress, Status } from "./parts.js";
 import { CONNECTED } from "./live.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const ROW_PX = 34;
-const EXTRA_ROWS = 8; // above and below what is seen
-const MOST_CAUSES = 5;
+const EXTRA_ROWS = 8; // above and below the visible ones
+const MAX_CAUSES = 5;
 const RETRY_MS = 1000;
 const REDRAW_MS = 200;
 
 export function JobView({ id, live }) {
   const [job, setJob] = useState(null);
   const [error, setError] = useState(null);
-  const ask = () =>
+  const load = () =>
     getJson(`/jobs/${encodeURIComponent(id)}`).then(
-      (found) => {
-        setJob(found);
+      (loaded) => {
+        setJob(loaded);
         setError(null);
       },
       setError,
     );
   const unknown = error?.status === 404;
-  // The newest come with the stream; of others it only says that a second has passed.
+  // The stream brings the newest jobs. An older one is loaded at each event, once a second.
   const newest = live.jobs?.find((one) => one.job_id === id);
-  const tick = newest || unknown || (job && !goesOn(job)) ? "known" : live.overview?.at;
+  const tick = newest || unknown || (job && !isUnfinished(job)) ? "known" : live.overview?.at;
   useEffect(() => {
-    ask();
+    load();
   }, [tick, live.connection]);
   useEffect(() => {
     if (newest) setJob(newest);
@@ -38,17 +38,17 @@ export function JobView({ id, live }) {
   const back = html`<p><a href="#/jobs">All jobs</a></p>`;
   if (!job) {
     return html`${back}<h1>Job</h1>
-      ${error ? html`<${Problem} error=${error} again=${unknown ? null : ask} />` : html`<${Loading} what="the job" />`}`;
+      ${error ? html`<${Problem} error=${error} retry=${unknown ? null : load} />` : html`<${Loading} what="the job" />`}`;
   }
-  const concerned = (live.overview?.notices ?? []).filter(({ lane }) => lane === null || lane in job.providers);
+  const notices = (live.overview?.notices ?? []).filter(({ lane }) => lane === null || lane in job.providers);
   return html`
     ${back}
     <div class="head">
       <h1>Job <code>${id}</code></h1>
       <${Status} job=${job} />
     </div>
-    ${error && live.connection === CONNECTED && html`<${Problem} error=${error} again=${ask} />`}
-    ${goesOn(job) && html`<h2>Why it is not done yet</h2><${Why} job=${job} notices=${concerned} at=${live.overview?.at} />`}
+    ${error && live.connection === CONNECTED && html`<${Problem} error=${error} retry=${load} />`}
+    ${isUnfinished(job) && html`<h2>Why it's still running</h2><${Why} job=${job} notices=${notices} at=${live.overview?.at} />`}
     <section class="card" aria-label="Progress">
       <div class="wide"><${Progress} job=${job} /></div>
       <dl>
@@ -58,14 +58,14 @@ export function JobView({ id, live }) {
         <div><dt>In flight</dt><dd>${number(job.running)}</dd></div>
         <div><dt>Waiting</dt><dd>${number(job.queued)}</dd></div>
         <div><dt>Accepted</dt><dd>${moment(job.accepted_at)}</dd></div>
-        <div><dt>Took</dt><dd>${job.total_latency_ms === null ? "not ended" : ms(job.total_latency_ms)}</dd></div>
+        <${Elapsed} job=${job} at=${live.overview?.at} />
         ${job.owner && html`<div><dt>Owner</dt><dd>${job.owner}</dd></div>`}
         ${job.deadline_at && html`<div><dt>Deadline</dt><dd>${moment(job.deadline_at)}</dd></div>`}
         ${job.webhook && html`<div><dt>Webhook</dt><dd>${job.webhook.status.replace("_", " ")}</dd></div>`}
         ${job.retry_of && html`<div><dt>Retry of</dt><dd><a href="#/jobs/${job.retry_of}">${short(job.retry_of)}</a></dd></div>`}
         ${job.retried_as && html`<div><dt>Retried as</dt><dd><a href="#/jobs/${job.retried_as}">${short(job.retried_as)}</a></dd></div>`}
       </dl>
-      <div class="actions"><${Actions} job=${job} onDone=${ask} /></div>
+      <div class="actions"><${Actions} job=${job} onDone=${load} /></div>
     </section>
     ${job.failed > 0 && html`<${Failures} items=${items} />`}
     <h2>Items</h2>
@@ -75,26 +75,32 @@ export function JobView({ id, live }) {
 
 const short = (id) => `${id.slice(0, 8)}…`;
 
+function Elapsed({ job, at }) {
+  if (!isUnfinished(job)) return html`<div><dt>Took</dt><dd>${ms(job.total_latency_ms)}</dd></div>`;
+  const label = job.status === "queued" ? "Queued for" : "Running for";
+  return html`<div><dt>${label}</dt><dd>${at ? since(job.accepted_at, at) : NONE}</dd></div>`;
+}
+
 function Why({ job, notices, at }) {
-  const left = job.total_requests - ended(job);
-  const waited = at ? `, ${since(job.accepted_at, at)} after it was accepted` : "";
+  const left = job.total_requests - finishedItems(job);
+  const after = at ? ` after ${since(job.accepted_at, at)}` : "";
   return html`
-    <p>${number(left)} of ${number(job.total_requests)} have not ended${waited}: ${number(job.running)} in flight, ${number(job.queued)} waiting.</p>
-    ${notices.length ? html`<${Notices} notices=${notices} />` : html`<p class="fine">Nothing is wrong: it takes its time.</p>`}
+    <p>${number(left)} of ${number(job.total_requests)} left${after}: ${number(job.running)} in flight, ${number(job.queued)} waiting.</p>
+    <${Notices} notices=${notices} />
   `;
 }
 
-/** What the failed have in common, the most frequent first. */
+/** Groups the failed items by cause, the most frequent first. */
 function Failures({ items }) {
-  // Each time something has come, not each time the page is drawn.
-  const most = useMemo(() => causes(items.list), [items.version]);
-  if (!most.length) return null;
+  // Computed when items have arrived, not each time the page is drawn.
+  const mostFrequent = useMemo(() => causes(items.list), [items.version]);
+  if (!mostFrequent.length) return null;
   return html`
     <h2>Why requests failed</h2>
     <ul class="notices" aria-label="Why requests failed">
-      ${most.map(
-        ({ provider, model, code, error, count }) => html`
-          <li class="error"><strong>${number(count)}</strong> of ${provider}: ${model}, ${code.replaceAll("_", " ")}; such as “${error}”</li>
+      ${mostFrequent.map(
+        ({ item, count }) => html`
+          <li class="error"><strong>${number(count)}</strong> failed: ${route(item)}, ${item.error_code.replaceAll("_", " ")} (e.g. “${item.error}”)</li>
         `,
       )}
     </ul>
@@ -103,13 +109,13 @@ function Failures({ items }) {
 
 function causes(list) {
   const groups = new Map();
-  for (const { provider, model, error, error_code: code } of list) {
-    if (!error) continue;
-    const key = `${provider}: ${model} ${code}`;
-    if (!groups.has(key)) groups.set(key, { provider, model, code, error, count: 0 });
+  for (const item of list) {
+    if (!item.error) continue;
+    const key = `${route(item)} ${item.error_code}`;
+    if (!groups.has(key)) groups.set(key, { item, count: 0 });
     groups.get(key).count += 1;
   }
-  return [...groups.values()].sort((a, b) => b.count - a.count).slice(0, MOST_CAUSES);
+  return [...groups.values()].sort((a, b) => b.count - a.count).slice(0, MAX_CAUSES);
 }
 
 function Actions({ job, onDone }) {
@@ -121,14 +127,15 @@ function Actions({ job, onDone }) {
     const made = await getJson(`/jobs/${job.job_id}/retry`, { method: "POST" });
     location.hash = `#/jobs/${made.job_id}`;
   };
-  const left = number(job.total_requests - ended(job));
+  const left = number(job.total_requests - finishedItems(job));
+  const failed = number(job.failed);
   return html`
-    ${goesOn(job) &&
-    html`<${Confirmed} label="Cancel the job" kind="danger" yes="Cancel it" act=${cancel}
-      question="${left} requests have not ended. They will end as cancelled; calls in flight are stopped." />`}
-    ${!goesOn(job) && job.failed > 0 && !job.retried_as &&
-    html`<${Confirmed} label="Retry the failed" yes="Retry them" act=${retry}
-      question="A new job of the ${number(job.failed)} requests that failed will be made." />`}
+    ${isUnfinished(job) &&
+    html`<${Confirmed} label="Cancel the job" kind="danger" yes="Cancel job" no="Keep running" act=${cancel}
+      question="Unfinished requests: ${left}. They will be cancelled, and calls in flight will be stopped." />`}
+    ${!isUnfinished(job) && job.failed > 0 && !job.retried_as &&
+    html`<${Confirmed} label="Retry the failed requests" yes="Retry ${failed}" no="Keep as is" act=${retry}
+      question="Failed requests: ${failed}. They will be sent again as a new job." />`}
     <${Download} job=${job} />
   `;
 }
@@ -147,10 +154,11 @@ function Download({ job }) {
       setState(error.message);
     }
   };
-  return html`<button class="quiet" onClick=${download}>Download the results</button><span role="status">${state}</span>`;
+  return html`<button class="quiet" onClick=${download}>Download results</button><span role="status">${state}</span>`;
 }
 
-/** All items that have ended, in that order, as they come; without their answers. */
+/** Returns all finished items in the order in which they finished, without their answers, and follows the stream of new
+ *  ones. `version` changes when `list` has grown. */
 function useItems(id) {
   const [shown, setShown] = useState({ list: [], version: 0 });
   useEffect(() => {
@@ -165,14 +173,14 @@ function useItems(id) {
     };
     const follow = async () => {
       while (!abort.signal.aborted) {
-        await seen();
-        const tab = whileSeen();
+        await untilVisible();
+        const tab = abortWhenHidden();
         const signal = AbortSignal.any([abort.signal, tab.signal]);
         try {
           const query = new URLSearchParams({ order: "completion", content: "false", after: list.length });
           const response = await request(`/jobs/${encodeURIComponent(id)}/results?${query}`, { signal });
-          for await (const some of lines(response)) {
-            list.push(...some);
+          for await (const batch of lines(response)) {
+            list.push(...batch);
             show();
           }
           return;
@@ -197,16 +205,16 @@ function Items({ job, items }) {
   const [filter, setFilter] = useState("");
   const [order, setOrder] = useState("index");
   const [open, setOpen] = useState(null);
-  const kept = useRef({});
-  // Filtered and sorted when something has come, not at each scroll.
+  const arranged = useRef({});
+  // Filtered and sorted when items have arrived, not at each scroll.
   const key = `${items.version} ${filter} ${order}`;
-  if (kept.current.key !== key) kept.current = { key, ...arrange(items.list, filter, order) };
-  const { rows, codes, longest } = kept.current;
+  if (arranged.current.key !== key) arranged.current = { key, ...arrange(items.list, filter, order) };
+  const { rows, codes, longest } = arranged.current;
   return html`
     <div class="filters">
       <label>Show
         <select value=${filter} onChange=${(event) => setFilter(event.target.value)}>
-          <option value="">all that have ended</option>
+          <option value="">all finished</option>
           <option value="answered">answered</option>
           <option value="failed">failed</option>
           ${codes.map(([code, count]) => html`<option value=${code}>${code} (${number(count)})</option>`)}
@@ -214,19 +222,19 @@ function Items({ job, items }) {
       </label>
       <label>Order
         <select value=${order} onChange=${(event) => setOrder(event.target.value)}>
-          <option value="index">as requested</option>
-          <option value="completion">as they ended</option>
+          <option value="index">request order</option>
+          <option value="completion">completion order</option>
           <option value="slowest">slowest first</option>
         </select>
       </label>
-      <span role="status">${number(rows.length)} shown, ${number(items.list.length)} of ${number(job.total_requests)} ended</span>
+      <span role="status">${number(rows.length)} shown, ${number(items.list.length)} of ${number(job.total_requests)} done</span>
       <span class="legend">
-        <span><i class="swatch queued"></i>queued</span><span><i class="swatch retried"></i>retried</span>
-        <span><i class="swatch called"></i>called</span><span><i class="swatch failed"></i>failed call</span>
+        <span><i class="swatch queued"></i>queued</span><span><i class="swatch retried"></i>retrying</span>
+        <span><i class="swatch called"></i>call</span><span><i class="swatch failed"></i>failed call</span>
       </span>
     </div>
     ${rows.length === 0
-      ? html`<p class="empty">${items.list.length ? "None of that kind." : "No item has ended yet."}</p>`
+      ? html`<p class="empty">${items.list.length ? "No items match." : "No item has finished yet."}</p>`
       : html`<${Rows} rows=${rows} choice=${`${filter} ${order}`} longest=${longest} onOpen=${setOpen} />`}
     ${open && html`<${Item} job=${job} item=${open} onClose=${() => setOpen(null)} />`}
   `;
@@ -250,7 +258,7 @@ function arrange(list, filter, order) {
   return { rows, codes: [...counts].sort((a, b) => b[1] - a[1]), longest };
 }
 
-/** Only the rows that are seen are there. */
+/** Renders only the visible rows, because a job may have 100,000. */
 function Rows({ rows, choice, longest, onOpen }) {
   const [top, setTop] = useState(0);
   const [height, setHeight] = useState(480);
@@ -261,25 +269,25 @@ function Rows({ rows, choice, longest, onOpen }) {
     setTop(0);
   }, [choice]);
   const count = Math.ceil(height / ROW_PX) + 2 * EXTRA_ROWS;
-  // Fewer rows than before may be left: what is above them must not keep the box scrolled beyond the last.
+  // With fewer rows than before, the spacer above them must not keep the box scrolled beyond the last one.
   const first = Math.max(0, Math.min(Math.floor(top / ROW_PX) - EXTRA_ROWS, rows.length - count));
-  const seen = rows.slice(first, first + count);
+  const visible = rows.slice(first, first + count);
   return html`
     <div class="items" role="table" aria-label="Items" aria-rowcount=${rows.length + 1}>
       <div role="rowgroup">
         <div class="row heading" role="row" aria-rowindex="1">
-          ${["#", "Model", "Outcome", "Calls", "Queued, retried and called, since acceptance"].map(
+          ${["#", "Model", "Outcome", "Calls", "Time since acceptance: queued, retrying, call"].map(
             (name) => html`<span role="columnheader">${name}</span>`,
           )}
         </div>
       </div>
-      <div class="rows" role="rowgroup" ref=${box} tabindex="0" aria-label="Items, to be scrolled"
+      <div class="rows" role="rowgroup" ref=${box} tabindex="0" aria-label="Items, scrollable"
         onScroll=${(event) => setTop(event.currentTarget.scrollTop)}>
         <div style=${{ height: `${first * ROW_PX}px` }} role="presentation"></div>
-        ${seen.map(
+        ${visible.map(
           (item, offset) => html`<${Row} key=${item.index} item=${item} number=${first + offset + 2} longest=${longest} onOpen=${onOpen} />`,
         )}
-        <div style=${{ height: `${(rows.length - first - seen.length) * ROW_PX}px` }} role="presentation"></div>
+        <div style=${{ height: `${(rows.length - first - visible.length) * ROW_PX}px` }} role="presentation"></div>
       </div>
     </div>
   `;
@@ -288,11 +296,11 @@ function Rows({ rows, choice, longest, onOpen }) {
 function Row({ item, number: row, longest, onOpen }) {
   const part = (value) => `${(100 * value) / longest}%`;
   const waited = item.queued_ms - item.retried_ms;
-  const words = `queued ${ms(waited)}, retried ${ms(item.retried_ms)}, called ${ms(item.latency_ms)}`;
+  const words = `queued ${ms(waited)}, retrying ${ms(item.retried_ms)}, call ${ms(item.latency_ms)}`;
   return html`
     <div class="row" role="row" aria-rowindex=${row}>
       <span role="cell"><button class="link" onClick=${() => onOpen(item)} aria-label="Item ${item.index}">${item.index}</button></span>
-      <span role="cell" title=${item.model}>${item.provider}: ${item.model}</span>
+      <span role="cell" title=${route(item)}>${route(item)}</span>
       <span role="cell"><span class="tag ${item.error ? "bad" : "ok"}">${item.error_code ?? "answered"}</span></span>
       <span role="cell">${item.attempts}</span>
       <span role="cell" class="waterfall" title=${words}>
@@ -306,29 +314,29 @@ function Row({ item, number: row, longest, onOpen }) {
 
 function Item({ job, item, onClose }) {
   const dialog = useRef(null);
-  const [whole, setWhole] = useState(null);
+  const [answered, setAnswered] = useState(null);
   const [error, setError] = useState(null);
   useEffect(() => {
     dialog.current.showModal();
     const query = new URLSearchParams({ after: item.index, limit: 1, follow: "false" });
-    getJson(`/jobs/${job.job_id}/results?${query}`).then(setWhole, setError);
+    getJson(`/jobs/${job.job_id}/results?${query}`).then(setAnswered, setError);
   }, []);
   return html`
     <dialog ref=${dialog} class="item" onClose=${onClose} aria-label="Item ${item.index}">
       <h2>Item ${item.index}${item.request_id && html` <code>${item.request_id}</code>`}</h2>
       <dl>
-        <div><dt>Model</dt><dd>${item.provider}: ${item.model}</dd></div>
-        <div><dt>Ended</dt><dd>${moment(item.timestamp)}</dd></div>
+        <div><dt>Model</dt><dd>${route(item)}</dd></div>
+        <div><dt>Finished</dt><dd>${moment(item.timestamp)}</dd></div>
         <div><dt>Queued</dt><dd>${ms(item.queued_ms - item.retried_ms)}</dd></div>
-        <div><dt>Retried</dt><dd>${ms(item.retried_ms)}</dd></div>
-        <div><dt>Called</dt><dd>${ms(item.latency_ms)}</dd></div>
+        <div><dt>Retrying</dt><dd>${ms(item.retried_ms)}</dd></div>
+        <div><dt>Call</dt><dd>${ms(item.latency_ms)}</dd></div>
         <div><dt>Calls</dt><dd>${item.attempts}</dd></div>
-        <div><dt>Tokens</dt><dd>${number(item.prompt_tokens)} + ${number(item.completion_tokens)}</dd></div>
+        <div><dt>Tokens</dt><dd>${tokens(item)}</dd></div>
         ${item.cost_usd !== null && html`<div><dt>Cost</dt><dd>${usd(item.cost_usd)}</dd></div>`}
       </dl>
       ${item.error && html`<p class="problem">${item.error}</p>`}
       ${error && html`<${Problem} error=${error} />`}
-      ${!item.error && (whole ? html`<pre tabindex="0">${whole.content}</pre>` : !error && html`<${Loading} what="the answer" />`)}
+      ${!item.error && (answered ? html`<pre tabindex="0">${answered.content}</pre>` : !error && html`<${Loading} what="the answer" />`)}
       <form method="dialog" class="actions"><button>Close</button></form>
     </dialog>
   `;

@@ -1,8 +1,8 @@
-// One's own jobs, newest first.
+// Your jobs, newest first.
 
 import { getJson } from "./api.js";
-import { goesOn, number, since } from "./format.js";
-import { Empty, Loading, Problem, Progress, Status, useAsked } from "./parts.js";
+import { isUnfinished, number, since } from "./format.js";
+import { Empty, Loading, Problem, Progress, Status, useLoaded } from "./parts.js";
 import { html, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const STATES = ["queued", "running", "completed", "cancelled", "deadline_exceeded"];
@@ -13,14 +13,14 @@ export function JobsView({ live }) {
   const [cursors, setCursors] = useState([null]);
   const cursor = cursors.at(-1);
   const newest = !state && cursor === null;
-  // The stream brings the newest; of others it tells that something has changed.
+  // The stream brings the newest jobs. For other pages it shows when to load them again.
   const changed = newest ? null : JSON.stringify((live.jobs ?? []).map((job) => [job.job_id, job.status, job.failed]));
-  const asked = useAsked(async () => {
+  const loaded = useLoaded(async () => {
     const query = new URLSearchParams({ limit: PAGE, ...(state && { status: state }), ...(cursor && { cursor }) });
     return getJson(`/jobs?${query}`);
   }, `${state} ${cursor} ${newest ? live.connection : changed}`);
 
-  const jobs = newest ? (live.jobs ?? asked.value?.jobs) : asked.value?.jobs;
+  const jobs = newest ? (live.jobs ?? loaded.value?.jobs) : loaded.value?.jobs;
   return html`
     <div class="head">
       <h1>Jobs</h1>
@@ -34,13 +34,13 @@ export function JobsView({ live }) {
         </select>
       </label>
     </div>
-    ${asked.error && html`<${Problem} error=${asked.error} again=${asked.again} />`}
-    ${!jobs && !asked.error && html`<${Loading} what="the jobs" />`}
+    ${loaded.error && html`<${Problem} error=${loaded.error} retry=${loaded.reload} />`}
+    ${!jobs && !loaded.error && html`<${Loading} what="your jobs" />`}
     ${jobs && html`<${Table} jobs=${jobs} at=${live.overview?.at} filtered=${Boolean(state)} />`}
     <div class="actions">
       ${cursors.length > 1 && html`<button class="quiet" onClick=${() => setCursors(cursors.slice(0, -1))}>Newer</button>`}
-      ${asked.value?.next_cursor &&
-      html`<button class="quiet" onClick=${() => setCursors([...cursors, asked.value.next_cursor])}>Older</button>`}
+      ${loaded.value?.next_cursor &&
+      html`<button class="quiet" onClick=${() => setCursors([...cursors, loaded.value.next_cursor])}>Older</button>`}
     </div>
   `;
 }
@@ -48,7 +48,7 @@ export function JobsView({ live }) {
 function Table({ jobs, at, filtered }) {
   if (!jobs.length)
     return filtered
-      ? html`<${Empty}>No job of that status.</>`
+      ? html`<${Empty}>No jobs with this status.</>`
       : html`<${Empty}>No jobs yet. Send a batch from <a href="#/try">Try it</a>, or with <code>orchestrator submit FILE</code>.</>`;
   const owners = jobs.some((job) => job.owner);
   const now = at ?? new Date().toISOString();
@@ -70,7 +70,7 @@ function Table({ jobs, at, filtered }) {
                 <td class="number">${number(job.failed)}</td>
                 <td>${Object.keys(job.providers).join(", ")}</td>
                 ${owners && html`<td>${job.owner}</td>`}
-                <td>${goesOn(job) ? since(job.accepted_at, now) : `${since(job.accepted_at, now)}, ended`}</td>
+                <td>${isUnfinished(job) ? `accepted ${since(job.accepted_at, now)} ago` : `finished ${since(job.finished_at, now)} ago`}</td>
               </tr>
             `,
           )}

@@ -1,16 +1,16 @@
-// The state all views share: what the stream of the overview says, and whether it says anything.
+// The state that all views share: the latest event of the overview stream, and whether the stream is connected.
 
-import { HIDDEN, events, getKey, request, seen, setKey, whileSeen } from "./api.js";
+import { HIDDEN, abortWhenHidden, events, getKey, request, setKey, untilVisible } from "./api.js";
 
-const SILENCE_MS = 3500; // events come each second
+const SILENCE_MS = 3500; // the API sends an event each second
 const RETRY_MS = 1000;
-const UNKNOWN_KEY = "That key is not known here.";
+const UNKNOWN_KEY = "Unknown API key.";
 
 export const LOADING = "loading";
 export const CONNECTED = "connected";
 export const TROUBLE = "trouble";
 export const DISCONNECTED = "disconnected";
-export const LOCKED = "locked";
+export const SIGNED_OUT = "signed-out";
 
 export class Live {
   constructor(onChange) {
@@ -19,16 +19,16 @@ export class Live {
     this._follow();
   }
 
-  unlock(key) {
-    if (!/^[\x20-\x7e]+$/.test(key)) return this._set({ detail: UNKNOWN_KEY }); // no header could have it
+  signIn(key) {
+    if (!/^[\x20-\x7e]+$/.test(key)) return this._set({ detail: UNKNOWN_KEY }); // a header cannot carry it
     setKey(key);
     this._set({ connection: LOADING, detail: "" });
   }
 
-  lock() {
+  signOut() {
     setKey(null);
     this._abort?.abort();
-    this._set({ connection: LOCKED, detail: "", overview: null, jobs: null });
+    this._set({ connection: SIGNED_OUT, detail: "", overview: null, jobs: null });
   }
 
   _set(change) {
@@ -38,37 +38,37 @@ export class Live {
 
   async _follow() {
     for (;;) {
-      if (this.state.connection !== LOCKED) await this._once();
+      if (this.state.connection !== SIGNED_OUT) await this._readStream();
       await new Promise((done) => setTimeout(done, RETRY_MS));
     }
   }
 
-  async _once() {
-    await seen();
-    this._abort = whileSeen();
+  async _readStream() {
+    await untilVisible();
+    this._abort = abortWhenHidden();
     const { signal } = this._abort;
     let timer;
-    const heard = () => {
+    const restartTimer = () => {
       clearTimeout(timer);
       timer = setTimeout(() => this._abort.abort(), SILENCE_MS);
     };
     try {
-      heard();
+      restartTimer();
       const response = await request("/overview/events", { signal });
       for await (const { name, data } of events(response)) {
-        heard();
+        restartTimer();
         if (name === "live") this._set({ connection: CONNECTED, detail: "", ...data });
         if (name === "trouble") this._set({ connection: TROUBLE, detail: data.detail });
       }
-      this._lost("the server has closed the connection");
+      this._lost("the server closed the connection");
     } catch (error) {
       if (signal.reason === HIDDEN) return;
       if (error.status === 401) {
         const detail = getKey() ? UNKNOWN_KEY : "";
         setKey(null);
-        this._set({ connection: LOCKED, detail });
+        this._set({ connection: SIGNED_OUT, detail });
       } else {
-        this._lost(error.status ? error.message : "the server does not answer");
+        this._lost(error.status ? error.message : "the server does not respond");
       }
     } finally {
       clearTimeout(timer);
@@ -77,6 +77,6 @@ export class Live {
   }
 
   _lost(detail) {
-    if (this.state.connection !== LOCKED) this._set({ connection: DISCONNECTED, detail });
+    if (this.state.connection !== SIGNED_OUT) this._set({ connection: DISCONNECTED, detail });
   }
 }

@@ -1,17 +1,19 @@
-// What runs, what waits, what fails and why, per provider, now and over the last hour.
+// The overview: notices, the lane of each provider, the workers, and charts of the last hour.
 
 import { getJson } from "./api.js";
 import { Charts } from "./charts.js";
-import { clock, moment, ms, number, rate, since, span } from "./format.js";
-import { Empty, Loading, Notices, Problem, useAsked } from "./parts.js";
+import { NONE, clock, duration, moment, ms, number, rate, since } from "./format.js";
+import { Empty, Loading, Notices, Problem, useLoaded } from "./parts.js";
 import { html } from "./vendor/htm-preact-3.1.1.js";
 
 const HISTORY_EVERY_MS = 10_000;
+const LATENCY = "Latency of the calls in the last minute";
+const WEBHOOK_LANE = "webhooks"; // shown only while it is in use
 
 export function OverviewView({ live }) {
   const { overview } = live;
   const step = overview ? Math.floor(Date.parse(overview.at) / HISTORY_EVERY_MS) : null;
-  const history = useAsked(async () => step && { ...(await getJson("/history")), asked: overview.at }, step);
+  const history = useLoaded(async () => step && { ...(await getJson("/history")), readAt: overview.at }, step);
   if (!overview) return html`<h1>Overview</h1><${Loading} what="the overview" />`;
   return html`
     <h1>Overview</h1>
@@ -22,13 +24,13 @@ export function OverviewView({ live }) {
     </div>
     <h2>Workers</h2>
     <${Workers} workers=${overview.workers} at=${overview.at} />
-    <h2>The last hour</h2>
-    ${history.error && html`<${Problem} error=${history.error} again=${history.again} />`}
+    <h2>Last hour</h2>
+    ${history.error && html`<${Problem} error=${history.error} retry=${history.reload} />`}
     ${history.value ? html`<${Charts} history=${history.value} />` : html`<${Loading} what="the last hour" />`}
   `;
 }
 
-const isUsed = (lane) => lane.name !== "webhooks" || lane.in_flight + lane.queued + lane.deferred + lane.last_minute.calls > 0;
+const isUsed = (lane) => lane.name !== WEBHOOK_LANE || lane.in_flight + lane.queued + lane.deferred + lane.last_minute.calls > 0;
 
 function Lane({ lane, at }) {
   const { last_minute: last } = lane;
@@ -37,18 +39,17 @@ function Lane({ lane, at }) {
   return html`
     <section class="card lane" aria-label=${lane.name}>
       <h3>${lane.name}</h3>
-      ${lane.paused_until &&
-      html`<p class="paused">Paused until ${clock(lane.paused_until)} (${span((Date.parse(lane.paused_until) - Date.parse(at)) / 1000)} left): it ${lane.paused_because}</p>`}
+      ${lane.paused_until && html`<p class="paused">${pause(lane, at)}</p>`}
       <p class="big">${number(lane.in_flight)} <small>of ${lane.limit === null ? "?" : number(lane.limit)} in flight</small></p>
       <div class="meter" aria-hidden="true"><span style=${{ width: `${share}%` }}></span></div>
       <dl>
         <div><dt>Queued</dt><dd>${number(lane.queued)}</dd></div>
-        <div><dt>To be retried</dt><dd>${number(lane.deferred)}</dd></div>
-        <div><dt>Oldest waits</dt><dd>${lane.oldest_waiting_s === null ? "none" : span(lane.oldest_waiting_s)}</dd></div>
+        <div><dt>Retrying</dt><dd>${number(lane.deferred)}</dd></div>
+        <div><dt>Oldest queued</dt><dd>${lane.oldest_waiting_s === null ? NONE : duration(lane.oldest_waiting_s)}</dd></div>
         <div><dt>Calls</dt><dd>${rate(last.calls_per_s)}/s</dd></div>
-        <div><dt>p50</dt><dd>${ms(last.p50_ms)}</dd></div>
-        <div><dt>p95</dt><dd>${ms(last.p95_ms)}</dd></div>
-        <div><dt>p99</dt><dd>${ms(last.p99_ms)}</dd></div>
+        <div title=${LATENCY}><dt>p50</dt><dd>${ms(last.p50_ms)}</dd></div>
+        <div title=${LATENCY}><dt>p95</dt><dd>${ms(last.p95_ms)}</dd></div>
+        <div title=${LATENCY}><dt>p99</dt><dd>${ms(last.p99_ms)}</dd></div>
       </dl>
       ${errors.length > 0 &&
       html`<p class="errors">Errors in the last minute:
@@ -57,21 +58,27 @@ function Lane({ lane, at }) {
   `;
 }
 
+function pause({ paused_until: until, paused_because: because }, at) {
+  const leftS = Math.round((Date.parse(until) - Date.parse(at)) / 1000);
+  const state = leftS > 0 ? `Paused until ${clock(until)} (${duration(leftS)} left)` : "Resuming";
+  return `${state}: it ${because}`;
+}
+
 const WORKER = { alive: "ok", silent: "warn", lost: "bad" };
 
 function Workers({ workers, at }) {
-  if (!workers.length) return html`<${Empty}>No worker has been seen. Start one: <code>python -m worker</code></>`;
+  if (!workers.length) return html`<${Empty}>No workers yet. Start one with: <code>python -m worker</code></>`;
   return html`
     <div class="scroll" tabindex="0" role="region" aria-label="Workers">
       <table>
-        <thead><tr><th>Worker</th><th>State</th><th>Runs</th><th>Since</th><th>Last heartbeat</th></tr></thead>
+        <thead><tr><th>Worker</th><th>State</th><th>Running</th><th>Started</th><th>Last seen</th></tr></thead>
         <tbody>
           ${workers.map(
             (worker) => html`
               <tr key=${worker.worker_id}>
                 <td><code>${worker.worker_id}</code></td>
                 <td><span class="tag ${WORKER[worker.state]}">${worker.state}</span></td>
-                <td>${runs(worker)}</td>
+                <td>${runningCalls(worker)}</td>
                 <td>${moment(worker.started_at)}</td>
                 <td>${since(worker.seen_at, at)} ago</td>
               </tr>
@@ -83,8 +90,8 @@ function Workers({ workers, at }) {
   `;
 }
 
-const runs = ({ running, state }) => {
+const runningCalls = ({ running, state }) => {
   const calls = Object.entries(running).filter(([, count]) => count);
-  if (!calls.length) return "nothing";
-  return (state === "lost" ? "ran " : "") + calls.map(([lane, count]) => `${lane} ${number(count)}`).join(", ");
+  if (!calls.length) return NONE;
+  return (state === "lost" ? "was running " : "") + calls.map(([lane, count]) => `${lane} ${number(count)}`).join(", ");
 };

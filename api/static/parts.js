@@ -1,25 +1,25 @@
-// What several views are made of.
+// Components that several views use.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
-import { ended, goesOn, number, percent } from "./format.js";
+import { finishedItems, isUnfinished, number, percent } from "./format.js";
 
 export const Loading = ({ what }) => html`<p class="loading" role="status">Loading ${what}…</p>`;
 
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 
-export function Problem({ error, again }) {
+export function Problem({ error, retry }) {
   return html`
     <div class="card problem" role="alert">
       <p>${error.message}</p>
-      ${again && html`<button onClick=${again}>Try again</button>`}
+      ${retry && html`<button onClick=${retry}>Try again</button>`}
     </div>
   `;
 }
 
 export function Notices({ notices }) {
-  if (!notices.length) return html`<p class="fine">Nothing is wrong right now.</p>`;
+  if (!notices.length) return html`<p class="fine">All healthy</p>`;
   return html`
-    <ul class="notices" aria-label="What is wrong">
+    <ul class="notices" aria-label="Notices">
       ${notices.map(
         ({ severity, text }) => html`<li class=${severity}><strong>${severity}</strong> ${text}</li>`,
       )}
@@ -28,8 +28,8 @@ export function Notices({ notices }) {
 }
 
 export function Progress({ job }) {
-  const done = ended(job);
-  const label = `${number(done)} of ${number(job.total_requests)} ended, ${number(job.failed)} failed`;
+  const done = finishedItems(job);
+  const label = `${number(done)} of ${number(job.total_requests)} done, ${number(job.failed)} failed`;
   return html`
     <div class="progress" role="progressbar" aria-label=${label} aria-valuemin="0"
       aria-valuemax=${job.total_requests} aria-valuenow=${done}>
@@ -42,10 +42,11 @@ export function Progress({ job }) {
 }
 
 export const Status = ({ job }) =>
-  html`<span class="status ${goesOn(job) ? "going" : job.failed ? "bad" : "ok"}">${job.status.replaceAll("_", " ")}${job.status === "completed" && job.failed > 0 && `, ${number(job.failed)} failed`}</span>`;
+  html`<span class="status ${isUnfinished(job) ? "going" : job.failed ? "bad" : "ok"}">${job.status.replaceAll("_", " ")}${job.status === "completed" && job.failed > 0 && `, ${number(job.failed)} failed`}</span>`;
 
-/** A button that asks before it does; `act` returns a promise. */
-export function Confirmed({ label, question, yes, act, kind = "" }) {
+/** A button that asks for confirmation before it calls `act`, which returns a promise. `yes` and `no` are the labels
+ *  of the answers. */
+export function Confirmed({ label, question, yes, no, act, kind = "" }) {
   const dialog = useRef(null);
   const [problem, setProblem] = useState(null);
   const confirm = async (event) => {
@@ -67,7 +68,7 @@ export function Confirmed({ label, question, yes, act, kind = "" }) {
         <p>${question}</p>
         ${problem && html`<p class="problem" role="alert">${problem}</p>`}
         <div class="actions">
-          <button type="button" class="quiet" onClick=${() => dialog.current.close()}>No</button>
+          <button type="button" class="quiet" onClick=${() => dialog.current.close()}>${no}</button>
           <button class=${kind}>${yes}</button>
         </div>
       </form>
@@ -75,13 +76,14 @@ export function Confirmed({ label, question, yes, act, kind = "" }) {
   `;
 }
 
-/** Its result, {value, error, again}; asked for again whenever `key` changes. */
-export function useAsked(ask, key) {
+/** Calls `load`, which returns a promise, and calls it again whenever `key` changes. Returns {value, error, reload};
+ *  the last value is kept when a later call fails. */
+export function useLoaded(load, key) {
   const [state, setState] = useState({ value: null, error: null });
   const [count, setCount] = useState(0);
   useEffect(() => {
     let current = true;
-    ask().then(
+    load().then(
       (value) => current && setState({ value, error: null }),
       (error) => current && setState((before) => ({ ...before, error })),
     );
@@ -89,5 +91,5 @@ export function useAsked(ask, key) {
       current = false;
     };
   }, [key, count]);
-  return { ...state, again: () => setCount(count + 1) };
+  return { ...state, reload: () => setCount(count + 1) };
 }

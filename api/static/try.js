@@ -1,11 +1,16 @@
-// A batch by hand: one prompt, several models, the answers side by side as they arrive.
+// Sends one prompt to several models and shows the answers side by side as they arrive.
 
 import { events, getJson, request } from "./api.js";
-import { ms, number, usd } from "./format.js";
+import { ms, route, tokens, usd } from "./format.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 
-const MOST_MODELS = 6;
-const WAITING = { state: "waiting" };
+const MAX_MODELS = 6;
+
+// States of an answer
+const WAITING = "waiting";
+const ANSWERED = "answered";
+const STOPPED = "stopped";
+const LATER = "later"; // the API stopped waiting, and the job continues
 
 export function TryView() {
   const [providers, setProviders] = useState([]);
@@ -26,9 +31,9 @@ export function TryView() {
   const change = (index, fields) =>
     setTargets(targets.map((target, i) => (i === index ? { ...target, ...fields } : target)));
 
-  /** What becomes of those that have not come. */
-  const leave = (fields) =>
-    setAnswers((before) => before?.map((answer) => (answer.state === "waiting" ? { ...answer, ...fields } : answer)));
+  /** Changes the answers that have not arrived. */
+  const changeWaiting = (fields) =>
+    setAnswers((before) => before?.map((answer) => (answer.state === WAITING ? { ...answer, ...fields } : answer)));
 
   const send = async (event) => {
     event.preventDefault();
@@ -46,7 +51,7 @@ export function TryView() {
     }));
     setProblem(null);
     setSending(true);
-    setAnswers(targets.map((target) => ({ ...target, ...WAITING })));
+    setAnswers(targets.map((target) => ({ ...target, state: WAITING })));
     abort.current = new AbortController();
     try {
       const response = await request("/batch", {
@@ -57,14 +62,13 @@ export function TryView() {
       });
       for await (const { name, data } of events(response)) {
         if (name === "item")
-          setAnswers((before) => before.map((answer, i) => (i === data.index ? { ...data, state: "here" } : answer)));
-        // The wait is over, and the job goes on.
-        if (name === "status") leave({ state: "later", job: data.job_id });
+          setAnswers((before) => before.map((answer, i) => (i === data.index ? { ...data, state: ANSWERED } : answer)));
+        if (name === "status") changeWaiting({ state: LATER, job: data.job_id });
       }
     } catch (error) {
       if (!abort.current.signal.aborted) setProblem(error);
-      if (error.status) setAnswers(null); // refused: nothing was sent on
-      else leave({ state: "gone" });
+      if (error.status) setAnswers(null); // the API rejected the batch
+      else changeWaiting({ state: STOPPED });
     }
     setSending(false);
   };
@@ -82,24 +86,24 @@ export function TryView() {
                 ${providers.map((name) => html`<option value=${name}>${name}</option>`)}
               </select>
               <input aria-label="Model ${index + 1}" value=${target.model} required maxlength="256"
-                placeholder="model, as the provider names it" onInput=${(event) => change(index, { model: event.target.value })} />
+                placeholder="model name at the provider" onInput=${(event) => change(index, { model: event.target.value })} />
               ${targets.length > 1 &&
               html`<button type="button" class="quiet" aria-label="Remove model ${index + 1}"
                 onClick=${() => setTargets(targets.filter((_, i) => i !== index))}>Remove</button>`}
             </div>
           `,
         )}
-        ${targets.length < MOST_MODELS &&
+        ${targets.length < MAX_MODELS &&
         html`<button type="button" class="quiet"
           onClick=${() => setTargets([...targets, { provider: providers[0], model: "" }])}>Add a model</button>`}
       </fieldset>
-      <label for="system">System message, if any</label>
+      <label for="system">System message (optional)</label>
       <textarea id="system" name="system" rows="2"></textarea>
       <label for="prompt">Prompt</label>
       <textarea id="prompt" name="prompt" rows="4" required></textarea>
       <div class="target">
         <label>Temperature <input name="temperature" type="number" min="0" max="2" step="0.1" value="0.7" required /></label>
-        <label>Tokens at most <input name="max_tokens" type="number" min="1" max="32000" value="1000" required /></label>
+        <label>Max tokens <input name="max_tokens" type="number" min="1" max="32000" value="1000" required /></label>
       </div>
       ${problem && html`<p class="problem" role="alert">${problem.message}</p>`}
       <div class="actions">
@@ -115,16 +119,25 @@ export function TryView() {
 
 function Answer({ answer }) {
   return html`
-    <section class="card" aria-label="${answer.provider}: ${answer.model}">
-      <h2>${answer.provider}: ${answer.model}</h2>
-      ${answer.state === "waiting" && html`<p class="loading">Waiting for the answer…</p>`}
-      ${answer.state === "gone" && html`<p class="problem">Stopped.</p>`}
-      ${answer.state === "later" && html`<p>Not there yet: <a href="#/jobs/${answer.job}">the job goes on</a>.</p>`}
-      ${answer.state === "here" &&
+    <section class="card" aria-label=${route(answer)}>
+      <h2>${route(answer)}</h2>
+      ${answer.state === WAITING && html`<p class="loading">Waiting for the answer…</p>`}
+      ${answer.state === STOPPED && html`<p class="problem">Stopped.</p>`}
+      ${answer.state === LATER && html`<p>No answer yet: <a href="#/jobs/${answer.job}">the job continues</a>.</p>`}
+      ${answer.state === ANSWERED &&
       html`
         ${answer.error ? html`<p class="problem">${answer.error_code}: ${answer.error}</p>` : html`<pre tabindex="0">${answer.content}</pre>`}
-        <p class="dim">${ms(answer.latency_ms)} called, ${ms(answer.queued_ms)} queued, ${number(answer.prompt_tokens)} + ${number(answer.completion_tokens)} tokens, ${answer.cost_usd !== null && `${usd(answer.cost_usd)}, `}${answer.attempts} ${answer.attempts === 1 ? "call" : "calls"}${answer.finish_reason && `, ${answer.finish_reason}`}</p>
+        <p class="dim">${facts(answer).join(" · ")}</p>
       `}
     </section>
   `;
 }
+
+const facts = (answer) => [
+  ms(answer.latency_ms),
+  `${ms(answer.queued_ms)} queued`,
+  tokens(answer),
+  ...(answer.cost_usd === null ? [] : [usd(answer.cost_usd)]),
+  `${answer.attempts} ${answer.attempts === 1 ? "call" : "calls"}`,
+  ...(answer.finish_reason ? [answer.finish_reason] : []),
+];
