@@ -1,29 +1,28 @@
-"""`python -m worker`: one worker process. `--check`: is a worker of this host alive?"""
+"""Runs a worker process: `python -m worker`.
+
+With `--check`, it exits with 0 if a worker of this host is alive, else with 1.
+"""
 
 import asyncio
 import socket
 import sys
 
 import uvloop
-from redis.exceptions import RedisError
 
 from shared.logs import configure_logging
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
-from shared.redis.client import open_redis
-from shared.settings import (
-    SettingsError,
-    load_provider_settings,
-    load_settings,
-)
+from shared.redis.client import RedisUnavailable, open_redis
+from shared.settings import SettingsError, load_provider_settings, load_settings
 from worker.factory import make_worker
 
 
-async def is_alive(queue: Queue) -> bool:
+async def has_live_worker(queue: Queue) -> bool:
+    """Return whether a worker of this host is alive; False if Redis is unavailable."""
     host = f"{socket.gethostname()}:"
     try:
         return any(worker_id.startswith(host) for worker_id in await queue.workers())
-    except (RedisError, OSError):
+    except RedisUnavailable:
         return False
 
 
@@ -41,7 +40,7 @@ def _run() -> None:
     redis = connection.client
     if "--check" in sys.argv[1:]:
         queue = Queue(redis, Keys(settings.key_prefix), lease_s=settings.lease_seconds)
-        sys.exit(0 if asyncio.run(is_alive(queue)) else 1)
+        sys.exit(0 if asyncio.run(has_live_worker(queue)) else 1)
     asyncio.set_event_loop(uvloop.new_event_loop())
     make_worker(settings, providers, redis).run()
 

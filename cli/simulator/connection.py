@@ -1,7 +1,7 @@
-"""HTTP/1.1 on a socket, and ways to break it.
+"""Speaks HTTP/1.1 on a socket, and breaks it on purpose.
 
-httptools parses, one `Exchange` at a time per connection goes to the handler, answers are
-hand-written bytes. A pipelined request waits, uncounted, until the one before it is answered.
+httptools parses the requests; the responses are written as bytes. The handler gets one `Exchange`
+of a connection at a time: a pipelined request waits, uncounted, for the one before it.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ _DRIP_INTERVAL_S = 0.1
 
 
 def reason(status: int) -> str:
-    """The status's standard phrase, or nothing for a status that has none."""
+    """Return the status's standard phrase, or "" if it has none."""
     return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
 
 
-def _at_end(connection: socket.socket) -> bool:
-    """Nothing is left to be read, nor will be."""
+def _has_hung_up(connection: socket.socket) -> bool:
+    """Return whether the client has closed the connection and everything from it is read."""
     try:
         with connection.dup() as peeked:
             return not peeked.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -49,7 +49,7 @@ def _head(status: int, content_type: str, retry_after: str | None, *, keep_alive
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """One request and the means to answer it; exactly one of the `reply` methods or `drop`."""
+    """One request and the ways to answer it: call one of the `reply` methods or `drop`, once."""
 
     connection: "Connection"
     method: str
@@ -58,11 +58,11 @@ class Exchange:
     body: bytes
     keep_alive: bool
     on_lost: Callable[[], None] | None = None
-    """Called if the client goes away before the answer is written."""
+    """Called if the client disconnects before the answer is written."""
     timer: asyncio.TimerHandle | None = None
 
     def after(self, delay_s: float, callback: Callable[..., None], *args: Any) -> None:  # noqa: ANN401 - as call_later
-        """Call back later, unless the client goes away first."""
+        """Call back after the delay, unless the client disconnects before."""
         self.timer = self.connection.loop.call_later(delay_s, callback, *args)
 
     def reply(
@@ -73,13 +73,13 @@ class Exchange:
         self.connection.finish(close=not self.keep_alive)
 
     def reply_half(self, body: bytes) -> None:
-        """Promise the whole body, send half of it, close."""
+        """Announce the whole body, send half of it and close the connection."""
         head = _head(200, JSON, None, keep_alive=self.keep_alive)
         self.connection.write(b"%b%d\r\n\r\n%b" % (head, len(body), body[: len(body) // 2]))
         self.connection.finish(close=True)
 
     def reply_drip(self, body: bytes, done: Callable[[], None]) -> None:
-        """Send the body a byte at a time, then call `done`."""
+        """Send the body one byte at a time, then call `done`."""
         head = _head(200, JSON, None, keep_alive=self.keep_alive)
         self.connection.write(b"%b%d\r\n\r\n" % (head, len(body)))
         self.after(_DRIP_INTERVAL_S, self._drip, body, 0, done)
@@ -93,7 +93,7 @@ class Exchange:
             self.connection.finish(close=not self.keep_alive)
 
     def drop(self) -> None:
-        """Close the connection without a byte of answer."""
+        """Close the connection without sending anything."""
         self.connection.finish(close=True)
 
     def lose(self) -> None:
@@ -104,7 +104,7 @@ class Exchange:
 
 
 class Connection(asyncio.Protocol):
-    """One client connection; `connections` holds it while it is open."""
+    """One client's connection. It is in `connections` while it is open."""
 
     def __init__(self, handler: Callable[[Exchange], None], connections: "set[Connection]") -> None:
         self.loop = asyncio.get_running_loop()
@@ -122,9 +122,11 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def notice_loss(self) -> None:
-        """For a client that has hung up: the event loop may report a request on another connection
-        first, even though it came later."""
-        if self._current is not None and _at_end(self._transport.get_extra_info("socket")):
+        """Handle a hang-up that the event loop has not reported yet.
+
+        The loop may report a request on another connection first, although it came later.
+        """
+        if self._current is not None and _has_hung_up(self._transport.get_extra_info("socket")):
             self.abort()
             self.connection_lost(None)
 
@@ -132,9 +134,9 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     def finish(self, *, close: bool) -> None:
-        """The current exchange is over: close, or go on with the next one."""
+        """End the current exchange; close the connection or start the next exchange."""
         if self._current is not None:
-            self._current.timer = None  # its callback holds the exchange: no cycle for the GC
+            self._current.timer = None  # its callback refers to the exchange: this breaks the cycle
             self._current = None
         if close:
             self._transport.close()
@@ -166,7 +168,7 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # a TCP transport always
+        self._transport = transport  # type: ignore[assignment]  # always a TCP transport
         self.client_port: int = transport.get_extra_info("peername")[1]
         self._connections.add(self)
 

@@ -1,18 +1,22 @@
-"""Error texts of providers, without the keys and prompts that they quote."""
+"""Removes keys and prompts from the error texts of providers, which often quote them."""
 
 import re
 from collections.abc import Iterable
 
-MAX_TEXT = 300
-QUOTED_BYTES = 12  # letters and digits in a row, as UTF-8: two words, or four characters of Chinese
-MAX_COMPARED = 200_000  # characters of secrets; with more the text is left out unseen
+MAX_TEXT = 300  # characters
+# A secret is recognised by this many bytes of letters and digits in a row, as UTF-8: about two
+# words, or four Chinese characters.
+QUOTED_BYTES = 12
+MAX_COMPARED = 200_000  # characters of secrets; with more, the whole text is left out
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 def redact(secrets: Iterable[str], text: str) -> str:
-    """What is quoted word for word becomes "…". If a part of a secret is left then, in whatever
-    case, spacing or escapes, so does the whole text."""
+    """Return `text`, shortened, with "…" for each secret that it quotes word for word.
+
+    If it still contains a part of a secret then, in any case, spacing or escapes, only "…" is left.
+    """
     secrets = sorted(filter(None, secrets), key=len, reverse=True)
     for secret in secrets:
         text = text.replace(secret, "…")
@@ -20,13 +24,15 @@ def redact(secrets: Iterable[str], text: str) -> str:
         text = text[:MAX_TEXT] + "…"
     if sum(map(len, secrets)) > MAX_COMPARED:
         return "…"
-    plain = _plain(text)
-    runs = {plain[at : at + QUOTED_BYTES] for at in range(len(plain) - QUOTED_BYTES + 1)}
-    quoted = any(run in secret for secret in map(_plain, secrets) for run in runs)
-    return "…" if quoted else text
+    normalised = _normalise(text)
+    last = len(normalised) - QUOTED_BYTES
+    runs = {normalised[start : start + QUOTED_BYTES] for start in range(last + 1)}
+    is_quoted = any(run in secret for secret in map(_normalise, secrets) for run in runs)
+    return "…" if is_quoted else text
 
 
-def _plain(text: str) -> bytes:
+def _normalise(text: str) -> bytes:
+    """Return the letters and digits only, in one case and without JSON's escapes."""
     text = _ESCAPE.sub(lambda escape: chr(int(escape.group(1), 16)), text)
     kept = (character for character in text.casefold() if character.isalnum())
     return "".join(kept).encode(errors="replace")
