@@ -21,7 +21,7 @@ CHAT: ChatRequest = {
     "max_tokens": 7,
 }
 HI = Completion("hi", 4, 3, 7, "stop")
-NOTHING_COUNTED = Completion("hi", 0, 0, 0, None)
+NO_USAGE = Completion("hi", 0, 0, 0, None)
 USAGE = {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7}
 
 
@@ -78,12 +78,12 @@ def test_path(dialect: Dialect, path: str) -> None:
             choices({"content": "hi"}, finish_reason="length") | {"usage": USAGE},
             Completion("hi", 4, 3, 7, "length"),
         ),
-        ({"choices": [{"message": {"content": "hi"}}]}, NOTHING_COUNTED),
-        (choices({"content": "hi"}, finish_reason=None), NOTHING_COUNTED),
-        (choices({"content": "hi"}, finish_reason=None) | {"usage": None}, NOTHING_COUNTED),
+        ({"choices": [{"message": {"content": "hi"}}]}, NO_USAGE),
+        (choices({"content": "hi"}, finish_reason=None), NO_USAGE),
+        (choices({"content": "hi"}, finish_reason=None) | {"usage": None}, NO_USAGE),
         (
             choices({"content": "hi"}, finish_reason=None) | {"usage": dict.fromkeys(USAGE)},
-            NOTHING_COUNTED,
+            NO_USAGE,
         ),
         (
             choices({"content": "hi"}) | {"usage": {"prompt_tokens": 4, "completion_tokens": 3}},
@@ -117,33 +117,33 @@ def test_openai_decode(reply: dict[str, Any], completion: Completion) -> None:
     assert OPENAI.decode(orjson.dumps(reply)) == completion
 
 
-NO_COUNTS = ["-1", "0.5", '"4"', "true", "[]", "{}", "null", str(2**63), "9" * 400]
+INVALID_COUNTS = ["-1", "0.5", '"4"', "true", "[]", "{}", "null", str(2**63), "9" * 400]
 
 
-@pytest.mark.parametrize("count", NO_COUNTS)
+@pytest.mark.parametrize("count", INVALID_COUNTS)
 @pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens", "total_tokens"])
-def test_a_count_that_is_none_loses_no_answer(name: str, count: str) -> None:
-    """It was paid for."""
+def test_an_invalid_count_discards_no_answer(name: str, count: str) -> None:
+    """The answer is billed."""
     usage = f'{{"{name}": {count}}}'
     body = f'{{"choices": [{{"message": {{"content": "hi"}}}}], "usage": {usage}}}'
 
-    assert OPENAI.decode(body.encode()) == NOTHING_COUNTED
+    assert OPENAI.decode(body.encode()) == NO_USAGE
 
 
-@pytest.mark.parametrize("count", NO_COUNTS)
-def test_a_count_of_ollama_that_is_none_loses_no_answer(count: str) -> None:
+@pytest.mark.parametrize("count", INVALID_COUNTS)
+def test_an_invalid_count_of_ollama_discards_no_answer(count: str) -> None:
     body = (
         f'{{"message": {{"content": "hi"}}, "prompt_eval_count": {count}, "eval_count": {count}}}'
     )
 
-    assert OLLAMA.decode(body.encode()) == NOTHING_COUNTED
+    assert OLLAMA.decode(body.encode()) == NO_USAGE
 
 
 @pytest.mark.parametrize("cost", ["-1", "NaN", "Infinity", '"0.1"', "true", "{}", "9" * 400])
-def test_a_cost_that_is_none_loses_no_answer(cost: str) -> None:
+def test_an_invalid_cost_discards_no_answer(cost: str) -> None:
     body = f'{{"choices": [{{"message": {{"content": "hi"}}}}], "usage": {{"cost": {cost}}}}}'
 
-    assert OPENAI.decode(body.encode()) == NOTHING_COUNTED
+    assert OPENAI.decode(body.encode()) == NO_USAGE
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_cost_that_is_none_loses_no_answer(cost: str) -> None:
             },
             HI,
         ),
-        ({"message": {"content": "hi"}}, NOTHING_COUNTED),
+        ({"message": {"content": "hi"}}, NO_USAGE),
         (
             {
                 "message": {"content": "hi"},
@@ -180,7 +180,7 @@ def test_a_cost_that_is_none_loses_no_answer(cost: str) -> None:
                 "prompt_eval_count": None,
                 "eval_count": None,
             },
-            NOTHING_COUNTED,
+            NO_USAGE,
         ),
         ({"message": {"content": "hi"}, "eval_count": 3}, Completion("hi", 0, 3, 3, None)),
         ({"message": {"content": "hi"}, "prompt_eval_count": 4}, Completion("hi", 4, 0, 4, None)),
@@ -252,7 +252,7 @@ def test_error_object(
         b'{"error":["oh"]}',
     ],
 )
-def test_no_reply(dialect: Dialect, body: bytes) -> None:
+def test_not_a_reply(dialect: Dialect, body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - its text is never shown
         dialect.decode(body)
 

@@ -1,4 +1,4 @@
-"""The worker's own duties: its places, its leases, and items that cannot run."""
+"""A worker's slots and leases, and items that cannot run."""
 
 import asyncio
 import time
@@ -57,15 +57,15 @@ async def calls_in_flight(simulator: Simulator, count: int) -> None:
 
 @pytest.fixture
 def slow(simulator: Simulator) -> Simulator:
-    """Calls take a minute, until the test says otherwise."""
+    """A simulator whose calls take a minute until the test configures it."""
     simulator.configure(Behaviour(latency_ms=60_000))
     return simulator
 
 
-async def test_a_worker_takes_no_more_than_its_places(
+async def test_a_worker_claims_no_more_than_its_slots(
     jobs: Jobs, slow: Simulator, settings: Settings, providers: dict[str, ProviderSettings]
 ) -> None:
-    """One of them is kept for webhooks."""
+    """One slot is reserved for webhooks."""
     settings = settings.model_copy(update={"worker_max_jobs": 5})
     await submit(jobs, 9)
     await submit(jobs, 9, provider="ollama")
@@ -87,7 +87,7 @@ async def test_leases_are_renewed_for_as_long_as_calls_run(jobs: Jobs, slow: Sim
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_call_stops_before_its_lease_ends_when_redis_is_away(
+async def test_a_call_stops_before_its_lease_expires_when_redis_is_unavailable(
     jobs: Jobs, slow: Simulator, redis: ArqRedis
 ) -> None:
     job_id = await submit(jobs, 1)
@@ -103,7 +103,7 @@ async def test_a_call_stops_before_its_lease_ends_when_redis_is_away(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_an_answer_that_came_while_redis_was_away_is_kept(
+async def test_an_answer_that_came_while_redis_was_unavailable_is_kept(
     jobs: Jobs, slow: Simulator, redis: ArqRedis
 ) -> None:
     slow.configure(Behaviour(latency_ms=200))
@@ -129,7 +129,7 @@ async def test_a_cancelled_jobs_calls_are_stopped(jobs: Jobs, slow: Simulator) -
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_call_whose_job_has_ended_is_stopped_without_a_message(
+async def test_a_call_of_a_completed_job_is_stopped_without_a_message(
     jobs: Jobs, slow: Simulator, redis: ArqRedis, keys: Keys
 ) -> None:
     job_id = await submit(jobs, 1)
@@ -140,7 +140,7 @@ async def test_a_call_whose_job_has_ended_is_stopped_without_a_message(
     await calls_in_flight(slow, 0)
 
 
-async def test_leases_that_a_new_redis_does_not_know_are_given_up_at_once(
+async def test_leases_that_a_new_redis_does_not_know_are_lost_at_once(
     jobs: Jobs,
     slow: Simulator,
     settings: Settings,
@@ -176,9 +176,7 @@ async def test_a_cancelled_call_frees_its_slot_for_the_next(jobs: Jobs, slow: Si
     "payload", [b"not JSON", b'{"f":"unknown","a":[],"k":{},"t":null,"et":0}', b'{"f":1}']
 )
 @pytest.mark.usefixtures("worker")
-async def test_an_item_that_cannot_be_run_ends_with_an_error(
-    store: Store, jobs: Jobs, payload: bytes
-) -> None:
+async def test_an_item_that_cannot_run_fails(store: Store, jobs: Jobs, payload: bytes) -> None:
     async with store.staging("job") as staging:
         await staging.add("openrouter", payload, (None, "openrouter", "m"))
         await commit(staging)
@@ -190,7 +188,7 @@ async def test_an_item_that_cannot_be_run_ends_with_an_error(
     assert (response.error_code, response.content) == ("internal_error", "")
 
 
-async def test_leaving_gives_everything_back_at_once(
+async def test_a_stopping_worker_releases_its_items_at_once(
     jobs: Jobs,
     slow: Simulator,
     settings: Settings,
@@ -211,7 +209,7 @@ async def test_leaving_gives_everything_back_at_once(
     assert [response.attempts for response in status.responses or () if response] == [1, 1, 1]
 
 
-async def test_leaving_while_redis_hands_out_items_gives_them_back(
+async def test_items_that_are_claimed_while_the_worker_stops_are_released(
     jobs: Jobs,
     settings: Settings,
     providers: dict[str, ProviderSettings],
@@ -249,8 +247,8 @@ async def test_a_late_claim_costs_no_call(
     monkeypatch: pytest.MonkeyPatch,
     late_s: float,
 ) -> None:
-    """As when Redis or the process stood still meanwhile. With a rest of the lease the call begins,
-    and the lease is renewed at once; without one, nothing begins."""
+    """The claim is late because Redis or the process stood still. While some of the lease is left,
+    the call starts and the lease is renewed at once; if none is left, nothing starts."""
     exchange, waited = Queue.settle_and_claim, asyncio.Event()
 
     async def late(

@@ -228,7 +228,7 @@ async def test_answer(
         ("sim-no-usage", Completion("echo: hello there", 0, 0, 0, "stop")),
     ],
 )
-async def test_lacking_answer(
+async def test_incomplete_answer(
     client: httpx.AsyncBaseTransport,
     endpoints: dict[str, Endpoint],
     provider: str,
@@ -418,7 +418,7 @@ async def test_overloaded_with_retry_after_is_rate_limited(
         ("500 Internal Server Error", ["Retry-After: 7"]),
     ],
 )
-async def test_nothing_to_wait_for_is_transient(
+async def test_overload_without_retry_after_is_transient(
     client: httpx.AsyncBaseTransport, status: str, headers: list[str]
 ) -> None:
     async with raw(http(b"", *headers, status=status)) as server:
@@ -468,7 +468,7 @@ async def test_error_object(
     assert facts(await failure(client, endpoints["openrouter"], request)) == facts(expected)
 
 
-async def test_error_object_of_ollama(
+async def test_ollama_error_object(
     client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint]
 ) -> None:
     error = await failure(client, endpoints["ollama"], chat(model="sim-error-object-400"))
@@ -613,7 +613,7 @@ async def test_broken_http(
     assert (type(error), error.code, error.status_code) == (Transient, code, status_code)
 
 
-async def test_phrase_that_is_no_utf_8(client: httpx.AsyncBaseTransport) -> None:
+async def test_reason_phrase_that_is_not_utf_8(client: httpx.AsyncBaseTransport) -> None:
     answer = b"HTTP/1.1 503 \xdcberlastet\r\nContent-Length: 0\r\n\r\n"
     async with raw(answer) as server:
         assert type(await failure(client, server.endpoint(), chat())) is Transient
@@ -646,7 +646,7 @@ async def test_nobody_listens(client: httpx.AsyncBaseTransport) -> None:
 
 @both_providers
 @pytest.mark.parametrize("model", ["sim-hang", "sim-drip"])
-async def test_deadline_is_for_the_whole_exchange(
+async def test_timeout_covers_the_whole_exchange(
     client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str, model: str
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model=model), timeout_s=0.25)
@@ -654,7 +654,7 @@ async def test_deadline_is_for_the_whole_exchange(
     assert facts(error) == facts(expected)
 
 
-async def test_deadline_covers_the_wait_for_a_connection(endpoints: dict[str, Endpoint]) -> None:
+async def test_timeout_covers_the_wait_for_a_connection(endpoints: dict[str, Endpoint]) -> None:
     async with http_client(max_connections=1) as client:
         request = chat(model="sim-hang")
         calls = [failure(client, endpoints["ollama"], request, timeout_s=0.1) for _ in range(2)]
@@ -675,7 +675,7 @@ async def test_huge_answer_is_refused(
 
 @pytest.fixture
 def memory() -> Iterator[Callable[[], int]]:
-    """Says how many bytes at most were in use at once, over those before."""
+    """Return a function that tells the peak of memory since now, in bytes."""
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     yield lambda: tracemalloc.get_traced_memory()[1] - before
@@ -683,7 +683,7 @@ def memory() -> Iterator[Callable[[], int]]:
 
 
 @pytest.mark.parametrize("status", ["200 OK", "500 Internal Server Error"])
-async def test_large_answer_is_not_read_on(
+async def test_large_answer_is_not_read_further(
     client: httpx.AsyncBaseTransport, memory: Callable[[], int], status: str
 ) -> None:
     chunks = [b"x" * 65536] * 4096
@@ -753,7 +753,7 @@ async def test_timed_out_call_closes_the_connection(
     [HI, http({"error": {"message": "no"}}, status="429 Too Many Requests")],
     ids=["success", "error"],
 )
-async def test_connection_is_used_again(client: httpx.AsyncBaseTransport, answer: bytes) -> None:
+async def test_connection_is_reused(client: httpx.AsyncBaseTransport, answer: bytes) -> None:
     async with raw(answer) as server:
         for _ in range(3):
             with suppress(RateLimited):
@@ -761,7 +761,7 @@ async def test_connection_is_used_again(client: httpx.AsyncBaseTransport, answer
     assert (server.connections, len(server.requests)) == (1, 3)
 
 
-async def test_connections_are_bounded(
+async def test_connections_are_limited(
     endpoints: dict[str, Endpoint], simulator: Simulator
 ) -> None:
     request = chat(model="sim-latency-20")

@@ -1,4 +1,4 @@
-"""No part of a key or a prompt is left in a provider's error text."""
+"""A redacted error text contains no part of a key or a prompt."""
 
 import json
 
@@ -29,7 +29,7 @@ RUSSIAN = "Пациентка Анна Каренина жалуется на к
         (f"Incorrect key: {KEY[:16]}****", "…"),
     ],
 )
-def test_without(text: str, shown: str) -> None:
+def test_redact(text: str, shown: str) -> None:
     assert redact([KEY, ENGLISH, CHINESE, RUSSIAN], text) == shown
 
 
@@ -58,7 +58,7 @@ def test_a_long_text_is_cut() -> None:
     assert redact([KEY], "no" * 1000) == "no" * (MAX_TEXT // 2) + "…"
 
 
-def test_with_very_long_prompts_nothing_is_shown() -> None:
+def test_beside_very_long_prompts_the_text_is_left_out() -> None:
     assert redact(["ab" * MAX_COMPARED], "model not found") == "…"
 
 

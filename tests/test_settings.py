@@ -1,4 +1,4 @@
-"""Settings: their defaults, and that a wrong one is named."""
+"""The settings' defaults, their sources, and the errors that name a wrong one."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ OURS = {
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable of the shell, and no `.env`."""
+    """Hide the shell's variables and any `.env`."""
     for name in [*SEED, *OURS, "worker_max_jobs", "data_dir", "key_prefix"]:
         monkeypatch.delenv(name.upper(), raising=False)
     for name in list(os.environ):

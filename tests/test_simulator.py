@@ -79,7 +79,7 @@ def raw_request(body: dict[str, Any], dialect: str = "openai", headers: str = ""
 async def connected(
     client: httpx.AsyncClient, data: bytes
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A bare connection on which `data` has been sent."""
+    """Open a connection and send `data` on it."""
     url = client.base_url
     async with asyncio.timeout(5):
         reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -92,7 +92,7 @@ async def connected(
 
 
 async def exchanged(client: httpx.AsyncClient, data: bytes) -> bytes:
-    """All that comes back until the simulator closes."""
+    """Send `data` and return what the simulator sends until it closes the connection."""
     async with connected(client, data) as (reader, _):
         return await reader.read()
 
@@ -216,7 +216,7 @@ async def test_large_body_is_echoed(client: httpx.AsyncClient) -> None:
     assert body["choices"][0]["message"]["content"] == f"echo: {text}"
 
 
-async def test_body_over_the_bound_gets_413(client: httpx.AsyncClient) -> None:
+async def test_body_over_the_limit_gets_413(client: httpx.AsyncClient) -> None:
     head = f"POST /api/chat HTTP/1.1\r\nContent-Length: {MAX_BODY_BYTES + 1}\r\n\r\n"
     assert (await exchanged(client, head.encode())).startswith(b"HTTP/1.1 413 ")
 
@@ -351,7 +351,9 @@ async def test_drip_ends_with_a_whole_answer(
 
 
 @both_dialects
-async def test_hang_lasts_until_the_client_leaves(client: httpx.AsyncClient, dialect: str) -> None:
+async def test_hang_lasts_until_the_client_disconnects(
+    client: httpx.AsyncClient, dialect: str
+) -> None:
     async with connected(client, raw_request(chat_body("sim-hang"), dialect)):
         await stats_when(client, lambda now: now["in_flight"] == 1)
         assert [(call["end_ms"], call["outcome"]) for call in await ledger(client)] == [(None,) * 2]
@@ -513,7 +515,7 @@ async def test_call_over_the_limit_gets_429() -> None:
 
 
 async def test_call_that_follows_a_hang_up_is_within_the_limit() -> None:
-    """Even if the event loop reports it first, here because it began before the hang-up."""
+    """Even if the event loop reports it first: here it began before the hang-up."""
     async with Simulator(Behaviour(limit=1)) as simulator, httpx.AsyncClient() as client:
         address = (httpx.URL(simulator.url).host, httpx.URL(simulator.url).port)
         client.base_url = httpx.URL(simulator.url)

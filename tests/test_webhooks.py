@@ -1,4 +1,4 @@
-"""Webhooks: signed, repeated after failures, and never to an address of one's own network."""
+"""Webhooks are signed, retried after failures, and never sent to a private address."""
 
 import asyncio
 import socket
@@ -40,7 +40,7 @@ class Receiver:
         status = self.statuses.pop(0) if self.statuses else 200
         return web.Response(status=status, headers=self.headers)
 
-    async def told(self, times: int) -> None:
+    async def was_called(self, times: int) -> None:
         async def reached() -> bool:
             return len(self.received) == times
 
@@ -73,8 +73,8 @@ async def deployment(stack: Start) -> Stack:
     return await stack(workers=2, WEBHOOK_SECRET=SECRET, WEBHOOK_ALLOW_PRIVATE="true")
 
 
-async def told(stack: Stack, location: str, status: str) -> dict[str, Any]:
-    """The state of the webhook when it is that."""
+async def webhook_with(stack: Stack, location: str, status: str) -> dict[str, Any]:
+    """Wait for the webhook's status and return its state."""
 
     async def reached() -> bool:
         return bool((await job(stack.api, location))["webhook"]["status"] == status)
@@ -84,13 +84,13 @@ async def told(stack: Stack, location: str, status: str) -> dict[str, Any]:
     return state
 
 
-async def test_the_end_of_a_job_is_told_once_and_signed(
+async def test_a_completed_job_is_announced_once_and_signed(
     deployment: Stack, receiver: Receiver
 ) -> None:
     body = lines(["x"] * 20) + lines(["y"], model="sim-404")
     location = await upload(deployment.api, body, params={"webhook_url": receiver.url})
 
-    state = await told(deployment, location, "delivered")
+    state = await webhook_with(deployment, location, "delivered")
 
     assert state == {"url": receiver.url, "status": "delivered", "attempts": 1, "error": None}
     [(headers, content)] = receiver.received
@@ -107,7 +107,7 @@ async def test_the_end_of_a_job_is_told_once_and_signed(
 
 
 @pytest.mark.parametrize("end", ["cancel", "deadline"])
-async def test_however_a_job_ends_it_is_told(
+async def test_a_job_that_finishes_early_is_announced(
     deployment: Stack, receiver: Receiver, end: str
 ) -> None:
     await deployment.simulate(latency_ms=60_000)
@@ -117,7 +117,7 @@ async def test_however_a_job_ends_it_is_told(
     if end == "cancel":
         await deployment.api.delete(answer.headers["location"])
 
-    await told(deployment, answer.headers["location"], "delivered")
+    await webhook_with(deployment, answer.headers["location"], "delivered")
 
     [(headers, content)] = receiver.received
     expected = {"cancel": "cancelled", "deadline": "deadline_exceeded"}[end]
@@ -125,7 +125,7 @@ async def test_however_a_job_ends_it_is_told(
 
 
 async def due_now(redis: ArqRedis, keys: Keys) -> None:
-    """As when the back-off is over."""
+    """End the back-off of the deliveries."""
 
     async def deferred() -> bool:
         return bool(await redis.zcard(keys.deferred("webhooks")))
@@ -136,17 +136,17 @@ async def due_now(redis: ArqRedis, keys: Keys) -> None:
     await redis.publish(keys.wake, "")
 
 
-async def test_a_failed_delivery_is_repeated_with_the_same_id(
+async def test_a_failed_delivery_is_retried_with_the_same_id(
     deployment: Stack, receiver: Receiver, redis: ArqRedis, keys: Keys
 ) -> None:
     receiver.statuses = [500, 429, 404]
     location = await upload(deployment.api, lines(["x"]), params={"webhook_url": receiver.url})
     for attempt in range(1, 4):
-        await receiver.told(attempt)
-        state = await told(deployment, location, "waiting")
+        await receiver.was_called(attempt)
+        state = await webhook_with(deployment, location, "waiting")
         await due_now(redis, keys)
 
-    state = await told(deployment, location, "delivered")
+    state = await webhook_with(deployment, location, "delivered")
 
     assert (state["attempts"], len(receiver.received)) == (4, 4)
     assert len({headers["webhook-id"] for headers, _ in receiver.received}) == 1
@@ -155,23 +155,23 @@ async def test_a_failed_delivery_is_repeated_with_the_same_id(
         Webhook(SECRET).verify(content, headers)
 
 
-async def test_a_delivery_is_given_up_visibly(
+async def test_a_delivery_that_is_given_up_shows_its_error(
     deployment: Stack, receiver: Receiver, redis: ArqRedis, keys: Keys
 ) -> None:
     receiver.statuses = [503] * 100
     location = await upload(deployment.api, lines(["x"]), params={"webhook_url": receiver.url})
     most = len(RETRY_DELAYS_S) + 1
     for attempt in range(1, most):
-        await receiver.told(attempt)
+        await receiver.was_called(attempt)
         await due_now(redis, keys)
 
-    state = await told(deployment, location, "given_up")
+    state = await webhook_with(deployment, location, "given_up")
 
     assert (state["attempts"], state["error"]) == (most, "answered 503")
     assert len(receiver.received) == most
 
 
-def test_attempts_go_on_for_hours() -> None:
+def test_retries_continue_for_hours() -> None:
     assert sum(RETRY_DELAYS_S) > 12 * 3600
     assert list(RETRY_DELAYS_S) == sorted(RETRY_DELAYS_S)
 
@@ -180,13 +180,13 @@ async def test_a_delivery_survives_its_worker(stack: Start, receiver: Receiver) 
     deployment = await stack(workers=1, WEBHOOK_SECRET=SECRET, WEBHOOK_ALLOW_PRIVATE="true")
     receiver.hangs = True
     location = await upload(deployment.api, lines(["x"]), params={"webhook_url": receiver.url})
-    await receiver.told(1)
+    await receiver.was_called(1)
 
     deployment.workers[0].kill()
     receiver.hangs = False
     await deployment.add_worker()
 
-    assert (await told(deployment, location, "delivered"))["attempts"] == 1
+    assert (await webhook_with(deployment, location, "delivered"))["attempts"] == 1
     assert len(receiver.received) == 2
 
 
@@ -194,14 +194,14 @@ async def test_a_delivery_survives_its_worker(stack: Start, receiver: Receiver) 
     ("status", "reason"),
     [(302, "redirects are not followed"), (308, "redirects are not followed"), (410, "410")],
 )
-async def test_what_will_not_change_is_not_repeated(
+async def test_a_final_failure_is_not_retried(
     deployment: Stack, receiver: Receiver, status: int, reason: str
 ) -> None:
     async with receiving() as other:
         receiver.statuses, receiver.headers = [status], {"Location": other.url}
         location = await upload(deployment.api, lines(["x"]), params={"webhook_url": receiver.url})
 
-        state = await told(deployment, location, "given_up")
+        state = await webhook_with(deployment, location, "given_up")
 
         assert state["attempts"] == 1
         assert reason in state["error"]
@@ -210,7 +210,7 @@ async def test_what_will_not_change_is_not_repeated(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "0x7f000001"])
 async def test_a_private_address_is_not_connected_to(stack: Start, host: str) -> None:
-    """Nothing at all arrives there: `localhost` and the odd forms are names until they resolve."""
+    """No connection arrives. `localhost` and the odd forms are names until they are resolved."""
     deployment = await stack(workers=1, WEBHOOK_SECRET=SECRET)
     connections = 0
 
@@ -224,7 +224,7 @@ async def test_a_private_address_is_not_connected_to(stack: Start, host: str) ->
         url = f"http://{host}:{port}/hook"
         location = await upload(deployment.api, lines(["x"]), params={"webhook_url": url})
         status = await ended(deployment.api, location)
-        state = await told(deployment, location, "given_up")
+        state = await webhook_with(deployment, location, "given_up")
 
     assert status["successful"] == 1
     assert state["error"] == (
@@ -292,7 +292,7 @@ def test_addresses(host: str, public: bool) -> None:  # noqa: FBT001 — a table
         "",
     ],
 )
-async def test_a_url_that_cannot_be_one_is_refused(deployment: Stack, url: str) -> None:
+async def test_an_invalid_url_is_refused(deployment: Stack, url: str) -> None:
     body = {"requests": [chat("x")], "webhook_url": url}
 
     batch = await deployment.api.post("/batch", json=body)
@@ -318,14 +318,14 @@ async def test_without_a_secret_there_are_no_webhooks(stack: Start) -> None:
 
 
 @pytest.mark.parametrize("host", ["a..b", "...", f"{'a' * 64}.example"])
-async def test_a_host_that_is_no_name_is_given_up(host: str) -> None:
+async def test_a_delivery_to_an_invalid_host_is_given_up(host: str) -> None:
     with pytest.raises(webhook_client.DeliveryFailed, match="does not name a valid host") as failed:
         await webhook_client.post(f"http://{host}/", {}, b"{}", allow_private=True)
 
     assert failed.value.final
 
 
-async def test_a_name_with_a_public_address_beside_a_private_one_is_tried_again(
+async def test_a_name_with_a_public_and_a_private_address_is_retried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with socket.socket() as closed:
@@ -344,7 +344,7 @@ async def test_a_name_with_a_public_address_beside_a_private_one_is_tried_again(
     assert not failed.value.final
 
 
-async def test_names_that_are_not_found_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lookups_that_hang_do_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
     answered, looked_up = threading.Event(), socket.getaddrinfo
 
     def look_up(host: str, *rest: Any) -> Any:
@@ -370,7 +370,7 @@ async def test_names_that_are_not_found_hold_up_no_others(monkeypatch: pytest.Mo
     assert {type(error) for error in ended} == {webhook_client.DeliveryFailed}
 
 
-async def test_a_silent_receiver_costs_ten_seconds_at_most(
+async def test_a_silent_receiver_times_out(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_client, "TIMEOUT_S", 0.1)
