@@ -1,4 +1,4 @@
-"""Builds a worker process from the settings."""
+"""Builds a worker from the settings."""
 
 import asyncio
 import os
@@ -13,15 +13,12 @@ from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy
 from shared.monitoring.reports import ReportWriter
-from shared.monitoring.tracing import load_tracer
+from shared.monitoring.tracing import Tracer, load_tracer
 from shared.providers import PROVIDERS, WEBHOOK_LANE
 from shared.queue.claims import Queue
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK
 from shared.queue.keys import Keys
-from shared.settings import (
-    ProviderSettings,
-    Settings,
-)
+from shared.settings import ProviderSettings, Settings
 from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics
 from worker.providers.client import http_client
@@ -29,71 +26,96 @@ from worker.providers.endpoint import endpoint
 from worker.tasks import ProviderContext, call_provider
 from worker.webhooks import MAX_DELIVERIES, WebhookContext, deliver_webhook, signing_key
 
+ProvidersSettings = dict[str, ProviderSettings]  # by provider
+
 
 def make_worker(
     settings: Settings,
-    providers: dict[str, ProviderSettings],
+    providers: ProvidersSettings,
     redis: ArqRedis,
     *,
     handle_signals: bool = True,
 ) -> LaneWorker:
-    """Needs a running or at least a current event loop, as arq does."""
+    """Return a worker that is ready to run. It closes `redis` when it stops.
 
-    async def open_client(ctx: dict[Any, Any]) -> None:
-        ctx["provider_context"] = ProviderContext(
-            http_client(settings.worker_max_jobs),
-            {name: endpoint(PROVIDERS[name], own) for name, own in providers.items()},
-            settings.request_timeout,
-            settings.max_retries,
-            telemetry.calls,
-            tracer,
-        )
-        secret = settings.webhook_secret
-        ctx["webhook_context"] = WebhookContext(
-            Jobs(Store(redis, keys), JobPolicy.from_settings(settings)),
-            signing_key(secret.get_secret_value()) if secret else None,
-            settings.webhook_allow_private,
-            telemetry.calls,
-        )
+    Like arq's workers it needs an event loop that is current, but not necessarily running. Raises
+    SettingsError.
+    """
+    keys = Keys(settings.key_prefix)
+    metrics = WorkerMetrics()
+    tracer = load_tracer(settings, "orchestrator-worker")
+
+    async def start(ctx: dict[Any, Any]) -> None:
+        ctx["provider_context"] = _provider_context(settings, providers, metrics, tracer)
+        ctx["webhook_context"] = _webhook_context(settings, redis, keys, metrics)
         if settings.worker_metrics_port is not None:
-            ctx["stop_metrics"] = telemetry.serve(settings.worker_metrics_port)
+            ctx["stop_metrics"] = metrics.serve(settings.worker_metrics_port)
 
-    async def close_client(ctx: dict[Any, Any]) -> None:
+    async def stop(ctx: dict[Any, Any]) -> None:
         context: ProviderContext = ctx["provider_context"]
         await context.client.aclose()
         if stop_metrics := ctx.get("stop_metrics"):
             await asyncio.to_thread(stop_metrics)
         await asyncio.to_thread(tracer.close)
 
-    keys = Keys(settings.key_prefix)
-    telemetry = WorkerMetrics()
-    tracer = load_tracer(settings, "orchestrator-worker")
     return LaneWorker(
-        reports=ReportWriter(redis, keys),
-        telemetry=telemetry,
         queue=Queue(
             redis,
             keys,
             lease_s=settings.lease_seconds,
             interactive_weight=settings.interactive_weight,
         ),
+        reports=ReportWriter(redis, keys),
+        metrics=metrics,
         keys=keys,
         worker_id=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
-        limits={
-            name: provider.max_concurrent_requests or settings.max_concurrent_requests
-            for name, provider in providers.items()
-        }
-        | {WEBHOOK_LANE: MAX_DELIVERIES},
+        limits=_limits(settings, providers),
         lease_s=settings.lease_seconds,
         functions=[
             func(cast("Any", call_provider), name=CALL_PROVIDER),
             func(cast("Any", deliver_webhook), name=DELIVER_WEBHOOK),
         ],
         redis_pool=redis,
-        on_startup=open_client,
-        on_shutdown=close_client,
+        on_startup=start,
+        on_shutdown=stop,
         handle_signals=handle_signals,
         max_jobs=settings.worker_max_jobs,
-        # Never 0: without any wait arq would go on to claim while it stops.
+        # Never 0: with 0, arq would continue to claim while it stops.
         job_completion_wait=max(settings.shutdown_grace_seconds, 0.01),
+    )
+
+
+def _limits(settings: Settings, providers: ProvidersSettings) -> dict[str, int]:
+    """Return the limit of each lane."""
+    limits = {
+        name: provider.max_concurrent_requests or settings.max_concurrent_requests
+        for name, provider in providers.items()
+    }
+    return limits | {WEBHOOK_LANE: MAX_DELIVERIES}
+
+
+def _provider_context(
+    settings: Settings, providers: ProvidersSettings, metrics: WorkerMetrics, tracer: Tracer
+) -> ProviderContext:
+    return ProviderContext(
+        client=http_client(settings.worker_max_jobs),
+        endpoints={
+            name: endpoint(PROVIDERS[name], provider) for name, provider in providers.items()
+        },
+        timeout_s=settings.request_timeout,
+        max_retries=settings.max_retries,
+        calls=metrics.calls,
+        tracer=tracer,
+    )
+
+
+def _webhook_context(
+    settings: Settings, redis: ArqRedis, keys: Keys, metrics: WorkerMetrics
+) -> WebhookContext:
+    secret = settings.webhook_secret
+    return WebhookContext(
+        jobs=Jobs(Store(redis, keys), JobPolicy.from_settings(settings)),
+        signing_key=signing_key(secret.get_secret_value()) if secret else None,
+        allow_private=settings.webhook_allow_private,
+        calls=metrics.calls,
     )

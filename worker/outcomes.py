@@ -1,7 +1,7 @@
-"""What a worker hands to a task, and what the task returns.
+"""The attempt that a worker passes to a task, and the outcome that the task returns.
 
-A task is the coroutine function that an item names. It runs one attempt at the item and returns
-`Finished` or `Retry`; it raises nothing that it expects.
+A task is the coroutine function that an item names. It runs one attempt at the item. An exception
+from it is a fault of the program: the item fails with `internal_error`.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The arq function: one attempt at one item."""
+"""The task that calls a provider, one attempt at a time."""
 
 import time
 from dataclasses import dataclass
@@ -28,23 +28,23 @@ class ProviderContext:
     """Shared by all attempts of this process: arq's ctx has it as `provider_context`."""
 
     client: httpx.AsyncBaseTransport
-    endpoints: dict[str, Endpoint | None]
+    endpoints: dict[str, Endpoint | None]  # by provider; None if it is not configured
     timeout_s: float
     max_retries: int
-    tally: CallMetrics
+    calls: CallMetrics
     tracer: Tracer = NO_TRACER
 
 
 async def call_provider(ctx: dict[str, Any], attempt: Attempt, chat: ChatRequest) -> TaskOutcome:
     """Call the request's provider once."""
     context: ProviderContext = ctx["provider_context"]
-    outcome = await _attempt(context, attempt, chat)
+    outcome = await _call_once(context, attempt, chat)
     if isinstance(outcome, Finished):
-        context.tally.add_item(chat["provider"], chat["model"], outcome.result)
+        context.calls.add_item(chat["provider"], chat["model"], outcome.result)
     return outcome
 
 
-async def _attempt(context: ProviderContext, attempt: Attempt, chat: ChatRequest) -> TaskOutcome:
+async def _call_once(context: ProviderContext, attempt: Attempt, chat: ChatRequest) -> TaskOutcome:
     provider = chat["provider"]
     endpoint = context.endpoints.get(provider)
     if endpoint is None:
@@ -55,18 +55,19 @@ async def _attempt(context: ProviderContext, attempt: Attempt, chat: ChatRequest
         completion = await _traced_call(context, endpoint, chat, attempt, timeout_s)
     except ProviderError as error:
         latency_ms = _since(started)
-        context.tally.add_call(provider, chat["model"], error.code, latency_ms)
+        context.calls.add_call(provider, chat["model"], error.code, latency_ms)
         outcome = _after_failure(error, attempt, latency_ms, max_retries=context.max_retries)
         _log_failure(error, attempt, provider, will_retry=isinstance(outcome, Retry))
         return outcome
     latency_ms = _since(started)
-    context.tally.add_call(provider, chat["model"], "", latency_ms)
+    context.calls.add_call(provider, chat["model"], "", latency_ms)
     return Finished(_answer(completion, attempt, latency_ms))
 
 
 def _after_failure(
     error: ProviderError, attempt: Attempt, latency_ms: float, *, max_retries: int
 ) -> TaskOutcome:
+    """Retry if the decision allows it and the wait is over before the job's deadline."""
     decision = decide(error, attempt=attempt.number, max_retries=max_retries)
     pause = None
     if isinstance(error, RateLimited) and decision.pause_s:
@@ -105,7 +106,7 @@ def _log_failure(
 
 def _not_configured(attempt: Attempt, provider: str) -> Result:
     return Result(
-        error=f"{provider} needs a key: set {variable(provider, 'api_key')} for the workers",
+        error=f"{provider} has no API key: set {variable(provider, 'api_key')} for the workers",
         error_code=ErrorCode.PROVIDER_NOT_CONFIGURED,
         attempts=attempt.number - 1,
         queued_ms=attempt.queued_ms,
@@ -151,4 +152,5 @@ async def _traced_call(
 
 
 def _since(started: float) -> float:
+    """Return milliseconds."""
     return round((time.perf_counter() - started) * 1000, 3)

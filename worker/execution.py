@@ -1,0 +1,57 @@
+"""Runs the task of a claimed item, and makes the settlement of the lease from its outcome."""
+
+from collections.abc import Mapping
+from math import inf
+from typing import Any
+
+from arq.cron import CronJob
+from arq.worker import Function
+
+from shared.models import ErrorCode
+from shared.queue.claims import Lease, Settlement
+from shared.queue.codec import decode_payload
+from shared.queue.results import Result
+from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
+
+
+async def execute(
+    lease: Lease, functions: Mapping[str, Function | CronJob], ctx: dict[Any, Any]
+) -> TaskOutcome:
+    """Run the function that the item names. Raises what it raises, and errors of the payload."""
+    name, args = decode_payload(lease.payload)
+    attempt = Attempt(
+        item_id=lease.item_id,
+        number=lease.attempts + 1,
+        queued_ms=lease.queued_ms,
+        retried_ms=lease.retried_ms,
+        remaining_s=inf if lease.remaining_ms is None else max(lease.remaining_ms, 0) / 1000,
+    )
+    outcome: TaskOutcome = await functions[name].coroutine(ctx, attempt, *args)
+    return outcome
+
+
+def settlement(lease: Lease, outcome: TaskOutcome) -> Settlement:
+    match outcome:
+        case Finished(result, pause):
+            return Settlement(
+                lease,
+                "fail" if result.error else "complete",
+                result.to_json(),
+                latency_ms=result.latency_ms,
+                pause=pause,
+            )
+        case Retry(delay_s, pause):
+            return Settlement(lease, "retry", delay_s=delay_s, pause=pause)
+
+
+def internal_error(lease: Lease) -> Finished:
+    """Return the outcome of an item whose task raised an exception."""
+    return Finished(
+        Result(
+            error="internal error: the worker could not process this request; see its log",
+            error_code=ErrorCode.INTERNAL_ERROR,
+            attempts=lease.attempts + 1,
+            queued_ms=lease.queued_ms,
+            retried_ms=lease.retried_ms,
+        )
+    )

@@ -1,0 +1,81 @@
+"""Renews the leases of running calls, and stops each call whose lease is not renewed in time."""
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+
+from shared.queue.claims import Queue
+from shared.redis.client import RedisUnavailable
+from worker.metrics import WorkerMetrics
+from worker.running_calls import RunningCalls, now
+
+log = structlog.get_logger()
+
+
+class LeaseKeeper:
+    """Run `renew_forever` and `stop_expired_forever` as two tasks.
+
+    The second must not wait for Redis, because it acts when Redis does not answer. All intervals
+    are parts of a lease's duration, `lease_s`.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        worker_id: str,
+        calls: RunningCalls,
+        metrics: WorkerMetrics,
+        *,
+        lease_s: float,
+    ) -> None:
+        self._queue = queue
+        self._worker_id = worker_id
+        self._calls = calls
+        self._metrics = metrics
+        self._lease_s = lease_s
+        self._renew_now = asyncio.Event()
+
+    def stop_time(self, granted_at: float) -> float:
+        """Return when the call of a lease must stop; `granted_at` is when Redis was asked for it.
+
+        A fifth of the lease is the margin, so that no other worker runs the item meanwhile.
+        """
+        return granted_at + self._lease_s * 4 / 5
+
+    def renew_now(self) -> None:
+        """Do not wait for the next renewal."""
+        self._renew_now.set()
+
+    def renew_soon(self, stop_at: float) -> None:
+        """Renew at once if a new lease has used much of its time on its way from Redis."""
+        if stop_at - now() < self._lease_s / 2:
+            self.renew_now()
+
+    async def renew_forever(self) -> None:
+        """Renew all leases every third of their duration. This also shows that the worker lives."""
+        while True:
+            self._renew_now.clear()
+            leases = self._calls.leases
+            asked_at = now()
+            try:
+                async with asyncio.timeout(self._lease_s / 5):
+                    lost = await self._queue.renew(self._worker_id, leases)
+            except (RedisUnavailable, TimeoutError) as error:
+                log.warning("lease_renewal_failed", reason=str(error) or "Redis did not answer")
+                self._metrics.redis_errors.inc()
+                await asyncio.sleep(self._lease_s / 15)
+            else:
+                self._calls.extend(leases, self.stop_time(asked_at))
+                self._metrics.leases_lost.inc(self._calls.stop(lost))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._lease_s / 3):
+                        await self._renew_now.wait()
+
+    async def stop_expired_forever(self) -> None:
+        """Stop the calls whose time is over. Their items run again, here or on another worker."""
+        while True:
+            if stopped := self._calls.stop_expired():
+                log.warning("leases_expired", calls_stopped=stopped)
+                self._metrics.leases_lost.inc(stopped)
+            await asyncio.sleep(self._lease_s / 15)
