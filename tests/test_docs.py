@@ -1,0 +1,342 @@
+"""README and `docs/` show what happens: every command and program in them is run."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from support.command import up
+from support.documents import (
+    DOCUMENTS,
+    PROJECT,
+    Command,
+    commands,
+    is_shown,
+    name_of,
+    programs,
+)
+from support.processes import PIPE, STDOUT, start
+from support.stack import chat
+
+from shared.queue.keys import Keys
+from shared.queue.layout import UNVERSIONED, LayoutMismatch
+
+SET_BY_TEST = "the test sets it"
+MINUTES = "takes minutes"
+MAKE = "test_make_knows_its_targets"
+NOT_RUN = {
+    "pip install -e .": "the tests run in an installation",
+    "pip install -e '.[test]' && pytest": ".ci/run",
+    "pip install -e '.[otel]'": "part of '.[test]'",
+    "pip install ./client": "the client's own tests",
+    "pip install -e '.[benchmarks]' && python -m benchmarks": ".ci/run, in small",
+    "python -m benchmarks sustained": MINUTES,
+    "python -m benchmarks soak": MINUTES,
+    "pytest -m chaos": ".ci/run",
+    "orchestrator up --simulate": "test_up_prints_what_is_shown",
+    "OPENROUTER_API_KEY=sk-or-… orchestrator up": "test_cli.py, but for the key",
+    "docker compose up --build": "test_containers.py",
+    "docker compose up --scale worker=4": "test_containers.py",
+    "docker compose -f docker-compose.yml -f docker-compose.observability.yml up --build": (
+        "test_containers.py"
+    ),
+    "uvicorn api.main:app": "support.stack starts it for most tests",
+    "python -m worker": "support.stack starts it for most tests",
+    "JOB=…": SET_BY_TEST,
+    "KEY=…": SET_BY_TEST,
+    "export ORCHESTRATOR_URL=http://localhost:8000": SET_BY_TEST,
+    "export ORCHESTRATOR_API_KEY=orc_…": SET_BY_TEST,
+    "make setup": MAKE,
+    "make test": MAKE,
+    "make check": MAKE,
+    "make docs": MAKE,
+    "make demo": MAKE,
+}
+DEMO = "orchestrator demo"
+SOME_FAILED = 3
+EXIT_CODES = {
+    "orchestrator submit requests.ndjson -o results.ndjson": SOME_FAILED,
+    "orchestrator watch $JOB": SOME_FAILED,
+    "orchestrator retry $JOB -o again.ndjson": SOME_FAILED,
+}
+
+REQUESTS = [
+    chat("one", request_id="a"),
+    chat("two", request_id="b", provider="ollama"),
+    chat("three", request_id="c", model="sim-404"),
+]
+FILES = {
+    "requests.ndjson": "".join(f"{json.dumps(request)}\n" for request in REQUESTS),
+    "batch.json": json.dumps({"requests": REQUESTS}),
+    "prompts.txt": "What is a lease?\nWhat is a lane?\n",
+    "reviews.csv": "id,text\n17,The best coffee in town\n18,Cold soup and a long wait\n",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Runs `orchestrator up --simulate` for all tests of this module."""
+
+    url: str
+    output: str
+    environment: dict[str, str]
+
+    def run(self, line: str, directory: Path, **variables: str) -> tuple[int, str]:
+        """Returns the exit code and all output of a command line."""
+        environment = self.environment | variables
+        if line.startswith("orchestrator "):
+            argv = shlex.split(re.sub(r"\$(\w+)", lambda name: environment[name[1]], line))
+            return asyncio.run(_orchestrator(argv[1:], environment, directory))
+        address = self.url if "http://localhost:8000" in line else self.url.removeprefix("http://")
+        done = subprocess.run(
+            ["bash", "-c", re.sub("(http://)?localhost:8000", address, line)],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout.decode()
+
+
+async def _orchestrator(
+    argv: list[str], environment: dict[str, str], directory: Path
+) -> tuple[int, str]:
+    """Starts the command without a new interpreter, which would take most of the time."""
+    process = await start(
+        *("cli.main:main", *argv),
+        environment=environment,
+        directory=directory,
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
+    return await process.wait(), output.decode()
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[Deployment]:
+    with tempfile.TemporaryDirectory(prefix="up-", ignore_cleanup_errors=True) as home:
+        kept = {name: os.environ[name] for name in ("LANG", "PYTHONPATH") if name in os.environ}
+        environment = kept | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": home,
+            "DATA_DIR": f"{home}/.llm-batch-orchestrator",
+            "COLUMNS": "120",
+            "WEBHOOK_SECRET": "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        }
+        with asyncio.Runner() as runner:
+            running = up(environment, "--simulate")
+            started = runner.run(running.__aenter__())
+            try:
+                yield Deployment(
+                    started.url,
+                    started.output.replace(home, "/home/you"),
+                    environment | {"ORCHESTRATOR_URL": started.url},
+                )
+            finally:
+                runner.run(running.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="module")
+def demo(deployment: Deployment) -> tuple[int, str]:
+    """Runs it once for all documents that show it."""
+    return deployment.run(DEMO, Path(deployment.environment["HOME"]))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def job_id(deployment: Deployment) -> str:
+    """Returns the id of a job that has completed; one of its three requests has failed."""
+    with httpx.Client(base_url=deployment.url) as client:
+        accepted = client.post(
+            "/jobs",
+            content=FILES["requests.ndjson"],
+            headers={"Content-Type": "application/x-ndjson"},
+        ).json()
+        results = client.get(f"/jobs/{accepted['job_id']}/results", timeout=30)
+    assert len(results.text.splitlines()) == len(REQUESTS)
+    found: str = accepted["job_id"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shown", "actual", "same"),
+    [
+        ("2 of 3 in 0.3 s", "20 of 31 in 1,024 s", True),
+        ("2 of 3 in 0.3 s", "2 of 3 in 0.3 s, 1 failed", False),
+        ("job 0123456789abcdef0123456789abcdef", f"job {'f' * 32}", True),
+        ("job 0123456789abcdef0123456789abcdef", "job f", False),
+        ('{"a":1,\n"b":…}', '{"a":2,"b":[3]}', True),
+        ('{"a":1,\n"b":…}', '{"a":2,"c":[3]}', False),
+        ("a   b\n─────", "a b\n──", True),
+        ("first\n…\nlast", "first\nlast", True),
+        ("first\n…\nlast", "first\nand\nmore\nlast", True),
+        ("first\n…\nlast", "first\nlast\nmore", False),
+        ("first\n…", "first and more", False),
+    ],
+)
+def test_an_output_is_compared_but_for_its_numbers(shown: str, actual: str, *, same: bool) -> None:
+    assert is_shown(shown, actual) is same
+
+
+def _to_run(document: Path) -> list[Command]:
+    return [command for command in commands(document) if command.line not in NOT_RUN]
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if _to_run(d)], ids=name_of)
+def test_commands_do_what_is_shown(
+    deployment: Deployment,
+    demo: tuple[int, str],
+    directory: Path,
+    job_id: str,
+    document: Path,
+) -> None:
+    for command in _to_run(document):
+        code, output = (
+            demo
+            if command.line == DEMO
+            else deployment.run(command.line, directory, JOB=job_id, KEY="any")
+        )
+
+        assert code == EXIT_CODES.get(command.line, 0), (command.line, output)
+        if command.output:
+            assert is_shown(command.output, output), f"$ {command.line}\n{output}"
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if programs(d)], ids=name_of)
+def test_programs_do_what_is_shown(
+    deployment: Deployment, directory: Path, job_id: str, document: Path
+) -> None:
+    for number, program in enumerate(programs(document)):
+        path = directory / f"program{number}.py"
+        path.write_text(
+            program.line.replace("http://localhost:8000", deployment.url).replace("$JOB", job_id)
+        )
+        code, output = deployment.run(f"{sys.executable} {path.name}", directory)
+
+        assert code == 0, (program.line, output)
+        assert _stripped(output) == _stripped(program.output)
+
+
+def _stripped(text: str) -> list[str]:
+    return [line.rstrip() for line in text.strip().splitlines()]
+
+
+def test_every_command_of_the_orchestrator_is_shown() -> None:
+    shown = {command.line for document in DOCUMENTS for command in commands(document)}
+    verbs = {line.split()[1] for line in shown if line.startswith("orchestrator ")}
+
+    assert verbs == {
+        *("demo", "up", "keys"),
+        *("submit", "jobs", "status", "watch", "results", "retry", "cancel", "top"),
+    }
+
+
+def test_the_first_batch_has_every_field_that_is_shown(
+    deployment: Deployment, directory: Path
+) -> None:
+    [first] = [
+        command
+        for command in commands(PROJECT / "docs" / "quick-start.md")
+        if command.line.startswith("curl")
+    ]
+
+    answer = json.loads(deployment.run(first.line, directory)[1])
+
+    assert [response["request_id"] for response in answer["responses"]] == ["req-1", "req-2"]
+    assert set(re.findall(r'"(\w+)":', first.output)) == {*answer, *answer["responses"][0]}
+
+
+def test_every_exception_is_still_needed() -> None:
+    shown = {command.line for document in DOCUMENTS for command in commands(document)}
+
+    assert NOT_RUN.keys() <= shown
+    assert EXIT_CODES.keys() <= shown
+
+
+def test_up_prints_what_is_shown(deployment: Deployment) -> None:
+    shown = [
+        command.output
+        for document in DOCUMENTS
+        for command in commands(document)
+        if command.line == "orchestrator up --simulate" and command.output
+    ]
+
+    assert shown
+    assert all(is_shown(output, deployment.output) for output in shown), deployment.output
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_knows_its_targets() -> None:
+    shown = {command.line for document in DOCUMENTS for command in commands(document)}
+    targets = [line.removeprefix("make ") for line in shown if line.startswith("make ")]
+
+    listed = subprocess.run(["make"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    subprocess.run(["make", "--dry-run", *targets], cwd=PROJECT, capture_output=True, check=True)
+
+    assert sorted(re.findall(r"^make (\w+)", listed.stdout, re.MULTILINE)) == sorted(targets)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [*DOCUMENTS, *PROJECT.glob("*.md"), *(PROJECT / "benchmarks").glob("*.md")],
+    ids=name_of,
+)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in _anchors(target), link
+
+
+def _anchors(document: Path) -> set[str]:
+    """Returns the anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (PROJECT / "docs" / "README.md").read_text()
+    pages = [page for page in (PROJECT / "docs").rglob("*.md") if page.name != "README.md"]
+
+    assert [page for page in pages if f"({page.relative_to(PROJECT / 'docs')})" not in index] == []
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    text = (PROJECT / "docs" / "promises.md").read_text()
+    promises = re.split(r"^## \d+\. ", text, flags=re.MULTILINE)[1:]
+
+    assert len(promises) == 8
+    assert all(re.search(r"\(\.\./tests/[\w/]+\.py\)", promise) for promise in promises)
+
+
+def test_the_refusal_of_another_layout_is_the_one_shown() -> None:
+    text = (PROJECT / "docs" / "operations.md").read_text()
+    refusal = LayoutMismatch(UNVERSIONED, Keys().prefix)
+
+    assert str(refusal) in " ".join(text.split())

@@ -1,0 +1,145 @@
+"""The pages in `docs/reference/` have every setting, endpoint, option, metric and method."""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import typer.main
+from support.documents import PROJECT
+from support.stack import Stack, free_port
+
+import orchestrator_client
+from cli.main import app
+from shared.models import ErrorCode, JobStatus
+from shared.providers import PROVIDERS, variable
+from shared.settings import ProviderSettings, Settings
+
+Start = Callable[..., Awaitable[Stack]]
+
+REFERENCE = PROJECT / "docs" / "reference"
+
+
+def test_the_settings_are_complete_and_have_their_defaults() -> None:
+    defaults = _defaults()
+
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", _reference("settings"), re.MULTILINE)
+
+    assert {name: default.strip("`") for name, default in rows} == {
+        name: _shown_default(default) for name, default in defaults.items()
+    }
+
+
+def test_every_setting_is_in_the_example_file() -> None:
+    example = (PROJECT / ".env.example").read_text()
+
+    assert [name for name in _defaults() if name not in example] == []
+
+
+def _defaults() -> dict[str, object]:
+    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    for provider in PROVIDERS.values():
+        for name, field in ProviderSettings.model_fields.items():
+            if name != "http_referer" or "{http_referer}" in provider.headers.values():
+                defaults[variable(provider.name, name)] = field.default
+    return defaults
+
+
+def _shown_default(default: object) -> str:
+    match default:
+        case None | ():
+            return "–"  # noqa: RUF001
+        case bool():
+            return str(default).lower()
+        case Path():
+            return str(default).replace(str(Path.home()), "~")
+        case _:
+            return str(default)
+
+
+async def test_the_http_reference_is_complete(api: httpx.AsyncClient) -> None:
+    text = _reference("http")
+    document = (await api.get("/openapi.json")).json()
+
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert f"`{method.upper()} {path}`" in text
+            for parameter in operation.get("parameters", ()):
+                assert f"`{parameter['name']}`".lower() in text.lower(), (path, parameter["name"])
+            for status in operation["responses"]:
+                assert f"| {status} |" in text, (path, status)
+    for name in ("LLMRequest", "BatchLLMRequest", "LLMResponse", "JobItem", "Job"):
+        for field in document["components"]["schemas"][name]["properties"]:
+            assert f"`{field}`" in text, (name, field)
+    for word in (*ErrorCode, *JobStatus):
+        assert f"`{word}`" in text
+
+
+def test_the_command_line_reference_is_complete() -> None:
+    text = _reference("command-line")
+
+    for name, command in _commands(typer.main.get_command(app), "orchestrator"):
+        section = re.search(rf"^## `{name}`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        assert section, name
+        options = {
+            option
+            for parameter in command.params
+            if parameter.param_type_name == "option" and parameter.name != "help"
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        assert set(re.findall(r"`(--?[a-z][a-z-]*)", section[1])) == options, name
+
+
+def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yields the commands without subcommands; typer brings its own click, whose types it hides."""
+    if not hasattr(command, "commands"):
+        yield name, command
+    else:
+        for child, nested in command.commands.items():
+            yield from _commands(nested, f"{name} {child}")
+
+
+async def test_the_metrics_reference_is_complete(stack: Start) -> None:
+    """Compares it with what the API and a worker expose."""
+    port = free_port()
+    deployment = await stack(workers=1, WORKER_METRICS_PORT=str(port))
+    async with httpx.AsyncClient() as client:
+        exposed = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    exposed += (await deployment.api.get("/metrics")).text
+    families = re.findall(r"^# TYPE (\S+) \w+$", exposed, re.MULTILINE)
+    text = _reference("metrics").partition("## Alerts")[0]
+
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == {
+        name for name in families if not name.endswith("_created")
+    }
+
+
+def test_every_alert_is_in_the_metrics_reference() -> None:
+    alerts = (PROJECT / "observability" / "alerts.yml").read_text()
+    text = _reference("metrics").partition("## Alerts")[2]
+
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == re.findall(
+        r"- alert: (\w+)", alerts
+    )
+
+
+def test_the_client_reference_is_complete() -> None:
+    text = _reference("python-client")
+    client = orchestrator_client.Client
+
+    for name, method in inspect.getmembers(client, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        assert f"`{name}(" in text, name
+        for parameter in inspect.signature(method).parameters:
+            assert parameter == "self" or f"`{parameter}`" in text, (name, parameter)
+    for parameter in inspect.signature(client).parameters:
+        assert f"`{parameter}`" in text, parameter
+    for name in orchestrator_client.__all__:
+        assert f"`{name}`" in text, name
+
+
+def _reference(name: str) -> str:
+    return (REFERENCE / f"{name}.md").read_text()
