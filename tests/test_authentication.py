@@ -1,4 +1,4 @@
-"""API keys: who gets in, and that owners see only what is theirs."""
+"""API keys: a request needs a valid one, and its owner sees only their own jobs."""
 
 import hashlib
 import os
@@ -51,7 +51,7 @@ ENDPOINTS = [
         f"Bearer {hashlib.sha256(ANN.encode()).hexdigest()}",
     ],
 )
-async def test_every_endpoint_but_the_health_check_wants_a_key(
+async def test_every_endpoint_but_the_health_check_needs_a_key(
     deployment: Stack, authorization: str | None
 ) -> None:
     headers = {} if authorization is None else {"authorization": authorization}
@@ -67,7 +67,9 @@ async def test_every_endpoint_but_the_health_check_wants_a_key(
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 @pytest.mark.parametrize("key", [ANN, BOB, OLD])
-async def test_a_key_opens_every_endpoint(deployment: Stack, scheme: str, key: str) -> None:
+async def test_a_valid_key_is_accepted_by_every_endpoint(
+    deployment: Stack, scheme: str, key: str
+) -> None:
     deployment.api.headers["authorization"] = f"{scheme} {key}"
 
     answers = [await deployment.api.request(*endpoint) for endpoint in ENDPOINTS]
@@ -75,7 +77,7 @@ async def test_a_key_opens_every_endpoint(deployment: Stack, scheme: str, key: s
     assert 401 not in {answer.status_code for answer in answers}
 
 
-async def test_a_job_is_nobody_elses(deployment: Stack) -> None:
+async def test_a_job_is_not_found_by_other_owners(deployment: Stack) -> None:
     location = await upload(deployment.api, lines(["x", "y"], model="sim-404"))
     await ended(deployment.api, location)
     bob = deployment.client(BOB)
@@ -94,7 +96,7 @@ async def test_a_job_is_nobody_elses(deployment: Stack) -> None:
     assert (await deployment.api.get(location)).json()["retried_as"] is None
 
 
-async def test_lists_and_keys_are_ones_own(deployment: Stack) -> None:
+async def test_lists_and_idempotency_keys_are_separate_for_each_owner(deployment: Stack) -> None:
     bob, former = deployment.client(BOB), deployment.client(OLD)
     headers = {"Idempotency-Key": "same", **NDJSON}
     anns = await deployment.api.post("/jobs", content=lines(["x"]), headers=headers)
@@ -108,7 +110,7 @@ async def test_lists_and_keys_are_ones_own(deployment: Stack) -> None:
     assert await listed(bob) == [bobs.json()["job_id"]]
 
 
-async def test_one_owners_backlog_is_not_in_anothers_way(stack: Start) -> None:
+async def test_one_owners_full_queue_does_not_affect_another_owner(stack: Start) -> None:
     deployment = await stack(workers=1, key=ANN, API_KEYS=API_KEYS, MAX_QUEUE_DEPTH="500")
     await deployment.simulate(latency_ms=60_000)
     await upload(deployment.api, lines(["x"] * 500))
@@ -120,7 +122,7 @@ async def test_one_owners_backlog_is_not_in_anothers_way(stack: Start) -> None:
     assert (full.status_code, other.status_code) == (429, 202)
 
 
-async def test_without_keys_it_is_open(stack: Start) -> None:
+async def test_no_key_is_needed_if_none_is_set(stack: Start) -> None:
     deployment = await stack(workers=1)
 
     answer = await deployment.batch([chat("x")], headers={"authorization": "Bearer anything"})
@@ -131,7 +133,7 @@ async def test_without_keys_it_is_open(stack: Start) -> None:
 @pytest.mark.parametrize(
     ("api_keys", "said"), [("", b"none: API_KEYS is not set"), (API_KEYS, b'"3 API keys"')]
 )
-async def test_the_log_says_at_start_who_may_use_it(
+async def test_the_log_says_at_start_whether_keys_are_set(
     valkey_url: str, keys: Keys, tmp_path: Path, api_keys: str, said: bytes
 ) -> None:
     settings = {"API_KEYS": api_keys, "LOG_LEVEL": "INFO"}
@@ -156,7 +158,7 @@ async def orchestrator(*argv: str) -> tuple[int | None, str]:
     return process.returncode, output.decode()
 
 
-async def test_a_key_that_was_made_opens(stack: Start) -> None:
+async def test_a_created_key_is_accepted(stack: Start) -> None:
     code, output = await orchestrator("keys", "create", "ann")
     made, line = output.splitlines()
     key = made.split()[-1]
@@ -172,7 +174,7 @@ async def test_a_key_that_was_made_opens(stack: Start) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a,b", "x" * 65, "é"])
-async def test_a_name_that_cannot_be_one_is_refused(name: str) -> None:
+async def test_an_invalid_owner_name_is_refused(name: str) -> None:
     code, output = await orchestrator("keys", "create", name)
 
     assert code == 1

@@ -1,4 +1,4 @@
-"""POST /batch: what goes in, what comes back, and when it is refused."""
+"""POST /batch: its requests, its responses and its refusals."""
 
 import asyncio
 import json
@@ -42,13 +42,13 @@ async def answers(client: httpx.AsyncClient, *requests: dict[str, Any]) -> list[
 async def service(
     settings: Settings, providers: Providers, **changes: object
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """An API and a worker with other settings than the fixtures have."""
+    """Runs an API and a worker with other settings than those of the fixtures."""
     changed = settings.model_copy(update=changes)
     async with running_worker(changed, providers), running_api(changed) as client:
         yield client
 
 
-# The answer
+# The response
 
 
 @pytest.mark.usefixtures("worker")
@@ -109,7 +109,7 @@ async def test_seed_example_has_the_seed_shape(api: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_times_agree_with_each_other(api: httpx.AsyncClient) -> None:
+async def test_times_are_consistent(api: httpx.AsyncClient) -> None:
     latencies_ms = [50, 150, 0]
     sent_at, sent = datetime.now(UTC), time.monotonic()
     requests = [chat(f"{ms}", model=f"sim-latency-{ms}") for ms in latencies_ms]
@@ -142,7 +142,7 @@ async def test_queued_ms_counts_the_wait_for_a_slot(
 
 
 async def test_freed_slot_is_used_at_once(settings: Settings, providers: Providers) -> None:
-    """Also the first one after the start, when Redis does not know the scripts yet."""
+    """This includes the first slot after the start, when Redis does not know the scripts yet."""
     async with service(settings, providers, max_concurrent_requests=1, lease_seconds=30) as client:
         body = (await post(client, *[chat(str(i)) for i in range(4)])).json()
 
@@ -150,7 +150,7 @@ async def test_freed_slot_is_used_at_once(settings: Settings, providers: Provide
 
 
 @pytest.mark.usefixtures("worker")
-async def test_answers_keep_the_order_of_the_requests(api: httpx.AsyncClient) -> None:
+async def test_results_are_in_the_order_of_the_requests(api: httpx.AsyncClient) -> None:
     requests = [
         chat(
             f"question {i}",
@@ -170,7 +170,7 @@ async def test_answers_keep_the_order_of_the_requests(api: httpx.AsyncClient) ->
 
 
 @pytest.mark.usefixtures("worker")
-async def test_model_is_sent_and_answered_in_lower_case(
+async def test_model_is_lower_case_in_the_call_and_in_the_result(
     api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     [response] = await answers(api, chat("x", model="Google/Gemma:FREE"))
@@ -229,7 +229,7 @@ ERROR_OBJECTS = {
 
 
 @pytest.mark.parametrize("provider", ["openrouter", "ollama"])
-async def test_each_fault_has_its_code_and_harms_no_other(
+async def test_each_fault_has_its_code_and_affects_no_other_request(
     settings: Settings, providers: Providers, provider: str
 ) -> None:
     faults = NO_ANSWER | ERROR_OBJECTS[provider]
@@ -272,14 +272,14 @@ async def test_missing_usage_is_zero(api: httpx.AsyncClient, provider: str) -> N
 
 
 @pytest.mark.usefixtures("worker")
-async def test_ollama_404_says_which_model_to_pull(api: httpx.AsyncClient) -> None:
+async def test_ollama_404_names_the_model_to_pull(api: httpx.AsyncClient) -> None:
     [response] = await answers(api, chat("x", provider="ollama", model="sim-status-404"))
 
     assert "sim-status-404" in response["error"]
     assert "pull" in response["error"]
 
 
-async def test_provider_that_is_down(settings: Settings, providers: Providers) -> None:
+async def test_provider_that_is_unreachable(settings: Settings, providers: Providers) -> None:
     down = {"openrouter": ProviderSettings(_env_file=None, api_key="k", base_url="http://[::1]:1")}
     async with service(settings, providers | down, max_retries=0) as client:
         refused, fine = await answers(client, chat("x"), chat("y", provider="ollama"))
@@ -306,7 +306,7 @@ async def test_provider_without_its_key_is_not_called(
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("status", [429, 500])
-async def test_succeeds_at_the_third_attempt(
+async def test_third_attempt_succeeds(
     api: httpx.AsyncClient, simulator: Simulator, status: int
 ) -> None:
     [response] = await answers(api, chat("x", model=f"sim-{status}x2"))
@@ -315,7 +315,7 @@ async def test_succeeds_at_the_third_attempt(
     assert simulator.stats()["answers"] == {str(status): 2, "200": 1}
 
 
-async def test_gives_up_after_max_retries(
+async def test_request_fails_after_max_retries(
     settings: Settings, providers: Providers, simulator: Simulator
 ) -> None:
     async with service(settings, providers, max_retries=1) as client:
@@ -326,7 +326,9 @@ async def test_gives_up_after_max_retries(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_rejection_is_not_retried(api: httpx.AsyncClient, simulator: Simulator) -> None:
+async def test_rejected_request_is_not_retried(
+    api: httpx.AsyncClient, simulator: Simulator
+) -> None:
     [response] = await answers(api, chat("x", model="sim-status-400"))
 
     assert (response["error_code"], response["attempts"]) == ("invalid_request", 1)
@@ -334,7 +336,7 @@ async def test_rejection_is_not_retried(api: httpx.AsyncClient, simulator: Simul
 
 
 @pytest.mark.usefixtures("worker")
-async def test_retry_after_pauses_its_lane_and_no_other(
+async def test_retry_after_pauses_only_its_lane(
     api: httpx.AsyncClient, simulator: Simulator, redis: ArqRedis, keys: Keys
 ) -> None:
     simulator.configure(Behaviour(retry_after="1"))
@@ -363,7 +365,7 @@ async def test_retry_after_pauses_its_lane_and_no_other(
     assert (response["content"], response["attempts"]) == ("echo: limited", 2)
 
 
-async def test_retry_after_pauses_the_lane_also_at_the_last_attempt(
+async def test_retry_after_of_the_last_attempt_pauses_the_lane(
     settings: Settings, providers: Providers, simulator: Simulator
 ) -> None:
     simulator.configure(Behaviour(retry_after="1"))
@@ -396,7 +398,7 @@ async def test_retry_after_pauses_the_lane_also_at_the_last_attempt(
     ],
     ids=lambda content: ascii(content)[:30],
 )
-async def test_text_comes_back_unchanged(
+async def test_text_is_returned_unchanged(
     api: httpx.AsyncClient, simulator: Simulator, provider: str, content: str
 ) -> None:
     [response] = await answers(api, chat(content, provider=provider, request_id=content[:256]))
@@ -407,7 +409,7 @@ async def test_text_comes_back_unchanged(
     assert sent["messages"] == [{"role": "user", "content": content}]
 
 
-# Bad input
+# Invalid input
 
 
 @pytest.mark.parametrize(
@@ -439,7 +441,7 @@ async def test_text_comes_back_unchanged(
     ],
     ids=lambda value: repr(value)[:50],
 )
-async def test_bad_input_names_the_place_and_stores_nothing(
+async def test_invalid_input_is_located_and_nothing_is_stored(
     api: httpx.AsyncClient, redis: ArqRedis, keys: Keys, body: bytes | str, loc: list[str | int]
 ) -> None:
     answer = await api.post("/batch", content=body)
@@ -449,7 +451,7 @@ async def test_bad_input_names_the_place_and_stores_nothing(
     assert await stored(redis, keys) == set()
 
 
-async def test_duplicate_request_id_names_the_place_and_stores_nothing(
+async def test_duplicate_request_id_is_located_and_nothing_is_stored(
     api: httpx.AsyncClient, redis: ArqRedis, keys: Keys
 ) -> None:
     answer = await post(api, chat("x", request_id="a"), chat("y", request_id="a"))
@@ -459,7 +461,7 @@ async def test_duplicate_request_id_names_the_place_and_stores_nothing(
     assert await stored(redis, keys) == set()
 
 
-async def test_refusal_does_not_repeat_the_input(api: httpx.AsyncClient) -> None:
+async def test_error_does_not_repeat_the_input(api: httpx.AsyncClient) -> None:
     answer = await post(api, chat("my secret", max_tokens=0), chat("my secret", role="my secret"))
 
     assert answer.status_code == 422
@@ -498,7 +500,7 @@ async def test_content_type(api: httpx.AsyncClient, content_type: str, status: i
 
 
 class Chunks:
-    """A body in 1 KB chunks that counts how many of them were asked for."""
+    """A body of 1 KB chunks that counts how many of them were read."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -512,13 +514,13 @@ class Chunks:
 @pytest.mark.parametrize(
     ("headers", "most_read"),
     [
-        ({"Content-Length": "1000000"}, 1),  # the transport of the test reads one ahead
+        ({"Content-Length": "1000000"}, 1),  # the test's transport reads one ahead
         ({"Transfer-Encoding": "chunked"}, 12),
-        ({"Content-Length": "10"}, 12),  # lies
+        ({"Content-Length": "10"}, 12),  # too small
     ],
     ids=["declared", "chunked", "lying"],
 )
-async def test_large_body_is_refused_and_not_read(
+async def test_too_large_body_is_refused_and_not_read(
     settings: Settings, redis: ArqRedis, keys: Keys, headers: dict[str, str], most_read: int
 ) -> None:
     body = Chunks()
@@ -539,7 +541,7 @@ async def test_body_at_the_limit_is_accepted(settings: Settings) -> None:
     assert (accepted.status_code, refused.status_code) == (202, 413)
 
 
-async def test_endless_chunked_body_ends_the_connection(valkey_url: str, keys: Keys) -> None:
+async def test_endless_body_closes_the_connection(valkey_url: str, keys: Keys) -> None:
     deployment = Stack(valkey_url, keys, {"MAX_BODY_BYTES": "100000"})
     try:
         await deployment.start(workers=0)
@@ -553,7 +555,7 @@ async def test_endless_chunked_body_ends_the_connection(valkey_url: str, keys: K
                 writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
                 sent += 0x10000
                 await writer.drain()
-        status = b""  # the reset may overtake it
+        status = b""  # the connection's reset may arrive before it
         with suppress(ConnectionError):
             status = await asyncio.wait_for(answer, 10)
         writer.close()
@@ -561,13 +563,13 @@ async def test_endless_chunked_body_ends_the_connection(valkey_url: str, keys: K
         await deployment.stop()
 
     assert status[:13] in {b"", b"HTTP/1.1 413 "}
-    assert sent < 20_000_000  # what the sockets' buffers hold
+    assert sent < 20_000_000  # the size of the sockets' buffers
 
 
-# Too much
+# Limits
 
 
-async def test_full_lane_refuses_the_whole_batch(
+async def test_batch_is_refused_if_one_of_its_lanes_is_full(
     settings: Settings, redis: ArqRedis, keys: Keys
 ) -> None:
     async with running_api(settings.model_copy(update={"max_queue_depth": 3})) as client:
@@ -595,7 +597,7 @@ async def test_full_lane_refuses_the_whole_batch(
         }
 
 
-async def test_lane_takes_more_when_it_has_emptied(
+async def test_lane_that_has_emptied_accepts_again(
     settings: Settings, providers: Providers
 ) -> None:
     async with service(settings, providers, max_queue_depth=2) as client:
@@ -603,7 +605,7 @@ async def test_lane_takes_more_when_it_has_emptied(
             assert len(await answers(client, chat("x"), chat("y"))) == 2
 
 
-async def test_open_requests_are_bounded(settings: Settings, redis: ArqRedis, keys: Keys) -> None:
+async def test_open_requests_are_limited(settings: Settings, redis: ArqRedis, keys: Keys) -> None:
     async with running_api(settings.model_copy(update={"max_open_requests": 1})) as client:
         waiting = asyncio.create_task(post(client, chat("x")))
 
@@ -627,7 +629,7 @@ async def test_open_requests_are_bounded(settings: Settings, redis: ArqRedis, ke
     assert health.status_code == 200
 
 
-# Asynchronous, and waits that are over
+# Asynchronous batches, and waits that end before the job
 
 
 @pytest.mark.parametrize(
@@ -679,7 +681,7 @@ async def test_asynchronous_batch_is_accepted(
 
 
 @pytest.mark.parametrize("prefer", ["wait=1", "wait=1, handling=strict"])
-async def test_wait_that_is_over_answers_with_the_results_so_far(
+async def test_wait_that_ends_first_returns_the_results_so_far(
     settings: Settings, providers: Providers, simulator: Simulator, prefer: str
 ) -> None:
     simulator.configure(Behaviour(by_dialect={"ollama": Behaviour(latency_ms=2000)}))
@@ -706,7 +708,7 @@ async def test_wait_that_is_over_answers_with_the_results_so_far(
     assert [r["content"] for r in late["responses"]] == ["echo: fast", "echo: slow"]
 
 
-async def test_sync_wait_seconds_bounds_every_wait(settings: Settings) -> None:
+async def test_sync_wait_seconds_limits_every_wait(settings: Settings) -> None:
     async with running_api(settings.model_copy(update={"sync_wait_seconds": 0.2})) as client:
         started = time.monotonic()
         alone = await post(client, chat("x"))
@@ -718,7 +720,7 @@ async def test_sync_wait_seconds_bounds_every_wait(settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_prefer_wait_is_a_bound_not_a_delay(api: httpx.AsyncClient) -> None:
+async def test_prefer_wait_is_a_limit_not_a_delay(api: httpx.AsyncClient) -> None:
     async with asyncio.timeout(5):
         answer = await post(api, chat("x"), headers={"Prefer": "wait=100"})
 
@@ -728,7 +730,7 @@ async def test_prefer_wait_is_a_bound_not_a_delay(api: httpx.AsyncClient) -> Non
 
 @pytest.mark.usefixtures("worker")
 async def test_respond_async_with_wait_waits_first(api: httpx.AsyncClient) -> None:
-    """RFC 7240, 4.3: together they ask for an asynchronous answer only once the wait is over."""
+    """Together they ask for an asynchronous response only once the wait is over (RFC 7240, 4.3)."""
     answer = await post(api, chat("x"), headers={"Prefer": "respond-async, wait=10"})
 
     assert answer.status_code == 200

@@ -11,8 +11,8 @@ from support.stack import Stack, chat, eventually
 Start = Callable[..., Awaitable[Stack]]
 
 
-async def test_what_has_not_ended_by_then_ends_so(stack: Start) -> None:
-    """Running calls are stopped, what waits is not begun, what has ended stays."""
+async def test_unfinished_items_fail_at_the_deadline(stack: Start) -> None:
+    """Running calls are stopped, queued items do not start, and finished results stay."""
     deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="2")
     await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
     requests = [chat("fast")] + [chat(f"slow {n}", provider="ollama") for n in range(5)]
@@ -36,7 +36,7 @@ async def test_what_has_not_ended_by_then_ends_so(stack: Start) -> None:
     assert (await deployment.stats())["total"] == 3
 
 
-async def test_a_retry_that_could_not_end_in_time_is_not_begun(stack: Start) -> None:
+async def test_a_retry_after_the_deadline_is_not_made(stack: Start) -> None:
     deployment = await stack(workers=1)
     await deployment.simulate(retry_after="60")
     location = await upload(
@@ -51,7 +51,7 @@ async def test_a_retry_that_could_not_end_in_time_is_not_begun(stack: Start) -> 
     assert response["attempts"] == 1
 
 
-async def test_a_job_in_time_is_as_without_a_deadline(stack: Start) -> None:
+async def test_a_job_that_meets_its_deadline_completes(stack: Start) -> None:
     deployment = await stack(workers=1)
     location = await upload(deployment.api, lines(["x"] * 300), params={"deadline_s": "60"})
 
@@ -73,21 +73,19 @@ async def test_deadlines_hold_without_a_worker(stack: Start) -> None:
     }
 
 
-async def test_a_stream_hears_of_the_deadline(stack: Start) -> None:
+async def test_a_stream_ends_at_the_deadline(stack: Start) -> None:
     deployment = await stack(workers=1)
     await deployment.simulate(latency_ms=60_000)
     location = await upload(deployment.api, lines(["x"] * 20), params={"deadline_s": "0.5"})
 
-    async with asyncio.timeout(4):  # less than a sweep: the worker's message
+    async with asyncio.timeout(4):  # sooner than the periodic check: by the worker's message
         answers = await results(deployment.api, location)
 
     assert {answer["error_code"] for answer in answers} == {"deadline_exceeded"}
 
 
 @pytest.mark.parametrize("deadline", [0, -1, "soon", 1e9, None])
-async def test_a_deadline_that_cannot_be_one_is_refused(
-    stack: Start, deadline: float | str | None
-) -> None:
+async def test_an_invalid_deadline_is_refused(stack: Start, deadline: float | str | None) -> None:
     deployment = await stack(workers=0)
     body = {"requests": [chat("x")], "deadline_s": deadline}
 

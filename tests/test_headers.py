@@ -1,4 +1,4 @@
-"""The Prefer header as RFC 7240 has it."""
+"""The Prefer header, RFC 7240."""
 
 import pytest
 
@@ -25,7 +25,7 @@ from api.headers import Preferences, parse_prefer
         ("wait=5, wait=10", Preferences(wait_s=5)),
         ("handling=lenient, wait=100, respond-async", Preferences(respond_async=True, wait_s=100)),
         (", ,wait=3,", Preferences(wait_s=3)),
-        # What is malformed or unknown is passed over.
+        # Malformed and unknown preferences are ignored.
         ("wait", Preferences()),
         ("wait=", Preferences()),
         ("wait=soon", Preferences()),

@@ -1,4 +1,4 @@
-"""Repeating a request safely, and clients that go away."""
+"""Requests that are repeated, and clients that disconnect."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ async def test_the_same_key_and_body_are_one_job(stack: Start) -> None:
     deployment = await stack(workers=1)
 
     first = await keyed(deployment.api, "key-1", "a", "b")
-    second = await keyed(deployment.api, '"key-1"', "a", "b")  # as the draft writes it
+    second = await keyed(deployment.api, '"key-1"', "a", "b")  # quoted, as the draft has it
     polled = await keyed(deployment.api, "key-1", "a", "b", params={"mode": "async"})
 
     assert first.status_code == 200
@@ -38,7 +38,7 @@ async def test_the_same_key_and_body_are_one_job(stack: Start) -> None:
     assert (await deployment.stats())["total"] == 2
 
 
-async def test_the_same_key_at_the_same_instant_at_two_apis_is_one_job(stack: Start) -> None:
+async def test_the_same_key_at_two_apis_at_once_is_one_job(stack: Start) -> None:
     deployment = await stack(workers=2)
     second = await deployment.another_api()
     await deployment.simulate(latency_ms=100)
@@ -52,7 +52,7 @@ async def test_the_same_key_at_the_same_instant_at_two_apis_is_one_job(stack: St
         assert (await deployment.stats())["total"] == 2 * (number + 1)
 
 
-async def test_a_synchronous_caller_waits_on_the_job_that_runs(stack: Start) -> None:
+async def test_a_repeated_request_waits_for_the_job_that_runs(stack: Start) -> None:
     deployment = await stack(workers=1)
     await deployment.simulate(latency_ms=60_000)
     first = await keyed(deployment.api, "key", "a", params={"mode": "async"})
@@ -89,10 +89,10 @@ async def test_the_same_key_with_another_body_is_refused(
     assert (await deployment.stats())["total"] == 2
 
 
-async def test_a_key_lives_as_long_as_its_job_runs(
+async def test_a_key_does_not_expire_before_its_job(
     stack: Start, redis: ArqRedis, keys: Keys
 ) -> None:
-    """However long it takes: the same key would make, and pay for, a second one."""
+    """Otherwise the same key would run, and pay for, a second job."""
     deployment = await stack(workers=0, IDEMPOTENCY_TTL_SECONDS="1")
     first = await keyed(deployment.api, "key", "x", params={"mode": "async"})
 
@@ -103,11 +103,11 @@ async def test_a_key_lives_as_long_as_its_job_runs(
         again = await keyed(deployment.api, "key", "x", params={"mode": "async"})
         return bool(again.headers["location"] != first.headers["location"])
 
-    assert running_s == -1  # for ever
+    assert running_s == -1  # it does not expire
     await eventually(is_free)
 
 
-async def test_options_and_requests_are_not_taken_for_one_another(stack: Start) -> None:
+async def test_options_and_requests_are_not_confused(stack: Start) -> None:
     deployment = await stack(workers=0, WEBHOOK_SECRET=f"whsec_{b64encode(bytes(32)).decode()}")
     headers = {"Idempotency-Key": "key"}
     one, two = chat("1"), chat("2")
@@ -126,7 +126,7 @@ async def test_options_and_requests_are_not_taken_for_one_another(stack: Start) 
     assert codes == [202, 422]
 
 
-async def test_uploads_have_keys_as_well(stack: Start, redis: ArqRedis, keys: Keys) -> None:
+async def test_uploads_have_keys(stack: Start, redis: ArqRedis, keys: Keys) -> None:
     deployment = await stack(workers=1, IDEMPOTENCY_TTL_SECONDS="1000")
     body = lines(str(n) for n in range(1000))
 
@@ -153,9 +153,7 @@ async def test_uploads_have_keys_as_well(stack: Start, redis: ArqRedis, keys: Ke
 
 @pytest.mark.parametrize("key", ["", '""', "x" * 256, "x" * 10_240, "a\tb", "é".encode()])
 @pytest.mark.parametrize("path", ["/batch", "/jobs"])
-async def test_a_key_that_cannot_be_one_is_refused(
-    stack: Start, path: str, key: str | bytes
-) -> None:
+async def test_an_invalid_key_is_refused(stack: Start, path: str, key: str | bytes) -> None:
     deployment = await stack(workers=0)
     value = key if isinstance(key, bytes) else key.encode()
     headers = [(b"Idempotency-Key", value)]
@@ -165,7 +163,7 @@ async def test_a_key_that_cannot_be_one_is_refused(
     assert answer.status_code == 422
 
 
-async def test_a_control_character_in_a_key_is_no_http(stack: Start) -> None:
+async def test_a_control_character_in_a_key_is_invalid_http(stack: Start) -> None:
     deployment = await stack(workers=0)
     url = deployment.api.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -175,7 +173,7 @@ async def test_a_control_character_in_a_key_is_no_http(stack: Start) -> None:
     writer.close()
 
 
-async def test_a_refused_batch_uses_up_no_key(stack: Start) -> None:
+async def test_a_refused_batch_does_not_use_its_key(stack: Start) -> None:
     deployment = await stack(workers=0, MAX_QUEUE_DEPTH="1")
     full = await keyed(deployment.api, "first", "x", params={"mode": "async"})
     refused = await keyed(deployment.api, "key", "a", params={"mode": "async"})
@@ -187,13 +185,13 @@ async def test_a_refused_batch_uses_up_no_key(stack: Start) -> None:
     assert accepted.status_code == 202
 
 
-async def test_a_key_that_outlived_its_job_says_so(
+async def test_a_key_whose_job_has_expired_is_a_conflict(
     stack: Start, redis: ArqRedis, keys: Keys
 ) -> None:
     deployment = await stack(workers=1)
     first = await keyed(deployment.api, "key", "a")
     assert DAY_S - 60 < await redis.ttl(keys.idempotency("", "key")) <= DAY_S
-    await redis.delete(keys.job(first.json()["job_id"]))  # as when it expires
+    await redis.delete(keys.job(first.json()["job_id"]))  # as if it had expired
 
     for mode in ("sync", "async"):
         answer = await keyed(deployment.api, "key", "a", params={"mode": mode})
@@ -203,7 +201,7 @@ async def test_a_key_that_outlived_its_job_says_so(
 
 
 @pytest.mark.parametrize(
-    ("headers", "settings", "goes_on"),
+    ("headers", "settings", "continues"),
     [
         ({}, {}, False),
         ({"Accept": "text/event-stream"}, {}, False),
@@ -212,16 +210,16 @@ async def test_a_key_that_outlived_its_job_says_so(
         ({}, {"CANCEL_ON_DISCONNECT": "false"}, True),
     ],
 )
-async def test_the_job_of_a_client_that_went_away(
+async def test_the_job_of_a_client_that_disconnects(
     stack: Start,
     redis: ArqRedis,
     keys: Keys,
     headers: dict[str, str],
     settings: dict[str, str],
     *,
-    goes_on: bool,
+    continues: bool,
 ) -> None:
-    """Nobody pays for an answer without a reader."""
+    """It is cancelled, because nobody will read its answers, unless it can be asked for again."""
     deployment = await stack(workers=1, **settings)
     await deployment.simulate(by_dialect={"openai": {"latency_ms": 60_000}})
     waiting = asyncio.create_task(deployment.batch([chat("x"), chat("y")], headers=headers))
@@ -231,8 +229,10 @@ async def test_the_job_of_a_client_that_went_away(
     [job_id] = await redis.zrange(keys.jobs_by_owner(""), 0, -1)
     location = f"/jobs/{job_id.decode()}"
 
-    if goes_on:
-        other = await deployment.batch([chat("z", provider="ollama")])  # the API has seen to it
+    if continues:
+        other = await deployment.batch(
+            [chat("z", provider="ollama")]
+        )  # the API has handled the disconnect by now
         assert other.status_code == 200
         assert (await job(deployment.api, location))["running"] == 2
         await deployment.api.delete(location)

@@ -1,4 +1,4 @@
-"""Waiting for a job when messages get lost."""
+"""Waiting for a job, even when messages are lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,16 +22,16 @@ async def server() -> AsyncIterator[FakeAsyncRedis]:
 
 @asynccontextmanager
 async def running(server: FakeAsyncRedis, keys: Keys) -> AsyncIterator[JobEvents]:
-    waiting = JobEvents(server, keys, Store(server, keys))
-    task = asyncio.create_task(waiting.run())
-    yield waiting
+    events = JobEvents(server, keys, Store(server, keys))
+    task = asyncio.create_task(events.run())
+    yield events
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
 
 
 async def publish(server: FakeAsyncRedis, keys: Keys, job_id: str) -> None:
-    """As soon as somebody listens."""
+    """Publishes the message of the job's end as soon as somebody has subscribed."""
 
     async def was_heard() -> bool:
         return bool(await server.publish(keys.job_finished, job_id))
@@ -40,7 +40,7 @@ async def publish(server: FakeAsyncRedis, keys: Keys, job_id: str) -> None:
 
 
 async def finish(server: FakeAsyncRedis, keys: Keys, job_id: str) -> None:
-    """Without the message."""
+    """Completes the job without publishing a message."""
     pipe = server.pipeline()
     pipe.hset(keys.job(job_id), "finished_ms", "1")
     await pipe.execute()
@@ -52,8 +52,8 @@ async def happens(event: asyncio.Event) -> None:
 
 
 async def test_the_message_ends_the_wait(server: FakeAsyncRedis, keys: Keys) -> None:
-    async with running(server, keys) as waiting:
-        with waiting.wait_finished("job") as done, waiting.wait_finished("other") as other:
+    async with running(server, keys) as events:
+        with events.wait_finished("job") as done, events.wait_finished("other") as other:
             await publish(server, keys, "job")
 
             await happens(done)
@@ -61,36 +61,36 @@ async def test_the_message_ends_the_wait(server: FakeAsyncRedis, keys: Keys) -> 
             assert not other.is_set()
 
 
-async def test_a_job_that_ended_before_the_connection_was_made_is_found(
+async def test_a_job_that_finished_before_the_connection_is_found(
     server: FakeAsyncRedis, keys: Keys
 ) -> None:
     await finish(server, keys, "job")
-    waiting = JobEvents(server, keys, Store(server, keys))
-    with waiting.wait_finished("job") as done:
-        task = asyncio.create_task(waiting.run())
+    events = JobEvents(server, keys, Store(server, keys))
+    with events.wait_finished("job") as done:
+        task = asyncio.create_task(events.run())
 
         await happens(done)
 
         task.cancel()
 
 
-async def test_a_lost_message_is_made_up_for_by_the_sweep(
+async def test_the_periodic_check_replaces_a_lost_message(
     server: FakeAsyncRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHECK_INTERVAL_S", 0.01)
-    async with running(server, keys) as waiting:
+    async with running(server, keys) as events:
         await publish(server, keys, "nobody")
-        with waiting.wait_finished("job") as done:
+        with events.wait_finished("job") as done:
             await finish(server, keys, "job")
 
             await happens(done)
 
 
-async def test_the_end_of_the_process_ends_all_waits(server: FakeAsyncRedis, keys: Keys) -> None:
-    async with running(server, keys) as waiting:
-        with waiting.wait_finished("job") as done:
-            waiting.close()
+async def test_a_shutdown_ends_all_waits(server: FakeAsyncRedis, keys: Keys) -> None:
+    async with running(server, keys) as events:
+        with events.wait_finished("job") as done:
+            events.close()
 
-            with waiting.wait_finished("late") as late:
+            with events.wait_finished("late") as late:
                 assert done.is_set()
                 assert late.is_set()

@@ -1,4 +1,4 @@
-"""GET /jobs: one's own, newest first, page by page."""
+"""GET /jobs lists the owner's jobs, newest first, in pages."""
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ async def pages(stack: Stack, **query: Any) -> list[list[dict[str, Any]]]:
         query["cursor"] = page["next_cursor"]
 
 
-async def test_jobs_come_newest_first_in_pages(stack: Start) -> None:
+async def test_jobs_are_listed_newest_first_in_pages(stack: Start) -> None:
     deployment = await stack(workers=1)
     locations = [await upload(deployment.api, lines([str(n)])) for n in range(25)]
     statuses = []
@@ -42,7 +42,7 @@ async def test_jobs_come_newest_first_in_pages(stack: Start) -> None:
     assert (await pages(deployment, limit=100)) == [statuses]
 
 
-async def test_jobs_that_come_meanwhile_change_no_page(stack: Start) -> None:
+async def test_new_jobs_do_not_change_the_next_page(stack: Start) -> None:
     deployment = await stack(workers=0)
     locations = [await upload(deployment.api, lines([str(n)])) for n in range(4)]
     first = (await deployment.api.get("/jobs", params={"limit": 2})).json()
@@ -66,7 +66,7 @@ async def test_jobs_are_filtered_by_status(stack: Start) -> None:
     assert await pages(deployment, status="completed") == [[]]
 
 
-async def test_what_has_expired_is_not_listed(stack: Start, redis: ArqRedis, keys: Keys) -> None:
+async def test_expired_jobs_are_not_listed(stack: Start, redis: ArqRedis, keys: Keys) -> None:
     deployment = await stack(workers=0)
     locations = [await upload(deployment.api, lines([str(n)])) for n in range(3)]
     await redis.delete(keys.job(locations[1].removeprefix("/jobs/")))
@@ -78,20 +78,20 @@ async def test_what_has_expired_is_not_listed(stack: Start, redis: ArqRedis, key
 
 
 @pytest.mark.parametrize("cursor", ["x", "", "-1", "1e9", "1.5", "9" * 100, "٣"])
-async def test_a_cursor_that_was_not_given_out_is_refused(stack: Start, cursor: str) -> None:
+async def test_an_invalid_cursor_is_refused(stack: Start, cursor: str) -> None:
     deployment = await stack(workers=0)
 
     assert (await deployment.api.get("/jobs", params={"cursor": cursor})).status_code == 400
 
 
 @pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 101}, {"status": "lost"}])
-async def test_a_wrong_query_is_named(stack: Start, query: dict[str, Any]) -> None:
+async def test_an_invalid_query_is_refused(stack: Start, query: dict[str, Any]) -> None:
     deployment = await stack(workers=0)
 
     assert (await deployment.api.get("/jobs", params=query)).status_code == 422
 
 
-async def test_the_delivery_of_a_webhook_is_no_job(
+async def test_the_delivery_of_a_webhook_is_not_a_job(
     stack: Start, redis: ArqRedis, keys: Keys
 ) -> None:
     secret = f"whsec_{b64encode(bytes(32)).decode()}"

@@ -31,7 +31,7 @@ def counts(status: dict[str, Any]) -> list[Any]:
 
 
 async def reaches(client: httpx.AsyncClient, location: str, *expected: str | int) -> dict[str, Any]:
-    """The first status of a job with these counts."""
+    """Waits until a job has these counts, and returns its status."""
     last: dict[str, Any] = {}
 
     async def reached() -> bool:
@@ -45,7 +45,7 @@ async def reaches(client: httpx.AsyncClient, location: str, *expected: str | int
     return last
 
 
-async def test_job_waits_without_a_worker(api: httpx.AsyncClient) -> None:
+async def test_job_is_queued_without_a_worker(api: httpx.AsyncClient) -> None:
     location = await submit(api, chat("x"), chat("y"))
 
     status = await job(api, location)
@@ -55,7 +55,7 @@ async def test_job_waits_without_a_worker(api: httpx.AsyncClient) -> None:
     assert (status["started_at"], status["finished_at"]) == (None, None)
 
 
-async def test_job_through_its_life(
+async def test_life_of_a_job(
     settings: Settings, providers: Providers, api: httpx.AsyncClient
 ) -> None:
     location = await submit(
@@ -94,7 +94,7 @@ async def test_job_through_its_life(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_job_of_a_synchronous_batch_has_its_answer(api: httpx.AsyncClient) -> None:
+async def test_job_of_a_synchronous_batch_has_its_results(api: httpx.AsyncClient) -> None:
     batch = (await api.post("/batch", json={"requests": [chat("x"), chat("y")]})).json()
 
     status = await job(api, f"/jobs/{batch['job_id']}")
@@ -120,7 +120,7 @@ async def test_job_of_a_synchronous_batch_has_its_answer(api: httpx.AsyncClient)
     ],
     ids=lambda job_id: job_id[:8],
 )
-async def test_unknown_job(api: httpx.AsyncClient, method: str, job_id: str) -> None:
+async def test_unknown_job_is_not_found(api: httpx.AsyncClient, method: str, job_id: str) -> None:
     answer = await api.request(method, f"/jobs/{job_id}")
 
     assert answer.status_code == 404
@@ -141,7 +141,7 @@ async def test_results_expire(settings: Settings, providers: Providers, method: 
         await eventually(expired, 5)
 
 
-async def test_waiting_job_does_not_expire(settings: Settings, redis: ArqRedis, keys: Keys) -> None:
+async def test_queued_job_does_not_expire(settings: Settings, redis: ArqRedis, keys: Keys) -> None:
     async with running_api(settings.model_copy(update={"result_ttl_seconds": 1})) as client:
         await submit(client, chat("x"))
 
@@ -151,7 +151,7 @@ async def test_waiting_job_does_not_expire(settings: Settings, redis: ArqRedis, 
 # DELETE
 
 
-async def test_cancel_ends_queued_items_at_once(api: httpx.AsyncClient) -> None:
+async def test_cancel_finishes_queued_items_at_once(api: httpx.AsyncClient) -> None:
     location = await submit(api, chat("x", request_id="a"), chat("y", provider="ollama"))
 
     answer = await api.delete(location)
@@ -187,7 +187,7 @@ async def test_cancel_stops_running_calls_and_keeps_finished_items(
     settings: Settings, providers: Providers, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     requests = [chat("fine"), *[chat(f"{i}", model="sim-hang") for i in range(2)], chat("queued")]
-    # A lease so long that its renewal does not tell the worker in time: the message has to.
+    # The lease is so long that the worker learns of it by the message, not by a renewal.
     changed = settings.model_copy(update={"max_concurrent_requests": 2, "lease_seconds": 30})
     async with running_worker(changed, providers):
         location = await submit(api, *requests)
@@ -225,7 +225,7 @@ async def test_cancel_frees_the_slots(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_cancel_answers_the_client_that_waits(
+async def test_cancel_ends_the_wait_of_a_client(
     api: httpx.AsyncClient, redis: ArqRedis, keys: Keys, simulator: Simulator
 ) -> None:
     waiting = asyncio.create_task(
@@ -255,7 +255,7 @@ async def test_cancel_is_idempotent(api: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_cancel_changes_no_finished_job(api: httpx.AsyncClient) -> None:
+async def test_cancel_does_not_change_a_completed_job(api: httpx.AsyncClient) -> None:
     location = (await api.post("/batch", json={"requests": [chat("x")]})).headers["location"]
     before = await job(api, location)
 
@@ -267,7 +267,7 @@ async def test_cancel_changes_no_finished_job(api: httpx.AsyncClient) -> None:
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("cancel", [False, True])
-async def test_ended_job_leaves_no_prompt_that_was_answered_and_expires(
+async def test_finished_job_keeps_no_answered_prompt_and_expires(
     api: httpx.AsyncClient, redis: ArqRedis, keys: Keys, *, cancel: bool
 ) -> None:
     location = await submit(

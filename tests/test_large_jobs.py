@@ -1,4 +1,4 @@
-"""Jobs of any size: uploaded as NDJSON, all or nothing, and read back bit by bit."""
+"""Jobs of any size: NDJSON uploads that are accepted as a whole, and results read in parts."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ MB = 1_000_000
 
 
 async def occurrences(redis: ArqRedis, keys: Keys, text: bytes) -> int:
-    """In all that Redis holds of strings, hashes and lists."""
+    """Counts `text` in the strings and hashes of the test's keys."""
     found = 0
     for key in await stored(redis, keys):
         kind = await redis.type(key)
@@ -50,7 +50,7 @@ async def test_a_job_of_many_lines_is_answered_in_order(stack: Start) -> None:
     assert (await deployment.stats())["total"] == 2345
 
 
-async def test_json_is_taken_as_well(stack: Start) -> None:
+async def test_json_is_accepted(stack: Start) -> None:
     deployment = await stack(workers=1)
 
     answer = await deployment.api.post("/jobs", json={"requests": [chat("x")]})
@@ -60,8 +60,8 @@ async def test_json_is_taken_as_well(stack: Start) -> None:
     assert done["responses"][0]["content"] == "echo: x"
 
 
-async def test_lines_however_they_are_cut(stack: Start) -> None:
-    """Into chunks, with CRLF, empty lines between and none at the end."""
+async def test_lines_are_found_however_the_body_is_divided(stack: Start) -> None:
+    """The chunks cut lines; there are CRLFs, empty lines, and no line break at the end."""
     deployment = await stack(workers=1)
     body = b"\r\n\n".join(lines(["ä", "b" * 9000, "c"]).splitlines())
 
@@ -89,7 +89,7 @@ async def test_lines_however_they_are_cut(stack: Start) -> None:
     ],
     ids=["cut", "list", "string", "field", "provider", "duplicate", "long", "no-utf-8"],
 )
-async def test_a_bad_line_is_named_and_nothing_of_the_job_stays(
+async def test_an_invalid_line_is_located_and_nothing_is_stored(
     stack: Start, redis: ArqRedis, keys: Keys, line: bytes, reason: str
 ) -> None:
     deployment = await stack(workers=1, MAX_LINE_BYTES="30000")
@@ -107,7 +107,7 @@ async def test_a_bad_line_is_named_and_nothing_of_the_job_stays(
     assert (await deployment.stats())["total"] == 0
 
 
-async def test_a_line_of_many_mistakes_has_a_short_answer(stack: Start) -> None:
+async def test_a_line_with_many_errors_has_a_short_response(stack: Start) -> None:
     deployment = await stack(workers=0)
     message = {"role": "user", "content": "x"}
     zeros = {**chat("x"), "messages": [0] * 5000}
@@ -126,8 +126,8 @@ async def test_a_line_of_many_mistakes_has_a_short_answer(stack: Start) -> None:
         assert said in detail["msg"]
 
 
-async def test_a_web_page_has_to_ask_first(stack: Start) -> None:
-    """A browser sends what has no type to other sites without asking them."""
+async def test_a_web_page_must_send_a_content_type(stack: Start) -> None:
+    """A browser sends a body without a type to other sites without a preflight request."""
     deployment = await stack(workers=0)
     body = json.dumps({"requests": [chat("x")]}).encode()
     origin = {"Origin": "https://example.com"}
@@ -139,7 +139,7 @@ async def test_a_web_page_has_to_ask_first(stack: Start) -> None:
         assert (by_program.status_code, by_page.status_code) == (202, 415)
 
 
-async def test_nothing_is_no_job(stack: Start) -> None:
+async def test_an_empty_body_is_refused(stack: Start) -> None:
     deployment = await stack(workers=0)
 
     for body in (b"", b"\n\r\n  \n"):
@@ -151,7 +151,7 @@ async def test_nothing_is_no_job(stack: Start) -> None:
 @pytest.mark.parametrize(
     ("setting", "said"), [("MAX_JOB_ITEMS", "1300 requests"), ("MAX_JOB_BYTES", "1300 bytes")]
 )
-async def test_too_much_is_refused_and_nothing_runs(
+async def test_a_job_over_a_limit_is_refused_and_nothing_runs(
     stack: Start, redis: ArqRedis, keys: Keys, setting: str, said: str
 ) -> None:
     deployment = await stack(workers=1, **{setting: "1300"})
@@ -165,7 +165,7 @@ async def test_too_much_is_refused_and_nothing_runs(
     assert (await deployment.stats())["total"] == 0
 
 
-async def test_another_type_is_refused(stack: Start) -> None:
+async def test_another_content_type_is_refused(stack: Start) -> None:
     deployment = await stack(workers=0)
 
     answer = await deployment.api.post("/jobs", content="x", headers={"Content-Type": "text/plain"})
@@ -174,7 +174,7 @@ async def test_another_type_is_refused(stack: Start) -> None:
 
 
 async def begin_upload(deployment: Stack, redis: ArqRedis, keys: Keys) -> asyncio.StreamWriter:
-    """Some of its items are in Redis already."""
+    """Sends a part of an upload, and returns once some of its items are in Redis."""
     url = deployment.api.base_url
     _, writer = await asyncio.open_connection(url.host, url.port)
     body = lines(["x" * 1000] * 700)
@@ -190,7 +190,7 @@ async def begin_upload(deployment: Stack, redis: ArqRedis, keys: Keys) -> asynci
     return writer
 
 
-async def test_a_broken_upload_leaves_nothing(stack: Start, redis: ArqRedis, keys: Keys) -> None:
+async def test_an_aborted_upload_leaves_nothing(stack: Start, redis: ArqRedis, keys: Keys) -> None:
     deployment = await stack(workers=1)
     before = await stored(redis, keys)
     writer = await begin_upload(deployment, redis, keys)
@@ -204,9 +204,7 @@ async def test_a_broken_upload_leaves_nothing(stack: Start, redis: ArqRedis, key
     assert (await deployment.stats())["total"] == 0
 
 
-async def test_an_api_killed_during_an_upload_leaves_what_goes_away(
-    stack: Start, redis: ArqRedis, keys: Keys
-) -> None:
+async def test_an_upload_of_a_killed_api_expires(stack: Start, redis: ArqRedis, keys: Keys) -> None:
     deployment = await stack(workers=1)
     before = await stored(redis, keys)
     writer = await begin_upload(deployment, redis, keys)
@@ -222,10 +220,10 @@ async def test_an_api_killed_during_an_upload_leaves_what_goes_away(
     assert left
     assert {0 < await redis.ttl(key) <= STAGING_TTL_S for key in left} == {True}
     assert (await ended(deployment.api, other))["successful"] == 1
-    assert (await deployment.stats())["total"] == 1  # nothing of the other has run
+    assert (await deployment.stats())["total"] == 1  # nothing of the aborted upload has run
 
 
-async def test_a_prompt_is_stored_once_and_not_after_its_answer(
+async def test_a_prompt_is_stored_once_and_deleted_after_its_answer(
     stack: Start, redis: ArqRedis, keys: Keys
 ) -> None:
     deployment = await stack(workers=0)
@@ -236,11 +234,11 @@ async def test_a_prompt_is_stored_once_and_not_after_its_answer(
     await ended(deployment.api, location)
 
     assert waiting == 3
-    assert await occurrences(redis, keys, b'"planted"') == 0  # the echo in the answer is longer
+    assert await occurrences(redis, keys, b'"planted"') == 0  # the answer, an echo of it, is longer
 
 
-async def test_a_large_upload_takes_little_memory(stack: Start) -> None:
-    """200 MB in 100,000 lines."""
+async def test_a_large_upload_uses_little_memory(stack: Start) -> None:
+    """The upload has 100,000 lines of 200 MB together."""
     deployment = await stack(workers=0)
     api = psutil.Process(deployment.api_process.pid)
     block = lines(["x" * 1920] * 100)
@@ -257,7 +255,7 @@ async def test_a_large_upload_takes_little_memory(stack: Start) -> None:
 
     assert answer.status_code == 202
     assert answer.json()["queued"] == 100_000
-    assert len(answer.content) < 1000  # its state stays small
+    assert len(answer.content) < 1000  # a large job's status does not grow
     assert peak - idle < 60 * MB
     cancelled = await deployment.api.delete(answer.headers["location"])
     assert (cancelled.json()["status"], cancelled.json()["failed"]) == ("cancelled", 100_000)
@@ -265,7 +263,7 @@ async def test_a_large_upload_takes_little_memory(stack: Start) -> None:
 
 @pytest.fixture
 async def mixed(stack: Start) -> tuple[Stack, str]:
-    """Ended: 60 items of one provider at once, half of them failed; 60 of the other later."""
+    """A completed job: 60 items of one provider, half of them failed, then 60 of the other."""
     deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="60")
     await deployment.simulate(by_dialect={"ollama": {"latency_ms": 300}})
     body = b"".join(
@@ -278,7 +276,7 @@ async def mixed(stack: Start) -> tuple[Stack, str]:
     return deployment, location
 
 
-async def test_results_in_both_orders_and_filtered(mixed: tuple[Stack, str]) -> None:
+async def test_results_are_ordered_and_filtered(mixed: tuple[Stack, str]) -> None:
     deployment, location = mixed
 
     in_order = await results(deployment.api, location)
@@ -302,7 +300,7 @@ async def test_results_in_both_orders_and_filtered(mixed: tuple[Stack, str]) -> 
 
 
 @pytest.mark.parametrize("order", ["index", "completion"])
-async def test_results_go_on_after_any_line(mixed: tuple[Stack, str], order: str) -> None:
+async def test_results_continue_after_any_line(mixed: tuple[Stack, str], order: str) -> None:
     deployment, location = mixed
     whole = await results(deployment.api, location, order=order)
 
@@ -313,9 +311,7 @@ async def test_results_go_on_after_any_line(mixed: tuple[Stack, str], order: str
 
 
 @pytest.mark.parametrize("after", ["121", "-1", "x", "", "1.5", "٣", "9" * 400])
-async def test_a_position_that_was_not_given_out_is_refused(
-    mixed: tuple[Stack, str], after: str
-) -> None:
+async def test_an_invalid_position_is_refused(mixed: tuple[Stack, str], after: str) -> None:
     deployment, location = mixed
 
     answer = await deployment.api.get(f"{location}/results", params={"after": after})
@@ -324,7 +320,7 @@ async def test_a_position_that_was_not_given_out_is_refused(
     assert "detail" in answer.json()
 
 
-async def test_results_come_while_the_job_runs(stack: Start) -> None:
+async def test_results_are_streamed_while_the_job_runs(stack: Start) -> None:
     deployment = await stack(workers=1)
     await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
     body = lines(["a", "b"]) + lines(["slow"], provider="ollama") + lines(["c"])
@@ -341,7 +337,7 @@ async def test_results_come_while_the_job_runs(stack: Start) -> None:
         early = [json.loads(await anext(aiter(stream.aiter_lines())))]
     cancelled = await deployment.api.delete(location)
 
-    assert [line["index"] for line in now] == [0, 1]  # it goes on with 2, whenever that ends
+    assert [line["index"] for line in now] == [0, 1]  # the next one is 2, whenever it finishes
     assert {line["index"] for line in now_completed} == {0, 1, 3}
     assert early == now[:1]
     assert cancelled.json()["status"] == "cancelled"
@@ -349,7 +345,7 @@ async def test_results_come_while_the_job_runs(stack: Start) -> None:
     assert [line["error_code"] for line in whole] == [None, None, "cancelled", None]
 
 
-async def test_results_of_a_job_that_was_cut_off(stack: Start) -> None:
+async def test_results_of_a_cancelled_job(stack: Start) -> None:
     deployment = await stack(workers=0)
     location = await upload(deployment.api, lines(str(n) for n in range(130)))
     await deployment.api.delete(location)
@@ -372,7 +368,7 @@ async def test_an_unknown_job_has_no_stream(stack: Start, path: str) -> None:
 
 
 async def in_pieces(client: httpx.AsyncClient, location: str) -> list[dict[str, Any]]:
-    """With a connection that breaks after some lines, again and again."""
+    """Reads the results over connections that break after some lines."""
     found: list[dict[str, Any]] = []
     while True:
         query = {"order": "completion", "after": str(found[-1]["cursor"]) if found else "0"}
@@ -387,7 +383,7 @@ async def in_pieces(client: httpx.AsyncClient, location: str) -> list[dict[str, 
                 return found
 
 
-async def test_a_reader_that_comes_back_misses_nothing(stack: Start) -> None:
+async def test_a_reader_that_reconnects_misses_nothing(stack: Start) -> None:
     deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="20")
     await deployment.simulate(latency_ms=20, latency_spread_ms=20)
     location = await upload(deployment.api, lines(str(n) for n in range(400)))
@@ -398,7 +394,7 @@ async def test_a_reader_that_comes_back_misses_nothing(stack: Start) -> None:
     assert found == await results(deployment.api, location, order="completion")
 
 
-async def test_results_without_answers_and_only_so_many(stack: Start) -> None:
+async def test_results_without_content_and_with_a_limit(stack: Start) -> None:
     deployment = await stack(workers=1)
     contents = [str(n) for n in range(120)]
     body = lines(contents[:60]) + lines(contents[60:], model="sim-404")

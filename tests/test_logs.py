@@ -1,4 +1,4 @@
-"""What a log has: a line for each job and each failed attempt, none for what went well."""
+"""The log has a line for each job and each failed attempt, and none for a success."""
 
 import json
 from collections.abc import AsyncIterator
@@ -21,7 +21,9 @@ async def deployment(valkey_url: str, keys: Keys, output: IO[bytes]) -> AsyncIte
     await deployment.stop()
 
 
-async def test_a_line_a_job_and_a_failed_attempt(deployment: Stack, output: IO[bytes]) -> None:
+async def test_each_job_and_each_failed_attempt_is_logged(
+    deployment: Stack, output: IO[bytes]
+) -> None:
     requests = [chat(str(n), model="sim-500" if n == 7 else "m") for n in range(20)]
     requests.append(chat("x", provider="ollama"))
     batch = await deployment.batch(requests, headers={"X-Request-ID": "mine-1"})
@@ -59,7 +61,7 @@ async def test_a_line_a_job_and_a_failed_attempt(deployment: Stack, output: IO[b
 
 
 @pytest.mark.parametrize("sent", [None, "x" * 65, "a b", "é".encode("latin-1")])
-async def test_every_answer_has_an_id(api: httpx.AsyncClient, sent: Any) -> None:
+async def test_every_response_has_a_request_id(api: httpx.AsyncClient, sent: Any) -> None:
     answers = [
         await api.get("/health", headers={} if sent is None else {"X-Request-ID": sent})
         for _ in range(2)
@@ -71,7 +73,7 @@ async def test_every_answer_has_an_id(api: httpx.AsyncClient, sent: Any) -> None
     assert all(len(one) == 32 for one in ids)
 
 
-async def test_the_clients_id_comes_back(api: httpx.AsyncClient) -> None:
+async def test_the_clients_request_id_is_returned(api: httpx.AsyncClient) -> None:
     answer = await api.get("/jobs/none", headers={"X-Request-ID": "mine"})
 
     assert answer.headers["x-request-id"] == "mine"

@@ -1,4 +1,4 @@
-"""What a batch may hold: the tables of the contract, value by value."""
+"""The fields of a batch: their ranges and defaults, value by value."""
 
 import json
 from copy import deepcopy
@@ -18,7 +18,7 @@ Loc = tuple[str | int, ...]
 
 
 def batch(*changes: dict[str, Any]) -> dict[str, Any]:
-    """A valid request for each of the changes, with the change made."""
+    """Returns a batch with one request per change: a valid request with the change applied."""
     return {"requests": [deepcopy(REQUEST) | change for change in changes]}
 
 
@@ -216,11 +216,11 @@ def test_refuses_batch(document: object, problem: tuple[Loc, str]) -> None:
     ],
     ids=lambda text: repr(text)[:40],
 )
-def test_refuses_what_is_no_json_text(text: str | bytes) -> None:
+def test_refuses_invalid_json(text: str | bytes) -> None:
     assert problems(text) == [((), "json_invalid")]
 
 
-def test_every_problem_is_reported() -> None:
+def test_every_error_is_reported() -> None:
     document = json.dumps(batch({"max_tokens": 0}, {}, {"model": "", "temperature": 3}))
 
     assert problems(document) == [
@@ -230,7 +230,7 @@ def test_every_problem_is_reported() -> None:
     ]
 
 
-def test_duplicate_request_id_names_both_places() -> None:
+def test_error_of_a_duplicate_request_id_names_both_requests() -> None:
     document = json.dumps(batch({"request_id": "a"}, {}, {"request_id": "b"}, {"request_id": "a"}))
 
     with pytest.raises(ValidationError) as caught:
@@ -241,11 +241,11 @@ def test_duplicate_request_id_names_both_places() -> None:
     ]
 
 
-def test_requests_without_id_are_no_duplicates() -> None:
+def test_requests_without_id_are_not_duplicates() -> None:
     assert len(parse(batch({}, {"request_id": None}, {"request_id": "a"})).requests) == 3
 
 
-def test_request_ids_that_differ_in_case_are_two() -> None:
+def test_request_ids_are_case_sensitive() -> None:
     assert len(parse(batch({"request_id": "a"}, {"request_id": "A"})).requests) == 2
 
 

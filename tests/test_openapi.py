@@ -1,4 +1,4 @@
-"""The OpenAPI document: what it says, and that the application keeps to it."""
+"""The OpenAPI document is complete, and the application behaves as it says."""
 
 import asyncio
 from collections.abc import Iterator
@@ -72,13 +72,13 @@ ENDPOINTS = [
 @pytest.mark.parametrize(
     ("method", "path", "mode"),
     [(*endpoint, schemathesis.GenerationMode.POSITIVE) for endpoint in ENDPOINTS]
-    # Any string may be an id and the others take no input: nothing to get wrong.
+    # Any string is a valid id, and the others have no input: nothing can be invalid.
     + [("POST", "/batch", schemathesis.GenerationMode.NEGATIVE)],
 )
-def test_generated_requests_are_answered_as_documented(
+def test_responses_to_generated_requests_are_as_documented(
     api_schema: schemathesis.BaseSchema, method: str, path: str, mode: schemathesis.GenerationMode
 ) -> None:
-    """Requests as the document allows them, and others."""
+    """Requests that the document allows, and requests that it does not allow."""
     operation = api_schema[path][method]
 
     @seed(0)
@@ -100,7 +100,7 @@ def test_generated_requests_are_answered_as_documented(
     [("GET", ""), ("DELETE", ""), ("GET", "/results"), ("GET", "/events")],
 )
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_answers_for_a_job_keep_to_the_document(
+def test_responses_for_a_job_are_as_documented(
     api_schema: schemathesis.BaseSchema, url: str, method: str, path: str, mode: str
 ) -> None:
     batch = httpx.post(f"{url}/batch", params={"mode": mode}, json=SEED_EXAMPLE, timeout=20)
@@ -114,7 +114,7 @@ def test_answers_for_a_job_keep_to_the_document(
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_answers_for_a_batch_keep_to_the_document(
+def test_responses_for_a_batch_are_as_documented(
     api_schema: schemathesis.BaseSchema, mode: str
 ) -> None:
     case = api_schema["/batch"]["POST"].Case(

@@ -1,4 +1,4 @@
-"""POST /jobs/{id}/retry: the failed items as a new job."""
+"""POST /jobs/{id}/retry runs the failed items again, as a new job."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ from shared.queue.keys import Keys
 Start = Callable[..., Awaitable[Stack]]
 
 
-async def test_failed_items_run_again_as_a_job_of_their_own(
+async def test_failed_items_run_again_as_a_new_job(
     stack: Start, redis: ArqRedis, keys: Keys
 ) -> None:
     deployment = await stack(workers=1, MAX_RETRIES="0")
@@ -41,7 +41,7 @@ async def test_failed_items_run_again_as_a_job_of_their_own(
     assert not await redis.exists(keys.payloads(first.removeprefix("/jobs/")))
 
 
-async def test_asking_twice_is_one_job(stack: Start) -> None:
+async def test_two_retries_are_one_job(stack: Start) -> None:
     deployment = await stack(workers=1)
     second_api = await deployment.another_api()
     location = await upload(deployment.api, lines(["x"] * 60, model="sim-404"))
@@ -56,7 +56,7 @@ async def test_asking_twice_is_one_job(stack: Start) -> None:
     assert (await deployment.stats())["total"] == 120
 
 
-async def test_what_was_cut_off_can_be_retried(stack: Start) -> None:
+async def test_cancelled_items_can_be_retried(stack: Start) -> None:
     deployment = await stack(workers=0)
     location = await upload(deployment.api, lines(str(n) for n in range(600)))
     await deployment.api.delete(location)

@@ -1,4 +1,4 @@
-"""Items the moment they end: streams of a batch, events of a job."""
+"""Items as soon as they finish: the stream of a batch, the events of a job."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from shared.settings import Settings
 
 Start = Callable[..., Awaitable[Stack]]
 STREAMS = 1000
-MOST_BYTES = 20 * 1024  # each
+MAX_STREAM_BYTES = 20 * 1024
 ANSWER = "x" * 20_000
 
 
@@ -35,7 +35,7 @@ async def streaming(stack: Stack, requests: list[dict[str, Any]]) -> AsyncIterat
 
 
 async def streamed(stack: Stack, requests: list[dict[str, Any]], **options: Any) -> list[Any]:
-    """The lines of `POST /batch` as NDJSON."""
+    """Returns the lines of `POST /batch` as NDJSON."""
     headers = {"Accept": "application/x-ndjson", **options.pop("headers", {})}
     answer = await stack.batch(requests, headers=headers, **options)
     assert answer.status_code == 200
@@ -43,7 +43,7 @@ async def streamed(stack: Stack, requests: list[dict[str, Any]], **options: Any)
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
-async def test_each_item_of_a_batch_comes_the_moment_it_ends(stack: Start) -> None:
+async def test_each_item_of_a_batch_is_sent_when_it_finishes(stack: Start) -> None:
     deployment = await stack(workers=1)
     await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
     requests = [chat("slow", provider="ollama"), chat("fast", request_id="second")]
@@ -63,8 +63,10 @@ async def test_each_item_of_a_batch_comes_the_moment_it_ends(stack: Start) -> No
 
 
 @pytest.mark.parametrize("path", ["batch", "events", "results"])
-async def test_what_ends_later_comes_when_it_ends(stack: Start, path: str) -> None:
-    """Long before the next heartbeat."""
+async def test_an_item_that_finishes_later_is_sent_when_it_finishes(
+    stack: Start, path: str
+) -> None:
+    """It is sent long before the next heartbeat."""
     deployment = await stack(workers=1)
     later, much_later = {"latency_ms": 500}, {"latency_ms": 60_000}
     await deployment.simulate(by_dialect={"openai": later, "ollama": much_later})
@@ -81,7 +83,7 @@ async def test_what_ends_later_comes_when_it_ends(stack: Start, path: str) -> No
                 break
 
 
-async def test_a_streamed_batch_has_all_that_an_ordinary_one_has(stack: Start) -> None:
+async def test_a_streamed_batch_has_everything_that_a_json_response_has(stack: Start) -> None:
     deployment = await stack(workers=1)
     requests = [chat(str(n), model="sim-404" if n == 7 else "m") for n in range(100)]
 
@@ -97,7 +99,7 @@ async def test_a_streamed_batch_has_all_that_an_ordinary_one_has(stack: Start) -
     assert summary == status
 
 
-async def test_a_stream_ends_when_the_wait_is_over(stack: Start) -> None:
+async def test_a_stream_ends_after_the_wait(stack: Start) -> None:
     deployment = await stack(workers=1)
     await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
     requests = [chat("fast"), chat("slow", provider="ollama")]
@@ -120,7 +122,9 @@ async def test_a_stream_ends_when_the_wait_is_over(stack: Start) -> None:
         ("nonsense;;,", "application/json"),
     ],
 )
-async def test_what_is_accepted_is_what_comes(stack: Start, accept: str, media_type: str) -> None:
+async def test_the_accept_header_selects_the_format(
+    stack: Start, accept: str, media_type: str
+) -> None:
     deployment = await stack(workers=1)
 
     answer = await deployment.batch([chat("x")], headers={"Accept": accept})
@@ -129,7 +133,7 @@ async def test_what_is_accepted_is_what_comes(stack: Start, accept: str, media_t
     assert answer.headers["content-type"] == media_type
 
 
-async def test_events_have_every_item_once_and_the_end(stack: Start) -> None:
+async def test_events_are_every_item_once_and_done(stack: Start) -> None:
     deployment = await stack(workers=1)
     location = await upload(deployment.api, lines(str(n) for n in range(300)))
 
@@ -142,10 +146,10 @@ async def test_events_have_every_item_once_and_the_end(stack: Start) -> None:
     assert (done["data"]["status"], done["data"]["successful"]) == ("completed", 300)
 
 
-async def test_a_client_that_reconnects_misses_nothing_and_gets_nothing_twice(
+async def test_a_client_that_reconnects_gets_every_item_once(
     stack: Start,
 ) -> None:
-    """By turns at two API processes."""
+    """It connects to two API processes in turn."""
     deployment = await stack(workers=2)
     second = await deployment.another_api()
     await deployment.simulate(latency_ms=20, latency_spread_ms=20)
@@ -165,7 +169,7 @@ async def test_a_client_that_reconnects_misses_nothing_and_gets_nothing_twice(
 
 
 @pytest.mark.parametrize("garbage", ["x", "-1", "302", "1.0", "9" * 300])
-async def test_an_id_that_was_not_given_out_is_refused(stack: Start, garbage: str) -> None:
+async def test_an_invalid_event_id_is_refused(stack: Start, garbage: str) -> None:
     deployment = await stack(workers=1)
     location = await upload(deployment.api, lines(str(n) for n in range(300)))
 
@@ -174,7 +178,7 @@ async def test_an_id_that_was_not_given_out_is_refused(stack: Start, garbage: st
     assert answer.status_code == 400
 
 
-async def test_nobody_has_seen_the_end_of_a_job_that_runs(stack: Start) -> None:
+async def test_the_id_of_done_is_refused_while_the_job_runs(stack: Start) -> None:
     deployment = await stack(workers=0)
     location = await upload(deployment.api, lines(["a", "b"]))
 
@@ -183,7 +187,7 @@ async def test_nobody_has_seen_the_end_of_a_job_that_runs(stack: Start) -> None:
     assert answer.status_code == 400
 
 
-async def test_a_stream_goes_on_at_another_api_when_one_stops(stack: Start) -> None:
+async def test_a_stream_continues_at_another_api_when_one_stops(stack: Start) -> None:
     deployment = await stack(workers=1)
     second = await deployment.another_api()
     await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
@@ -191,20 +195,20 @@ async def test_a_stream_goes_on_at_another_api_when_one_stops(stack: Start) -> N
     location = await upload(deployment.api, body)
     reader = Events()
     async with deployment.api.stream("GET", f"{location}/events") as answer:
-        with pytest.raises(httpx.RemoteProtocolError):  # noqa: PT012 — it ends in the middle
+        with pytest.raises(httpx.RemoteProtocolError):  # noqa: PT012 — the loop is what raises
             async for line in answer.aiter_lines():
                 if event := reader.feed(line):
                     assert event["data"]["content"] == "echo: fast"
                     deployment.api_process.terminate()
-    going_on = asyncio.create_task(events(second, location, after="1"))
+    continued = asyncio.create_task(events(second, location, after="1"))
     await second.delete(location)
 
-    assert [event["id"] for event in await going_on] == ["2", "3"]
+    assert [event["id"] for event in await continued] == ["2", "3"]
 
 
 @asynccontextmanager
 async def served(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """By uvicorn in this process, so that a test may change the constants."""
+    """Runs uvicorn in this process, so that a test can change constants of the API."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(create_app(settings), log_level="critical")
         server = uvicorn.Server(config)
@@ -245,7 +249,7 @@ async def put_results(redis: ArqRedis, keys: Keys, job_id: str, count: int, answ
     await redis.rpush(keys.completion_order(job_id), *range(count))  # type: ignore[misc]
 
 
-async def test_a_reader_that_does_not_read_is_dropped(
+async def test_a_client_that_does_not_read_is_disconnected(
     settings: Settings,
     redis: ArqRedis,
     keys: Keys,
@@ -268,10 +272,10 @@ async def test_a_reader_that_does_not_read_is_dropped(
             await eventually(dropped)
         whole = await results(api, location)
 
-    assert len(whole) == 3000  # who reads gets all
+    assert len(whole) == 3000  # a client that reads gets everything
 
 
-async def test_a_batch_whose_reader_was_dropped_is_cancelled(
+async def test_the_batch_of_a_client_that_does_not_read_is_cancelled(
     settings: Settings, redis: ArqRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_response, "SEND_TIMEOUT_S", 0.2)
@@ -307,7 +311,7 @@ async def open_stream(url: httpx.URL, path: str) -> Connection:
     return reader, writer
 
 
-async def test_a_thousand_streams_cost_one_subscription_and_little_memory(
+async def test_a_thousand_streams_use_one_subscription_and_little_memory(
     stack: Start, redis: ArqRedis, keys: Keys
 ) -> None:
     deployment = await stack(workers=1)
@@ -321,14 +325,14 @@ async def test_a_thousand_streams_cost_one_subscription_and_little_memory(
     streams = [await open_stream(deployment.api.base_url, path) for _ in range(STREAMS)]
 
     each = (api.memory_info().rss - before) / STREAMS
-    assert each <= MOST_BYTES
+    assert each <= MAX_STREAM_BYTES
     assert await redis.pubsub_numsub(keys.job_progress) == [(keys.job_progress.encode(), 1)]
     await deployment.api.delete(location)
     found = await asyncio.gather(*(r.readuntil(b"event: done\n") for r, _ in [*first, *streams]))
     assert {stream.count(b"event: item\n") for stream in found} == {2}
 
 
-async def test_a_client_that_leaves_its_batch_stream_has_the_job_cancelled(stack: Start) -> None:
+async def test_the_job_of_a_client_that_closes_its_stream_is_cancelled(stack: Start) -> None:
     deployment = await stack(workers=1)
     await deployment.simulate(latency_ms=60_000)
     async with streaming(deployment, [chat("x")]) as answer:
