@@ -16,7 +16,7 @@ LANES = (*PROVIDERS, WEBHOOK_LANE)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker says about itself."""
+    """The state of a worker, as it reports it."""
 
     worker_id: str
     uptime_s: float
@@ -54,5 +54,6 @@ class ReportWriter:
         await self._redis.zrem(self._keys.worker_last_seen, worker_id)
 
     async def _run(self, worker_id: str, report: bytes, counts: Mapping[Counter, int]) -> None:
+        options = {"worker_id": worker_id, "step_s": STEP_S, "kept_s": KEPT_S, "lanes": LANES}
         counted = (part for counter, count in counts.items() for part in (encode(counter), count))
-        await self._script(args=[worker_id, report, STEP_S, KEPT_S, len(LANES), *LANES, *counted])
+        await self._script(args=[orjson.dumps(options), report, *counted])
