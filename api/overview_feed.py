@@ -1,4 +1,5 @@
-"""Sends the overview to every subscriber, and reads it from Redis once a second for all of them."""
+"""Reads the overview, the history and each owner's newest jobs once a second at most, and sends them
+to every subscriber."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,19 +10,21 @@ from typing import Generic, TypeVar
 from api.stream_formats import server_sent_event
 from shared.jobs.service import Jobs
 from shared.models import JobSummary
-from shared.monitoring.models import History, Live, Overview
+from shared.monitoring.models import History, OverviewEvent, Overview
 from shared.monitoring.monitor import Monitor
 from shared.redis.client import RedisUnavailable
 
 INTERVAL_S = 1.0
-READ_TIMEOUT_S = 2.0  # the dashboard reports a lost connection after a little longer silence
+READ_TIMEOUT_S = 2.0  # shorter than the silence after which the page reports a lost connection
 MAX_JOBS = 20
-MAX_CACHED_OWNERS = 100
+MAX_CACHED_OWNERS = 100  # of newest jobs
 
 T = TypeVar("T")
 
 
 class OverviewFeed:
+    """`overview` and `history` raise RedisUnavailable."""
+
     def __init__(self, monitor: Monitor, jobs: Jobs) -> None:
         self._overview = _Cached(monitor.overview)
         self._history = _Cached(monitor.history)
@@ -44,7 +47,9 @@ class OverviewFeed:
         while not self._closing.is_set():
             try:
                 async with asyncio.timeout(READ_TIMEOUT_S):
-                    live = Live(overview=await self._overview(), jobs=await self._newest(owner))
+                    live = OverviewEvent(
+                        overview=await self._overview(), jobs=await self._newest(owner)
+                    )
             except (RedisUnavailable, TimeoutError):
                 yield server_sent_event("trouble", '{"detail":"Can\'t reach Redis"}')
             else:

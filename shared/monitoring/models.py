@@ -121,7 +121,7 @@ class History(BaseModel):
     )
 
 
-class Live(BaseModel):
+class OverviewEvent(BaseModel):
     """One event of `GET /overview/events`."""
 
     overview: Overview
