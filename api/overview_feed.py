@@ -1,5 +1,6 @@
-"""Reads the overview, the history and each owner's newest jobs once a second at most, and sends them
-to every subscriber."""
+"""Reads the overview, the history and the newest jobs of each owner at most once a second, and
+sends them to every subscriber.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,7 +11,7 @@ from typing import Generic, TypeVar
 from api.stream_formats import server_sent_event
 from shared.jobs.service import Jobs
 from shared.models import JobSummary
-from shared.monitoring.models import History, OverviewEvent, Overview
+from shared.monitoring.models import History, Overview, OverviewEvent
 from shared.monitoring.monitor import Monitor
 from shared.redis.client import RedisUnavailable
 
