@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from arq.connections import ArqRedis
 from prometheus_client import CollectorRegistry
 
 from api.batches import Batches
@@ -26,7 +27,8 @@ from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
-from shared.redis.client import open_redis
+from shared.queue.layout import LayoutMismatch, claim_layout, layout_check
+from shared.redis.client import RedisUnavailable, open_redis
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -37,8 +39,12 @@ async def running_services(
     settings: Settings, tracer: Tracer, registry: CollectorRegistry
 ) -> AsyncIterator[Services]:
     """Connects to Redis, runs the background tasks, and closes both at the end, and the tracer."""
-    connection = await asyncio.to_thread(open_redis, settings.redis_url, settings.data_dir)
-    redis, keys = connection.client, Keys(settings.key_prefix)
+    keys = Keys(settings.key_prefix)
+    connection = await asyncio.to_thread(
+        open_redis, settings.redis_url, settings.data_dir, layout_check(keys)
+    )
+    redis = connection.client
+    await _refuse_other_layouts(redis, keys)
     queue = Queue(redis, keys, lease_s=settings.lease_seconds)
     store = Store(redis, keys)
     jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
@@ -86,6 +92,17 @@ async def _background(*functions: Callable[[], Coroutine[Any, Any, None]]) -> As
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def _refuse_other_layouts(redis: ArqRedis, keys: Keys) -> None:
+    """Raises LayoutMismatch. Starts without Redis, too: each connection is checked later."""
+    try:
+        await claim_layout(redis, keys)
+    except LayoutMismatch as error:
+        log.critical("layout_mismatch", reason=str(error))
+        raise
+    except RedisUnavailable as error:
+        log.warning("redis_unavailable", reason=str(error))
 
 
 def _log_start(settings: Settings) -> None:

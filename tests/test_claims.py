@@ -423,7 +423,7 @@ async def test_an_ended_job_leaves_results_that_expire_and_nothing_else(
 
     left = {key.decode(): await redis.ttl(key) for key in await redis.keys(f"{keys.prefix}*")}
 
-    lists = {keys.jobs_by_owner(""): -1, keys.job_expirations: -1}
+    lists = {keys.jobs_by_owner(""): -1, keys.job_expirations: -1, keys.layout_version: -1}
     assert left == lists | {
         key("job"): 60 for key in (keys.job, keys.results, keys.completion_order)
     }
@@ -643,7 +643,8 @@ async def test_an_upload_of_which_a_piece_has_expired_is_refused(
     with pytest.raises(UploadExpired):
         await upload()
 
-    assert [key async for key in redis.scan_iter(f"{keys.prefix}*")] == []
+    left = [key.decode() async for key in redis.scan_iter(f"{keys.prefix}*")]
+    assert left == [keys.layout_version]
 
 
 async def test_a_job_stays_whole_when_the_reply_to_its_last_piece_is_lost(

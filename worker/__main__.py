@@ -12,6 +12,7 @@ import uvloop
 from shared.logs import configure_logging
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
+from shared.queue.layout import LayoutMismatch, layout_check
 from shared.redis.client import RedisUnavailable, open_redis
 from shared.settings import SettingsError, load_provider_settings, load_settings
 from worker.factory import make_worker
@@ -31,15 +32,18 @@ def main() -> None:
         _run()
     except SettingsError as error:
         sys.exit(f"wrong settings\n{error}")
+    except LayoutMismatch as error:
+        sys.exit(str(error))
 
 
 def _run() -> None:
     settings, providers = load_settings(), load_provider_settings()
     configure_logging(settings.log_level)
-    connection = open_redis(settings.redis_url, settings.data_dir)  # kept: it holds the server
+    keys = Keys(settings.key_prefix)
+    connection = open_redis(settings.redis_url, settings.data_dir, layout_check(keys))
     redis = connection.client
     if "--check" in sys.argv[1:]:
-        queue = Queue(redis, Keys(settings.key_prefix), lease_s=settings.lease_seconds)
+        queue = Queue(redis, keys, lease_s=settings.lease_seconds)
         sys.exit(0 if asyncio.run(has_live_worker(queue)) else 1)
     asyncio.set_event_loop(uvloop.new_event_loop())
     make_worker(settings, providers, redis).run()

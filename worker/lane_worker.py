@@ -12,6 +12,7 @@ from arq.worker import Worker
 from shared.monitoring.reports import ReportWriter
 from shared.queue.claims import Capacity, Lease, Queue, Settlement
 from shared.queue.keys import Keys
+from shared.queue.layout import wait_for_layout
 from shared.redis.client import RedisUnavailable
 from shared.redis.pubsub import listen
 from worker.execution import execute, internal_error, settlement
@@ -68,6 +69,7 @@ class LaneWorker(Worker):
     async def main(self) -> None:
         if self.on_startup:
             await self.on_startup(self.ctx)
+        await wait_for_layout(self.pool, self._keys)
         log.info("worker_started", worker=self._worker_id, limits=dict(self._limits))
         handlers = {
             self._keys.wake: lambda _: self._wake.set(),

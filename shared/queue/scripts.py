@@ -6,7 +6,7 @@ from importlib.resources import files
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from shared.queue.keys import Keys
+from shared.queue.keys import LAYOUT_VERSION, Keys
 
 _INCLUDE = re.compile(r'^--- @include "([a-z_]+)"\n', re.MULTILINE)
 
@@ -26,7 +26,7 @@ def assemble(keys: Keys, name: str) -> str:
     parts: dict[str, str] = {}
     body = _without_includes(body, parts)
     source = "".join(parts.values()) + body
-    return f"{shebang}\n{keys.lua_constants(source)}{source}"
+    return f"{shebang}\nlocal LAYOUT = {LAYOUT_VERSION}\n{keys.lua_constants(source)}{source}"
 
 
 def _without_includes(source: str, parts: dict[str, str]) -> str:

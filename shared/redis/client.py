@@ -5,7 +5,7 @@ asked to; nothing else in the project has to know redis-py's exceptions.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,9 @@ class RedisUnavailable(RedisConnectionError):
     """
 
 
+ConnectionCheck = Callable[[AbstractConnection], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class RedisConnection:
     """A client, and the embedded server behind it if no URL was given."""
@@ -52,23 +55,27 @@ class RedisConnection:
             self.embedded.release()
 
 
-def open_redis(url: str | None, data_dir: Path) -> RedisConnection:
+def open_redis(
+    url: str | None, data_dir: Path, check: ConnectionCheck | None = None
+) -> RedisConnection:
     """Connects to `url`, or starts the embedded Valkey with its data in `data_dir`.
 
-    Blocks while that starts. Raises EmbeddedServerError, OSError.
+    `check` is called with each new connection: see `connect`. Blocks while Valkey starts. Raises
+    EmbeddedServerError, OSError.
     """
     if url:
-        return RedisConnection(connect(url), None)
+        return RedisConnection(connect(url, check), None)
     server = use_embedded(data_dir)
-    return RedisConnection(connect(server.url), server)
+    return RedisConnection(connect(server.url, check), server)
 
 
-def connect(url: str) -> ArqRedis:
+def connect(url: str, check: ConnectionCheck | None = None) -> ArqRedis:
     """Returns a client with a lazy pool: it connects at the first command.
 
     `url` is redis://, rediss://, unix:// or redis+sentinel:// (see shared.redis.sentinel). A
     command may be sent twice when its reply is lost, so each must be safe to repeat. Commands raise
-    RedisUnavailable.
+    RedisUnavailable. `check` is awaited with each new connection, whose `on_connect` it must call;
+    if it raises a RedisUnavailable, the command that needed the connection does.
     """
     options: dict[str, Any] = {
         "max_connections": MAX_CONNECTIONS,
@@ -78,6 +85,8 @@ def connect(url: str) -> ArqRedis:
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
         "retry_on_error": [RedisConnectionError],
     }
+    if check:
+        options["redis_connect_func"] = check
     if not url.startswith("unix:"):
         options["socket_keepalive"] = True
     pool: BlockingConnectionPool = (
@@ -149,7 +158,7 @@ async def _bounded(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise RedisUnavailable(f"no answer in {seconds:g} s") from None
-    except NoScriptError:  # redis-py loads the script, then runs it again
+    except (NoScriptError, RedisUnavailable):  # redis-py loads a missing script and repeats it
         raise
     except (RedisConnectionError, OSError) as error:
         raise RedisUnavailable(str(error) or type(error).__name__) from error

@@ -11,6 +11,7 @@
 --          {'staged', ''} if more items are to come, or a refusal: {'queue_full', lane}, {'conflict', ''} (the key was
 --          used for another submission), {'expired', ''} (earlier items have expired), {'retried', id of the job that
 --          retries the other already}
+--- @include "layout"
 --- @include "clock"
 --- @include "fair_queue"
 local META_ITEMS = 500

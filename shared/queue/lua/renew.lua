@@ -3,6 +3,7 @@
 -- ARGV: worker id, lease_ms (without a heartbeat for as long, the worker counts as dead, too),
 --       then per lease: lane, lease
 -- Returns: the leases whose calls must stop, because they are not held any more or their job has finished
+--- @include "layout"
 --- @include "clock"
 --- @include "ids"
 local worker, lease_ms = ARGV[1], tonumber(ARGV[2])

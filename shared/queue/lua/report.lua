@@ -7,6 +7,7 @@
 --         lanes: [name, …]
 --       [2] the report as JSON
 --       then two per counter: its field in the history (see shared/monitoring/counters.py), how much to add
+--- @include "layout"
 --- @include "clock"
 local options, report = cjson.decode(ARGV[1]), ARGV[2]
 local worker, step_s, kept_s, lanes = options.worker_id, options.step_s, options.kept_s, options.lanes
