@@ -160,15 +160,15 @@ async def test_a_delivery_that_is_given_up_shows_its_error(
 ) -> None:
     receiver.statuses = [503] * 100
     location = await upload(deployment.api, lines(["x"]), params={"webhook_url": receiver.url})
-    most = len(RETRY_DELAYS_S) + 1
-    for attempt in range(1, most):
+    max_attempts = len(RETRY_DELAYS_S) + 1
+    for attempt in range(1, max_attempts):
         await receiver.was_called(attempt)
         await due_now(redis, keys)
 
     state = await webhook_with(deployment, location, "given_up")
 
-    assert (state["attempts"], state["error"]) == (most, "answered 503")
-    assert len(receiver.received) == most
+    assert (state["attempts"], state["error"]) == (max_attempts, "answered 503")
+    assert len(receiver.received) == max_attempts
 
 
 def test_retries_continue_for_hours() -> None:

@@ -96,7 +96,8 @@ class Exchange:
         """Close the connection without sending anything."""
         self.connection.finish(close=True)
 
-    def lose(self) -> None:
+    def abandon(self) -> None:
+        """Forget the answer: the client has disconnected."""
         if self.timer is not None:
             self.timer.cancel()
         if self.on_lost is not None:
@@ -194,7 +195,7 @@ class Connection(asyncio.Protocol):
         self._connections.discard(self)
         self._waiting.clear()
         if self._current is not None:
-            self._current.lose()
+            self._current.abandon()
             self._current = None
 
     # httptools callbacks

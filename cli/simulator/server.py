@@ -158,8 +158,8 @@ class Simulator:
             return
         call = self._start(exchange, name, chat)
         plan = self._plan(state, chat)
-        exchange.on_lost = partial(self._lose, call, plan)
-        done = partial(self._leave, call)
+        exchange.on_lost = partial(self._abort, call, plan)
+        done = partial(self._finish, call)
         answer = partial(respond, exchange, dialect, chat, plan, behaviour.retry_after, done)
         if plan.latency_ms:
             exchange.after(plan.latency_ms / 1000, answer)
@@ -189,7 +189,7 @@ class Simulator:
         call = self._record(exchange, name, chat)
         retry_after = self._states[name].behaviour.retry_after
         reply_error(exchange, DIALECTS[name], status, message, retry_after)
-        self._end(call, status)
+        self._record_end(call, status)
 
     def _start(self, exchange: Exchange, name: str, chat: Chat) -> Call:
         call = self._record(exchange, name, chat)
@@ -207,20 +207,20 @@ class Simulator:
             self._ledger.append(call)
         return call
 
-    def _end(self, call: Call, outcome: CallOutcome) -> None:
+    def _record_end(self, call: Call, outcome: CallOutcome) -> None:
         call.end_ms = _now_ms()
         call.outcome = outcome
         if isinstance(outcome, int):
             self._statistics.answers[str(outcome)] += 1
 
-    def _leave(self, call: Call, outcome: CallOutcome) -> None:
+    def _finish(self, call: Call, outcome: CallOutcome) -> None:
         for counts in self._counts(call.dialect):
             counts.in_flight -= 1
-        self._end(call, outcome)
+        self._record_end(call, outcome)
 
-    def _lose(self, call: Call, plan: Plan) -> None:
+    def _abort(self, call: Call, plan: Plan) -> None:
         self._statistics.aborted += 1
-        self._leave(call, "hang" if plan.fault is Fault.HANG else "aborted")
+        self._finish(call, "hang" if plan.fault is Fault.HANG else "aborted")
 
     def _counts(self, name: str) -> tuple[CallCounts, CallCounts]:
         return self._statistics, self._statistics.by_dialect[name]

@@ -11,7 +11,7 @@ from cli.simulator.faults import CallOutcome
 class CallCounts:
     total: int = 0
     in_flight: int = 0
-    peak: int = 0  # the most that were in flight at once
+    peak: int = 0  # the highest `in_flight` so far
 
 
 @dataclass(slots=True)
@@ -37,9 +37,10 @@ class Statistics(CallCounts):
 
 @dataclass(slots=True)
 class Call:
-    """A line of the ledger. Both last fields are None while the call is in flight.
+    """A line of the ledger.
 
-    A call that hangs ends when the client disconnects.
+    `end_ms` and `outcome` are None while the call is in flight. A call that hangs stays in flight
+    until its client disconnects.
     """
 
     item: str
