@@ -229,9 +229,8 @@ def test_programs_do_what_is_shown(
 ) -> None:
     for number, program in enumerate(programs(document)):
         path = directory / f"program{number}.py"
-        path.write_text(
-            program.line.replace("http://localhost:8000", deployment.url).replace("$JOB", job_id)
-        )
+        text = program.line.replace("http://localhost:8000", deployment.url)
+        path.write_text(re.sub("[0-9a-f]{32}", job_id, text))
         code, output = deployment.run(f"{sys.executable} {path.name}", directory)
 
         assert code == 0, (program.line, output)
