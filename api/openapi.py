@@ -98,7 +98,11 @@ SUBMISSION_REFUSED: Responses = {
         "The body is larger than `MAX_BODY_BYTES` or, as NDJSON, than `MAX_JOB_BYTES` or"
         " `MAX_JOB_ITEMS`."
     ),
-    415: _refusal("The Content-Type is not one of those that are documented."),
+    415: _refusal("The Content-Type is none of those that are listed for the body."),
+    422: {
+        "description": "The request is invalid, or its Idempotency-Key was used with another body.",
+        "content": {JSON: {"schema": {"$ref": SCHEMA.format(model="HTTPValidationError")}}},
+    },
     429: _refusal(
         "More than `MAX_QUEUE_DEPTH` requests would be queued for one provider.", _RETRY_AFTER
     ),

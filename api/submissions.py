@@ -1,4 +1,4 @@
-"""From a request's options to what the store is told."""
+"""Makes a submission from the options of a request."""
 
 from api.errors import validation_error
 from api.job_events import PUBLISH_PROGRESS_S
@@ -16,11 +16,13 @@ def submission(
     interactive: bool = False,
     followed: bool = False,
 ) -> Submission:
-    """Raises RequestValidationError where the deployment cannot do what is asked."""
+    """Raises RequestValidationError for a webhook that this deployment can't sign."""
     options = options or JobOptions()
     if options.webhook_url and settings.webhook_secret is None:
         raise validation_error(
-            "this deployment has no WEBHOOK_SECRET to sign with", "body", "webhook_url"
+            "webhooks are disabled: this deployment has no WEBHOOK_SECRET to sign them with",
+            "body",
+            "webhook_url",
         )
     return Submission(
         owner=owner,

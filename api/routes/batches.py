@@ -25,6 +25,8 @@ router = APIRouter(tags=[BATCHES], dependencies=[AUTHENTICATED])
 
 @router.post(
     "/batch",
+    summary="Run a batch",
+    response_description="The results of all requests.",
     response_model=BatchLLMResponse,
     responses={200: {"content": {**NDJSON_ITEMS, **EVENTS}}, **ACCEPTED, **SUBMISSION_REFUSED},
     openapi_extra=request_body(JSON_BODY),

@@ -9,14 +9,15 @@ from api.openapi import AUTHENTICATED, HEALTH, UNAUTHORIZED
 router = APIRouter(tags=[HEALTH])
 
 
-@router.get("/health")
+@router.get("/health", summary="Check this process")
 async def health() -> Health:
-    """Whether this process responds. It checks nothing else: no Redis, no workers."""
+    """Return 200 as long as this process responds. Redis and the workers are not checked."""
     return Health()
 
 
 @router.get(
     "/health/ready",
+    summary="Check the deployment",
     dependencies=[AUTHENTICATED],
     responses={
         **UNAUTHORIZED,
@@ -24,7 +25,7 @@ async def health() -> Health:
     },
 )
 async def ready(services: ServicesDep, response: Response) -> Readiness:
-    """Whether this deployment can run jobs: Redis is available and a worker is alive."""
+    """Return 200 if this deployment can run jobs: Redis is available and a worker is alive."""
     readiness = await check_readiness(services.queue)
     if readiness.status != "ready":
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response, status
+from fastapi import APIRouter, Path, Query, Request, Response, status
 
 from api.cursors import AfterCursor, PageCursor
 from api.dependencies import JobsDep, OwnerDep, ServicesDep
@@ -32,11 +32,14 @@ from shared.models import MAX_DEADLINE_S, Job, JobList, JobStatus, WebhookUrl
 
 MAX_PAGE_JOBS = 100
 
+JobId = Annotated[str, Path(description="The `job_id` of one of your jobs.")]
+
 router = APIRouter(tags=[JOBS], dependencies=[AUTHENTICATED])
 
 
 @router.post(
     "/jobs",
+    summary="Submit a job",
     status_code=status.HTTP_202_ACCEPTED,
     response_model=Job,
     responses={**ACCEPTED, **SUBMISSION_REFUSED},
@@ -70,7 +73,7 @@ async def post_job(
     return job_accepted(await services.batches.submit(requests, submission))
 
 
-@router.get("/jobs", responses={**INVALID_CURSOR, **UNAVAILABLE})
+@router.get("/jobs", summary="List your jobs", responses={**INVALID_CURSOR, **UNAVAILABLE})
 async def list_jobs(
     jobs: JobsDep,
     owner: OwnerDep,
@@ -82,21 +85,21 @@ async def list_jobs(
         int, Query(ge=1, le=MAX_PAGE_JOBS, description="The number of jobs on a page.")
     ] = 20,
 ) -> JobList:
-    """List your jobs, newest first. A filtered page may be short although more follow."""
+    """Return your jobs, newest first. A filtered page may be short although more follow."""
     found, before_us = await jobs.list_jobs(owner, state, before_us, limit)
     return JobList(jobs=found, next_cursor=None if before_us is None else str(before_us))
 
 
-@router.get("/jobs/{job_id}", responses={**NOT_FOUND, **UNAVAILABLE})
-async def get_job(job_id: str, jobs: JobsDep, owner: OwnerDep) -> Job:
+@router.get("/jobs/{job_id}", summary="Get a job", responses={**NOT_FOUND, **UNAVAILABLE})
+async def get_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Job:
     """Return the status of a job and, if it has up to 100 requests, the results so far.
 
     Once the job has completed, that includes everything that `POST /batch` returns."""
     return await jobs.get(job_id, owner)
 
 
-@router.delete("/jobs/{job_id}", responses={**NOT_FOUND, **UNAVAILABLE})
-async def cancel_job(job_id: str, jobs: JobsDep, owner: OwnerDep) -> Job:
+@router.delete("/jobs/{job_id}", summary="Cancel a job", responses={**NOT_FOUND, **UNAVAILABLE})
+async def cancel_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Job:
     """Cancel a job: queued requests finish as `cancelled`, running calls are stopped, and finished
     results stay."""
     return await jobs.cancel(job_id, owner)
@@ -104,10 +107,11 @@ async def cancel_job(job_id: str, jobs: JobsDep, owner: OwnerDep) -> Job:
 
 @router.post(
     "/jobs/{job_id}/retry",
+    summary="Retry the failed requests of a job",
     status_code=status.HTTP_202_ACCEPTED,
     responses={**ACCEPTED, **NOT_FOUND, **NOTHING_TO_RETRY, **UNAVAILABLE},
 )
-async def retry_job(job_id: str, services: ServicesDep, owner: OwnerDep) -> Response:
+async def retry_job(job_id: JobId, services: ServicesDep, owner: OwnerDep) -> Response:
     """Run the failed requests of a job again, as a new job; the old job stays as it is.
 
     The requests keep their order. A second retry of the same job returns the same new job."""
@@ -118,17 +122,21 @@ async def retry_job(job_id: str, services: ServicesDep, owner: OwnerDep) -> Resp
 
 @router.get(
     "/jobs/{job_id}/results",
+    summary="Stream the results of a job",
     response_class=Response,
     responses={200: {"content": NDJSON_ITEMS}, **INVALID_CURSOR, **NOT_FOUND, **UNAVAILABLE},
 )
 async def get_results(
-    job_id: str,
+    job_id: JobId,
     services: ServicesDep,
     owner: OwnerDep,
     after: AfterCursor,
     order: Annotated[
         Order,
-        Query(description="`index`: in the order of the requests; `completion`: as finished."),
+        Query(
+            description="`index`: in the order of the requests; `completion`: in the order in"
+            " which they finish."
+        ),
     ] = Order.INDEX,
     outcome: Annotated[
         Outcome | None, Query(alias="status", description="Only results with this outcome.")
@@ -161,6 +169,7 @@ async def get_results(
 
 @router.get(
     "/jobs/{job_id}/events",
+    summary="Follow a job",
     response_class=Response,
     responses={
         200: {"content": EVENTS},
@@ -171,7 +180,7 @@ async def get_results(
     },
 )
 async def get_events(
-    job_id: str, services: ServicesDep, owner: OwnerDep, last_event_id: LastEventId
+    job_id: JobId, services: ServicesDep, owner: OwnerDep, last_event_id: LastEventId
 ) -> Response:
     """Stream server-sent events: an `item` as each request finishes, then `done` with the job's
     status."""

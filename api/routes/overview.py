@@ -11,7 +11,7 @@ from shared.monitoring.models import History, Overview
 router = APIRouter(tags=[MONITORING], dependencies=[AUTHENTICATED])
 
 
-@router.get("/overview", responses={**UNAVAILABLE})
+@router.get("/overview", summary="Get the overview", responses={**UNAVAILABLE})
 async def get_overview(services: ServicesDep) -> Overview:
     """Return the queues, the workers and the current problems, for all owners together."""
     return await services.overview_feed.overview()
@@ -19,6 +19,7 @@ async def get_overview(services: ServicesDep) -> Overview:
 
 @router.get(
     "/overview/events",
+    summary="Follow the overview",
     response_class=Response,
     responses={200: {"content": EVENTS}, **UNAVAILABLE},
 )
@@ -28,7 +29,7 @@ async def get_overview_events(services: ServicesDep, owner: OwnerDep) -> StreamR
     return StreamResponse(services.overview_feed.events(owner), EVENT_STREAM)
 
 
-@router.get("/history", responses={**UNAVAILABLE})
+@router.get("/history", summary="Get the last hour", responses={**UNAVAILABLE})
 async def get_history(services: ServicesDep) -> History:
     """Return the figures of the last hour, by provider and in steps."""
     return await services.overview_feed.history()
@@ -36,10 +37,11 @@ async def get_history(services: ServicesDep) -> History:
 
 @router.get(
     "/metrics",
+    summary="Get Prometheus metrics",
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **UNAUTHORIZED},
 )
 async def get_metrics(request: Request, services: ServicesDep) -> Response:
-    """Return Prometheus metrics of this API process and of the queues."""
+    """Return the metrics of this API process and of the queues in the Prometheus text format."""
     body, media_type = await services.metrics.exposition(request.headers.get("accept", ""))
     return Response(body, headers={"Content-Type": media_type})

@@ -37,7 +37,9 @@ class LLMResponse(Outbound):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    latency_ms: float = Field(description="The duration of the last call to the provider.")
+    latency_ms: float = Field(
+        description="The duration of the provider call that gave this result."
+    )
     timestamp: datetime = Field(description="When the request finished, in UTC.")
     error: str | None = Field(description="What went wrong, for people; `null` for an answer.")
     error_code: ErrorCode | None
@@ -48,7 +50,7 @@ class LLMResponse(Outbound):
     cost_usd: float | None = Field(
         description="What the provider charged; `null` if it does not report that."
     )
-    queued_ms: float = Field(description="The time from acceptance to the start of the last call.")
+    queued_ms: float = Field(description="The time from acceptance to the start of that call.")
     retried_ms: float = Field(
         description="The part of `queued_ms` after the start of the first call."
     )
