@@ -95,8 +95,7 @@ class Deployment:
             if self._simulator is not None:
                 await self._start_simulator(self._simulator)
             self._environment["PYTHONUNBUFFERED"] = "1"
-        api = ("uvicorn", "api.main:app", "--host", host, "--port", str(port))
-        await self._add("api", *api, "--log-level", "warning", "--no-access-log")
+        await self._add("api", "cli.api_server", "--host", host, "--port", str(port))
         for number in range(1, self._workers + 1):
             await self._add(f"worker {number}", "worker", environment=self._of_worker(number))
         await self._wait_until_ready()
@@ -141,7 +140,8 @@ class Deployment:
         self, argv: tuple[str, ...], environment: dict[str, str], stdout: int | None = None
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cli.parent_watch", str(self._alive), *argv),
+            # -P: modules of the working directory must not hide the project's.
+            *(sys.executable, "-P", "-m", "cli.parent_watch", str(self._alive), *argv),
             env=self._environment | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=stdout,

@@ -73,7 +73,7 @@ def use(data_dir: Path) -> EmbeddedServer:
     fcntl.flock(users, fcntl.LOCK_SH)  # waits while a keeper stops the server
     if not (_answers(directory.socket) and _is_locked(directory.keeper)):
         subprocess.Popen(  # noqa: S603 — this module
-            [sys.executable, "-m", "shared.redis.embedded", str(directory.data)],
+            [sys.executable, "-P", "-m", "shared.redis.embedded", str(directory.data)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

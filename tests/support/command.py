@@ -10,11 +10,14 @@ from pathlib import Path
 ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
 
 
-async def run(environment: dict[str, str], *argv: str) -> tuple[int, str]:
-    """Exit code and all output."""
+async def run(
+    environment: dict[str, str], *argv: str, directory: Path | None = None
+) -> tuple[int, str]:
+    """Returns the exit code and all output."""
     process = await asyncio.create_subprocess_exec(
         *(ORCHESTRATOR, *argv),
         env=environment,
+        cwd=directory,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -32,14 +35,14 @@ class Up:
         [self.url] = re.findall(r"API +(http://\S+)", output)
 
     async def is_gone(self) -> bool:
-        """No process of it is left, the embedded server's keeper included."""
+        """Says whether no process of it is left, the embedded server's keeper included."""
         port = self.url.rpartition(":")[2]
         commands = [command for _, _, command in await processes()]
         return not any(f"--port {port}" in c or self.data_dir in c for c in commands)
 
 
 async def processes() -> list[tuple[int, int, str]]:
-    """Of this machine: pid, parent's pid, command."""
+    """Returns pid, parent's pid and command of each process on this machine."""
     ps = await asyncio.create_subprocess_exec(
         *("ps", "axww", "-o", "pid=,ppid=,command="), stdout=asyncio.subprocess.PIPE
     )
@@ -49,10 +52,14 @@ async def processes() -> list[tuple[int, int, str]]:
 
 
 @asynccontextmanager
-async def up(environment: dict[str, str], *argv: str) -> AsyncIterator[Up]:
+async def up(
+    environment: dict[str, str], *argv: str, directory: Path | None = None
+) -> AsyncIterator[Up]:
+    """Starts `orchestrator up` and waits until it is ready."""
     process = await asyncio.create_subprocess_exec(
         *(ORCHESTRATOR, "up", "--port", "0", *argv),
         env=environment,
+        cwd=directory,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -1,0 +1,27 @@
+"""`python -m cli.api_server --host HOST --port PORT`: the API of `orchestrator up`.
+
+Unlike uvicorn's own command it does not put the working directory on the import path, where a
+user's folder named `api` or `shared` would hide the project's.
+"""
+
+import argparse
+
+import uvicorn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    options = parser.parse_args()
+    uvicorn.run(
+        "api.main:app",
+        host=options.host,
+        port=options.port,
+        log_level="warning",
+        access_log=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

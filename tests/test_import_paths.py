@@ -1,0 +1,91 @@
+"""Tests that the project runs in a directory whose files have the names of its own modules."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from support.command import run, up
+from support.stack import chat
+
+OURS = ("api", "cli", "shared", "worker", "benchmarks", "orchestrator_client")
+OTHERS = ("redis", "queue", "types", "uvicorn", "httpx", "pydantic")
+
+SCRIPT = f"""
+from orchestrator_client import Client
+
+client = Client()
+job = client.submit([{chat("hello")!r}])
+print([item.content for item in client.results(job.job_id)])
+"""
+
+
+def make_traps(directory: Path, *names: str) -> None:
+    """Makes packages and modules of these names that cannot be imported."""
+    for name in names:
+        text = f"raise ImportError('a user has this {name}')\n"
+        (directory / name).mkdir()
+        (directory / name / "__init__.py").write_text(text)
+        (directory / f"{name}.py").write_text(text)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    make_traps(tmp_path, *OURS, *OTHERS)
+    (tmp_path / ".env").write_text("DASHBOARD=false\n")
+    return tmp_path
+
+
+@pytest.fixture
+async def url(environment: dict[str, str], directory: Path) -> AsyncIterator[str]:
+    async with up(environment, "--simulate", directory=directory) as deployment:
+        assert "page " not in deployment.output  # .env is read
+        yield deployment.url
+
+
+async def test_up_and_the_commands_run_in_it(
+    environment: dict[str, str], directory: Path, url: str
+) -> None:
+    (directory / "prompts.txt").write_text("hello\n")
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        answer = (await client.post("/batch", json={"requests": [chat("hello")]})).json()
+        page = await client.get("/")
+    code, output = await run(
+        environment | {"ORCHESTRATOR_URL": url},
+        *("submit", "prompts.txt", "--provider", "ollama", "--model", "m", "-o", "-"),
+        directory=directory,
+    )
+
+    assert answer["responses"][0]["content"] == "echo: hello"
+    assert page.status_code == 404
+    assert code == 0, output
+    assert "echo: hello" in output
+
+
+async def test_the_client_runs_in_it(
+    environment: dict[str, str], directory: Path, url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Python itself prefers what lies beside a script: there only the server's names are traps."""
+    folder = tmp_path_factory.mktemp("script")
+    make_traps(folder, "api", "cli", "shared", "worker", "redis")
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(script)),
+        cwd=directory,
+        env=environment | {"ORCHESTRATOR_URL": url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
+
+    assert output == b"['echo: hello']\n"
+
+
+async def test_demo_runs_in_it(environment: dict[str, str], directory: Path) -> None:
+    code, output = await run(environment, "demo", directory=directory)
+
+    assert code == 0, output
