@@ -16,9 +16,9 @@ from cli.jobs import add_to
 from shared.providers import PROVIDERS
 from shared.redis.embedded import EmbeddedServerError
 from shared.settings import OWNER, Settings, SettingsError, load_provider_settings, load_settings
+from shared.version import VERSION
 
 app = typer.Typer(
-    help="Batches of LLM requests through a durable queue.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -26,6 +26,26 @@ keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 add_to(app)
 console = Console(highlight=False)
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 — typer passes it by position
+    if asked:
+        console.print(f"orchestrator {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Run thousands of LLM requests across providers; get every answer back, in order."""
+
 
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")]
 

@@ -10,6 +10,12 @@ import httpx
 from support.command import processes, run, up
 from support.stack import chat, eventually
 
+from shared.version import VERSION
+
+
+async def test_it_prints_its_version(environment: dict[str, str]) -> None:
+    assert await run(environment, "--version") == (0, f"orchestrator {VERSION}\n")
+
 
 async def test_demo_shows_a_batch_and_leaves_nothing_running(environment: dict[str, str]) -> None:
     code, output = await run(environment, "demo")
