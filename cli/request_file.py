@@ -1,9 +1,8 @@
-"""What `orchestrator submit` reads: a JSON batch, NDJSON of requests, or plain prompts."""
+"""Reads what `orchestrator submit` sends: a JSON batch, NDJSON of requests, or prompts."""
 
 import sys
 import tempfile
 from codecs import BOM_UTF8
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,42 +10,42 @@ from typing import IO, Any
 
 import orjson
 
-OPTIONS = {"deadline_s", "webhook_url"}
-BATCH_BYTES = 64 * 1024 * 1024  # a JSON batch is read as a whole
+OPTIONS = {"deadline_s", "webhook_url"}  # fields of a JSON batch beside its requests
+BATCH_BYTES = 64 * 1024 * 1024  # a larger file is not tried as a JSON batch, which is read whole
 
 
 class InputError(Exception):
-    """The input is no requests; the text says where."""
+    """The input has no valid requests; the text says where."""
 
 
 class WrongArguments(InputError):
-    """Whatever the input is."""
+    """The arguments are wrong, whatever the input is."""
 
 
 class Requests:
-    """The lines to upload, read anew at each iteration; with how many each provider has, and what
-    else a JSON batch says of its job."""
+    """The lines to upload, read again at each iteration, and the options of a JSON batch."""
 
-    def __init__(self, lines: "Lines", options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, lines: Iterable[bytes], options: Mapping[str, Any] | None = None) -> None:
+        """Raises InputError."""
         self._lines = lines
         self.options = options or {}
-        self.by_provider: Counter[str] = Counter()
+        is_empty = True
         for number, line in enumerate(lines, 1):
             if line:
-                self.by_provider[_provider(line, number)] += 1
-        if not self.by_provider:
+                _check_request(line, number)
+                is_empty = False
+        if is_empty:
             raise InputError("there are no requests")
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._lines)
 
 
-Lines = Iterable[bytes]
+class _Lines:
+    """The lines of a file, including empty ones, because errors name lines by number.
 
-
-class _File:
-    """Its lines, the empty ones too: errors are told by their numbers. Editors of Windows begin a
-    file with a mark."""
+    Skips the byte order mark that editors on Windows put at the start of a file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,10 +57,10 @@ class _File:
 
 
 class _Prompts:
-    """A request for each line."""
+    """A request for each line of a file."""
 
     def __init__(self, path: Path, request: dict[str, Any], system: str | None) -> None:
-        self._lines = _File(path)
+        self._lines = _Lines(path)
         self._request = request
         self._first = [] if system is None else [{"role": "system", "content": system}]
 
@@ -81,26 +80,28 @@ class _Prompts:
 def read_requests(
     file: str, *, provider: str | None, model: str | None, system: str | None
 ) -> Requests:
-    """`file`: a path, or - for standard input; that and what else is no file can be read only once
-    and is kept in one until the process ends. With a provider and a model, its lines are prompts.
-    Raises InputError, OSError."""
+    """Reads a file, or standard input if `file` is `-`. Raises InputError, OSError.
+
+    With `provider` and `model` each line is a prompt. What can be read only once, such as a pipe,
+    is copied to a temporary file.
+    """
     path = Path(file)
     if file == "-":
-        path = _spooled(sys.stdin.buffer)
+        path = _copy(sys.stdin.buffer)
     elif not path.is_file():
         with path.open("rb") as stream:
-            path = _spooled(stream)
+            path = _copy(stream)
     if provider or model:
         if not (provider and model):
-            raise WrongArguments("plain prompts want both --provider and --model")
+            raise WrongArguments("plain-text prompts need --provider and --model")
         return Requests(_Prompts(path, {"provider": provider, "model": model}, system))
     if system:
-        raise WrongArguments("--system goes with --provider and --model")
-    return _batch(path) or Requests(_File(path))
+        raise WrongArguments("--system needs --provider and --model")
+    return _read_batch(path) or Requests(_Lines(path))
 
 
-def _batch(path: Path) -> Requests | None:
-    """None: it is no JSON batch."""
+def _read_batch(path: Path) -> Requests | None:
+    """Returns None if the file is not a JSON batch."""
     if path.stat().st_size > BATCH_BYTES:
         return None
     with suppress(orjson.JSONDecodeError):
@@ -108,29 +109,28 @@ def _batch(path: Path) -> Requests | None:
         if isinstance(document, dict) and isinstance(document.get("requests"), list):
             requests = document.pop("requests")
             if unknown := document.keys() - OPTIONS:
-                raise InputError(f"a batch has no {', '.join(sorted(unknown))}")
+                raise InputError(f"unknown field of a batch: {', '.join(sorted(unknown))}")
             return Requests([orjson.dumps(request) for request in requests], document)
     return None
 
 
-def _provider(line: bytes, number: int) -> str:
+def _check_request(line: bytes, number: int) -> None:
     try:
-        provider = orjson.loads(line)["provider"]
+        orjson.loads(line)["provider"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise InputError(
-            f"line {number} is no JSON object with a provider;"
-            " for plain prompts, say --provider and --model"
+            f'line {number} is not a JSON request (no "provider" field);'
+            " plain-text prompts need --provider and --model"
         ) from None
-    return str(provider)
 
 
-def _spooled(stream: IO[bytes]) -> Path:
-    spool = tempfile.NamedTemporaryFile(prefix="orchestrator-")  # noqa: SIM115 — lives on below
-    for piece in iter(lambda: stream.read(1024 * 1024), b""):
-        spool.write(piece)
-    spool.flush()
-    _SPOOLS.append(spool)
-    return Path(spool.name)
+def _copy(stream: IO[bytes]) -> Path:
+    copy = tempfile.NamedTemporaryFile(prefix="orchestrator-")  # noqa: SIM115 — lives on below
+    for chunk in iter(lambda: stream.read(1024 * 1024), b""):
+        copy.write(chunk)
+    copy.flush()
+    _COPIES.append(copy)
+    return Path(copy.name)
 
 
-_SPOOLS: list[Any] = []  # deleted when the process ends
+_COPIES: list[Any] = []  # deleted when the process ends
