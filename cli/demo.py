@@ -1,27 +1,26 @@
-"""The demo: one mixed batch against the simulator, and a table of what became of it."""
+"""The demo: one mixed job against the simulator, and a table of its results."""
 
-import asyncio
 import tempfile
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-import httpx
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from cli.deployment import Deployment
-from shared.models import BatchLLMRequest, Job, LLMRequest, LLMResponse, Message, Role
+from cli.tables import table
+from orchestrator_client import AsyncClient, Job, LLMResponse
 from shared.providers import PROVIDERS
 from shared.settings import Settings
 
 REQUESTS = 100
 SIMULATOR = ("--config", '{"latency_ms": 150, "latency_spread_ms": 100, "retry_after": "0.5"}')
-POLL_S = 0.05
-LIMIT = 10
-# Whatever is set for real work: the demo is to show the same everywhere.
+LIMIT = 10  # calls in flight at each provider
+# Overrides settings for real work, so that the demo shows the same everywhere.
 ENVIRONMENT = {
     "LOG_LEVEL": "ERROR",
     "API_KEYS": "",
@@ -32,27 +31,28 @@ ENVIRONMENT = {
 }
 
 
-def demo_batch() -> BatchLLMRequest:
-    """Both providers by turns; three requests meet a 429 first, one asks for a missing model."""
+def demo_requests() -> list[dict[str, Any]]:
+    """Returns requests for both providers in turn. Three of them meet a 429 first, and one asks for
+    a model that does not exist."""
     special = {20: "sim-429x1", 45: "sim-404", 50: "sim-429x1", 70: "sim-429x1"}
     models = {"openrouter": "google/gemma-3-27b-it:free", "ollama": "deepseek-r1:8b"}
     providers = list(models)
-    return BatchLLMRequest(
-        requests=[
-            LLMRequest(
-                provider=(provider := providers[index % len(providers)]),
-                model=special.get(index, models[provider]),
-                messages=[Message(role=Role.USER, content=f"Question {index + 1}")],
-                request_id=f"demo-{index + 1}",
-            )
-            for index in range(REQUESTS)
-        ]
-    )
+    return [
+        {
+            "provider": (provider := providers[index % len(providers)]),
+            "model": special.get(index, models[provider]),
+            "messages": [{"role": "user", "content": f"Question {index + 1}"}],
+            "request_id": f"demo-{index + 1}",
+        }
+        for index in range(REQUESTS)
+    ]
 
 
 async def run_demo(settings: Settings, console: Console, *, workers: int) -> bool:
-    """True if every request ended as it should. Raises StartError, EmbeddedServerError."""
-    with tempfile.TemporaryDirectory(prefix="orchestrator-demo-") as directory:
+    """Returns whether every request finished as expected. Raises StartError, EmbeddedServerError,
+    OrchestratorError."""
+    async with AsyncExitStack() as exits:
+        directory = exits.enter_context(tempfile.TemporaryDirectory(prefix="orchestrator-demo-"))
         deployment = Deployment(
             settings,
             workers=workers,
@@ -61,21 +61,18 @@ async def run_demo(settings: Settings, console: Console, *, workers: int) -> boo
             environment=ENVIRONMENT,
         )
         with console.status("starting Valkey, the API, the workers and the provider simulator"):
-            await deployment.__aenter__()
-        try:
-            console.print(f"{workers} workers behind {deployment.url}, providers simulated")
-            async with httpx.AsyncClient(base_url=deployment.url, timeout=30) as client:
-                job = await _follow(client, demo_batch(), console)
-        finally:
-            with console.status("stopping"):
-                await deployment.__aexit__(None, None, None)
+            await exits.enter_async_context(deployment)
+        console.print(f"{workers} workers behind {deployment.url}, providers simulated")
+        async with AsyncClient(deployment.url) as client:
+            job = await _run_job(client, console)
+        with console.status("stopping"):
+            await exits.aclose()
     _print_result(console, job)
     return job.failed == 1
 
 
-async def _follow(client: httpx.AsyncClient, batch: BatchLLMRequest, console: Console) -> Job:
-    answer = await client.post("/batch?mode=async", json=batch.model_dump(mode="json"))
-    answer.raise_for_status()
+async def _run_job(client: AsyncClient, console: Console) -> Job:
+    job = await client.submit(demo_requests(), new=True)  # REDIS_URL may know an earlier demo
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -84,20 +81,17 @@ async def _follow(client: httpx.AsyncClient, batch: BatchLLMRequest, console: Co
     )
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("batch of 100", total=REQUESTS)
-        while True:
-            reply = await client.get(answer.headers["Location"])
-            job = Job.model_validate_json(reply.raise_for_status().content)
-            progress.update(bar, completed=job.successful + job.failed)
-            if job.finished_at:
-                return job
-            await asyncio.sleep(POLL_S)
+        async with aclosing(client.results(job.job_id, order="completion")) as items:
+            async for _ in items:
+                progress.advance(bar)
+    return await client.status(job.job_id)
 
 
 def _print_result(console: Console, job: Job) -> None:
     responses = [response for response in job.responses or () if response is not None]
-    for table in (_sample(responses), _summary(responses)):
+    for rows in (_sample(responses), _summary(responses)):
         console.print()
-        console.print(table)
+        console.print(rows)
     console.print()
     wall_s = (job.total_latency_ms or 0) / 1000
     calls_s = max(
@@ -113,18 +107,18 @@ def _print_result(console: Console, job: Job) -> None:
 
 
 def _sample(responses: list[LLMResponse]) -> Table:
-    """The first of each provider, and every one that was retried or failed."""
+    """Returns the first result of each provider, and each that was retried or failed."""
     first = {response.provider: index for index, response in reversed(list(enumerate(responses)))}
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("request", min_width=8)
-    table.add_column("model", no_wrap=True, max_width=20)
-    table.add_column("calls")
-    table.add_column("queued", min_width=7)
-    table.add_column("call", min_width=6)
-    table.add_column("answer", min_width=17)
+    rows = table()
+    rows.add_column("request", min_width=8)
+    rows.add_column("model", no_wrap=True, max_width=20)
+    rows.add_column("calls")
+    rows.add_column("queued", min_width=7)
+    rows.add_column("call", min_width=6)
+    rows.add_column("answer", min_width=17)
     for index, response in enumerate(responses):
         if index in first.values() or response.attempts > 1 or response.error:
-            table.add_row(
+            rows.add_row(
                 response.request_id,
                 f"{response.provider}: {response.model}",
                 str(response.attempts),
@@ -132,14 +126,14 @@ def _sample(responses: list[LLMResponse]) -> Table:
                 f"{response.latency_ms:.0f} ms",
                 f"[red]{response.error_code}[/]" if response.error else escape(response.content),
             )
-    return table
+    return rows
 
 
 def _summary(responses: list[LLMResponse]) -> Table:
     columns = ("provider", "requests", "answered", "calls", "tokens", "call p50", "queued p50")
-    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    rows = table(*columns)
     for provider, group in _by_provider(responses).items():
-        table.add_row(
+        rows.add_row(
             provider,
             str(len(group)),
             str(sum(response.error is None for response in group)),
@@ -148,7 +142,7 @@ def _summary(responses: list[LLMResponse]) -> Table:
             f"{median(response.latency_ms for response in group):.0f} ms",
             f"{median(response.queued_ms for response in group):.0f} ms",
         )
-    return table
+    return rows
 
 
 def _by_provider(responses: list[LLMResponse]) -> dict[str, list[LLMResponse]]:
