@@ -1,4 +1,4 @@
-"""A whole deployment on this machine: each part a process, all of them stopped with this one."""
+"""A whole deployment on this machine: its parts are processes that stop with this one."""
 
 import asyncio
 import os
@@ -22,25 +22,25 @@ from shared.settings import Settings
 
 START_S = 30.0
 RESTART_S = 1.0
-STOP_S = 5.0  # beyond the grace period of the workers
+STOP_S = 5.0  # in addition to the grace period of the workers
 
 
 class StartError(Exception):
-    """A part did not start; the text says which."""
+    """The deployment did not start; the text says why."""
 
 
 @dataclass(slots=True)
 class _Part:
     name: str
     argv: tuple[str, ...]
-    environment: dict[str, str]  # besides that of all
+    environment: dict[str, str]  # in addition to that of all parts
     process: asyncio.subprocess.Process
 
 
 class Deployment:
-    """Async context manager: ready to serve when entered, everything stopped when left.
+    """An async context manager: ready to serve when entered, everything stopped when left.
 
-    A part that ends by itself is started again and reported to `notice`.
+    A part that exits by itself is restarted, and reported to `notice`.
     """
 
     def __init__(
@@ -55,7 +55,13 @@ class Deployment:
         environment: dict[str, str] | None = None,
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`simulator`: arguments for one that plays the providers; None: the real ones."""
+        """
+        port: of the API; 0 takes a free one, see `url`.
+        data_dir: of the embedded Valkey, which runs unless REDIS_URL is set.
+        simulator: arguments of a simulator that replaces the providers; None calls the real ones.
+        environment: settings of the parts, in addition to those of this process.
+        notice: is called with a message when a part is restarted.
+        """
         self._settings = settings
         self._workers = workers
         self._address = (host, port)
@@ -86,7 +92,7 @@ class Deployment:
         await self._stop()
 
     async def _start(self) -> None:
-        with _listening(*self._address) as listener:
+        with _reserve(*self._address) as listener:
             host, port = listener.getsockname()[:2]
             self.url = f"http://{host}:{port}"
             if self._settings.redis_url is None:
@@ -97,7 +103,9 @@ class Deployment:
             self._environment["PYTHONUNBUFFERED"] = "1"
         await self._add("api", "cli.api_server", "--host", host, "--port", str(port))
         for number in range(1, self._workers + 1):
-            await self._add(f"worker {number}", "worker", environment=self._of_worker(number))
+            await self._add(
+                f"worker {number}", "worker", environment=self._worker_environment(number)
+            )
         await self._wait_until_ready()
         self._supervisors = [asyncio.create_task(self._supervise(part)) for part in self._parts]
 
@@ -109,7 +117,7 @@ class Deployment:
         async with asyncio.timeout(START_S):
             line = (await part.process.stdout.readline()).decode()
         if "http" not in line:
-            raise StartError("the simulator did not start")
+            raise StartError("the provider simulator did not start")
         url = line.split()[-1]
         part.argv = ("cli.simulator", "--port", url.rpartition(":")[2], *argv)
         # A prefix of its own: requests that wait for the real providers must not get simulated
@@ -120,7 +128,7 @@ class Deployment:
         except ValueError as error:
             raise StartError(str(error)) from None
 
-    def _of_worker(self, number: int) -> dict[str, str]:
+    def _worker_environment(self, number: int) -> dict[str, str]:
         port = self._settings.worker_metrics_port
         return {"WORKER_METRICS_PORT": str(port + number - 1)} if port else {}
 
@@ -150,30 +158,32 @@ class Deployment:
         )
 
     async def _wait_until_ready(self) -> None:
-        """Every worker, not only the first. Asks Redis for them: the API may want a key."""
+        """Waits for the API and every worker. Asks Redis because the API may need a key."""
         redis = connect(self._environment["REDIS_URL"])
         keys = Keys(self._environment.get("KEY_PREFIX", self._settings.key_prefix))
         queue = Queue(redis, keys, lease_s=self._settings.lease_seconds)
         async with httpx.AsyncClient(base_url=self.url) as client:
             try:
                 async with asyncio.timeout(START_S):
-                    while not await _healthy(client) or await _alive(queue) < self._workers:
-                        self._raise_if_ended()
+                    while not await _healthy(client) or await _live_workers(queue) < self._workers:
+                        self._raise_if_exited()
                         await asyncio.sleep(0.05)
             except TimeoutError:
-                raise StartError(f"not ready after {START_S:.0f} s") from None
+                raise StartError(
+                    f"the API and {self._workers} workers were not ready after {START_S:.0f} s"
+                ) from None
             finally:
                 await redis.aclose()
 
-    def _raise_if_ended(self) -> None:
+    def _raise_if_exited(self) -> None:
         for part in self._parts:
             if part.process.returncode is not None:
-                raise StartError(f"{part.name} ended with code {part.process.returncode}")
+                raise StartError(f"{part.name} exited with code {part.process.returncode}")
 
     async def _supervise(self, part: _Part) -> None:
         while True:
             code = await part.process.wait()
-            self._notice(f"{part.name} ended with code {code}; it is started again")
+            self._notice(f"{part.name} exited with code {code}; restarting it")
             await asyncio.sleep(RESTART_S)
             part.process = await self._spawn(part.argv, part.environment)
 
@@ -181,15 +191,18 @@ class Deployment:
         for task in self._supervisors:
             task.cancel()
         await asyncio.gather(*self._supervisors, return_exceptions=True)
-        # As work flows: whoever waits is answered, then calls finish, then what they call ends.
+        # In the order in which work flows: the API answers its clients, the workers finish their
+        # calls, then the simulator that they call stops.
         for kind in ("api", "worker", "simulator"):
-            await self._end([part.process for part in self._parts if part.name.startswith(kind)])
+            await self._terminate(
+                [part.process for part in self._parts if part.name.startswith(kind)]
+            )
         os.close(self._guard)
         os.close(self._alive)
         if self._server:
             self._server.release()
 
-    async def _end(self, processes: list[asyncio.subprocess.Process]) -> None:
+    async def _terminate(self, processes: list[asyncio.subprocess.Process]) -> None:
         running = [process for process in processes if process.returncode is None]
         for process in running:
             process.terminate()
@@ -209,18 +222,20 @@ async def _healthy(client: httpx.AsyncClient) -> bool:
         return False
 
 
-async def _alive(queue: Queue) -> int:
+async def _live_workers(queue: Queue) -> int:
     try:
         return len(await queue.workers())
     except (RedisError, OSError):
         return 0
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Held while the parts before the API start; says early that an address cannot be had."""
+def _reserve(host: str, port: int) -> socket.socket:
+    """Returns a socket that holds the address until the API takes it. Raises StartError early if it
+    is not available."""
     try:
         return socket.create_server((host, port))
     except OSError as error:
         raise StartError(
-            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
+            f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}."
+            " Choose another port with --port."
         ) from None

@@ -13,16 +13,14 @@ from rich.console import Console
 from cli.demo import run_demo
 from cli.deployment import Deployment, StartError
 from cli.jobs import add_to
+from orchestrator_client import OrchestratorError
 from shared.providers import PROVIDERS
 from shared.redis.embedded import EmbeddedServerError
 from shared.settings import OWNER, Settings, SettingsError, load_provider_settings, load_settings
 from shared.version import VERSION
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-keys = typer.Typer(help="API keys.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+keys = typer.Typer(help="Make API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 add_to(app)
 console = Console(highlight=False)
@@ -47,12 +45,12 @@ def options(
     """Run thousands of LLM requests across providers; get every answer back, in order."""
 
 
-Workers = Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")]
+Workers = Annotated[int, typer.Option(min=1, max=64, help="Number of worker processes.")]
 
 
 @app.command()
 def demo(workers: Workers = 2) -> None:
-    """Start everything with a provider simulator, send one batch of 100, show what came back."""
+    """Start everything with a provider simulator, send 100 requests, and show the results."""
     if not asyncio.run(run_demo(_settings(), console, workers=workers)):
         raise typer.Exit(1)
 
@@ -60,14 +58,16 @@ def demo(workers: Workers = 2) -> None:
 @app.command()
 def up(
     workers: Workers = 2,
-    host: Annotated[str, typer.Option(help="Address the API listens on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address that the API listens on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")
+    ] = 8000,
     *,
     simulate: Annotated[
-        bool, typer.Option("--simulate", help="Call a provider simulator, not the providers.")
+        bool, typer.Option("--simulate", help="Call a provider simulator instead of the providers.")
     ] = False,
 ) -> None:
-    """Start API, workers and, unless REDIS_URL is set, an embedded Valkey; until Ctrl-C."""
+    """Run the API, workers and, unless REDIS_URL is set, an embedded Valkey, until Ctrl-C."""
     settings = _settings()
     deployment = Deployment(
         settings,
@@ -81,20 +81,22 @@ def up(
 
 
 @keys.command()
-def create(name: Annotated[str, typer.Argument(help="Whose jobs: A-Z a-z 0-9 _ . -")]) -> None:
-    """Make an API key: shown once, and the line for API_KEYS, which has only its digest."""
+def create(
+    name: Annotated[str, typer.Argument(help="Owner of the jobs: 1 to 64 of A-Z a-z 0-9 _ . -")],
+) -> None:
+    """Make an API key. Prints the key, which is stored nowhere, and its digest for API_KEYS."""
     if not OWNER.fullmatch(name):
-        sys.exit("orchestrator: the name should be 1 to 64 of A-Z a-z 0-9 _ . -")
+        sys.exit("orchestrator: the name of an API key should be 1 to 64 of A-Z a-z 0-9 _ . -")
     key = f"orc_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(key.encode()).hexdigest()
-    console.print(f"key, for {name}: {key}", soft_wrap=True)
-    console.print(f"for the API:  API_KEYS={name}:{digest}", soft_wrap=True)
+    console.print(f"API key of {name}, shown only now: {key}", soft_wrap=True)
+    console.print(f"Set for the API: API_KEYS={name}:{digest}", soft_wrap=True)
 
 
 def main() -> None:
     try:
         app()
-    except (StartError, EmbeddedServerError) as error:
+    except (StartError, EmbeddedServerError, OrchestratorError) as error:
         sys.exit(f"orchestrator: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -123,10 +125,10 @@ async def _stay_up(deployment: Deployment, settings: Settings, *, simulate: bool
             console.print(f"{name:<12}{state}")
         console.print("stop with Ctrl-C")
         await stop.wait()
-        console.print("stopping: running calls may finish")
+        console.print("stopping; running calls may finish")
 
 
 def _state(name: str, *, has_key: bool) -> str:
     if PROVIDERS[name].key_required and not has_key:
-        return f"no {name.upper()}_API_KEY: its requests end as provider_not_configured"
+        return f"no {name.upper()}_API_KEY: its requests fail with provider_not_configured"
     return "ready"

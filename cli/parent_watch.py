@@ -1,7 +1,7 @@
-"""`python -m cli.parent_watch FD MODULE …`: runs a module that stops when its parent is gone.
+"""`python -m cli.parent_watch FD MODULE …`: runs a module that stops when its parent has exited.
 
 FD is the read end of a pipe whose write end only the parent holds: the kernel closes it however the
-parent ends, by `kill -9` too. Works alike on Linux and macOS.
+parent exits, even after `kill -9`. This works on Linux and macOS alike.
 """
 
 import os
@@ -10,10 +10,10 @@ import signal
 import sys
 import threading
 
-GRACE_S = 60.0  # above SHUTDOWN_GRACE_SECONDS
+GRACE_S = 60.0  # longer than SHUTDOWN_GRACE_SECONDS by default
 
 
-def _stop_at_end_of(fd: int) -> None:
+def _stop_at_end_of_file(fd: int) -> None:
     os.read(fd, 1)
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(GRACE_S)
@@ -23,7 +23,7 @@ def _stop_at_end_of(fd: int) -> None:
 def main() -> None:
     fd, module = int(sys.argv[1]), sys.argv[2]
     sys.argv = sys.argv[2:]
-    threading.Thread(target=_stop_at_end_of, args=(fd,), daemon=True).start()
+    threading.Thread(target=_stop_at_end_of_file, args=(fd,), daemon=True).start()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -1,4 +1,4 @@
-"""How far a job has come: a bar for each provider, or without a terminal a line now and then."""
+"""A job's progress: a bar for each provider, or a line now and then where there is no terminal."""
 
 import asyncio
 from collections import Counter
@@ -22,10 +22,10 @@ PLAIN_S = 5.0  # between two lines where there is no terminal
 
 
 @asynccontextmanager
-async def following(
+async def progress_bars(
     client: AsyncClient, job: JobSummary, console: Console
 ) -> AsyncIterator[Callable[[JobItem], None]]:
-    """Wants to be called with each item that has ended."""
+    """Yields a function to call with each item that has finished."""
     failed = Counter[str]()
     bars = Progress(
         TextColumn("{task.description}"),
@@ -43,41 +43,41 @@ async def following(
         for provider, total in job.providers.items()
     }
 
-    def seen(item: JobItem) -> None:
+    def advance(item: JobItem) -> None:
         failed[item.provider] += item.error is not None
         bars.update(rows[item.provider], advance=1, failed=failed[item.provider])
 
-    async def look() -> None:
-        """What the items do not tell."""
+    async def poll() -> None:
+        """Shows what the items do not tell: the lanes, or without a terminal the counts."""
         while True:
             if console.is_terminal:
                 for lane in (await client.overview()).lanes:
                     if lane.name in rows:
                         speed = bars.tasks[rows[lane.name]].speed
                         rate = f"{speed:.1f}/s" if speed else ""
-                        bars.update(rows[lane.name], rate=rate, lane=_lane(lane))
+                        bars.update(rows[lane.name], rate=rate, lane=_lane_text(lane))
             else:
-                console.print(_plain(await client.status(job.job_id)))
+                console.print(_plain_text(await client.status(job.job_id)))
             await asyncio.sleep(POLL_S if console.is_terminal else PLAIN_S)
 
-    looking = asyncio.create_task(look())
+    polling = asyncio.create_task(poll())
     try:
         with bars:
-            yield seen
+            yield advance
     finally:
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
 
 
-def _lane(lane: Lane) -> str:
-    """Of all jobs."""
+def _lane_text(lane: Lane) -> str:
+    """Returns the calls in flight of all jobs, not only of this one."""
     if lane.paused_until:
         return f"[yellow]paused until {lane.paused_until:%H:%M:%S} UTC"
     return f"{lane.in_flight} of {'?' if lane.limit is None else lane.limit} in flight"
 
 
-def _plain(job: JobSummary) -> str:
+def _plain_text(job: JobSummary) -> str:
     return (
-        f"{job.successful + job.failed:,} of {job.total_requests:,} ended, {job.failed:,} failed,"
+        f"{job.successful + job.failed:,} of {job.total_requests:,} done, {job.failed:,} failed,"
         f" {job.running:,} in flight"
     )

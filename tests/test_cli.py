@@ -1,4 +1,4 @@
-"""The `orchestrator` command, as a person types it."""
+"""Tests the `orchestrator` command as a person types it."""
 
 import asyncio
 import os
@@ -77,7 +77,7 @@ async def test_jobs_survive_a_restart(environment: dict[str, str]) -> None:
     assert job["responses"] == answer["responses"]
 
 
-async def test_a_killed_worker_is_started_again(environment: dict[str, str]) -> None:
+async def test_a_killed_worker_is_restarted(environment: dict[str, str]) -> None:
     async with (
         up(environment, "--simulate", "--workers", "1") as deployment,
         httpx.AsyncClient(base_url=deployment.url, timeout=60) as client,
@@ -90,7 +90,7 @@ async def test_a_killed_worker_is_started_again(environment: dict[str, str]) -> 
 
         line = await asyncio.wait_for(deployment.process.stdout.readline(), 30)
 
-        assert line == b"worker 1 ended with code -9; it is started again\n"
+        assert line == b"worker 1 exited with code -9; restarting it\n"
         assert (await batch).json()["successful"] == 60
 
 
@@ -110,7 +110,10 @@ async def test_a_taken_port_is_named(environment: dict[str, str]) -> None:
         code, output = await run(environment, "up", "--port", str(port))
 
     assert code == 1
-    assert output == f"orchestrator: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert output == (
+        f"orchestrator: can't listen on 127.0.0.1:{port}: Address already in use."
+        " Choose another port with --port.\n"
+    )
 
 
 async def test_wrong_settings_are_named(environment: dict[str, str]) -> None:

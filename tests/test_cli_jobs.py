@@ -1,4 +1,4 @@
-"""The commands that use a deployment, as a user types them."""
+"""Tests the commands that use a deployment, as a user types them."""
 
 import asyncio
 import fcntl
@@ -25,7 +25,7 @@ Start = Callable[..., Awaitable[Stack]]
 
 
 class Orchestrator:
-    """The command, in a directory of its own."""
+    """Runs the command in a directory of its own."""
 
     def __init__(self, stack: Stack, directory: Path) -> None:
         self._environment = {
@@ -61,7 +61,7 @@ class Orchestrator:
     async def __call__(
         self, *argv: str, stdin: bytes = b"", url: str | None = None
     ) -> tuple[int | None, str, str]:
-        """Exit code, output, errors."""
+        """Returns exit code, stdout and stderr."""
         process = await self.start(*argv, url=url)
         async with asyncio.timeout(60):
             output, errors = await process.communicate(stdin)
@@ -126,7 +126,7 @@ async def test_every_kind_of_input(orchestrator: Orchestrator, kind: str, encodi
     }
 
 
-async def test_interrupted_and_started_again_it_goes_on_with_the_same_job(
+async def test_interrupted_and_run_again_it_continues_the_same_job(
     deployment: Stack, orchestrator: Orchestrator
 ) -> None:
     await deployment.simulate(latency_ms=100)
@@ -140,7 +140,7 @@ async def test_interrupted_and_started_again_it_goes_on_with_the_same_job(
     again = await orchestrator(*argv)
 
     assert first.returncode == 130
-    assert "goes on" in errors.decode()
+    assert "the job continues" in errors.decode()
     assert again[0] == 0
     assert len(parsed((orchestrator.directory / "out").read_text())) == 60
     assert (await deployment.stats())["total"] == 60
@@ -162,7 +162,7 @@ async def test_a_job_with_failures_says_so_and_is_retried(
     said = (await orchestrator("status", job_id))[1]
 
     assert (code, retried, failed[0]) == (3, 3, 0)
-    assert "failed: 1 of openrouter: sim-404, model_not_found; such as: openrouter ans" in said
+    assert "1 failed: openrouter/sim-404, model_not_found (e.g. openrouter ans" in said
     assert (summary["successful"], summary["failed"]) == (2, 1)
     assert (after["retry_of"], after["total_requests"]) == (job_id, 1)
     assert [item["index"] for item in parsed(failed[1])] == [2]
@@ -187,23 +187,23 @@ async def test_jobs_status_watch_and_cancel(deployment: Stack, orchestrator: Orc
     assert "running: 0 of 2 answered" in shown[1]
     assert job_id in listed[1]
     assert [entry["job_id"] for entry in parsed(as_json[1])] == [job_id]
-    assert cancelled[1].startswith("cancelled: ")
+    assert cancelled[1].startswith("cancelled after ")
     assert watching.returncode == 3
-    assert "cancelled: 0 of 2 answered" in watched.decode()
+    assert re.search(r"cancelled after [\d.]+ s: 0 of 2 answered", watched.decode())
 
 
 @pytest.mark.parametrize(
     ("text", "argv", "code", "said"),
     [
         ("", [], 1, "there are no requests"),
-        ("\nhello\n", [], 1, "line 2 is no JSON object with a provider"),
+        ("\nhello\n", [], 1, 'line 2 is not a JSON request (no "provider" field)'),
         ('\n\n{"provider": "openrouter"}', [], 1, "line 3 model: Field required"),
         ("x\n", ["--provider", "no", "--model", "m"], 1, "should be 'openrouter' or 'ollama'"),
         ("x\n", ["--provider", "ollama", "--model", "m", "--deadline", "0"], 1, "greater than 0"),
         ("x\n", ["--provider", "ollama", "--model", "m", "-o", "no/out"], 1, "no such directory"),
         (None, [], 1, "No such file"),
-        ("hello\n", ["--provider", "ollama"], 2, "both --provider and --model"),
-        ("hello\n", ["--system", "x"], 2, "--system goes with"),
+        ("hello\n", ["--provider", "ollama"], 2, "need --provider and --model"),
+        ("hello\n", ["--system", "x"], 2, "--system needs"),
     ],
 )
 async def test_wrong_input_is_named(
@@ -220,7 +220,7 @@ async def test_wrong_input_is_named(
 
 
 async def test_what_is_no_file_is_read_and_written_as_it_is(orchestrator: Orchestrator) -> None:
-    """Pipes have their content once, and are not to be replaced by files; nor are links."""
+    """A pipe can be read only once; neither pipes nor links are replaced by files."""
     os.mkfifo(orchestrator.directory / "in")
     os.mkfifo(orchestrator.directory / "out")
     (orchestrator.directory / "target").write_bytes(b"")
@@ -347,8 +347,8 @@ async def test_a_failing_model_is_named(deployment: Stack, orchestrator: Orchest
 
 
 class Terminal:
-    """What a command writes to a terminal, without the sequences that move about. It is read as it
-    comes: a terminal that nobody reads holds a command up, also one that wants to end."""
+    """Reads what a command writes to a terminal, without control sequences. It reads at once,
+    because a terminal that nobody reads blocks the command, even one that is about to exit."""
 
     def __init__(self) -> None:
         self._master, self.slave = os.openpty()
@@ -402,10 +402,10 @@ async def test_top_stays_up_through_a_restart(
     deployment: Stack, orchestrator: Orchestrator, terminal: Terminal
 ) -> None:
     process = await orchestrator.start("top", terminal=terminal.slave)
-    await terminal.shows("nothing is wrong")
+    await terminal.shows("All healthy")
     deployment.api_process.kill()
     await deployment.api_process.wait()
-    await terminal.shows("no news since")
+    await terminal.shows("Figures are from")
     await deployment.restart_api()
     await deployment.ready(2)
     await deployment.batch([chat("x")])

@@ -1,0 +1,10 @@
+"""Where the commands write: results to stdout, all else to stderr."""
+
+import sys
+
+from rich.console import Console
+
+PLAIN_WIDTH = 160  # columns where stdout is not a terminal
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
