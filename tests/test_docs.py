@@ -39,6 +39,7 @@ NOT_RUN = {
     "pip install -e '.[test]' && pytest": ".ci/run",
     "pip install -e '.[otel]'": "part of '.[test]'",
     "pip install ./client": "the client's own tests",
+    "pip install pandas": "part of '.[test]'",
     "pip install -e '.[benchmarks]' && python -m benchmarks": ".ci/run, in small",
     "python -m benchmarks sustained": MINUTES,
     "python -m benchmarks soak": MINUTES,
