@@ -38,41 +38,48 @@ log = structlog.get_logger()
 async def running_services(
     settings: Settings, tracer: Tracer, registry: CollectorRegistry
 ) -> AsyncIterator[Services]:
-    """Connects to Redis, runs the background tasks, and closes both at the end, and the tracer."""
+    """Connects to Redis and runs the background tasks; at the end stops both, and the tracer.
+
+    Raises LayoutMismatch, EmbeddedServerError and OSError. Starts without Redis, too.
+    """
     keys = Keys(settings.key_prefix)
+    async with _redis(settings, keys) as redis:
+        queue = Queue(redis, keys, lease_s=settings.lease_seconds)
+        store = Store(redis, keys)
+        jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
+        events = JobEvents(redis, keys, store)
+        batches = Batches(jobs, events, cancel_on_disconnect=settings.cancel_on_disconnect)
+        overview_feed = OverviewFeed(Monitor(redis, keys), jobs)
+
+        def close_streams() -> None:
+            events.close()
+            overview_feed.close()
+
+        periodic_tasks = partial(run_periodic_tasks, queue, ReportWriter(redis, keys))
+        async with _background(events.run, periodic_tasks):
+            _log_start(settings)
+            with on_shutdown_signal(close_streams):
+                yield Services(
+                    settings=settings,
+                    queue=queue,
+                    jobs=jobs,
+                    batches=batches,
+                    job_streams=JobStreams(store, jobs, batches, ResultStream(store, events)),
+                    overview_feed=overview_feed,
+                    metrics=Metrics(overview_feed, registry),
+                )
+        await asyncio.to_thread(tracer.close)
+
+
+@asynccontextmanager
+async def _redis(settings: Settings, keys: Keys) -> AsyncIterator[ArqRedis]:
     connection = await asyncio.to_thread(
         open_redis, settings.redis_url, settings.data_dir, layout_check(keys)
     )
-    redis = connection.client
-    await _refuse_other_layouts(redis, keys)
-    queue = Queue(redis, keys, lease_s=settings.lease_seconds)
-    store = Store(redis, keys)
-    jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
-    events = JobEvents(redis, keys, store)
-    batches = Batches(jobs, events, cancel_on_disconnect=settings.cancel_on_disconnect)
-    reports = ReportWriter(redis, keys)
-    overview_feed = OverviewFeed(Monitor(redis, keys), jobs)
-    services = Services(
-        settings=settings,
-        queue=queue,
-        jobs=jobs,
-        batches=batches,
-        job_streams=JobStreams(store, jobs, batches, ResultStream(store, events)),
-        overview_feed=overview_feed,
-        metrics=Metrics(overview_feed, registry),
-    )
-
-    def close_streams() -> None:
-        events.close()
-        overview_feed.close()
-
     try:
-        async with _background(events.run, partial(run_periodic_tasks, queue, reports)):
-            _log_start(settings)
-            with on_shutdown_signal(close_streams):
-                yield services
+        await _refuse_other_layouts(connection.client, keys)
+        yield connection.client
     finally:
-        await asyncio.to_thread(tracer.close)
         await connection.close()
 
 

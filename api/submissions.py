@@ -7,7 +7,7 @@ from shared.models import JobOptions
 from shared.settings import Settings
 
 
-def submission(
+def new_submission(
     settings: Settings,
     owner: str,
     *,

@@ -164,6 +164,17 @@ def test_every_status_is_documented(document: dict[str, Any]) -> None:
     }
 
 
+def test_every_endpoint_is_in_a_section_of_the_docs(document: dict[str, Any]) -> None:
+    sections = {
+        tag
+        for operations in document["paths"].values()
+        for operation in operations.values()
+        for tag in operation.get("tags", ["none"])
+    }
+
+    assert sections == {tag["name"] for tag in document["tags"]}
+
+
 def test_every_endpoint_is_tested(document: dict[str, Any]) -> None:
     documented = {
         (method.upper(), path)

@@ -16,7 +16,7 @@ from api.openapi import (
 )
 from api.request_body import BatchBody
 from api.responses import batch_response
-from api.submissions import submission as new_submission
+from api.submissions import new_submission
 from shared.jobs.service import to_async
 from shared.models import BatchLLMResponse
 

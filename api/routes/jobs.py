@@ -26,7 +26,7 @@ from api.openapi import (
 from api.request_body import read_job
 from api.responses import job_accepted
 from api.stream_response import StreamResponse
-from api.submissions import submission as new_submission
+from api.submissions import new_submission
 from shared.jobs.result_reader import Order
 from shared.models import MAX_DEADLINE_S, Job, JobList, JobStatus, WebhookUrl
 
