@@ -81,6 +81,7 @@ async def test_a_provider_in_trouble_harms_nobody_else(
     assert set(errors.values()) == {code}
     if "retry_after" in fault:
         refused_ms = [call.end_ms for call in calls if call.outcome in {429, 503}]
-        starts_ms = [call.start_ms for call in calls if call.dialect == "openrouter"]
+        starts_ms = [call.start_ms for call in calls if call.dialect == "openai"]
+        assert starts_ms
         assert not any(200 < start - end < 950 for start in starts_ms for end in refused_ms if end)
     await verify(deployment, good, bad, healed, limit=LIMIT, failed=errors)

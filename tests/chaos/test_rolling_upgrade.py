@@ -22,7 +22,7 @@ PROJECT = Path(__file__).parents[2]
 # What the next version inserts in which file, after which text: a new field in a request and in a
 # result.
 ADDED = {
-    "shared/models.py": ("    temperature: float\n", "    top_p: float\n"),
+    "shared/models/requests.py": ("    temperature: float\n", "    top_p: float\n"),
     "shared/jobs/service.py": ("temperature=request.temperature,\n", "        top_p=0.5,\n"),
     "worker/providers/openai.py": (
         '"temperature": chat["temperature"],\n',
@@ -61,7 +61,7 @@ async def costs(stack: Stack, load: Load) -> Counter[float | None]:
 
 async def sent(stack: Stack) -> dict[str, Any]:
     """Returns the body of the last call that OpenRouter received."""
-    body: dict[str, Any] = (await stack.simulator.get("/_sim/last")).json()["openrouter"]["body"]
+    body: dict[str, Any] = (await stack.simulator.get("/_sim/last")).json()["openai"]["body"]
     return body
 
 
