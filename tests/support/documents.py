@@ -9,6 +9,7 @@ PROJECT = Path(__file__).parents[2]
 DOCUMENTS = (
     PROJECT / "README.md",
     PROJECT / "CONTRIBUTING.md",
+    PROJECT / "client" / "README.md",
     *sorted((PROJECT / "docs").rglob("*.md")),
 )
 
