@@ -1,4 +1,9 @@
-"""The page, in a real Chromium, against real processes."""
+"""The page, in a real Chromium, against real processes.
+
+This takes the README's pictures again:
+
+    SCREENSHOTS=tests/screenshots pytest tests/test_page.py -k screenshots
+"""
 
 import json
 import os
@@ -15,18 +20,21 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from arq.connections import ArqRedis
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
 from support.authentication import ANN, API_KEYS, BOB
 from support.jobs import lines, upload
+from support.past_hour import write_past_hour
 from support.redis_server import Server, running_server
+from support.reviews import UNKNOWN_MODEL, review_provider, review_requests
 from support.stack import Stack, chat, eventually, stacks
 
 from shared.queue.keys import Keys
 from shared.version import VERSION
 
 CHROMIUM = shutil.which("chromium")
-SCREENSHOTS = os.environ.get("SCREENSHOTS")  # where to put those of the README
+SCREENSHOTS = os.environ.get("SCREENSHOTS")  # directory for the README's pictures
 QUIET = ("quic", "background-networking", "component-update", "sync")
 NOTICED_MS = 5000  # a lost connection, as is promised
 
@@ -70,7 +78,10 @@ async def visit(
     said: list[str] = []
     url = str(stack.api.base_url)
     context = await browser.new_context(
-        base_url=url, viewport={"width": width, "height": 900}, color_scheme=scheme
+        base_url=url,
+        viewport={"width": width, "height": 900},
+        color_scheme=scheme,
+        reduced_motion="reduce",
     )
 
     def heard(message: ConsoleMessage) -> None:
@@ -326,30 +337,30 @@ async def test_a_failing_model_is_named(stack: Start, browser: Browser) -> None:
         await expect(notice).to_contain_text("in the last minute: provider_error", timeout=15_000)
 
 
-async def test_screenshots_for_the_readme(stack: Start, browser: Browser) -> None:
-    """All three faults at once."""
-    deployment = await stack(workers=3)
-    await deployment.simulate(latency_ms=400, latency_spread_ms=600, retry_after="45")
-    mixed = {"ollama": ["llama3.1:8b", "deepseek-r1:8b"], "openrouter": ["gpt-4o", "sim-500"]}
-    requests = [
-        chat(str(n), provider=provider, model=models[n % 2])
-        for n in range(400)
-        for provider, models in mixed.items()
-    ]
-    location = await upload(deployment.api, ndjson(requests))
-    await deployment.in_flight(20)
-    deployment.workers[0].kill()
-    async with visit(browser, deployment, location[1:], width=1280) as page:
-        await expect(page.get_by_text("Lost worker").first).to_be_visible(timeout=15_000)
-        failing = page.get_by_text("calls to sim-500 failed in the last minute")
-        await expect(failing).to_be_visible(timeout=15_000)
-        await expect(page.get_by_text("provider_error").first).to_be_visible(timeout=15_000)
-        await screenshot(page, "job")
-        await deployment.batch([chat("x", model="sim-429")], params={"mode": "async"})
-        await page.get_by_role("link", name="Overview").click()
-        await expect(page.get_by_text("it answered 429").first).to_be_visible()
-        await expect(page.locator("figure canvas").first).to_be_visible(timeout=15_000)
-        await screenshot(page, "overview")
+async def test_screenshots_for_the_readme(
+    stack: Start, browser: Browser, redis: ArqRedis, keys: Keys
+) -> None:
+    """All three faults at once; the pictures show two of them."""
+    await write_past_hour(redis, keys)
+    deployment = await stack(workers=0)
+    async with review_provider() as provider:
+        for _ in range(3):
+            await deployment.add_worker(**provider.worker_settings)
+        await deployment.ready(3)
+        location = await upload(deployment.api, ndjson(review_requests(1200)))
+        async with visit(browser, deployment, location[1:], width=1440) as page:
+            failing = page.get_by_text(f"calls to {UNKNOWN_MODEL} failed in the last minute")
+            await expect(failing).to_be_visible(timeout=30_000)
+            provider.rate_limit_s = 30
+            await expect(page.get_by_text("it answered 429").first).to_be_visible(timeout=15_000)
+            await expect(page.get_by_text("model_not_found").first).to_be_visible()
+            await screenshot(page, "job")
+            await page.get_by_role("link", name="Overview").click()
+            await expect(page.get_by_text("it answered 429").first).to_be_visible()
+            await expect(page.locator("figure canvas").first).to_be_visible(timeout=15_000)
+            await screenshot(page, "overview")
+            deployment.workers[0].kill()
+            await expect(page.get_by_text("Lost worker").first).to_be_visible(timeout=15_000)
 
 
 # What can be done
