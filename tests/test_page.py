@@ -341,8 +341,8 @@ async def test_screenshots_for_the_readme(
     stack: Start, browser: Browser, redis: ArqRedis, keys: Keys
 ) -> None:
     """All three faults at once; the pictures show two of them."""
-    await write_past_hour(redis, keys)
     deployment = await stack(workers=0)
+    await write_past_hour(redis, keys)
     async with review_provider() as provider:
         for _ in range(3):
             await deployment.add_worker(**provider.worker_settings)
