@@ -1,4 +1,4 @@
-"""Cursors: numbers that a response gives to the client, to continue after it."""
+"""Cursors: numbers in responses that a client sends back to continue reading after them."""
 
 from typing import Annotated
 
