@@ -30,11 +30,12 @@ log = structlog.get_logger()
 
 
 class LaneWorker(Worker):
-    """Replaces arq's way from the queue to the function; functions and life cycle are arq's.
+    """Replaces how arq takes items from the queue; functions, signals and life cycle are arq's.
 
-    Five tasks run side by side: a listener wakes the worker or stops the calls of a cancelled job,
-    rounds settle and claim in one round trip, two tasks of the `LeaseKeeper` keep leases or stop
-    calls, and the reporter sends statistics. A function limits its own time.
+    Five tasks run side by side. The listener wakes the worker and stops the calls of cancelled
+    jobs. The rounds settle and claim, in one round trip to Redis. Two tasks of the `LeaseKeeper`
+    renew leases and stop calls whose lease expires. The reporter sends statistics. The time limit
+    of a call is its function's own.
     """
 
     def __init__(
