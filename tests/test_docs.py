@@ -319,6 +319,14 @@ def test_every_link_leads_somewhere(document: Path) -> None:
             assert anchor in _anchors(target), link
 
 
+@pytest.mark.parametrize("document", [*DOCUMENTS, PROJECT / "SECURITY.md"], ids=name_of)
+def test_every_file_that_is_named_exists(document: Path) -> None:
+    folders = "api|benchmarks|cli|client|observability|shared|tests|worker"
+    names = re.findall(rf"`((?:{folders})/[\w./-]*)`", document.read_text())
+
+    assert [name for name in names if not (PROJECT / name).exists()] == []
+
+
 def _anchors(document: Path) -> set[str]:
     """Returns the anchors of the headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
