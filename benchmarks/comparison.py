@@ -115,7 +115,7 @@ class Comparison:
                 *("≤ 45 and ≤ 1/3 of (a)", batch_ms <= min(45, of("a", "batch") / 3)),
             ),
             (
-                *("slow batch", "the same, the provider takes 200 ms: p50", "ms"),
+                *("slow batch", "batch of 100, the provider takes 200 ms: p50", "ms"),
                 *("≤ 235 and ≤ 1/5 of (a)", slow_ms <= min(235, of("a", "slow batch") / 5)),
             ),
             (

@@ -340,6 +340,29 @@ def test_every_page_is_in_the_index() -> None:
     assert [page for page in pages if f"({page.relative_to(PROJECT / 'docs')})" not in index] == []
 
 
+def test_the_readme_has_the_measured_figures() -> None:
+    """Compares its table with RESULTS.md, which `python -m benchmarks` writes."""
+    measured = _table(PROJECT / "benchmarks" / "RESULTS.md")
+    shown = _table(PROJECT / "README.md")
+    compared = {
+        label: figures
+        for label, figures in shown.items()
+        if any(name.startswith(label) for name in measured)
+    }
+
+    assert len(compared) == 7
+    for label, figures in compared.items():
+        [medians] = [row for name, row in measured.items() if name.startswith(label)]
+        assert figures == pytest.approx(medians, rel=0.02), label
+
+
+def _table(document: Path) -> dict[str, list[float]]:
+    """Returns the first number of each of three columns, by what stands before them."""
+    cell = r"(\d[\d,.]*)[^|]*\|"
+    rows = re.findall(rf"^\| ([^|]+?) \| {cell} {cell} {cell}", document.read_text(), re.MULTILINE)
+    return {label: [float(value.replace(",", "")) for value in values] for label, *values in rows}
+
+
 def test_every_promise_names_tests_that_exist() -> None:
     text = (PROJECT / "docs" / "promises.md").read_text()
     promises = re.split(r"^## \d+\. ", text, flags=re.MULTILINE)[1:]
