@@ -20,7 +20,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import orjson
 from redis.asyncio import Redis
 
 from shared.queue import results
@@ -126,11 +125,20 @@ class Queue:
         self._redis = redis
         self._keys = keys
         self._lease_ms = lease_s * 1000
-        self._interactive_weight = interactive_weight
-        self._settle_and_claim, self._renew, self._expire_overdue = (
-            load_script(redis, keys, name)
-            for name in ("settle_and_claim", "renew", "expire_overdue")
+        self._settle_and_claim = load_script(
+            redis,
+            keys,
+            "settle_and_claim",
+            {
+                "LEASE_MS": self._lease_ms,
+                "MAX_CLAIM": MAX_CLAIM,
+                "INTERACTIVE_WEIGHT": interactive_weight,
+                "MAX_WORKER_LOSSES": MAX_WORKER_LOSSES,
+                "LOST_RESULT": results.WORKER_LOST.to_json().decode(),
+            },
         )
+        self._renew = load_script(redis, keys, "renew")
+        self._expire_overdue = load_script(redis, keys, "expire_overdue")
 
     async def settle_and_claim(
         self, settlements: Sequence[Settlement], capacity: Capacity | None
@@ -141,21 +149,21 @@ class Queue:
         settlements changes nothing.
         """
         capacity = capacity or _NONE
-        options = {
-            "lease_ms": self._lease_ms,
-            "max_claim": MAX_CLAIM,
-            "interactive_weight": self._interactive_weight,
-            "max_worker_losses": MAX_WORKER_LOSSES,
-            "free_slots": capacity.free_slots,
-            "reserve": capacity.reserve,
-            "quarantined": capacity.quarantined,
-            "lanes": [
-                (lane, limit, capacity.running.get(lane, 0))
-                for lane, limit in capacity.limits.items()
-            ],
-        }
-        settled = [part for settlement in settlements for part in settlement.argv()]
-        reply = await self._settle_and_claim(args=[orjson.dumps(options), _LOST_RESULT, *settled])
+        lanes = [
+            part
+            for lane, limit in capacity.limits.items()
+            for part in (lane, limit, capacity.running.get(lane, 0))
+        ]
+        reply = await self._settle_and_claim(
+            args=[
+                capacity.free_slots,
+                capacity.reserve,
+                capacity.quarantined,
+                len(capacity.limits),
+                *lanes,
+                *(part for settlement in settlements for part in settlement.argv()),
+            ]
+        )
         next_round_ms, *values = reply
         leases = [_lease(*fields) for fields in zip(*[iter(values)] * 9, strict=True)]
         return Claimed(leases, float(next_round_ms) / 1000 if next_round_ms else None)
@@ -179,9 +187,6 @@ class Queue:
 
     async def unregister_worker(self, worker_id: str) -> None:
         await self._redis.zrem(self._keys.workers, worker_id)
-
-
-_LOST_RESULT = results.WORKER_LOST.to_json()
 
 
 def _lease(

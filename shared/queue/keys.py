@@ -88,8 +88,9 @@ class Keys:
     job_progress = _Key("channel: id of a followed job of which items have finished")
 
     def lua_constants(self, script: str) -> str:
-        """Returns Lua locals for the keys that `script` uses; with ids, it appends them itself."""
-        return "".join(
+        """Returns Lua locals for the keys that `script` uses; it appends the ids itself."""
+        layout = f"local LAYOUT = {LAYOUT_VERSION}\n" if re.search(r"\bLAYOUT\b", script) else ""
+        return layout + "".join(
             f"local {name.upper()} = {lua_string(self.prefix + key.suffix)}\n"
             for name, key in vars(Keys).items()
             if isinstance(key, _Key | _KeyWithId) and re.search(rf"\b{name.upper()}\b", script)

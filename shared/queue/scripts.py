@@ -1,23 +1,29 @@
 """Loads the Lua scripts: each is atomic, and nothing else moves an item."""
 
 import re
+from collections.abc import Mapping
 from importlib.resources import files
+from types import MappingProxyType
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from shared.queue.keys import LAYOUT_VERSION, Keys
+from shared.queue.keys import Keys, lua_string
 
+NONE: Mapping[str, float | str] = MappingProxyType({})
 _INCLUDE = re.compile(r'^--- @include "([a-z_]+)"\n', re.MULTILINE)
 
 
-def load_script(redis: Redis, keys: Keys, name: str) -> AsyncScript:
-    """Returns `lua/{name}.lua` with the key names and the parts that it includes before it."""
-    return redis.register_script(assemble(keys, name))
+Constants = Mapping[str, float | str]
 
 
-def assemble(keys: Keys, name: str) -> str:
-    """Returns the source of a script: shebang line, key names, included parts, its own body.
+def load_script(redis: Redis, keys: Keys, name: str, constants: Constants = NONE) -> AsyncScript:
+    """Returns `lua/{name}.lua` with key names, constants and the parts that it includes."""
+    return redis.register_script(assemble(keys, name, constants))
+
+
+def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:
+    """Returns the source of a script: shebang line, constants, included parts, its own body.
 
     A line `--- @include "part"` brings `lua/lib/part.lua` and, before it, what that includes; each
     part comes once.
@@ -26,7 +32,12 @@ def assemble(keys: Keys, name: str) -> str:
     parts: dict[str, str] = {}
     body = _without_includes(body, parts)
     source = "".join(parts.values()) + body
-    return f"{shebang}\nlocal LAYOUT = {LAYOUT_VERSION}\n{keys.lua_constants(source)}{source}"
+    literals = "".join(f"local {name} = {_literal(value)}\n" for name, value in constants.items())
+    return f"{shebang}\n{literals}{keys.lua_constants(source)}{source}"
+
+
+def _literal(value: float | str) -> str:
+    return lua_string(value) if isinstance(value, str) else repr(value)
 
 
 def _without_includes(source: str, parts: dict[str, str]) -> str:

@@ -1,12 +1,11 @@
 #!lua flags=allow-oom
 -- A worker's round. It settles leases whose calls have ended, takes back leases that have ended by themselves, and
 -- claims items that may run now: each comes with a lease, which is its slot of the lane's limit.
--- ARGV: [1] options as JSON:
---         lease_ms, max_claim (items of one round), interactive_weight (against 1 of bulk work), max_worker_losses,
---         free_slots (items that this worker can still take), reserve (slots that it keeps free for each lane),
---         quarantined (items from the quarantine that it runs),
---         lanes: [[name, limit, items of it that this worker runs], …]; none: claims nothing
---       [2] result of an item that has reached max_worker_losses
+-- Constants: LEASE_MS, MAX_CLAIM (items of one round), INTERACTIVE_WEIGHT (against 1 of bulk work), MAX_WORKER_LOSSES,
+--            LOST_RESULT (of an item that has reached them)
+-- ARGV: free_slots (items that this worker can still take), reserve (slots that it keeps free for each lane),
+--       quarantined (items from the quarantine that it runs), count of lanes,
+--       then three per lane: name, limit, items of it that this worker runs (no lanes: it claims nothing),
 --       then seven per settlement: lane, lease, outcome, value, latency_us, pause_ms (0: none), pause_reason
 --         outcome 'complete', 'fail'  the item finishes; value: its result, latency_us: of its call
 --                 'retry'             an attempt failed; value: ms until the next one
@@ -24,8 +23,11 @@
 --- @include "job_end"
 --- @include "results"
 --- @include "fair_share"
-local options, lost_result = cjson.decode(ARGV[1]), ARGV[2]
-local max_losses, free_slots, max_claim = options.max_worker_losses, options.free_slots, options.max_claim
+local LANE, SETTLEMENT = 3, 7 -- arguments of each
+local free_slots, reserve, quarantined, lane_count = unpack(ARGV, 1, 4)
+free_slots, reserve, quarantined = tonumber(free_slots), tonumber(reserve), tonumber(quarantined)
+local first_lane, max_claim = 5, MAX_CLAIM
+local first_settlement = first_lane + LANE * lane_count
 local claim = string.format('%.0f', now * 1000) -- unique: no two rounds run in the same µs
 local reply, next_round = { '' }, nil
 local freed, left_over = false, false
@@ -48,10 +50,10 @@ local function settle(lane, lease, outcome, value, latency_us, pause_ms, pause_r
     if tonumber(value) > 0 then
       park(DEFERRED, lane, job, index, now + tonumber(value))
     else
-      requeue(lane, job, index, max_losses)
+      requeue(lane, job, index)
     end
   elseif outcome == 'release' then
-    requeue(lane, job, index, max_losses)
+    requeue(lane, job, index)
   end
 end
 
@@ -64,11 +66,28 @@ local function reclaim(lane, lease)
   local failed, first_claim, losses = read_attempts(job, index)
   losses = losses .. ' ' .. old_claim
   save_attempts(job, index, failed, first_claim == '' and old_claim or first_claim, losses)
-  if count_losses(losses) >= max_losses then
-    write_result(job, index, true, lost_result, 0)
+  if count_losses(losses) >= MAX_WORKER_LOSSES then
+    write_result(job, index, true, LOST_RESULT, 0)
   else
-    requeue(lane, job, index, max_losses)
+    requeue(lane, job, index)
   end
+end
+
+-- Both return the next time at which there is something to do, or nil.
+local function reclaim_ended(lane)
+  local leases = LEASES .. lane
+  for _, lease in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1000)) do reclaim(lane, lease) end
+  return earliest(leases)
+end
+
+local function requeue_due(lane)
+  local deferred = DEFERRED .. lane
+  for _, item in ipairs(redis.call('ZRANGEBYSCORE', deferred, '-inf', now, 'LIMIT', 0, 1000)) do
+    redis.call('ZREM', deferred, item)
+    local job, index = unpark(item)
+    requeue(lane, job, index)
+  end
+  return earliest(deferred)
 end
 
 -- Leases items of a job. Returns how many: those whose job has finished are dropped.
@@ -80,7 +99,7 @@ local function lease_items(lane, job, indexes)
   local entries = job.has_attempts and redis.call('HMGET', ATTEMPTS .. job.id, unpack(indexes)) or {}
   local queued_ms = ms(now - tonumber(job.accepted_ms))
   local left_ms = job.deadline_ms and ms(job.deadline_ms - now) or ''
-  local lease_end, leases = ms(now + options.lease_ms), {}
+  local lease_end, leases = ms(now + LEASE_MS), {}
   for i, index in ipairs(indexes) do
     if payloads[i] then
       local item = job.id .. ':' .. index
@@ -107,13 +126,13 @@ local function lease_quarantined(lane)
 end
 
 local running = {}
-for _, lane in ipairs(options.lanes) do running[lane[1]] = lane[3] end
+for i = first_lane, first_settlement - 1, LANE do running[ARGV[i]] = tonumber(ARGV[i + 2]) end
 
 -- Slots kept free so that one busy lane cannot fill the worker and delay the others.
 local function reserved_for_others(name)
   local reserved = 0
   for lane, count in pairs(running) do
-    if lane ~= name then reserved = reserved + math.max(0, options.reserve - count) end
+    if lane ~= name then reserved = reserved + math.max(0, reserve - count) end
   end
   return reserved
 end
@@ -125,16 +144,16 @@ local function admit(lane, limit)
   local free = limit - redis.call('ZCARD', LEASES .. lane)
   local function capacity() return math.max(0, math.min(free, free_slots - reserved_for_others(lane), max_claim)) end
   local function consume(count)
-    if count > 0 then wake_at(now + options.lease_ms) end
+    if count > 0 then wake_at(now + LEASE_MS) end
     running[lane], free, free_slots, max_claim = running[lane] + count, free - count, free_slots - count, max_claim - count
   end
-  if options.quarantined < 1 and capacity() > 0 then
+  if quarantined < 1 and capacity() > 0 then
     local count = lease_quarantined(lane)
-    options.quarantined = options.quarantined + count
+    quarantined = quarantined + count
     consume(count)
   end
   if capacity() > 0 then
-    consume(take_fairly(lane, capacity(), options.interactive_weight, function(id, indexes)
+    consume(take_fairly(lane, capacity(), INTERACTIVE_WEIGHT, function(id, indexes)
       lease_items(lane, load_job(id), indexes)
     end))
   end
@@ -146,23 +165,13 @@ end
 
 -- Deadlines come first: a result that arrives after its deadline is too late.
 next_round = finish_overdue_jobs()
-local SETTLEMENT = 7
-for i = 3, #ARGV, SETTLEMENT do settle(unpack(ARGV, i, i + SETTLEMENT - 1)) end
+for i = first_settlement, #ARGV, SETTLEMENT do settle(unpack(ARGV, i, i + SETTLEMENT - 1)) end
 
-for _, entry in ipairs(options.lanes) do
-  local lane, limit = entry[1], entry[2]
-  local function each_until_now(zset, act)
-    local next = earliest(zset)
-    if not next or next > now then return next end
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', zset, '-inf', now, 'LIMIT', 0, 1000)) do act(member) end
-    return earliest(zset)
-  end
-  local lease_end = each_until_now(LEASES .. lane, function(lease) reclaim(lane, lease) end)
-  local due = each_until_now(DEFERRED .. lane, function(item)
-    redis.call('ZREM', DEFERRED .. lane, item)
-    local job, index = unpark(item)
-    requeue(lane, job, index, max_losses)
-  end)
+for i = first_lane, first_settlement - 1, LANE do
+  local lane, limit = ARGV[i], tonumber(ARGV[i + 1])
+  local lease_end, due = earliest(LEASES .. lane), earliest(DEFERRED .. lane)
+  if lease_end and lease_end <= now then lease_end = reclaim_ended(lane) end
+  if due and due <= now then due = requeue_due(lane) end
   if lease_end then wake_at(lease_end) end
   if due then wake_at(due) end
 
@@ -174,6 +183,6 @@ end
 
 record_finished_items()
 -- Other workers may take what this round has freed and not claimed.
-if freed and (left_over or #options.lanes == 0) then redis.call('PUBLISH', WAKE, '') end
+if freed and (left_over or lane_count == '0') then redis.call('PUBLISH', WAKE, '') end
 if next_round then reply[1] = ms(math.max(0, next_round - now)) end
 return reply

@@ -20,10 +20,10 @@ end
 
 -- Puts an item back at the place that it had. With one worker loss left it goes to the quarantine, of which a worker runs
 -- one item at a time, so that an item that kills workers does not take its neighbours with it.
-local function requeue(lane, job, index, max_worker_losses)
+local function requeue(lane, job, index)
   if not job.unfinished then return end
   local _, _, losses = read_attempts(job, index)
-  if count_losses(losses) >= max_worker_losses - 1 then
+  if count_losses(losses) >= MAX_WORKER_LOSSES - 1 then
     park(QUARANTINE, lane, job, index, job.accepted_ms)
   else
     redis.call('ZADD', QUEUE .. lane .. ':' .. job.id, index, index)
