@@ -1,4 +1,4 @@
-"""The counters of the history, as values and as fields of a hash."""
+"""Tests that counters of the history survive the way to Redis and back."""
 
 import pytest
 

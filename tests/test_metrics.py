@@ -1,4 +1,4 @@
-"""Metrics, as a real Prometheus scrapes them."""
+"""Tests the metrics as a real Prometheus scrapes them."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ Start = Callable[..., Awaitable[Stack]]
 async def prometheus(
     directory: Path, jobs: list[dict[str, Any]]
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """With the project's rules."""
+    """Runs Prometheus with the project's alert rules and the given scrape configs in `jobs`."""
     config = {
         "global": {"scrape_interval": "250ms", "evaluation_interval": "250ms"},
         "rule_files": [str(OBSERVABILITY / "alerts.yml")],
@@ -70,7 +70,7 @@ async def answers(client: httpx.AsyncClient, path: str) -> bool:
 
 
 async def value(client: httpx.AsyncClient, query: str) -> dict[str, float]:
-    """By the values of the labels."""
+    """Returns the result of a query: the values of the labels, joined by spaces → the number."""
     answer = (await client.get("/api/v1/query", params={"query": query})).json()
     assert answer["status"] == "success", answer
     return {
@@ -154,7 +154,7 @@ async def test_a_real_prometheus_sees_the_stack(stack: Start, tmp_path: Path) ->
         accepted = 'http_server_request_duration_seconds_count{http_route="/batch"}'
         by_status = f"sum by (http_response_status_code) ({accepted})"
         assert list(await value(client, by_status)) == ["202"]
-        # What the dashboard and the rules ask for is there.
+        # Every metric that the dashboard and the rules use exists.
         known = set((await client.get("/api/v1/label/__name__/values")).json()["data"])
         for expression in expressions():
             await value(client, expression)

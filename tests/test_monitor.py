@@ -1,4 +1,4 @@
-"""What workers report, and what is made of it, on a real Valkey."""
+"""Tests what workers report and what the overview makes of it, on a real Valkey."""
 
 import random
 from datetime import timedelta

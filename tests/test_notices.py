@@ -1,4 +1,4 @@
-"""Why something is slow, in words."""
+"""Tests the sentences that explain why something is slow or fails."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -36,7 +36,7 @@ from shared.version import VERSION
 CHROMIUM = shutil.which("chromium")
 SCREENSHOTS = os.environ.get("SCREENSHOTS")  # directory for the README's pictures
 QUIET = ("quic", "background-networking", "component-update", "sync")
-NOTICED_MS = 5000  # a lost connection, as is promised
+NOTICED_MS = 5000  # how soon the page must show that the connection is lost
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="Chromium (Debian's package) is not installed"),
@@ -74,7 +74,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def visit(
     browser: Browser, stack: Stack, path: str = "", *, width: int = 1280, scheme: Any = "light"
 ) -> AsyncIterator[Page]:
-    """Fails if the page says anything on the console, or wants something from another host."""
+    """Opens a page. Fails if it writes to the console or makes a request to another host."""
     said: list[str] = []
     url = str(stack.api.base_url)
     context = await browser.new_context(
@@ -85,7 +85,7 @@ async def visit(
     )
 
     def heard(message: ConsoleMessage) -> None:
-        # Chromium itself writes a line for each request that fails.
+        # Chromium itself writes this line for each failed request.
         if "Failed to load resource" not in message.text:
             said.append(message.text)
 
@@ -115,12 +115,12 @@ def ndjson(requests: list[dict[str, Any]]) -> bytes:
 
 
 async def work(stack: Stack, **fields: Any) -> str:
-    """A job of 300 that takes a while; returns its location."""
+    """Submits a job of 300 requests that runs for some seconds. Returns its location."""
     await stack.simulate(latency_ms=400, latency_spread_ms=300)
     return await upload(stack.api, lines((str(n) for n in range(300)), **fields))
 
 
-# What there is to see
+# Views
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (360, "light"), (1600, "dark")])
@@ -170,7 +170,7 @@ async def test_the_overview_is_live(stack: Start, browser: Browser) -> None:
 
 
 async def test_a_step_that_is_not_over_is_not_drawn(stack: Start, browser: Browser) -> None:
-    """What it has counted so far would look like a slump."""
+    """Its rate is still too low: it would look like a slump."""
     deployment = await stack(workers=0)
     step = datetime.fromtimestamp(time.time() // 10 * 10, UTC)
     points = [
@@ -287,7 +287,7 @@ async def test_a_hundred_thousand_rows_are_a_few_in_the_page(
         await expect(page.get_by_text("No items match.")).to_be_visible()
 
 
-# Why a job is slow: what is seen within a minute by who knows nothing
+# Why a job is slow: a newcomer must be able to tell within a minute
 
 
 async def test_a_paused_lane_is_named(stack: Start, browser: Browser) -> None:
@@ -363,7 +363,7 @@ async def test_screenshots_for_the_readme(
             await expect(page.get_by_text("Lost worker").first).to_be_visible(timeout=15_000)
 
 
-# What can be done
+# Actions
 
 
 async def test_cancel_asks_first(stack: Start, browser: Browser) -> None:
@@ -469,7 +469,7 @@ async def test_it_works_by_keyboard_alone(stack: Start, browser: Browser) -> Non
     await deployment.batch([chat("hello")])
     async with visit(browser, deployment) as page:
         await expect(page.locator(".connection")).to_have_text("live")
-        for _ in range(3):  # past the skip link and the overview
+        for _ in range(3):  # past the skip link and the link to the overview
             await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
@@ -530,7 +530,7 @@ async def test_a_lost_connection_is_shown_and_comes_back(
 
 
 async def test_many_tabs_do_not_take_all_connections(stack: Start, browser: Browser) -> None:
-    """A browser has six for a host; a tab that nobody sees has none of them."""
+    """A browser has six connections per host; a hidden tab must hold none of them."""
     deployment = await stack(workers=1)
     await deployment.simulate(latency_ms=60_000)
     location = (await upload(deployment.api, lines(["x"])))[1:]
@@ -615,7 +615,7 @@ async def test_a_key_is_asked_for_and_kept_in_the_tab(stack: Start, browser: Bro
         await expect(page.get_by_text("No jobs yet.")).to_be_visible()
 
 
-# What is served
+# How the page is served
 
 
 async def test_the_page_is_served_safely(stack: Start) -> None:

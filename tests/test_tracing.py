@@ -1,4 +1,4 @@
-"""Traces, as a collector receives them from real processes."""
+"""Tests the traces that a collector receives from real processes."""
 
 import asyncio
 import json
@@ -18,10 +18,10 @@ SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
 
 @dataclass
 class Collector:
-    """The receiving end of OTLP over HTTP."""
+    """Receives spans by OTLP over HTTP."""
 
     url: str = ""
-    spans: list[tuple[str, Span]] = field(default_factory=list)  # with the service
+    spans: list[tuple[str, Span]] = field(default_factory=list)  # each with the name of its service
 
     async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -163,7 +163,7 @@ async def test_a_collector_that_is_away_holds_nothing_up(stack: Start) -> None:
 
 @pytest.mark.parametrize("module", ["api.main", "worker.__main__"])
 async def test_without_it_the_sdk_is_not_loaded(module: str) -> None:
-    """FastAPI always loads the interface."""
+    """FastAPI always loads the API of OpenTelemetry, but not its SDK."""
     code = f"import {module}, sys; sys.exit('opentelemetry.sdk' in sys.modules)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
     assert await process.wait() == 0
