@@ -82,9 +82,10 @@ function App() {
 
 function Banner({ state }) {
   const age = state.overview ? ` Figures are from ${clock(state.overview.at)}.` : "";
+  const detail = state.detail?.replace(/\.$/, "");
   const text = {
-    [DISCONNECTED]: `Disconnected: ${state.detail}. Reconnecting every second.${age}`,
-    [TROUBLE]: `${state.detail}. Accepted jobs are safe.${age}`,
+    [DISCONNECTED]: `Disconnected: ${detail}. Reconnecting every second.${age}`,
+    [TROUBLE]: `${detail}. Accepted jobs are safe.${age}`,
   }[state.connection];
   return html`<div aria-live="assertive">${text && html`<p class="banner">${text}</p>`}</div>`;
 }

@@ -52,7 +52,7 @@ function Chart({ chart, steps, lanes, step }) {
   const container = useRef(null);
   const plot = useRef(null);
   const series = lanes.map((lane) =>
-    steps.map(([, there]) => (there?.[lane] ? (chart.value(there[lane], step) ?? chart.gap) : chart.gap)),
+    steps.map(([, points]) => (points?.[lane] ? (chart.value(points[lane], step) ?? chart.gap) : chart.gap)),
   );
   const data = [steps.map(([at]) => at), ...series];
   const shape = lanes.join(" ");
