@@ -33,7 +33,7 @@ async def redis_cost(items: int) -> list[Figure]:
         await _submit(jobs, items)
         waiting = await _counts(client)
         await _run(queue, items)
-        ended = await _counts(client)
+        finished = await _counts(client)
         rounds = defaultdict[tuple[int, int], list[float]](list)
         for _ in range(REPEATS):
             for slots in (LIMIT, 1):
@@ -57,13 +57,19 @@ async def redis_cost(items: int) -> list[Figure]:
             "bytes",
             "used_memory",
             empty,
-            ended,
+            finished,
         ),
-        ("received by Redis", "bytes", "total_net_input_bytes", empty, ended),
-        ("sent by Redis", "bytes", "total_net_output_bytes", empty, ended),
-        ("commands, including those inside scripts", "", "total_commands_processed", empty, ended),
+        ("received by Redis", "bytes", "total_net_input_bytes", empty, finished),
+        ("sent by Redis", "bytes", "total_net_output_bytes", empty, finished),
+        (
+            "commands, including those inside scripts",
+            "",
+            "total_commands_processed",
+            empty,
+            finished,
+        ),
         ("CPU of Redis to accept an item", "µs", "cpu_us", empty, waiting),
-        ("CPU of Redis to claim and settle an item", "µs", "cpu_us", waiting, ended),
+        ("CPU of Redis to claim and settle an item", "µs", "cpu_us", waiting, finished),
     ]
     lease_bytes = (running["used_memory"] - queued["used_memory"]) / len(leases)
     return [
