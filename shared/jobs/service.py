@@ -20,6 +20,7 @@ from shared.models import (
 )
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK, encode_payload
+from shared.queue.ids import DELIVERY_SUFFIX
 
 PAGE_ITEMS = 50  # read at once: an answer may be large
 PAGE_JOBS = 20
@@ -183,7 +184,7 @@ class Jobs:
 
 def _is_delivery(job_id: str) -> bool:
     """The delivery of a webhook is a job of its own, which no client sees."""
-    return "." in job_id
+    return job_id.endswith(DELIVERY_SUFFIX)
 
 
 async def to_async(requests: Iterable[LLMRequest]) -> AsyncIterator[LLMRequest]:

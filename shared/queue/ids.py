@@ -1,5 +1,7 @@
 """The ids of items and leases, as they stand in Redis."""
 
+DELIVERY_SUFFIX = ".webhook"  # of a job's id: the job that delivers its webhook
+
 
 class ItemId(str):
     """`<job id>:<index of the request in the job>`."""

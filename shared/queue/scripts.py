@@ -8,9 +8,12 @@ from types import MappingProxyType
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
+from shared.providers import WEBHOOK_LANE
+from shared.queue.ids import DELIVERY_SUFFIX
 from shared.queue.keys import Keys, lua_string
 
 NONE: Mapping[str, float | str] = MappingProxyType({})
+_COMMON = {"WEBHOOK_LANE": WEBHOOK_LANE, "DELIVERY_SUFFIX": DELIVERY_SUFFIX}
 _INCLUDE = re.compile(r'^--- @include "([a-z_]+)"\n', re.MULTILINE)
 
 
@@ -32,7 +35,11 @@ def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:
     parts: dict[str, str] = {}
     body = _without_includes(body, parts)
     source = "".join(parts.values()) + body
-    literals = "".join(f"local {name} = {_literal(value)}\n" for name, value in constants.items())
+    literals = "".join(
+        f"local {name} = {_literal(value)}\n"
+        for name, value in {**_COMMON, **constants}.items()
+        if re.search(rf"\b{name}\b", source)
+    )
     return f"{shebang}\n{literals}{keys.lua_constants(source)}{source}"
 
 

@@ -16,7 +16,7 @@ local queued = tonumber(parked or 0)
 for lane in string.gmatch(lanes, '%S+') do queued = queued + redis.call('ZCARD', QUEUE .. lane .. ':' .. job) end
 local delivery = false
 if webhook_url and finished_ms then
-  local id = job .. '.webhook'
+  local id = job .. DELIVERY_SUFFIX
   local failed = parse_attempts(redis.call('HGET', ATTEMPTS .. id, 0))
   delivery = { redis.call('HGET', RESULTS .. id, 0), tonumber(failed) }
 end

@@ -13,12 +13,12 @@ end
 
 -- A delivery is the only item of a job of its own, in a lane of its own.
 local function enqueue_webhook(job, owner, payload, result_ttl_s)
-  local delivery = job .. '.webhook'
-  redis.call('HSET', JOB .. delivery, 'total', 1, 'lanes', 'webhooks', 'owner', owner, 'priority_class', 'bulk',
+  local delivery = job .. DELIVERY_SUFFIX
+  redis.call('HSET', JOB .. delivery, 'total', 1, 'lanes', WEBHOOK_LANE, 'owner', owner, 'priority_class', 'bulk',
     'result_ttl_s', result_ttl_s, 'accepted_ms', ms(now))
   redis.call('HSET', PAYLOADS .. delivery, 0, payload)
-  redis.call('ZADD', QUEUE .. 'webhooks:' .. delivery, 0, 0)
-  enqueue('webhooks', delivery, owner, 'bulk', 1)
+  redis.call('ZADD', QUEUE .. WEBHOOK_LANE .. ':' .. delivery, 0, 0)
+  enqueue(WEBHOOK_LANE, delivery, owner, 'bulk', 1)
   redis.call('PUBLISH', WAKE, '')
 end
 
