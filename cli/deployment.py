@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-from redis.exceptions import RedisError
 
 from cli.simulator.environment import simulated_environment
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
+from shared.queue.layout import LayoutMismatch, claim_layout, layout_check
 from shared.redis import embedded
-from shared.redis.client import connect
+from shared.redis.client import RedisUnavailable, connect
 from shared.settings import Settings
 
 START_S = 30.0
@@ -95,12 +95,15 @@ class Deployment:
         with _reserve(*self._address) as listener:
             host, port = listener.getsockname()[:2]
             self.url = f"http://{host}:{port}"
-            if self._settings.redis_url is None:
+            if self._settings.redis_url:
+                self._environment["REDIS_URL"] = self._settings.redis_url  # perhaps only in .env
+            else:
                 self._server = await asyncio.to_thread(embedded.use, self._data_dir)
                 self._environment["REDIS_URL"] = self._server.url
             if self._simulator is not None:
                 await self._start_simulator(self._simulator)
             self._environment["PYTHONUNBUFFERED"] = "1"
+            await self._refuse_other_layouts()
         await self._add("api", "cli.api_server", "--host", host, "--port", str(port))
         for number in range(1, self._workers + 1):
             await self._add(
@@ -108,6 +111,19 @@ class Deployment:
             )
         await self._wait_until_ready()
         self._supervisors = [asyncio.create_task(self._supervise(part)) for part in self._parts]
+
+    async def _refuse_other_layouts(self) -> None:
+        """Says in one message what otherwise each process would say by itself."""
+        keys = Keys(self._environment.get("KEY_PREFIX", self._settings.key_prefix))
+        redis = connect(self._environment["REDIS_URL"], layout_check(keys))
+        try:
+            await claim_layout(redis, keys)
+        except LayoutMismatch as error:
+            raise StartError(str(error)) from None
+        except RedisUnavailable:
+            pass  # the processes wait for it
+        finally:
+            await redis.aclose()
 
     async def _start_simulator(self, argv: tuple[str, ...]) -> None:
         part = await self._add(
@@ -225,7 +241,7 @@ async def _healthy(client: httpx.AsyncClient) -> bool:
 async def _live_workers(queue: Queue) -> int:
     try:
         return len(await queue.workers())
-    except (RedisError, OSError):
+    except RedisUnavailable:
         return 0
 
 

@@ -70,6 +70,17 @@ async def test_keys_of_another_prefix_do_not_count(valkey_url: str, redis: ArqRe
     await redis.delete(keys.layout_version)
 
 
+async def test_keys_of_a_longer_prefix_do_not_count(
+    valkey_url: str, store: Store, keys: Keys
+) -> None:
+    """`orchestrator up --simulate` puts its keys behind the prefix of `orchestrator up`."""
+    await accept(store, "job", "a")
+
+    await commands(valkey_url, Keys(keys.prefix.removesuffix(":") + "-"))
+    outer = keys.prefix[: len("test-") + 4]
+    await commands(valkey_url, Keys(outer))
+
+
 async def test_what_writes_the_first_key_writes_the_version(
     store: Store, redis: ArqRedis, keys: Keys
 ) -> None:

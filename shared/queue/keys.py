@@ -87,6 +87,13 @@ class Keys:
     job_finished = _Key("channel: id of a job that has finished")
     job_progress = _Key("channel: id of a followed job of which items have finished")
 
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Returns the names that stand behind the prefix, without ids."""
+        return frozenset(
+            name for name, key in vars(cls).items() if isinstance(key, _Key | _KeyWithId)
+        )
+
     def lua_constants(self, script: str) -> str:
         """Returns Lua locals for the keys that `script` uses; it appends the ids itself."""
         layout = f"local LAYOUT = {LAYOUT_VERSION}\n" if re.search(r"\bLAYOUT\b", script) else ""

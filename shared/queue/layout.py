@@ -18,6 +18,12 @@ from shared.redis.client import ConnectionCheck, RedisUnavailable
 UNVERSIONED = "1 or older"  # written before the layout had a version
 RETRY_S = 0.5
 
+# Keys of unversioned layouts that have other names now.
+_UNVERSIONED_NAMES = {
+    *("item", "tries", "ended", "shares", "paused", "deadlines"),
+    *("owned", "expiring", "idempotent", "seen", "report"),
+}
+
 log = structlog.get_logger()
 
 
@@ -83,13 +89,20 @@ async def wait_for_layout(redis: Redis, keys: Keys) -> None:
 
 
 async def _is_in_use(connection: AbstractConnection, keys: Keys) -> bool:
-    """Looks at all keys of Redis, but only until the version is written."""
+    """Looks at all keys of Redis, but only until the version is written.
+
+    A deployment may have a prefix that begins with this one, so only names count that stand
+    directly behind this prefix.
+    """
     pattern = re.sub(r"([\\*?\[\]])", r"\\\1", keys.prefix) + "*"
     cursor = b"0"
     while True:
         cursor, found = await _call(connection, "SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-        if found or cursor == b"0":
-            return bool(found)
+        names = {key.decode().removeprefix(keys.prefix).partition(":")[0] for key in found}
+        if names & (_UNVERSIONED_NAMES | Keys.names()):
+            return True
+        if cursor == b"0":
+            return False
 
 
 async def _call(connection: AbstractConnection, *command: object) -> Any:  # noqa: ANN401
