@@ -195,6 +195,9 @@ def job_id(deployment: Deployment) -> str:
         ("first\n…\nlast", "first\nand\nmore\nlast", True),
         ("first\n…\nlast", "first\nlast\nmore", False),
         ("first\n…", "first and more", False),
+        ("…\nlast", "last", True),
+        ("…\nlast", "first\nlast", True),
+        ("…\nlast", "not last", False),
     ],
 )
 def test_an_output_is_compared_but_for_its_numbers(shown: str, actual: str, *, same: bool) -> None:

@@ -14,7 +14,7 @@ DOCUMENTS = (
 )
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_TOKEN = re.compile(r"\n…(?=\n|$)|…|,\n|\s+|[─━]+|[0-9a-f]{32}|\d(?:[\d.,:]*\d)?")
+_TOKEN = re.compile(r"\A…\n|\n…(?=\n|$)|…|,\n|\s+|[─━]+|[0-9a-f]{32}|\d(?:[\d.,:]*\d)?")
 _PATTERNS = {"…": ".*?", "─": "[─━]+", "━": "[─━]+"}
 
 
@@ -79,7 +79,9 @@ def is_shown(shown: str, actual: str) -> bool:
 
 
 def _pattern(part: str) -> str:
-    if part == "\n…":  # any number of lines
+    if part == "…\n":  # any number of lines, as below
+        return r"(?:.*\n)?"
+    if part == "\n…":
         return r"(?:\n.*)?"
     if part == ",\n":  # a long line of JSON is shown as several
         return r",\s*"
