@@ -6,7 +6,8 @@ one result by construction; what is not evident there is asserted where it happe
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import floor
 from typing import Any, Literal, TypeVar
@@ -21,6 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from redis.asyncio.client import Pipeline
 from support.claims import POLICY
 from support.depth import examples
 
@@ -47,6 +49,8 @@ HOUR_S = 3600.0  # nothing ends by itself
 PAUSE = Pause(HOUR_S, "answered 429")
 
 T = TypeVar("T")
+# Yields commands that it has added to a pipeline; is sent their replies.
+Check = Generator[list[Any], list[Any], None]
 Place = Literal["queue", "quarantine", "deferred", "leases", "results", "nowhere"]
 
 
@@ -430,35 +434,54 @@ class Scripts(RuleBasedStateMachine):
         self.run(self._compare())
 
     async def _compare(self) -> None:
-        for lane, limit in LIMITS.items():
-            for place, key in (
-                ("quarantine", self.keys.quarantine),
-                ("deferred", self.keys.deferred),
-            ):
-                found = {item.decode() for item in await self.redis.zrange(key(lane), 0, -1)}
-                assert found == {item.id for item in self._items(place) if item.lane == lane}
-            leases = {
-                lease.decode() for lease in await self.redis.zrange(self.keys.leases(lane), 0, -1)
-            }
-            assert leases == {h.lease.lease_id for h in self.held.values() if h.lease.lane == lane}
-            assert len(leases) <= limit
-            depth = await self.redis.hgetall(self.keys.depth(lane))  # type: ignore[misc]
-            queued = Counter(i.job.owner for i in self._items("queue") if i.lane == lane)
-            assert {owner.decode(): int(count) for owner, count in depth.items()} == queued
-        for path, shares in self.shares.items():
-            stored = await self.redis.zrange(self.keys.fair_queue(*path), 0, -1, withscores=True)
-            assert {child.decode(): service for child, service in stored} == shares
+        """Reads all of Redis in one round trip, because this follows every step."""
         for job in self.jobs.values():
-            await self._compare_job(job)
-        for owner in OWNERS:
-            owned = await self.redis.zrange(self.keys.jobs_by_owner(owner), 0, -1)
-            mine = [job.id for job in self.jobs.values() if job.owner == owner]
-            assert [job_id.decode() for job_id in owned] == mine
-        expiring = {e.decode() for e in await self.redis.zrange(self.keys.job_expirations, 0, -1)}
-        finished = [job for job in self.jobs.values() if job.finished]
-        assert expiring == {f"{job.owner} {job.id}" for job in finished}
+            await self._compare_snapshot(job)
+        pipe = self.redis.pipeline(transaction=False)
+        checks = [
+            *(self._compare_lane(pipe, lane, limit) for lane, limit in LIMITS.items()),
+            *(self._compare_shares(pipe, path) for path in self.shares),
+            *(self._compare_job(pipe, job) for job in self.jobs.values()),
+            *(self._compare_owner(pipe, owner) for owner in OWNERS),
+            self._compare_expirations(pipe),
+        ]
+        commands = [next(check) for check in checks]
+        replies = iter(await pipe.execute())
+        for check, asked in zip(checks, commands, strict=True):
+            with suppress(StopIteration):
+                check.send([next(replies) for _ in asked])
 
-    async def _compare_job(self, job: Job) -> None:
+    def _compare_lane(self, pipe: Pipeline, lane: str, limit: int) -> Check:
+        parked = {"quarantine": self.keys.quarantine, "deferred": self.keys.deferred}
+        depth, leases, *members = yield [
+            pipe.hgetall(self.keys.depth(lane)),
+            pipe.zrange(self.keys.leases(lane), 0, -1),
+            *(pipe.zrange(key(lane), 0, -1) for key in parked.values()),
+        ]
+        for place, found in zip(parked, members, strict=True):
+            expected = {item.id for item in self._items(place) if item.lane == lane}
+            assert {item.decode() for item in found} == expected
+        leases = {lease.decode() for lease in leases}
+        assert leases == {h.lease.lease_id for h in self.held.values() if h.lease.lane == lane}
+        assert len(leases) <= limit
+        queued = Counter(i.job.owner for i in self._items("queue") if i.lane == lane)
+        assert {owner.decode(): int(count) for owner, count in depth.items()} == queued
+
+    def _compare_shares(self, pipe: Pipeline, path: tuple[str, ...]) -> Check:
+        [stored] = yield [pipe.zrange(self.keys.fair_queue(*path), 0, -1, withscores=True)]
+        assert {child.decode(): service for child, service in stored} == self.shares[path]
+
+    def _compare_owner(self, pipe: Pipeline, owner: str) -> Check:
+        [owned] = yield [pipe.zrange(self.keys.jobs_by_owner(owner), 0, -1)]
+        mine = [job.id for job in self.jobs.values() if job.owner == owner]
+        assert [job_id.decode() for job_id in owned] == mine
+
+    def _compare_expirations(self, pipe: Pipeline) -> Check:
+        [expiring] = yield [pipe.zrange(self.keys.job_expirations, 0, -1)]
+        finished = [job for job in self.jobs.values() if job.finished]
+        assert {e.decode() for e in expiring} == {f"{job.owner} {job.id}" for job in finished}
+
+    async def _compare_snapshot(self, job: Job) -> None:
         snapshot = await self.store.snapshot(job.id)
         assert snapshot is not None
         assert snapshot.results is not None
@@ -473,18 +496,26 @@ class Scripts(RuleBasedStateMachine):
         assert (snapshot.started_ms is not None) == job.started
         assert (snapshot.finished_ms is not None) == job.finished
         assert snapshot.finished_early_as == job.early_as
-        for lane in LIMITS:
-            found = await self.redis.zrange(self.keys.queue(lane, job.id), 0, -1)
+
+    def _compare_job(self, pipe: Pipeline, job: Job) -> Check:
+        kinds = (
+            *(self.keys.job, self.keys.results, self.keys.completion_order),
+            *(self.keys.failed, self.keys.payloads, self.keys.attempts),
+        )
+        prompts, tries, *found = yield [
+            pipe.hkeys(self.keys.payloads(job.id)),
+            pipe.hgetall(self.keys.attempts(job.id)),
+            *(pipe.zrange(self.keys.queue(lane, job.id), 0, -1) for lane in LIMITS),
+            *(pipe.ttl(kind(job.id)) for kind in kinds),
+        ]
+        for lane, indexes in zip(LIMITS, found, strict=False):
             queued = [i.index for i in job.items if (i.place, i.lane) == ("queue", lane)]
-            assert [int(index) for index in found] == queued
-        kinds = (self.keys.job, self.keys.results, self.keys.completion_order, self.keys.failed)
-        for kind in (*kinds, self.keys.payloads, self.keys.attempts):
-            kept_s = await self.redis.ttl(kind(job.id))  # -2: there is none
+            assert [int(index) for index in indexes] == queued
+        for kind, kept_s in zip(kinds, found[len(LIMITS) :], strict=True):
+            # -1: kept until the job finishes; -2: the key does not exist
             assert (kept_s == -1) == (not job.finished) or kept_s == -2, kind
-        prompts = await self.redis.hkeys(self.keys.payloads(job.id))  # type: ignore[misc]
         kept = [i.index for i in job.items if i.place != "results" or i.failed]
         assert sorted(map(int, prompts)) == kept
-        tries = await self.redis.hgetall(self.keys.attempts(job.id))  # type: ignore[misc]
         for item in job.items:
             stored, *losses = tries.get(str(item.index).encode(), b"0@0").decode().split(" ")
             assert stored == f"{item.attempts}@{item.first_us}"
