@@ -1,7 +1,7 @@
 """Counts the calls and the finished items of this worker, for Prometheus and for the overview.
 
-Counting happens once a call, reading every few seconds: adding is cheap, and the sums are made
-when they are read.
+Every call adds to the counts, but they are read only every few seconds: adding is cheap, and sums
+are computed when they are read.
 """
 
 from collections import Counter, defaultdict

@@ -182,7 +182,7 @@ function Item({ job, item, onClose }) {
         <div><dt>Finished</dt><dd>${moment(item.timestamp)}</dd></div>
         <div><dt>Queued</dt><dd>${ms(item.queued_ms - item.retried_ms)}</dd></div>
         <div><dt>Retrying</dt><dd>${ms(item.retried_ms)}</dd></div>
-        <div><dt>Call</dt><dd>${ms(item.latency_ms)}</dd></div>
+        <div><dt>Call time</dt><dd>${ms(item.latency_ms)}</dd></div>
         <div><dt>Calls</dt><dd>${item.attempts}</dd></div>
         <div><dt>Tokens</dt><dd>${tokens(item)}</dd></div>
         ${item.cost_usd !== null && html`<div><dt>Cost</dt><dd>${usd(item.cost_usd)}</dd></div>`}
