@@ -1,13 +1,10 @@
 """Tests the commands that use a deployment, as a user types them."""
 
 import asyncio
-import fcntl
 import json
 import os
 import re
 import signal
-import struct
-import termios
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -15,57 +12,15 @@ from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
+from support.command import Orchestrator
 from support.jobs import job, lines
-from support.processes import PIPE, Process, start
 from support.stack import Stack, chat, eventually
+from support.terminal import Terminal
 
+from orchestrator_client import AsyncClient
 from shared.queue.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
-
-
-class Orchestrator:
-    """Runs the command in a directory of its own."""
-
-    def __init__(self, stack: Stack, directory: Path) -> None:
-        self._environment = {
-            "PATH": "/usr/bin:/bin",
-            "TERM": "xterm",
-            "ORCHESTRATOR_URL": str(stack.api.base_url),
-        }
-        self.directory = directory
-        self._processes: list[Process] = []
-
-    async def stop(self) -> None:
-        for process in self._processes:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
-    async def start(
-        self, *argv: str, url: str | None = None, terminal: int | None = None
-    ) -> Process:
-        output = PIPE if terminal is None else terminal
-        process = await start(
-            "cli.main:main",
-            *argv,
-            environment=self._environment | ({"ORCHESTRATOR_URL": url} if url else {}),
-            directory=self.directory,
-            stdin=PIPE,
-            stdout=output,
-            stderr=output,
-        )
-        self._processes.append(process)
-        return process
-
-    async def __call__(
-        self, *argv: str, stdin: bytes = b"", url: str | None = None
-    ) -> tuple[int | None, str, str]:
-        """Returns exit code, stdout and stderr."""
-        process = await self.start(*argv, url=url)
-        async with asyncio.timeout(60):
-            output, errors = await process.communicate(stdin)
-        return process.returncode, output.decode(), errors.decode()
 
 
 @pytest.fixture
@@ -300,6 +255,21 @@ async def test_the_same_again_is_the_same_job_unless_a_new_one_is_wanted(
     assert "ago" not in said
 
 
+async def test_the_python_client_makes_the_same_job_of_the_same_requests(
+    deployment: Stack, orchestrator: Orchestrator
+) -> None:
+    requests = [chat("é"), chat("b", temperature=0.5)]
+    (orchestrator.directory / "in").write_text("".join(f"{json.dumps(r)}\n" for r in requests))
+    argv = ("submit", "in", "--json", "--deadline", "60")
+    _, output, _ = await orchestrator(*argv)
+
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        same = await client.submit(requests, deadline_s=60)
+        other = await client.submit(requests)
+
+    assert same.job_id == json.loads(output)["job_id"] != other.job_id
+
+
 # Why a job is slow, from a terminal
 
 
@@ -344,35 +314,6 @@ async def test_a_failing_model_is_named(deployment: Stack, orchestrator: Orchest
 
 
 # With a terminal, and without a deployment
-
-
-class Terminal:
-    """Reads what a command writes to a terminal, without control sequences. It reads at once,
-    because a terminal that nobody reads blocks the command, even one that is about to exit."""
-
-    def __init__(self) -> None:
-        self._master, self.slave = os.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
-        os.set_blocking(self._master, False)
-        self._written = b""
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._master, self._read)
-
-    def _read(self) -> None:
-        self._written += os.read(self._master, 65536)
-
-    async def shows(self, text: str) -> None:
-        async def shown() -> bool:
-            return text in re.sub(
-                r"\x1b\[[0-9;?]*[a-zA-Z]", "", self._written.decode(errors="ignore")
-            )
-
-        await eventually(shown)
-
-    def close(self) -> None:
-        self._loop.remove_reader(self._master)
-        os.close(self._master)
-        os.close(self.slave)
 
 
 @pytest.fixture

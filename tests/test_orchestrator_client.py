@@ -260,9 +260,9 @@ async def test_an_api_that_is_not_there_is_named_at_once() -> None:
         with pytest.raises(ConnectionFailed) as failed:
             await client.submit([chat("x")])
 
-    assert str(failed.value).startswith("Can't reach the API at http://127.0.0.1:9 (")
-    assert str(failed.value).endswith(
-        "). Start it with `orchestrator up`, or set ORCHESTRATOR_URL."
+    assert str(failed.value) == (
+        "Can't reach the API at http://127.0.0.1:9 (Connection refused)."
+        " Start it with `orchestrator up`, or set ORCHESTRATOR_URL."
     )
     assert (failed.value.url, failed.value.status_code) == ("http://127.0.0.1:9", None)
 

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import socket
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -108,9 +110,8 @@ class Connection:
     def _connection_failed(
         self, error: Exception, advice: str, retry_after_s: float | None
     ) -> ConnectionFailed:
-        reason = str(error) or type(error).__name__
         return ConnectionFailed(
-            f"Can't reach the API at {self.url} ({reason}).{advice}",
+            f"Can't reach the API at {self.url} ({_reason(error)}).{advice}",
             url=self.url,
             retry_after_s=retry_after_s,
         )
@@ -145,6 +146,20 @@ def _check_configuration(url: str, key: str) -> None:
         raise InvalidConfiguration(
             "The API key should have only printable ASCII characters.", url=url
         )
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the system's reason, such as "Connection refused", if the error has one."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, BaseExceptionGroup):  # one failure for each address of the host
+            cause = cause.exceptions[0]
+        if isinstance(cause, ssl.SSLError | socket.gaierror) and cause.strerror:
+            return cause.strerror
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno)
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__
 
 
 def _detail(response: httpx.Response) -> str:

@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from support.processes import PIPE, Process, start
+from support.stack import Stack
+
 ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
 
 
@@ -72,3 +75,47 @@ async def up(
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+class Orchestrator:
+    """Runs the command in a directory of its own."""
+
+    def __init__(self, stack: Stack, directory: Path) -> None:
+        self._environment = {
+            "PATH": "/usr/bin:/bin",
+            "TERM": "xterm",
+            "ORCHESTRATOR_URL": str(stack.api.base_url),
+        }
+        self.directory = directory
+        self._processes: list[Process] = []
+
+    async def stop(self) -> None:
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def start(
+        self, *argv: str, url: str | None = None, terminal: int | None = None
+    ) -> Process:
+        output = PIPE if terminal is None else terminal
+        process = await start(
+            "cli.main:main",
+            *argv,
+            environment=self._environment | ({"ORCHESTRATOR_URL": url} if url else {}),
+            directory=self.directory,
+            stdin=PIPE,
+            stdout=output,
+            stderr=output,
+        )
+        self._processes.append(process)
+        return process
+
+    async def __call__(
+        self, *argv: str, stdin: bytes = b"", url: str | None = None
+    ) -> tuple[int | None, str, str]:
+        """Returns exit code, stdout and stderr."""
+        process = await self.start(*argv, url=url)
+        async with asyncio.timeout(60):
+            output, errors = await process.communicate(stdin)
+        return process.returncode, output.decode(), errors.decode()
