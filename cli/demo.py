@@ -72,7 +72,8 @@ async def run_demo(settings: Settings, console: Console, *, workers: int) -> boo
 
 
 async def _run_job(client: AsyncClient, console: Console) -> Job:
-    job = await client.submit(demo_requests(), new=True)  # REDIS_URL may know an earlier demo
+    # With REDIS_URL, Redis may still hold the job of an earlier demo.
+    job = await client.submit(demo_requests(), new=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -33,7 +33,7 @@ from orchestrator_client import (
     Outcome,
 )
 
-EARLIER_S = 60.0  # since a job was accepted; below, the clocks of two machines may differ
+EARLIER_S = 60.0  # above: the job was made by an earlier command; clocks may differ by less
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="ID of a job.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one object a line.")]

@@ -11,7 +11,7 @@ from typing import IO, Any
 import orjson
 
 OPTIONS = {"deadline_s", "webhook_url"}  # fields of a JSON batch beside its requests
-BATCH_BYTES = 64 * 1024 * 1024  # a larger file is not tried as a JSON batch, which is read whole
+BATCH_BYTES = 64 * 1024 * 1024  # limit of a JSON batch, which is read whole; NDJSON has none
 
 
 class InputError(Exception):

@@ -174,7 +174,7 @@ async def test_wrong_input_is_named(
     assert "Traceback" not in errors
 
 
-async def test_what_is_no_file_is_read_and_written_as_it_is(orchestrator: Orchestrator) -> None:
+async def test_pipes_and_links_are_read_and_written_as_they_are(orchestrator: Orchestrator) -> None:
     """A pipe can be read only once; neither pipes nor links are replaced by files."""
     os.mkfifo(orchestrator.directory / "in")
     os.mkfifo(orchestrator.directory / "out")
@@ -207,7 +207,7 @@ async def test_an_unknown_job_is_an_error(orchestrator: Orchestrator, argv: list
     assert "no such job" in errors
 
 
-async def test_a_reader_that_closes_the_pipe_is_no_error(
+async def test_a_reader_may_close_the_pipe(
     orchestrator: Orchestrator,
 ) -> None:
     (orchestrator.directory / "in").write_bytes(lines(str(n) for n in range(2000)))
@@ -236,7 +236,7 @@ async def test_a_deadline_in_a_batch_is_kept(deployment: Stack, orchestrator: Or
     assert (await deployment.stats())["total"] == 1
 
 
-async def test_the_same_again_is_the_same_job_unless_a_new_one_is_wanted(
+async def test_the_same_input_is_the_same_job_unless_new_is_given(
     orchestrator: Orchestrator, redis: ArqRedis, keys: Keys
 ) -> None:
     (orchestrator.directory / "in").write_bytes(lines(["x"]))
@@ -339,7 +339,7 @@ async def test_a_terminal_has_a_bar_for_each_provider(
     assert await process.wait() == 0
 
 
-async def test_top_stays_up_through_a_restart(
+async def test_top_keeps_running_through_a_restart_of_the_api(
     deployment: Stack, orchestrator: Orchestrator, terminal: Terminal
 ) -> None:
     process = await orchestrator.start("top", terminal=terminal.slave)
@@ -357,7 +357,7 @@ async def test_top_stays_up_through_a_restart(
     assert await process.wait() == 130
 
 
-async def test_nobody_there_is_said_in_a_line(orchestrator: Orchestrator) -> None:
+async def test_an_unreachable_api_is_reported_in_one_line(orchestrator: Orchestrator) -> None:
     code, output, errors = await orchestrator("jobs", url="http://127.0.0.1:9")
 
     assert (code, output) == (1, "")

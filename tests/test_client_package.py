@@ -39,7 +39,7 @@ def requirements_of(name: str) -> set[str]:
 
 
 def test_it_can_be_installed_alone(tmp_path: Path) -> None:
-    """Its declared dependencies are enough, and nothing of the server is imported."""
+    """Tests that its dependencies are enough, and that it imports nothing of the server."""
     project = tomllib.loads((PROJECT / "client" / "pyproject.toml").read_text())["project"]
     declared = [re.split(r"[<>=]", requirement)[0] for requirement in project["dependencies"]]
     for name in set[str]().union(*map(requirements_of, declared)):
@@ -86,7 +86,7 @@ def fields(model: type[BaseModel]) -> list[str]:
 
 
 def test_responses_of_a_later_version_can_be_read() -> None:
-    """With unknown fields, and with values that this version does not know."""
+    """Tests fields and values that this version does not know."""
     item = {
         "request_id": None,
         "provider": "new",

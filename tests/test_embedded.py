@@ -1,4 +1,4 @@
-"""The embedded server lives as long as somebody uses it, and not longer."""
+"""Tests that the embedded server runs for as long as a process uses it, and no longer."""
 
 import asyncio
 import os
@@ -115,7 +115,7 @@ async def test_data_survives(directory: Path) -> None:
     await user.end()
 
 
-async def test_a_crashed_server_is_started_again_with_its_data(directory: Path) -> None:
+async def test_a_crashed_server_is_restarted_with_its_data(directory: Path) -> None:
     user = await User.start(directory)
     redis = connect(user.url)
     await redis.set("kept", "value")

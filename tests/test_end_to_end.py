@@ -1,4 +1,4 @@
-"""A batch through real processes: API, workers, Valkey, simulator."""
+"""Tests batches with real processes: API, workers, Valkey and the simulator."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ async def test_limit_holds_over_four_workers_at_full_speed(stack: Start) -> None
 
 
 async def test_items_of_a_killed_worker_run_again(stack: Start) -> None:
-    # One of nine places is kept for the other provider: each worker runs eight.
+    # Of the 10 slots of a worker, two are reserved for the other lanes: it runs eight items.
     deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="16", WORKER_MAX_JOBS="10")
     await deployment.simulate(latency_ms=400)
     batch = asyncio.create_task(deployment.batch([chat(f"item {i}") for i in range(40)]))
@@ -91,7 +91,7 @@ async def test_saturated_provider_does_not_delay_another(stack: Start) -> None:
     saturating.cancel()
 
 
-async def test_stopped_worker_changes_nothing_when_it_goes_on(stack: Start) -> None:
+async def test_a_stopped_worker_changes_nothing_when_it_continues(stack: Start) -> None:
     deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="4")
     await deployment.simulate(latency_ms=500)
     batch = asyncio.create_task(deployment.batch([chat(f"item {i}") for i in range(4)]))
@@ -114,7 +114,7 @@ async def test_stopped_worker_changes_nothing_when_it_goes_on(stack: Start) -> N
     assert job["responses"] == body["responses"]
 
 
-async def test_an_api_that_is_told_to_stop_answers_whoever_waits(stack: Start) -> None:
+async def test_an_api_that_is_told_to_stop_answers_clients_that_wait(stack: Start) -> None:
     deployment = await stack(workers=1)
     await deployment.simulate(latency_ms=60_000)
     waiting = asyncio.create_task(deployment.batch([chat("one")]))

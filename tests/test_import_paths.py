@@ -67,7 +67,10 @@ async def test_up_and_the_commands_run_in_it(
 async def test_the_client_runs_in_it(
     environment: dict[str, str], directory: Path, url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Python itself prefers what lies beside a script: there only the server's names are traps."""
+    """Tests a script beside which lie traps of the server's names.
+
+    Python itself imports from there first, so nobody can have a file named `queue` there.
+    """
     folder = tmp_path_factory.mktemp("script")
     make_traps(folder, "api", "cli", "shared", "worker", "redis")
     script = folder / "script.py"

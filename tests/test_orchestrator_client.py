@@ -47,7 +47,7 @@ async def test_a_batch_and_a_job(stack: Start) -> None:
 
 
 async def test_the_synchronous_client_does_the_same(stack: Start) -> None:
-    """In a thread, and where an event loop runs."""
+    """Tests it in a thread, and where an event loop runs already."""
     deployment = await stack(workers=1)
 
     def use() -> None:
@@ -103,7 +103,7 @@ async def test_a_request_is_sent_again_until_the_api_is_back(stack: Start) -> No
     assert (await ended(deployment.api, f"/jobs/{job.job_id}"))["successful"] == 1
 
 
-async def test_what_an_iterator_gives_is_sent_whole_though_the_upload_broke(stack: Start) -> None:
+async def test_an_iterator_is_sent_whole_although_the_upload_broke(stack: Start) -> None:
     deployment = await stack(workers=1)
     wanted = [f"{n} {'x' * 3000}" for n in range(1000)]
 
@@ -162,7 +162,7 @@ def test_a_wrong_configuration_is_named_at_once(url: str, key: str, said: str) -
     assert not key or key not in str(refused.value)
 
 
-async def test_another_server_is_said_to_be_one() -> None:
+async def test_a_server_that_is_not_an_orchestrator_is_named() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
@@ -209,10 +209,8 @@ async def test_a_batch_may_take_longer_than_one_answer(
     assert (await deployment.stats())["total"] == 1
 
 
-async def test_results_may_be_a_long_time_in_coming(
-    stack: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Longer than the client waits for a sign of life, and is patient."""
+async def test_results_may_take_a_long_time(stack: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests a wait that is longer than the read timeout and the retry budget."""
     monkeypatch.setattr("orchestrator_client.connection.TIMEOUT_S", 1)
     deployment = await stack(workers=1)
     await deployment.simulate(latency_ms=3500)
@@ -239,7 +237,7 @@ async def test_a_refusal_says_why(stack: Start) -> None:
     assert (wrong.value.status_code, missing.value.status_code) == (422, 404)
 
 
-async def test_where_and_who_come_from_the_environment(
+async def test_the_url_and_the_key_come_from_the_environment(
     stack: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployment = await stack(workers=1, key=ANN, API_KEYS=API_KEYS)
@@ -369,7 +367,7 @@ def test_a_closed_client_says_so() -> None:
 async def test_rows_of_a_csv_file_come_back_as_rows_of_a_table(
     stack: Start, tmp_path: Path
 ) -> None:
-    """The rows are what `pandas.DataFrame` takes: flat, and with the ids of the file."""
+    """Tests for rows that `pandas.DataFrame` takes: flat, and with the ids of the file."""
     deployment = await stack(workers=1)
     file = tmp_path / "questions.csv"
     file.write_text('id,question\n17,first\n4,"second, with a comma"\n')

@@ -35,7 +35,7 @@ from orchestrator_client.result_lines import ReadStalled, read_items
 from orchestrator_client.retry import RETRY_S
 
 RETRY_FOR_S = 60.0
-WAIT_S = 30  # of one response to a batch; then the client asks again
+WAIT_S = 30  # limit of the wait in one request for a batch; the client then asks again
 LISTED_AT_ONCE = 100
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -112,7 +112,8 @@ class AsyncClient:
     ) -> Job:
         """Makes a job of any number of requests; returns before it completes. See `Client.submit`.
 
-        An iterator is read in the event loop, so it should not block.
+        An iterator is read in the event loop, so it should not block. The key is derived
+        there, too, in about 20 µs a request.
         """
         if isinstance(requests, Iterator):
             requests = ReplayableLines(requests)

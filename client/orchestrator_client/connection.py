@@ -19,7 +19,7 @@ from orchestrator_client.errors import (
 from orchestrator_client.retry import RETRY_S, RetryBudget
 
 DEFAULT_URL = "http://localhost:8000"
-TIMEOUT_S = 60.0  # without a byte
+TIMEOUT_S = 60.0  # for each read and write
 CONNECT_TIMEOUT_S = 5.0
 
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
@@ -104,7 +104,7 @@ class Connection:
             advice = " Start it with `orchestrator up`, or set ORCHESTRATOR_URL."
             raise self._connection_failed(error, advice, None) from error
         except httpx.TransportError as error:
-            self._was_reached = True  # the connection broke later
+            self._was_reached = True  # a connection was made, and broke later
             raise self._connection_failed(error, "", RETRY_S) from error
 
     def _connection_failed(
