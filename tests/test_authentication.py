@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.authentication import ANN, API_KEYS, BOB, OLD
-from support.jobs import NDJSON, ended, lines, upload
+from support.jobs import NDJSON, lines, upload, wait_completed
 from support.processes import PIPE, STDOUT, start
 from support.stack import Stack, chat, eventually
 
@@ -79,7 +79,7 @@ async def test_a_valid_key_is_accepted_by_every_endpoint(
 
 async def test_a_job_is_not_found_by_other_owners(deployment: Stack) -> None:
     location = await upload(deployment.api, lines(["x", "y"], model="sim-404"))
-    await ended(deployment.api, location)
+    await wait_completed(deployment.api, location)
     bob = deployment.client(BOB)
 
     for method, path in [

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import pytest
-from support.jobs import ended, job, lines, results, upload
+from support.jobs import job, lines, results, upload, wait_completed
 from support.stack import Stack, chat, eventually
 
 Start = Callable[..., Awaitable[Stack]]
@@ -43,7 +43,7 @@ async def test_a_retry_after_the_deadline_is_not_made(stack: Start) -> None:
         deployment.api, lines(["x"], model="sim-429x1"), params={"deadline_s": "30"}
     )
 
-    status = await ended(deployment.api, location)
+    status = await wait_completed(deployment.api, location)
 
     [response] = status["responses"]
     assert response["error_code"] == "deadline_exceeded"
@@ -65,7 +65,7 @@ async def test_deadlines_hold_without_a_worker(stack: Start) -> None:
     deployment = await stack(workers=0)
     location = await upload(deployment.api, lines(["x"] * 300), params={"deadline_s": "0.1"})
 
-    status = await ended(deployment.api, location)
+    status = await wait_completed(deployment.api, location)
 
     assert (status["status"], status["failed"]) == ("deadline_exceeded", 300)
     assert {r["error_code"] for r in await results(deployment.api, location)} == {

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from arq.connections import ArqRedis
-from support.jobs import NDJSON, ended, job, lines, results, upload
+from support.jobs import NDJSON, job, lines, results, upload, wait_completed
 from support.stack import Stack, chat, eventually
 
 from shared.models import LLMRequest
@@ -145,8 +145,8 @@ async def test_uploads_have_keys(stack: Start, redis: ArqRedis, keys: Keys) -> N
 
     assert first != again.headers["location"] == second.headers["location"]
     assert other.status_code == 422
-    await ended(deployment.api, first)
-    await ended(deployment.api, second.headers["location"])
+    await wait_completed(deployment.api, first)
+    await wait_completed(deployment.api, second.headers["location"])
     assert 990 < await redis.ttl(keys.idempotency("", "key")) <= 1000
     assert (await deployment.stats())["total"] == 2000
 
@@ -237,7 +237,7 @@ async def test_the_job_of_a_client_that_disconnects(
         assert (await job(deployment.api, location))["running"] == 2
         await deployment.api.delete(location)
     else:
-        assert (await ended(deployment.api, location))["status"] == "cancelled"
+        assert (await wait_completed(deployment.api, location))["status"] == "cancelled"
 
     async def idle() -> bool:
         return bool((await deployment.stats())["in_flight"] == 0)

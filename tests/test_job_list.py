@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
-from support.jobs import ended, job, lines, upload
+from support.jobs import job, lines, upload, wait_completed
 from support.stack import Stack
 
 from shared.queue.keys import Keys
@@ -31,7 +31,7 @@ async def test_jobs_are_listed_newest_first_in_pages(stack: Start) -> None:
     locations = [await upload(deployment.api, lines([str(n)])) for n in range(25)]
     statuses = []
     for location in reversed(locations):
-        status = await ended(deployment.api, location)
+        status = await wait_completed(deployment.api, location)
         status.pop("responses")
         statuses.append(status)
 

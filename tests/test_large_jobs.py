@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 from arq.connections import ArqRedis
-from support.jobs import NDJSON, ended, job, lines, results, upload
+from support.jobs import NDJSON, job, lines, results, upload, wait_completed
 from support.stack import Stack, chat, eventually, stored
 
 from shared.jobs.staging import STAGING_TTL_S
@@ -56,7 +56,7 @@ async def test_json_is_accepted(stack: Start) -> None:
     answer = await deployment.api.post("/jobs", json={"requests": [chat("x")]})
 
     assert answer.status_code == 202
-    done = await ended(deployment.api, answer.headers["location"])
+    done = await wait_completed(deployment.api, answer.headers["location"])
     assert done["responses"][0]["content"] == "echo: x"
 
 
@@ -219,7 +219,7 @@ async def test_an_upload_of_a_killed_api_expires(stack: Start, redis: ArqRedis, 
 
     assert left
     assert {0 < await redis.ttl(key) <= STAGING_TTL_S for key in left} == {True}
-    assert (await ended(deployment.api, other))["successful"] == 1
+    assert (await wait_completed(deployment.api, other))["successful"] == 1
     assert (await deployment.stats())["total"] == 1  # nothing of the aborted upload has run
 
 
@@ -231,7 +231,7 @@ async def test_a_prompt_is_stored_once_and_deleted_after_its_answer(
     waiting = await occurrences(redis, keys, b"planted")
 
     await deployment.add_worker()
-    await ended(deployment.api, location)
+    await wait_completed(deployment.api, location)
 
     assert waiting == 3
     assert await occurrences(redis, keys, b'"planted"') == 0  # the answer, an echo of it, is longer
@@ -272,7 +272,7 @@ async def mixed(stack: Start) -> tuple[Stack, str]:
         for model in ("sim-404" if n % 4 == 0 else "m",)
     )
     location = await upload(deployment.api, body)
-    await ended(deployment.api, location)
+    await wait_completed(deployment.api, location)
     return deployment, location
 
 

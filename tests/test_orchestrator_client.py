@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from support.authentication import ANN, API_KEYS
-from support.jobs import ended
+from support.jobs import wait_completed
 from support.stack import Stack, chat
 
 from orchestrator_client import (
@@ -100,7 +100,7 @@ async def test_a_request_is_sent_again_until_the_api_is_back(stack: Start) -> No
 
         job = await submitting
 
-    assert (await ended(deployment.api, f"/jobs/{job.job_id}"))["successful"] == 1
+    assert (await wait_completed(deployment.api, f"/jobs/{job.job_id}"))["successful"] == 1
 
 
 async def test_an_iterator_is_sent_whole_although_the_upload_broke(stack: Start) -> None:

@@ -558,6 +558,7 @@ def test_every_history_of_the_scripts(valkey_url: str) -> None:
     run_state_machine_as_test(
         lambda: Scripts(valkey_url),  # type: ignore[arg-type]
         settings=settings(
+            # Four bugs planted in the scripts were found after 15, 22, 29 and 87 histories.
             max_examples=examples(100, full=1000),
             stateful_step_count=40,
             deadline=None,

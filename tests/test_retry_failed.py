@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from arq.connections import ArqRedis
-from support.jobs import ended, job, lines, results, upload
+from support.jobs import job, lines, results, upload, wait_completed
 from support.stack import Stack
 
 from shared.queue.keys import Keys
@@ -21,12 +21,12 @@ async def test_failed_items_run_again_as_a_new_job(
         for n in range(700)
     )
     first = await upload(deployment.api, body)
-    before = await ended(deployment.api, first)
+    before = await wait_completed(deployment.api, first)
     answers = await results(deployment.api, first)
 
     retry = await deployment.api.post(f"{first}/retry")
     second = retry.headers["location"]
-    after = await ended(deployment.api, second)
+    after = await wait_completed(deployment.api, second)
 
     assert retry.status_code == 202
     assert (before["failed"], after["total_requests"], after["failed"]) == (234, 234, 0)
@@ -45,14 +45,14 @@ async def test_two_retries_are_one_job(stack: Start) -> None:
     deployment = await stack(workers=1)
     second_api = await deployment.another_api()
     location = await upload(deployment.api, lines(["x"] * 60, model="sim-404"))
-    await ended(deployment.api, location)
+    await wait_completed(deployment.api, location)
 
     apis = (deployment.api, second_api) * 5
     retries = await asyncio.gather(*(api.post(f"{location}/retry") for api in apis))
 
     assert {retry.status_code for retry in retries} == {202}
     assert len({retry.headers["location"] for retry in retries}) == 1
-    await ended(deployment.api, retries[0].headers["location"])
+    await wait_completed(deployment.api, retries[0].headers["location"])
     assert (await deployment.stats())["total"] == 120
 
 
@@ -73,7 +73,7 @@ async def test_a_retry_can_be_retried(stack: Start) -> None:
     location = await upload(deployment.api, lines(["x", "y"], model="sim-404"))
     seen = [location]
     for _ in range(3):
-        await ended(deployment.api, seen[-1])
+        await wait_completed(deployment.api, seen[-1])
         seen.append((await deployment.api.post(f"{seen[-1]}/retry")).headers["location"])
 
     assert len(set(seen)) == 4
@@ -82,7 +82,7 @@ async def test_a_retry_can_be_retried(stack: Start) -> None:
 async def test_nothing_to_retry_is_a_conflict(stack: Start) -> None:
     deployment = await stack(workers=1)
     successful = await upload(deployment.api, lines(["x"]))
-    await ended(deployment.api, successful)
+    await wait_completed(deployment.api, successful)
     await deployment.simulate(latency_ms=60_000)
     running = await upload(deployment.api, lines(["x"]))
 

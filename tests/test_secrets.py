@@ -11,7 +11,7 @@ import orjson
 import pytest
 from arq.connections import ArqRedis
 from support.claims import commit
-from support.jobs import NDJSON, ended, events, lines, results, upload
+from support.jobs import NDJSON, events, lines, results, upload, wait_completed
 from support.logs import log_of
 from support.stack import Stack, chat, eventually, free_port
 
@@ -151,7 +151,7 @@ async def test_all_features_together_write_no_secret(
             params={"webhook_url": url},
             headers={**NDJSON, "Idempotency-Key": "planted-idempotency-key"},
         )
-        await ended(deployment.api, location)
+        await wait_completed(deployment.api, location)
         await results(deployment.api, location)
         await events(deployment.api, location)
         await deployment.api.post(f"{location}/retry")

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import uvicorn
 from arq.connections import ArqRedis
-from support.jobs import Event, Events, ended, events, job, lines, results, upload
+from support.jobs import Event, Events, events, job, lines, results, upload, wait_completed
 from support.stack import Stack, chat, eventually
 
 from api import result_stream, stream_response
@@ -158,7 +158,7 @@ async def test_a_client_that_reconnects_gets_every_item_once(
     for turn in range(1000):
         api = (deployment.api, second)[turn % 2]
         last = found[-1]["id"] if found else None
-        found += await events(api, location, after=last, most=1 + turn * 3 % 17)
+        found += await events(api, location, after=last, limit=1 + turn * 3 % 17)
         if found[-1]["event"] == "done":
             break
 
@@ -338,7 +338,7 @@ async def test_the_job_of_a_client_that_closes_its_stream_is_cancelled(stack: St
     async with streaming(deployment, [chat("x")]) as answer:
         await deployment.in_flight(1)
 
-    status = await ended(deployment.api, answer.headers["location"])
+    status = await wait_completed(deployment.api, answer.headers["location"])
 
     assert status["status"] == "cancelled"
 

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from arq.connections import ArqRedis
 from standardwebhooks.webhooks import Webhook
-from support.jobs import ended, job, lines, upload
+from support.jobs import job, lines, upload, wait_completed
 from support.stack import Stack, chat, eventually
 
 from shared.queue.keys import Keys
@@ -223,7 +223,7 @@ async def test_a_private_address_is_not_connected_to(stack: Start, host: str) ->
         port = server.sockets[0].getsockname()[1]
         url = f"http://{host}:{port}/hook"
         location = await upload(deployment.api, lines(["x"]), params={"webhook_url": url})
-        status = await ended(deployment.api, location)
+        status = await wait_completed(deployment.api, location)
         state = await webhook_with(deployment, location, "given_up")
 
     assert status["successful"] == 1

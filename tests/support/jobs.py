@@ -1,4 +1,4 @@
-"""Jobs as clients make and read them."""
+"""Submits jobs and reads them, as clients do."""
 
 import json
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ Event = dict[str, Any]
 
 
 def lines(contents: Iterable[str], **fields: Any) -> bytes:
-    """One request a line."""
+    """Returns one request a line, as `POST /jobs` reads them."""
     return b"".join(json.dumps(chat(text, **fields)).encode() + b"\n" for text in contents)
 
 
 async def upload(client: httpx.AsyncClient, body: bytes, **options: Any) -> str:
-    """Returns where to ask for the job."""
+    """Submits a job; returns its path."""
     options.setdefault("headers", NDJSON)
     answer = await client.post("/jobs", content=body, **options)
     assert answer.status_code == 202, answer.text
@@ -28,6 +28,7 @@ async def upload(client: httpx.AsyncClient, body: bytes, **options: Any) -> str:
 
 
 async def job(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
+    """Reads the job's state, and checks that its counts add up."""
     answer = await client.get(location)
     assert answer.status_code == 200, answer.text
     status: dict[str, Any] = answer.json()
@@ -36,16 +37,18 @@ async def job(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
     return status
 
 
-async def ended(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
-    async def has_ended() -> bool:
+async def wait_completed(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
+    """Waits until the job has completed; returns its state."""
+
+    async def has_completed() -> bool:
         return (await job(client, location))["finished_at"] is not None
 
-    await eventually(has_ended, 60)
+    await eventually(has_completed, 60)
     return await job(client, location)
 
 
 async def results(client: httpx.AsyncClient, location: str, **query: Any) -> list[dict[str, Any]]:
-    """To the end of the stream."""
+    """Reads results to the end of the stream."""
     answer = await client.get(f"{location}/results", params=query)
     assert answer.status_code == 200, answer.text
     assert answer.text == "" or answer.text.endswith("\n")
@@ -72,9 +75,9 @@ class Events:
 
 
 async def events(
-    client: httpx.AsyncClient, location: str, *, after: str | None = None, most: int | None = None
+    client: httpx.AsyncClient, location: str, *, after: str | None = None, limit: int | None = None
 ) -> list[Event]:
-    """Until the stream ends, or so many have come."""
+    """Reads events until the stream ends, or until `limit` have come."""
     found: list[Event] = []
     headers = {} if after is None else {"Last-Event-ID": after}
     reader = Events()
@@ -84,6 +87,6 @@ async def events(
         async for line in answer.aiter_lines():
             if event := reader.feed(line):
                 found.append(event)
-            if len(found) == most:
+            if len(found) == limit:
                 break
     return found

@@ -1,12 +1,15 @@
-"""A cable between a process and Redis that a test may cut."""
+"""A connection between a process and Redis that a test can cut."""
 
 import asyncio
 from contextlib import suppress
 
 
 class Proxy:
-    """TCP in front of a unix socket. Cut: nothing passes and nothing is closed, as when packets are
-    lost; what was sent meanwhile arrives once the cable is mended."""
+    """Forwards TCP to a unix socket.
+
+    While it is cut, nothing passes and nothing is closed, as when packets are lost; what was sent
+    meanwhile arrives once it is mended.
+    """
 
     def __init__(self, socket_path: str) -> None:
         self._socket_path = socket_path
@@ -25,7 +28,7 @@ class Proxy:
         self._whole.set()
 
     def reset(self) -> None:
-        """Every connection ends at once, in the middle of whatever it carried."""
+        """Closes every connection at once, in the middle of whatever it carries."""
         for writer in self._connections:
             writer.transport.abort()
 

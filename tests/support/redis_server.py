@@ -1,4 +1,4 @@
-"""A Valkey server that a test may kill, stop and reconfigure."""
+"""A Valkey server that a test can kill, stop and reconfigure."""
 
 import asyncio
 import signal
@@ -16,8 +16,10 @@ from support.stack import eventually
 
 
 class Server:
-    """Append-only, each write on disk before its answer; in a directory of its own, on a unix
-    socket and, if `port` is given, on TCP."""
+    """Writes every command to disk before it answers, as the product recommends.
+
+    Listens on a unix socket in `directory` and, if `port` is given, on TCP.
+    """
 
     def __init__(self, directory: Path, *, port: int = 0, **options: str) -> None:
         self.url = f"unix://{directory}/s"
@@ -76,7 +78,7 @@ async def running_server() -> AsyncIterator[Server]:
 
 
 class SentinelServer(Server):
-    """Watches one master, with a quorum of two."""
+    """A sentinel that watches one master, with a quorum of two."""
 
     def __init__(self, directory: Path, *, port: int, master: str, master_port: int) -> None:
         super().__init__(directory)

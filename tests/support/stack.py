@@ -1,4 +1,4 @@
-"""The parts of a deployment as real processes, stopped by their pid."""
+"""Starts an API, workers and the simulator as real processes, which a test may stop or kill."""
 
 import asyncio
 import os
@@ -23,20 +23,20 @@ DEADLINE_S = 30.0
 async def eventually(
     condition: Callable[[], Awaitable[bool]], deadline_s: float = DEADLINE_S
 ) -> None:
-    """Asks until it holds; fails the test when it does not in time."""
+    """Polls until the condition holds; raises TimeoutError if it does not in time."""
     async with asyncio.timeout(deadline_s):
         while not await condition():
             await asyncio.sleep(0.01)
 
 
 async def queued(redis: Redis, keys: Keys, lane: str = "openrouter") -> int:
-    """The items of all jobs that may run now."""
+    """Returns how many items of all jobs may run now."""
     counts: list[bytes] = await redis.hvals(keys.depth(lane))  # type: ignore[misc]
     return sum(int(count) for count in counts)
 
 
 async def stored(redis: Redis, keys: Keys) -> set[str]:
-    """The keys there are, without those that are only to be looked at and the living workers'."""
+    """Returns the keys of jobs and of the queue: not those of workers, reports and history."""
     found = {key.decode() async for key in redis.scan_iter(match=f"{keys.prefix}*")}
     only_seen = (
         keys.workers,
@@ -66,14 +66,15 @@ class Stack:
         keys: Keys,
         settings: dict[str, str],
         *,
-        output: IO[bytes] | None = None,  # of API and workers; else the test's
-        headers: dict[str, str] | None = None,  # that the API is sent
+        output: IO[bytes] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
+        """`output` receives what API and workers write (default: the test's own output);
+        `headers` are sent with every request of `api`."""
         self.redis_url = redis_url
         self.keys = keys
-        self.code: PathLike[str] | None = (
-            None  # of the processes started from now on; else this checkout's
-        )
+        # Where processes find their modules from now on, if not in this checkout.
+        self.code: PathLike[str] | None = None
         self._output = output
         self._environment = {
             name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")
@@ -104,11 +105,11 @@ class Stack:
         await self.ready(workers)
 
     async def start_api(self) -> None:
-        """From now on `api` is this one's client."""
+        """Starts an API; `api` becomes its client."""
         self.api.base_url, self.api_process = await self._spawn_api()
 
     async def another_api(self) -> httpx.AsyncClient:
-        """Ready, beside the first; what the client sends is as with `api`."""
+        """Starts one more API, waits until it is ready; its client sends the headers of `api`."""
         client = self._client(dict(self.api.headers))
         client.base_url, _ = await self._spawn_api()
 
@@ -122,11 +123,11 @@ class Stack:
         return client
 
     async def restart_api(self) -> None:
-        """Where the last one was."""
+        """Starts the API again at the address of `api`."""
         _, self.api_process = await self._spawn_api(self.api.base_url.port)
 
     def client(self, key: str, api: httpx.AsyncClient | None = None) -> httpx.AsyncClient:
-        """Of the same API, with an API key."""
+        """Returns another client of the API, with an API key."""
         client = self._client({"authorization": f"Bearer {key}"})
         client.base_url = (api or self.api).base_url
         return client
@@ -137,7 +138,7 @@ class Stack:
         return worker
 
     async def ready(self, workers: int) -> None:
-        """Waits until exactly so many are alive."""
+        """Waits until exactly this many workers are alive."""
         await eventually(lambda: self._has_workers(workers))
 
     async def simulate(self, **behaviour: object) -> None:
@@ -151,7 +152,7 @@ class Stack:
         return await self.api.post("/batch", json={"requests": requests}, **options)
 
     async def in_flight(self, count: int) -> None:
-        """Waits until so many calls run at the simulator."""
+        """Waits until the simulator has at least this many calls in flight."""
 
         async def reached() -> bool:
             return bool((await self.stats())["in_flight"] >= count)
@@ -231,7 +232,7 @@ async def stacks(redis_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awai
 
 
 # Below the ports from which the system takes those of connections and of servers that bind port 0:
-# nobody else gets such a port between this look and the server's start.
+# nobody takes such a port between this probe and the start of the server.
 PORTS = range(15_000, 32_000)
 
 
