@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import finalize
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 
 class EventLoopThread:
-    """Runs coroutines for other threads, also for a thread that runs an event loop of its own.
+    """Runs coroutines for other threads, also for a thread in which an event loop runs.
 
     It stops with `close`, when it is no longer referenced, or when the interpreter exits.
     """
@@ -31,10 +32,12 @@ class EventLoopThread:
             daemon=True,
         )
         thread.start()
+        # Runs once: when it is called, when this object is garbage, or when the interpreter exits.
         self.close = finalize(self, _stop, self._loop, thread, self._pid)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Returns the coroutine's result. Cancels it when this thread is interrupted."""
+        """Returns the coroutine's result, and raises what it raises. Cancels it when this thread is
+        interrupted. Raises RuntimeError if the client is closed."""
         if not self.close.alive or os.getpid() != self._pid:
             coroutine.close()
             raise RuntimeError("the client is closed, or was made before a fork: make a new one")
@@ -44,6 +47,8 @@ class EventLoopThread:
         except KeyboardInterrupt:
             future.cancel()
             raise
+        except CancelledError:
+            raise RuntimeError("the client was closed during this call") from None
 
     def iterate(self, values: AsyncGenerator[T, None]) -> Iterator[T]:
         """Yields the values, none of which may be None."""
@@ -56,9 +61,9 @@ class EventLoopThread:
             while (value := self.run(next_value())) is not None:
                 yield value
         finally:
-            if self.close.alive:
-                self.run(values.aclose())
-                self._open.discard(values)
+            if self.close.alive and os.getpid() == self._pid:
+                # Does not wait: the garbage collector may end this generator in the thread itself.
+                asyncio.run_coroutine_threadsafe(_close(values, self._open), self._loop)
 
 
 def _run(
@@ -72,13 +77,22 @@ def _run(
     loop.close()
 
 
+async def _close(
+    generator: AsyncGenerator[Any, None], open_generators: set[AsyncGenerator[Any, None]]
+) -> None:
+    await generator.aclose()
+    open_generators.discard(generator)
+
+
 async def _finish(
     open_generators: set[AsyncGenerator[Any, None]], at_end: Callable[[], Awaitable[None]]
 ) -> None:
-    for task in _other_tasks():
-        task.cancel()
+    calls = _other_tasks()
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
     # First the outer generators: shutdown_asyncgens would close inner ones under their users.
-    for generator in open_generators:
+    for generator in tuple(open_generators):
         await generator.aclose()
     await asyncio.get_running_loop().shutdown_asyncgens()
     await at_end()
