@@ -1,4 +1,4 @@
-"""`python -m cli.api_server --host HOST --port PORT`: the API of `orchestrator up`.
+"""Runs the API of `orchestrator up`: `python -m cli.api_server --host HOST --port PORT`.
 
 Unlike uvicorn's own command it does not put the working directory on the import path, where a
 user's folder named `api` or `shared` would hide the project's.

@@ -1,4 +1,4 @@
-"""Where the commands write: results to stdout, all else to stderr."""
+"""Holds the consoles of the commands: results go to stdout, everything else to stderr."""
 
 import sys
 

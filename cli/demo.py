@@ -1,4 +1,4 @@
-"""The demo: one mixed job against the simulator, and a table of its results."""
+"""Runs the demo: one mixed job against the simulator, and tables of its results."""
 
 import tempfile
 from contextlib import AsyncExitStack, aclosing

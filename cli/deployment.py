@@ -1,4 +1,4 @@
-"""A whole deployment on this machine: its parts are processes that stop with this one."""
+"""Runs a whole deployment on this machine, as processes that stop with this one."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ class _Part:
 
 
 class Deployment:
-    """An async context manager: ready to serve when entered, everything stopped when left.
+    """Starts a deployment, ready to serve, when it is entered; stops all of it when it is left.
 
     A part that exits by itself is restarted, and reported to `notice`.
     """
@@ -96,7 +96,9 @@ class Deployment:
             host, port = listener.getsockname()[:2]
             self.url = f"http://{host}:{port}"
             if self._settings.redis_url:
-                self._environment["REDIS_URL"] = self._settings.redis_url  # perhaps only in .env
+                self._environment["REDIS_URL"] = (
+                    self._settings.redis_url
+                )  # it may be set in .env only
             else:
                 self._server = await asyncio.to_thread(embedded.use, self._data_dir)
                 self._environment["REDIS_URL"] = self._server.url
@@ -113,7 +115,7 @@ class Deployment:
         self._supervisors = [asyncio.create_task(self._supervise(part)) for part in self._parts]
 
     async def _refuse_other_layouts(self) -> None:
-        """Says in one message what otherwise each process would say by itself."""
+        """Reports another layout version once, not once for each process. Raises StartError."""
         keys = Keys(self._environment.get("KEY_PREFIX", self._settings.key_prefix))
         redis = connect(self._environment["REDIS_URL"], layout_check(keys))
         try:
@@ -121,7 +123,7 @@ class Deployment:
         except LayoutMismatch as error:
             raise StartError(str(error)) from None
         except RedisUnavailable:
-            pass  # the processes wait for it
+            pass  # the processes wait until Redis is available
         finally:
             await redis.aclose()
 

@@ -1,4 +1,4 @@
-"""How a command runs against a deployment, and how it ends.
+"""Runs commands against a deployment, and decides their exit codes.
 
 Exit codes: 0 success, 1 refused or not reachable, 2 wrong arguments, 3 the job completed but not
 every request was answered, 130 interrupted (the job continues).

@@ -1,4 +1,4 @@
-"""Lists of jobs."""
+"""Reads and shows lists of jobs."""
 
 from collections.abc import Iterable
 from contextlib import aclosing

@@ -1,4 +1,4 @@
-"""One job in words: its progress, and the causes of its failures."""
+"""Describes one job in words: its progress, and the causes of its failures."""
 
 import sys
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The `orchestrator` command."""
+"""Defines the `orchestrator` command."""
 
 import asyncio
 import hashlib

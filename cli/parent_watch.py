@@ -1,4 +1,4 @@
-"""`python -m cli.parent_watch FD MODULE …`: runs a module that stops when its parent has exited.
+"""Runs a module that stops when its parent exits: `python -m cli.parent_watch FD MODULE …`.
 
 FD is the read end of a pipe whose write end only the parent holds: the kernel closes it however the
 parent exits, even after `kill -9`. This works on Linux and macOS alike.

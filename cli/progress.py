@@ -1,4 +1,4 @@
-"""A job's progress: a bar for each provider, or a line now and then where there is no terminal."""
+"""Shows a job's progress: a bar for each provider or, without a terminal, a line now and then."""
 
 import asyncio
 from collections import Counter

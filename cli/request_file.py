@@ -23,7 +23,7 @@ class WrongArguments(InputError):
 
 
 class Requests:
-    """The lines to upload, read again at each iteration, and the options of a JSON batch."""
+    """Holds the options of a JSON batch, and yields the lines to upload, reading them each time."""
 
     def __init__(self, lines: Iterable[bytes], options: Mapping[str, Any] | None = None) -> None:
         """Raises InputError."""
@@ -42,7 +42,7 @@ class Requests:
 
 
 class _Lines:
-    """The lines of a file, including empty ones, because errors name lines by number.
+    """Yields the lines of a file, including empty ones, because errors name lines by number.
 
     Skips the byte order mark that editors on Windows put at the start of a file.
     """
@@ -57,7 +57,7 @@ class _Lines:
 
 
 class _Prompts:
-    """A request for each line of a file."""
+    """Yields a request for each line of a file."""
 
     def __init__(self, path: Path, request: dict[str, Any], system: str | None) -> None:
         self._lines = _Lines(path)

@@ -1,4 +1,4 @@
-"""The form of tables and durations in a terminal."""
+"""Formats tables and durations for a terminal."""
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table

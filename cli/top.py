@@ -1,4 +1,4 @@
-"""`orchestrator top`: lanes, workers and jobs in a terminal, and in words what is wrong."""
+"""Shows lanes, workers, jobs and what is wrong with them: `orchestrator top`."""
 
 import asyncio
 import sys

@@ -167,9 +167,9 @@ async def test_wrong_input_is_named(
     if text is not None:
         (orchestrator.directory / "in").write_text(text)
 
-    ended, output, errors = await orchestrator("submit", "in", *argv)
+    exited, output, errors = await orchestrator("submit", "in", *argv)
 
-    assert (ended, output) == (code, "")
+    assert (exited, output) == (code, "")
     assert said in errors
     assert "Traceback" not in errors
 

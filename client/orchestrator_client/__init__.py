@@ -1,4 +1,4 @@
-"""Python client of the LLM batch orchestrator, sync and async.
+"""Sends requests to an LLM batch orchestrator and reads their results, sync and async.
 
 client = Client("http://localhost:8000")
 job = client.submit(

@@ -1,4 +1,4 @@
-"""The client for asynchronous programs."""
+"""Provides the client for asynchronous programs."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
@@ -42,7 +42,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class AsyncClient:
-    """The client for asynchronous programs; `Client` documents what both have in common.
+    """Talks to an API from an asynchronous program. `Client` documents what both have in common.
 
     Use it in one event loop. It may be closed with `close` or `async with`, and need not be.
     """

@@ -1,4 +1,4 @@
-"""HTTP to one API: sends, checks responses, and sends again."""
+"""Sends HTTP requests to one API, checks the responses, and sends requests again."""
 
 import logging
 import os

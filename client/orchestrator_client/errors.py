@@ -1,4 +1,4 @@
-"""Errors of the client.
+"""Defines the errors of the client.
 
 OrchestratorError           Catch this one for all of them.
 ├── InvalidConfiguration    The URL or the API key cannot be used.
@@ -10,7 +10,7 @@ OrchestratorError           Catch this one for all of them.
 
 
 class OrchestratorError(Exception):
-    """Base of all errors of the client.
+    """Every error of the client is one of these.
 
     url: the API's, or that of the request.
     status_code: of the HTTP response; None if there was none.

@@ -1,4 +1,4 @@
-"""An event loop in a thread, for synchronous code that uses asynchronous code."""
+"""Runs an event loop in a thread, for synchronous code that uses asynchronous code."""
 
 import asyncio
 import os
@@ -104,7 +104,7 @@ def _other_tasks() -> set[asyncio.Task[Any]]:
 
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
-    """The garbage collector may call this in the thread itself, which cannot wait for its end."""
+    """Stops the thread and waits for it, unless the garbage collector calls this in that thread."""
     if os.getpid() != pid:  # a fork has no copy of the thread
         return
     with suppress(RuntimeError):  # the loop has stopped already

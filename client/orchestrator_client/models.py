@@ -1,4 +1,4 @@
-"""Responses of the API.
+"""Describes the responses of the API.
 
 They ignore fields that they do not know, and take any string where the API may add a value, so that
 this client works with later versions of the API. `/docs` of a running API describes each field.

@@ -1,4 +1,4 @@
-"""Requests as lines of JSON: what is uploaded, and what idempotency keys are derived from."""
+"""Encodes requests as lines of JSON, and derives idempotency keys from them."""
 
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The results of a job, as they arrive."""
+"""Reads the results of a job as they arrive."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing

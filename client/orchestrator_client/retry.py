@@ -1,4 +1,4 @@
-"""When a request is sent again, and for how long."""
+"""Decides when a request is sent again, and for how long."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Retryable = ConnectionFailed | ServiceUnavailable
 
 
 class RetryBudget:
-    """The time for which one request is sent again.
+    """Limits the time for which one request is sent again.
 
     on_retry: is called with the reason, once for each reason.
     """

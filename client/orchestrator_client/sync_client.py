@@ -1,4 +1,4 @@
-"""The client for synchronous programs and notebooks."""
+"""Provides the client for synchronous programs and notebooks."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
@@ -20,7 +20,7 @@ from orchestrator_client.request_lines import ReplayableLines, Request, choose_i
 
 
 class Client:
-    """The client for synchronous programs and notebooks, also where an event loop runs already.
+    """Talks to an API from a synchronous program or a notebook, even where an event loop runs.
 
     The first request fails at once if the API cannot be reached. After that, each request is sent
     again while the API restarts, has no room or cannot reach Redis, for up to `retry_for_s`. That
