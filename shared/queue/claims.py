@@ -164,7 +164,7 @@ class Queue:
                 *(part for settlement in settlements for part in settlement.argv()),
             ]
         )
-        next_round_ms, *values = reply
+        next_round_ms, values = reply
         leases = [_lease(*fields) for fields in zip(*[iter(values)] * 9, strict=True)]
         return Claimed(leases, float(next_round_ms) / 1000 if next_round_ms else None)
 
