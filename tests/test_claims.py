@@ -112,6 +112,19 @@ async def test_the_result_of_an_item_is_written_once(
     assert await stored(store, "job") == {0: b'"second"'}
 
 
+async def test_a_stored_result_is_never_overwritten(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    """Whatever else goes wrong: here an item still has a lease although it has a result."""
+    await accept(store, "job", "aa")
+    [first, _] = await claim(queue)
+    await redis.hset(keys.results("job"), "0", "1 stored")  # type: ignore[misc]
+
+    await finish(queue, [first], b"later")
+
+    assert await stored(store, "job") == {0: b"stored"}
+
+
 async def test_a_lease_that_ended_settles_nothing_and_frees_no_slot(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
