@@ -42,5 +42,5 @@ WEBHOOK_LANE = "webhooks"  # the lane of webhook deliveries, beside one lane a p
 
 
 def variable(provider: str, setting: str) -> str:
-    """Return the environment variable of a provider's setting, such as `OPENROUTER_API_KEY`."""
+    """Returns the environment variable of a provider's setting, such as `OPENROUTER_API_KEY`."""
     return f"{provider}_{setting}".replace("-", "_").upper()

@@ -38,7 +38,7 @@ def _http_url(url: str) -> str:
 
 
 def _header_text(text: str) -> str:
-    """Check for the characters that an HTTP header may contain (RFC 9110, 5.5)."""
+    """Checks for the characters that an HTTP header may contain (RFC 9110, 5.5)."""
     if not (text.isascii() and text.isprintable()):
         raise ValueError("should contain only printable ASCII characters")
     return text
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings. Raises SettingsError."""
+    """Reads the settings. Raises SettingsError."""
     try:
         return Settings()
     except ValidationError as error:
@@ -184,7 +184,7 @@ def load_settings() -> Settings:
 
 
 def load_provider_settings() -> dict[str, ProviderSettings]:
-    """Read each provider's settings; the keys are their names. Raises SettingsError."""
+    """Reads each provider's settings; the keys are their names. Raises SettingsError."""
     settings = {}
     for name in PROVIDERS:
         prefix = variable(name, "")

@@ -1,4 +1,4 @@
-"""The core's invariants, at the scripts: an item is in one place, running ≤ limit, one result."""
+"""The scripts' invariants: one place and one result an item, never more leases than the limit."""
 
 import asyncio
 import time
@@ -191,7 +191,7 @@ async def test_an_item_that_kills_its_workers_is_given_up(
 async def test_what_kills_workers_is_told_from_its_neighbours(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
-    """Every worker that runs item 3 dies of it, with all it runs beside it."""
+    """Item 3 kills every worker that runs it, and all items beside it are interrupted."""
     await accept(store, "job", "a" * 10)
     for _ in range(20):
         leases = await claim(queue)
@@ -246,7 +246,7 @@ async def test_what_returns_from_the_quarantine_goes_back_there(
 async def test_a_worker_that_comes_back_has_not_died(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
-    """As when Redis was away for longer than a lease, again and again."""
+    """Redis is unavailable for longer than a lease, several times."""
     await accept(store, "job", "aa")
     for _ in range(MAX_WORKER_LOSSES + 1):
         leases = await claim(queue)
@@ -625,7 +625,7 @@ async def test_prefixes_with_odd_characters_work(redis: ArqRedis, keys: Keys) ->
 async def test_a_long_upload_keeps_all_that_it_has_staged(
     store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
-    """Also what it has no more of: every piece prolongs the others."""
+    """Each part of the upload extends the time of all earlier parts."""
     async with store.staging("job") as staging:
         for lane in ("b" * META_ITEMS, "a" * META_ITEMS):
             for index in range(META_ITEMS):

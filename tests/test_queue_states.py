@@ -1,7 +1,7 @@
-"""The Lua scripts against a model of them, through random histories.
+"""Compares the Lua scripts with a model of them, through random histories.
 
-After each step everything in Redis is compared with the model, in which an item has one place and
-one result by construction; what is not evident there is asserted where it happens.
+After each step everything in Redis is compared with the model. In the model an item has one place
+and one result by construction; properties that this does not show are asserted where they matter.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ LIMITS = {"a": 3, "b": 2}
 WORKERS = ("one", "two")
 OWNERS = ("", "ann", "bob")
 QUANTUM = 5  # of owners and jobs, within a claim
-HOUR_S = 3600.0  # nothing ends by itself
+HOUR_S = 3600.0  # long enough that nothing ends by itself
 PAUSE = Pause(HOUR_S, "answered 429")
 
 T = TypeVar("T")
@@ -62,8 +62,8 @@ class Item:
     place: Place = "queue"
     due: bool = False
     attempts: int = 0
-    losses: set[str] = field(default_factory=set)  # the leases that ended so
-    first_us: int = 0  # the claim that was the first in vain
+    losses: set[str] = field(default_factory=set)  # the leases that ended without a settlement
+    first_us: int = 0  # the first claim whose attempt failed or whose worker was lost
     result: bytes = b""
     failed: bool = False
 
@@ -109,12 +109,12 @@ class Job:
 
 @dataclass
 class Held:
-    """A lease that Redis knows; the item of a job that has ended still takes the slot."""
+    """A lease in Redis. It keeps its slot even after its item's job has finished."""
 
     lease: Lease
     worker: str
     item: Item
-    ended: bool = False  # nobody has noticed yet
+    ended: bool = False  # no script has noticed yet
 
 
 def claim_us(lease: Lease) -> int:
@@ -150,7 +150,7 @@ class Scripts(RuleBasedStateMachine):
         self.run(clean())
         self.loop.close()
 
-    # What happens
+    # Rules: events that may happen in any order
 
     @rule(
         lanes=st.lists(st.sampled_from("ab"), min_size=1, max_size=5),
@@ -168,7 +168,7 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def accept_again(self, data: st.DataObject) -> None:
-        """As when the first reply was lost."""
+        """The client repeats the upload because the first reply was lost."""
         self._accept(self._some_job(data))
 
     @rule(worker=st.sampled_from(WORKERS), free_slots=st.integers(0, 6), reserve=st.integers(0, 2))
@@ -195,7 +195,7 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.spent)
     @rule(data=st.data(), outcome=st.sampled_from(["complete", "fail", "retry", "release"]))
     def settle_too_late(self, data: st.DataObject, outcome: Any) -> None:
-        """It changes nothing, but that what was taken for a death was none."""
+        """It changes nothing except that the worker no longer counts as lost."""
         lease = data.draw(st.sampled_from(self.spent))
         item = self._item(lease)
         settlement = Settlement(lease, outcome, b"late", delay_s=HOUR_S, pause=PAUSE)
@@ -215,7 +215,7 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(worker=st.sampled_from(WORKERS), data=st.data())
     def renew(self, worker: str, data: st.DataObject) -> None:
-        """A worker may believe to hold leases that it has lost."""
+        """A worker may try to renew leases that it has lost."""
         mine = [held for held in self.held.values() if held.worker == worker]
         lost = data.draw(st.lists(st.sampled_from(self.spent), max_size=2)) if self.spent else []
 
@@ -274,7 +274,7 @@ class Scripts(RuleBasedStateMachine):
         self.run(self.redis.delete(*map(self.keys.pause, self.paused)))
         self.paused.clear()
 
-    # What must follow
+    # The model's side of each rule
 
     def _accept(self, job: Job) -> None:
         submission = Submission(
@@ -369,7 +369,7 @@ class Scripts(RuleBasedStateMachine):
             runs = self._of_quarantine(lane) if room and not quarantined else []
             quarantined += len(runs)
             runs += self._take((lane,), room - len(runs))
-            # Whatever is fair: nothing waits for a slot that is free.
+            # Independent of fairness: no item waits while a slot is free.
             waiting = [item for item in self._items("queue") if item.lane == lane]
             assert len(runs) == room or not waiting
             for item in runs:
@@ -388,8 +388,8 @@ class Scripts(RuleBasedStateMachine):
         return []
 
     def _take(self, path: tuple[str, ...], most: int) -> list[Item]:
-        """The fair order: among the children, the one with the least service is next, until the
-        second has had less than it."""
+        """Takes items in the fair order: the child with the least service is served until the next
+        one has had less."""
         taken: list[Item] = []
         shares = self.shares[path]
         while len(taken) < most and shares:
@@ -521,10 +521,10 @@ class Scripts(RuleBasedStateMachine):
             assert stored == f"{item.attempts}@{item.first_us}"
             assert {f"{item.id}@{claim}" for claim in losses} == item.losses
 
-    # Looking and poking
+    # Helpers
 
     def _items(self, place: str) -> list[Item]:
-        """In the order of acceptance."""
+        """Returns the items in this place, in the order of acceptance."""
         return [item for job in self.jobs.values() for item in job.items if item.place == place]
 
     def _item(self, lease: Lease) -> Item:
@@ -543,7 +543,7 @@ class Scripts(RuleBasedStateMachine):
         held.ended = True
 
     def _put(self, key: str, member: str) -> None:
-        """In a zset, to a time that is over."""
+        """Gives the member of a sorted set a time in the past."""
         self.run(self.redis.zadd(key, {member: 1}, xx=True))
 
     def _dump(self) -> dict[bytes, bytes | None]:

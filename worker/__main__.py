@@ -19,7 +19,7 @@ from worker.factory import make_worker
 
 
 async def has_live_worker(queue: Queue) -> bool:
-    """Return whether a worker of this host is alive; False if Redis is unavailable."""
+    """Returns whether a worker of this host is alive; False if Redis is unavailable."""
     host = f"{socket.gethostname()}:"
     try:
         return any(worker_id.startswith(host) for worker_id in await queue.workers())

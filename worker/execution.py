@@ -17,7 +17,7 @@ from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 async def execute(
     lease: Lease, functions: Mapping[str, Function | CronJob], ctx: dict[Any, Any]
 ) -> TaskOutcome:
-    """Run the function that the item names. Raises what it raises, and errors of the payload."""
+    """Runs the function that the item names. Raises what it raises, and errors of the payload."""
     name, args = decode_payload(lease.payload)
     attempt = Attempt(
         item_id=lease.item_id,
@@ -45,7 +45,7 @@ def settlement(lease: Lease, outcome: TaskOutcome) -> Settlement:
 
 
 def internal_error(lease: Lease) -> Finished:
-    """Return the outcome of an item whose task raised an exception."""
+    """Returns the outcome of an item whose task raised an exception."""
     return Finished(
         Result(
             error="internal error: the worker could not process this request; see its log",

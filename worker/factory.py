@@ -36,7 +36,7 @@ def make_worker(
     *,
     handle_signals: bool = True,
 ) -> LaneWorker:
-    """Return a worker that is ready to run. It closes `redis` when it stops.
+    """Returns a worker that is ready to run. It closes `redis` when it stops.
 
     Like arq's workers it needs an event loop that is current, but not necessarily running. Raises
     SettingsError.
@@ -86,7 +86,7 @@ def make_worker(
 
 
 def _limits(settings: Settings, providers: ProvidersSettings) -> dict[str, int]:
-    """Return the limit of each lane."""
+    """Returns the limit of each lane."""
     limits = {
         name: provider.max_concurrent_requests or settings.max_concurrent_requests
         for name, provider in providers.items()

@@ -99,12 +99,12 @@ class LaneWorker(Worker):
         log.info("worker_stopped", worker=self._worker_id, items_finished=self.jobs_complete)
 
     def _reconnected(self) -> None:
-        """Renew at once: a replica that became the master may not know all leases."""
+        """Renews at once: a replica that became the master may not know all leases."""
         self._wake.set()
         self._leases.renew_now()
 
     async def _run_rounds(self) -> None:
-        """Run a round whenever an item can be settled or may have become ready."""
+        """Runs a round whenever an item can be settled or may have become ready."""
         timer: asyncio.TimerHandle | None = None
         while True:
             await self._wake.wait()
@@ -120,7 +120,7 @@ class LaneWorker(Worker):
             timer = self.loop.call_later(delay_s, self._wake.set)
 
     async def _run_round(self) -> float | None:
-        """Settle finished items and claim ready ones.
+        """Settles finished items and claims ready ones.
 
         Returns after how many seconds the next round is useful, or None if that is unknown.
         """
@@ -179,7 +179,7 @@ class LaneWorker(Worker):
         self._wake.set()
 
     async def _run(self, lease: Lease) -> Settlement:
-        """Run the item's task. Whatever happens, the lease is settled."""
+        """Runs the item's task. Whatever happens, the lease is settled."""
         try:
             settled = settlement(lease, await execute(lease, self.functions, self.ctx))
         except Exception as error:  # noqa: BLE001 — an item that breaks its task must finish, too
@@ -194,7 +194,7 @@ class LaneWorker(Worker):
         return settled
 
     async def _sign_off(self) -> None:
-        """Send what is left to settle, and take this worker off the lists of workers."""
+        """Sends what is left to settle, and takes this worker off the lists of workers."""
         with suppress(RedisUnavailable, TimeoutError):
             async with asyncio.timeout(SIGN_OFF_S):
                 if self._settlements:

@@ -44,20 +44,20 @@ class LeaseKeeper:
         self._renew_now = asyncio.Event()
 
     def stop_time(self, asked_at: float) -> float:
-        """Return when a call must stop whose lease Redis was asked for at `asked_at`."""
+        """Returns when a call must stop whose lease Redis was asked for at `asked_at`."""
         return asked_at + self._lease_s * (1 - STOP_MARGIN)
 
     def renew_now(self) -> None:
-        """Do not wait for the next renewal."""
+        """Renews the leases now instead of at the next interval."""
         self._renew_now.set()
 
     def renew_soon(self, stop_at: float) -> None:
-        """Renew at once if a new lease has used much of its time on its way from Redis."""
+        """Renews at once if a new lease has used much of its time on its way from Redis."""
         if stop_at - now() < self._lease_s * RENEW_AT_ONCE_BELOW:
             self.renew_now()
 
     async def renew_forever(self) -> None:
-        """Renew all leases again and again, which also shows others that this worker is alive."""
+        """Renews all leases again and again, which also shows others that this worker is alive."""
         while True:
             self._renew_now.clear()
             leases = self._calls.leases
@@ -77,7 +77,7 @@ class LeaseKeeper:
                         await self._renew_now.wait()
 
     async def stop_expired_forever(self) -> None:
-        """Stop the calls whose time is over. Their items run again, here or on another worker."""
+        """Stops the calls whose time is over. Their items run again, here or on another worker."""
         while True:
             if stopped := self._calls.stop_expired():
                 log.warning("leases_expired", calls_stopped=stopped)

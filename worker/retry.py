@@ -26,11 +26,11 @@ def decide(
     max_retries: int,
     jitter: Callable[[float, float], float] = random.uniform,
 ) -> RetryDecision:
-    """Decide after attempt number `attempt` (from 1) failed with `error`.
+    """Decides what follows attempt number `attempt` (from 1), which failed with `error`.
 
     A rate limit pauses the whole lane, so the item needs no delay of its own. Without a Retry-After
-    the wait is exponential with full jitter, `random_between(0, min(cap, base * 2 ** attempt))`,
-    attempts counted from 0: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    the wait is exponential with full jitter, `random_between(0, min(cap, base * 2 ** attempt))`
+    with attempts from 0: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
     backoff_s = jitter(0.0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** (attempt - 1)))
     is_final = isinstance(error, Rejected) or attempt > max_retries

@@ -24,17 +24,17 @@ class _RunningCall:
     is_stopped: bool = False
 
     def stop(self) -> bool:
-        """Return False if the call was stopped before."""
+        """Returns False if the call was stopped before."""
         is_first, self.is_stopped = not self.is_stopped, True
         self.task.cancel()
         return is_first
 
 
 class RunningCalls:
-    """`stop_at` is a time of `now`.
+    """The calls that this worker makes, each with the time when it must stop.
 
-    It is counted from before Redis was asked for the lease, so it is never later than the expiry
-    that Redis knows.
+    That time is `stop_at`, on the clock of `now`. It is counted from before Redis was asked for the
+    lease, so it is never later than the end of the lease in Redis.
     """
 
     def __init__(self) -> None:
@@ -60,13 +60,13 @@ class RunningCalls:
         self.quarantined -= lease.quarantined
 
     def extend(self, leases: Iterable[Lease], stop_at: float) -> None:
-        """Let the calls of renewed leases run until `stop_at`; some may be over already."""
+        """Lets the calls of renewed leases run until `stop_at`; some may be over already."""
         for lease in leases:
             if call := self._calls.get(lease.lease_id):
                 call.stop_at = stop_at
 
     def stop(self, lease_ids: Iterable[str]) -> int:
-        """Return how many calls were still running."""
+        """Returns how many calls were still running."""
         calls = (self._calls.get(lease_id) for lease_id in lease_ids)
         return sum(call.stop() for call in calls if call)
 
@@ -74,6 +74,6 @@ class RunningCalls:
         self.stop([lease.lease_id for lease in self.leases if lease.job_id == job_id])
 
     def stop_expired(self) -> int:
-        """Return how many calls were still running."""
+        """Returns how many calls were still running."""
         time_now = now()
         return self.stop([i for i, call in self._calls.items() if call.stop_at <= time_now])

@@ -36,7 +36,7 @@ class ProviderContext:
 
 
 async def call_provider(ctx: dict[str, Any], attempt: Attempt, chat: ChatRequest) -> TaskOutcome:
-    """Call the request's provider once."""
+    """Calls the request's provider once."""
     context: ProviderContext = ctx["provider_context"]
     outcome = await _call_once(context, attempt, chat)
     if isinstance(outcome, Finished):
@@ -67,7 +67,7 @@ async def _call_once(context: ProviderContext, attempt: Attempt, chat: ChatReque
 def _after_failure(
     error: ProviderError, attempt: Attempt, latency_ms: float, *, max_retries: int
 ) -> TaskOutcome:
-    """Retry if the decision allows it and the wait is over before the job's deadline."""
+    """Retries if the decision allows it and the wait ends before the job's deadline."""
     decision = decide(error, attempt=attempt.number, max_retries=max_retries)
     pause = None
     if isinstance(error, RateLimited) and decision.pause_s:
@@ -152,5 +152,5 @@ async def _traced_call(
 
 
 def _since(started: float) -> float:
-    """Return milliseconds."""
+    """Returns the milliseconds since then."""
     return round((time.perf_counter() - started) * 1000, 3)

@@ -29,7 +29,7 @@ class DeliveryFailed(Exception):
 
 
 async def post(url: str, headers: dict[str, str], body: bytes, *, allow_private: bool) -> int:
-    """Post `body` and return the status. Raises DeliveryFailed.
+    """Posts `body` and returns the status. Raises DeliveryFailed.
 
     The address is checked when the socket is made, because a name can resolve to another address
     each time. Redirects are not followed.
@@ -97,7 +97,7 @@ class _Resolver(AbstractResolver):
 
 
 def is_public(host: str) -> bool:
-    """Return whether an address belongs to the internet (IANA's special-purpose registries).
+    """Returns whether an address belongs to the internet (IANA's special-purpose registries).
 
     Of an IPv6 address that stands for an IPv4 one, the IPv4 address counts.
     """

@@ -48,7 +48,7 @@ def signing_key(secret: str) -> bytes:
 async def deliver_webhook(
     ctx: dict[str, Any], attempt: Attempt, job_id: str, url: str, owner: str
 ) -> TaskOutcome:
-    """Post the job's summary to its webhook once."""
+    """Posts the job's summary to its webhook once."""
     context: WebhookContext = ctx["webhook_context"]
     started = perf_counter()
     failure = None

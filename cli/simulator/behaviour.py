@@ -62,7 +62,7 @@ class Behaviour:
 
 
 def fault_shares(behaviour: Behaviour) -> list[tuple[float, Plan]]:
-    """Return the plans of the behaviour's faults, each with its share of all calls."""
+    """Returns the plans of the behaviour's faults, each with its share of all calls."""
     plans = {str(code): Plan(Fault.STATUS, code) for code in (429, 500, 503)}
     plans |= {fault: Plan(fault) for fault in Fault}
     shares = [(getattr(behaviour, f"rate_{name}", 0.0), plan) for name, plan in plans.items()]
@@ -81,7 +81,7 @@ def draw_plan(shares: list[tuple[float, Plan]], rng: random.Random) -> Plan:
 
 
 def draw_latency_ms(behaviour: Behaviour, rng: random.Random) -> float:
-    """Draw from the behaviour's distribution; `latency_ms` is its median."""
+    """Draws from the behaviour's distribution; `latency_ms` is its median."""
     median, spread = behaviour.latency_ms, behaviour.latency_spread_ms
     if behaviour.latency_p95_ms is not None:
         sigma = math.log(behaviour.latency_p95_ms / median) / _P95_SIGMAS
@@ -90,7 +90,7 @@ def draw_latency_ms(behaviour: Behaviour, rng: random.Random) -> float:
 
 
 def load_behaviour(document: str | bytes) -> Behaviour:
-    """Read a behaviour from JSON. Raises ValueError that names each wrong field."""
+    """Reads a behaviour from JSON. Raises ValueError that names each wrong field."""
     try:
         return TypeAdapter(Behaviour).validate_json(document)
     except ValidationError as error:

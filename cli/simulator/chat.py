@@ -1,4 +1,4 @@
-"""What the simulator reads of a chat request."""
+"""The part of a chat request that the simulator reads."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Chat:
 
 
 def item_of(text: str) -> str:
-    """Return the name under which calls with this last message are counted."""
+    """Returns the name under which calls with this last message are counted."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def parse_chat(body: bytes, *, streams_by_default: bool) -> Chat:
-    """Read a request's body. Raises ValueError, with what is wrong, if a provider would refuse it.
+    """Reads a request's body. Raises ValueError, with what is wrong, if a provider would refuse it.
 
     `streams_by_default` says whether a body without `stream` asks for a stream.
     """

@@ -22,12 +22,12 @@ _DRIP_INTERVAL_S = 0.1
 
 
 def reason(status: int) -> str:
-    """Return the status's standard phrase, or "" if it has none."""
+    """Returns the status's standard phrase, or "" if it has none."""
     return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
 
 
 def _has_hung_up(connection: socket.socket) -> bool:
-    """Return whether the client has closed the connection and everything from it is read."""
+    """Returns whether the client has closed the connection and everything from it is read."""
     try:
         with connection.dup() as peeked:
             return not peeked.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -62,7 +62,7 @@ class Exchange:
     timer: asyncio.TimerHandle | None = None
 
     def after(self, delay_s: float, callback: Callable[..., None], *args: Any) -> None:  # noqa: ANN401 - as call_later
-        """Call back after the delay, unless the client disconnects before."""
+        """Calls back after the delay, unless the client disconnects before."""
         self.timer = self.connection.loop.call_later(delay_s, callback, *args)
 
     def reply(
@@ -73,13 +73,13 @@ class Exchange:
         self.connection.finish(close=not self.keep_alive)
 
     def reply_half(self, body: bytes) -> None:
-        """Announce the whole body, send half of it and close the connection."""
+        """Announces the whole body, sends half of it and closes the connection."""
         head = _head(200, JSON, None, keep_alive=self.keep_alive)
         self.connection.write(b"%b%d\r\n\r\n%b" % (head, len(body), body[: len(body) // 2]))
         self.connection.finish(close=True)
 
     def reply_drip(self, body: bytes, done: Callable[[], None]) -> None:
-        """Send the body one byte at a time, then call `done`."""
+        """Sends the body one byte at a time, then calls `done`."""
         head = _head(200, JSON, None, keep_alive=self.keep_alive)
         self.connection.write(b"%b%d\r\n\r\n" % (head, len(body)))
         self.after(_DRIP_INTERVAL_S, self._drip, body, 0, done)
@@ -93,11 +93,11 @@ class Exchange:
             self.connection.finish(close=not self.keep_alive)
 
     def drop(self) -> None:
-        """Close the connection without sending anything."""
+        """Closes the connection without sending anything."""
         self.connection.finish(close=True)
 
     def abandon(self) -> None:
-        """Forget the answer: the client has disconnected."""
+        """Forgets the answer: the client has disconnected."""
         if self.timer is not None:
             self.timer.cancel()
         if self.on_lost is not None:
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def notice_loss(self) -> None:
-        """Handle a hang-up that the event loop has not reported yet.
+        """Handles a hang-up that the event loop has not reported yet.
 
         The loop may report a request on another connection first, although it came later.
         """
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     def finish(self, *, close: bool) -> None:
-        """End the current exchange; close the connection or start the next exchange."""
+        """Ends the current exchange; closes the connection or starts the next exchange."""
         if self._current is not None:
             self._current.timer = None  # its callback refers to the exchange: this breaks the cycle
             self._current = None

@@ -7,7 +7,7 @@ from shared.providers import PROVIDERS, variable
 
 
 def simulated_environment(url: str) -> dict[str, str]:
-    """Return the environment variables that send every provider's calls to the simulator at `url`.
+    """Returns the environment variables that send every provider's calls to the simulator at `url`.
 
     Raises ValueError if a provider's dialect is not simulated: its calls would reach the real API.
     """

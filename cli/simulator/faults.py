@@ -49,7 +49,7 @@ _DIRECTIVE = re.compile(
 
 @lru_cache(maxsize=1024)
 def parse_model(model: str) -> Plan | None:
-    """Read the plan from a model's name such as `x/sim-latency-250-429x2`.
+    """Reads the plan from a model's name such as `x/sim-latency-250-429x2`.
 
     Returns None if the name contains none.
     """

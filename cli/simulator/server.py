@@ -79,7 +79,7 @@ class Simulator:
         return f"http://{self._host}:{self._port}"
 
     def configure(self, behaviour: Behaviour) -> None:
-        """Replace the behaviour and restart its random numbers from its seed."""
+        """Replaces the behaviour and restarts its random numbers from its seed."""
         self.behaviour = behaviour
         self._states: dict[str, _DialectState] = {}
         for dialect in DIALECTS:
@@ -99,14 +99,14 @@ class Simulator:
         return [dataclasses.asdict(call) for call in self._ledger]
 
     def last(self) -> dict[str, dict[str, Any]]:
-        """Return each dialect's last valid request: `headers`, names in lower case, and `body`."""
+        """Returns each dialect's last valid request: `headers`, names in lower case, and `body`."""
         return {
             dialect: {"headers": exchange.headers, "body": orjson.loads(exchange.body)}
             for dialect, exchange in self._last.items()
         }
 
     def reset(self) -> None:
-        """Forget all calls except those in flight."""
+        """Forgets all calls except those in flight."""
         self._statistics.reset()
         self._ledger.clear()
         self._last.clear()
@@ -167,7 +167,7 @@ class Simulator:
             answer()
 
     def _is_over_limit(self, exchange: Exchange, name: str) -> bool:
-        """Take calls whose clients have hung up out of the count first, where it matters."""
+        """Takes calls whose clients have hung up out of the count first, where it matters."""
         state = self._states[name]
         new_peak = state.behaviour.ledger and any(c.in_flight >= c.peak for c in self._counts(name))
         if state.is_full or new_peak:
@@ -185,7 +185,7 @@ class Simulator:
         return plan
 
     def _refuse(self, exchange: Exchange, name: str, chat: Chat, status: int, message: str) -> None:
-        """Answer at once. The call is counted, but it is never in flight."""
+        """Answers at once. The call is counted, but it is never in flight."""
         call = self._record(exchange, name, chat)
         retry_after = self._states[name].behaviour.retry_after
         reply_error(exchange, DIALECTS[name], status, message, retry_after)

@@ -27,7 +27,7 @@ class Statistics(CallCounts):
     calls: Counter[str] = field(default_factory=Counter)
 
     def reset(self) -> None:
-        """Forget all calls except those in flight."""
+        """Forgets all calls except those in flight."""
         for counts in (self, *self.by_dialect.values()):
             counts.total, counts.peak = 0, counts.in_flight
         self.aborted = self.over_limit = 0

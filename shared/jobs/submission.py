@@ -1,4 +1,4 @@
-"""What a client submits besides the requests, and why a submission is rejected.
+"""A submission: its options besides the requests, and the reasons to reject it.
 
 SubmissionRejected
 ├── QueueFull             the owner has too many items queued for a provider
@@ -36,7 +36,7 @@ class UploadExpired(SubmissionRejected):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What the client asked for, besides the requests."""
+    """The options that the client chose for the job."""
 
     owner: str = ""  # "" where the deployment has no API keys
     interactive: bool = False  # somebody waits for it
@@ -48,7 +48,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class JobPolicy:
-    """What the deployment's settings say about every job."""
+    """The deployment's settings for every job."""
 
     result_ttl_s: int
     idempotency_ttl_s: int  # counted from the end of the job

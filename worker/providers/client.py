@@ -34,7 +34,7 @@ _TIMEOUT_STATUSES = {408, 504}
 
 
 def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
-    """Return httpx's transport over aiohttp's connection pool.
+    """Returns httpx's transport over aiohttp's connection pool.
 
     httpx's own pool costs 3.5 ms of CPU a call with 100 calls in flight. It is a transport and not
     a client, because cookies and redirects, which a client adds, must not happen here. Proxies from
@@ -51,7 +51,7 @@ def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
 async def call(
     client: httpx.AsyncBaseTransport, endpoint: Endpoint, chat: ChatRequest, *, timeout_s: float
 ) -> Completion:
-    """Make one call and return its answer. Raises ProviderError.
+    """Makes one call and returns its answer. Raises ProviderError.
 
     `timeout_s` limits the whole exchange, also an answer that arrives a byte at a time.
     """
@@ -122,7 +122,7 @@ def _bad_response(response: httpx.Response, message: str) -> Transient:
 def _error(
     endpoint: Endpoint, chat: ChatRequest, status: int, text: str | None, headers: httpx.Headers
 ) -> ProviderError:
-    """Classify an answer with an error status; `text` is what the provider says about it."""
+    """Classifies an answer with an error status; `text` is what the provider says about it."""
     message = f"{endpoint.provider} answered {status}"
     if text:
         secrets = [endpoint.key or "", *(entry["content"] for entry in chat["messages"])]
@@ -138,7 +138,7 @@ def _error(
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Read Retry-After, given in seconds or as a date (RFC 9110, 10.2.3).
+    """Reads Retry-After, given in seconds or as a date (RFC 9110, 10.2.3).
 
     A date is compared with the sender's Date header, or with `now` without one. Returns None if
     there is no Retry-After or it cannot be read.

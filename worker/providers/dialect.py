@@ -15,7 +15,7 @@ MAX_TOKENS, MAX_USD = 2**31, 1e6  # a provider that reports more has made a mist
 
 
 def _valid_tokens(value: object) -> int | None:
-    """Return None for an invalid count: bad usage data must not discard a billed answer."""
+    """Returns None for an invalid count: bad usage data must not discard a billed answer."""
     return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
 
 

@@ -28,7 +28,7 @@ class Endpoint:
 
 
 def endpoint(row: Provider, settings: ProviderSettings) -> Endpoint | None:
-    """Return None if the provider needs a key and the settings have none."""
+    """Returns None if the provider needs a key and the settings have none."""
     key = settings.api_key.get_secret_value().strip() if settings.api_key else None
     if row.key_required and key is None:
         return None

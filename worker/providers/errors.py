@@ -39,7 +39,7 @@ class RateLimited(ProviderError):
 
     @property
     def reason(self) -> str:
-        """Describe the refusal without the provider's text, which only the item's owner may see."""
+        """Describes the refusal without the provider's text, which only its owner may see."""
         meaning = (
             "too many requests"
             if self.status_code == HTTPStatus.TOO_MANY_REQUESTS

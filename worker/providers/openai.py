@@ -72,7 +72,7 @@ def _decode(body: bytes) -> Completion:
 
 
 def _status(code: int | str | None) -> int:
-    """Map a code that is not an HTTP error status to 502: vendors use codes of their own."""
+    """Maps a code that is not an HTTP error status to 502: vendors use codes of their own."""
     text = str(code)
     return int(text) if re.fullmatch(r"[45][0-9]{2}", text) else httpx.codes.BAD_GATEWAY
 

@@ -13,7 +13,7 @@ _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 def redact(secrets: Iterable[str], text: str) -> str:
-    """Return `text`, shortened, with "…" for each secret that it quotes word for word.
+    """Returns `text`, shortened, with "…" for each secret that it quotes word for word.
 
     If it still contains a part of a secret then, in any case, spacing or escapes, only "…" is left.
     """
@@ -32,7 +32,7 @@ def redact(secrets: Iterable[str], text: str) -> str:
 
 
 def _normalise(text: str) -> bytes:
-    """Return the letters and digits only, in one case and without JSON's escapes."""
+    """Returns the letters and digits only, in one case and without JSON's escapes."""
     text = _ESCAPE.sub(lambda escape: chr(int(escape.group(1), 16)), text)
     kept = (character for character in text.casefold() if character.isalnum())
     return "".join(kept).encode(errors="replace")

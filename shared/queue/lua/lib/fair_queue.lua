@@ -1,4 +1,4 @@
--- What waits in a lane: FAIR_QUEUE is a tree of owners, their classes and the jobs of a class, each by the service it
+-- The order of a lane's waiting items: FAIR_QUEUE is a tree of owners, their classes and the jobs of a class, each by the service it
 -- had; the items themselves are in QUEUE of lane and job; DEPTH counts them by owner. fair_share.lua takes items out.
 
 -- A child that joins starts with the least service of its siblings: nothing is saved up, nothing is owed.
