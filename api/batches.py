@@ -40,7 +40,7 @@ class Batches:
         self._events = events
         self._cancel_on_disconnect = cancel_on_disconnect
 
-    async def submit(self, requests: AsyncIterable[LLMRequest], submission: Submission) -> Job:
+    async def start(self, requests: AsyncIterable[LLMRequest], submission: Submission) -> Job:
         """Accepts a job and returns its status at once.
 
         Raises SubmissionRejected, IdempotencyResultExpired, RedisUnavailable (nothing was stored,
@@ -60,7 +60,7 @@ class Batches:
         """Accepts a job and returns its status once it has completed, or after `wait_s`.
 
         `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected
-        then, and what `submit` raises.
+        then, and what `start` raises.
         """
         new_id = self._jobs.new_id()
         deadline = monotonic() + wait_s

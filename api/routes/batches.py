@@ -59,7 +59,7 @@ async def post_batch(
             requests, submission, wait_s=wait.seconds, wait_for_disconnect=wait_for_disconnect
         )
     else:
-        job = await services.batches.submit(requests, submission)
+        job = await services.batches.start(requests, submission)
     if stream_format:
         return services.job_streams.batch(
             job.job_id,

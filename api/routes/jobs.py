@@ -70,7 +70,7 @@ async def post_job(
         request, services.settings, deadline_s=deadline_s, webhook_url=webhook_url
     )
     submission = new_submission(services.settings, owner, options=options, key=key)
-    return job_accepted(await services.batches.submit(requests, submission))
+    return job_accepted(await services.batches.start(requests, submission))
 
 
 @router.get("/jobs", summary="List your jobs", responses={**INVALID_CURSOR, **UNAVAILABLE})
