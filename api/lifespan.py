@@ -27,7 +27,7 @@ from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
-from shared.queue.layout import LayoutMismatch, claim_layout, layout_check
+from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
 from shared.redis.client import RedisUnavailable, open_redis
 from shared.settings import Settings
 

@@ -25,7 +25,7 @@ async def read_batch(request: Request, settings: SettingsDep) -> BatchLLMRequest
     """Raises HTTPException 400, 408, 413 or 415, and RequestValidationError."""
     require_media_type(request, (JSON,))
     body = bytearray()
-    async for chunk in _chunks(request, settings.max_body_bytes):
+    async for chunk in _chunks(request, settings.max_body_bytes, "MAX_BODY_BYTES"):
         body += chunk
     try:
         return BatchLLMRequest.model_validate_json(bytes(body))
@@ -98,7 +98,7 @@ async def read_lines(request: Request, settings: Settings) -> AsyncIterator[LLMR
 async def _lines(request: Request, settings: Settings) -> AsyncIterator[tuple[int, bytes]]:
     """Yields the lines that are not empty with their numbers, from 1."""
     number, parts, size = 1, list[bytes](), 0
-    async for chunk in _chunks(request, settings.max_job_bytes):
+    async for chunk in _chunks(request, settings.max_job_bytes, "MAX_JOB_BYTES"):
         *ends, rest = chunk.split(b"\n")
         for end in ends:
             line = b"".join((*parts, end)) if parts else end
@@ -116,11 +116,11 @@ async def _lines(request: Request, settings: Settings) -> AsyncIterator[tuple[in
         yield number, line
 
 
-async def _chunks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+async def _chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:
     """Replaces FastAPI's `max_body_size`, which reads on after it has refused a body."""
     too_large = HTTPException(
         status.HTTP_413_CONTENT_TOO_LARGE,
-        f"the body is larger than {max_bytes} bytes",
+        f"the body is larger than {max_bytes} bytes ({setting})",
         headers={"Connection": "close"},
     )
     length = request.headers.get("content-length", "0")

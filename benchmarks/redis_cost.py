@@ -12,8 +12,8 @@ from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy, Submission
 from shared.models import LLMRequest, Message, Role
 from shared.queue.claims import Capacity, Lease, Queue, Settlement
+from shared.queue.item_results import Result
 from shared.queue.keys import Keys
-from shared.queue.results import Result
 from shared.redis.client import connect
 
 BATCH = 100

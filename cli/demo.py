@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cli.deployment import Deployment
+from cli.local_stack import Deployment
 from cli.tables import table
 from orchestrator_client import AsyncClient, Job, LLMResponse
-from shared.providers import PROVIDERS
+from shared.providers import PROVIDERS, variable
 from shared.settings import Settings
 
 REQUESTS = 100
@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "RESULT_TTL_SECONDS": "600",
     "MAX_RETRIES": "3",
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
-    **{f"{provider.upper()}_MAX_CONCURRENT_REQUESTS": "" for provider in PROVIDERS},
+    **{variable(provider, "max_concurrent_requests"): "" for provider in PROVIDERS},
 }
 
 

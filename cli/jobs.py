@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from cli.console import err, out
-from cli.execution import (
+from cli.command_runner import (
     NOT_ALL_ANSWERED,
-    RETRY_S,
+    RETRY_FOR_S,
     WRONG_ARGUMENTS,
     fail,
     ignore_broken_pipe,
     run_with_client,
 )
+from cli.console import err, out
 from cli.job_list import job_table, newest_jobs
 from cli.job_summary import FAILURES_READ, print_causes, print_json, print_summary
 from cli.progress import progress_bars
@@ -99,7 +99,7 @@ def submit(
             err.print(f"job {job.job_id}{_accepted_earlier(job)}")
         return await _follow(client, job, output) if wait else job
 
-    _end(run_with_client(run, RETRY_S), as_json=as_json)
+    _end(run_with_client(run, RETRY_FOR_S), as_json=as_json)
 
 
 def jobs(
@@ -148,7 +148,7 @@ def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
     async def run(client: AsyncClient) -> JobSummary:
         return await _follow(client, await client.status(job_id), None)
 
-    _end(run_with_client(run, RETRY_S), as_json=as_json)
+    _end(run_with_client(run, RETRY_FOR_S), as_json=as_json)
 
 
 def results(
@@ -173,7 +173,7 @@ def results(
             client, job_id, output or STDOUT, order=order, status=only, follow=follow
         )
 
-    run_with_client(run, RETRY_S)
+    run_with_client(run, RETRY_FOR_S)
 
 
 def cancel(job_id: JobId, *, as_json: AsJson = False) -> None:
@@ -201,7 +201,7 @@ def retry(
             err.print(f"job {job.job_id}")
         return await _follow(client, job, output) if wait else job
 
-    _end(run_with_client(run, RETRY_S), as_json=as_json)
+    _end(run_with_client(run, RETRY_FOR_S), as_json=as_json)
 
 
 def top(

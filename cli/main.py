@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 
 from cli.demo import run_demo
-from cli.deployment import Deployment, StartError
 from cli.jobs import add_to
+from cli.local_stack import Deployment, StartError
 from orchestrator_client import OrchestratorError
-from shared.providers import PROVIDERS
+from shared.providers import PROVIDERS, variable
 from shared.redis.embedded import EmbeddedServerError
 from shared.settings import OWNER, Settings, SettingsError, load_provider_settings, load_settings
 from shared.version import VERSION
@@ -130,5 +130,5 @@ async def _stay_up(deployment: Deployment, settings: Settings, *, simulate: bool
 
 def _state(name: str, *, has_key: bool) -> str:
     if PROVIDERS[name].key_required and not has_key:
-        return f"no {name.upper()}_API_KEY: its requests fail with provider_not_configured"
+        return f"no {variable(name, 'api_key')}: its requests fail with provider_not_configured"
     return "ready"

@@ -4,7 +4,7 @@ import sys
 from contextlib import aclosing
 from pathlib import Path
 
-from cli.execution import fail
+from cli.command_runner import fail
 from orchestrator_client import AsyncClient, Order, Outcome
 
 STDOUT = "-"

@@ -14,7 +14,7 @@ from support.stack import eventually
 from shared.jobs.staging import META_ITEMS, STAGING_TTL_S, Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import QueueFull, UploadExpired
-from shared.queue import results
+from shared.queue import item_results
 from shared.queue.claims import MAX_CLAIM, MAX_WORKER_LOSSES, Capacity, Pause, Queue, Settlement
 from shared.queue.keys import Keys
 
@@ -185,7 +185,7 @@ async def test_an_item_that_kills_its_workers_is_given_up(
         await ended_leases(redis, keys)
 
     assert await claim(queue) == []
-    assert await stored(store, "job") == {0: results.WORKER_LOST.to_json()}
+    assert await stored(store, "job") == {0: item_results.WORKER_LOST.to_json()}
 
 
 async def test_what_kills_workers_is_told_from_its_neighbours(
@@ -201,7 +201,7 @@ async def test_what_kills_workers_is_told_from_its_neighbours(
             await finish(queue, leases)
 
     results_ = await stored(store, "job")
-    assert results_.pop(3) == results.WORKER_LOST.to_json()
+    assert results_.pop(3) == item_results.WORKER_LOST.to_json()
     assert results_ == {index: b"{}" for index in range(10) if index != 3}
 
 

@@ -26,8 +26,8 @@ from shared.jobs.submission import Submission
 from shared.models import BatchLLMRequest
 from shared.providers import PROVIDERS
 from shared.queue.claims import Capacity, Queue, Settlement
+from shared.queue.item_results import Result
 from shared.queue.keys import Keys
-from shared.queue.results import Result
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings
 

@@ -29,7 +29,7 @@ from support.processes import PIPE, STDOUT, start
 from support.stack import chat
 
 from shared.queue.keys import Keys
-from shared.queue.layout import UNVERSIONED, LayoutMismatch
+from shared.queue.layout_version import UNVERSIONED, LayoutMismatch
 
 SET_BY_TEST = "the test sets it"
 MINUTES = "takes minutes"

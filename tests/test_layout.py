@@ -10,7 +10,7 @@ from support.in_process import running_api
 
 from shared.jobs.store import Store
 from shared.queue.keys import LAYOUT_VERSION, Keys
-from shared.queue.layout import LayoutMismatch, claim_layout, layout_check
+from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
 from shared.redis.client import connect
 from shared.settings import Settings
 

@@ -19,7 +19,7 @@ from support.authentication import ANN, API_KEYS
 from support.stack import Stack, chat, eventually, free_port
 
 from shared.monitoring.metrics import OTHER_MODELS, ModelLabels
-from shared.queue.results import Result
+from shared.queue.item_results import Result
 from shared.version import VERSION
 from worker.call_metrics import CallMetrics
 from worker.metrics import WorkerMetrics

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from shared.models import BatchLLMRequest, ErrorCode, LLMRequest, Message, Role
-from shared.queue.results import Result
+from shared.queue.item_results import Result
 
 MESSAGE = {"role": "user", "content": "hello"}
 REQUEST = {"provider": "openrouter", "model": "m", "messages": [MESSAGE]}

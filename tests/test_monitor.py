@@ -18,8 +18,8 @@ from shared.monitoring.models import Lane, WorkerState
 from shared.monitoring.monitor import MAX_LOST_WORKERS, Monitor
 from shared.monitoring.reports import Report, ReportWriter
 from shared.queue.claims import Capacity, Pause, Queue, Settlement
+from shared.queue.item_results import Result
 from shared.queue.keys import Keys
-from shared.queue.results import Result
 from worker.call_metrics import CallMetrics
 
 LIMITS = {"openrouter": 10, "ollama": 3}

@@ -28,7 +28,7 @@ from support.depth import examples
 
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission, acceptance
-from shared.queue import results
+from shared.queue import item_results
 from shared.queue.claims import (
     INTERACTIVE_WEIGHT,
     MAX_WORKER_LOSSES,
@@ -422,7 +422,7 @@ class Scripts(RuleBasedStateMachine):
                     item.losses.add(lease_id)
                     item.first_us = item.first_us or claim_us(held.lease)
                 if len(item.losses) == MAX_WORKER_LOSSES:
-                    item.end(results.WORKER_LOST.to_json(), failed=True)
+                    item.end(item_results.WORKER_LOST.to_json(), failed=True)
                 else:
                     self._requeue(item)
         for item in self._items("deferred"):

@@ -12,7 +12,7 @@ import uvloop
 from shared.logs import configure_logging
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
-from shared.queue.layout import LayoutMismatch, layout_check
+from shared.queue.layout_version import LayoutMismatch, layout_check
 from shared.redis.client import RedisUnavailable, open_redis
 from shared.settings import SettingsError, load_provider_settings, load_settings
 from worker.factory import make_worker

@@ -22,7 +22,7 @@ from shared.monitoring.histogram import (
 )
 from shared.monitoring.metrics import ModelLabels
 from shared.providers import WEBHOOK_LANE
-from shared.queue.results import Result
+from shared.queue.item_results import Result
 
 ANSWERED = "answered"  # the outcome of an item without an error code
 

@@ -10,7 +10,7 @@ from arq.worker import Function
 from shared.models import ErrorCode
 from shared.queue.claims import Lease, Settlement
 from shared.queue.codec import decode_payload
-from shared.queue.results import Result
+from shared.queue.item_results import Result
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 
 

@@ -12,7 +12,7 @@ from arq.worker import Worker
 from shared.monitoring.reports import ReportWriter
 from shared.queue.claims import Capacity, Lease, Queue, Settlement
 from shared.queue.keys import Keys
-from shared.queue.layout import wait_for_layout
+from shared.queue.layout_version import wait_for_layout
 from shared.redis.client import RedisUnavailable
 from shared.redis.pubsub import listen
 from worker.execution import execute, internal_error, settlement

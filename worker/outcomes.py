@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from shared.queue.claims import Pause
 from shared.queue.ids import ItemId
-from shared.queue.results import Result
+from shared.queue.item_results import Result
 
 
 @dataclass(frozen=True, slots=True)

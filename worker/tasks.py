@@ -11,7 +11,7 @@ from shared.models import ChatRequest, ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.providers import variable
 from shared.queue.claims import Pause
-from shared.queue.results import DEADLINE_EXCEEDED, Result
+from shared.queue.item_results import DEADLINE_EXCEEDED, Result
 from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.client import call

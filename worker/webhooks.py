@@ -19,7 +19,7 @@ import structlog
 from shared.jobs.service import JobNotFound, Jobs
 from shared.models import JobSummary
 from shared.providers import WEBHOOK_LANE
-from shared.queue.results import Result
+from shared.queue.item_results import Result
 from shared.redis.client import RedisUnavailable
 from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome

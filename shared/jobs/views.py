@@ -14,7 +14,7 @@ from shared.models import (
     WebhookState,
     WebhookStatus,
 )
-from shared.queue.results import CANCELLED, EARLY_RESULTS, StoredResult
+from shared.queue.item_results import CANCELLED, EARLY_RESULTS, StoredResult
 
 
 def job(job_id: str, snapshot: Snapshot) -> Job:

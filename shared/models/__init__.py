@@ -20,7 +20,7 @@ from shared.models.requests import (
     Role,
     WebhookUrl,
 )
-from shared.models.results import ErrorCode, JobItem, LLMResponse
+from shared.models.responses import ErrorCode, JobItem, LLMResponse
 
 __all__ = [
     "MAX_BATCH_REQUESTS",

@@ -5,8 +5,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from shared.models.outbound import Outbound
-from shared.models.results import LLMResponse
+from shared.models.response_base import Outbound
+from shared.models.responses import LLMResponse
 
 
 class BatchLLMResponse(Outbound):

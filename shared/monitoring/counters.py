@@ -7,7 +7,7 @@ Each hash (`Keys.history`) covers `STEP_S` seconds and all lanes:
     "<lane> latency_ms", "… prompt_tokens", "… completion_tokens"  Total
     "<lane> in_flight", "… queued"                                 Level
 
-Workers add to the first three. report.lua sets the levels, once a step.
+Workers add to the first three. store_report.lua sets the levels, once a step.
 """
 
 from dataclasses import dataclass

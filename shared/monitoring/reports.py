@@ -35,7 +35,7 @@ class ReportWriter:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._script = load_script(redis, keys, "report")
+        self._script = load_script(redis, keys, "store_report")
 
     async def write(self, report: Report, counts: Mapping[Counter, int]) -> None:
         """Stores a worker's report and adds its counts since the last one to the history.

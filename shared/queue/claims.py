@@ -22,7 +22,7 @@ from typing import Literal
 
 from redis.asyncio import Redis
 
-from shared.queue import results
+from shared.queue import item_results
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
@@ -134,7 +134,7 @@ class Queue:
                 "MAX_CLAIM": MAX_CLAIM,
                 "INTERACTIVE_WEIGHT": interactive_weight,
                 "MAX_WORKER_LOSSES": MAX_WORKER_LOSSES,
-                "LOST_RESULT": results.WORKER_LOST.to_json().decode(),
+                "LOST_RESULT": item_results.WORKER_LOST.to_json().decode(),
             },
         )
         self._renew = load_script(redis, keys, "renew")

@@ -74,7 +74,7 @@ class Keys:
     jobs_by_owner = _KeyWithId("zset, by owner: job ids by acceptance time")
     job_expirations = _Key("zset: '<owner> <job>' by the time when the results expire")
     idempotency = _KeyWithId("string, by owner and key: '<fingerprint> <job>'")
-    workers = _Key("zset: worker ids by the time after which a worker counts as dead")
+    workers = _Key("zset: worker ids by the time after which a worker counts as lost")
 
     # Monitoring only: nothing is decided by these
     worker_last_seen = _Key("zset: worker ids by the time of their last report")

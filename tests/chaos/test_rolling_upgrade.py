@@ -28,7 +28,7 @@ ADDED = {
         '"temperature": chat["temperature"],\n',
         '        "top_p": chat.get("top_p", 1.0),\n',
     ),
-    "shared/queue/results.py": ("    attempts: int = 0\n", "    cost: float = 0.5\n"),
+    "shared/queue/item_results.py": ("    attempts: int = 0\n", "    cost: float = 0.5\n"),
 }
 
 Start = Callable[..., Awaitable[Stack]]

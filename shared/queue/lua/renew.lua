@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- A worker's heartbeat: renews the leases that it still holds.
--- ARGV: worker id, lease_ms (without a heartbeat for as long, the worker counts as dead, too),
+-- ARGV: worker id, lease_ms (without a heartbeat for as long, the worker counts as lost, too),
 --       then per lease: lane, lease
 -- Returns: the leases whose calls must stop, because they are not held any more or their job has finished
 --- @include "layout"

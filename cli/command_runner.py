@@ -21,20 +21,20 @@ WRONG_ARGUMENTS = 2
 NOT_ALL_ANSWERED = 3
 INTERRUPTED = 130
 
-QUICK_RETRY_S = 2.0  # for a command that shows something and ends
-RETRY_S = 60.0  # for a command that follows a job
+QUICK_RETRY_FOR_S = 2.0  # for a command that shows something and ends
+RETRY_FOR_S = 60.0  # for a command that follows a job
 
 T = TypeVar("T")
 
 
 def run_with_client(
-    work: Callable[[AsyncClient], Coroutine[Any, Any, T]], retry_for_s: float = QUICK_RETRY_S
+    work: Callable[[AsyncClient], Coroutine[Any, Any, T]], retry_for_s: float = QUICK_RETRY_FOR_S
 ) -> T:
     """Returns what `work` returns. Reports retries that may take long. Raises typer.Exit."""
     reported: set[str] = set()
 
     def report(reason: str) -> None:
-        if retry_for_s > QUICK_RETRY_S and reason not in reported:
+        if retry_for_s > QUICK_RETRY_FOR_S and reason not in reported:
             err.print(f"{reason} Retrying for up to {retry_for_s:.0f} s.", markup=False)
             reported.add(reason)
 

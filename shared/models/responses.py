@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from shared.models.outbound import Outbound
+from shared.models.response_base import Outbound
 
 
 class ErrorCode(StrEnum):

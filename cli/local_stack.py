@@ -15,7 +15,7 @@ import httpx
 from cli.simulator.environment import simulated_environment
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
-from shared.queue.layout import LayoutMismatch, claim_layout, layout_check
+from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
 from shared.redis import embedded
 from shared.redis.client import RedisUnavailable, connect
 from shared.settings import Settings

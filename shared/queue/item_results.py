@@ -63,7 +63,7 @@ DEADLINE_EXCEEDED = Result(
     error="not finished before the job's deadline", error_code=ErrorCode.DEADLINE_EXCEEDED
 )
 WORKER_LOST = Result(
-    error="given up: three workers were lost while they ran it", error_code=ErrorCode.WORKER_LOST
+    error="given up: every worker that ran it was lost", error_code=ErrorCode.WORKER_LOST
 )
 # By a job's finished_early_as: the result of its items that have none.
 EARLY_RESULTS = {str(result.error_code): result for result in (CANCELLED, DEADLINE_EXCEEDED)}
