@@ -1,4 +1,4 @@
-"""Runs commands against a deployment, and decides their exit codes.
+"""Runs commands against an API, and decides their exit codes.
 
 Exit codes: 0 success, 1 refused or not reachable, 2 wrong arguments, 3 the job completed but not
 every request was answered, 130 interrupted (the job continues).

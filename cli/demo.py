@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cli.local_stack import Deployment
+from cli.local_stack import LocalStack
 from cli.tables import table
 from orchestrator_client import AsyncClient, Job, LLMResponse
 from shared.providers import PROVIDERS, variable
@@ -53,7 +53,7 @@ async def run_demo(settings: Settings, console: Console, *, workers: int) -> boo
     OrchestratorError."""
     async with AsyncExitStack() as exits:
         directory = exits.enter_context(tempfile.TemporaryDirectory(prefix="orchestrator-demo-"))
-        deployment = Deployment(
+        stack = LocalStack(
             settings,
             workers=workers,
             data_dir=Path(directory),
@@ -61,9 +61,9 @@ async def run_demo(settings: Settings, console: Console, *, workers: int) -> boo
             environment=ENVIRONMENT,
         )
         with console.status("starting Valkey, the API, the workers and the provider simulator"):
-            await exits.enter_async_context(deployment)
-        console.print(f"{workers} workers behind {deployment.url}, providers simulated")
-        async with AsyncClient(deployment.url) as client:
+            await exits.enter_async_context(stack)
+        console.print(f"{workers} workers behind {stack.url}, providers simulated")
+        async with AsyncClient(stack.url) as client:
             job = await _run_job(client, console)
         with console.status("stopping"):
             await exits.aclose()

@@ -1,4 +1,4 @@
-"""Defines the commands that use a deployment, on this machine or another."""
+"""Defines the commands that use an API, on this machine or another."""
 
 import asyncio
 from contextlib import aclosing

@@ -1,4 +1,4 @@
-"""Runs a whole deployment on this machine, as processes that stop with this one."""
+"""Runs the whole stack on this machine, as processes that stop with this one."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ STOP_S = 5.0  # in addition to the grace period of the workers
 
 
 class StartError(Exception):
-    """The deployment did not start; the text says why."""
+    """The stack did not start; the text says why."""
 
 
 @dataclass(slots=True)
@@ -37,8 +37,8 @@ class _Part:
     process: asyncio.subprocess.Process
 
 
-class Deployment:
-    """Starts a deployment, ready to serve, when it is entered; stops all of it when it is left.
+class LocalStack:
+    """Starts the stack, ready to serve, when it is entered; stops all of it when it is left.
 
     A part that exits by itself is restarted, and reported to `notice`.
     """

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cli.demo import run_demo
 from cli.jobs import add_to
-from cli.local_stack import Deployment, StartError
+from cli.local_stack import LocalStack, StartError
 from orchestrator_client import OrchestratorError
 from shared.providers import PROVIDERS, variable
 from shared.redis.embedded import EmbeddedServerError
@@ -69,7 +69,7 @@ def up(
 ) -> None:
     """Run the API, workers and, unless REDIS_URL is set, an embedded Valkey, until Ctrl-C."""
     settings = _settings()
-    deployment = Deployment(
+    stack = LocalStack(
         settings,
         workers=workers,
         host=host,
@@ -77,7 +77,7 @@ def up(
         simulator=("--latency-ms", "200") if simulate else None,
         notice=console.print,
     )
-    asyncio.run(_stay_up(deployment, settings, simulate=simulate))
+    asyncio.run(_stay_up(stack, settings, simulate=simulate))
 
 
 @keys.command()
@@ -110,15 +110,15 @@ def _settings() -> Settings:
         sys.exit(f"orchestrator: wrong settings\n{error}")
 
 
-async def _stay_up(deployment: Deployment, settings: Settings, *, simulate: bool) -> None:
+async def _stay_up(stack: LocalStack, settings: Settings, *, simulate: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with deployment:
+    async with stack:
         where = "REDIS_URL" if settings.redis_url else str(settings.data_dir)
-        console.print(f"API         {deployment.url}   (docs at {deployment.url}/docs)")
+        console.print(f"API         {stack.url}   (docs at {stack.url}/docs)")
         if settings.dashboard:
-            console.print(f"page        {deployment.url}/")
+            console.print(f"page        {stack.url}/")
         console.print(f"data        {where}")
         for name, provider in load_provider_settings().items():
             state = "simulated" if simulate else _state(name, has_key=bool(provider.api_key))
