@@ -97,6 +97,8 @@ class Server:
                     writer.write(chunk)
                     await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
             writer.close()
 
     def endpoint(self, provider: str = "openrouter") -> Endpoint:

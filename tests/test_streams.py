@@ -329,6 +329,8 @@ async def test_a_thousand_streams_use_one_subscription_and_little_memory(
     assert await redis.pubsub_numsub(keys.job_progress) == [(keys.job_progress.encode(), 1)]
     await deployment.api.delete(location)
     found = await asyncio.gather(*(r.readuntil(b"event: done\n") for r, _ in [*first, *streams]))
+    for _, writer in (*first, *streams):
+        writer.close()
     assert {stream.count(b"event: item\n") for stream in found} == {2}
 
 

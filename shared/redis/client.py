@@ -94,7 +94,9 @@ def connect(url: str, check: ConnectionCheck | None = None) -> ArqRedis:
         if url.startswith(SCHEME)
         else _Pool.from_url(url, **options)
     )
-    return _BoundedRedis(pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
+    client = _BoundedRedis(pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
+    client.auto_close_connection_pool = True  # nobody else uses the pool
+    return client
 
 
 def _master_pool(url: SentinelUrl, options: dict[str, Any]) -> "_MasterPool":
