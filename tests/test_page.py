@@ -31,6 +31,7 @@ from support.reviews import UNKNOWN_MODEL, review_provider, review_requests
 from support.stack import Stack, chat, eventually, stacks
 
 from shared.queue.keys import Keys
+from shared.redis.client import connect
 from shared.version import VERSION
 
 CHROMIUM = shutil.which("chromium")
@@ -50,6 +51,13 @@ Start = Callable[..., Awaitable[Stack]]
 async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Start]:
     async with stacks(valkey_url, keys) as start:
         yield start
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def redis(valkey_url: str) -> AsyncIterator[ArqRedis]:
+    client = connect(valkey_url)
+    yield client
+    await client.aclose()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

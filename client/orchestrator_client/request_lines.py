@@ -6,6 +6,7 @@ from hashlib import sha256
 from tempfile import SpooledTemporaryFile
 from typing import Any
 from uuid import uuid4
+from weakref import finalize
 
 from pydantic import BaseModel
 
@@ -22,6 +23,7 @@ class ReplayableLines:
     def __init__(self, requests: Iterator[Request]) -> None:
         self._requests = requests
         self._file = SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115 — lives as long as this object
+        finalize(self, self._file.close)
 
     def __iter__(self) -> Iterator[bytes]:
         self._file.seek(0)
