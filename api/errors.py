@@ -1,4 +1,4 @@
-"""The response to each exception: this is the only place that gives them a status code."""
+"""Maps exceptions to HTTP responses. No other module chooses a status code for an exception."""
 
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ QUEUE_RETRY_AFTER_S = 5
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """`detail` and the headers' values are formats: `{error}` is the exception."""
+    """`detail` and the header values are format strings; `{error}` stands for the exception."""
 
     status_code: int
     detail: str
@@ -36,19 +36,19 @@ class ErrorResponse:
 ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
     InvalidCursor: ErrorResponse(
         status.HTTP_400_BAD_REQUEST,
-        "{error.parameter} is not a cursor that this API has returned",
+        "the value of {error.parameter} is not a cursor that this API has returned",
     ),
     CursorOutOfRange: ErrorResponse(
-        status.HTTP_400_BAD_REQUEST, "the cursor is beyond the job's last item"
+        status.HTTP_400_BAD_REQUEST, "the cursor is beyond the job's last request"
     ),
     JobNotFound: ErrorResponse(
-        status.HTTP_404_NOT_FOUND, "no such job, or its results have expired"
+        status.HTTP_404_NOT_FOUND, "you have no such job, or its results have expired"
     ),
     UploadExpired: ErrorResponse(
         status.HTTP_408_REQUEST_TIMEOUT,
-        "the upload took too long and nothing was accepted; send it again",
+        "the upload took too long, and nothing was accepted; submit the requests again",
     ),
-    ClientDisconnected: ErrorResponse(  # nobody reads it, but the metrics count its status
+    ClientDisconnected: ErrorResponse(  # no client reads this response, but the metrics count it
         status.HTTP_408_REQUEST_TIMEOUT, "the client disconnected"
     ),
     NothingToRetry: ErrorResponse(status.HTTP_409_CONFLICT, "{error}"),
@@ -59,19 +59,19 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
     ),
     QueueFull: ErrorResponse(
         status.HTTP_429_TOO_MANY_REQUESTS,
-        "the queue for {error.lane} is full (MAX_QUEUE_DEPTH); nothing was accepted, try again"
-        " later",
+        "with this job, you would have more than MAX_QUEUE_DEPTH requests queued for {error.lane};"
+        " nothing was accepted. Try again later, or with fewer requests",
         {"Retry-After": str(QUEUE_RETRY_AFTER_S)},
     ),
     ResultsUnavailable: ErrorResponse(
         status.HTTP_503_SERVICE_UNAVAILABLE,
-        "the batch was accepted and is running, but its status is temporarily unavailable; poll"
-        " the Location URL",
+        "the job was accepted, but its status cannot be read at the moment; get the status later"
+        " from the URL in the Location header",
         {"Retry-After": str(REDIS_RETRY_AFTER_S), "Location": "/jobs/{error.job_id}"},
     ),
     RedisUnavailable: ErrorResponse(
         status.HTTP_503_SERVICE_UNAVAILABLE,
-        "Redis is unreachable; try again in a few seconds",
+        "Redis is unavailable; try again later",
         {"Retry-After": str(REDIS_RETRY_AFTER_S)},
     ),
 }
@@ -84,7 +84,7 @@ def add_exception_handlers(app: FastAPI) -> None:
 
 
 def validation_error(message: str, *location: str | int) -> RequestValidationError:
-    """Returns an error in the form of those that pydantic finds, for a 422 response."""
+    """Returns a validation error like pydantic's own, for a 422 response in the same format."""
     return RequestValidationError([{"type": "value_error", "loc": location, "msg": message}])
 
 
@@ -92,6 +92,8 @@ async def _idempotency_conflict(request: Request, _error: Exception) -> JSONResp
     return await request_validation_exception_handler(
         request,
         validation_error(
-            "the key was used for a request with another body", "header", "Idempotency-Key"
+            "this Idempotency-Key was used before, with different requests or options",
+            "header",
+            "Idempotency-Key",
         ),
     )
