@@ -282,7 +282,7 @@ async def test_a_paused_lane_is_named(deployment: Stack, orchestrator: Orchestra
 
     async def paused() -> bool:
         return (
-            "it answered 429 (too many requests) and asked to wait 120 s"
+            "the provider answered 429 (too many requests) and asked to wait 120 s"
             in (await orchestrator("top"))[1]
         )
 
@@ -297,7 +297,7 @@ async def test_a_dead_worker_is_named(deployment: Stack, orchestrator: Orchestra
 
     async def lost() -> bool:
         shown = (await orchestrator("top"))[1]
-        return "Lost worker" in shown and " lost " in shown
+        return " is lost: " in shown and " lost " in shown
 
     await eventually(lost)
     as_json = json.loads((await orchestrator("top", "--json"))[1])

@@ -183,7 +183,7 @@ async def test_workers_alive_silent_lost_and_gone(
     alive = next(w for w in overview.workers if w.worker_id == "alive")
     assert (alive.running, alive.limits) == ({"openrouter": 2}, LIMITS)
     assert alive.seen_at - alive.started_at == timedelta(seconds=5)
-    assert "Lost worker lost," in " ".join(notice.text for notice in overview.notices)
+    assert "Worker lost is lost:" in " ".join(notice.text for notice in overview.notices)
 
 
 async def test_a_crash_loop_shows_no_more_than_some(

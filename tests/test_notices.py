@@ -1,4 +1,4 @@
-"""Tests the sentences that explain why something is slow or fails."""
+"""Tests the notices: sentences that explain why something is slow or fails."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -77,7 +77,8 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.ERROR,
-                    "No worker is alive: 2 requests wait. Start one with: python -m worker",
+                    "No worker is alive: 2 requests are waiting."
+                    " Start a worker with: python -m worker",
                     of_lane=False,
                 )
             ],
@@ -88,8 +89,9 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "Lost worker host:1:abc, last seen 40 s ago;"
-                    " its 3 requests have moved to other workers.",
+                    "Worker host:1:abc is lost: it was last seen 40 s ago"
+                    " and was running 3 requests."
+                    " The requests were queued again.",
                     of_lane=False,
                 )
             ],
@@ -101,13 +103,15 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.ERROR,
-                    "No worker is alive: new requests will wait. Start one with: python -m worker",
+                    "No worker is alive: new requests will wait."
+                    " Start a worker with: python -m worker",
                     of_lane=False,
                 ),
                 said(
                     Severity.WARNING,
-                    "Lost worker host:1:abc, last seen 40 s ago;"
-                    " its 1 request waits for another worker.",
+                    "Worker host:1:abc is lost: it was last seen 40 s ago"
+                    " and was running 1 request."
+                    " The request waits for a worker.",
                     of_lane=False,
                 ),
             ],
@@ -118,8 +122,10 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "Worker host:1:abc is silent, last seen 9 s ago. If it has died,"
-                    " its 3 calls will run again on other workers when the leases expire.",
+                    "Worker host:1:abc is silent: it was last seen 9 s ago"
+                    " and was running 3 requests."
+                    " If it does not return before its leases expire,"
+                    " other workers will run the requests again.",
                     of_lane=False,
                 )
             ],
@@ -130,10 +136,14 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "Worker host:1:abc is silent, last seen 9 s ago. It had no call in flight.",
+                    "Worker host:1:abc is silent: it was last seen 9 s ago"
+                    " and was running no request.",
                     of_lane=False,
                 ),
-                said(Severity.INFO, "openrouter: all 10 slots are in use; 2,000 requests queued."),
+                said(
+                    Severity.INFO,
+                    "openrouter: all 10 slots are in use; 2,000 requests are queued.",
+                ),
             ],
         ),
         (
@@ -142,8 +152,9 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "openrouter is paused for another 30 s, until 03:04:35 UTC: it answered 429."
-                    " 2,000 requests of all jobs wait.",
+                    "openrouter is paused for another 30 s, until 03:04:35 UTC,"
+                    " because the provider answered 429."
+                    " 2,000 requests are waiting, counted over all jobs.",
                 )
             ],
         ),
@@ -153,8 +164,8 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "openrouter is resuming after a pause: it answered 429."
-                    " 1 request of all jobs waits.",
+                    "openrouter is resuming now. It was paused because the provider answered 429."
+                    " 1 request is waiting, counted over all jobs.",
                 )
             ],
         ),
@@ -168,7 +179,7 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
                 said(
                     Severity.WARNING,
                     "openrouter: 5 of 10 calls to m failed in the last minute:"
-                    " provider_error 4, timeout 1.",
+                    " 4 provider_error, 1 timeout.",
                 )
             ],
         ),
@@ -178,7 +189,7 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.ERROR,
-                    "openrouter: 10 of 10 calls to m failed in the last minute: provider_error 10.",
+                    "openrouter: 10 of 10 calls to m failed in the last minute: 10 provider_error.",
                 )
             ],
         ),
@@ -188,15 +199,20 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.INFO,
-                    "openrouter: all 10 slots are in use; 2,000 requests queued,"
-                    " about 3 min to clear.",
+                    "openrouter: all 10 slots are in use; 2,000 requests are queued."
+                    " At the present speed, the queue will be empty in about 3 min.",
                 )
             ],
         ),
         (
             BUSY,
             [WORKER],
-            [said(Severity.INFO, "openrouter: all 10 slots are in use; 2,000 requests queued.")],
+            [
+                said(
+                    Severity.INFO,
+                    "openrouter: all 10 slots are in use; 2,000 requests are queued.",
+                )
+            ],
         ),
         (
             lane(BUSY, in_flight=4, queued=1),
@@ -204,15 +220,16 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "openrouter: 1 request could run, but every worker is full."
-                    " Add workers or raise WORKER_MAX_JOBS.",
+                    "openrouter: slots are free, but 1 request is queued, because every worker"
+                    " runs as many requests as WORKER_MAX_JOBS allows."
+                    " Add workers or raise this limit.",
                 )
             ],
         ),
         (
             lane(deferred=1),
             [WORKER],
-            [said(Severity.INFO, "openrouter: 1 request waiting for a retry.")],
+            [said(Severity.INFO, "openrouter: 1 request is waiting for a retry.")],
         ),
         (
             IDLE,
@@ -220,8 +237,9 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
             [
                 said(
                     Severity.WARNING,
-                    "openrouter: the workers have different limits: 4, 10."
-                    " Give all of them the same MAX_CONCURRENT_REQUESTS.",
+                    "openrouter: the workers have different limits (4, 10). Set the same limit"
+                    " for all workers: MAX_CONCURRENT_REQUESTS or"
+                    " <PROVIDER>_MAX_CONCURRENT_REQUESTS.",
                 )
             ],
         ),

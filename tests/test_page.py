@@ -309,7 +309,7 @@ async def test_a_paused_lane_is_named(stack: Start, browser: Browser) -> None:
             ".notices .warning", has_text="openrouter is paused for another 2 min"
         )
         await expect(notice).to_contain_text(
-            "it answered 429 (too many requests) and asked to wait 120 s"
+            "the provider answered 429 (too many requests) and asked to wait 120 s"
         )
 
 
@@ -320,7 +320,7 @@ async def test_a_dead_worker_is_named(stack: Start, browser: Browser) -> None:
     async with visit(browser, deployment, location[1:]) as page:
         await expect(page.get_by_text("Why it's still running")).to_be_visible()
         deployment.workers[0].kill()
-        notice = page.locator(".notices .warning", has_text="Lost worker")
+        notice = page.locator(".notices .warning", has_text=" is lost: ")
         await expect(notice).to_be_visible(timeout=10_000)
         await page.get_by_role("link", name="Overview").click()
         await expect(page.get_by_role("region", name="Workers").get_by_text("lost")).to_be_visible()
@@ -331,7 +331,7 @@ async def test_no_worker_is_named(stack: Start, browser: Browser) -> None:
     await upload(deployment.api, lines(["x", "y"]))
     async with visit(browser, deployment) as page:
         notice = page.locator(".notices .error")
-        await expect(notice).to_contain_text("No worker is alive: 2 requests wait.")
+        await expect(notice).to_contain_text("No worker is alive: 2 requests are waiting.")
         await expect(page.get_by_text("No workers yet.")).to_be_visible()
 
 
@@ -342,7 +342,9 @@ async def test_a_failing_model_is_named(stack: Start, browser: Browser) -> None:
         notice = page.locator(
             ".notices .error", has_text="calls to sim-500 failed in the last minute"
         )
-        await expect(notice).to_contain_text("in the last minute: provider_error", timeout=15_000)
+        await expect(notice).to_contain_text(
+            re.compile(r"in the last minute: \d+ provider_error"), timeout=15_000
+        )
 
 
 async def test_screenshots_for_the_readme(
@@ -360,15 +362,17 @@ async def test_screenshots_for_the_readme(
             failing = page.get_by_text(f"calls to {UNKNOWN_MODEL} failed in the last minute")
             await expect(failing).to_be_visible(timeout=30_000)
             provider.rate_limit_s = 30
-            await expect(page.get_by_text("it answered 429").first).to_be_visible(timeout=15_000)
+            await expect(page.get_by_text("the provider answered 429").first).to_be_visible(
+                timeout=15_000
+            )
             await expect(page.get_by_text("model_not_found").first).to_be_visible()
             await screenshot(page, "job")
             await page.get_by_role("link", name="Overview").click()
-            await expect(page.get_by_text("it answered 429").first).to_be_visible()
+            await expect(page.get_by_text("the provider answered 429").first).to_be_visible()
             await expect(page.locator("figure canvas").first).to_be_visible(timeout=15_000)
             await screenshot(page, "overview")
             deployment.workers[0].kill()
-            await expect(page.get_by_text("Lost worker").first).to_be_visible(timeout=15_000)
+            await expect(page.get_by_text(" is lost: ").first).to_be_visible(timeout=15_000)
 
 
 # Actions

@@ -1,6 +1,6 @@
 """Explains in sentences why something is slow or fails.
 
-A pure function of the overview, so that the page, the CLI and the API say the same.
+The notices depend only on the overview, so the page, the CLI and the API show the same text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,16 +8,16 @@ from datetime import datetime
 
 from shared.monitoring.models import Lane, Notice, Severity, WorkerState, WorkerView
 
-LOST_SHOWN_S = 600  # how long a lost worker is worth a notice
-MIN_CALLS = 5  # fewer calls in a minute say nothing about a model
-FAILING_SHARE = 0.5
+LOST_SHOWN_S = 600  # time since a lost worker was last seen, after which its notice ends
+MIN_CALLS = 5  # with fewer calls in the last minute, a model gets no notice
+FAILING_SHARE = 0.5  # a model gets a notice if this share of its calls failed
 LONG_WAIT_S = 10
 
 _BY_SEVERITY = list(Severity)
 
 
 def notices(at: datetime, lanes: Sequence[Lane], workers: Sequence[WorkerView]) -> list[Notice]:
-    """Returns what deserves attention at the time `at`, the most severe first."""
+    """Returns the notices for the time `at`, the most severe first."""
     found = [
         *_no_worker(lanes, workers),
         *_silent_workers(at, workers),
@@ -35,9 +35,11 @@ def _no_worker(lanes: Sequence[Lane], workers: Sequence[WorkerView]) -> Iterator
     if _present(workers):
         return
     waiting = sum(lane.queued + lane.deferred for lane in lanes)
-    what = _waiting(waiting) if waiting else "new requests will wait"
+    consequence = _are(waiting, "waiting") if waiting else "new requests will wait"
     yield _notice(
-        Severity.ERROR, None, f"No worker is alive: {what}. Start one with: python -m worker"
+        Severity.ERROR,
+        None,
+        f"No worker is alive: {consequence}. Start a worker with: python -m worker",
     )
 
 
@@ -45,17 +47,17 @@ def _silent_workers(at: datetime, workers: Sequence[WorkerView]) -> Iterator[Not
     for worker in workers:
         if worker.state is not WorkerState.SILENT:
             continue
-        calls = sum(worker.running.values())
+        running = sum(worker.running.values())
         consequence = (
-            f"If it has died, its {_count(calls, 'call')} will run again on other workers when"
-            f" {'the lease expires' if calls == 1 else 'the leases expire'}."
-            if calls
-            else "It had no call in flight."
+            " If it does not return before its leases expire,"
+            f" other workers will run the {'request' if running == 1 else 'requests'} again."
+            if running
+            else ""
         )
         yield _notice(
             Severity.WARNING,
             None,
-            f"Worker {worker.worker_id} is silent, last seen {_ago(at, worker)}. {consequence}",
+            f"Worker {worker.worker_id} is silent: {_last_seen(at, worker)}.{consequence}",
         )
 
 
@@ -63,18 +65,19 @@ def _lost_workers(at: datetime, workers: Sequence[WorkerView]) -> Iterator[Notic
     for worker in workers:
         if worker.state is not WorkerState.LOST or _unseen_s(at, worker) >= LOST_SHOWN_S:
             continue
-        calls = sum(worker.running.values())
-        requests = _count(calls, "request") if calls else "requests"
-        plural = calls != 1
-        consequence = (
-            f"its {requests} {'have' if plural else 'has'} moved to other workers"
-            if _present(workers)
-            else f"its {requests} {'wait' if plural else 'waits'} for another worker"
-        )
+        running = sum(worker.running.values())
+        if not running:
+            consequence = ""
+        elif _present(workers):
+            consequence = f" The {'request was' if running == 1 else 'requests were'} queued again."
+        else:
+            consequence = (
+                f" The {'request waits' if running == 1 else 'requests wait'} for a worker."
+            )
         yield _notice(
             Severity.WARNING,
             None,
-            f"Lost worker {worker.worker_id}, last seen {_ago(at, worker)}; {consequence}.",
+            f"Worker {worker.worker_id} is lost: {_last_seen(at, worker)}.{consequence}",
         )
 
 
@@ -83,13 +86,17 @@ def _pause(at: datetime, lane: Lane) -> Iterator[Notice]:
         return
     left_s = (lane.paused_until - at).total_seconds()
     state = (
-        f"is paused for another {_duration(left_s)}, until {lane.paused_until:%H:%M:%S} UTC"
+        f"is paused for another {_duration(left_s)}, until {lane.paused_until:%H:%M:%S} UTC,"
         if round(left_s)
-        else "is resuming after a pause"
+        else "is resuming now. It was paused"
     )
-    reason = lane.paused_because or "asked to wait"
-    waiting = _waiting(lane.queued + lane.deferred, "of all jobs")
-    yield _notice(Severity.WARNING, lane.name, f"{lane.name} {state}: it {reason}. {waiting}.")
+    reason = f"because the provider {lane.paused_because or 'asked to wait'}"
+    waiting = _are(lane.queued + lane.deferred, "waiting")
+    yield _notice(
+        Severity.WARNING,
+        lane.name,
+        f"{lane.name} {state} {reason}. {waiting}, counted over all jobs.",
+    )
 
 
 def _failing_models(lane: Lane) -> Iterator[Notice]:
@@ -99,7 +106,7 @@ def _failing_models(lane: Lane) -> Iterator[Notice]:
             continue
         # The calls of the webhook lane have no model.
         calls = f"{model.calls:,} calls" + (f" to {model.model}" if model.model else "")
-        codes = ", ".join(f"{code} {count:,}" for code, count in model.errors.items())
+        codes = ", ".join(f"{count:,} {code}" for code, count in model.errors.items())
         yield _notice(
             Severity.ERROR if failed == model.calls else Severity.WARNING,
             lane.name,
@@ -114,13 +121,13 @@ def _different_limits(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Not
         yield _notice(
             Severity.WARNING,
             lane.name,
-            f"{lane.name}: the workers have different limits: {listed}."
-            " Give all of them the same MAX_CONCURRENT_REQUESTS.",
+            f"{lane.name}: the workers have different limits ({listed}). Set the same limit for all"
+            " workers: MAX_CONCURRENT_REQUESTS or <PROVIDER>_MAX_CONCURRENT_REQUESTS.",
         )
 
 
 def _queue(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
-    """Explains why requests wait although no fault keeps them from running."""
+    """Explains why requests wait when nothing is broken."""
     if lane.paused_until or not _present(workers):
         return
     if lane.queued and lane.limit is not None and lane.in_flight >= lane.limit:
@@ -128,29 +135,30 @@ def _queue(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
             Severity.INFO,
             lane.name,
             f"{lane.name}: all {lane.limit:,} slots are in use;"
-            f" {_count(lane.queued, 'request')} queued{_time_to_clear(lane)}.",
+            f" {_are(lane.queued, 'queued')}.{_time_to_empty(lane)}",
         )
     elif lane.queued and (lane.oldest_waiting_s or 0) > LONG_WAIT_S:
         yield _notice(
             Severity.WARNING,
             lane.name,
-            f"{lane.name}: {_count(lane.queued, 'request')} could run, but every worker is full."
-            " Add workers or raise WORKER_MAX_JOBS.",
+            f"{lane.name}: slots are free, but {_are(lane.queued, 'queued')}, because every worker"
+            " runs as many requests as WORKER_MAX_JOBS allows. Add workers or raise this limit.",
         )
     if lane.deferred:
         yield _notice(
             Severity.INFO,
             lane.name,
-            f"{lane.name}: {_count(lane.deferred, 'request')} waiting for a retry.",
+            f"{lane.name}: {_are(lane.deferred, 'waiting for a retry')}.",
         )
 
 
-def _time_to_clear(lane: Lane) -> str:
-    """Estimates the time from the mean latency of the last minute; "" without any."""
+def _time_to_empty(lane: Lane) -> str:
+    """Returns an estimate from the mean latency, or "" if no call finished in the last minute."""
     mean_ms = lane.last_minute.mean_ms
     if mean_ms is None or not lane.limit:
         return ""
-    return f", about {_duration(lane.queued * mean_ms / 1000 / lane.limit)} to clear"
+    left = _duration(lane.queued * mean_ms / 1000 / lane.limit)
+    return f" At the present speed, the queue will be empty in about {left}."
 
 
 def _present(workers: Sequence[WorkerView]) -> list[WorkerView]:
@@ -161,17 +169,19 @@ def _unseen_s(at: datetime, worker: WorkerView) -> float:
     return (at - worker.seen_at).total_seconds()
 
 
-def _ago(at: datetime, worker: WorkerView) -> str:
-    return f"{_duration(_unseen_s(at, worker))} ago"
+def _last_seen(at: datetime, worker: WorkerView) -> str:
+    running = sum(worker.running.values())
+    requests = _count(running, "request") if running else "no request"
+    return f"it was last seen {_duration(_unseen_s(at, worker))} ago and was running {requests}"
 
 
 def _notice(severity: Severity, lane: str | None, text: str) -> Notice:
     return Notice(severity=severity, lane=lane, text=text)
 
 
-def _waiting(requests: int, where: str = "") -> str:
-    subject = " ".join(part for part in (_count(requests, "request"), where) if part)
-    return f"{subject} {'waits' if requests == 1 else 'wait'}"
+def _are(requests: int, state: str) -> str:
+    """Returns, for example, "1 request is queued" or "2 requests are queued"."""
+    return f"{_count(requests, 'request')} {'is' if requests == 1 else 'are'} {state}"
 
 
 def _count(count: int, noun: str) -> str:
@@ -179,7 +189,10 @@ def _count(count: int, noun: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Rounds to the largest unit of which there are at least 1.5, so that "2 min" is never 61 s."""
+    """Formats a duration, for example as "89 s" or "2 min".
+
+    Uses minutes from 90 s and hours from 90 min, because "1 min" could mean 89 s.
+    """
     units = (("s", 1), ("min", 60), ("h", 3600))
     unit, length = next(u for u in reversed(units) if seconds >= 1.5 * u[1] or u[1] == 1)
     return f"{seconds / length:.0f} {unit}"
