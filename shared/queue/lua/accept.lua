@@ -1,16 +1,17 @@
 #!lua
--- Stores the next items of a job. With the last ones it becomes a job and its items may run; until then nobody sees it,
--- and it expires by itself. Repeating a call changes nothing.
--- ARGV: [1] upload as JSON: job (id), first (index of the first of these items), staging_ttl_s (how long it waits for
---           more), lanes (items by lane so far); with the last items also submission: owner, priority_class,
---           result_ttl_s, max_depth (items of one owner that may be queued in a lane), and if given deadline_s,
---           idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url, webhook_payload, follow_s
---       [2] meta of the 500 items that are complete with these, as JSON ('': none are)
---       then per item: lane, payload
--- Returns: {'accepted', job id: of the job that the idempotency key has created before, if there is one},
---          {'staged', ''} if more items are to come, or a refusal: {'queue_full', lane}, {'conflict', ''} (the key was
---          used for another submission), {'expired', ''} (earlier items have expired), {'retried', id of the job that
---          retries the other already}
+-- Stores the next items of a job. The call with the last items creates the job, and its items may run. Until then, the
+-- items are *staged*: nobody sees them, and they expire unless another call follows. Repeating a call changes nothing.
+-- ARGV: [1] upload as JSON: job (id), first (index of the first item of this call), staging_ttl_s (seconds after which
+--           staged items expire), lanes (number of items per lane so far); in the call with the last items also
+--           submission: owner, priority_class, result_ttl_s, max_depth (limit of queued items per owner and lane), and
+--           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
+--           webhook_payload, follow_s
+--       [2] meta of a block of up to 500 items as JSON, in the call that completes the block; otherwise ''
+--       then two values per item: lane, payload
+-- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key},
+--          {'staged', ''} before the last items,
+--          or a refusal: {'queue_full', lane}, {'conflict', ''} (the idempotency key was used for another submission),
+--          {'expired', ''} (earlier items have expired), {'retried', id of the earlier retry of the same job}
 --- @include "layout"
 --- @include "clock"
 --- @include "fair_queue"
@@ -26,8 +27,8 @@ for i = 3, #ARGV, 2 do
   local lane, index = ARGV[i], first + (i - 3) / 2
   queues[lane] = queues[lane] or {}
   payloads[#payloads + 1], payloads[#payloads + 2] = index, ARGV[i + 1]
-  table.insert(queues[lane], index) -- as the score
-  table.insert(queues[lane], index) -- as the member
+  table.insert(queues[lane], index) -- the score
+  table.insert(queues[lane], index) -- the member
 end
 if #payloads > 0 then redis.call('HSET', PAYLOADS .. job, unpack(payloads)) end
 for lane, members in pairs(queues) do redis.call('ZADD', queue_of(lane), unpack(members)) end
@@ -68,32 +69,32 @@ end
 if first > 0 and redis.call('HLEN', PAYLOADS .. job) ~= total then return refuse('expired', '') end
 
 redis.call('HSET', JOB .. job, 'total', total, 'lanes', table.concat(names, ' '), 'owner', owner, 'priority_class',
-  submission.priority_class, 'result_ttl_s', submission.result_ttl_s, 'accepted_ms', ms(now), 'items_by_lane',
+  submission.priority_class, 'result_ttl_s', submission.result_ttl_s, 'accepted_ms', ms(now_ms), 'items_by_lane',
   cjson.encode(lanes))
 if first > 0 then
   redis.call('PERSIST', JOB .. job)
   redis.call('PERSIST', PAYLOADS .. job)
 end
-redis.call('ZADD', JOBS_BY_OWNER .. owner, ms(now), job)
+redis.call('ZADD', JOBS_BY_OWNER .. owner, ms(now_ms), job)
 if submission.deadline_s then
-  local deadline_ms = ms(now + submission.deadline_s * 1000)
+  local deadline_ms = ms(now_ms + submission.deadline_s * 1000)
   redis.call('HSET', JOB .. job, 'deadline_ms', deadline_ms)
   redis.call('ZADD', JOB_DEADLINES, deadline_ms, job)
 end
 if submission.follow_s then
-  redis.call('HSET', JOB .. job, 'progress_until_ms', ms(now + submission.follow_s * 1000))
+  redis.call('HSET', JOB .. job, 'progress_until_ms', ms(now_ms + submission.follow_s * 1000))
 end
 if submission.webhook_url then
   redis.call('HSET', JOB .. job, 'webhook_url', submission.webhook_url, 'webhook_payload', submission.webhook_payload)
 end
-if key then -- it gets its time to live when the job finishes
+if key then -- the key gets its time to live when the job ends
   redis.call('SET', key, submission.fingerprint .. ' ' .. job)
   redis.call('HSET', JOB .. job, 'idempotency_key', submission.idempotency_key, 'idempotency_ttl_s',
     submission.idempotency_ttl_s)
 end
 if retry_of then
   redis.call('HSET', JOB .. job, 'retry_of', retry_of)
-  if redis.call('EXISTS', JOB .. retry_of) == 1 then -- it may have expired a moment ago
+  if redis.call('EXISTS', JOB .. retry_of) == 1 then -- the retried job may have expired a moment ago
     redis.call('HSET', JOB .. retry_of, 'retried_as', job)
     redis.call('UNLINK', PAYLOADS .. retry_of)
   end

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Finishes jobs past their deadlines and forgets expired ones: the API's part, because there may be no worker.
+-- Ends jobs whose deadline has passed, and removes expired jobs from their owners' lists. The workers do the same in their
+-- rounds, but there may be no worker, so the API calls this script, too.
 --- @include "job_end"
-finish_overdue_jobs()
+end_overdue_jobs()
 forget_expired(1000)

@@ -1,28 +1,27 @@
 #!lua flags=allow-oom
--- A worker's heartbeat: renews the leases that it still holds.
--- ARGV: worker id, lease_ms (without a heartbeat for as long, the worker counts as lost, too),
---       then per lease: lane, lease
--- Returns: the leases whose calls must stop, because they are not held any more or their job has finished
+-- Renews a worker's leases, and marks the worker as alive.
+-- ARGV: worker id, lease_ms (a worker that does not renew for this time counts as lost), then per lease: lane, lease
+-- Returns: the leases whose calls must stop, because the lease was removed or the job has ended
 --- @include "layout"
 --- @include "clock"
 --- @include "ids"
 local worker, lease_ms = ARGV[1], tonumber(ARGV[2])
-redis.call('ZADD', WORKERS, now + lease_ms, worker)
-redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now)
+redis.call('ZADD', WORKERS, now_ms + lease_ms, worker)
+redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now_ms)
 
-local stop, known = {}, {}
-local function is_unfinished(job)
-  if known[job] == nil then
-    local total, finished_ms = unpack(redis.call('HMGET', JOB .. job, 'total', 'finished_ms'))
-    known[job] = total and not finished_ms
+local to_stop, known = {}, {}
+local function is_unfinished(job_id)
+  if known[job_id] == nil then
+    local total, finished_ms = unpack(redis.call('HMGET', JOB .. job_id, 'total', 'finished_ms'))
+    known[job_id] = total and not finished_ms
   end
-  return known[job]
+  return known[job_id]
 end
 
 for i = 3, #ARGV, 2 do
   local leases, lease = LEASES .. ARGV[i], ARGV[i + 1]
-  local held = redis.call('ZSCORE', leases, lease)
-  if held then redis.call('ZADD', leases, 'XX', now + lease_ms, lease) end
-  if not held or not is_unfinished((split_lease(lease))) then stop[#stop + 1] = lease end
+  local exists = redis.call('ZSCORE', leases, lease)
+  if exists then redis.call('ZADD', leases, 'XX', now_ms + lease_ms, lease) end
+  if not exists or not is_unfinished((split_lease(lease))) then to_stop[#to_stop + 1] = lease end
 end
-return stop
+return to_stop

@@ -1,19 +1,25 @@
 #!lua flags=allow-oom
--- A worker's round. It settles leases whose calls have ended, takes back leases that have ended by themselves, and
--- claims items that may run now: each comes with a lease, which is its slot of the lane's limit.
--- Constants: LEASE_MS, MAX_CLAIM (items of one round), INTERACTIVE_WEIGHT (against 1 of bulk work), MAX_WORKER_LOSSES,
---            LOST_RESULT (of an item that has reached them)
--- ARGV: free_slots (items that this worker can still take), reserve (slots that it keeps free for each lane),
---       quarantined (items from the quarantine that it runs), count of lanes,
---       then three per lane: name, limit, items of it that this worker runs (no lanes: it claims nothing),
---       then seven per settlement: lane, lease, outcome, value, latency_us, pause_ms (0: none), pause_reason
---         outcome 'complete', 'fail'  the item finishes; value: its result, latency_us: of its call
---                 'retry'             an attempt failed; value: ms until the next one
---                 'release'           not run, or stopped: costs no attempt; drops an item of a finished job
---       Settling a lease that is not held any more changes nothing, but the worker no longer counts as lost for it.
--- Returns: {ms until the next round makes sense ('' if no time is known), {nine per claimed item: item, lease, lane,
---          payload, failed attempts, µs of its first claim ('': this one), worker losses, queued_ms, ms until the job's
---          deadline ('': none)}}
+-- Runs one round of a worker: settles leases whose calls have ended, requeues the items whose lease has expired and the
+-- deferred items that are due, and claims items that may run now. Each claimed item gets a lease. Each lease uses one
+-- slot of the lane's limit.
+-- Constants: LEASE_MS, MAX_CLAIM (limit of items per round), INTERACTIVE_WEIGHT (number of interactive items that are
+--            served per bulk item of the same owner), MAX_WORKER_LOSSES, LOST_RESULT (the result of an item that lost
+--            MAX_WORKER_LOSSES workers)
+-- ARGV: free_slots (number of items that this worker can still take),
+--       reserve (number of slots per lane that other lanes must leave free in this worker),
+--       quarantined (number of quarantined items that this worker runs),
+--       lane_count (with 0 lanes the script claims nothing),
+--       then three values per lane: name, limit, number of the lane's items that this worker runs,
+--       then seven values per settlement: lane, lease, outcome, value, latency_us, pause_ms (0: no pause), pause_reason
+--         outcome 'complete', 'fail'  the item finishes; value: its result; latency_us: duration of the provider call
+--                 'retry'             the attempt failed; value: ms until the next attempt
+--                 'release'           the item was not run, or its call was stopped; the item is queued again and keeps
+--                                     its number of failed attempts; if its job has ended, the item is dropped
+--       Settling a lease that has expired only removes the worker loss that was counted for the lease.
+-- Returns: {ms until the next round has something to do ('': unknown),
+--          {nine values per claimed item: item, lease, lane, payload, number of failed attempts, time in µs of the first
+--          claim ('': this claim), number of worker losses since the last failed attempt, queued_ms, ms until the job's
+--          deadline ('': no deadline)}}
 --- @include "clock"
 --- @include "pauses"
 --- @include "job_cache"
@@ -23,76 +29,79 @@
 --- @include "leasing"
 --- @include "fair_share"
 --- @include "results"
-local LANE, SETTLEMENT = 3, 7 -- arguments of each
+local values_per_lane, values_per_settlement = 3, 7 -- in ARGV
 local free_slots, reserve, quarantined, lane_count = unpack(ARGV, 1, 4)
 free_slots, reserve, quarantined = tonumber(free_slots), tonumber(reserve), tonumber(quarantined)
 local first_lane, max_claim = 5, MAX_CLAIM
-local first_settlement = first_lane + LANE * lane_count
-local next_round, freed, left_over = nil, false, false
+local first_settlement = first_lane + values_per_lane * lane_count
+local next_round_ms, has_freed_slot, has_left_items = nil, false, false
 
-local function wake_at(time)
-  if not next_round or time < next_round then next_round = time end
+local function wake_at(time_ms)
+  if not next_round_ms or time_ms < next_round_ms then next_round_ms = time_ms end
 end
 
 local running = {}
-for i = first_lane, first_settlement - 1, LANE do running[ARGV[i]] = tonumber(ARGV[i + 2]) end
+for i = first_lane, first_settlement - 1, values_per_lane do running[ARGV[i]] = tonumber(ARGV[i + 2]) end
 
--- Slots kept free so that one busy lane cannot fill the worker and delay the others.
-local function reserved_for_others(name)
+-- Returns the number of slots that a lane must leave free, so that one busy lane cannot fill the worker and delay the
+-- other lanes.
+local function reserved_for_others(lane)
   local reserved = 0
-  for lane, count in pairs(running) do
-    if lane ~= name then reserved = reserved + math.max(0, reserve - count) end
+  for other, count in pairs(running) do
+    if other ~= lane then reserved = reserved + math.max(0, reserve - count) end
   end
   return reserved
 end
 
 local function has_backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane, QUARANTINE .. lane) > 0 end
 
--- Claims what the lane's limit and this worker have room for.
-local function admit(lane, limit)
+-- Claims as many items as the lane's limit and this worker's free slots allow.
+local function claim_items(lane, limit)
   local free = limit - redis.call('ZCARD', LEASES .. lane)
   local function capacity() return math.max(0, math.min(free, free_slots - reserved_for_others(lane), max_claim)) end
-  local function consume(count)
-    if count > 0 then wake_at(now + LEASE_MS) end
-    running[lane], free, free_slots, max_claim = running[lane] + count, free - count, free_slots - count, max_claim - count
+  local function count_claimed(count)
+    if count > 0 then wake_at(now_ms + LEASE_MS) end
+    running[lane], free = running[lane] + count, free - count
+    free_slots, max_claim = free_slots - count, max_claim - count
   end
   if quarantined < 1 and capacity() > 0 then
     local count = lease_quarantined(lane)
     quarantined = quarantined + count
-    consume(count)
+    count_claimed(count)
   end
   if capacity() > 0 then
-    consume(take_fairly(lane, capacity(), INTERACTIVE_WEIGHT, function(id, indexes)
+    count_claimed(take_fairly(lane, capacity(), INTERACTIVE_WEIGHT, function(id, indexes)
       lease_items(lane, load_job(id), indexes)
     end))
   end
   if free > 0 and has_backlog(lane) then
-    left_over = true
-    if max_claim <= 0 and free_slots > reserved_for_others(lane) then wake_at(now) end
+    has_left_items = true
+    if max_claim <= 0 and free_slots > reserved_for_others(lane) then wake_at(now_ms) end
   end
 end
 
--- Deadlines come first: a result that arrives after its deadline is too late.
-next_round = finish_overdue_jobs()
-for i = first_settlement, #ARGV, SETTLEMENT do
-  if settle(unpack(ARGV, i, i + SETTLEMENT - 1)) then freed = true end
+-- Deadlines come first: a result that arrives after the job's deadline is not stored.
+next_round_ms = end_overdue_jobs()
+for i = first_settlement, #ARGV, values_per_settlement do
+  if settle(unpack(ARGV, i, i + values_per_settlement - 1)) then has_freed_slot = true end
 end
 
-for i = first_lane, first_settlement - 1, LANE do
+for i = first_lane, first_settlement - 1, values_per_lane do
   local lane, limit = ARGV[i], tonumber(ARGV[i + 1])
-  local lease_end, due = earliest(LEASES .. lane), earliest(DEFERRED .. lane)
-  if lease_end and lease_end <= now then lease_end = reclaim_ended(lane) end
-  if due and due <= now then due = requeue_due(lane) end
-  if lease_end then wake_at(lease_end) end
-  if due then wake_at(due) end
+  local expires_ms, due_ms = earliest(LEASES .. lane), earliest(DEFERRED .. lane)
+  if expires_ms and expires_ms <= now_ms then expires_ms = reclaim_expired(lane) end
+  if due_ms and due_ms <= now_ms then due_ms = requeue_due(lane) end
+  if expires_ms then wake_at(expires_ms) end
+  if due_ms then wake_at(due_ms) end
 
   if has_backlog(lane) then
     local until_ms = paused_until(lane)
-    if until_ms > now then wake_at(until_ms) else admit(lane, limit) end
+    if until_ms > now_ms then wake_at(until_ms) else claim_items(lane, limit) end
   end
 end
 
 record_finished_items()
--- Other workers may take what this round has freed and not claimed.
-if freed and (left_over or lane_count == '0') then redis.call('PUBLISH', WAKE, '') end
-return { next_round and ms(math.max(0, next_round - now)) or '', claimed }
+-- Other workers may claim items for the slots that this round has freed and not used.
+if has_freed_slot and (has_left_items or lane_count == '0') then redis.call('PUBLISH', WAKE, '') end
+-- leasing.lua has filled `claimed`.
+return { next_round_ms and ms(math.max(0, next_round_ms - now_ms)) or '', claimed }

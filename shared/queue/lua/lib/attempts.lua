@@ -1,23 +1,25 @@
--- ATTEMPTS has an entry for each item that failed or lost a worker: failed attempts, '@' and the first claim, then for
--- each claim whose worker was lost a space and the claim. `has_attempts` of the job saves looking for one.
+-- Counts failed attempts and lost workers. ATTEMPTS has an entry for each item that failed or lost a worker:
+-- '<failed attempts>@<first claimed_us>', followed by ' <claimed_us>' for each claim whose worker was lost since the last
+-- failed attempt, for example '1@1700 1800'. A job without the field `has_attempts` has no entries.
+-- Defines for other files: parse_attempts, read_attempts, save_attempts, count_losses, forgive_loss
 
--- Returns the count of failed attempts, the first claim ('' if none), the lost claims.
+-- Returns the number of failed attempts, the time of the first claim ('' without an entry), the times of the lost claims.
 local function parse_attempts(entry) return string.match(entry or '0', '^(%d+)@?(%d*)(.*)$') end
 
 local function read_attempts(job, index)
   return parse_attempts(job.has_attempts and redis.call('HGET', ATTEMPTS .. job.id, index))
 end
 
-local function save_attempts(job, index, failed, first_claim, losses)
+local function save_attempts(job, index, failed, first_claimed_us, losses)
   if not job.has_attempts then redis.call('HSET', JOB .. job.id, 'has_attempts', 1) end
   job.has_attempts = true
-  redis.call('HSET', ATTEMPTS .. job.id, index, failed .. '@' .. first_claim .. losses)
+  redis.call('HSET', ATTEMPTS .. job.id, index, failed .. '@' .. first_claimed_us .. losses)
 end
 
 local function count_losses(losses) return select(2, string.gsub(losses, ' ', '')) end
 
--- Removes a loss: a worker that settles late was not lost. It stood still, or Redis was unavailable.
-local function forgive_loss(job, index, claim)
+-- Removes a worker loss. A worker that settles late was not lost: it was suspended, or Redis was unavailable.
+local function forgive_loss(job, index, claimed_us)
   local entry = job.has_attempts and redis.call('HGET', ATTEMPTS .. job.id, index)
-  if entry then redis.call('HSET', ATTEMPTS .. job.id, index, (string.gsub(entry, ' ' .. claim, ''))) end
+  if entry then redis.call('HSET', ATTEMPTS .. job.id, index, (string.gsub(entry, ' ' .. claimed_us, ''))) end
 end

@@ -1,23 +1,27 @@
--- The order of a lane's waiting items: FAIR_QUEUE is a tree of owners, their classes and the jobs of a class, each by the service it
--- had; the items themselves are in QUEUE of lane and job; DEPTH counts them by owner. fair_share.lua takes items out.
+-- Keeps the order of a lane's queued items. FAIR_QUEUE is a tree: owners, the classes of an owner, the jobs of a class.
+-- The children of a node are a sorted set by *service*: the number of items that a child got, divided by its weight.
+-- The items are in QUEUE, one sorted set per lane and job. DEPTH counts them per owner. fair_share.lua takes items out.
+-- Defines for other files: enqueue, dequeue
 
--- A child that joins starts with the least service of its siblings: nothing is saved up, nothing is owed.
+-- Adds a child to its siblings, unless it is among them. A new child starts with the least service of its siblings, so
+-- the time when it had no items gives it neither an advantage nor a disadvantage.
 local function join(siblings, child)
   local least = redis.call('ZRANGE', siblings, 0, 0, 'WITHSCORES')[2]
   redis.call('ZADD', siblings, 'NX', least or 0, child)
 end
 
--- Makes the job a candidate after `count` of its items were put into its queue of the lane.
-local function enqueue(lane, job, owner, class, count)
+-- Adds a job to the tree, after the caller has added `count` items to the job's QUEUE in this lane.
+local function enqueue(lane, job_id, owner, class, count)
   redis.call('HINCRBY', DEPTH .. lane, owner, count)
   local siblings = FAIR_QUEUE .. lane
-  for _, child in ipairs({ owner, class, job }) do
+  for _, child in ipairs({ owner, class, job_id }) do
     join(siblings, child)
     siblings = siblings .. ':' .. child
   end
 end
 
--- Counts items that were taken out of a queue. The tree forgets jobs without items when they are next.
+-- Subtracts `count` items, which the caller has taken out of QUEUE, from the owner's count in DEPTH. A job without items
+-- stays in the tree until its turn comes: see fair_share.lua.
 local function dequeue(lane, owner, count)
   if redis.call('HINCRBY', DEPTH .. lane, owner, -count) <= 0 then redis.call('HDEL', DEPTH .. lane, owner) end
 end

@@ -1,20 +1,22 @@
 --- @include "fair_queue"
--- Start-time fair queueing (Goyal, Vin and Cheng 1996) in the tree of fair_queue.lua: owners share the lane, the classes
--- of an owner share by weight what the owner gets, the jobs of a class share that. The child with the least service is
--- served until the next one has had less; where several items run at once, an owner or job gets QUANTUM items more,
--- because each change costs. A child without items stays until it would be next, so that coming back earns it nothing.
+-- Takes items out of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996). Owners share
+-- the lane equally. The classes of an owner share the owner's part by weight. The jobs of a class share the class's part
+-- equally. The child with the least service is served first. Within one claim it may get ahead of the next child: a class
+-- by one item, an owner or a job by QUANTUM items, because each change to another child costs commands. A child without
+-- items stays in the tree until its turn comes, so that no child gains anything by leaving the tree and joining it again.
+-- Defines for other files: take_fairly
 local QUANTUM = 5
 local OWNERS, CLASSES, JOBS = 1, 2, 3 -- levels of the tree
 
--- Takes up to `limit` items and passes them on as start(job id, indexes). Returns how many it took.
+-- Takes up to `limit` items, and calls start(job id, indexes) with the items of each job. Returns the number of items.
 local function take_fairly(lane, limit, interactive_weight, start)
-  local function take(level, siblings, owner, limit)
+  local function take(level, siblings, owner, wanted)
     local taken = 0
-    while taken < limit do
+    while taken < wanted do
       local child, service, _, next_service = unpack(redis.call('ZRANGE', siblings, 0, 1, 'WITHSCORES'))
       if not child then break end
       local weight = level == CLASSES and child == 'interactive' and interactive_weight or 1
-      local share = limit - taken
+      local share = wanted - taken
       if next_service then
         local lead = math.floor((tonumber(next_service) - tonumber(service)) * weight)
         share = math.min(share, lead + (level == CLASSES and 1 or QUANTUM))

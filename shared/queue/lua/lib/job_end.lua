@@ -1,66 +1,68 @@
 --- @include "clock"
 --- @include "fair_queue"
--- The end of a job: when its last item has finished, when it is cancelled, at its deadline.
+-- Ends jobs: completes a job whose items have all finished, and ends a job early that was cancelled or whose deadline
+-- has passed.
+-- Defines for other files: forget_expired, end_job, end_early, end_overdue_jobs
 
--- Removes up to `limit` jobs whose results have expired from the lists of their owners.
+-- Removes up to `limit` jobs whose results have expired: from JOBS_BY_OWNER and from JOB_EXPIRATIONS.
 local function forget_expired(limit)
-  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', JOB_EXPIRATIONS, '-inf', now, 'LIMIT', 0, limit)) do
-    local owner, job = string.match(entry, '^(%S*) (.+)$')
-    redis.call('ZREM', JOBS_BY_OWNER .. owner, job)
+  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', JOB_EXPIRATIONS, '-inf', now_ms, 'LIMIT', 0, limit)) do
+    local owner, job_id = string.match(entry, '^(%S*) (.+)$')
+    redis.call('ZREM', JOBS_BY_OWNER .. owner, job_id)
     redis.call('ZREM', JOB_EXPIRATIONS, entry)
   end
 end
 
--- A delivery is the only item of a job of its own, in a lane of its own.
-local function enqueue_webhook(job, owner, payload, result_ttl_s)
-  local delivery = job .. DELIVERY_SUFFIX
+-- Queues the delivery of a job's webhook. A delivery is a job with one item in the lane WEBHOOK_LANE.
+local function enqueue_webhook(job_id, owner, payload, result_ttl_s)
+  local delivery = job_id .. DELIVERY_SUFFIX
   redis.call('HSET', JOB .. delivery, 'total', 1, 'lanes', WEBHOOK_LANE, 'owner', owner, 'priority_class', 'bulk',
-    'result_ttl_s', result_ttl_s, 'accepted_ms', ms(now))
+    'result_ttl_s', result_ttl_s, 'accepted_ms', ms(now_ms))
   redis.call('HSET', PAYLOADS .. delivery, 0, payload)
   redis.call('ZADD', QUEUE .. WEBHOOK_LANE .. ':' .. delivery, 0, 0)
   enqueue(WEBHOOK_LANE, delivery, owner, 'bulk', 1)
   redis.call('PUBLISH', WAKE, '')
 end
 
--- Finishes a job. `early_as` is what becomes of its unfinished items, if it has any: see finish_early.
-local function finish_job(job, early_as)
-  local ttl_s, owner, deadline_ms, webhook, key, key_ttl_s = unpack(redis.call('HMGET', JOB .. job, 'result_ttl_s',
+-- Ends a job. `error_code` is the error code of the items without a result; nil if all items have finished.
+local function end_job(job_id, error_code)
+  local ttl_s, owner, deadline_ms, webhook, key, key_ttl_s = unpack(redis.call('HMGET', JOB .. job_id, 'result_ttl_s',
     'owner', 'deadline_ms', 'webhook_payload', 'idempotency_key', 'idempotency_ttl_s'))
-  redis.call('HSET', JOB .. job, 'finished_ms', ms(now))
-  if early_as then redis.call('HSET', JOB .. job, 'finished_early_as', early_as) end
-  if deadline_ms then redis.call('ZREM', JOB_DEADLINES, job) end
-  for _, key in ipairs({ JOB, PAYLOADS, ATTEMPTS, RESULTS, COMPLETION_ORDER, FAILED }) do
-    redis.call('EXPIRE', key .. job, ttl_s)
+  redis.call('HSET', JOB .. job_id, 'finished_ms', ms(now_ms))
+  if error_code then redis.call('HSET', JOB .. job_id, 'finished_early_as', error_code) end
+  if deadline_ms then redis.call('ZREM', JOB_DEADLINES, job_id) end
+  for _, prefix in ipairs({ JOB, PAYLOADS, ATTEMPTS, RESULTS, COMPLETION_ORDER, FAILED }) do
+    redis.call('EXPIRE', prefix .. job_id, ttl_s)
   end
   if key then redis.call('EXPIRE', IDEMPOTENCY .. owner .. ':' .. key, key_ttl_s) end
-  redis.call('ZADD', JOB_EXPIRATIONS, ms(now + ttl_s * 1000), owner .. ' ' .. job)
-  forget_expired(2)
-  redis.call('PUBLISH', JOB_FINISHED, job)
-  if webhook then enqueue_webhook(job, owner, webhook, ttl_s) end
+  redis.call('ZADD', JOB_EXPIRATIONS, ms(now_ms + ttl_s * 1000), owner .. ' ' .. job_id)
+  forget_expired(2) -- two for each new entry, so that expired entries cannot accumulate
+  redis.call('PUBLISH', JOB_FINISHED, job_id)
+  if webhook then enqueue_webhook(job_id, owner, webhook, ttl_s) end
 end
 
--- Finishes a job at once, `early_as` 'cancelled' or 'deadline_exceeded'. Its open leases stay until the workers have
--- stopped the calls: the provider still works on those, so they still count against the limit.
-local function finish_early(job, early_as)
-  local lanes, owner = unpack(redis.call('HMGET', JOB .. job, 'lanes', 'owner'))
+-- Ends a job early; `error_code` is 'cancelled' or 'deadline_exceeded'. The job's leases stay until the workers have
+-- stopped the calls: until then the provider works on the calls, so the leases must count against the limit.
+local function end_early(job_id, error_code)
+  local lanes, owner = unpack(redis.call('HMGET', JOB .. job_id, 'lanes', 'owner'))
   for lane in string.gmatch(lanes, '%S+') do
-    local queue = QUEUE .. lane .. ':' .. job
+    local queue = QUEUE .. lane .. ':' .. job_id
     local queued = redis.call('ZCARD', queue)
     if queued > 0 then
       redis.call('UNLINK', queue)
       dequeue(lane, owner, queued)
     end
   end
-  finish_job(job, early_as)
-  redis.call('PUBLISH', JOB_CANCELLED, job)
+  end_job(job_id, error_code)
+  redis.call('PUBLISH', JOB_CANCELLED, job_id) -- the workers stop the job's calls, after a deadline, too
 end
 
--- Finishes jobs past their deadlines. Returns the next deadline, or nil.
-local function finish_overdue_jobs()
+-- Ends up to 100 jobs whose deadline has passed. Returns the next deadline, or nil.
+local function end_overdue_jobs()
   local deadline = earliest(JOB_DEADLINES)
-  if not deadline or deadline > now then return deadline end
-  for _, job in ipairs(redis.call('ZRANGEBYSCORE', JOB_DEADLINES, '-inf', now, 'LIMIT', 0, 100)) do
-    finish_early(job, 'deadline_exceeded')
+  if not deadline or deadline > now_ms then return deadline end
+  for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', JOB_DEADLINES, '-inf', now_ms, 'LIMIT', 0, 100)) do
+    end_early(job_id, 'deadline_exceeded')
   end
   return earliest(JOB_DEADLINES)
 end

@@ -2,28 +2,31 @@
 --- @include "job_cache"
 --- @include "attempts"
 --- @include "moves"
--- Gives items leases. `claimed` collects, per item, the nine values that settle_and_claim.lua returns.
-local claim = string.format('%.0f', now * 1000) -- unique: no two rounds run in the same µs
+-- Gives leases to items. `claimed` collects nine values per leased item: see what settle_and_claim.lua returns.
+-- Defines for other files: claimed, lease_items, lease_quarantined
+local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
 local claimed = {}
 
--- Leases items of a job. Returns how many: those whose job has finished are dropped.
+-- Gives leases to items that the caller has taken out of the queue. Returns the number of leases. If the job has ended,
+-- its items get no lease: they are dropped.
 local function lease_items(lane, job, indexes)
-  if not job.unfinished then return 0 end
-  if not job.started then redis.call('HSET', JOB .. job.id, 'started_ms', ms(now)) end
-  job.started = true
+  if not job.is_unfinished then return 0 end
+  if not job.has_started then redis.call('HSET', JOB .. job.id, 'started_ms', ms(now_ms)) end
+  job.has_started = true
   local payloads = redis.call('HMGET', PAYLOADS .. job.id, unpack(indexes))
   local entries = job.has_attempts and redis.call('HMGET', ATTEMPTS .. job.id, unpack(indexes)) or {}
-  local queued_ms = ms(now - tonumber(job.accepted_ms))
-  local left_ms = job.deadline_ms and ms(job.deadline_ms - now) or ''
-  local lease_end, leases = ms(now + LEASE_MS), {}
+  local queued_ms = ms(now_ms - tonumber(job.accepted_ms))
+  local remaining_ms = job.deadline_ms and ms(job.deadline_ms - now_ms) or ''
+  local expires_ms, leases = ms(now_ms + LEASE_MS), {}
   for i, index in ipairs(indexes) do
     if payloads[i] then
       local item = job.id .. ':' .. index
-      local lease = item .. '@' .. claim
-      leases[#leases + 1], leases[#leases + 2] = lease_end, lease
-      local failed, first_claim, losses = '0', '', ''
-      if entries[i] then failed, first_claim, losses = parse_attempts(entries[i]) end
-      for _, value in ipairs({ item, lease, lane, payloads[i], failed, first_claim, count_losses(losses), queued_ms, left_ms }) do
+      local lease = item .. '@' .. now_us
+      leases[#leases + 1], leases[#leases + 2] = expires_ms, lease
+      local failed, first_claimed_us, losses = '0', '', ''
+      if entries[i] then failed, first_claimed_us, losses = parse_attempts(entries[i]) end
+      for _, value in ipairs({ item, lease, lane, payloads[i], failed, first_claimed_us, count_losses(losses), queued_ms,
+        remaining_ms }) do
         claimed[#claimed + 1] = value
       end
     end
@@ -32,7 +35,7 @@ local function lease_items(lane, job, indexes)
   return #leases / 2
 end
 
--- Leases one item of the quarantine. Returns how many.
+-- Gives a lease to the first quarantined item of the lane. Returns 1, or 0 if no item is quarantined.
 local function lease_quarantined(lane)
   while true do
     local item = redis.call('ZPOPMIN', QUARANTINE .. lane)[1]

@@ -3,14 +3,17 @@
 --- @include "fair_queue"
 --- @include "job_cache"
 --- @include "attempts"
--- Moves items between QUEUE, QUARANTINE and DEFERRED. Items in the latter two are parked; the job counts them.
+-- Moves items between QUEUE, QUARANTINE and DEFERRED. Items in QUARANTINE and DEFERRED are *parked*: the job's field
+-- `parked` counts them. `job` is a table from job_cache.lua.
+-- Defines for other files: park, unpark, requeue
 
 local function park(zset, lane, job, index, score)
   redis.call('ZADD', zset .. lane, score, job.id .. ':' .. index)
   redis.call('HINCRBY', JOB .. job.id, 'parked', 1)
 end
 
--- Counts an item that was taken from QUARANTINE or DEFERRED. Returns its job and index.
+-- Subtracts an item, which the caller has removed from QUARANTINE or DEFERRED, from the job's field `parked`. Returns the
+-- item's job and index.
 local function unpark(item)
   local id, index = split_item(item)
   local job = load_job(id)
@@ -18,15 +21,15 @@ local function unpark(item)
   return job, index
 end
 
--- Puts an item back at the place that it had. With one worker loss left it goes to the quarantine, of which a worker runs
--- one item at a time, so that an item that kills workers does not take its neighbours with it.
+-- Puts an item back at its old place in QUEUE. If one more worker loss would end the item, it goes to QUARANTINE instead:
+-- see shared/queue/claims.py. If the job has ended, the item is dropped.
 local function requeue(lane, job, index)
-  if not job.unfinished then return end
+  if not job.is_unfinished then return end
   local _, _, losses = read_attempts(job, index)
   if count_losses(losses) >= MAX_WORKER_LOSSES - 1 then
     park(QUARANTINE, lane, job, index, job.accepted_ms)
   else
     redis.call('ZADD', QUEUE .. lane .. ':' .. job.id, index, index)
-    enqueue(lane, job.id, job.owner, job.class, 1)
+    enqueue(lane, job.id, job.owner, job.priority_class, 1)
   end
 end

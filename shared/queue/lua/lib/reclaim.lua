@@ -4,17 +4,19 @@
 --- @include "attempts"
 --- @include "moves"
 --- @include "results"
--- Takes back what time has brought: leases that have ended, items whose delay is over.
+-- Requeues the items whose lease has expired, and the deferred items that are due.
+-- Defines for other files: reclaim_expired, requeue_due
 
--- The lease has ended: its worker was lost or cut off. The item runs again, unless it keeps killing workers.
+-- Removes an expired lease, because its worker was lost or did not renew it in time. The item is queued again. After
+-- MAX_WORKER_LOSSES worker losses it fails instead.
 local function reclaim(lane, lease)
   redis.call('ZREM', LEASES .. lane, lease)
-  local id, index, old_claim = split_lease(lease)
+  local id, index, claimed_us = split_lease(lease)
   local job = load_job(id)
-  if not job.unfinished then return end
-  local failed, first_claim, losses = read_attempts(job, index)
-  losses = losses .. ' ' .. old_claim
-  save_attempts(job, index, failed, first_claim == '' and old_claim or first_claim, losses)
+  if not job.is_unfinished then return end
+  local failed, first_claimed_us, losses = read_attempts(job, index)
+  losses = losses .. ' ' .. claimed_us
+  save_attempts(job, index, failed, first_claimed_us == '' and claimed_us or first_claimed_us, losses)
   if count_losses(losses) >= MAX_WORKER_LOSSES then
     write_result(job, index, true, LOST_RESULT, 0)
   else
@@ -22,17 +24,19 @@ local function reclaim(lane, lease)
   end
 end
 
--- Returns when the next lease ends, or nil.
-local function reclaim_ended(lane)
+-- Reclaims up to 1,000 expired leases. Returns the time at which the next lease expires, or nil.
+local function reclaim_expired(lane)
   local leases = LEASES .. lane
-  for _, lease in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1000)) do reclaim(lane, lease) end
+  for _, lease in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now_ms, 'LIMIT', 0, 1000)) do
+    reclaim(lane, lease)
+  end
   return earliest(leases)
 end
 
--- Returns when the next item is due, or nil.
+-- Requeues up to 1,000 deferred items that are due. Returns the time at which the next item is due, or nil.
 local function requeue_due(lane)
   local deferred = DEFERRED .. lane
-  for _, item in ipairs(redis.call('ZRANGEBYSCORE', deferred, '-inf', now, 'LIMIT', 0, 1000)) do
+  for _, item in ipairs(redis.call('ZRANGEBYSCORE', deferred, '-inf', now_ms, 'LIMIT', 0, 1000)) do
     redis.call('ZREM', deferred, item)
     local job, index = unpark(item)
     requeue(lane, job, index)

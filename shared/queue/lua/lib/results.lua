@@ -1,18 +1,20 @@
 --- @include "clock"
 --- @include "job_cache"
 --- @include "job_end"
--- Writes results; nothing else does.
+-- Writes results. No other file writes results.
+-- Defines for other files: write_result, record_finished_items
 
--- Writes the result of an item unless it has one.
+-- Writes the result of an item, unless the item has a result or its job has ended.
 local function write_result(job, index, failed, result, latency_us)
-  if not job.unfinished then return end
-  if redis.call('HSETNX', RESULTS .. job.id, index, ms(now) .. ' ' .. result) == 0 then return end
+  if not job.is_unfinished then return end
+  if redis.call('HSETNX', RESULTS .. job.id, index, ms(now_ms) .. ' ' .. result) == 0 then return end
   table.insert(job.finished_items, index)
   table.insert(failed and job.failed_items or job.answered_items, index)
   job.latency_us = job.latency_us + latency_us
 end
 
--- Calls a command with any number of arguments: Lua can pass on some thousand. Returns the last reply.
+-- Calls a command with a list of arguments, 1,000 at a time, because Lua's `unpack` returns fewer than 8,000 values.
+-- Returns the last reply, or nil if the list is empty.
 local function call_in_parts(command, key, arguments)
   local reply
   for i = 1, #arguments, 1000 do
@@ -21,7 +23,7 @@ local function call_in_parts(command, key, arguments)
   return reply
 end
 
--- Records the items that have finished in this round; the last one finishes its job. The payload of a failed item is
+-- Records the items that have finished in this round; the last item completes its job. The payload of a failed item is
 -- kept as long as the results, because the item can be retried.
 local function record_finished_items()
   for id, job in pairs(jobs) do
@@ -30,8 +32,8 @@ local function record_finished_items()
       call_in_parts('SADD', FAILED .. id, job.failed_items)
       redis.call('HINCRBY', JOB .. id, 'latency_us', job.latency_us)
       if call_in_parts('RPUSH', COMPLETION_ORDER .. id, job.finished_items) == job.total then
-        finish_job(id)
-      elseif job.followed then
+        end_job(id)
+      elseif job.is_followed then
         redis.call('PUBLISH', JOB_PROGRESS, id)
       end
     end

@@ -4,22 +4,25 @@
 --- @include "attempts"
 --- @include "moves"
 --- @include "results"
--- Ends a lease with its outcome: see settle_and_claim.lua. Returns whether the lease was still held.
+-- Defines for other files: settle
+
+-- Settles a lease with the outcome of its call: see settle_and_claim.lua. Returns false if the lease had expired or was
+-- settled before.
 local function settle(lane, lease, outcome, value, latency_us, pause_ms, pause_reason)
-  local id, index, old_claim = split_lease(lease)
+  local id, index, claimed_us = split_lease(lease)
   local job = load_job(id)
   if redis.call('ZREM', LEASES .. lane, lease) == 0 then
-    forgive_loss(job, index, old_claim)
+    forgive_loss(job, index, claimed_us)
     return false
   end
   if tonumber(pause_ms) > 0 then pause(lane, tonumber(pause_ms), pause_reason) end
   if outcome == 'complete' or outcome == 'fail' then
     write_result(job, index, outcome == 'fail', value, tonumber(latency_us))
-  elseif outcome == 'retry' and job.unfinished then
-    local failed, first_claim = read_attempts(job, index)
-    save_attempts(job, index, failed + 1, first_claim == '' and old_claim or first_claim, '')
+  elseif outcome == 'retry' and job.is_unfinished then
+    local failed, first_claimed_us = read_attempts(job, index)
+    save_attempts(job, index, failed + 1, first_claimed_us == '' and claimed_us or first_claimed_us, '')
     if tonumber(value) > 0 then
-      park(DEFERRED, lane, job, index, now + tonumber(value))
+      park(DEFERRED, lane, job, index, now_ms + tonumber(value))
     else
       requeue(lane, job, index)
     end
