@@ -1,4 +1,4 @@
-"""Structured logs on stderr: as text for people at a terminal, as JSON elsewhere."""
+"""Writes structured logs to stderr: as text if stderr is a terminal, otherwise as JSON."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ import structlog
 
 
 def configure_logging(level: str) -> None:
-    """Configures this process: structlog's loggers, and the libraries' loggers in the same form.
+    """Configures the loggers of structlog and of the libraries, so that both write the same form.
 
     `level` is the name of a level of `logging`, such as "INFO".
     """
@@ -37,7 +37,8 @@ def configure_logging(level: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # At INFO, these write a line for each call or item. Those of arq repeat arguments, which are
-    # prompts; those of uvicorn repeat URLs, which may contain the secret URL of a webhook.
+    # At INFO, these loggers write a line for each call or item. The lines of arq repeat arguments,
+    # which are prompts. The lines of uvicorn repeat URLs: the query of a URL can contain the secret
+    # URL of a webhook.
     for name in ("arq.worker", "httpx", "asyncio", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,7 +1,7 @@
-"""The providers, one row each.
+"""Defines the providers, one row per provider.
 
-A provider that speaks a known dialect needs a row and nothing else: its settings, its lane, its
-headers and its part in the simulator follow from the row.
+To add a provider with a known dialect, add one row. The provider's settings, lane, headers and
+simulation follow from its row.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider's row.
+    """The row of a provider.
 
-    `name` is also the name of its lane and the prefix of its environment variables. `dialect` is a
-    key of `worker.providers.dialects.DIALECTS`. `headers` are sent with every call; in a value,
-    `{http_referer}` stands for the provider's setting of this name.
+    `name` is also the name of the provider's lane and the prefix of its environment variables.
+    `dialect` is a key of `worker.providers.dialects.DIALECTS`. `headers` are sent with every call.
+    In the value of a header, `{http_referer}` stands for the provider's setting `http_referer`.
     """
 
     name: str
@@ -31,16 +31,16 @@ PROVIDERS = {
             "openrouter",
             "https://openrouter.ai/api/v1",
             "openai",
-            # Both are shown by OpenRouter: https://openrouter.ai/docs/app-attribution
+            # OpenRouter shows both on its pages: https://openrouter.ai/docs/app-attribution
             headers={"HTTP-Referer": "{http_referer}", "X-Title": "LLM batch orchestrator"},
         ),
         Provider("ollama", "http://localhost:11434", "ollama", key_required=False),
     )
 }
 
-WEBHOOK_LANE = "webhooks"  # the lane of webhook deliveries, beside one lane a provider
+WEBHOOK_LANE = "webhooks"  # the lane of webhook deliveries; every provider has its own lane
 
 
 def variable(provider: str, setting: str) -> str:
-    """Returns the environment variable of a provider's setting, such as `OPENROUTER_API_KEY`."""
+    """Returns the name of a provider's environment variable, such as `OPENROUTER_API_KEY`."""
     return f"{provider}_{setting}".replace("-", "_").upper()

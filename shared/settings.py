@@ -1,6 +1,6 @@
-"""Reads the settings from the environment and from `.env`; the environment wins.
+"""Reads the settings from the environment and from `.env`. The environment takes precedence.
 
-`.env.example` describes each of them.
+`.env.example` describes each setting.
 """
 
 import re
@@ -20,27 +20,27 @@ from shared.redis import sentinel
 
 
 class SettingsError(Exception):
-    """Settings are wrong. The text has a line for each: its variable and what it should be.
+    """Settings are wrong. str(error) has a line for each wrong setting: variable and requirement.
 
-    It never repeats a value, which may be a secret.
+    The text never repeats a value, because the value may be a secret.
     """
 
 
 def _http_url(url: str) -> str:
     parts = urlsplit(url)
     if " " in _header_text(url):
-        raise ValueError("should not contain spaces")
+        raise ValueError("must not contain spaces")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("should start with http:// or https:// and name a host")
+        raise ValueError("must start with http:// or https:// and contain a host")
     if parts.port == 0 or parts.query or parts.fragment:
-        raise ValueError("should not contain port 0, a query or a fragment")
+        raise ValueError("must not contain port 0, a query or a fragment")
     return url.rstrip("/")
 
 
 def _header_text(text: str) -> str:
-    """Checks for the characters that an HTTP header may contain (RFC 9110, 5.5)."""
+    """Returns `text` if an HTTP header may contain it (RFC 9110, 5.5). Raises ValueError."""
     if not (text.isascii() and text.isprintable()):
-        raise ValueError("should contain only printable ASCII characters")
+        raise ValueError("must contain only printable ASCII characters")
     return text
 
 
@@ -50,7 +50,7 @@ def _key(key: SecretStr) -> SecretStr:
 
 
 _REDIS_FORMS = (
-    "should be redis://host, rediss://host, unix:///path or redis+sentinel://host,host/master"
+    "must be redis://host, rediss://host, unix:///path or redis+sentinel://host,host/master"
 )
 
 
@@ -59,8 +59,8 @@ def _redis_url(url: str) -> str:
     try:
         (sentinel.parse_sentinel_url if behind_sentinel else parse_url)(url)
     except ValueError:
-        # The error's own text would repeat a part of the URL, which may be its password.
-        raise ValueError(f"{_REDIS_FORMS}; a part of it is wrong") from None
+        # The text of the caught error may repeat a part of the URL, such as its password.
+        raise ValueError(f"{_REDIS_FORMS}; a part of the URL is wrong") from None
     parts = urlsplit(url)
     if not (parts.hostname or parts.path):
         raise ValueError(_REDIS_FORMS)
@@ -73,7 +73,7 @@ def _blank_is_unset(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key by its digest, so that a reader of the settings cannot use the key."""
+    """An API key's owner and digest. Whoever reads the settings cannot use the key itself."""
 
     owner: str
     sha256: bytes
@@ -87,11 +87,11 @@ def _api_keys(text: object) -> object:
         owner, _, digest = entry.partition(":")
         if not OWNER.fullmatch(owner):
             raise ValueError(
-                f"entry {number}: the name should be 1 to 64 of the characters A-Z a-z 0-9 _ . -"
+                f"entry {number}: the name must be 1 to 64 of the characters A-Z a-z 0-9 _ . -"
             )
         if not _SHA256.fullmatch(digest):
             raise ValueError(
-                f"entry {number}: should be NAME:DIGEST, the key's SHA-256 in 64 hex digits"
+                f"entry {number}: must be NAME:DIGEST; DIGEST is the key's SHA-256 in 64 hex digits"
             )
         keys.append(ApiKey(owner, bytes.fromhex(digest)))
     return tuple(keys)
@@ -104,20 +104,24 @@ def _webhook_secret(secret: SecretStr) -> SecretStr:
     except ValueError:
         key = b""
     if not _MIN_SECRET_BYTES <= len(key) <= _MAX_SECRET_BYTES:
-        raise ValueError("should be whsec_ followed by 24 to 64 bytes in base64")
+        raise ValueError("must be whsec_ followed by 24 to 64 bytes in base64")
     return secret
 
 
 _UNSET_IF_BLANK = BeforeValidator(_blank_is_unset)
 _Concurrency = Annotated[int, Field(ge=1, le=100_000)]
-_MIN_SECRET_BYTES, _MAX_SECRET_BYTES = 24, 64  # as Standard Webhooks prescribes
+_MIN_SECRET_BYTES, _MAX_SECRET_BYTES = 24, 64  # limits that Standard Webhooks prescribes
 OWNER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _CONFIG = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
 
 
 class ProviderSettings(BaseSettings):
-    """The settings of one provider, from variables with its name: `OPENROUTER_API_KEY`."""
+    """The settings of one provider.
+
+    They come from environment variables that begin with the provider's name, for example
+    `OPENROUTER_API_KEY`.
+    """
 
     model_config = _CONFIG
 
@@ -128,7 +132,7 @@ class ProviderSettings(BaseSettings):
 
 
 class Settings(BaseSettings):
-    """All settings that are not a provider's."""
+    """All settings except the settings of the providers."""
 
     model_config = _CONFIG
 
@@ -176,7 +180,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Reads the settings. Raises SettingsError."""
+    """Returns the settings. Raises SettingsError."""
     try:
         return Settings()
     except ValidationError as error:
@@ -184,7 +188,7 @@ def load_settings() -> Settings:
 
 
 def load_provider_settings() -> dict[str, ProviderSettings]:
-    """Reads each provider's settings; the keys are their names. Raises SettingsError."""
+    """Returns the settings of each provider by the provider's name. Raises SettingsError."""
     settings = {}
     for name in PROVIDERS:
         prefix = variable(name, "")
@@ -195,7 +199,7 @@ def load_provider_settings() -> dict[str, ProviderSettings]:
     return settings
 
 
-_PREFIX = "Value error, "  # pydantic's, before the text of a ValueError
+_PREFIX = "Value error, "  # pydantic writes this before the text of a ValueError
 
 
 def _settings_error(error: ValidationError, prefix: str = "") -> SettingsError:

@@ -1,4 +1,4 @@
-"""The version of this installation, as HTTP, metrics and `orchestrator --version` show it."""
+"""Reads the version of this installation, which HTTP, metrics and `orchestrator --version` show."""
 
 from importlib.metadata import version
 

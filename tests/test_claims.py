@@ -1,4 +1,4 @@
-"""The scripts' invariants: one place and one result an item, never more leases than the limit."""
+"""Tests that an item has one place and one result, and a lane no more leases than its limit."""
 
 import asyncio
 import time
@@ -28,18 +28,18 @@ async def stored(store: Store, job_id: str) -> dict[int, bytes]:
     return {index: result.partition(b" ")[2] for index, result in snapshot.results.items()}
 
 
-async def ended_leases(redis: ArqRedis, keys: Keys, lane: str = "a") -> None:
-    """Moves the end of every lease into the past, as time would."""
+async def expire_leases(redis: ArqRedis, keys: Keys, lane: str = "a") -> None:
+    """Moves the expiry of every lease into the past."""
     for lease in await redis.zrange(keys.leases(lane), 0, -1):
         await redis.zadd(keys.leases(lane), {lease: 1})
 
 
-async def due_now(redis: ArqRedis, keys: Keys, lane: str = "a") -> None:
+async def make_retries_due(redis: ArqRedis, keys: Keys, lane: str = "a") -> None:
     for item in await redis.zrange(keys.deferred(lane), 0, -1):
         await redis.zadd(keys.deferred(lane), {item: 1})
 
 
-async def test_items_come_out_in_order_with_their_payload(queue: Queue, store: Store) -> None:
+async def test_items_are_claimed_in_order_with_their_payload(queue: Queue, store: Store) -> None:
     await accept(store, "one", "a" * 3)
     await accept(store, "two", "a" * 2)
 
@@ -81,13 +81,13 @@ async def test_a_settled_lease_frees_exactly_its_slot(queue: Queue, store: Store
     assert len(await claim(queue, a=10)) == 3
 
 
-async def test_a_full_lane_leaves_the_other_alone(queue: Queue, store: Store) -> None:
+async def test_a_full_lane_does_not_stop_another_lane(queue: Queue, store: Store) -> None:
     await accept(store, "job", "aaab")
 
     assert [lease.lane for lease in await claim(queue, a=2, b=2)] == ["a", "a", "b"]
 
 
-async def test_places_are_kept_for_the_other_lanes(queue: Queue, store: Store) -> None:
+async def test_slots_are_reserved_for_other_lanes(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a" * 10)
     taken = await claim(queue, free_slots=8, reserve=2, a=100, b=100)
     await accept(store, "late", "b" * 10)
@@ -103,7 +103,7 @@ async def test_the_result_of_an_item_is_written_once(
 ) -> None:
     await accept(store, "job", "a")
     [first] = await claim(queue)
-    await ended_leases(redis, keys)
+    await expire_leases(redis, keys)
     [second] = await claim(queue)
 
     await finish(queue, [second], b'"second"')
@@ -115,7 +115,7 @@ async def test_the_result_of_an_item_is_written_once(
 async def test_a_stored_result_is_never_overwritten(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
-    """Whatever else goes wrong: here an item still has a lease although it has a result."""
+    """Creates a state that no script creates: an item with both a lease and a result."""
     await accept(store, "job", "aa")
     [first, _] = await claim(queue)
     await redis.hset(keys.results("job"), "0", "1 stored")  # type: ignore[misc]
@@ -125,12 +125,12 @@ async def test_a_stored_result_is_never_overwritten(
     assert await stored(store, "job") == {0: b"stored"}
 
 
-async def test_a_lease_that_ended_settles_nothing_and_frees_no_slot(
+async def test_settling_an_expired_lease_writes_nothing_and_frees_no_slot(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "aa")
     [late] = await claim(queue, a=1)
-    await ended_leases(redis, keys)
+    await expire_leases(redis, keys)
     assert len(await claim(queue, a=1)) == 1
 
     await finish(queue, [late])
@@ -139,12 +139,12 @@ async def test_a_lease_that_ended_settles_nothing_and_frees_no_slot(
     assert await claim(queue, a=1) == []
 
 
-async def test_an_answer_in_time_counts_though_the_lease_is_past_its_end(
+async def test_an_answer_is_stored_if_its_expired_lease_was_not_reclaimed(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a")
     leases = await claim(queue)
-    await ended_leases(redis, keys)
+    await expire_leases(redis, keys)
 
     await finish(queue, leases, b'"answer"')
 
@@ -163,40 +163,40 @@ async def test_repeated_settlement_changes_nothing(queue: Queue, store: Store) -
     assert await claim(queue, a=1) == []
 
 
-async def test_items_of_a_dead_worker_go_first_and_cost_no_attempt(
+async def test_items_of_a_lost_worker_run_first_and_keep_their_attempts(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "aaa")
-    [dead] = await claim(queue, a=1)
-    await ended_leases(redis, keys)
+    [lost] = await claim(queue, a=1)
+    await expire_leases(redis, keys)
 
     [again] = await claim(queue, a=1)
 
-    assert (again.item_id, again.attempts) == (dead.item_id, 0)
-    assert again.lease_id != dead.lease_id
+    assert (again.item_id, again.attempts) == (lost.item_id, 0)
+    assert again.lease_id != lost.lease_id
 
 
-async def test_an_item_that_kills_its_workers_is_given_up(
+async def test_an_item_that_lost_too_many_workers_fails(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a")
     for _ in range(MAX_WORKER_LOSSES):
         assert len(await claim(queue)) == 1
-        await ended_leases(redis, keys)
+        await expire_leases(redis, keys)
 
     assert await claim(queue) == []
     assert await stored(store, "job") == {0: item_results.WORKER_LOST.to_json()}
 
 
-async def test_what_kills_workers_is_told_from_its_neighbours(
+async def test_only_the_item_that_crashes_workers_fails(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
-    """Item 3 kills every worker that runs it, and all items beside it are interrupted."""
+    """Item 3 crashes every worker that runs it, and so interrupts the worker's other items."""
     await accept(store, "job", "a" * 10)
     for _ in range(20):
         leases = await claim(queue)
         if any(lease.item_id.endswith(":3") for lease in leases):
-            await ended_leases(redis, keys)
+            await expire_leases(redis, keys)
         else:
             await finish(queue, leases)
 
@@ -205,7 +205,7 @@ async def test_what_kills_workers_is_told_from_its_neighbours(
     assert results_ == {index: b"{}" for index in range(10) if index != 3}
 
 
-async def test_a_worker_runs_one_item_of_the_quarantine_at_a_time(
+async def test_a_worker_runs_one_quarantined_item_at_a_time(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "aaab")
@@ -213,7 +213,7 @@ async def test_a_worker_runs_one_item_of_the_quarantine_at_a_time(
     for _ in range(MAX_WORKER_LOSSES - 1):
         await claim(queue, **limits)
         for lane in limits:
-            await ended_leases(redis, keys, lane)
+            await expire_leases(redis, keys, lane)
     await accept(store, "new", "aabb")
 
     first = (await queue.settle_and_claim([], Capacity(limits, {}, 100, 0))).leases
@@ -226,13 +226,13 @@ async def test_a_worker_runs_one_item_of_the_quarantine_at_a_time(
     assert [lease.item_id for lease in third] == ["job:1"]
 
 
-async def test_what_returns_from_the_quarantine_goes_back_there(
+async def test_a_released_quarantined_item_is_quarantined_again(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a")
     for _ in range(MAX_WORKER_LOSSES - 1):
         await claim(queue)
-        await ended_leases(redis, keys)
+        await expire_leases(redis, keys)
     [lease] = await claim(queue)
 
     await settle(queue, Settlement(lease, "release"))
@@ -243,32 +243,32 @@ async def test_what_returns_from_the_quarantine_goes_back_there(
     assert await redis.zcard(keys.quarantine("a")) == 0
 
 
-async def test_a_worker_that_comes_back_has_not_died(
+async def test_a_worker_that_settles_late_was_not_lost(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
-    """Redis is unavailable for longer than a lease, several times."""
+    """Several times, Redis is unavailable for longer than a lease."""
     await accept(store, "job", "aa")
     for _ in range(MAX_WORKER_LOSSES + 1):
         leases = await claim(queue)
         assert [lease.worker_losses for lease in leases] == [0, 0]
-        await ended_leases(redis, keys)
-        taken_back = await claim(queue)
-        assert [lease.worker_losses for lease in taken_back] == [1, 1]
+        await expire_leases(redis, keys)
+        reclaimed = await claim(queue)
+        assert [lease.worker_losses for lease in reclaimed] == [1, 1]
         for _ in range(2):  # the second time changes nothing
             await settle(queue, *(Settlement(lease, "release") for lease in leases))
-        await settle(queue, *(Settlement(lease, "release") for lease in taken_back))
+        await settle(queue, *(Settlement(lease, "release") for lease in reclaimed))
 
 
-async def test_a_failed_attempt_clears_the_deaths(
+async def test_a_failed_attempt_resets_the_worker_losses(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a")
     for _ in range(MAX_WORKER_LOSSES - 1):
         await claim(queue)
-        await ended_leases(redis, keys)
+        await expire_leases(redis, keys)
     await settle(queue, *(Settlement(lease, "retry") for lease in await claim(queue)))
     await claim(queue)
-    await ended_leases(redis, keys)
+    await expire_leases(redis, keys)
 
     assert len(await claim(queue)) == 1
 
@@ -282,7 +282,7 @@ async def test_a_retry_waits_for_its_delay_and_keeps_its_place(
     [other] = await claim(queue, a=1)
     await settle(queue, Settlement(other, "release"))
 
-    await due_now(redis, keys)
+    await make_retries_due(redis, keys)
 
     assert [lease.item_id for lease in await claim(queue)] == [f"job:{index}" for index in range(3)]
 
@@ -310,34 +310,34 @@ async def test_a_shorter_pause_never_shortens_a_longer_one(
     assert claimed.next_round_s == pytest.approx(60, abs=5)
 
 
-async def test_a_returned_item_costs_no_attempt(queue: Queue, store: Store) -> None:
+async def test_a_released_item_keeps_its_attempts(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a")
     await settle(queue, *(Settlement(lease, "release") for lease in await claim(queue)))
 
     assert [lease.attempts for lease in await claim(queue)] == [0]
 
 
-async def test_renewal_keeps_leases_and_names_those_that_ended(
+async def test_renewal_extends_leases_and_returns_the_removed_ones(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "aa")
-    kept, lost = await claim(queue)
-    await redis.zrem(keys.leases("a"), lost.lease_id)
+    kept, removed = await claim(queue)
+    await redis.zrem(keys.leases("a"), removed.lease_id)
     before = await redis.zscore(keys.leases("a"), kept.lease_id)
 
-    assert await queue.renew("worker", [kept, lost]) == {lost.lease_id}
+    assert await queue.renew("worker", [kept, removed]) == {removed.lease_id}
     assert await redis.zscore(keys.leases("a"), kept.lease_id) > before
     assert await redis.zcard(keys.leases("a")) == 1
     assert await queue.workers() == ["worker"]
 
 
-async def test_cancelling_ends_all_at_once_and_holds_slots_until_calls_stopped(
+async def test_cancelling_ends_a_job_but_its_slots_stay_used_until_the_calls_stop(
     queue: Queue,
     store: Store,
 ) -> None:
     await accept(store, "job", "aaaa")
-    done, running = await claim(queue, a=2)
-    await finish(queue, [done], b'"answer"')
+    answered, running = await claim(queue, a=2)
+    await finish(queue, [answered], b'"answer"')
 
     assert await store.cancel("job")
 
@@ -353,31 +353,31 @@ async def test_cancelling_ends_all_at_once_and_holds_slots_until_calls_stopped(
     assert len(await claim(queue, a=2)) == 1
 
 
-@pytest.mark.parametrize("verb", ["retry", "return", "end"])
-async def test_a_cancelled_item_never_comes_back(queue: Queue, store: Store, verb: str) -> None:
+@pytest.mark.parametrize("outcome", ["complete", "fail", "retry", "release"])
+async def test_a_cancelled_item_never_runs_again(queue: Queue, store: Store, outcome: str) -> None:
     await accept(store, "job", "a")
     [lease] = await claim(queue)
     await store.cancel("job")
 
-    await settle(queue, Settlement(lease, verb))  # type: ignore[arg-type]
+    await settle(queue, Settlement(lease, outcome))  # type: ignore[arg-type]
 
     assert await claim(queue) == []
     assert await stored(store, "job") == {}
 
 
-async def test_a_dead_workers_cancelled_item_never_comes_back(
+async def test_a_cancelled_item_of_a_lost_worker_never_runs_again(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a")
     await claim(queue)
     await store.cancel("job")
-    await ended_leases(redis, keys)
+    await expire_leases(redis, keys)
 
     assert await claim(queue) == []
     assert await redis.zcard(keys.leases("a")) == 0
 
 
-async def test_cancelling_a_finished_job_changes_nothing(queue: Queue, store: Store) -> None:
+async def test_cancelling_a_completed_job_changes_nothing(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a")
     await finish(queue, await claim(queue), b'"answer"')
     before = await store.snapshot("job")
@@ -387,14 +387,14 @@ async def test_cancelling_a_finished_job_changes_nothing(queue: Queue, store: St
     assert await store.snapshot("job") == before
 
 
-async def test_cancelling_an_unknown_job_makes_nothing(
+async def test_cancelling_an_unknown_job_creates_nothing(
     store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     assert not await store.cancel("nobody")
     assert await redis.keys(f"{keys.prefix}*") == []
 
 
-async def test_accepting_twice_is_accepting_once(queue: Queue, store: Store) -> None:
+async def test_accepting_a_job_twice_creates_one_job(queue: Queue, store: Store) -> None:
     await accept(store, "job", "aa")
     await finish(queue, await claim(queue))
     await accept(store, "job", "aa")
@@ -402,7 +402,7 @@ async def test_accepting_twice_is_accepting_once(queue: Queue, store: Store) -> 
     assert await claim(queue) == []
 
 
-async def test_a_full_lane_refuses_all_of_a_job(store: Store, redis: ArqRedis, keys: Keys) -> None:
+async def test_a_full_lane_refuses_the_whole_job(store: Store, redis: ArqRedis, keys: Keys) -> None:
     await accept(store, "first", "aaa", max_depth=4)
 
     with pytest.raises(QueueFull) as refusal:
@@ -414,9 +414,7 @@ async def test_a_full_lane_refuses_all_of_a_job(store: Store, redis: ArqRedis, k
     assert await redis.hgetall(keys.depth("b")) == {}  # type: ignore[misc]
 
 
-async def test_what_one_owner_has_in_a_lane_takes_no_room_of_another(
-    queue: Queue, store: Store
-) -> None:
+async def test_the_depth_limit_of_a_lane_holds_per_owner(queue: Queue, store: Store) -> None:
     await accept(store, "first", "aa", max_depth=2, owner="ann")
     leases = await claim(queue)
     await settle(queue, *(Settlement(lease, "retry", delay_s=60) for lease in leases))
@@ -428,7 +426,7 @@ async def test_what_one_owner_has_in_a_lane_takes_no_room_of_another(
         await accept(store, "fourth", "a", max_depth=2, owner="bob")
 
 
-async def test_an_ended_job_leaves_results_that_expire_and_nothing_else(
+async def test_a_completed_job_keeps_only_keys_that_expire(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "ab")
@@ -445,7 +443,7 @@ async def test_an_ended_job_leaves_results_that_expire_and_nothing_else(
     )
 
 
-async def test_what_has_expired_leaves_the_lists(
+async def test_an_expired_job_is_removed_from_the_lists(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a", owner="me")
@@ -469,14 +467,14 @@ async def test_the_last_result_publishes_the_job(
         await finish(queue, [last])
 
         message = await pubsub.get_message(timeout=5)
-        nothing_more = await pubsub.get_message(timeout=0.05)
+        second_message = await pubsub.get_message(timeout=0.05)
 
     assert message is not None
     assert message["data"] == b"job"
-    assert nothing_more is None
+    assert second_message is None
 
 
-async def test_scripts_are_loaded_again_after_the_server_forgot_them(
+async def test_scripts_are_loaded_again_after_the_server_has_lost_them(
     queue: Queue, store: Store, redis: ArqRedis
 ) -> None:
     await accept(store, "job", "a")
@@ -514,7 +512,7 @@ async def test_cancelling_tells_the_workers(store: Store, redis: ArqRedis, keys:
     assert message["data"] == b"job"
 
 
-async def test_cancelling_takes_what_waits_for_a_retry(
+async def test_cancelling_also_cancels_deferred_items(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a")
@@ -524,13 +522,13 @@ async def test_cancelling_takes_what_waits_for_a_retry(
     )
 
     await store.cancel("job")
-    await due_now(redis, keys)
+    await make_retries_due(redis, keys)
 
     assert await claim(queue) == []
     assert await redis.zcard(keys.deferred("a")) == 0
 
 
-async def test_a_claim_says_when_to_ask_again(queue: Queue, store: Store) -> None:
+async def test_a_claim_returns_the_time_until_a_retry_is_due(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a")
     [lease] = await claim(queue)
     await settle(queue, Settlement(lease, "retry", delay_s=0.04))
@@ -553,13 +551,13 @@ async def test_a_retry_that_became_due_runs_once(
     await accept(store, "job", "a")
     [lease] = await claim(queue)
     await settle(queue, Settlement(lease, "retry", delay_s=60))
-    await due_now(redis, keys)
+    await make_retries_due(redis, keys)
 
     assert len(await claim(queue)) == 1
     assert await claim(queue) == []
 
 
-async def test_a_claim_knows_when_a_lease_would_end(queue: Queue, store: Store) -> None:
+async def test_a_claim_returns_the_time_until_a_lease_expires(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a")
 
     claimed = await queue.settle_and_claim([], Capacity({"a": 1}, {}, 1, 0))
@@ -567,7 +565,9 @@ async def test_a_claim_knows_when_a_lease_would_end(queue: Queue, store: Store) 
     assert claimed.next_round_s == pytest.approx(LEASE_S, abs=0.1)
 
 
-async def test_more_than_one_claim_takes_leaves_no_wait(queue: Queue, store: Store) -> None:
+async def test_after_a_claim_of_the_maximum_the_next_round_is_due_at_once(
+    queue: Queue, store: Store
+) -> None:
     await accept(store, "job", "a" * (MAX_CLAIM + 1))
     capacity = Capacity({"a": 100}, {}, 100, 0)
 
@@ -578,7 +578,7 @@ async def test_more_than_one_claim_takes_leaves_no_wait(queue: Queue, store: Sto
     assert len(rest.leases) == 1
 
 
-async def test_what_a_full_worker_leaves_over_wakes_the_others(
+async def test_a_worker_that_cannot_claim_all_items_wakes_the_others(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a" * 9)
@@ -591,13 +591,13 @@ async def test_what_a_full_worker_leaves_over_wakes_the_others(
         await queue.settle_and_claim([Settlement(first, "complete", b"{}")], capacity)
         woken = await pubsub.get_message(timeout=5)
         await queue.settle_and_claim([], capacity)
-        not_again = await pubsub.get_message(timeout=0.05)
+        second_message = await pubsub.get_message(timeout=0.05)
 
     assert woken is not None
-    assert not_again is None
+    assert second_message is None
 
 
-async def test_who_claims_nothing_wakes_the_others(
+async def test_a_worker_that_claims_nothing_wakes_the_others(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await accept(store, "job", "a" * 9)
@@ -611,7 +611,7 @@ async def test_who_claims_nothing_wakes_the_others(
         assert await pubsub.get_message(timeout=5) is not None
 
 
-async def test_an_idle_queue_asks_for_nothing(queue: Queue) -> None:
+async def test_an_idle_queue_needs_no_next_round(queue: Queue) -> None:
     assert (await queue.settle_and_claim([], Capacity({"a": 1}, {}, 1, 0))).next_round_s is None
 
 
@@ -622,10 +622,10 @@ async def test_prefixes_with_odd_characters_work(redis: ArqRedis, keys: Keys) ->
     assert len(await claim(Queue(redis, odd, lease_s=1))) == 1
 
 
-async def test_a_long_upload_keeps_all_that_it_has_staged(
+async def test_a_long_upload_keeps_all_staged_items(
     store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
-    """Each part of the upload extends the time of all earlier parts."""
+    """Each part of the upload extends the time to live of all earlier parts."""
     async with store.staging("job") as staging:
         for lane in ("b" * META_ITEMS, "a" * META_ITEMS):
             for index in range(META_ITEMS):
@@ -641,7 +641,7 @@ async def test_a_long_upload_keeps_all_that_it_has_staged(
 
 
 @pytest.mark.parametrize("lost", ["payloads", "queue"])
-async def test_an_upload_of_which_a_piece_has_expired_is_refused(
+async def test_an_upload_is_refused_if_a_part_has_expired(
     store: Store, redis: ArqRedis, keys: Keys, lost: str
 ) -> None:
     async def upload() -> None:
@@ -660,7 +660,7 @@ async def test_an_upload_of_which_a_piece_has_expired_is_refused(
     assert left == [keys.layout_version]
 
 
-async def test_a_job_stays_whole_when_the_reply_to_its_last_piece_is_lost(
+async def test_a_job_is_complete_although_the_reply_to_its_last_part_is_lost(
     store: Store, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = Staging._send  # noqa: SLF001
@@ -680,7 +680,7 @@ async def test_a_job_stays_whole_when_the_reply_to_its_last_piece_is_lost(
     assert len(await claim(queue)) == 10
 
 
-async def test_the_retry_of_a_job_that_has_expired_leaves_nothing_of_it(
+async def test_retrying_an_expired_job_does_not_create_its_key(
     store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     assert await accept(store, "new", ["a"], retry_of="old") == "new"

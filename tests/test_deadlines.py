@@ -1,4 +1,4 @@
-"""Jobs with a deadline."""
+"""Tests jobs with a deadline."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ Start = Callable[..., Awaitable[Stack]]
 
 
 async def test_unfinished_items_fail_at_the_deadline(stack: Start) -> None:
-    """Running calls are stopped, queued items do not start, and finished results stay."""
+    """Running calls are stopped, queued items do not start, and finished items stay finished."""
     deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="2")
     await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
     requests = [chat("fast")] + [chat(f"slow {n}", provider="ollama") for n in range(5)]
@@ -51,7 +51,7 @@ async def test_a_retry_after_the_deadline_is_not_made(stack: Start) -> None:
     assert response["attempts"] == 1
 
 
-async def test_a_job_that_meets_its_deadline_completes(stack: Start) -> None:
+async def test_a_job_that_finishes_before_its_deadline_completes(stack: Start) -> None:
     deployment = await stack(workers=1)
     location = await upload(deployment.api, lines(["x"] * 300), params={"deadline_s": "60"})
 
@@ -61,7 +61,7 @@ async def test_a_job_that_meets_its_deadline_completes(stack: Start) -> None:
     assert (await job(deployment.api, location))["status"] == "completed"
 
 
-async def test_deadlines_hold_without_a_worker(stack: Start) -> None:
+async def test_a_job_ends_at_its_deadline_without_a_worker(stack: Start) -> None:
     deployment = await stack(workers=0)
     location = await upload(deployment.api, lines(["x"] * 300), params={"deadline_s": "0.1"})
 
@@ -78,7 +78,9 @@ async def test_a_stream_ends_at_the_deadline(stack: Start) -> None:
     await deployment.simulate(latency_ms=60_000)
     location = await upload(deployment.api, lines(["x"] * 20), params={"deadline_s": "0.5"})
 
-    async with asyncio.timeout(4):  # sooner than the periodic check: by the worker's message
+    async with asyncio.timeout(
+        4
+    ):  # shorter than the interval of the periodic check: a message must arrive
         answers = await results(deployment.api, location)
 
     assert {answer["error_code"] for answer in answers} == {"deadline_exceeded"}

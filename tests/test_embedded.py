@@ -1,4 +1,4 @@
-"""Tests that the embedded server runs for as long as a process uses it, and no longer."""
+"""Tests that the embedded server runs exactly as long as any process uses it."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ sys.stdin.read()
 
 
 class User:
-    """A process that uses the server until its stdin ends."""
+    """A process that uses the server until its standard input is closed."""
 
     def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
         self.process = process
@@ -68,14 +68,14 @@ async def parent_of(pid: int) -> int:
     return int(output)
 
 
-async def stopped(url: str) -> None:
+async def wait_until_stopped(url: str) -> None:
     async def is_stopped() -> bool:
         return not os.path.exists(url.removeprefix("unix://"))  # noqa: ASYNC240, PTH110
 
     await eventually(is_stopped)
 
 
-async def test_it_stops_when_its_last_user_is_killed(directory: Path) -> None:
+async def test_the_server_stops_when_its_last_user_is_killed(directory: Path) -> None:
     first, second = await asyncio.gather(User.start(directory), User.start(directory))
     redis = connect(first.url)
 
@@ -84,7 +84,7 @@ async def test_it_stops_when_its_last_user_is_killed(directory: Path) -> None:
     assert await redis.ping()
     await redis.aclose()
     await second.end()
-    await stopped(second.url)
+    await wait_until_stopped(second.url)
 
 
 async def test_users_share_one_server(directory: Path) -> None:
@@ -96,16 +96,16 @@ async def test_users_share_one_server(directory: Path) -> None:
     await redis.aclose()
     for user in users:
         await user.end()
-    await stopped(users[0].url)
+    await wait_until_stopped(users[0].url)
 
 
-async def test_data_survives(directory: Path) -> None:
+async def test_the_data_survives_a_stop(directory: Path) -> None:
     user = await User.start(directory)
     redis = connect(user.url)
     await redis.set("kept", "value")
     await redis.aclose()
     await user.end()
-    await stopped(user.url)
+    await wait_until_stopped(user.url)
 
     user = await User.start(directory)
     redis = connect(user.url)
@@ -130,10 +130,10 @@ async def test_a_crashed_server_is_restarted_with_its_data(directory: Path) -> N
     await eventually(is_back)
     await redis.aclose()
     await user.end()
-    await stopped(user.url)
+    await wait_until_stopped(user.url)
 
 
-async def test_a_server_left_by_a_killed_keeper_is_taken_over(directory: Path) -> None:
+async def test_a_new_keeper_replaces_the_server_of_a_killed_keeper(directory: Path) -> None:
     user = await User.start(directory)
     redis = connect(user.url)
     pid = await server_pid(redis)
@@ -153,15 +153,15 @@ async def test_a_server_left_by_a_killed_keeper_is_taken_over(directory: Path) -
     await redis.aclose()
     await user.end()
     await second.end()
-    await stopped(user.url)
+    await wait_until_stopped(user.url)
 
 
 def test_a_socket_directory_of_another_user_is_refused(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
-    somebody_else = os.getuid() + 1
-    monkeypatch.setattr(os, "getuid", lambda: somebody_else)
+    other_user = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: other_user)
 
     with pytest.raises(embedded.EmbeddedServerError, match="belongs to user"):
         embedded.use(directory / "data")

@@ -1,4 +1,4 @@
-"""Who is next in a lane: shares between owners, between interactive and bulk work, between jobs."""
+"""Tests the order in a lane: the shares of owners, of interactive and bulk work, and of jobs."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,11 +16,11 @@ from shared.queue.claims import INTERACTIVE_WEIGHT, Lease, Queue
 
 Start = Callable[..., Awaitable[Stack]]
 MANY = 5000
-QUANTUM = 6  # see settle_and_claim.lua: so far apart they may be, where several run at once
+MAX_LEAD = 6  # items by which one owner may be ahead of another: see QUANTUM in fair_share.lua
 
 
 async def serve(queue: Queue, count: int, *, at_once: int = 1) -> list[Lease]:
-    """The next items in the order in which they run, so many slots at a time."""
+    """Runs `count` items, `at_once` at a time. Returns their leases in the order of the claims."""
     served: list[Lease] = []
     while len(served) < count:
         leases = await claim(queue, a=min(at_once, count - len(served)))
@@ -54,11 +54,11 @@ async def test_owners_with_backlogs_have_equal_shares_at_every_moment(
     for moment in range(0, 600, at_once):
         counts = by_job(served[:moment])
         apart = max(counts.values(), default=0) - min(counts.values(), default=0)
-        assert apart <= (1 if at_once == 1 else QUANTUM)
+        assert apart <= (1 if at_once == 1 else MAX_LEAD)
     assert set(by_job(served).values()) == {200} or at_once > 1
 
 
-async def test_many_jobs_are_no_larger_a_share(queue: Queue, store: Store) -> None:
+async def test_many_jobs_do_not_increase_the_share_of_an_owner(queue: Queue, store: Store) -> None:
     await bulk(store, "one", owner="ann")
     for number in range(50):
         await bulk(store, f"many-{number}", 20, owner="bob")
@@ -77,7 +77,9 @@ async def test_jobs_of_an_owner_have_equal_shares(queue: Queue, store: Store) ->
     assert set(by_job(served).values()) == {25}
 
 
-async def test_a_job_keeps_its_order_among_others(queue: Queue, store: Store) -> None:
+async def test_the_items_of_a_job_keep_their_order_beside_another_job(
+    queue: Queue, store: Store
+) -> None:
     await bulk(store, "one", 100)
     await bulk(store, "two", 100)
 
@@ -88,7 +90,9 @@ async def test_a_job_keeps_its_order_among_others(queue: Queue, store: Store) ->
         assert payloads == [f"{job_id} {number}".encode() for number in range(100)]
 
 
-async def test_interactive_work_goes_first_and_starves_nobody(queue: Queue, store: Store) -> None:
+async def test_interactive_work_gets_its_weight_and_bulk_work_the_rest(
+    queue: Queue, store: Store
+) -> None:
     await bulk(store, "bulk")
     await serve(queue, 50)
     await interactive(store, "interactive", 1000)
@@ -96,12 +100,12 @@ async def test_interactive_work_goes_first_and_starves_nobody(queue: Queue, stor
     served = await serve(queue, 500)
 
     assert by_job(served)["bulk"] == pytest.approx(500 / (INTERACTIVE_WEIGHT + 1), abs=2)
-    for moment in range(0, 500, 10):  # evenly, not in turns of hundreds
+    for moment in range(0, 500, 10):  # the shares hold in every ten items
         counts = by_job(served[moment : moment + 10])
         assert counts["interactive"] == pytest.approx(8, abs=1)
 
 
-async def test_interactive_work_of_one_owner_takes_nothing_of_another(
+async def test_interactive_work_does_not_increase_the_share_of_an_owner(
     queue: Queue, store: Store
 ) -> None:
     await bulk(store, "ann", owner="ann")
@@ -111,7 +115,7 @@ async def test_interactive_work_of_one_owner_takes_nothing_of_another(
 
 
 @pytest.mark.parametrize("served_before", [1, 100, 2000])
-async def test_who_was_idle_has_saved_nothing(
+async def test_an_idle_owner_gets_no_larger_share_later(
     queue: Queue, store: Store, served_before: int
 ) -> None:
     await bulk(store, "ann", owner="ann")
@@ -121,11 +125,11 @@ async def test_who_was_idle_has_saved_nothing(
     assert by_job(await serve(queue, 200)) == {"ann": 100, "bob": 100}
 
 
-async def test_who_comes_back_has_saved_nothing_and_owes_nothing(
+async def test_an_owner_that_joins_again_has_neither_advantage_nor_disadvantage(
     queue: Queue, store: Store
 ) -> None:
     await bulk(store, "ann", owner="ann")
-    for number in range(10):  # one item at a time, and away again
+    for number in range(10):  # bob submits one item, and leaves the tree when it has run
         await bulk(store, f"bob-{number}", 1, owner="bob")
         served = by_job(await serve(queue, 20))
         assert served == {"ann": 19, f"bob-{number}": 1}
@@ -143,8 +147,8 @@ async def test_nothing_waits_while_a_slot_is_free(queue: Queue, store: Store) ->
     assert by_job(leases) == {"ann": 17, "bob": 3}
 
 
-async def begun(stack: Stack) -> list[str]:
-    """The items, in the order in which their calls began."""
+async def started_items(stack: Stack) -> list[str]:
+    """Returns the items in the order in which their calls started."""
     return [call.item for call in sorted(await ledger(stack), key=lambda call: call.start_ms)]
 
 
@@ -159,10 +163,10 @@ async def test_a_batch_does_not_wait_behind_a_large_job(stack: Start) -> None:
         answer = await deployment.batch([chat(text) for text in contents])
 
         assert answer.json()["successful"] == 5
-        items = await begun(deployment)
-        places = [items.index(item_of(text)) for text in contents]
-        # One of five is for the others, and two workers do not ask in step.
-        assert max(places) - min(places) <= 5 + 3
+        items = await started_items(deployment)
+        positions = [items.index(item_of(text)) for text in contents]
+        # Every fifth item is bulk work, and the two workers do not claim at the same time.
+        assert max(positions) - min(positions) <= 5 + 3
     await deployment.api.delete(location)
 
 
@@ -178,7 +182,7 @@ async def test_two_owners_share_a_provider(stack: Start) -> None:
     await results(bob, location)
 
     bobs = {item_of(text) for text in contents}
-    items = [item in bobs for item in await begun(deployment)]
+    items = [item in bobs for item in await started_items(deployment)]
     first = items.index(True)
     for start in range(first, first + 1600, 400):
         assert sum(items[start : start + 400]) == pytest.approx(200, abs=10)  # 5 %

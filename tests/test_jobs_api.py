@@ -168,7 +168,7 @@ async def test_cancel_finishes_queued_items_at_once(api: httpx.AsyncClient) -> N
         "total_tokens": 0,
         "cost_usd": None,
         "latency_ms": 0.0,
-        "error": "cancelled",
+        "error": "the job was cancelled",
         "error_code": "cancelled",
         "attempts": 0,
         "finish_reason": None,

@@ -1,4 +1,4 @@
-"""Redis carries the version of its layout; a process that finds another one refuses to start."""
+"""Tests that a process refuses to start if Redis holds data in another layout."""
 
 import asyncio
 import sys
@@ -17,8 +17,8 @@ from shared.settings import Settings
 CURRENT = str(LAYOUT_VERSION).encode()
 
 
-async def commands(url: str, keys: Keys) -> None:
-    """What each process does: it connects with the check and claims the layout."""
+async def start_process(url: str, keys: Keys) -> None:
+    """Does what each process does at its start: connects with the check, claims the layout."""
     checked = connect(url, layout_check(keys))
     try:
         await claim_layout(checked, keys)
@@ -29,31 +29,31 @@ async def commands(url: str, keys: Keys) -> None:
 async def test_the_first_process_writes_the_version(
     valkey_url: str, redis: ArqRedis, keys: Keys
 ) -> None:
-    await commands(valkey_url, keys)
-    await commands(valkey_url, keys)
+    await start_process(valkey_url, keys)
+    await start_process(valkey_url, keys)
 
     assert await redis.get(keys.layout_version) == CURRENT
 
 
-async def test_another_layout_is_refused_and_left_alone(
+async def test_another_layout_is_refused_and_not_changed(
     valkey_url: str, redis: ArqRedis, keys: Keys
 ) -> None:
     await redis.set(keys.layout_version, "99")
 
     with pytest.raises(LayoutMismatch, match=f"layout 99 .* layout {LAYOUT_VERSION}"):
-        await commands(valkey_url, keys)
+        await start_process(valkey_url, keys)
 
     assert await redis.get(keys.layout_version) == b"99"
 
 
-async def test_data_without_a_version_is_refused_and_left_alone(
+async def test_data_without_a_version_is_refused_and_not_changed(
     valkey_url: str, redis: ArqRedis, keys: Keys
 ) -> None:
-    """As commit ca000f9 and earlier ones left it."""
+    """Commit ca000f9 and earlier commits wrote such data."""
     await redis.hset(f"{keys.prefix}job:old", "total", "1")  # type: ignore[misc]
 
     with pytest.raises(LayoutMismatch, match="layout 1 or older"):
-        await commands(valkey_url, keys)
+        await start_process(valkey_url, keys)
 
     assert [key async for key in redis.scan_iter(f"{keys.prefix}*")] == [
         f"{keys.prefix}job:old".encode()
@@ -61,11 +61,11 @@ async def test_data_without_a_version_is_refused_and_left_alone(
 
 
 async def test_keys_of_another_prefix_do_not_count(valkey_url: str, redis: ArqRedis) -> None:
-    """Also where a prefix has characters that mean something in a pattern."""
+    """This holds even if the prefix has characters with a meaning in a glob pattern."""
     keys = Keys("layout-[a*]:")
     await redis.set("layout-a-else:job:old", "1", ex=60)
 
-    await commands(valkey_url, keys)
+    await start_process(valkey_url, keys)
 
     await redis.delete(keys.layout_version)
 
@@ -73,24 +73,24 @@ async def test_keys_of_another_prefix_do_not_count(valkey_url: str, redis: ArqRe
 async def test_keys_of_a_longer_prefix_do_not_count(
     valkey_url: str, store: Store, keys: Keys
 ) -> None:
-    """`orchestrator up --simulate` puts its keys behind the prefix of `orchestrator up`."""
+    """The prefix of `orchestrator up --simulate` begins with the prefix of `orchestrator up`."""
     await accept(store, "job", "a")
 
-    await commands(valkey_url, Keys(keys.prefix.removesuffix(":") + "-"))
+    await start_process(valkey_url, Keys(keys.prefix.removesuffix(":") + "-"))
     outer = keys.prefix[: len("test-") + 4]
-    await commands(valkey_url, Keys(outer))
+    await start_process(valkey_url, Keys(outer))
 
 
-async def test_what_writes_the_first_key_writes_the_version(
+async def test_the_script_that_writes_the_first_key_writes_the_version(
     store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
-    """A Redis that lost its data while processes ran does not look like an old one."""
+    """So if Redis loses its data while processes run, it does not seem to have an old layout."""
     await accept(store, "job", "a")
 
     assert await redis.get(keys.layout_version) == CURRENT
 
 
-async def test_a_connection_to_a_redis_with_another_layout_is_refused_later_too(
+async def test_another_layout_is_also_refused_after_a_reconnection(
     valkey_url: str, redis: ArqRedis, keys: Keys
 ) -> None:
     checked = connect(valkey_url, layout_check(keys))

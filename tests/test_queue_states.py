@@ -1,7 +1,7 @@
-"""Compares the Lua scripts with a model of them, through random histories.
+"""Compares the Lua scripts with a model of the scripts, in random histories.
 
-After each step everything in Redis is compared with the model. In the model an item has one place
-and one result by construction; properties that this does not show are asserted where they matter.
+After each step, all data in Redis is compared with the model. In the model, an item can have only
+one place and one result. Other properties are asserted in the model's methods.
 """
 
 import asyncio
@@ -44,12 +44,12 @@ from shared.redis.client import connect
 LIMITS = {"a": 3, "b": 2}
 WORKERS = ("one", "two")
 OWNERS = ("", "ann", "bob")
-QUANTUM = 5  # of owners and jobs, within a claim
-HOUR_S = 3600.0  # long enough that nothing ends by itself
+QUANTUM = 5  # number of items by which an owner or job may get ahead: see fair_share.lua
+HOUR_S = 3600.0  # long enough that nothing expires or becomes due during a test
 PAUSE = Pause(HOUR_S, "answered 429")
 
 T = TypeVar("T")
-# Yields commands that it has added to a pipeline; is sent their replies.
+# A check yields the commands that it has added to a pipeline, and then receives their replies.
 Check = Generator[list[Any], list[Any], None]
 Place = Literal["queue", "quarantine", "deferred", "leases", "results", "nowhere"]
 
@@ -62,8 +62,10 @@ class Item:
     place: Place = "queue"
     due: bool = False
     attempts: int = 0
-    losses: set[str] = field(default_factory=set)  # the leases that ended without a settlement
-    first_us: int = 0  # the first claim whose attempt failed or whose worker was lost
+    losses: set[str] = field(
+        default_factory=set
+    )  # ids of the leases that expired without a settlement
+    first_us: int = 0  # time of the first claim that failed or lost its worker
     result: bytes = b""
     failed: bool = False
 
@@ -71,12 +73,12 @@ class Item:
     def id(self) -> str:
         return f"{self.job.id}:{self.index}"
 
-    def end(self, result: bytes, *, failed: bool) -> None:
-        if self.job.finished:
+    def finish(self, result: bytes, *, failed: bool) -> None:
+        if self.job.ended:
             self.place = "nowhere"
             return
         self.place, self.result, self.failed = "results", result, failed
-        self.job.ended.append(self.index)
+        self.job.finished_indexes.append(self.index)
 
 
 @dataclass
@@ -85,8 +87,8 @@ class Job:
     owner: str
     interactive: bool
     items: list[Item] = field(default_factory=list)
-    ended: list[int] = field(default_factory=list)
-    early_as: str | None = None
+    finished_indexes: list[int] = field(default_factory=list)
+    error_code: str | None = None
     started: bool = False
     overdue: bool = False
     latency_ms: float = 0
@@ -96,12 +98,12 @@ class Job:
         return "interactive" if self.interactive else "bulk"
 
     @property
-    def finished(self) -> bool:
-        return self.early_as is not None or len(self.ended) == len(self.items)
+    def ended(self) -> bool:
+        return self.error_code is not None or len(self.finished_indexes) == len(self.items)
 
-    def finish_early(self, early_as: str) -> None:
-        if not self.finished:
-            self.early_as = early_as
+    def end_early(self, error_code: str) -> None:
+        if not self.ended:
+            self.error_code = error_code
             for item in self.items:
                 if item.place == "queue":
                     item.place = "nowhere"
@@ -109,12 +111,12 @@ class Job:
 
 @dataclass
 class Held:
-    """A lease in Redis. It keeps its slot even after its item's job has finished."""
+    """A lease in Redis. Its slot stays used even after the item's job has ended."""
 
     lease: Lease
     worker: str
     item: Item
-    ended: bool = False  # no script has noticed yet
+    expired: bool = False  # whether the lease has expired and no script has reclaimed it
 
 
 def claim_us(lease: Lease) -> int:
@@ -168,7 +170,7 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def accept_again(self, data: st.DataObject) -> None:
-        """The client repeats the upload because the first reply was lost."""
+        """Accepts a job again: a client repeats its upload if the first reply was lost."""
         self._accept(self._some_job(data))
 
     @rule(worker=st.sampled_from(WORKERS), free_slots=st.integers(0, 6), reserve=st.integers(0, 2))
@@ -195,7 +197,7 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.spent)
     @rule(data=st.data(), outcome=st.sampled_from(["complete", "fail", "retry", "release"]))
     def settle_too_late(self, data: st.DataObject, outcome: Any) -> None:
-        """It changes nothing except that the worker no longer counts as lost."""
+        """Settles an expired or settled lease, which only removes a counted worker loss."""
         lease = data.draw(st.sampled_from(self.spent))
         item = self._item(lease)
         settlement = Settlement(lease, outcome, b"late", delay_s=HOUR_S, pause=PAUSE)
@@ -215,15 +217,15 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(worker=st.sampled_from(WORKERS), data=st.data())
     def renew(self, worker: str, data: st.DataObject) -> None:
-        """A worker may try to renew leases that it has lost."""
+        """Renews leases; some of them may have expired or been settled."""
         mine = [held for held in self.held.values() if held.worker == worker]
         lost = data.draw(st.lists(st.sampled_from(self.spent), max_size=2)) if self.spent else []
 
         stop = self.run(self.queue.renew(worker, [*(held.lease for held in mine), *lost]))
 
         for held in mine:
-            held.ended = False
-        gone = [held.lease for held in mine if held.item.job.finished]
+            held.expired = False
+        gone = [held.lease for held in mine if held.item.job.ended]
         assert stop == {lease.lease_id for lease in (*gone, *lost)}
 
     @precondition(lambda self: self.jobs)
@@ -233,14 +235,14 @@ class Scripts(RuleBasedStateMachine):
 
         assert self.run(self.store.cancel(job.id, job.owner))
 
-        job.finish_early("cancelled")
+        job.end_early("cancelled")
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def deadline_passes(self, data: st.DataObject) -> None:
         job = self._some_job(data)
         self._put(self.keys.job_deadlines, job.id)
-        job.overdue = not job.finished
+        job.overdue = not job.ended
 
     @rule()
     def expire_overdue(self) -> None:
@@ -249,15 +251,15 @@ class Scripts(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
-    def lease_ends(self, data: st.DataObject) -> None:
-        self._end_lease(data.draw(st.sampled_from(list(self.held.values()))))
+    def lease_expires(self, data: st.DataObject) -> None:
+        self._expire_lease(data.draw(st.sampled_from(list(self.held.values()))))
 
     @precondition(lambda self: self.held)
     @rule(times=st.integers(1, 3))
-    def workers_die(self, times: int) -> None:
+    def workers_are_lost(self, times: int) -> None:
         for _ in range(times):
             for held in self.held.values():
-                self._end_lease(held)
+                self._expire_lease(held)
             for worker in WORKERS:
                 self._settle_and_claim([], worker, 6, 0)
 
@@ -274,7 +276,7 @@ class Scripts(RuleBasedStateMachine):
         self.run(self.redis.delete(*map(self.keys.pause, self.paused)))
         self.paused.clear()
 
-    # The model's side of each rule
+    # The model: what each rule must change
 
     def _accept(self, job: Job) -> None:
         submission = Submission(
@@ -305,38 +307,38 @@ class Scripts(RuleBasedStateMachine):
 
         self._end_overdue_jobs()
         for settlement in settlements:
-            self._settled(settlement)
-        expected = self._admitted(running, free_slots, reserve, quarantined) if worker else []
+            self._settle_in_model(settlement)
+        expected = self._claim_in_model(running, free_slots, reserve, quarantined) if worker else []
         assert [lease.item_id for lease in claimed] == [item.id for item in expected]
         for lease, item in zip(claimed, expected, strict=True):
             assert (lease.attempts, lease.worker_losses) == (item.attempts, len(item.losses))
             since_us = claim_us(lease) - item.first_us if item.first_us else 0
             assert lease.retried_ms == since_us / 1000
             assert lease.payload == item.id.encode()
-            assert not item.job.finished
+            assert not item.job.ended
             assert lease.lease_id not in {old.lease_id for old in self.spent}
             self.held[lease.lease_id] = Held(lease, str(worker), item)
 
-    def _settled(self, settlement: Settlement) -> None:
+    def _settle_in_model(self, settlement: Settlement) -> None:
         held = self._release(settlement.lease.lease_id)
         item = held.item
         if settlement.pause:
             self.paused.add(held.lease.lane)
         if settlement.outcome in {"complete", "fail"}:
-            item.end(settlement.result, failed=settlement.outcome == "fail")
+            item.finish(settlement.result, failed=settlement.outcome == "fail")
             if item.place == "results":
                 item.job.latency_ms += settlement.latency_ms
             return
-        if settlement.outcome == "retry" and not item.job.finished:
+        if settlement.outcome == "retry" and not item.job.ended:
             item.attempts, item.losses = item.attempts + 1, set()
             item.first_us = item.first_us or claim_us(settlement.lease)
-        if settlement.outcome == "retry" and settlement.delay_s and not item.job.finished:
+        if settlement.outcome == "retry" and settlement.delay_s and not item.job.ended:
             item.place, item.due = "deferred", False
         else:
             self._requeue(item)
 
     def _requeue(self, item: Item) -> None:
-        if item.job.finished:
+        if item.job.ended:
             item.place = "nowhere"
         elif len(item.losses) >= MAX_WORKER_LOSSES - 1:
             item.place = "quarantine"
@@ -354,10 +356,10 @@ class Scripts(RuleBasedStateMachine):
     def _end_overdue_jobs(self) -> None:
         for job in self.jobs.values():
             if job.overdue:
-                job.finish_early("deadline_exceeded")
+                job.end_early("deadline_exceeded")
             job.overdue = False
 
-    def _admitted(
+    def _claim_in_model(
         self, running: Counter[str], free_slots: int, reserve: int, quarantined: int
     ) -> list[Item]:
         admitted: list[Item] = []
@@ -366,10 +368,10 @@ class Scripts(RuleBasedStateMachine):
             taken = sum(held.lease.lane == lane for held in self.held.values())
             kept = sum(max(0, reserve - running[other]) for other in LIMITS if other != lane)
             room = 0 if lane in self.paused else max(0, min(limit - taken, free_slots - kept))
-            runs = self._of_quarantine(lane) if room and not quarantined else []
+            runs = self._take_quarantined(lane) if room and not quarantined else []
             quarantined += len(runs)
             runs += self._take((lane,), room - len(runs))
-            # Independent of fairness: no item waits while a slot is free.
+            # Whatever the fair order is, no item waits while a slot is free.
             waiting = [item for item in self._items("queue") if item.lane == lane]
             assert len(runs) == room or not waiting
             for item in runs:
@@ -379,23 +381,22 @@ class Scripts(RuleBasedStateMachine):
             admitted += runs
         return admitted
 
-    def _of_quarantine(self, lane: str) -> list[Item]:
+    def _take_quarantined(self, lane: str) -> list[Item]:
         for item in self._items("quarantine"):
             if item.lane == lane:
-                item.place = "nowhere" if item.job.finished else "leases"
+                item.place = "nowhere" if item.job.ended else "leases"
                 if item.place == "leases":
                     return [item]
         return []
 
-    def _take(self, path: tuple[str, ...], most: int) -> list[Item]:
-        """Takes items in the fair order: the child with the least service is served until the next
-        one has had less."""
+    def _take(self, path: tuple[str, ...], wanted: int) -> list[Item]:
+        """Takes up to `wanted` items in the fair order: see fair_share.lua."""
         taken: list[Item] = []
         shares = self.shares[path]
-        while len(taken) < most and shares:
+        while len(taken) < wanted and shares:
             least, *others = sorted(shares, key=lambda child: (shares[child], child))
             weight = INTERACTIVE_WEIGHT if len(path) == 2 and least == "interactive" else 1
-            share = most - len(taken)
+            share = wanted - len(taken)
             if others:
                 ahead = 1 if len(path) == 2 else QUANTUM
                 share = min(share, floor((shares[others[0]] - shares[least]) * weight) + ahead)
@@ -415,14 +416,14 @@ class Scripts(RuleBasedStateMachine):
 
     def _reclaim(self, lane: str) -> None:
         for lease_id in sorted(self.held):
-            if self.held[lease_id].lease.lane == lane and self.held[lease_id].ended:
+            if self.held[lease_id].lease.lane == lane and self.held[lease_id].expired:
                 held = self._release(lease_id)
                 item = held.item
-                if not item.job.finished:
+                if not item.job.ended:
                     item.losses.add(lease_id)
                     item.first_us = item.first_us or claim_us(held.lease)
                 if len(item.losses) == MAX_WORKER_LOSSES:
-                    item.end(item_results.WORKER_LOST.to_json(), failed=True)
+                    item.finish(item_results.WORKER_LOST.to_json(), failed=True)
                 else:
                     self._requeue(item)
         for item in self._items("deferred"):
@@ -430,11 +431,11 @@ class Scripts(RuleBasedStateMachine):
                 self._requeue(item)
 
     @invariant()
-    def everything_is_where_the_model_has_it(self) -> None:
+    def redis_equals_the_model(self) -> None:
         self.run(self._compare())
 
     async def _compare(self) -> None:
-        """Reads all of Redis in one round trip, because this follows every step."""
+        """Compares all data with the model, in few round trips, because this runs at each step."""
         for job in self.jobs.values():
             await self._compare_snapshot(job)
         pipe = self.redis.pipeline(transaction=False)
@@ -478,31 +479,31 @@ class Scripts(RuleBasedStateMachine):
 
     def _compare_expirations(self, pipe: Pipeline) -> Check:
         [expiring] = yield [pipe.zrange(self.keys.job_expirations, 0, -1)]
-        finished = [job for job in self.jobs.values() if job.finished]
-        assert {e.decode() for e in expiring} == {f"{job.owner} {job.id}" for job in finished}
+        ended = [job for job in self.jobs.values() if job.ended]
+        assert {e.decode() for e in expiring} == {f"{job.owner} {job.id}" for job in ended}
 
     async def _compare_snapshot(self, job: Job) -> None:
         snapshot = await self.store.snapshot(job.id)
         assert snapshot is not None
         assert snapshot.results is not None
         stored = {i: result.partition(b" ")[2] for i, result in snapshot.results.items()}
-        ended = {i.index: i.result for i in job.items if i.place == "results"}
-        assert stored == ended
-        assert await self.store.completion_order(job.id, 0, 10) == job.ended
+        results = {i.index: i.result for i in job.items if i.place == "results"}
+        assert stored == results
+        assert await self.store.completion_order(job.id, 0, 10) == job.finished_indexes
         waiting = sum(i.place in {"queue", "quarantine", "deferred"} for i in job.items)
-        assert (snapshot.queued, snapshot.finished) == (waiting, len(ended))
+        assert (snapshot.queued, snapshot.finished) == (waiting, len(results))
         assert snapshot.failed == sum(item.failed for item in job.items)
         assert snapshot.latency_ms == job.latency_ms
         assert (snapshot.started_ms is not None) == job.started
-        assert (snapshot.finished_ms is not None) == job.finished
-        assert snapshot.finished_early_as == job.early_as
+        assert (snapshot.finished_ms is not None) == job.ended
+        assert snapshot.finished_early_as == job.error_code
 
     def _compare_job(self, pipe: Pipeline, job: Job) -> Check:
         kinds = (
             *(self.keys.job, self.keys.results, self.keys.completion_order),
             *(self.keys.failed, self.keys.payloads, self.keys.attempts),
         )
-        prompts, tries, *found = yield [
+        prompts, attempts, *found = yield [
             pipe.hkeys(self.keys.payloads(job.id)),
             pipe.hgetall(self.keys.attempts(job.id)),
             *(pipe.zrange(self.keys.queue(lane, job.id), 0, -1) for lane in LIMITS),
@@ -512,19 +513,19 @@ class Scripts(RuleBasedStateMachine):
             queued = [i.index for i in job.items if (i.place, i.lane) == ("queue", lane)]
             assert [int(index) for index in indexes] == queued
         for kind, kept_s in zip(kinds, found[len(LIMITS) :], strict=True):
-            # -1: kept until the job finishes; -2: the key does not exist
-            assert (kept_s == -1) == (not job.finished) or kept_s == -2, kind
+            # -1: the key has no time to live, because the job has not ended; -2: there is no key
+            assert (kept_s == -1) == (not job.ended) or kept_s == -2, kind
         kept = [i.index for i in job.items if i.place != "results" or i.failed]
         assert sorted(map(int, prompts)) == kept
         for item in job.items:
-            stored, *losses = tries.get(str(item.index).encode(), b"0@0").decode().split(" ")
+            stored, *losses = attempts.get(str(item.index).encode(), b"0@0").decode().split(" ")
             assert stored == f"{item.attempts}@{item.first_us}"
             assert {f"{item.id}@{claim}" for claim in losses} == item.losses
 
     # Helpers
 
     def _items(self, place: str) -> list[Item]:
-        """Returns the items in this place, in the order of acceptance."""
+        """Returns the items with this place, in the order of acceptance."""
         return [item for job in self.jobs.values() for item in job.items if item.place == place]
 
     def _item(self, lease: Lease) -> Item:
@@ -538,12 +539,12 @@ class Scripts(RuleBasedStateMachine):
         self.spent.append(held.lease)
         return held
 
-    def _end_lease(self, held: Held) -> None:
+    def _expire_lease(self, held: Held) -> None:
         self._put(self.keys.leases(held.lease.lane), held.lease.lease_id)
-        held.ended = True
+        held.expired = True
 
     def _put(self, key: str, member: str) -> None:
-        """Gives the member of a sorted set a time in the past."""
+        """Moves the time of a sorted set's member into the past."""
         self.run(self.redis.zadd(key, {member: 1}, xx=True))
 
     def _dump(self) -> dict[bytes, bytes | None]:
@@ -558,7 +559,7 @@ def test_every_history_of_the_scripts(valkey_url: str) -> None:
     run_state_machine_as_test(
         lambda: Scripts(valkey_url),  # type: ignore[arg-type]
         settings=settings(
-            # Four bugs planted in the scripts were found after 15, 22, 29 and 87 histories.
+            # Four deliberate bugs in the scripts were found after 15, 22, 29 and 87 histories.
             max_examples=examples(100, full=1000),
             stateful_step_count=40,
             deadline=None,

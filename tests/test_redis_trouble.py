@@ -1,4 +1,4 @@
-"""Redis that is away, full or read-only, under an API and a worker that stay."""
+"""Tests an API and a worker that keep running while Redis is unavailable, full or read-only."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ async def post(client: httpx.AsyncClient, *contents: str, mode: str = "sync") ->
 
 
 async def contents(server: Server, keys: Keys) -> dict[str, Any]:
-    """Every key of jobs with its value."""
+    """Returns every key of jobs with its value."""
     return {key: await server.client.dump(key) for key in await stored(server.client, keys)}
 
 
@@ -42,8 +42,8 @@ def works(client: httpx.AsyncClient) -> Callable[[], Any]:
     return works
 
 
-async def ends(client: httpx.AsyncClient, location: str) -> list[str]:
-    """The contents of a job's answers, once it has completed."""
+async def wait_for_answers(client: httpx.AsyncClient, location: str) -> list[str]:
+    """Waits until the job has completed. Returns the contents of its answers."""
     status: dict[str, Any] = {}
 
     async def completed() -> bool:
@@ -62,7 +62,7 @@ def assert_unavailable(answer: httpx.Response) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_redis_away_is_503_until_it_is_back(
+async def test_requests_get_503_while_redis_is_unavailable(
     api: httpx.AsyncClient, server: Server, keys: Keys
 ) -> None:
     await eventually(works(api))
@@ -86,7 +86,7 @@ async def test_redis_away_is_503_until_it_is_back(
     await eventually(works(api), 10)
 
 
-async def test_redis_that_is_away_at_the_start(
+async def test_processes_start_while_redis_is_unavailable(
     settings: Settings, providers: dict[str, ProviderSettings], server: Server
 ) -> None:
     await server.kill()
@@ -96,7 +96,7 @@ async def test_redis_that_is_away_at_the_start(
         await eventually(works(client), 10)
 
 
-async def test_accepted_items_survive_the_death_of_the_server(
+async def test_accepted_items_survive_a_crash_of_redis(
     settings: Settings,
     providers: dict[str, ProviderSettings],
     api: httpx.AsyncClient,
@@ -107,12 +107,12 @@ async def test_accepted_items_survive_the_death_of_the_server(
     await server.start()
 
     async with running_worker(settings, providers):
-        contents = await ends(api, accepted.headers["location"])
+        contents = await wait_for_answers(api, accepted.headers["location"])
 
     assert contents == [f"echo: {i}" for i in range(20)]
 
 
-async def test_waiting_client_gets_its_answer_over_a_restart(
+async def test_a_waiting_client_gets_its_answer_after_a_restart_of_redis(
     settings: Settings,
     providers: dict[str, ProviderSettings],
     api: httpx.AsyncClient,
@@ -138,7 +138,7 @@ async def test_waiting_client_gets_its_answer_over_a_restart(
     assert simulator.stats()["peak"] <= 3
 
 
-async def test_waiting_client_is_told_where_to_ask_when_redis_stays_away(
+async def test_a_waiting_client_gets_the_job_url_if_redis_stays_unavailable(
     settings: Settings,
     providers: dict[str, ProviderSettings],
     api: httpx.AsyncClient,
@@ -159,10 +159,10 @@ async def test_waiting_client_is_told_where_to_ask_when_redis_stays_away(
 
     assert_unavailable(answer)
     async with running_worker(settings, providers):
-        assert await ends(api, answer.headers["location"]) == ["echo: x"]
+        assert await wait_for_answers(api, answer.headers["location"]) == ["echo: x"]
 
 
-async def test_full_redis_refuses_and_finishes_what_it_has(
+async def test_a_full_redis_refuses_jobs_but_completes_accepted_jobs(
     settings: Settings,
     providers: dict[str, ProviderSettings],
     api: httpx.AsyncClient,
@@ -180,13 +180,15 @@ async def test_full_redis_refuses_and_finishes_what_it_has(
     assert await contents(server, keys) == before
     assert (await api.delete(other.headers["location"])).json()["status"] == "cancelled"
     async with running_worker(settings, providers):
-        assert await ends(api, accepted.headers["location"]) == [f"echo: {i}" for i in range(10)]
+        assert await wait_for_answers(api, accepted.headers["location"]) == [
+            f"echo: {i}" for i in range(10)
+        ]
         await server.client.config_set("maxmemory", "0")
         await eventually(works(api), 10)
 
 
 @pytest.mark.usefixtures("worker")
-async def test_read_only_redis_refuses_until_it_is_not(
+async def test_a_read_only_redis_refuses_jobs_until_it_is_writable(
     api: httpx.AsyncClient, server: Server, keys: Keys
 ) -> None:
     await eventually(works(api))
@@ -203,7 +205,9 @@ async def test_read_only_redis_refuses_until_it_is_not(
     await eventually(works(api), 10)
 
 
-async def test_redis_that_hangs_is_503_in_seconds(api: httpx.AsyncClient, server: Server) -> None:
+async def test_requests_get_503_within_seconds_while_redis_does_not_answer(
+    api: httpx.AsyncClient, server: Server
+) -> None:
     await post(api, "connects", mode="async")
     await server.command("CLIENT", "PAUSE", "60000", "WRITE")
 

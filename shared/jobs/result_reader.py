@@ -1,4 +1,4 @@
-"""Reads the items of a job in pages: in the order of the requests, or as they finished."""
+"""Reads a job's items in pages: in the order of the requests, or of their completion."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -16,13 +16,14 @@ class Order(StrEnum):
 
 
 class CursorOutOfRange(ValueError):
-    """The cursor is beyond the job's last item."""
+    """The cursor points behind the job's last item."""
 
 
 class JobReader:
-    """Reads from `position` (from 0) on and remembers where it is.
+    """Reads a job's items, beginning after the first `position` items.
 
-    Raises RedisUnavailable, JobNotFound, CursorOutOfRange.
+    Each call of `next` continues after the items of the previous call. Raises RedisUnavailable,
+    JobNotFound, CursorOutOfRange.
     """
 
     def __init__(
@@ -38,11 +39,14 @@ class JobReader:
 
     @property
     def at_end(self) -> bool:
-        """Whether every item of the job has been read."""
+        """Returns whether every item of the job has been read."""
         return self._position == self._total
 
     async def next(self, limit: int = PAGE_ITEMS) -> list[JobItem]:
-        """Returns the next finished items: none if there are none yet, or `at_end`."""
+        """Returns up to `limit` finished items.
+
+        The list is empty if the next item has not finished, or if no item follows (`at_end`).
+        """
         snapshot = await self._store.snapshot(self.job_id, max_items=0)
         if snapshot is None or snapshot.owner != self._owner:
             raise JobNotFound(self.job_id)

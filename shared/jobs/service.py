@@ -1,4 +1,4 @@
-"""Jobs as clients see them: created from requests, read as status and results."""
+"""Submits, reads, cancels and retries jobs for API clients."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from uuid import uuid4
@@ -22,24 +22,23 @@ from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK, encode_payload
 from shared.queue.ids import DELIVERY_SUFFIX
 
-PAGE_ITEMS = 50  # read at once: an answer may be large
+PAGE_ITEMS = 50  # items per page: a page must fit in memory, and an answer may be large
 PAGE_JOBS = 20
-MAX_SCANNED_JOBS = 1000  # that a filter looks at for one page
+MAX_SCANNED_JOBS = 1000  # limit of jobs that list_jobs reads for one page
 
 log = structlog.get_logger()
 
 
 class JobNotFound(Exception):
-    """The owner has no job of this id, or its results have expired."""
+    """The owner has no job with this id, or the job has expired."""
 
 
 class NothingToRetry(Exception):
-    """The job has no failed items, or has not finished. The text says which."""
+    """The job cannot be retried; str(error) is the reason."""
 
 
 class Jobs:
-    """Submits, reads, cancels and retries jobs. Each call is for one owner: other owners' jobs do
-    not exist for it.
+    """Submits, reads, cancels and retries jobs. A call sees only the jobs of its owner.
 
     Raises RedisUnavailable, JobNotFound.
     """
@@ -56,10 +55,11 @@ class Jobs:
     async def submit(
         self, job_id: str, requests: AsyncIterable[LLMRequest], submission: Submission
     ) -> str:
-        """Accepts all of the requests or none. Submitting the same id twice creates one job.
+        """Accepts all of the requests or none, and returns the job's id.
 
-        Returns the job's id: that of an earlier job if the submission repeats its idempotency key.
-        Raises SubmissionRejected, and whatever iterating over `requests` raises.
+        If an earlier job has the same idempotency key, returns the earlier job's id. Submitting the
+        same `job_id` twice creates only one job. Raises SubmissionRejected, and the exceptions of
+        iterating over `requests`.
         """
         fingerprint = Fingerprint(submission)
         async with self._store.staging(job_id) as staging:
@@ -91,10 +91,11 @@ class Jobs:
     async def list_jobs(
         self, owner: str, status: JobStatus | None, before_us: int | None, limit: int
     ) -> tuple[list[JobSummary], int | None]:
-        """Lists the owner's jobs that were accepted before `before_us`, newest first.
+        """Returns the owner's jobs that were accepted before `before_us`, newest first.
 
-        Returns up to `limit` jobs, and the `before_us` of the next page if there may be one. With a
-        `status` a page may be short although more follow.
+        Returns up to `limit` jobs, and the `before_us` of the next page, or None if no page
+        follows. If `status` is given, a page may have fewer than `limit` jobs although it is not
+        the last page.
         """
         found: list[JobSummary] = []
         page_size, scanned = max(limit, PAGE_JOBS), 0
@@ -112,29 +113,32 @@ class Jobs:
         return found, before_us
 
     async def cancel(self, job_id: str, owner: str = "") -> Job:
-        """Cancels the job's unfinished items; a finished job stays as it is."""
+        """Cancels the job. Finished items keep their results, and an ended job does not change."""
         if not _is_delivery(job_id):
             await self._store.cancel(job_id, owner)
         return await self.get(job_id, owner)
 
     async def retry(self, job_id: str, submission: Submission) -> str:
-        """Creates a job of the items that failed, once. Returns its id.
+        """Creates a new job from the failed items, and returns the new job's id.
 
-        Raises SubmissionRejected, NothingToRetry.
+        If the job was retried before, returns the id of that retry. Raises SubmissionRejected,
+        NothingToRetry.
         """
         snapshot = await self._snapshot(job_id, submission.owner)
         if snapshot.retried_as:
             return snapshot.retried_as
         if snapshot.finished_ms is None:
-            raise NothingToRetry("the job has not finished")
+            raise NothingToRetry("the job has not completed")
         indexes = await self._failed(job_id, snapshot)
         if not indexes:
-            raise NothingToRetry("no item of the job failed")
+            raise NothingToRetry("no request of the job failed")
         async with self._store.staging(self.new_id()) as staging:
             for start in range(0, len(indexes), PAGE_ITEMS):
                 page = indexes[start : start + PAGE_ITEMS]
                 for meta, payload in await self._store.read_payloads(job_id, page):
-                    if meta is None or payload is None:  # expired or retried meanwhile
+                    if (
+                        meta is None or payload is None
+                    ):  # the job expired, or another call retried it
                         await staging.discard()
                         return await self._retried_as(job_id, submission.owner)
                     await staging.add(meta[1], payload, meta)
@@ -163,7 +167,10 @@ class Jobs:
         return job_id
 
     async def _failed(self, job_id: str, snapshot: Snapshot) -> list[int]:
-        """Includes the items that had no result when the job finished early."""
+        """Returns the indexes of the failed items, sorted.
+
+        If the job ended early, its items without a result count as failed.
+        """
         failed = await self._store.failed(job_id)
         if snapshot.finished_early_as:
             failed.update(await self._store.unfinished(job_id, snapshot))
@@ -183,7 +190,7 @@ class Jobs:
 
 
 def _is_delivery(job_id: str) -> bool:
-    """The delivery of a webhook is a job of its own, which no client sees."""
+    """Returns whether the job delivers the webhook of another job. Clients never see such jobs."""
     return job_id.endswith(DELIVERY_SUFFIX)
 
 

@@ -1,4 +1,4 @@
-"""A job as it was in Redis at one moment: see snapshot.lua."""
+"""Parses snapshots: the state of a job in Redis at one moment. See lua/snapshot.lua."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,36 +10,36 @@ from shared.jobs.staging import Meta
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How far the delivery of a job's webhook has come."""
+    """The state of the delivery of a job's webhook."""
 
-    result: bytes | None  # as stored; None while it is not finished
-    attempts: int  # that failed
+    result: bytes | None  # stored result; None before the delivery has finished
+    attempts: int  # number of failed attempts
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     total: int
     owner: str
-    finished: int  # items that have a result
-    failed: int  # items whose result is an error
-    queued: int
+    finished: int  # number of items with a result
+    failed: int  # number of items whose result is an error
+    queued: int  # number of items in QUEUE, QUARANTINE and DEFERRED
     accepted_ms: float
     started_ms: float | None
     finished_ms: float | None
     finished_early_as: str | None  # error code of the items without a result
     deadline_ms: float | None
-    latency_ms: float  # sum over all results
+    latency_ms: float  # sum of the latencies of all results
     retry_of: str | None
     retried_as: str | None
     webhook_url: str | None
     items_by_lane: dict[str, int]
-    delivery: Delivery | None  # None until the webhook is due
-    metas: list[Meta] | None  # None if the job is larger than was asked for
-    results: dict[int, bytes] | None  # by index, as stored; None likewise
+    delivery: Delivery | None  # None until the job has ended, or if it has no webhook
+    metas: list[Meta] | None  # None if the job has more items than the caller's max_items
+    results: dict[int, bytes] | None  # item index → stored result; None if metas is None
 
 
-def parse_snapshot(reply: Any) -> Snapshot | None:  # noqa: ANN401 — as snapshot.lua returns it
-    """Returns None if there is no such job."""
+def parse_snapshot(reply: Any) -> Snapshot | None:  # noqa: ANN401 — snapshot.lua defines its shape
+    """Returns the snapshot that `reply` describes, or None if there is no such job."""
     if reply is None:
         return None
     fields, finished, failed, queued, delivery, *contents = reply

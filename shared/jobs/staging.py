@@ -1,4 +1,4 @@
-"""Uploads the items of a job in parts. Nothing of it runs before the last part is accepted."""
+"""Uploads the items of a job in parts. No item runs before the last part is accepted."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -12,15 +12,15 @@ from shared.jobs.submission import IdempotencyConflict, QueueFull, UploadExpired
 from shared.queue.keys import Keys
 from shared.redis.client import RedisUnavailable
 
-META_ITEMS = 500  # items whose meta is one field; accept.lua knows this number, too
-CHUNK_BYTES = 4 * 1024 * 1024
-STAGING_TTL_S = 600  # how long the staged items wait for the next ones
+META_ITEMS = 500  # number of items per meta field; accept.lua has the same number
+CHUNK_BYTES = 4 * 1024 * 1024  # size of the payloads at which a part is sent
+STAGING_TTL_S = 600  # time after which staged items expire if no further part follows
 
 Meta = tuple[str | None, str, str]  # request id, provider, model
 
 
 class Staging:
-    """The items of a job that is not accepted yet."""
+    """Collects and sends the items of a job that is not accepted yet."""
 
     def __init__(self, redis: Redis, keys: Keys, accept: AsyncScript, job_id: str) -> None:
         self._redis = redis
@@ -43,12 +43,13 @@ class Staging:
             await self._send(None)
 
     async def commit(self, submission: Mapping[str, object]) -> str:
-        """Makes the items a job. `submission` has the fields that accept.lua names.
+        """Sends the last items and creates the job. Returns the job's id.
 
-        Returns the job's id; that of an earlier job if this submission repeats it, or retries the
-        same job. Raises SubmissionRejected.
+        `submission` has the fields that accept.lua names. If an earlier job has the same
+        idempotency key, or retries the same job, returns the earlier job's id. Raises
+        SubmissionRejected.
         """
-        self._committed = True  # also if no reply comes: it may have been accepted
+        self._committed = True  # even if no reply comes, because the job may have been accepted
         status, value = await self._send(submission)
         match status:
             case "queue_full":
@@ -60,7 +61,7 @@ class Staging:
         return value
 
     async def discard(self) -> None:
-        """Deletes what was sent, if Redis is available; otherwise it expires."""
+        """Deletes the staged items. If Redis is unavailable, the staged items expire."""
         if self._committed or not self._sent:
             return
         queues = [self._keys.queue(lane, self.job_id) for lane in self.lanes]
@@ -94,7 +95,7 @@ class Staging:
 
 @asynccontextmanager
 async def staged(staging: Staging) -> AsyncIterator[Staging]:
-    """Discards the items if they were not committed."""
+    """Discards the staged items if the block raises an exception before the commit."""
     try:
         yield staging
     except BaseException:

@@ -1,4 +1,4 @@
-"""Jobs in Redis: submitted in parts, read in parts."""
+"""Reads and writes jobs in Redis, in parts that fit in memory."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -13,7 +13,7 @@ from shared.queue.scripts import load_script
 
 
 class Store:
-    """Reads and writes jobs of all owners. Raises RedisUnavailable."""
+    """Reads and writes the jobs of all owners. Raises RedisUnavailable."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -24,26 +24,30 @@ class Store:
         )
 
     def staging(self, job_id: str) -> AbstractAsyncContextManager[Staging]:
-        """Discards its items at the end unless they were committed."""
+        """Returns a context manager that uploads a job.
+
+        If the block raises an exception before the commit, the staged items are discarded.
+        """
         return staged(Staging(self._redis, self._keys, self._accept, job_id))
 
     async def cancel(self, job_id: str, owner: str = "") -> bool:
-        """Returns False if the owner has no such job."""
+        """Cancels the job if it has not ended. Returns False if the owner has no such job."""
         return bool(await self._cancel(args=[job_id, owner]))
 
     async def snapshot(self, job_id: str, *, max_items: int = 100) -> Snapshot | None:
-        """Returns None if there is no such job.
+        """Returns the job's snapshot, or None if there is no such job.
 
-        `max_items`: the snapshot of a job up to this size includes all its results.
+        If the job has at most `max_items` items, the snapshot includes all its results.
         """
         return parse_snapshot(await self._snapshot(args=[job_id, max_items]))
 
     async def list_jobs(
         self, owner: str, before_us: int | None, limit: int
     ) -> list[tuple[str, int, Snapshot | None]]:
-        """Returns id, acceptance time in µs and snapshot of jobs, newest first.
+        """Returns up to `limit` jobs that were accepted before `before_us`, newest first.
 
-        Only those accepted before `before_us`. A snapshot is None if the job has just expired.
+        Each job is its id, its acceptance time in µs and its snapshot. The snapshot is None if the
+        job has just expired.
         """
         newest = "+inf" if before_us is None else f"({before_us / 1000:.3f}"
         jobs = await self._redis.zrevrangebyscore(
@@ -61,9 +65,9 @@ class Store:
         ]
 
     async def follow_progress(self, job_ids: Sequence[str], for_s: float) -> list[str]:
-        """Makes the scripts publish the progress of these jobs for some seconds.
+        """Makes the scripts publish the progress of these jobs for `for_s` seconds.
 
-        Returns the ids of those that have finished or do not exist.
+        Returns the ids of the jobs that have ended or do not exist.
         """
         if not job_ids:
             return []
@@ -71,7 +75,7 @@ class Store:
         return [job_id.decode() for job_id in finished]
 
     async def finished(self, job_ids: Sequence[str]) -> list[str]:
-        """Returns the ids of the finished jobs; expired and unknown ids are omitted."""
+        """Returns those of the ids whose job has ended; expired and unknown ids are omitted."""
         if not job_ids:
             return []
         pipe = self._redis.pipeline(transaction=False)
@@ -81,14 +85,17 @@ class Store:
         return [job_id for job_id, is_so in zip(job_ids, finished, strict=True) if is_so]
 
     async def completion_order(self, job_id: str, first: int, limit: int) -> list[int]:
-        """Returns the indexes of items in the order in which they finished, from number `first`."""
+        """Returns up to `limit` item indexes in the order of completion.
+
+        The first `first` items in this order are omitted.
+        """
         indexes = await self._redis.lrange(  # type: ignore[misc]
             self._keys.completion_order(job_id), first, first + limit - 1
         )
         return [int(index) for index in indexes]
 
     async def unfinished(self, job_id: str, snapshot: Snapshot) -> list[int]:
-        """Returns the indexes of the items that have no result in a job that finished early."""
+        """Returns the indexes of the items without a result, for a job that ended early."""
         has_result = bytearray(snapshot.total)
         for index in await self.completion_order(job_id, 0, snapshot.finished):
             has_result[index] = 1
@@ -102,15 +109,18 @@ class Store:
     async def read_payloads(
         self, job_id: str, indexes: Sequence[int]
     ) -> list[tuple[Meta | None, bytes | None]]:
-        """Returns meta and payload of each item; None for what no longer exists."""
+        """Returns the meta and the payload of each item.
+
+        Meta is None if the job no longer exists, the payload is None if the item has no payload.
+        """
         return await self._with_meta(job_id, self._keys.payloads(job_id), indexes)
 
     async def read_results(
         self, job_id: str, indexes: Sequence[int]
     ) -> list[tuple[Meta | None, bytes | None]]:
-        """Returns meta and stored result of each item.
+        """Returns the meta and the stored result of each item.
 
-        Meta is None if the job no longer exists, the result is None if the item has none.
+        Meta is None if the job no longer exists, the result is None if the item has no result.
         """
         return await self._with_meta(job_id, self._keys.results(job_id), indexes)
 
@@ -118,7 +128,7 @@ class Store:
         self, job_id: str, key: str, indexes: Sequence[int]
     ) -> list[tuple[Meta | None, bytes | None]]:
         blocks = sorted({index // META_ITEMS for index in indexes})
-        pipe = self._redis.pipeline()  # a transaction, because they expire together
+        pipe = self._redis.pipeline()  # a transaction, because both keys expire at the same time
         pipe.hmget(self._keys.job(job_id), [f"meta:{block}" for block in blocks])
         pipe.hmget(key, [str(index) for index in indexes])
         metas, values = await pipe.execute()

@@ -1,9 +1,9 @@
-"""A submission: its options besides the requests, and the reasons to reject it.
+"""Defines the options of a submission, and the reasons to reject a submission.
 
 SubmissionRejected
-├── QueueFull             the owner has too many items queued for a provider
+├── QueueFull             too many items of the owner are queued for a provider
 ├── IdempotencyConflict   the idempotency key was used for another submission
-└── UploadExpired         the upload was too slow: its first items have expired
+└── UploadExpired         the upload was too slow, so its first items have expired
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from shared.settings import Settings
 
 
 class SubmissionRejected(Exception):
-    """Nothing of the job was accepted."""
+    """The submission was rejected, and none of its requests was accepted."""
 
 
 class QueueFull(SubmissionRejected):
-    """The owner would have more than `max_queue_depth` items queued in this lane."""
+    """The owner would have more than `max_queue_depth` queued items in this lane."""
 
     def __init__(self, lane: str) -> None:
         super().__init__(lane)
@@ -27,32 +27,32 @@ class QueueFull(SubmissionRejected):
 
 
 class IdempotencyConflict(SubmissionRejected):
-    """The idempotency key has created a job of other requests or options."""
+    """The idempotency key belongs to a job with other requests or options."""
 
 
 class UploadExpired(SubmissionRejected):
-    """The first items of the upload have expired before the last ones came."""
+    """The first items of the upload expired before the last items arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
     """The options that the client chose for the job."""
 
-    owner: str = ""  # "" where the deployment has no API keys
-    interactive: bool = False  # somebody waits for it
-    deadline_s: float | None = None
+    owner: str = ""  # name of the API key; "" if the deployment has no API keys
+    interactive: bool = False  # whether a client waits for the results
+    deadline_s: float | None = None  # time from the acceptance to the deadline
     webhook_url: str | None = None
     idempotency_key: str | None = None
-    follow_s: float | None = None  # publish progress for this long
+    follow_s: float | None = None  # time for which the progress is published
 
 
 @dataclass(frozen=True, slots=True)
 class JobPolicy:
-    """The deployment's settings for every job."""
+    """The deployment's settings that apply to every job."""
 
     result_ttl_s: int
-    idempotency_ttl_s: int  # counted from the end of the job
-    max_queue_depth: int  # items of one owner in one lane
+    idempotency_ttl_s: int  # time from the end of the job
+    max_queue_depth: int  # limit of queued items per owner and lane
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "JobPolicy":
@@ -64,10 +64,10 @@ class JobPolicy:
 
 
 class Fingerprint:
-    """Identifies a submission: the same requests and options have the same fingerprint.
+    """Identifies a submission: equal requests and options have the same fingerprint.
 
-    Fields that have their default value are left out, so that fields which a later version adds do
-    not change the fingerprint of a repeated submission.
+    Fields with their default value are left out. So if a later version adds a field, a repeated
+    submission still has the same fingerprint.
     """
 
     def __init__(self, submission: Submission) -> None:
@@ -88,7 +88,7 @@ def acceptance(
     webhook_payload: bytes | None = None,
     retry_of: str | None = None,
 ) -> Mapping[str, object]:
-    """Returns the submission as accept.lua reads it."""
+    """Returns the fields of a submission that accept.lua reads."""
     key = submission.idempotency_key
     fields = {
         "owner": submission.owner,

@@ -1,4 +1,4 @@
-"""Shows a job as clients see it: pure functions from snapshots and stored results to models."""
+"""Converts snapshots and stored results to the models that clients see."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +34,7 @@ def job_status(snapshot: Snapshot) -> JobStatus:
 
 
 def response(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> LLMResponse | None:
-    """Returns an item's answer, or None if the item has not finished."""
+    """Returns an item's response, or None if the item has not finished."""
     if stored is not None:
         written = StoredResult.parse(stored)
         result, finished_ms = written.result, written.finished_ms
@@ -54,7 +54,7 @@ def response(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> LLMRespons
 
 
 def finished_batch(job: Job) -> BatchLLMResponse | None:
-    """Returns None if the job has not finished."""
+    """Returns the response of POST /batch, or None if the job has not ended."""
     if job.total_latency_ms is None or job.average_latency_ms is None:
         return None
     return BatchLLMResponse(

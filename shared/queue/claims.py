@@ -1,19 +1,19 @@
-"""The durable queue as workers see it: they claim items, each with a lease, and settle the leases.
+"""Claims items from the durable queue and settles their leases, for workers.
 
-An item is in exactly one place, and only the scripts in `lua/` move it:
+An item is in exactly one place, and only the scripts in `lua/` move items:
 
     accept → QUEUE ──claim──▶ LEASES ──complete, fail──▶ RESULTS
                ▲  ▲             │ │
                │  └─ release,   │ └─ retry ─▶ DEFERRED ─ when due ─▶ QUEUE
-               │     lease end ─┘
-    cancel, deadline: the job finishes early, and with it the items that have no result
+               │     expire ────┘
+    cancel, deadline: the job ends early, and so do its items that have no result
 
-With one worker loss left before it is given up, an item waits in QUARANTINE instead of QUEUE. A
-worker runs one of these at a time, so that an item that kills workers does not take its neighbours
-with it.
+An item that has lost MAX_WORKER_LOSSES - 1 workers waits in QUARANTINE instead of QUEUE. If the
+item loses one more worker, it fails. A worker runs only one quarantined item at a time, so that an
+item that crashes the worker does not end other quarantined items, too.
 
-Invariants: a lane never has more leases than its limit; a result is written once; a lease that is
-not held any more changes nothing.
+Invariants: A lane never has more leases than its limit. A result is written once. Settling a lease
+that has expired or was settled before changes no item.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,24 +27,27 @@ from shared.queue.ids import ItemId, LeaseId
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 
-MAX_WORKER_LOSSES = 3  # an item that lost this many workers in one attempt is given up
-INTERACTIVE_WEIGHT = 4  # of batches that somebody waits for, against 1 of bulk work
-MAX_CLAIM = 50  # items of one round, so that other workers get a share of a large batch
+MAX_WORKER_LOSSES = 3  # an item that lost this many workers in one attempt fails
+INTERACTIVE_WEIGHT = 4  # interactive items that are served for each bulk item of the same owner
+MAX_CLAIM = 50  # limit of items per round, so that other workers get some items of a large job
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claimed item's right to run until a time: its slot of the lane's limit."""
+    """The right of a claimed item to run until the lease expires.
+
+    Each lease uses one slot of the lane's limit.
+    """
 
     item_id: ItemId
     lease_id: LeaseId
     lane: str
     payload: bytes
-    attempts: int  # that failed before this one
-    worker_losses: int  # during this attempt
-    queued_ms: float
-    retried_ms: float = 0  # the part of queued_ms since the first attempt began
-    remaining_ms: float | None = None  # until the job's deadline; None if it has none
+    attempts: int  # number of failed attempts before this one
+    worker_losses: int  # number of workers lost during this attempt
+    queued_ms: float  # time from the acceptance of the job to this claim
+    retried_ms: float = 0  # the part of queued_ms after the first claim
+    remaining_ms: float | None = None  # time until the job's deadline; None without a deadline
 
     @property
     def job_id(self) -> str:
@@ -58,24 +61,25 @@ class Lease:
 @dataclass(frozen=True, slots=True)
 class Claimed:
     leases: list[Lease]
-    next_round_s: float | None  # when something will change without a message; None if unknown
+    # Time until the next round has something to do, even without a wake message; None if unknown.
+    next_round_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A wait of the whole lane, on all workers."""
+    """Stops the claims of a lane, on all workers, for some seconds."""
 
     seconds: float
-    reason: str  # all owners see it, so it holds no text of a provider
+    reason: str  # every owner can read the reason, so it never contains text from a provider
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Ends a lease with its outcome.
+    """Settles a lease with the outcome of its call.
 
-    complete, fail   the item finishes with `result`; `latency_ms` is that of its call
-    retry            an attempt failed; the item runs again after `delay_s`
-    release          the item was not run, or was stopped: this costs no attempt
+    complete, fail   the item finishes with `result`; the provider call took `latency_ms`
+    retry            the attempt failed; the item runs again after `delay_s`
+    release          the item was not run, or its call was stopped; no attempt is counted
     """
 
     lease: Lease
@@ -99,20 +103,23 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The work that a worker can take in one round."""
+    """What a worker tells Redis before it claims: its limits, running items and free slots."""
 
-    limits: Mapping[str, int]  # by lane, over all workers
-    running: Mapping[str, int]  # by lane, in this worker
-    free_slots: int  # of this worker
-    reserve: int  # slots that it keeps free for each lane
-    quarantined: int = 0  # items from the quarantine that it runs
+    limits: Mapping[str, int]  # lane → limit of running items on all workers together
+    running: Mapping[str, int]  # lane → number of items that this worker runs
+    free_slots: int  # number of items that this worker can still take
+    reserve: int  # number of slots per lane that other lanes must leave free in this worker
+    quarantined: int = 0  # number of quarantined items that this worker runs
 
 
 _NONE = Capacity(limits={}, running={}, free_slots=0, reserve=0)
 
 
 class Queue:
-    """Runs the scripts with Python types. Raises RedisUnavailable."""
+    """Calls the Lua scripts, with Python types for their arguments and replies.
+
+    Raises RedisUnavailable.
+    """
 
     def __init__(
         self,
@@ -143,10 +150,10 @@ class Queue:
     async def settle_and_claim(
         self, settlements: Sequence[Settlement], capacity: Capacity | None
     ) -> Claimed:
-        """Settles leases, then claims what `capacity` has room for, in one atomic step.
+        """Settles leases, then claims the items that `capacity` allows, in one atomic step.
 
-        Without a capacity it claims nothing and wakes the other workers instead. Repeating the
-        settlements changes nothing.
+        Without a capacity, no item is claimed; if a slot became free, the other workers are woken.
+        Repeating the settlements changes nothing.
         """
         capacity = capacity or _NONE
         lanes = [
@@ -169,17 +176,23 @@ class Queue:
         return Claimed(leases, float(next_round_ms) / 1000 if next_round_ms else None)
 
     async def renew(self, worker_id: str, leases: Iterable[Lease]) -> set[LeaseId]:
-        """Renews leases and the worker's own life. Returns the leases whose calls must stop."""
+        """Renews the leases and marks the worker as alive.
+
+        Returns the ids of the leases whose calls must stop.
+        """
         argv = [part for lease in leases for part in (lease.lane, lease.lease_id)]
         stop = await self._renew(args=[worker_id, self._lease_ms, *argv])
         return {LeaseId(lease_id.decode()) for lease_id in stop}
 
     async def expire_overdue(self) -> None:
-        """Finishes jobs past their deadlines, which workers do, too: there may be none."""
+        """Ends the jobs whose deadline has passed.
+
+        Workers do the same in each round, but there may be no worker.
+        """
         await self._expire_overdue()
 
     async def workers(self) -> list[str]:
-        """Returns the ids of the workers that are alive."""
+        """Returns the ids of the workers that are not lost."""
         seconds, microseconds = await self._redis.time()
         now_ms = seconds * 1000 + microseconds / 1000
         alive = await self._redis.zrangebyscore(self._keys.workers, now_ms, "+inf")
@@ -195,7 +208,7 @@ def _lease(
     lane: bytes,
     payload: bytes,
     attempts: bytes,
-    first_claim_us: bytes,
+    first_claimed_us: bytes,
     worker_losses: int,
     queued_ms: bytes,
     remaining_ms: bytes,
@@ -209,6 +222,6 @@ def _lease(
         attempts=int(attempts),
         worker_losses=worker_losses,
         queued_ms=float(queued_ms),
-        retried_ms=(lease_id.claimed_us - int(first_claim_us)) / 1000 if first_claim_us else 0,
+        retried_ms=(lease_id.claimed_us - int(first_claimed_us)) / 1000 if first_claimed_us else 0,
         remaining_ms=float(remaining_ms) if remaining_ms else None,
     )

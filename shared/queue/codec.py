@@ -1,4 +1,4 @@
-"""Encodes and decodes payloads in arq's job format; no other module knows that format."""
+"""Encodes and decodes payloads in arq's job format. No other module knows that format."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import orjson
 from arq.jobs import deserialize_job_raw, serialize_job
 from arq.utils import timestamp_ms
 
-CALL_PROVIDER = "call_provider"  # task of an item
-DELIVER_WEBHOOK = "deliver_webhook"  # task of a webhook's delivery
+CALL_PROVIDER = "call_provider"  # task function of a request
+DELIVER_WEBHOOK = "deliver_webhook"  # task function of a webhook delivery
 
 
 def encode_payload(task: str, *args: object) -> bytes:
@@ -15,6 +15,9 @@ def encode_payload(task: str, *args: object) -> bytes:
 
 
 def decode_payload(payload: bytes) -> tuple[str, tuple[Any, ...]]:
-    """Returns the task and its arguments. Raises arq's DeserializationError."""
+    """Returns the name of the task function and its arguments.
+
+    Raises arq's DeserializationError.
+    """
     task, args, _, _, _ = deserialize_job_raw(payload, deserializer=orjson.loads)
     return task, args

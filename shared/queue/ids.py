@@ -1,10 +1,10 @@
-"""The ids of items and leases, as they stand in Redis."""
+"""Defines the ids of items and leases, as Redis stores them."""
 
-DELIVERY_SUFFIX = ".webhook"  # of a job's id: the job that delivers its webhook
+DELIVERY_SUFFIX = ".webhook"  # <job id>.webhook is the job that delivers the webhook
 
 
 class ItemId(str):
-    """`<job id>:<index of the request in the job>`."""
+    """An item's id: `<job id>:<index of the request in the job>`."""
 
     __slots__ = ()
 
@@ -18,7 +18,7 @@ class ItemId(str):
 
 
 class LeaseId(str):
-    """`<item id>@<claim>`; the claim is the time of the script that claimed the item, in µs."""
+    """A lease's id: `<item id>@<claimed_us>`, with the time of the claim in µs."""
 
     __slots__ = ()
 

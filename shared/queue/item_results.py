@@ -1,4 +1,4 @@
-"""The result of an item, as workers and scripts store it and the API reads it."""
+"""Defines the result of an item: workers and scripts store it, the API reads it."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -27,13 +27,18 @@ class Result:
         return orjson.dumps(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Avoids `dataclasses.asdict`: its deep copies cost more than the rest of an answer."""
+        """Returns the fields as a dict."""
+        # dataclasses.asdict makes deep copies, which take longer than building the rest of the
+        # response.
         return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def from_json(cls, data: bytes) -> "Result":
-        """Ignores unknown fields and reads unknown error codes as `internal_error`: a newer version
-        may have written them."""
+        """Returns the result that `data` describes.
+
+        Unknown fields are ignored, and an unknown error code becomes `internal_error`, because a
+        newer version may have written the result.
+        """
         values = orjson.loads(data)
         if (code := values.get("error_code")) and code not in _CODES:
             values["error_code"] = ErrorCode.INTERNAL_ERROR
@@ -46,7 +51,7 @@ _NAMES = tuple(field.name for field in fields(Result))
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """A result and the time when the script that wrote it ran."""
+    """A result, and the time at which a script wrote it."""
 
     finished_ms: float
     result: Result
@@ -58,12 +63,14 @@ class StoredResult:
         return cls(float(finished_ms), Result.from_json(result))
 
 
-CANCELLED = Result(error="cancelled", error_code=ErrorCode.CANCELLED)
+CANCELLED = Result(error="the job was cancelled", error_code=ErrorCode.CANCELLED)
 DEADLINE_EXCEEDED = Result(
-    error="not finished before the job's deadline", error_code=ErrorCode.DEADLINE_EXCEEDED
+    error="the request had not finished when the job's deadline passed",
+    error_code=ErrorCode.DEADLINE_EXCEEDED,
 )
 WORKER_LOST = Result(
-    error="given up: every worker that ran it was lost", error_code=ErrorCode.WORKER_LOST
+    error="several workers were lost while they ran the request; it does not run again",
+    error_code=ErrorCode.WORKER_LOST,
 )
-# By a job's finished_early_as: the result of its items that have none.
+# Job's field finished_early_as → the result of the job's items without a stored result.
 EARLY_RESULTS = {str(result.error_code): result for result in (CANCELLED, DEADLINE_EXCEEDED)}

@@ -1,18 +1,19 @@
 """Defines every Redis key and channel of the project, and the names that the Lua scripts use.
 
-Each key is written down once, as an attribute of `Keys`. Its name in Redis is the attribute's name
-behind the prefix; in the scripts it is a constant with the attribute's name in upper case.
+Each key is defined once, as an attribute of `Keys`. In Redis, the name of a key is the prefix,
+followed by the attribute's name. In the scripts, the key is a constant: the attribute's name in
+upper case.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-LAYOUT_VERSION = 2  # raise it whenever keys, fields or their meaning change (see layout.py)
+LAYOUT_VERSION = 2  # raised when keys, fields or their meaning change: see layout_version.py
 
 
 class _KeyWithId:
-    """A key for each id, or for each of several ids: `keys.queue(lane, job_id)`."""
+    """A key that ends with one or more ids, for example `keys.queue(lane, job_id)`."""
 
     def __init__(self, doc: str) -> None:
         self.__doc__ = doc
@@ -25,7 +26,7 @@ class _KeyWithId:
 
 
 class _Key:
-    """A key or channel of which there is one per deployment."""
+    """A key or channel without an id: each deployment has one."""
 
     def __init__(self, doc: str) -> None:
         self.__doc__ = doc
@@ -39,63 +40,72 @@ class _Key:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one deployment; deployments with different prefixes share nothing in a Redis."""
+    """The keys of one deployment.
+
+    Deployments with different prefixes can use the same Redis and share no data.
+    """
 
     prefix: str = "orchestrator:"
 
-    layout_version = _Key("string: LAYOUT_VERSION of the deployment that writes here")
+    layout_version = _Key("string: the LAYOUT_VERSION of the data under this prefix")
 
-    # One per job, by job id
+    # One key per job, by job id
     job = _KeyWithId(
         "hash: total, owner, priority_class, lanes, items_by_lane (JSON), result_ttl_s,"
         " accepted_ms, started_ms, finished_ms, finished_early_as, …; meta:<n>: request id,"
-        " provider and model of 500 items (JSON)"
+        " provider and model of each item in the n-th block of 500 items (JSON)"
     )
-    payloads = _KeyWithId("hash: item index → payload; deleted when the item has its answer")
-    attempts = _KeyWithId("hash: item index → failed attempts: see lua/lib/attempts.lua")
+    payloads = _KeyWithId("hash: item index → payload; the payload of an answered item is deleted")
+    attempts = _KeyWithId(
+        "hash: item index → failed attempts and worker losses: see lua/lib/attempts.lua"
+    )
     results = _KeyWithId("hash: item index → '<finished_ms> <result as JSON>'; written once")
     completion_order = _KeyWithId("list: item indexes in the order in which they finished")
     failed = _KeyWithId("set: indexes of the items whose result is an error")
 
-    # One per lane
-    queue = _KeyWithId("zset, also by job id: indexes of the items that may run now")
+    # One key per lane, by the lane's name
+    queue = _KeyWithId("zset, per lane and job: indexes of the items that may run now")
     fair_queue = _KeyWithId(
-        "zset: owners by the service they had; with an owner: classes; with a class: jobs"
+        "zset, per lane: owners by service; per lane and owner: classes; with a class: job ids"
     )
-    depth = _KeyWithId("hash: owner → items of that owner in the lane's queues")
+    depth = _KeyWithId("hash: owner → number of the owner's items in the lane's queues")
     quarantine = _KeyWithId(
-        "zset: '<job>:<index>' of items that one more lost worker would end, by acceptance time"
+        "zset: '<job>:<index>' of items that fail after one more worker loss, by acceptance time"
     )
     deferred = _KeyWithId("zset: '<job>:<index>' of items that wait for a retry, by due time")
-    leases = _KeyWithId("zset: '<job>:<index>@<claim>' by lease end; its size: calls in flight")
-    pause = _KeyWithId("hash: until_ms, reason; it expires with the pause")
+    leases = _KeyWithId("zset: '<job>:<index>@<claimed_us>' by the time at which the lease expires")
+    pause = _KeyWithId("hash: until_ms, reason; expires when the pause ends")
 
     job_deadlines = _Key("zset: job ids by deadline")
-    jobs_by_owner = _KeyWithId("zset, by owner: job ids by acceptance time")
-    job_expirations = _Key("zset: '<owner> <job>' by the time when the results expire")
-    idempotency = _KeyWithId("string, by owner and key: '<fingerprint> <job>'")
+    jobs_by_owner = _KeyWithId("zset, per owner: job ids by acceptance time")
+    job_expirations = _Key("zset: '<owner> <job>' by the time at which the results expire")
+    idempotency = _KeyWithId("string, per owner and idempotency key: '<fingerprint> <job>'")
     workers = _Key("zset: worker ids by the time after which a worker counts as lost")
 
-    # Monitoring only: nothing is decided by these
+    # Only monitoring reads these keys: no decision about an item depends on them
     worker_last_seen = _Key("zset: worker ids by the time of their last report")
-    worker_report = _KeyWithId("string, by worker id: '<time> <report as JSON>'")
-    history = _KeyWithId("hash, by start in s: counters, calls in flight and queue depth of 10 s")
+    worker_report = _KeyWithId("string, per worker id: '<time in ms> <report as JSON>'")
+    history = _KeyWithId(
+        "hash, per step of 10 s, by its start in s: counters, running items, queue depth"
+    )
 
     # Channels
-    wake = _Key("channel: something may be claimed")
-    job_cancelled = _Key("channel: id of a job whose running calls must stop")
-    job_finished = _Key("channel: id of a job that has finished")
-    job_progress = _Key("channel: id of a followed job of which items have finished")
+    wake = _Key("channel: a message means that an item may be ready to be claimed")
+    job_cancelled = _Key(
+        "channel: id of a job that was cancelled or whose deadline has passed: its calls stop"
+    )
+    job_finished = _Key("channel: id of a job that has completed or ended early")
+    job_progress = _Key("channel: id of a followed job some of whose items have finished")
 
     @classmethod
     def names(cls) -> frozenset[str]:
-        """Returns the names that stand behind the prefix, without ids."""
+        """Returns the attributes' names: the parts of the keys between prefix and ids."""
         return frozenset(
             name for name, key in vars(cls).items() if isinstance(key, _Key | _KeyWithId)
         )
 
     def lua_constants(self, script: str) -> str:
-        """Returns Lua locals for the keys that `script` uses; it appends the ids itself."""
+        """Returns Lua source: a local for each key that `script` uses, without ids."""
         layout = f"local LAYOUT = {LAYOUT_VERSION}\n" if re.search(r"\bLAYOUT\b", script) else ""
         return layout + "".join(
             f"local {name.upper()} = {lua_string(self.prefix + key.suffix)}\n"
@@ -105,7 +115,10 @@ class Keys:
 
 
 def lua_string(text: str) -> str:
-    r"""Returns a Lua 5.1 string literal; every byte outside [A-Za-z0-9:_-] is a decimal escape."""
+    r"""Returns `text` as a Lua 5.1 string literal.
+
+    Every byte outside [A-Za-z0-9:_-] is written as a decimal escape, such as \032.
+    """
     plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-"
     escaped = (chr(byte) if byte in plain else f"\\{byte:03d}" for byte in text.encode())
     return f'"{"".join(escaped)}"'

@@ -1,7 +1,7 @@
-"""The version of the data in Redis, checked by every new connection.
+"""Checks the layout version of the data in Redis, on every new connection.
 
-Until 0.2.0 a change of keys, fields or their meaning raises LAYOUT_VERSION, and a process refuses
-any other layout: read with the wrong names, accepted jobs would be lost without a line in the log.
+Until 0.2.0, every change of keys, fields or their meaning raises LAYOUT_VERSION. A process refuses
+any other layout, because it would read the wrong names and lose accepted jobs without a log line.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from redis.asyncio.connection import AbstractConnection
 from shared.queue.keys import LAYOUT_VERSION, Keys
 from shared.redis.client import ConnectionCheck, RedisUnavailable
 
-UNVERSIONED = "1 or older"  # written before the layout had a version
+UNVERSIONED = "1 or older"  # the layouts before the first stored version
 RETRY_S = 0.5
 
-# Keys of unversioned layouts that have other names now.
+# Names of keys in unversioned layouts that have other names in this version.
 _UNVERSIONED_NAMES = {
     *("item", "tries", "ended", "shares", "paused", "deadlines"),
     *("owned", "expiring", "idempotent", "seen", "report"),
@@ -28,12 +28,12 @@ log = structlog.get_logger()
 
 
 class LayoutMismatch(RedisUnavailable):
-    """Redis holds data in another layout. The text names both and says what to do."""
+    """Redis holds data in another layout. str(error) names both layouts and the remedies."""
 
     def __init__(self, found: str, prefix: str) -> None:
         super().__init__(
             f"Redis holds data in layout {found} under the prefix {prefix!r}, but this version"
-            f" reads and writes layout {LAYOUT_VERSION}. Nothing was changed. Either finish those"
+            f" reads and writes layout {LAYOUT_VERSION}. Nothing was changed. Either complete those"
             " jobs with the version that accepted them, stop it and delete its keys; or set"
             " KEY_PREFIX to another prefix and start this version beside it."
         )
@@ -41,16 +41,17 @@ class LayoutMismatch(RedisUnavailable):
 
 
 def layout_check(keys: Keys) -> ConnectionCheck:
-    """Returns a check for `connect`: it raises LayoutMismatch unless the layout is this version's.
+    """Returns a check for `connect`.
 
-    A prefix without any key passes; the scripts that write first also write the version.
+    The check raises LayoutMismatch if Redis holds another layout under the prefix. A prefix without
+    keys passes the check: the script that writes the first key also writes the version.
     """
 
     async def check(connection: AbstractConnection) -> None:
         await connection.on_connect()
         found = await _call(connection, "GET", keys.layout_version)
         if found is None and await _is_in_use(connection, keys):
-            # Unless a process that started at the same time has written the version meanwhile.
+            # A process that started at the same time may have written the version in between.
             found = await _call(connection, "GET", keys.layout_version) or UNVERSIONED.encode()
         if found is not None and found != b"%d" % LAYOUT_VERSION:
             raise LayoutMismatch(found.decode(), keys.prefix)
@@ -59,14 +60,13 @@ def layout_check(keys: Keys) -> ConnectionCheck:
 
 
 async def claim_layout(redis: Redis, keys: Keys) -> None:
-    """Writes the version if the prefix has none, so that other versions refuse to start.
+    """Writes the layout version if none is stored, so that other versions refuse to start.
 
     Raises LayoutMismatch, RedisUnavailable.
     """
     found = await redis.get(keys.layout_version)
-    if (
-        found is None
-    ):  # only then: a full or read-only Redis takes no writes, but its work can continue
+    if found is None:
+        # Write only then: a full or read-only Redis refuses writes, but accepted work can continue.
         await redis.set(keys.layout_version, LAYOUT_VERSION, nx=True)
         found = await redis.get(keys.layout_version)
     if found != b"%d" % LAYOUT_VERSION:
@@ -74,7 +74,7 @@ async def claim_layout(redis: Redis, keys: Keys) -> None:
 
 
 async def wait_for_layout(redis: Redis, keys: Keys) -> None:
-    """Claims the layout as soon as Redis is available. Raises LayoutMismatch."""
+    """Waits until Redis is available, then calls `claim_layout`. Raises LayoutMismatch."""
     logged = False
     while True:
         try:
@@ -89,10 +89,11 @@ async def wait_for_layout(redis: Redis, keys: Keys) -> None:
 
 
 async def _is_in_use(connection: AbstractConnection, keys: Keys) -> bool:
-    """Looks at all keys of Redis, but only until the version is written.
+    """Returns whether Redis has a key of this deployment.
 
-    A deployment may have a prefix that begins with this one, so only names count that stand
-    directly behind this prefix.
+    The search reads all key names in Redis, but is needed only before the version is stored.
+    Another deployment's prefix may begin with this prefix, so only names directly after this prefix
+    count.
     """
     pattern = re.sub(r"([\\*?\[\]])", r"\\\1", keys.prefix) + "*"
     cursor = b"0"

@@ -1,4 +1,4 @@
-"""Loads the Lua scripts: each is atomic, and nothing else moves an item."""
+"""Loads the Lua scripts. Each script is atomic, and no other code moves an item."""
 
 import re
 from collections.abc import Mapping
@@ -21,17 +21,17 @@ Constants = Mapping[str, float | str]
 
 
 def load_script(redis: Redis, keys: Keys, name: str, constants: Constants = NONE) -> AsyncScript:
-    """Returns `lua/{name}.lua` with key names, constants and the parts that it includes."""
+    """Registers `lua/{name}.lua`, and returns the script as a callable: see `assemble`."""
     return redis.register_script(assemble(keys, name, constants))
 
 
 def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:
-    """Returns the source of a script: shebang line, constants, included parts, its own body.
+    """Returns the complete source of a script: shebang line, constants, included parts, body.
 
-    A line `--- @include "part"` brings `lua/lib/part.lua` and, before it, what that includes; each
-    part comes once.
+    The line `--- @include "part"` includes `lua/lib/part.lua`, after the parts that this file
+    itself includes. No part is included twice. Key names are constants, too: see `Keys`.
     """
-    shebang, body = _read(f"{name}.lua").split("\n", 1)  # must stay the first line
+    shebang, body = _read(f"{name}.lua").split("\n", 1)  # Redis needs the shebang in the first line
     parts: dict[str, str] = {}
     body = _without_includes(body, parts)
     source = "".join(parts.values()) + body

