@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +35,11 @@ from shared.queue.layout_version import UNVERSIONED, LayoutMismatch
 SET_BY_TEST = "the test sets it"
 MINUTES = "takes minutes"
 MAKE = "test_make_knows_its_targets"
+UP = "orchestrator up --simulate"
 NOT_RUN = {
+    "python3 -m venv .venv && . .venv/bin/activate": "the tests run in an environment",
     "pip install -e .": "the tests run in an installation",
-    "pip install -e '.[test]' && pytest": ".ci/run",
+    "pip install -e . pandas": "the same, and pandas is part of '.[test]'",
     "pip install -e '.[otel]'": "part of '.[test]'",
     "pip install ./client": "test_client_package.py",
     "pip install pandas": "part of '.[test]'",
@@ -44,8 +47,12 @@ NOT_RUN = {
     "python -m benchmarks sustained": MINUTES,
     "python -m benchmarks soak": MINUTES,
     "pytest -m chaos": ".ci/run",
-    "orchestrator up --simulate": "test_up_prints_what_is_shown",
+    UP: "test_up_prints_what_is_shown",
     "OPENROUTER_API_KEY=sk-or-… orchestrator up": "test_cli.py, but for the key",
+    "OPENROUTER_MAX_CONCURRENT_REQUESTS=100 OPENROUTER_API_KEY=sk-or-… orchestrator up": (
+        "test_cli.py, but for the key"
+    ),
+    "ollama pull llama3.2:3b && orchestrator up": "needs Ollama",
     "docker compose up --build": "test_containers.py",
     "docker compose up --scale worker=4": "test_containers.py",
     "docker compose -f docker-compose.yml -f docker-compose.observability.yml up --build": (
@@ -71,23 +78,24 @@ EXIT_CODES = {
     "orchestrator retry $JOB -o again.ndjson": SOME_FAILED,
 }
 
-REQUESTS = [
-    chat("one", request_id="a"),
-    chat("two", request_id="b", provider="ollama"),
-    chat("three", request_id="c", model="sim-404"),
-]
-FILES = {
-    "requests.ndjson": "".join(f"{json.dumps(request)}\n" for request in REQUESTS),
-    "batch.json": json.dumps({"requests": REQUESTS}),
-    "prompts.txt": "What is a lease?\nWhat is a lane?\n",
-    "questions.csv": "id,question\n1,What is a lease?\n2,What is a lane?\n",
-    "reviews.csv": "id,text\n17,The best coffee in town\n18,Cold soup and a long wait\n",
-}
+GUIDES = PROJECT / "docs" / "guides"
+WEBHOOKS, API_KEYS = GUIDES / "webhooks.md", GUIDES / "api-keys.md"
+NEEDS_SETTINGS = (WEBHOOKS, API_KEYS)  # each tells its reader which, so it has its own test
+
+# A page that says in words what its file looks like. All other files are shown: see `prepare`.
+DESCRIBED = {"questions.csv": "id,question\n1,What is a lease?\n2,What is a lane?\n"}
+REQUESTS = next(
+    command.output
+    for command in commands(GUIDES / "large-uploads.md")
+    if command.line == "cat requests.ndjson"
+)
+# It takes 12 s: 600 calls of 200 ms for each of two providers, 10 at a time.
+LONG_JOB = [chat("a", provider=provider) for provider in ("openrouter", "ollama")] * 600
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Runs `orchestrator up --simulate` for all tests of this module."""
+    """Runs the commands of documents against one `orchestrator up --simulate`."""
 
     url: str
     output: str
@@ -112,6 +120,14 @@ class Deployment:
         )
         return done.returncode, done.stdout.decode()
 
+    def submit(self, lines: str) -> str:
+        """Submits NDJSON and returns the id of the job."""
+        accepted = httpx.post(
+            f"{self.url}/jobs", content=lines, headers={"Content-Type": "application/x-ndjson"}
+        )
+        job_id: str = accepted.json()["job_id"]
+        return job_id
+
 
 async def _orchestrator(
     argv: list[str], environment: dict[str, str], directory: Path
@@ -129,28 +145,35 @@ async def _orchestrator(
     return await process.wait(), output.decode()
 
 
-@pytest.fixture(scope="module")
-def deployment() -> Iterator[Deployment]:
+@contextmanager
+def started(directory: Path | None = None) -> Iterator[Deployment]:
+    """Starts a deployment as a fresh installation has it: no setting but those in the `.env` of
+    `directory`."""
     with tempfile.TemporaryDirectory(prefix="up-", ignore_cleanup_errors=True) as home:
         kept = {name: os.environ[name] for name in ("LANG", "PYTHONPATH") if name in os.environ}
         environment = kept | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": home,
-            "DATA_DIR": f"{home}/.llm-batch-orchestrator",
+            "DATA_DIR": f"{home}/.llm-batch-orchestrator",  # the default, which tests can't rely on
             "COLUMNS": "120",
-            "WEBHOOK_SECRET": "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         }
         with asyncio.Runner() as runner:
-            running = up(environment, "--simulate")
-            started = runner.run(running.__aenter__())
+            running = up(environment, "--simulate", directory=directory or Path(home))
+            ready = runner.run(running.__aenter__())
             try:
                 yield Deployment(
-                    started.url,
-                    started.output.replace(home, "/home/you"),
-                    environment | {"ORCHESTRATOR_URL": started.url},
+                    ready.url,
+                    ready.output.replace(home, "/home/you"),
+                    environment | {"ORCHESTRATOR_URL": ready.url},
                 )
             finally:
                 runner.run(running.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[Deployment]:
+    with started() as deployment:
+        yield deployment
 
 
 @pytest.fixture(scope="module")
@@ -160,25 +183,33 @@ def demo(deployment: Deployment) -> tuple[int, str]:
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text)
-    return tmp_path
-
-
-@pytest.fixture
 def job_id(deployment: Deployment) -> str:
     """Returns the id of a job that has completed; one of its three requests has failed."""
-    with httpx.Client(base_url=deployment.url) as client:
-        accepted = client.post(
-            "/jobs",
-            content=FILES["requests.ndjson"],
-            headers={"Content-Type": "application/x-ndjson"},
-        ).json()
-        results = client.get(f"/jobs/{accepted['job_id']}/results", timeout=30)
-    assert len(results.text.splitlines()) == len(REQUESTS)
-    found: str = accepted["job_id"]
-    return found
+    job_id = deployment.submit(REQUESTS)
+    results = httpx.get(f"{deployment.url}/jobs/{job_id}/results", timeout=30)
+    assert len(results.text.splitlines()) == len(REQUESTS.splitlines())
+    return job_id
+
+
+def prepare(document: Path, directory: Path) -> None:
+    """Makes the files that a reader has: those that the document or a page that it links to shows
+    with `cat`, or writes with `printf`."""
+    for name, text in DESCRIBED.items():
+        if name in document.read_text():
+            (directory / name).write_text(text)
+    for page in (*_linked_pages(document), document):  # its own files replace those of others
+        for command in commands(page):
+            if command.line.startswith("cat "):
+                (directory / command.line.removeprefix("cat ")).write_text(f"{command.output}\n")
+            elif command.line.startswith("printf "):
+                subprocess.run(["bash", "-c", command.line], cwd=directory, check=True)
+
+
+def _linked_pages(document: Path) -> Iterator[Path]:
+    for link in re.findall(r"\]\(([\w./-]+\.md)", document.read_text()):
+        page = (document.parent / link).resolve()
+        if page.parent == GUIDES or page.name == "quick-start.md":
+            yield page
 
 
 @pytest.mark.parametrize(
@@ -208,35 +239,86 @@ def _to_run(document: Path) -> list[Command]:
     return [command for command in commands(document) if command.line not in NOT_RUN]
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if _to_run(d)], ids=name_of)
+@pytest.mark.parametrize(
+    "document", [d for d in DOCUMENTS if _to_run(d) and d not in NEEDS_SETTINGS], ids=name_of
+)
 def test_commands_do_what_is_shown(
     deployment: Deployment,
     demo: tuple[int, str],
-    directory: Path,
+    tmp_path: Path,
     job_id: str,
     document: Path,
 ) -> None:
+    prepare(document, tmp_path)
     for command in _to_run(document):
-        code, output = (
-            demo
-            if command.line == DEMO
-            else deployment.run(command.line, directory, JOB=job_id, KEY="any")
-        )
+        if command.line == DEMO:
+            _check(command, *demo)
+        else:
+            job = _running_job(deployment) if _cancels(command) else job_id
+            _check(command, *deployment.run(command.line, tmp_path, JOB=job))
 
-        assert code == EXIT_CODES.get(command.line, 0), (command.line, output)
-        if command.output:
-            assert is_shown(command.output, output), f"$ {command.line}\n{output}"
+
+def _cancels(command: Command) -> bool:
+    return "orchestrator cancel" in command.line or "-X DELETE" in command.line
+
+
+def _running_job(deployment: Deployment) -> str:
+    return deployment.submit("\n".join(map(json.dumps, LONG_JOB)))
+
+
+def _check(command: Command, code: int, output: str) -> None:
+    assert code == EXIT_CODES.get(command.line, 0), (command.line, output)
+    if command.output:
+        assert is_shown(command.output, output), f"$ {command.line}\n{output}"
+
+
+def test_webhooks_are_set_up_as_their_page_says(tmp_path: Path) -> None:
+    prepare(WEBHOOKS, tmp_path)
+    secret, start, *submissions = commands(WEBHOOKS)
+    assert secret.line.endswith(">> .env")
+    assert start.line == UP
+    subprocess.run(["bash", "-c", secret.line], cwd=tmp_path, check=True)
+
+    with started(tmp_path) as deployment:
+        for command in submissions:
+            _check(command, *deployment.run(command.line, tmp_path))
+
+
+def test_without_a_secret_a_webhook_is_refused_as_its_page_says(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    prepare(WEBHOOKS, tmp_path)
+    *_, command = commands(WEBHOOKS)
+
+    _, output = deployment.run(command.line, tmp_path)
+
+    assert "WEBHOOK_SECRET" in output
+
+
+def test_api_keys_are_set_up_as_their_page_says(deployment: Deployment, tmp_path: Path) -> None:
+    create, set_key, use = commands(API_KEYS)
+    assert set_key.line == "KEY=…"
+    code, output = deployment.run(create.line, tmp_path)
+    _check(create, code, output)
+    [key] = re.findall(r"orc_\S+", output)
+    [setting] = re.findall(r"API_KEYS=\S+", output)
+    (tmp_path / ".env").write_text(f"{setting}\n")
+
+    with started(tmp_path) as closed:
+        _check(use, *closed.run(use.line, tmp_path, KEY=key))
+        assert "detail" in closed.run(use.line, tmp_path, KEY="wrong")[1]
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if programs(d)], ids=name_of)
 def test_programs_do_what_is_shown(
-    deployment: Deployment, directory: Path, job_id: str, document: Path
+    deployment: Deployment, tmp_path: Path, job_id: str, document: Path
 ) -> None:
+    prepare(document, tmp_path)
     for number, program in enumerate(programs(document)):
-        path = directory / f"program{number}.py"
+        path = tmp_path / f"program{number}.py"
         text = program.line.replace("http://localhost:8000", deployment.url)
         path.write_text(re.sub("[0-9a-f]{32}", job_id, text))
-        code, output = deployment.run(f"{sys.executable} {path.name}", directory)
+        code, output = deployment.run(f"{sys.executable} {path.name}", tmp_path)
 
         assert code == 0, (program.line, output)
         assert _stripped(output) == _stripped(program.output)
@@ -258,7 +340,7 @@ def test_every_command_of_the_orchestrator_is_shown() -> None:
 
 
 def test_the_first_batch_has_every_field_that_is_shown(
-    deployment: Deployment, directory: Path
+    deployment: Deployment, tmp_path: Path
 ) -> None:
     [first] = [
         command
@@ -266,7 +348,7 @@ def test_the_first_batch_has_every_field_that_is_shown(
         if command.line.startswith("curl")
     ]
 
-    answer = json.loads(deployment.run(first.line, directory)[1])
+    answer = json.loads(deployment.run(first.line, tmp_path)[1])
 
     assert [response["request_id"] for response in answer["responses"]] == ["req-1", "req-2"]
     assert set(re.findall(r'"(\w+)":', first.output)) == {*answer, *answer["responses"][0]}
@@ -287,7 +369,7 @@ def test_up_prints_what_is_shown(deployment: Deployment) -> None:
         command.output
         for document in DOCUMENTS
         for command in commands(document)
-        if command.line == "orchestrator up --simulate" and command.output
+        if command.line == UP and command.output
     ]
 
     assert shown
