@@ -16,8 +16,8 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from support.depth import examples
 from support.examples import SEED_EXAMPLE
+from support.search_depth import examples
 from support.stack import Stack
 
 from shared.queue.keys import Keys

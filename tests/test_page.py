@@ -27,7 +27,7 @@ from support.authentication import ANN, API_KEYS, BOB
 from support.jobs import lines, upload
 from support.past_hour import write_past_hour
 from support.redis_server import Server, running_server
-from support.reviews import UNKNOWN_MODEL, review_provider, review_requests
+from support.sample_job import UNKNOWN_MODEL, review_provider, review_requests
 from support.stack import Stack, chat, eventually, stacks
 
 from shared.queue.keys import Keys

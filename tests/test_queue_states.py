@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 from redis.asyncio.client import Pipeline
 from support.claims import POLICY
-from support.depth import examples
+from support.search_depth import examples
 
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission, acceptance
