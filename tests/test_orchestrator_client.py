@@ -148,9 +148,9 @@ async def test_requests_may_come_from_the_results_of_the_same_client(stack: Star
 @pytest.mark.parametrize(
     ("url", "key", "said"),
     [
-        ("127.0.0.1:8000", "", "should be http"),
-        ("http://[::1", "", "should be http"),
-        ("http://", "", "should be http"),
+        ("127.0.0.1:8000", "", "must begin with http"),
+        ("http://[::1", "", "must begin with http"),
+        ("http://", "", "must begin with http"),
         ("http://localhost", "schlüssel€", "printable ASCII"),
         ("http://localhost", "a\nb", "printable ASCII"),
     ],

@@ -14,9 +14,9 @@ for item in client.results(job.job_id):
     print(item.request_id, item.content or item.error)
 
 `pandas.DataFrame(item.model_dump() for item in client.results(job.job_id))` is a table of the
-answers, with `request_id` to join on.
+results; join it with your rows by `request_id`.
 
-The same requests submitted again are the same job: see `Client.submit`.
+If you submit the same requests again, you get the same job: see `Client.submit`.
 """
 
 from orchestrator_client.async_client import AsyncClient

@@ -35,16 +35,17 @@ from orchestrator_client.result_lines import ReadStalled, read_items
 from orchestrator_client.retry import RETRY_S
 
 RETRY_FOR_S = 60.0
-WAIT_S = 30  # limit of the wait in one request for a batch; the client then asks again
-LISTED_AT_ONCE = 100
+WAIT_S = 30  # limit of the API's wait in one POST /batch; the client then posts the batch again
+JOBS_PER_PAGE = 100
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class AsyncClient:
-    """Talks to an API from an asynchronous program. `Client` documents what both have in common.
+    """Calls an API from an asynchronous program.
 
-    Use it in one event loop. It may be closed with `close` or `async with`, and need not be.
+    `Client` has the same methods, and describes them. Use an AsyncClient in one event loop only.
+    Closing it is optional: call `close`, or use it in an `async with` statement.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class AsyncClient:
         retry_for_s: float = RETRY_FOR_S,
         on_retry: Callable[[str], None] | None = None,
     ) -> None:
-        """See `Client`.
+        """Raises InvalidConfiguration if the URL or the API key cannot be used.
 
-        on_retry: is called with the reason when a request has to be sent again, instead of a
-            warning in the log.
+        `Client` describes the other parameters.
+
+        on_retry: function that is called with the reason when a request is about to be repeated.
+            Default: a warning in the log.
         """
         self._connection = Connection(url, api_key, retry_for_s, on_retry)
 
@@ -83,7 +86,7 @@ class AsyncClient:
     async def batch(
         self, requests: Iterable[Request], *, key: str | None = None, new: bool = False
     ) -> BatchLLMResponse:
-        """Runs up to 100 requests and waits for all of their results. See `Client.batch`."""
+        """Runs up to 100 requests, waits, and returns the results. See `Client.batch`."""
         lines = [to_line(request) for request in requests]
         headers = {
             "Content-Type": "application/json",
@@ -96,9 +99,9 @@ class AsyncClient:
             response = await self._connection.request(
                 "POST", "/batch", content=body, headers=headers
             )
-            if response.status_code == httpx.codes.OK:  # 202: the job still runs
+            if response.status_code == httpx.codes.OK:  # the alternative is 202: not complete yet
                 return _parse(BatchLLMResponse, response)
-            # The API may be set up to wait for a shorter time, even not at all.
+            # The API may be configured to wait for less than WAIT_S, even for 0 s.
             await asyncio.sleep(max(0, asked_at + RETRY_S - monotonic()))
 
     async def submit(
@@ -110,10 +113,10 @@ class AsyncClient:
         deadline_s: float | None = None,
         webhook_url: str | None = None,
     ) -> Job:
-        """Makes a job of any number of requests; returns before it completes. See `Client.submit`.
+        """Submits any number of requests as one job, and returns without waiting for the results.
 
-        An iterator is read in the event loop, so it should not block. The key is derived
-        there, too, in about 20 µs a request.
+        See `Client.submit`. An iterator is read in the event loop, so its code must not block. The
+        idempotency key is derived in the event loop, too, which takes about 20 µs per request.
         """
         if isinstance(requests, Iterator):
             requests = ReplayableLines(requests)
@@ -130,14 +133,14 @@ class AsyncClient:
         return _parse(Job, response)
 
     async def status(self, job_id: str) -> Job:
-        """Returns a job as it is now."""
+        """Returns the job's status, counts and, for at most 100 requests, its results so far."""
         return _parse(Job, await self._connection.request("GET", _path(job_id)))
 
     async def jobs(self, status: JobStatus | None = None) -> AsyncGenerator[JobSummary, None]:
-        """Yields your jobs, newest first."""
+        """Yields your jobs, the newest first; with `status`, only the jobs with that status."""
         cursor = None
         while True:
-            query = _drop_none({"status": status, "cursor": cursor, "limit": LISTED_AT_ONCE})
+            query = _drop_none({"status": status, "cursor": cursor, "limit": JOBS_PER_PAGE})
             page = _parse(JobList, await self._connection.request("GET", "/jobs", params=query))
             for job in page.jobs:
                 yield job
@@ -146,15 +149,15 @@ class AsyncClient:
                 return
 
     async def overview(self) -> Overview:
-        """Returns lanes, workers, and in words what is wrong."""
+        """Returns the lanes, the workers, and the notices, which explain problems in words."""
         return _parse(Overview, await self._connection.request("GET", "/overview"))
 
     async def cancel(self, job_id: str) -> Job:
-        """Stops a job; its finished items stay as they are."""
+        """Cancels a job and returns it. Finished requests keep their results."""
         return _parse(Job, await self._connection.request("DELETE", _path(job_id)))
 
     async def retry(self, job_id: str) -> Job:
-        """Makes a new job of the items that failed. Called again, it returns the same new job."""
+        """Creates a new job from the failed requests of a job. See `Client.retry`."""
         return _parse(Job, await self._connection.request("POST", _path(job_id, "/retry")))
 
     async def results(
@@ -165,7 +168,7 @@ class AsyncClient:
         status: Outcome | None = None,
         follow: bool = True,
     ) -> AsyncGenerator[JobItem, None]:
-        """Yields the results of a job, each as soon as it is there. See `Client.results`."""
+        """Yields the results of a job, each as soon as it is available. See `Client.results`."""
         async with aclosing(
             self.result_pages(job_id, order=order, status=status, follow=follow)
         ) as pages:
@@ -181,7 +184,7 @@ class AsyncClient:
         status: Outcome | None = None,
         follow: bool = True,
     ) -> AsyncGenerator[list[JobItem], None]:
-        """Yields the same items as `results`, in lists of those that have arrived together."""
+        """Yields the same results as `results`, in lists. Results of one list arrived together."""
         after, budget = 0, self._connection.retry_budget()
         while True:
             query = _drop_none({"order": order, "after": after, "follow": follow})
@@ -193,15 +196,14 @@ class AsyncClient:
                     async for page in pages:
                         after, budget = page[-1].cursor, self._connection.retry_budget()
                         yield [item for item in page if _has_outcome(item, status)]
-                return  # noqa: TRY300 — ends the generator
+                return  # noqa: TRY300 — the stream has ended
             except ReadStalled:
                 budget = self._connection.retry_budget()
             except (ConnectionFailed, ServiceUnavailable) as error:
                 await budget.wait(error)
 
     async def failures(self, job_id: str, limit: int) -> list[JobItem]:
-        """Returns the first `limit` failed items, in the order in which they failed, without
-        waiting for more."""
+        """Returns up to `limit` failed results. See `Client.failures`."""
         query = {"status": "failed", "order": "completion", "follow": "false", "limit": str(limit)}
         response = await self._connection.request("GET", _path(job_id, "/results"), params=query)
         return [_parse_json(JobItem, line, response) for line in response.content.splitlines()]

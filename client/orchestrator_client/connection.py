@@ -1,4 +1,4 @@
-"""Sends HTTP requests to one API, checks the responses, and sends requests again."""
+"""Sends HTTP requests to one API, checks the responses, and repeats requests that may succeed."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from orchestrator_client.errors import (
 from orchestrator_client.retry import RETRY_S, RetryBudget
 
 DEFAULT_URL = "http://localhost:8000"
-TIMEOUT_S = 60.0  # for each read and write
+TIMEOUT_S = 60.0  # limit of each read and each write
 CONNECT_TIMEOUT_S = 5.0
 
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
@@ -28,10 +28,10 @@ log = logging.getLogger("orchestrator_client")
 
 
 class Connection:
-    """Sends requests to one API, and sends them again while it is unavailable.
+    """Sends requests to one API, and repeats them while the API is unavailable.
 
-    Until the API has been reached for the first time, a failure to connect is final: most likely
-    the URL is wrong or the API was not started. Later, the API may be restarting.
+    If the API has never been reached, a request that cannot connect is not repeated: most likely
+    the URL is wrong or the API was not started. Later, the API is probably restarting.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Connection:
         retry_for_s: float,
         on_retry: Callable[[str], None] | None,
     ) -> None:
-        """Raises InvalidConfiguration."""
+        """Raises InvalidConfiguration if the URL or the API key cannot be used."""
         key = (api_key or os.environ.get("ORCHESTRATOR_API_KEY") or "").strip()
         self.url = url or os.environ.get("ORCHESTRATOR_URL") or DEFAULT_URL
         _check_configuration(self.url, key)
@@ -68,8 +68,10 @@ class Connection:
         body: Callable[[], AsyncIterator[bytes]] | None = None,
         **request: Any,  # noqa: ANN401 — arguments of httpx
     ) -> httpx.Response:
-        """Returns a response of status 2xx. `body` is called again for each attempt. Raises
-        OrchestratorError."""
+        """Returns a response with status 2xx. Raises OrchestratorError.
+
+        body: function that returns the request's body; it is called once per attempt.
+        """
         budget = self.retry_budget()
         while True:
             if body:
@@ -87,8 +89,10 @@ class Connection:
     async def stream(
         self, path: str, params: dict[str, str]
     ) -> AsyncGenerator[httpx.Response, None]:
-        """Yields a response of status 2xx whose body is still to be read; makes one attempt.
-        Raises OrchestratorError."""
+        """Yields a response with status 2xx before its body is read. Raises OrchestratorError.
+
+        Makes only one attempt.
+        """
         with self._translated_errors():
             async with self._http.stream("GET", path, params=params) as response:
                 await self._raise_for_status(response)
@@ -104,7 +108,7 @@ class Connection:
             advice = " Start it with `orchestrator up`, or set ORCHESTRATOR_URL."
             raise self._connection_failed(error, advice, None) from error
         except httpx.TransportError as error:
-            self._was_reached = True  # a connection was made, and broke later
+            self._was_reached = True  # the connection failed after it had been opened
             raise self._connection_failed(error, "", RETRY_S) from error
 
     def _connection_failed(
@@ -140,19 +144,23 @@ def _check_configuration(url: str, key: str) -> None:
         parts = httpx.URL()
     if parts.scheme not in {"http", "https"} or not parts.host:
         raise InvalidConfiguration(
-            f"The API's URL should be http://… or https://…, not {url!r}.", url=url
+            f"The API's URL must begin with http:// or https:// and name a host, not {url!r}.",
+            url=url,
         )
     if not (key.isascii() and key.isprintable()):
         raise InvalidConfiguration(
-            "The API key should have only printable ASCII characters.", url=url
+            "The API key must contain only printable ASCII characters.", url=url
         )
 
 
 def _reason(error: BaseException) -> str:
-    """Returns the system's reason, such as "Connection refused", if the error has one."""
+    """Returns the operating system's reason, such as "Connection refused".
+
+    If there is none, returns the text or the class of the error.
+    """
     cause: BaseException | None = error
     while cause:
-        if isinstance(cause, BaseExceptionGroup):  # one failure for each address of the host
+        if isinstance(cause, BaseExceptionGroup):  # it has one error per address of the host
             cause = cause.exceptions[0]
         if isinstance(cause, ssl.SSLError | socket.gaierror) and cause.strerror:
             return cause.strerror
@@ -163,7 +171,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _detail(response: httpx.Response) -> str:
-    """Returns the reason of a refusal; for a 422 one line for each error: its place, its text."""
+    """Returns the response's reason for an error status.
+
+    A 422 has several errors. They become one line each, such as `line 2 provider: Field required`.
+    """
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):

@@ -1,20 +1,20 @@
 """Defines the errors of the client.
 
-OrchestratorError           Catch this one for all of them.
+OrchestratorError           This is the base class: catch it to catch every error.
 ├── InvalidConfiguration    The URL or the API key cannot be used.
-├── ConnectionFailed        The API could not be reached, or the connection broke.
-├── ServiceUnavailable      The API has no room (429), or cannot reach Redis (503).
-├── RequestRejected         The API refused the request; the text is its reason.
-└── InvalidResponse         The server at this URL is not an orchestrator.
+├── ConnectionFailed        The API could not be reached, or the connection failed.
+├── ServiceUnavailable      The API is full (429 or 503), or Redis is unavailable (503).
+├── RequestRejected         The API returned another error status; `str(error)` is the reason.
+└── InvalidResponse         The response is not from an orchestrator, or is not valid.
 """
 
 
 class OrchestratorError(Exception):
-    """Every error of the client is one of these.
+    """Is the base class of all errors of the client.
 
-    url: the API's, or that of the request.
-    status_code: of the HTTP response; None if there was none.
-    retry_after_s: seconds after which a repetition may succeed; None if none will.
+    url: the API's URL, or the request's URL if there was a response.
+    status_code: status of the HTTP response; None if there was no response.
+    retry_after_s: seconds after which the request may succeed; None if repeating it is useless.
     """
 
     def __init__(
@@ -36,19 +36,19 @@ class InvalidConfiguration(OrchestratorError):
 
 
 class ConnectionFailed(OrchestratorError):
-    """The API could not be reached, or the connection broke."""
+    """The API could not be reached, or the connection failed."""
 
 
 class ServiceUnavailable(OrchestratorError):
-    """The API has no room (429), or cannot reach Redis (503)."""
+    """The API is full (429 or 503), or Redis is unavailable (503)."""
 
 
 class RequestRejected(OrchestratorError):
-    """The API refused the request; the text is its reason."""
+    """The API returned another error status; `str(error)` is the reason."""
 
 
 class InvalidResponse(OrchestratorError):
-    """The server at this URL is not an orchestrator."""
+    """The response is not from an orchestrator, or is not valid."""
 
     def __init__(self, url: str, status_code: int) -> None:
         super().__init__(

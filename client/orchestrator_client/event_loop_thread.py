@@ -1,4 +1,4 @@
-"""Runs an event loop in a thread, for synchronous code that uses asynchronous code."""
+"""Runs an event loop in a thread, so that synchronous code can call asynchronous code."""
 
 import asyncio
 import os
@@ -15,13 +15,18 @@ T = TypeVar("T")
 
 
 class EventLoopThread:
-    """Runs coroutines for other threads, also for a thread in which an event loop runs.
+    """Runs coroutines for other threads, also for threads that run an event loop themselves.
 
-    It stops with `close`, when it is no longer referenced, or when the interpreter exits.
+    The thread stops when `close` is called, when this object is garbage, or when the interpreter
+    exits.
     """
 
     def __init__(self, at_end: Callable[[], Awaitable[None]]) -> None:
-        """`at_end` is awaited in the loop before it closes; it must not refer to this object."""
+        """Starts the thread.
+
+        at_end: function that is called and awaited in the loop before the loop closes. It must not
+            refer to this object, which would then never be garbage.
+        """
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._open: set[AsyncGenerator[Any, None]] = set()
@@ -32,15 +37,21 @@ class EventLoopThread:
             daemon=True,
         )
         thread.start()
-        # Runs once: when it is called, when this object is garbage, or when the interpreter exits.
+        # The finalizer runs once: when it is called, when this object is garbage, or when the
+        # interpreter exits.
         self.close = finalize(self, _stop, self._loop, thread, self._pid)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Returns the coroutine's result, and raises what it raises. Cancels it when this thread is
-        interrupted. Raises RuntimeError if the client is closed."""
+        """Runs the coroutine, and returns its result or raises its exception.
+
+        If this thread is interrupted (Ctrl-C), the coroutine is cancelled. Raises RuntimeError if
+        the client is closed.
+        """
         if not self.close.alive or os.getpid() != self._pid:
             coroutine.close()
-            raise RuntimeError("the client is closed, or was made before a fork: make a new one")
+            raise RuntimeError(
+                "the client is closed, or was created before a fork: create a new client"
+            )
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -51,7 +62,7 @@ class EventLoopThread:
             raise RuntimeError("the client was closed during this call") from None
 
     def iterate(self, values: AsyncGenerator[T, None]) -> Iterator[T]:
-        """Yields the values, none of which may be None."""
+        """Yields the generator's values. No value may be None."""
 
         async def next_value() -> T | None:
             return await anext(values, None)
@@ -62,7 +73,7 @@ class EventLoopThread:
                 yield value
         finally:
             if self.close.alive and os.getpid() == self._pid:
-                # Does not wait: the garbage collector may end this generator in the thread itself.
+                # No waiting: the garbage collector may run this in the event loop's own thread.
                 asyncio.run_coroutine_threadsafe(_close(values, self._open), self._loop)
 
 
@@ -91,7 +102,8 @@ async def _finish(
     for call in calls:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    # First the outer generators: shutdown_asyncgens would close inner ones under their users.
+    # shutdown_asyncgens closes all generators at once, an inner one also while an outer one still
+    # uses it. Therefore the outer generators are closed first.
     for generator in tuple(open_generators):
         await generator.aclose()
     await asyncio.get_running_loop().shutdown_asyncgens()
@@ -104,10 +116,13 @@ def _other_tasks() -> set[asyncio.Task[Any]]:
 
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
-    """Stops the thread and waits for it, unless the garbage collector calls this in that thread."""
-    if os.getpid() != pid:  # a fork has no copy of the thread
+    """Stops the thread, and waits until it has ended.
+
+    If the garbage collector runs this function in that very thread, it does not wait.
+    """
+    if os.getpid() != pid:  # a forked process has no copy of the thread
         return
-    with suppress(RuntimeError):  # the loop has stopped already
+    with suppress(RuntimeError):  # the loop is closed already
         loop.call_soon_threadsafe(loop.stop)
     if threading.current_thread() is not thread:
         thread.join(STOP_S)

@@ -1,7 +1,7 @@
-"""Describes the responses of the API.
+"""Defines the responses of the API as pydantic models.
 
-They ignore fields that they do not know, and take any string where the API may add a value, so that
-this client works with later versions of the API. `/docs` of a running API describes each field.
+The models ignore unknown fields, and accept any string where a later API may add a value. So this
+client also works with later versions of the API. `/docs` of a running API describes each field.
 """
 
 from datetime import datetime
@@ -20,102 +20,132 @@ class _Response(BaseModel):
 
 
 class LLMResponse(_Response):
-    """The result of one request: an answer, or an error."""
+    """Holds the result of one request: an answer, or an error."""
 
     request_id: str | None = None
     provider: str
     model: str
-    content: str = Field(description="The answer; empty if the request failed.")
+    content: str = Field(description="The answer; empty if an error occurred.")
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    latency_ms: float = Field(description="Duration of the provider call that gave this result.")
-    timestamp: datetime
-    error: str | None = Field(default=None, description="None if the request was answered.")
-    error_code: str | None = Field(default=None, description="For example `rate_limited`.")
-    attempts: int = Field(description="Calls made to the provider.")
+    latency_ms: float = Field(
+        description="The duration of the provider call that gave this result."
+    )
+    timestamp: datetime = Field(description="The time at which the request finished, in UTC.")
+    error: str | None = Field(
+        default=None,
+        description="A description of the error for a human reader; None if there is an answer.",
+    )
+    error_code: str | None = Field(
+        default=None, description="The kind of the error, for example `rate_limited`."
+    )
+    attempts: int = Field(description="The number of calls to the provider.")
     finish_reason: str | None = None
     cost_usd: float | None = Field(
-        default=None, description="As the provider reports it; None if it does not."
+        default=None, description="The cost that the provider reports; None if it reports none."
     )
-    queued_ms: float = Field(description="From acceptance to the start of that call.")
+    queued_ms: float = Field(
+        description="The time from the acceptance of the job to the start of the provider call that"
+        " gave this result."
+    )
     retried_ms: float = Field(
-        description="The part of `queued_ms` that followed the start of the first attempt."
+        description="The part of `queued_ms` after the start of the first provider call."
     )
 
 
 class JobItem(LLMResponse):
-    """A result with its place in the job. `model_dump()` is flat: a row of a table."""
+    """Holds one result of a job. `model_dump()` returns a flat row of a table."""
 
-    index: int = Field(description="Position of the request in the job, from 0.")
-    cursor: int = Field(description="Position of this result in the stream of results.")
+    index: int = Field(description="The position of the request in the job, from 0.")
+    cursor: int = Field(description="The position of the result in the stream, from 1.")
 
 
 class BatchLLMResponse(_Response):
-    """The results of a batch."""
+    """Holds the results of a batch."""
 
     job_id: str
-    responses: list[LLMResponse] = Field(description="In the order of the requests.")
+    responses: list[LLMResponse] = Field(description="The results, in the order of the requests.")
     total_requests: int
     successful: int
     failed: int
-    total_latency_ms: float = Field(description="From acceptance to the last result.")
-    average_latency_ms: float = Field(description="Mean of the results' `latency_ms`.")
+    total_latency_ms: float = Field(description="The time from acceptance to the last result.")
+    average_latency_ms: float = Field(description="The mean of the results' `latency_ms`.")
 
 
 class WebhookStatus(_Response):
+    """Says whether a job's webhook was delivered."""
+
     url: str
     status: str = Field(description="`waiting`, `delivered` or `given_up`.")
-    attempts: int
-    error: str | None = None
+    attempts: int = Field(description="The number of attempts to deliver the webhook.")
+    error: str | None = Field(
+        default=None,
+        description="The reason why the service stopped trying; None if it did not stop.",
+    )
 
 
 class JobSummary(_Response):
-    """A job and its progress."""
+    """Holds a job's status and its progress."""
 
     job_id: str
-    owner: str = Field(description="Name of the API key that made it; empty without API keys.")
+    owner: str = Field(
+        description="The name of the API key that submitted the job; empty without API keys."
+    )
     status: JobStatus | str
     total_requests: int
-    providers: dict[str, int] = Field(description="Number of requests by provider.")
-    queued: int
-    running: int
-    successful: int
-    failed: int = Field(description="With an error of any code, `cancelled` included.")
+    providers: dict[str, int] = Field(description="The number of requests for each provider.")
+    queued: int = Field(description="The number of requests that wait to run, or to run again.")
+    running: int = Field(description="The number of requests that a worker runs now.")
+    successful: int = Field(description="The number of requests that have an answer.")
+    failed: int = Field(
+        description="The number of requests that have an error of any code, also `cancelled`."
+    )
     accepted_at: datetime
     started_at: datetime | None = None
-    finished_at: datetime | None = Field(default=None, description="None until it completes.")
+    finished_at: datetime | None = Field(
+        default=None, description="The time at which the job completed; None until then."
+    )
     deadline_at: datetime | None = None
-    retry_of: str | None = Field(default=None, description="The job whose failed items it retries.")
-    retried_as: str | None = Field(default=None, description="The job that retries its failures.")
+    retry_of: str | None = Field(
+        default=None,
+        description="The job whose failed requests this job runs again; None if there is none.",
+    )
+    retried_as: str | None = Field(
+        default=None,
+        description="The job that runs this job's failed requests again; None if there is none.",
+    )
     webhook: WebhookStatus | None = None
     total_latency_ms: float | None = None
     average_latency_ms: float | None = None
 
 
 class Job(JobSummary):
-    """A job with its results so far."""
+    """Holds a job with its results so far."""
 
     responses: list[LLMResponse | None] | None = Field(
         default=None,
-        description="In the order of the requests, None for an unfinished item. None for a job of"
-        " more than 100 requests: see `results`.",
+        description="The results in the order of the requests; an unfinished request has None in"
+        " its place. If the job has more than 100 requests, there is no list, but None: use"
+        " `client.results`.",
     )
 
 
 class JobList(_Response):
-    """A page of jobs, newest first."""
+    """Holds a page of jobs, the newest first."""
 
     jobs: list[JobSummary]
-    next_cursor: str | None = Field(default=None, description="None on the last page.")
+    next_cursor: str | None = Field(
+        default=None, description="The cursor of the next page; None on the last page."
+    )
 
 
 class LaneStats(_Response):
-    """Provider calls that ended in an interval."""
+    """Counts the provider calls that finished in a period."""
 
     calls: int
     calls_per_s: float
-    errors: dict[str, int] = Field(description="Number of failed calls by error code.")
+    errors: dict[str, int] = Field(description="The number of failed calls by error code.")
     prompt_tokens: int
     completion_tokens: int
     mean_ms: float | None = None
@@ -125,47 +155,69 @@ class LaneStats(_Response):
 
 
 class ModelStats(_Response):
+    """Counts the provider calls of one model that finished in the last minute."""
+
     model: str
     calls: int
     errors: dict[str, int]
 
 
 class Lane(_Response):
-    """The queue of one provider, over all workers and all owners."""
+    """Describes the queue of one provider, over all workers and all owners."""
 
     name: str
-    in_flight: int
-    limit: int | None = None
-    queued: int = Field(description="Items that may run as soon as a slot is free.")
-    deferred: int = Field(description="Items that wait for a retry.")
+    in_flight: int = Field(description="The number of calls in flight.")
+    limit: int | None = Field(
+        default=None,
+        description="The limit of calls in flight; None until a worker has reported it.",
+    )
+    queued: int = Field(
+        description="The number of requests that run when a slot is free and the lane is not"
+        " paused."
+    )
+    deferred: int = Field(description="The number of requests that wait for a retry.")
     oldest_waiting_s: float | None = None
     paused_until: datetime | None = None
     paused_because: str | None = None
     last_minute: LaneStats
-    models: list[ModelStats] = Field(description="Models of the last minute, busiest first.")
+    models: list[ModelStats] = Field(
+        description="The models of the last minute, the busiest first."
+    )
 
 
 class WorkerView(_Response):
+    """Describes a worker, as of its last report."""
+
     worker_id: str
     state: str = Field(description="`alive`, `silent` or `lost`.")
     started_at: datetime
-    seen_at: datetime
-    running: dict[str, int] = Field(description="Calls by lane, at `seen_at`.")
-    limits: dict[str, int]
+    seen_at: datetime = Field(description="The time of the worker's last report.")
+    running: dict[str, int] = Field(
+        description="The number of the worker's calls by lane, at `seen_at`."
+    )
+    limits: dict[str, int] = Field(
+        description="The limit of calls in flight of all workers together, by lane."
+    )
 
 
 class Notice(_Response):
-    """A reason why something is slow or fails, in words."""
+    """Explains in words why something is slow or fails."""
 
     severity: str = Field(description="`error`, `warning` or `info`.")
-    lane: str | None = Field(default=None, description="None if it concerns all lanes.")
+    lane: str | None = Field(
+        default=None,
+        description="The lane that the notice is about; None if it is about all lanes.",
+    )
     text: str
 
 
 class Overview(_Response):
-    """Lanes, workers and notices."""
+    """Holds the lanes, the workers and the notices."""
 
-    at: datetime = Field(description="By the clock of Redis, as all times here.")
+    at: datetime = Field(
+        description="The time of the overview. All times in the overview come from the clock of the"
+        " Redis server."
+    )
     lanes: list[Lane]
     workers: list[WorkerView]
-    notices: list[Notice] = Field(description="The most severe first.")
+    notices: list[Notice] = Field(description="The notices, the most severe first.")

@@ -11,14 +11,14 @@ from weakref import finalize
 from pydantic import BaseModel
 
 CHUNK_BYTES = 64 * 1024
-MEMORY_BYTES = 16 * 1024 * 1024  # for the lines of an iterator; more are kept in a file
+MEMORY_BYTES = 16 * 1024 * 1024  # limit of an iterator's lines in memory; beyond it, a file is used
 
 Request = Mapping[str, Any] | BaseModel | bytes
-"""A native request as a mapping or a pydantic model, or as one line of JSON."""
+"""One request: a mapping, a pydantic model, or a line of JSON as bytes."""
 
 
 class ReplayableLines:
-    """Keeps the lines of an iterator, so that an upload that broke can be sent again."""
+    """Keeps the lines of an iterator, so that a failed upload can be repeated."""
 
     def __init__(self, requests: Iterator[Request]) -> None:
         self._requests = requests
@@ -39,7 +39,10 @@ class ReplayableLines:
 
 
 def to_line(request: Request) -> bytes:
-    """Returns the request as compact JSON without a line feed. Raises TypeError."""
+    """Returns the request as one line of JSON without a line feed.
+
+    Raises TypeError if the request has a type that `Request` does not allow.
+    """
     if isinstance(request, bytes):
         return request.strip()
     if isinstance(request, BaseModel):
@@ -47,13 +50,13 @@ def to_line(request: Request) -> bytes:
     if isinstance(request, Mapping):
         return json.dumps(dict(request), separators=(",", ":"), ensure_ascii=False).encode()
     raise TypeError(
-        "a request is a dict, a pydantic model or a line of JSON as bytes,"
-        f" not {type(request).__name__}; submit and batch take a list of requests"
+        "a request must be a dict, a pydantic model or a line of JSON as bytes,"
+        f" not {type(request).__name__}; submit and batch need a list of requests"
     )
 
 
 async def upload_chunks(requests: Iterable[Request]) -> AsyncIterator[bytes]:
-    """Yields the requests as NDJSON in chunks of at least `CHUNK_BYTES`, but for the last."""
+    """Yields the requests as NDJSON in chunks. Only the last may be shorter than `CHUNK_BYTES`."""
     chunk = bytearray()
     for request in requests:
         chunk += to_line(request) + b"\n"
@@ -71,10 +74,12 @@ def choose_idempotency_key(
     deadline_s: float | None = None,
     webhook_url: str | None = None,
 ) -> str:
-    """Returns a random key if `new`, else `key`, else one derived from requests and options.
+    """Returns the idempotency key of a submission.
 
-    Requests are the same if they are the same JSON values in the same order: white space, escapes
-    and the order of fields do not matter. The API compares keys among jobs of one owner only.
+    If `new` is true, the key is random. Otherwise it is `key`, if given. Otherwise it is derived
+    from the requests and the options: the same JSON values in the same order give the same key.
+    White space, escapes and the order of fields do not matter. The API compares a key only with
+    the keys of the same owner's jobs.
     """
     if new:
         return str(uuid4())
@@ -90,7 +95,10 @@ def choose_idempotency_key(
 
 
 def _canonical(line: bytes) -> bytes:
-    """Returns a line that is not JSON as it is: the API refuses it with its number."""
+    """Returns the line in a form that depends only on its JSON value.
+
+    A line that is not JSON is returned unchanged: the API refuses the line and names its number.
+    """
     try:
         return json.dumps(json.loads(line), sort_keys=True, separators=(",", ":")).encode()
     except (ValueError, RecursionError):

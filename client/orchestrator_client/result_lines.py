@@ -11,13 +11,14 @@ from orchestrator_client.models import JobItem
 
 
 class ReadStalled(Exception):
-    """Nothing arrived within the timeout: no item has finished, or the connection is dead."""
+    """Nothing arrived within the timeout: no request finished, or the connection is broken."""
 
 
 async def read_items(response: httpx.Response) -> AsyncGenerator[list[JobItem], None]:
-    """Yields the items that have arrived together. Raises ReadStalled, InvalidResponse.
+    """Yields lists of results that arrived together. Raises ReadStalled and InvalidResponse.
 
-    Lines end at line feeds only; httpx ends them also at characters that an answer may contain.
+    Lines are split at line feeds only. httpx would split them also at other characters, such as
+    U+2028, which an answer may contain.
     """
     rest = b""
     try:

@@ -1,4 +1,4 @@
-"""Decides when a request is sent again, and for how long."""
+"""Decides when a request is repeated, and for how long."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,9 +12,10 @@ Retryable = ConnectionFailed | ServiceUnavailable
 
 
 class RetryBudget:
-    """Limits the time for which one request is sent again.
+    """Limits the time for which one request is repeated.
 
-    on_retry: is called with the reason, once for each reason.
+    duration_s: the limit, in seconds.
+    on_retry: function that is called with the reason before a retry, once per different reason.
     """
 
     def __init__(self, duration_s: float, on_retry: Callable[[str], None]) -> None:
@@ -24,8 +25,10 @@ class RetryBudget:
         self._reported: set[str] = set()
 
     async def wait(self, error: Retryable) -> None:
-        """Sleeps before the next attempt. Raises `error` if the budget does not cover one, or if
-        no attempt can succeed."""
+        """Sleeps until the next attempt.
+
+        Raises `error` instead if no attempt can succeed, or if the next one would come too late.
+        """
         if error.retry_after_s is None or monotonic() + error.retry_after_s > self._ends_at:
             raise error
         if str(error) not in self._reported:

@@ -20,14 +20,17 @@ from orchestrator_client.request_lines import ReplayableLines, Request, choose_i
 
 
 class Client:
-    """Talks to an API from a synchronous program or a notebook, even where an event loop runs.
+    """Calls an API from a synchronous program, also in a thread that runs an event loop.
 
-    The first request fails at once if the API cannot be reached. After that, each request is sent
-    again while the API restarts, has no room or cannot reach Redis, for up to `retry_for_s`. That
-    costs nothing twice: what makes a job has an idempotency key.
+    A notebook runs its cells in such a thread.
 
-    It may be closed with `close` or `with`, and need not be. Its methods raise OrchestratorError:
-    see `orchestrator_client.errors`.
+    If the API has never been reached, a request that cannot connect fails at once. Later, the
+    client repeats a request for up to `retry_for_s` seconds: while the API restarts, while it
+    refuses requests because it is full (429 or 503), and while Redis is unavailable (503). You
+    never pay twice for a repeated request: each request that creates a job has an idempotency key.
+
+    Closing a client is optional: call `close`, or use the client in a `with` statement. The
+    methods raise OrchestratorError: see `orchestrator_client.errors`.
     """
 
     def __init__(
@@ -37,11 +40,11 @@ class Client:
         api_key: str | None = None,
         retry_for_s: float = RETRY_FOR_S,
     ) -> None:
-        """Raises InvalidConfiguration.
+        """Raises InvalidConfiguration if the URL or the API key cannot be used.
 
-        url: of the API; else that in ORCHESTRATOR_URL, else http://localhost:8000.
-        api_key: else that in ORCHESTRATOR_API_KEY; an API without API_KEYS needs none.
-        retry_for_s: seconds for which a request is sent again.
+        url: the API's URL. Default: ORCHESTRATOR_URL, or http://localhost:8000 if that is not set.
+        api_key: your API key. Default: ORCHESTRATOR_API_KEY. Not needed if the API has no API_KEYS.
+        retry_for_s: limit, in seconds, of the time for which one request is repeated.
         """
         self._client = AsyncClient(url, api_key=api_key, retry_for_s=retry_for_s)
         self._loop = EventLoopThread(self._client.close)
@@ -67,10 +70,10 @@ class Client:
     def batch(
         self, requests: Iterable[Request], *, key: str | None = None, new: bool = False
     ) -> BatchLLMResponse:
-        """Runs up to 100 requests and waits for all of their results, in the order of the requests.
+        """Runs up to 100 requests, waits, and returns the results in the order of the requests.
 
-        A request that fails does not raise: see `error` of its response. For `requests`, `key` and
-        `new` see `submit`.
+        A failed request raises no exception: read `error` of its result. `submit` describes
+        `requests`, `key` and `new`.
         """
         return self._loop.run(self._client.batch(list(requests), key=key, new=new))
 
@@ -83,24 +86,26 @@ class Client:
         deadline_s: float | None = None,
         webhook_url: str | None = None,
     ) -> Job:
-        """Makes a job of any number of requests; returns before it completes.
+        """Submits any number of requests as one job, and returns without waiting for the results.
 
-        The same requests, submitted again with the same options and the same API key, are the same
-        job: a script that is run again continues it, and pays nothing twice. Requests are the same
-        if they are the same JSON values in the same order. That lasts until
-        IDEMPOTENCY_TTL_SECONDS after the job has completed, and also if it failed: see `retry`.
+        If you submit the same requests with the same options and the same API key again, you get
+        the same job. A script that you run again therefore continues its job and pays nothing
+        twice. Requests are the same if they are the same JSON values in the same order. This holds
+        until IDEMPOTENCY_TTL_SECONDS after the job has completed, even if requests of the job
+        failed: to run these again, use `retry`.
 
         requests: dictionaries such as `{"provider": "ollama", "model": "deepseek-r1:8b",
             "messages": [{"role": "user", "content": "Hello"}], "request_id": "1"}`, pydantic models
-            or lines of JSON as bytes. An iterator is read first; what it yields beyond 16 MB is
-            kept in a temporary file until all of it has arrived.
-        key: an idempotency key, instead of the one that is derived from requests and options.
-        new: makes a new job, whatever was submitted before.
-        deadline_s: requests unfinished this many seconds after acceptance fail.
-        webhook_url: receives a signed POST when the job has completed.
+            or lines of JSON as bytes. An iterator is read to its end before anything is sent; the
+            part that exceeds 16 MB is kept in a temporary file until the API has received it all.
+        key: the idempotency key. Default: a key that is derived from the requests and the options.
+        new: True: always submits a new job, with a random idempotency key.
+        deadline_s: seconds from acceptance to the deadline. Requests that have not finished by
+            then fail.
+        webhook_url: URL that gets a signed POST when the job has completed.
         """
         if not isinstance(requests, Sequence):
-            # Read in this thread: a generator may use this client.
+            # The requests are read in this thread, because a generator may call this client.
             requests = ReplayableLines(iter(requests))
             requests.read_all()
         key = choose_idempotency_key(
@@ -111,23 +116,26 @@ class Client:
         )
 
     def status(self, job_id: str) -> Job:
-        """Returns a job as it is now."""
+        """Returns the job's status, counts and, for at most 100 requests, its results so far."""
         return self._loop.run(self._client.status(job_id))
 
     def jobs(self, status: JobStatus | None = None) -> Iterator[JobSummary]:
-        """Yields your jobs, newest first."""
+        """Yields your jobs, the newest first; with `status`, only the jobs with that status."""
         return self._loop.iterate(self._client.jobs(status))
 
     def overview(self) -> Overview:
-        """Returns lanes, workers, and in words what is wrong."""
+        """Returns the lanes, the workers, and the notices, which explain problems in words."""
         return self._loop.run(self._client.overview())
 
     def cancel(self, job_id: str) -> Job:
-        """Stops a job; its finished items stay as they are."""
+        """Cancels a job and returns it. Finished requests keep their results."""
         return self._loop.run(self._client.cancel(job_id))
 
     def retry(self, job_id: str) -> Job:
-        """Makes a new job of the items that failed. Called again, it returns the same new job."""
+        """Creates a new job from the failed requests of a job, and returns the new job.
+
+        If it is called again for the same job, it returns the same new job.
+        """
         return self._loop.run(self._client.retry(job_id))
 
     def results(
@@ -138,14 +146,16 @@ class Client:
         status: Outcome | None = None,
         follow: bool = True,
     ) -> Iterator[JobItem]:
-        """Yields the results of a job, each as soon as it is there.
+        """Yields the results of a job, each as soon as it is available.
 
-        Continues where a broken connection stopped. A request that failed does not raise: see
-        `error` and `error_code` of its item. `item.model_dump()` is a flat row of a table.
+        If the connection breaks, the client connects again and continues with the next result. A
+        failed request raises no exception: read `error` and `error_code` of its result.
+        `item.model_dump()` is a flat row of a table.
 
-        order: `index`, as the requests are, or `completion`, as they finish.
-        status: only the `successful` or only the `failed` items.
-        follow: waits for items that have not finished, else ends before the first of them.
+        order: `index` for the order of the requests, `completion` for the order in which they
+            finish.
+        status: `successful` or `failed` yields only these results. Default: all results.
+        follow: True: waits for results. False: ends at the first result that is not available yet.
         """
         for page in self._loop.iterate(
             self._client.result_pages(job_id, order=order, status=status, follow=follow)
@@ -153,6 +163,8 @@ class Client:
             yield from page
 
     def failures(self, job_id: str, limit: int) -> list[JobItem]:
-        """Returns the first `limit` failed items, in the order in which they failed, without
-        waiting for more."""
+        """Returns up to `limit` failed results, in the order in which the requests failed.
+
+        Does not wait for requests that have not finished.
+        """
         return self._loop.run(self._client.failures(job_id, limit))
