@@ -1,6 +1,6 @@
-"""The page, in a real Chromium, against real processes.
+"""Tests the page in a real Chromium, against real processes.
 
-This takes the README's pictures again:
+This command takes the README's pictures again:
 
     SCREENSHOTS=tests/screenshots pytest tests/test_page.py -k screenshots
 """
@@ -37,7 +37,7 @@ from shared.version import VERSION
 CHROMIUM = shutil.which("chromium")
 SCREENSHOTS = os.environ.get("SCREENSHOTS")  # directory for the README's pictures
 QUIET = ("quic", "background-networking", "component-update", "sync")
-NOTICED_MS = 5000  # how soon the page must show that the connection is lost
+NOTICED_MS = 5000  # time within which the page must show that the connection is lost
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="Chromium (Debian's package) is not installed"),
@@ -82,7 +82,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def visit(
     browser: Browser, stack: Stack, path: str = "", *, width: int = 1280, scheme: Any = "light"
 ) -> AsyncIterator[Page]:
-    """Opens a page. Fails if it writes to the console or makes a request to another host."""
+    """Opens a page. Fails if the page writes to the console or sends a request to another host."""
     said: list[str] = []
     url = str(stack.api.base_url)
     context = await browser.new_context(
@@ -162,12 +162,12 @@ async def test_the_overview_is_live(stack: Start, browser: Browser) -> None:
     deployment = await stack(workers=1)
     async with visit(browser, deployment) as page:
         lane = page.get_by_role("region", name="openrouter")
-        await expect(lane).to_contain_text("0 of 10 in flight")
-        await expect(page.get_by_text("Nothing has run in the last hour.")).to_be_visible()
+        await expect(lane).to_contain_text("0 of 10 calls in flight")
+        await expect(page.get_by_text("No request has run in the last hour.")).to_be_visible()
 
         await work(deployment)
 
-        await expect(lane).to_contain_text("10 of 10 in flight")
+        await expect(lane).to_contain_text("10 of 10 calls in flight")
         await expect(lane).to_contain_text(re.compile(r"p95\d+ ms"))
         await expect(page.get_by_role("region", name="Workers")).to_contain_text("openrouter 10")
         await expect(page.get_by_text("all 10 slots are in use")).to_be_visible()
@@ -177,8 +177,8 @@ async def test_the_overview_is_live(stack: Start, browser: Browser) -> None:
         await expect(page.get_by_role("banner")).to_contain_text(f"Orchestrator {VERSION}")
 
 
-async def test_a_step_that_is_not_over_is_not_drawn(stack: Start, browser: Browser) -> None:
-    """Its rate is still too low: it would look like a slump."""
+async def test_a_step_that_has_not_ended_is_not_drawn(stack: Start, browser: Browser) -> None:
+    """The rate of the current step is still too low: the chart would show a drop."""
     deployment = await stack(workers=0)
     step = datetime.fromtimestamp(time.time() // 10 * 10, UTC)
     points = [
@@ -196,7 +196,8 @@ async def test_a_step_that_is_not_over_is_not_drawn(stack: Start, browser: Brows
         await page.get_by_role("link", name="Overview").click()
 
         name = (
-            "Calls per second in the last hour: openrouter now 0.0, peak 7.0"  # and nothing since
+            # The last steps have no calls, so the rate is 0.
+            "Calls per second in the last hour: openrouter now 0.0, peak 7.0"
         )
         chart = page.get_by_role("img", name=name)
         await expect(chart).to_be_visible(timeout=15_000)
@@ -210,8 +211,10 @@ async def test_a_job_is_live_and_its_items_are_there(stack: Start, browser: Brow
     async with visit(browser, deployment, accepted.headers["location"][1:]) as page:
         await expect(page.locator(".status")).to_have_text("completed, 1 failed")
         why = page.get_by_role("list", name="Why requests failed")
-        await expect(why).to_contain_text("1 failed: openrouter/sim-404, model not found (e.g.")
-        bar = page.get_by_role("progressbar", name="40 of 40 done, 1 failed")
+        await expect(why).to_contain_text(
+            "1 failed: openrouter/sim-404, model not found (for example:"
+        )
+        bar = page.get_by_role("progressbar", name="40 of 40 finished, 1 failed")
         await expect(bar).to_be_visible()
         await expect(page.locator(".rows .row").first).to_contain_text("answered")
 
@@ -232,7 +235,7 @@ async def test_another_choice_of_items_begins_at_the_top(stack: Start, browser: 
     location = await upload(deployment.api, ndjson(requests))
     async with visit(browser, deployment, location[1:]) as page:
         rows = page.locator(".rows")
-        await expect(page.get_by_text("500 shown, 500 of 500 done")).to_be_visible()
+        await expect(page.get_by_text("500 shown, 500 of 500 finished")).to_be_visible()
         for label, choice in (("Order", "slowest"), ("Show", "answered"), ("Show", "failed")):
             await rows.evaluate("rows => rows.scrollTo(0, rows.scrollHeight)")
             await expect(page.locator(".rows .row").last).to_have_attribute("aria-rowindex", "501")
@@ -285,7 +288,7 @@ async def test_a_hundred_thousand_rows_are_a_few_in_the_page(
     location = await upload(deployment.api, lines("x" for _ in range(100_000)))
     await deployment.api.delete(location)
     async with visit(browser, deployment, location[1:]) as page:
-        shown = page.get_by_text("100,000 shown, 100,000 of 100,000 done")
+        shown = page.get_by_text("100,000 shown, 100,000 of 100,000 finished")
         await expect(shown).to_be_visible(timeout=60_000)
         await page.locator(".rows").evaluate("rows => rows.scrollTo(0, rows.scrollHeight)")
         await expect(page.get_by_role("button", name="Item 99999")).to_be_visible()
@@ -295,7 +298,7 @@ async def test_a_hundred_thousand_rows_are_a_few_in_the_page(
         await expect(page.get_by_text("No items match.")).to_be_visible()
 
 
-# Why a job is slow: a newcomer must be able to tell within a minute
+# Reasons why a job is slow: the page must explain them to a new user within a minute
 
 
 async def test_a_paused_lane_is_named(stack: Start, browser: Browser) -> None:
@@ -304,7 +307,7 @@ async def test_a_paused_lane_is_named(stack: Start, browser: Browser) -> None:
     requests = [chat("first", model="sim-429x1"), *(chat(str(n)) for n in range(30))]
     location = await upload(deployment.api, ndjson(requests))
     async with visit(browser, deployment, location[1:]) as page:
-        await expect(page.get_by_text("Why it's still running")).to_be_visible()
+        await expect(page.get_by_text("What this job is waiting for")).to_be_visible()
         notice = page.locator(
             ".notices .warning", has_text="openrouter is paused for another 2 min"
         )
@@ -318,7 +321,7 @@ async def test_a_dead_worker_is_named(stack: Start, browser: Browser) -> None:
     location = await work(deployment)
     await deployment.in_flight(10)
     async with visit(browser, deployment, location[1:]) as page:
-        await expect(page.get_by_text("Why it's still running")).to_be_visible()
+        await expect(page.get_by_text("What this job is waiting for")).to_be_visible()
         deployment.workers[0].kill()
         notice = page.locator(".notices .warning", has_text=" is lost: ")
         await expect(notice).to_be_visible(timeout=10_000)
@@ -350,7 +353,10 @@ async def test_a_failing_model_is_named(stack: Start, browser: Browser) -> None:
 async def test_screenshots_for_the_readme(
     stack: Start, browser: Browser, redis: ArqRedis, keys: Keys
 ) -> None:
-    """All three faults at once; the pictures show two of them."""
+    """Causes three faults at once: an unknown model, a rate limit and a killed worker.
+
+    The pictures show the first two.
+    """
     deployment = await stack(workers=0)
     await write_past_hour(redis, keys)
     async with review_provider() as provider:
@@ -383,7 +389,7 @@ async def test_cancel_asks_first(stack: Start, browser: Browser) -> None:
     location = await work(deployment)
     async with visit(browser, deployment, location[1:]) as page:
         await page.get_by_role("button", name="Cancel the job").click()
-        await page.get_by_role("button", name="Keep running").click()
+        await page.get_by_role("button", name="Do not cancel").click()
         assert (await deployment.api.get(location)).json()["finished_at"] is None
 
         await page.get_by_role("button", name="Cancel the job").click()
@@ -481,7 +487,7 @@ async def test_it_works_by_keyboard_alone(stack: Start, browser: Browser) -> Non
     await deployment.batch([chat("hello")])
     async with visit(browser, deployment) as page:
         await expect(page.locator(".connection")).to_have_text("live")
-        for _ in range(3):  # past the skip link and the link to the overview
+        for _ in range(3):  # the skip link, the link to the overview, the link to the jobs
             await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
@@ -542,7 +548,7 @@ async def test_a_lost_connection_is_shown_and_comes_back(
 
 
 async def test_many_tabs_do_not_take_all_connections(stack: Start, browser: Browser) -> None:
-    """A browser has six connections per host; a hidden tab must hold none of them."""
+    """A browser opens at most six connections to a host; a hidden tab must not keep any."""
     deployment = await stack(workers=1)
     await deployment.simulate(latency_ms=60_000)
     location = (await upload(deployment.api, lines(["x"])))[1:]
@@ -588,7 +594,7 @@ async def test_redis_away_is_shown_and_comes_back(
             else:
                 server.freeze()
             await expect(page.locator(".connection")).to_have_text(
-                "Redis unreachable", timeout=20_000
+                "Redis unavailable", timeout=20_000
             )
             if fault == "kill":
                 await server.start()

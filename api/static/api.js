@@ -1,7 +1,8 @@
-// Every request to the API goes through here, with the API key if there is one. The key is kept in this tab only.
+// Sends every request of the page to the API, with the API key if the user has entered one. The key is kept in this tab
+// only.
 
 const KEY = "orchestrator-api-key";
-export const HIDDEN = "hidden"; // the reason why `abortWhenHidden` aborted a stream
+export const HIDDEN = "hidden"; // the reason of the signal when `abortWhenHidden` has aborted a stream
 
 export const getKey = () => sessionStorage.getItem(KEY);
 export const setKey = (key) => (key ? sessionStorage.setItem(KEY, key) : sessionStorage.removeItem(KEY));
@@ -18,7 +19,7 @@ const describe = (detail) =>
     ? detail.map((error) => `${error.loc.slice(1).join(" ")}: ${error.msg}`).join("; ")
     : String(detail);
 
-/** Returns a successful response. Throws HttpError, or TypeError if the server cannot be reached. */
+/** Returns a successful response. Throws HttpError for an error status, and TypeError if the server cannot be reached. */
 export async function request(path, options = {}) {
   const key = getKey();
   const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
@@ -32,14 +33,14 @@ export async function request(path, options = {}) {
 
 export const getJson = async (path, options) => (await request(path, options)).json();
 
-/** Resolves when the tab is visible. */
+/** Waits until the tab is visible. */
 export const untilVisible = async () => {
   while (document.hidden)
     await new Promise((change) => document.addEventListener("visibilitychange", change, { once: true }));
 };
 
-/** Returns an AbortController for a stream, which aborts it when the tab is hidden. A browser has six connections per
- *  host, which all its tabs share: hidden tabs must not hold them. */
+/** Returns an AbortController that aborts a stream when the tab is hidden. A browser opens at most six connections to a
+ *  host, and all tabs share them: a hidden tab must not keep one. */
 export function abortWhenHidden() {
   const controller = new AbortController();
   const { signal } = controller;
@@ -69,7 +70,7 @@ async function* split(response, separator) {
   }
 }
 
-/** Yields the objects of an NDJSON response, in an array for each chunk that arrives. */
+/** Yields the objects of an NDJSON response: one array per chunk that arrives. */
 export async function* lines(response) {
   let rest = "";
   for await (const chunk of chunks(response)) {
@@ -79,8 +80,8 @@ export async function* lines(response) {
   }
 }
 
-/** Yields server-sent events as {name, data}, and comments as {name: null}. The browser's EventSource is of no use
- *  here, because it cannot send an API key. */
+/** Yields server-sent events as {name, data}, and comments as {name: null}. It replaces the browser's EventSource, which
+ *  cannot send an API key. */
 export async function* events(response) {
   for await (const block of split(response, "\n\n")) {
     const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));

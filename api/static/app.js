@@ -1,7 +1,7 @@
-// The frame of the page: navigation, state of the connection, signing in and out.
+// Shows the frame of the page: the navigation, the state of the connection, and the form to sign in.
 
 import { getKey } from "./api.js";
-import { clock } from "./format.js";
+import { formatClock } from "./format.js";
 import { JobView } from "./job.js";
 import { JobsView } from "./jobs.js";
 import { CONNECTED, DISCONNECTED, LOADING, SIGNED_OUT, Live, TROUBLE } from "./live.js";
@@ -15,10 +15,10 @@ const VIEWS = [
   { path: "try", title: "Try it", view: TryView },
 ];
 
-const WORDS = {
+const CONNECTION_LABELS = {
   [LOADING]: "connecting",
   [CONNECTED]: "live",
-  [TROUBLE]: "Redis unreachable",
+  [TROUBLE]: "Redis unavailable",
   [DISCONNECTED]: "disconnected",
   [SIGNED_OUT]: "signed out",
 };
@@ -66,7 +66,7 @@ function App() {
         )}
         ${state.connection !== SIGNED_OUT && !getKey() && html`<a href="/docs">API docs</a>`}
       </nav>
-      <span class="connection ${state.connection}" role="status">${WORDS[state.connection]}</span>
+      <span class="connection ${state.connection}" role="status">${CONNECTION_LABELS[state.connection]}</span>
       ${getKey() && html`<button class="quiet" onClick=${() => live.current.signOut()}>Sign out</button>`}
     </header>
     <main id="main" tabindex="-1" ref=${main}>
@@ -81,10 +81,10 @@ function App() {
 }
 
 function Banner({ state }) {
-  const age = state.overview ? ` Figures are from ${clock(state.overview.at)}.` : "";
+  const age = state.overview ? ` Figures are from ${formatClock(state.overview.at)}.` : "";
   const detail = state.detail?.replace(/\.$/, "");
   const text = {
-    [DISCONNECTED]: `Disconnected: ${detail}. Reconnecting every second.${age}`,
+    [DISCONNECTED]: `Disconnected: ${detail}. The page tries to reconnect every second.${age}`,
     [TROUBLE]: `${detail}. Accepted jobs are safe.${age}`,
   }[state.connection];
   return html`<div aria-live="assertive">${text && html`<p class="banner">${text}</p>`}</div>`;
@@ -99,7 +99,7 @@ function KeyForm({ detail, onKey }) {
   return html`
     <form class="card key" onSubmit=${submit}>
       <h1>Sign in with your API key</h1>
-      <p>The key is kept in this tab only, until you close it.</p>
+      <p>The browser keeps the key in this tab only, until you close the tab.</p>
       <label for="key">API key</label>
       <input id="key" name="key" type="password" autocomplete="off" required
         aria-describedby="key-detail" aria-invalid=${Boolean(detail)} />

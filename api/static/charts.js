@@ -1,31 +1,31 @@
-// Charts of the last hour, each with the same figures as text for screen readers.
+// Draws the charts of the last hour. Each has its current and highest values as text for screen readers.
 
 import uPlot from "./vendor/uplot-1.6.32.js";
 import { html, useEffect, useRef } from "./vendor/htm-preact-3.1.1.js";
-import { NONE, ms, number, rate } from "./format.js";
+import { NONE, formatMs, formatNumber, formatRate } from "./format.js";
 
 const COLOURS = ["--series-1", "--series-2", "--series-3", "--series-4"];
 const HEIGHT = 170;
 const HOUR_S = 3600;
-const MIN_S = 600;
+const SHORTEST_S = 600;
 
-// `gap` is drawn for a step without calls of the lane; null leaves the line open.
+// `gap` is the value of a step in which the lane had no calls; null interrupts the line.
 const CHARTS = [
-  { title: "Calls per second", value: (point) => point.calls_per_s, format: rate, gap: 0 },
-  { title: "In flight", value: (point) => point.in_flight, format: number, gap: 0 },
-  { title: "Queued", value: (point) => point.queued, format: number, gap: 0 },
-  { title: "Latency (p95)", value: (point) => point.p95_ms, format: ms, gap: null },
-  { title: "Errors per second", value: (point, step) => sum(point.errors) / step, format: rate, gap: 0 },
+  { title: "Calls per second", value: (point) => point.calls_per_s, format: formatRate, gap: 0 },
+  { title: "Calls in flight", value: (point) => point.in_flight, format: formatNumber, gap: 0 },
+  { title: "Requests queued", value: (point) => point.queued, format: formatNumber, gap: 0 },
+  { title: "Latency of calls (p95)", value: (point) => point.p95_ms, format: formatMs, gap: null },
+  { title: "Errors per second", value: (point, step) => sum(point.errors) / step, format: formatRate, gap: 0 },
 ];
 
 const sum = (counts) => Object.values(counts).reduce((total, count) => total + count, 0);
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** `history` is the response of /history, with the time of the request as `readAt`. */
+/** Draws one chart per figure. `history` is the response of /history, plus `readAt`: the time at which it was read. */
 export function Charts({ history }) {
   const lanes = [...new Set(history.points.flatMap((point) => Object.keys(point.lanes)))];
-  if (!lanes.length) return html`<p class="empty">Nothing has run in the last hour.</p>`;
+  if (!lanes.length) return html`<p class="empty">No request has run in the last hour.</p>`;
   const steps = evenSteps(history);
   return html`
     <div class="charts">
@@ -36,13 +36,13 @@ export function Charts({ history }) {
   `;
 }
 
-/** Returns [start, lanes] of every step since the first call, at most an hour and at least ten minutes. The current
- *  step is left out, because its rate is still too low, unless it is the only one. */
+/** Returns [start, lanes] of every step since the first call: at least ten minutes and at most an hour. It leaves out
+ *  the current step, whose rate is still too low, unless there is no other step. */
 function evenSteps({ step_s: step, points, readAt }) {
   const byTime = new Map(points.map((point) => [Date.parse(point.at) / 1000, point.lanes]));
   const complete = Math.floor(Date.parse(readAt) / 1000 / step) * step - step;
   const last = Math.min(...byTime.keys()) > complete ? Math.max(...byTime.keys()) : complete;
-  const first = Math.max(last - HOUR_S + step, Math.min(...byTime.keys(), last - MIN_S));
+  const first = Math.max(last - HOUR_S + step, Math.min(...byTime.keys(), last - SHORTEST_S));
   const steps = [];
   for (let at = first; at <= last; at += step) steps.push([at, byTime.get(at)]);
   return steps;
@@ -78,7 +78,7 @@ function Chart({ chart, steps, lanes, step }) {
 
   useEffect(() => plot.current?.setData(data), [steps]);
 
-  const words = lanes.map((lane, index) => {
+  const descriptions = lanes.map((lane, index) => {
     const values = series[index].filter((value) => value !== null);
     const now = values.length ? chart.format(values.at(-1)) : NONE;
     return `${lane} now ${now}, peak ${values.length ? chart.format(Math.max(...values)) : NONE}`;
@@ -91,7 +91,7 @@ function Chart({ chart, steps, lanes, step }) {
           (lane, index) => html`<span><i class="swatch s${index % COLOURS.length}"></i>${lane}</span>`,
         )}</span>
       </figcaption>
-      <div ref=${container} role="img" aria-label="${chart.title} in the last hour: ${words.join("; ")}"></div>
+      <div ref=${container} role="img" aria-label="${chart.title} in the last hour: ${descriptions.join("; ")}"></div>
     </figure>
   `;
 }

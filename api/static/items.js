@@ -1,17 +1,17 @@
-// The items of a job: a table with a bar for the time of each item, and the answer of the one that is opened.
+// Shows the items of a job: a table with a bar for the time of each item, and a dialog for the item that the user opens.
 
 import { abortWhenHidden, getJson, lines, request, untilVisible } from "./api.js";
-import { moment, ms, number, route, tokens, usd } from "./format.js";
+import { formatMs, formatNumber, formatRoute, formatTime, formatTokens, formatUsd } from "./format.js";
 import { Loading, Problem } from "./parts.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const ROW_PX = 34;
-const EXTRA_ROWS = 8; // above and below the visible ones
+const EXTRA_ROWS = 8; // number of rows that are rendered above the visible rows, and again below them
 const RETRY_MS = 1000;
 const REDRAW_MS = 200;
 
-/** Returns all finished items in the order in which they finished, without their answers, and follows the stream of new
- *  ones. `version` changes when `list` has grown. */
+/** Returns {list, version}. `list` has the job's finished items without their answers, in the order in which they
+ *  finished. It grows when more items finish; then `version` changes. */
 export function useItems(id) {
   const [shown, setShown] = useState({ list: [], version: 0 });
   useEffect(() => {
@@ -59,7 +59,7 @@ export function Items({ job, items }) {
   const [order, setOrder] = useState("index");
   const [open, setOpen] = useState(null);
   const arranged = useRef({});
-  // Filtered and sorted when items have arrived, not at each scroll.
+  // The items are filtered and sorted when new items have arrived, not at each scroll event.
   const key = `${items.version} ${filter} ${order}`;
   if (arranged.current.key !== key) arranged.current = { key, ...arrange(items.list, filter, order) };
   const { rows, codes, longest } = arranged.current;
@@ -70,7 +70,7 @@ export function Items({ job, items }) {
           <option value="">all finished</option>
           <option value="answered">answered</option>
           <option value="failed">failed</option>
-          ${codes.map(([code, count]) => html`<option value=${code}>${code} (${number(count)})</option>`)}
+          ${codes.map(([code, count]) => html`<option value=${code}>${code} (${formatNumber(count)})</option>`)}
         </select>
       </label>
       <label>Order
@@ -80,7 +80,7 @@ export function Items({ job, items }) {
           <option value="slowest">slowest first</option>
         </select>
       </label>
-      <span role="status">${number(rows.length)} shown, ${number(items.list.length)} of ${number(job.total_requests)} done</span>
+      <span role="status">${formatNumber(rows.length)} shown, ${formatNumber(items.list.length)} of ${formatNumber(job.total_requests)} finished</span>
       <span class="legend">
         <span><i class="swatch queued"></i>queued</span><span><i class="swatch retried"></i>retrying</span>
         <span><i class="swatch called"></i>call</span><span><i class="swatch failed"></i>failed call</span>
@@ -111,7 +111,7 @@ function arrange(list, filter, order) {
   return { rows, codes: [...counts].sort((a, b) => b[1] - a[1]), longest };
 }
 
-/** Renders only the visible rows, because a job may have 100,000. */
+/** Renders only the visible rows, because a job may have 100,000 items. */
 function Rows({ rows, choice, longest, onOpen }) {
   const [top, setTop] = useState(0);
   const [height, setHeight] = useState(480);
@@ -122,7 +122,7 @@ function Rows({ rows, choice, longest, onOpen }) {
     setTop(0);
   }, [choice]);
   const count = Math.ceil(height / ROW_PX) + 2 * EXTRA_ROWS;
-  // With fewer rows than before, the spacer above them must not keep the box scrolled beyond the last one.
+  // If there are fewer rows than before, the spacer above them must not keep the box scrolled beyond the last row.
   const first = Math.max(0, Math.min(Math.floor(top / ROW_PX) - EXTRA_ROWS, rows.length - count));
   const visible = rows.slice(first, first + count);
   return html`
@@ -138,7 +138,7 @@ function Rows({ rows, choice, longest, onOpen }) {
         onScroll=${(event) => setTop(event.currentTarget.scrollTop)}>
         <div style=${{ height: `${first * ROW_PX}px` }} role="presentation"></div>
         ${visible.map(
-          (item, offset) => html`<${Row} key=${item.index} item=${item} number=${first + offset + 2} longest=${longest} onOpen=${onOpen} />`,
+          (item, offset) => html`<${Row} key=${item.index} item=${item} row=${first + offset + 2} longest=${longest} onOpen=${onOpen} />`,
         )}
         <div style=${{ height: `${(rows.length - first - visible.length) * ROW_PX}px` }} role="presentation"></div>
       </div>
@@ -146,20 +146,20 @@ function Rows({ rows, choice, longest, onOpen }) {
   `;
 }
 
-function Row({ item, number: row, longest, onOpen }) {
+function Row({ item, row, longest, onOpen }) {
   const part = (value) => `${(100 * value) / longest}%`;
   const waited = item.queued_ms - item.retried_ms;
-  const words = `queued ${ms(waited)}, retrying ${ms(item.retried_ms)}, call ${ms(item.latency_ms)}`;
+  const description = `queued ${formatMs(waited)}, retrying ${formatMs(item.retried_ms)}, call ${formatMs(item.latency_ms)}`;
   return html`
     <div class="row" role="row" aria-rowindex=${row}>
       <span role="cell"><button class="link" onClick=${() => onOpen(item)} aria-label="Item ${item.index}">${item.index}</button></span>
-      <span role="cell" title=${route(item)}>${route(item)}</span>
+      <span role="cell" title=${formatRoute(item)}>${formatRoute(item)}</span>
       <span role="cell"><span class="tag ${item.error ? "bad" : "ok"}">${item.error_code ?? "answered"}</span></span>
       <span role="cell">${item.attempts}</span>
-      <span role="cell" class="waterfall" title=${words}>
+      <span role="cell" class="waterfall" title=${description}>
         <i class="queued" style=${{ width: part(waited) }}></i><i class="retried" style=${{ width: part(item.retried_ms) }}></i><i
           class=${item.error ? "failed" : "called"} style=${{ width: part(item.latency_ms) }}></i>
-        <span class="hidden">${words}</span>
+        <span class="hidden">${description}</span>
       </span>
     </div>
   `;
@@ -178,14 +178,14 @@ function Item({ job, item, onClose }) {
     <dialog ref=${dialog} class="item" onClose=${onClose} aria-label="Item ${item.index}">
       <h2>Item ${item.index}${item.request_id && html` <code>${item.request_id}</code>`}</h2>
       <dl>
-        <div><dt>Model</dt><dd>${route(item)}</dd></div>
-        <div><dt>Finished</dt><dd>${moment(item.timestamp)}</dd></div>
-        <div><dt>Queued</dt><dd>${ms(item.queued_ms - item.retried_ms)}</dd></div>
-        <div><dt>Retrying</dt><dd>${ms(item.retried_ms)}</dd></div>
-        <div><dt>Call time</dt><dd>${ms(item.latency_ms)}</dd></div>
+        <div><dt>Model</dt><dd>${formatRoute(item)}</dd></div>
+        <div><dt>Finished</dt><dd>${formatTime(item.timestamp)}</dd></div>
+        <div><dt>Queued</dt><dd>${formatMs(item.queued_ms - item.retried_ms)}</dd></div>
+        <div><dt>Retrying</dt><dd>${formatMs(item.retried_ms)}</dd></div>
+        <div><dt>Call time</dt><dd>${formatMs(item.latency_ms)}</dd></div>
         <div><dt>Calls</dt><dd>${item.attempts}</dd></div>
-        <div><dt>Tokens</dt><dd>${tokens(item)}</dd></div>
-        ${item.cost_usd !== null && html`<div><dt>Cost</dt><dd>${usd(item.cost_usd)}</dd></div>`}
+        <div><dt>Tokens</dt><dd>${formatTokens(item)}</dd></div>
+        ${item.cost_usd !== null && html`<div><dt>Cost</dt><dd>${formatUsd(item.cost_usd)}</dd></div>`}
       </dl>
       ${item.error && html`<p class="problem">${item.error}</p>`}
       ${error && html`<${Problem} error=${error} />`}

@@ -1,10 +1,10 @@
-// One job: its progress, why it's still running, why requests failed, and what can be done about it.
+// Shows one job: its progress, what it is waiting for, why requests failed, and the actions on it.
 
 import { getJson, request } from "./api.js";
-import { NONE, finishedItems, isUnfinished, moment, ms, number, route, since } from "./format.js";
+import { NONE, countFinished, formatElapsed, formatMs, formatNumber, formatRoute, formatTime, isUnfinished } from "./format.js";
 import { Items, useItems } from "./items.js";
 import { CONNECTED } from "./live.js";
-import { Confirmed, Loading, Notices, Problem, Progress, Status } from "./parts.js";
+import { ConfirmButton, Loading, Notices, Problem, Progress, Status } from "./parts.js";
 import { html, useEffect, useMemo, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const MAX_CAUSES = 5;
@@ -12,7 +12,7 @@ const MAX_CAUSES = 5;
 export function JobView({ id, live }) {
   const [job, setJob] = useState(null);
   const [error, setError] = useState(null);
-  const load = () =>
+  const loadJob = () =>
     getJson(`/jobs/${encodeURIComponent(id)}`).then(
       (loaded) => {
         setJob(loaded);
@@ -21,21 +21,22 @@ export function JobView({ id, live }) {
       setError,
     );
   const unknown = error?.status === 404;
-  // The stream brings the newest jobs. An older one is loaded at each event, once a second.
-  const newest = live.jobs?.find((one) => one.job_id === id);
-  const tick = newest || unknown || (job && !isUnfinished(job)) ? "known" : live.overview?.at;
+  // The overview stream contains the newest jobs. An older job is loaded again at each event, that is once a second,
+  // until the job has completed.
+  const streamed = live.jobs?.find((candidate) => candidate.job_id === id);
+  const refreshKey = streamed || unknown || (job && !isUnfinished(job)) ? "static" : live.overview?.at;
   useEffect(() => {
-    load();
-  }, [tick, live.connection]);
+    loadJob();
+  }, [refreshKey, live.connection]);
   useEffect(() => {
-    if (newest) setJob(newest);
-  }, [newest]);
+    if (streamed) setJob(streamed);
+  }, [streamed]);
 
   const items = useItems(id);
   const back = html`<p><a href="#/jobs">All jobs</a></p>`;
   if (!job) {
     return html`${back}<h1>Job</h1>
-      ${error ? html`<${Problem} error=${error} retry=${unknown ? null : load} />` : html`<${Loading} what="the job" />`}`;
+      ${error ? html`<${Problem} error=${error} retry=${unknown ? null : loadJob} />` : html`<${Loading} what="the job" />`}`;
   }
   const notices = (live.overview?.notices ?? []).filter(({ lane }) => lane === null || lane in job.providers);
   return html`
@@ -44,25 +45,25 @@ export function JobView({ id, live }) {
       <h1>Job <code>${id}</code></h1>
       <${Status} job=${job} />
     </div>
-    ${error && live.connection === CONNECTED && html`<${Problem} error=${error} retry=${load} />`}
-    ${isUnfinished(job) && html`<h2>Why it's still running</h2><${Why} job=${job} notices=${notices} at=${live.overview?.at} />`}
+    ${error && live.connection === CONNECTED && html`<${Problem} error=${error} retry=${loadJob} />`}
+    ${isUnfinished(job) && html`<${WhyUnfinished} job=${job} notices=${notices} at=${live.overview?.at} />`}
     <section class="card" aria-label="Progress">
       <div class="wide"><${Progress} job=${job} /></div>
       <dl>
-        <div><dt>Requests</dt><dd>${number(job.total_requests)}</dd></div>
-        <div><dt>Answered</dt><dd>${number(job.successful)}</dd></div>
-        <div><dt>Failed</dt><dd>${number(job.failed)}</dd></div>
-        <div><dt>In flight</dt><dd>${number(job.running)}</dd></div>
-        <div><dt>Waiting</dt><dd>${number(job.queued)}</dd></div>
-        <div><dt>Accepted</dt><dd>${moment(job.accepted_at)}</dd></div>
+        <div><dt>Requests</dt><dd>${formatNumber(job.total_requests)}</dd></div>
+        <div><dt>Answered</dt><dd>${formatNumber(job.successful)}</dd></div>
+        <div><dt>Failed</dt><dd>${formatNumber(job.failed)}</dd></div>
+        <div><dt>Running</dt><dd>${formatNumber(job.running)}</dd></div>
+        <div><dt>Waiting</dt><dd>${formatNumber(job.queued)}</dd></div>
+        <div><dt>Accepted</dt><dd>${formatTime(job.accepted_at)}</dd></div>
         <${Elapsed} job=${job} at=${live.overview?.at} />
         ${job.owner && html`<div><dt>Owner</dt><dd>${job.owner}</dd></div>`}
-        ${job.deadline_at && html`<div><dt>Deadline</dt><dd>${moment(job.deadline_at)}</dd></div>`}
+        ${job.deadline_at && html`<div><dt>Deadline</dt><dd>${formatTime(job.deadline_at)}</dd></div>`}
         ${job.webhook && html`<div><dt>Webhook</dt><dd>${job.webhook.status.replace("_", " ")}</dd></div>`}
-        ${job.retry_of && html`<div><dt>Retry of</dt><dd><a href="#/jobs/${job.retry_of}">${short(job.retry_of)}</a></dd></div>`}
-        ${job.retried_as && html`<div><dt>Retried as</dt><dd><a href="#/jobs/${job.retried_as}">${short(job.retried_as)}</a></dd></div>`}
+        ${job.retry_of && html`<div><dt>Retry of job</dt><dd><a href="#/jobs/${job.retry_of}">${shortId(job.retry_of)}</a></dd></div>`}
+        ${job.retried_as && html`<div><dt>Retried in job</dt><dd><a href="#/jobs/${job.retried_as}">${shortId(job.retried_as)}</a></dd></div>`}
       </dl>
-      <div class="actions"><${Actions} job=${job} onDone=${load} /></div>
+      <div class="actions"><${Actions} job=${job} onDone=${loadJob} /></div>
     </section>
     ${job.failed > 0 && html`<${Failures} items=${items} />`}
     <h2>Items</h2>
@@ -70,26 +71,27 @@ export function JobView({ id, live }) {
   `;
 }
 
-const short = (id) => `${id.slice(0, 8)}…`;
+const shortId = (id) => `${id.slice(0, 8)}…`;
 
 function Elapsed({ job, at }) {
-  if (!isUnfinished(job)) return html`<div><dt>Took</dt><dd>${ms(job.total_latency_ms)}</dd></div>`;
+  if (!isUnfinished(job)) return html`<div><dt>Duration</dt><dd>${formatMs(job.total_latency_ms)}</dd></div>`;
   const label = job.status === "queued" ? "Queued for" : "Running for";
-  return html`<div><dt>${label}</dt><dd>${at ? since(job.accepted_at, at) : NONE}</dd></div>`;
+  return html`<div><dt>${label}</dt><dd>${at ? formatElapsed(job.accepted_at, at) : NONE}</dd></div>`;
 }
 
-function Why({ job, notices, at }) {
-  const left = job.total_requests - finishedItems(job);
-  const after = at ? ` after ${since(job.accepted_at, at)}` : "";
+/** Explains why a queued or running job has not completed. `at` is undefined until the first overview has arrived. */
+function WhyUnfinished({ job, notices, at }) {
+  const elapsed = at ? ` in ${formatElapsed(job.accepted_at, at)}` : "";
   return html`
-    <p>${number(left)} of ${number(job.total_requests)} left${after}: ${number(job.running)} in flight, ${number(job.queued)} waiting.</p>
-    <${Notices} notices=${notices} />
+    <h2>What this job is waiting for</h2>
+    <p>${formatNumber(countFinished(job))} of ${formatNumber(job.total_requests)} requests have finished${elapsed}. Running: ${formatNumber(job.running)}. Waiting: ${formatNumber(job.queued)}.</p>
+    ${at && html`<${Notices} notices=${notices} none="No problem is known. Requests that wait will run when slots are free." />`}
   `;
 }
 
-/** Groups the failed items by cause, the most frequent first. */
+/** Shows the most frequent causes of failed items, the most frequent first. */
 function Failures({ items }) {
-  // Computed when items have arrived, not each time the page is drawn.
+  // The causes are counted when new items have arrived, not each time the page is drawn.
   const mostFrequent = useMemo(() => causes(items.list), [items.version]);
   if (!mostFrequent.length) return null;
   return html`
@@ -97,7 +99,7 @@ function Failures({ items }) {
     <ul class="notices" aria-label="Why requests failed">
       ${mostFrequent.map(
         ({ item, count }) => html`
-          <li class="error"><strong>${number(count)}</strong> failed: ${route(item)}, ${item.error_code.replaceAll("_", " ")} (e.g. “${item.error}”)</li>
+          <li class="error"><strong>${formatNumber(count)}</strong> failed: ${formatRoute(item)}, ${item.error_code.replaceAll("_", " ")} (for example: “${item.error}”)</li>
         `,
       )}
     </ul>
@@ -108,7 +110,7 @@ function causes(list) {
   const groups = new Map();
   for (const item of list) {
     if (!item.error) continue;
-    const key = `${route(item)} ${item.error_code}`;
+    const key = `${formatRoute(item)} ${item.error_code}`;
     if (!groups.has(key)) groups.set(key, { item, count: 0 });
     groups.get(key).count += 1;
   }
@@ -121,17 +123,17 @@ function Actions({ job, onDone }) {
     await onDone();
   };
   const retry = async () => {
-    const made = await getJson(`/jobs/${job.job_id}/retry`, { method: "POST" });
-    location.hash = `#/jobs/${made.job_id}`;
+    const newJob = await getJson(`/jobs/${job.job_id}/retry`, { method: "POST" });
+    location.hash = `#/jobs/${newJob.job_id}`;
   };
-  const left = number(job.total_requests - finishedItems(job));
-  const failed = number(job.failed);
+  const unfinished = formatNumber(job.total_requests - countFinished(job));
+  const failed = formatNumber(job.failed);
   return html`
     ${isUnfinished(job) &&
-    html`<${Confirmed} label="Cancel the job" kind="danger" yes="Cancel job" no="Keep running" act=${cancel}
-      question="Unfinished requests: ${left}. They will be cancelled, and calls in flight will be stopped." />`}
+    html`<${ConfirmButton} label="Cancel the job" kind="danger" yes="Cancel job" no="Do not cancel" act=${cancel}
+      question="Unfinished requests: ${unfinished}. They will be cancelled, and their running calls will be stopped." />`}
     ${!isUnfinished(job) && job.failed > 0 && !job.retried_as &&
-    html`<${Confirmed} label="Retry the failed requests" yes="Retry ${failed}" no="Keep as is" act=${retry}
+    html`<${ConfirmButton} label="Retry the failed requests" yes="Retry ${failed}" no="Do not retry" act=${retry}
       question="Failed requests: ${failed}. They will be sent again as a new job." />`}
     <${Download} job=${job} />
   `;

@@ -1,7 +1,7 @@
-// Your jobs, newest first.
+// Lists your jobs, the newest first.
 
 import { getJson } from "./api.js";
-import { isUnfinished, number, since } from "./format.js";
+import { formatElapsed, formatNumber, isUnfinished } from "./format.js";
 import { Empty, Loading, Problem, Progress, Status, useLoaded } from "./parts.js";
 import { html, useState } from "./vendor/htm-preact-3.1.1.js";
 
@@ -13,12 +13,12 @@ export function JobsView({ live }) {
   const [cursors, setCursors] = useState([null]);
   const cursor = cursors.at(-1);
   const newest = !state && cursor === null;
-  // The stream brings the newest jobs. For other pages it shows when to load them again.
-  const changed = newest ? null : JSON.stringify((live.jobs ?? []).map((job) => [job.job_id, job.status, job.failed]));
+  // The overview stream contains the newest jobs. Other pages of the list are loaded again when these jobs change.
+  const streamedState = newest ? null : JSON.stringify((live.jobs ?? []).map((job) => [job.job_id, job.status, job.failed]));
   const loaded = useLoaded(async () => {
     const query = new URLSearchParams({ limit: PAGE, ...(state && { status: state }), ...(cursor && { cursor }) });
     return getJson(`/jobs?${query}`);
-  }, `${state} ${cursor} ${newest ? live.connection : changed}`);
+  }, `${state} ${cursor} ${newest ? live.connection : streamedState}`);
 
   const jobs = newest ? (live.jobs ?? loaded.value?.jobs) : loaded.value?.jobs;
   return html`
@@ -57,7 +57,7 @@ function Table({ jobs, at, filtered }) {
       <table>
         <thead>
           <tr><th>Job</th><th>Status</th><th>Progress</th><th>Requests</th><th>Failed</th><th>Providers</th>
-            ${owners && html`<th>Owner</th>`}<th>Age</th></tr>
+            ${owners && html`<th>Owner</th>`}<th>Accepted or ended</th></tr>
         </thead>
         <tbody>
           ${jobs.map(
@@ -66,11 +66,11 @@ function Table({ jobs, at, filtered }) {
                 <td><a href="#/jobs/${job.job_id}"><code>${job.job_id}</code></a></td>
                 <td><${Status} job=${job} /></td>
                 <td class="wide"><${Progress} job=${job} /></td>
-                <td class="number">${number(job.total_requests)}</td>
-                <td class="number">${number(job.failed)}</td>
+                <td class="number">${formatNumber(job.total_requests)}</td>
+                <td class="number">${formatNumber(job.failed)}</td>
                 <td>${Object.keys(job.providers).join(", ")}</td>
                 ${owners && html`<td>${job.owner}</td>`}
-                <td>${isUnfinished(job) ? `accepted ${since(job.accepted_at, now)} ago` : `finished ${since(job.finished_at, now)} ago`}</td>
+                <td>${isUnfinished(job) ? `accepted ${formatElapsed(job.accepted_at, now)} ago` : `ended ${formatElapsed(job.finished_at, now)} ago`}</td>
               </tr>
             `,
           )}

@@ -1,8 +1,8 @@
-// The state that all views share: the latest event of the overview stream, and whether the stream is connected.
+// Keeps the state that all views share: the latest event of the overview stream, and the state of the connection.
 
 import { HIDDEN, abortWhenHidden, events, getKey, request, setKey, untilVisible } from "./api.js";
 
-const SILENCE_MS = 3500; // the API sends an event each second
+const SILENCE_MS = 3500; // limit of the time without an event; the API sends one per second
 const RETRY_MS = 1000;
 const UNKNOWN_KEY = "Unknown API key.";
 
@@ -20,7 +20,7 @@ export class Live {
   }
 
   signIn(key) {
-    if (!/^[\x20-\x7e]+$/.test(key)) return this._set({ detail: UNKNOWN_KEY }); // a header cannot carry it
+    if (!/^[\x20-\x7e]+$/.test(key)) return this._set({ detail: UNKNOWN_KEY }); // an HTTP header cannot contain such a key
     setKey(key);
     this._set({ connection: LOADING, detail: "" });
   }

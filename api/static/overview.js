@@ -1,14 +1,14 @@
-// The overview: notices, the lane of each provider, the workers, and charts of the last hour.
+// Shows the overview: notices, the lane of each provider, the workers, and charts of the last hour.
 
 import { getJson } from "./api.js";
 import { Charts } from "./charts.js";
-import { NONE, clock, duration, moment, ms, number, rate, since } from "./format.js";
+import { NONE, formatClock, formatDuration, formatElapsed, formatMs, formatNumber, formatRate, formatTime } from "./format.js";
 import { Empty, Loading, Notices, Problem, useLoaded } from "./parts.js";
 import { html } from "./vendor/htm-preact-3.1.1.js";
 
 const HISTORY_EVERY_MS = 10_000;
 const LATENCY = "Latency of the calls in the last minute";
-const WEBHOOK_LANE = "webhooks"; // shown only while it is in use
+const WEBHOOK_LANE = "webhooks"; // this lane is shown only while it is in use
 
 export function OverviewView({ live }) {
   const { overview } = live;
@@ -39,32 +39,32 @@ function Lane({ lane, at }) {
   return html`
     <section class="card lane" aria-label=${lane.name}>
       <h3>${lane.name}</h3>
-      ${lane.paused_until && html`<p class="paused">${pause(lane, at)}</p>`}
-      <p class="big">${number(lane.in_flight)} <small>of ${lane.limit === null ? "?" : number(lane.limit)} in flight</small></p>
+      ${lane.paused_until && html`<p class="paused">${describePause(lane, at)}</p>`}
+      <p class="big">${formatNumber(lane.in_flight)} <small>of ${lane.limit === null ? "?" : formatNumber(lane.limit)} calls in flight</small></p>
       <div class="meter" aria-hidden="true"><span style=${{ width: `${share}%` }}></span></div>
       <dl>
-        <div><dt>Queued</dt><dd>${number(lane.queued)}</dd></div>
-        <div><dt>Retrying</dt><dd>${number(lane.deferred)}</dd></div>
-        <div><dt>Oldest queued</dt><dd>${lane.oldest_waiting_s === null ? NONE : duration(lane.oldest_waiting_s)}</dd></div>
-        <div><dt>Calls</dt><dd>${rate(last.calls_per_s)}/s</dd></div>
-        <div title=${LATENCY}><dt>p50</dt><dd>${ms(last.p50_ms)}</dd></div>
-        <div title=${LATENCY}><dt>p95</dt><dd>${ms(last.p95_ms)}</dd></div>
-        <div title=${LATENCY}><dt>p99</dt><dd>${ms(last.p99_ms)}</dd></div>
+        <div><dt>Queued</dt><dd>${formatNumber(lane.queued)}</dd></div>
+        <div><dt>Retrying</dt><dd>${formatNumber(lane.deferred)}</dd></div>
+        <div><dt>Oldest queued</dt><dd>${lane.oldest_waiting_s === null ? NONE : formatDuration(lane.oldest_waiting_s)}</dd></div>
+        <div><dt>Calls</dt><dd>${formatRate(last.calls_per_s)}/s</dd></div>
+        <div title=${LATENCY}><dt>p50</dt><dd>${formatMs(last.p50_ms)}</dd></div>
+        <div title=${LATENCY}><dt>p95</dt><dd>${formatMs(last.p95_ms)}</dd></div>
+        <div title=${LATENCY}><dt>p99</dt><dd>${formatMs(last.p99_ms)}</dd></div>
       </dl>
       ${errors.length > 0 &&
       html`<p class="errors">Errors in the last minute:
-        ${errors.map(([code, count]) => html` <span class="tag bad">${code} ${number(count)}</span>`)}</p>`}
+        ${errors.map(([code, count]) => html` <span class="tag bad">${code} ${formatNumber(count)}</span>`)}</p>`}
     </section>
   `;
 }
 
-function pause({ paused_until: until, paused_because: because }, at) {
+function describePause({ name, paused_until: until, paused_because: because }, at) {
   const leftS = Math.round((Date.parse(until) - Date.parse(at)) / 1000);
-  const state = leftS > 0 ? `Paused until ${clock(until)} (${duration(leftS)} left)` : "Resuming";
-  return `${state}: it ${because}`;
+  const state = leftS > 0 ? `Paused until ${formatClock(until)} (for another ${formatDuration(leftS)})` : "Resuming";
+  return `${state}: ${name} ${because}`;
 }
 
-const WORKER = { alive: "ok", silent: "warn", lost: "bad" };
+const WORKER_COLOURS = { alive: "ok", silent: "warn", lost: "bad" };
 
 function Workers({ workers, at }) {
   if (!workers.length) return html`<${Empty}>No workers yet. Start one with: <code>python -m worker</code></>`;
@@ -77,10 +77,10 @@ function Workers({ workers, at }) {
             (worker) => html`
               <tr key=${worker.worker_id}>
                 <td><code>${worker.worker_id}</code></td>
-                <td><span class="tag ${WORKER[worker.state]}">${worker.state}</span></td>
-                <td>${runningCalls(worker)}</td>
-                <td>${moment(worker.started_at)}</td>
-                <td>${since(worker.seen_at, at)} ago</td>
+                <td><span class="tag ${WORKER_COLOURS[worker.state]}">${worker.state}</span></td>
+                <td>${describeCalls(worker)}</td>
+                <td>${formatTime(worker.started_at)}</td>
+                <td>${formatElapsed(worker.seen_at, at)} ago</td>
               </tr>
             `,
           )}
@@ -90,8 +90,8 @@ function Workers({ workers, at }) {
   `;
 }
 
-const runningCalls = ({ running, state }) => {
+const describeCalls = ({ running, state }) => {
   const calls = Object.entries(running).filter(([, count]) => count);
   if (!calls.length) return NONE;
-  return (state === "lost" ? "was running " : "") + calls.map(([lane, count]) => `${lane} ${number(count)}`).join(", ");
+  return (state === "lost" ? "was running: " : "") + calls.map(([lane, count]) => `${lane} ${formatNumber(count)}`).join(", ");
 };

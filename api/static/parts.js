@@ -1,7 +1,7 @@
-// Components that several views use.
+// Defines the components that several views use.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
-import { finishedItems, isUnfinished, number, percent } from "./format.js";
+import { countFinished, floorPercent, formatNumber, isUnfinished } from "./format.js";
 
 export const Loading = ({ what }) => html`<p class="loading" role="status">Loading ${what}…</p>`;
 
@@ -16,8 +16,9 @@ export function Problem({ error, retry }) {
   `;
 }
 
-export function Notices({ notices }) {
-  if (!notices.length) return html`<p class="fine">All healthy</p>`;
+/** Lists the notices, or shows the text `none` if there are no notices. */
+export function Notices({ notices, none = "All healthy" }) {
+  if (!notices.length) return html`<p class="fine">${none}</p>`;
   return html`
     <ul class="notices" aria-label="Notices">
       ${notices.map(
@@ -28,25 +29,25 @@ export function Notices({ notices }) {
 }
 
 export function Progress({ job }) {
-  const done = finishedItems(job);
-  const label = `${number(done)} of ${number(job.total_requests)} done, ${number(job.failed)} failed`;
+  const finished = countFinished(job);
+  const label = `${formatNumber(finished)} of ${formatNumber(job.total_requests)} finished, ${formatNumber(job.failed)} failed`;
   return html`
     <div class="progress" role="progressbar" aria-label=${label} aria-valuemin="0"
-      aria-valuemax=${job.total_requests} aria-valuenow=${done}>
+      aria-valuemax=${job.total_requests} aria-valuenow=${finished}>
       <span class="ok" style=${{ width: `${(100 * job.successful) / job.total_requests}%` }}></span>
       <span class="bad" style=${{ width: `${(100 * job.failed) / job.total_requests}%` }}></span>
       <span class="now" style=${{ width: `${(100 * job.running) / job.total_requests}%` }}></span>
     </div>
-    <span class="percent">${percent(done, job.total_requests)} %</span>
+    <span class="percent">${floorPercent(finished, job.total_requests)} %</span>
   `;
 }
 
 export const Status = ({ job }) =>
-  html`<span class="status ${isUnfinished(job) ? "going" : job.failed ? "bad" : "ok"}">${job.status.replaceAll("_", " ")}${job.status === "completed" && job.failed > 0 && `, ${number(job.failed)} failed`}</span>`;
+  html`<span class="status ${isUnfinished(job) ? "going" : job.failed ? "bad" : "ok"}">${job.status.replaceAll("_", " ")}${job.status === "completed" && job.failed > 0 && `, ${formatNumber(job.failed)} failed`}</span>`;
 
-/** A button that asks for confirmation before it calls `act`, which returns a promise. `yes` and `no` are the labels
- *  of the answers. */
-export function Confirmed({ label, question, yes, no, act, kind = "" }) {
+/** Shows a button that asks `question` before it calls `act`, which returns a promise. `yes` and `no` are the labels of
+ *  the two answers. */
+export function ConfirmButton({ label, question, yes, no, act, kind = "" }) {
   const dialog = useRef(null);
   const [problem, setProblem] = useState(null);
   const confirm = async (event) => {
@@ -76,8 +77,8 @@ export function Confirmed({ label, question, yes, no, act, kind = "" }) {
   `;
 }
 
-/** Calls `load`, which returns a promise, and calls it again whenever `key` changes. Returns {value, error, reload};
- *  the last value is kept when a later call fails. */
+/** Calls `load`, which returns a promise, and calls it again whenever `key` changes. Returns {value, error, reload}. If
+ *  a later call fails, `value` keeps the value of the last successful call. */
 export function useLoaded(load, key) {
   const [state, setState] = useState({ value: null, error: null });
   const [count, setCount] = useState(0);

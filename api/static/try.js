@@ -1,16 +1,16 @@
 // Sends one prompt to several models and shows the answers side by side as they arrive.
 
 import { events, getJson, request } from "./api.js";
-import { ms, route, tokens, usd } from "./format.js";
+import { formatMs, formatRoute, formatTokens, formatUsd } from "./format.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const MAX_MODELS = 6;
 
-// States of an answer
+// The states of an answer:
 const WAITING = "waiting";
 const ANSWERED = "answered";
 const STOPPED = "stopped";
-const LATER = "later"; // the API stopped waiting, and the job continues
+const LATER = "later"; // the API has stopped waiting; the job continues
 
 export function TryView() {
   const [providers, setProviders] = useState([]);
@@ -31,7 +31,7 @@ export function TryView() {
   const change = (index, fields) =>
     setTargets(targets.map((target, i) => (i === index ? { ...target, ...fields } : target)));
 
-  /** Changes the answers that have not arrived. */
+  /** Sets fields of the answers that have not arrived. */
   const changeWaiting = (fields) =>
     setAnswers((before) => before?.map((answer) => (answer.state === WAITING ? { ...answer, ...fields } : answer)));
 
@@ -119,25 +119,25 @@ export function TryView() {
 
 function Answer({ answer }) {
   return html`
-    <section class="card" aria-label=${route(answer)}>
-      <h2>${route(answer)}</h2>
+    <section class="card" aria-label=${formatRoute(answer)}>
+      <h2>${formatRoute(answer)}</h2>
       ${answer.state === WAITING && html`<p class="loading">Waiting for the answer…</p>`}
       ${answer.state === STOPPED && html`<p class="problem">Stopped.</p>`}
       ${answer.state === LATER && html`<p>No answer yet: <a href="#/jobs/${answer.job}">the job continues</a>.</p>`}
       ${answer.state === ANSWERED &&
       html`
         ${answer.error ? html`<p class="problem">${answer.error_code}: ${answer.error}</p>` : html`<pre tabindex="0">${answer.content}</pre>`}
-        <p class="dim">${facts(answer).join(" · ")}</p>
+        <p class="dim">${listFacts(answer).join(" · ")}</p>
       `}
     </section>
   `;
 }
 
-const facts = (answer) => [
-  ms(answer.latency_ms),
-  `${ms(answer.queued_ms)} queued`,
-  tokens(answer),
-  ...(answer.cost_usd === null ? [] : [usd(answer.cost_usd)]),
+const listFacts = (answer) => [
+  formatMs(answer.latency_ms),
+  `${formatMs(answer.queued_ms)} queued`,
+  formatTokens(answer),
+  ...(answer.cost_usd === null ? [] : [formatUsd(answer.cost_usd)]),
   `${answer.attempts} ${answer.attempts === 1 ? "call" : "calls"}`,
   ...(answer.finish_reason ? [answer.finish_reason] : []),
 ];
