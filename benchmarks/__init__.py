@@ -1,1 +1,1 @@
-"""Measures the project's promises in figures, beside a semaphore script and stock arq."""
+"""Measures the project's performance, and compares it with a semaphore script and stock arq."""

@@ -24,7 +24,7 @@ console = Console(stderr=True)
 
 
 async def compare(provider: Provider, *, smoke: bool) -> None:
-    """Runs all that RESULTS.md shows; writes no file if `smoke`."""
+    """Measures everything that RESULTS.md shows, and writes it there. Writes no file if `smoke`."""
     side_by_side = comparison.Comparison(
         provider, comparison.SMOKE if smoke else comparison.Sizes()
     )
@@ -77,10 +77,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("what", nargs="?", choices=["compare", "sustained", "soak", "redis"])
     parser.add_argument(
-        "--smoke", action="store_true", help="run everything in small sizes; write no files"
+        "--smoke", action="store_true", help="run all benchmarks in small sizes; write no files"
     )
-    parser.add_argument("--minutes", type=float, default=10, help="length of `sustained`")
-    parser.add_argument("--items", type=int, default=1_000_000, help="number of items of `soak`")
+    parser.add_argument("--minutes", type=float, default=10, help="minutes that `sustained` takes")
+    parser.add_argument(
+        "--items", type=int, default=1_000_000, help="number of items that `soak` sends"
+    )
     configure_logging("WARNING")  # `redis` submits jobs from this process
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 16_384)), hard))

@@ -1,4 +1,4 @@
-"""A client for the benchmarks, cheap so that its own cost does not distort the figures."""
+"""Sends requests for the benchmarks, with little CPU time of its own that would distort them."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ _numbers = count()
 
 
 def batch(size: int, *, provider: str = "openrouter", distinct: int | None = None) -> bytes:
-    """Returns the body of a batch. Every prompt is new, or one of `distinct` different ones."""
+    """Returns the body of a batch. With `distinct`, there are only that many different prompts."""
     numbers = (next(_numbers) for _ in range(size))
     return orjson.dumps(
         {
@@ -49,6 +49,8 @@ def lines(count: int, size: int) -> bytes:
 
 
 class Client:
+    """Calls the API of one system."""
+
     def __init__(self, url: str, *, key: str = "") -> None:
         self._http = httpx.AsyncClient(
             base_url=url,
@@ -58,7 +60,7 @@ class Client:
         )
 
     async def run(self, body: bytes, size: int) -> float:
-        """Posts a batch and checks that every request was answered. Returns the seconds it took."""
+        """Posts a batch and checks that every request was answered. Returns the duration in s."""
         started = time.perf_counter()
         answer = await self._http.post("/batch", content=body)
         took_s = time.perf_counter() - started
@@ -67,7 +69,7 @@ class Client:
         return took_s
 
     async def outcome(self, body: bytes) -> int:
-        """Posts a batch in which requests may fail. Returns how many were answered."""
+        """Posts a batch in which requests may fail. Returns the number of answered requests."""
         successful: int = (await self._http.post("/batch", content=body)).json()["successful"]
         return successful
 
@@ -87,18 +89,19 @@ class Client:
         return answer.headers["location"].removeprefix("/jobs/")
 
     async def successful(self, job_id: str) -> int:
-        """Returns how many of the job's items have an answer so far."""
+        """Returns the number of the job's requests that have been answered so far."""
         answered: int = (await self._http.get(f"/jobs/{job_id}")).json()["successful"]
         return answered
 
     async def call(self, path: str, body: bytes) -> float:
-        """Sends any POST. Returns the seconds it took."""
+        """Sends a POST request. Returns its duration in s."""
         started = time.perf_counter()
         answer = await self._http.post(path, content=body)
         answer.raise_for_status()
         return time.perf_counter() - started
 
     async def submit_many(self, items: int, *, concurrency: int = 8) -> None:
+        """Posts batches of 100 until `items` requests have been submitted, without waiting."""
         jobs = iter(range(items // 100))
 
         async def submit_batches() -> None:

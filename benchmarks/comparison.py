@@ -1,4 +1,4 @@
-"""Compares the three systems: batches, single requests, saturation, and a limit of ten."""
+"""Compares the three systems with batches, single requests, full load, and a limit of ten calls."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ SMOKE = Sizes(repeats=1, batches=2, slow_batches=1, singles=2, saturated_s=0.3, 
 
 
 class Comparison:
-    """Interleaves the systems: each repeat starts all of them in turn, and warms each up."""
+    """Measures the three systems. Each repeat starts every system in turn, and warms it up."""
 
     def __init__(self, provider: Provider, sizes: Sizes) -> None:
         self._provider = provider

@@ -1,4 +1,4 @@
-"""Represents measured values: the median, its range, and whether a target is met."""
+"""Defines measured values, with their median and range, and the targets for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Sample:
         return median(self.values)
 
     def __str__(self) -> str:
-        """Shows the median and, if values differ, their range: `38 (36–41)`."""
+        """Returns the median and, if the values differ, their range: `38 (36–41)`."""
         low, high = rounded(min(self.values)), rounded(max(self.values))
         middle = rounded(self.median)
         return middle if low == high else f"{middle} ({low}–{high})"
@@ -33,7 +33,7 @@ def rounded(value: float) -> str:
 
 @dataclass(slots=True)
 class Figure:
-    """One row of the results: a sample for each system, or for system `c` alone."""
+    """Holds one row of the results: a sample for each system, or only for system (c)."""
 
     name: str
     unit: str

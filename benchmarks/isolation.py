@@ -1,4 +1,4 @@
-"""Measures, for system (c), how much one provider's faults slow down another provider's lane."""
+"""Measures for system (c) how much one provider's faults slow down another provider's lane."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 
 async def isolation(provider: Provider, window_s: float) -> list[Figure]:
-    """Compares a lane's calls/s while the other provider is faulty and while it is healthy."""
+    """Compares a lane's calls/s while the other provider fails and while it works."""
     figures = []
     async with orchestrator(provider, 5, 2, REQUEST_TIMEOUT="1", MAX_RETRIES="1") as system:
         client = Client(system.url)
@@ -60,6 +60,8 @@ async def isolation(provider: Provider, window_s: float) -> list[Figure]:
 
 
 async def _rate(provider: Provider, window_s: float) -> float:
+    """Returns the calls/s of the healthy provider in the next `window_s` seconds."""
+
     def healthy_calls() -> int:
         count: int = provider.stats()["by_dialect"]["ollama"]["total"]
         return count

@@ -1,4 +1,4 @@
-"""Measures, for system (c), large jobs and the work that is served beside them."""
+"""Measures for system (c) large jobs, and small batches that run at the same time."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ OWNERS = ("ann", "bob")
 @dataclass(frozen=True, slots=True)
 class Sizes:
     uploads: int = 3
-    uploaded: int = 100_000  # lines of 2 KB
+    uploaded: int = 100_000  # number of lines of 2 KB in one upload
     queued: int = 50_000
     batches: int = 20
     window_s: float = 10
@@ -39,7 +39,7 @@ async def large_jobs(provider: Provider, sizes: Sizes) -> list[Figure]:
 
 
 async def _uploads(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """Uploads one job after another, each to a new API process."""
+    """Measures uploads one after another, each to a new API process."""
     rates, memory = [], []
     body = lines(sizes.uploaded, 2000)
     for _ in range(sizes.uploads):
@@ -89,7 +89,10 @@ async def _batch_beside_a_job(provider: Provider, sizes: Sizes, system: System) 
 
 
 async def _shares(provider: Provider, sizes: Sizes, system: System) -> Figure:
-    """Compares what two owners with equal backlogs get in the same time; one starts later."""
+    """Compares how many answers two owners with equally many queued items get in the same time.
+
+    One owner submits later than the other.
+    """
     provider.behave(latency_ms=CALL_MS, ledger=False)
     clients = [Client(system.url, key=name) for name in OWNERS]
     jobs = []

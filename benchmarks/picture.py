@@ -1,4 +1,4 @@
-"""Draws the picture for the README: the three systems, and the effect of more workers."""
+"""Draws the README's picture: a comparison of the three systems, and the effect of more workers."""
 
 from pathlib import Path
 

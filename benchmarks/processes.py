@@ -1,4 +1,4 @@
-"""Starts the parts of a system as processes and measures their CPU time and memory."""
+"""Starts the processes of a system, and measures their CPU time and memory."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ START_S = 30.0
 
 
 class Processes:
-    """Keeps the processes of a system by role: `api`, `worker`, `redis`."""
+    """Starts and stops the processes of a system. Their roles are `api`, `worker` and `redis`."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = os.environ | {"LOG_LEVEL": "WARNING"} | environment
@@ -27,19 +27,19 @@ class Processes:
         self._children: dict[int, asyncio.subprocess.Process] = {}
 
     async def start(self, role: str, *argv: str, stdout: int | None = None) -> int:
-        """Starts `python -m …`. Returns its pid."""
+        """Starts `python -m …` as a process. Returns the pid of the process."""
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *argv),
             env=self.environment,
             stdout=stdout,
-            stderr=asyncio.subprocess.DEVNULL,  # stock arq logs two lines a job
+            stderr=asyncio.subprocess.DEVNULL,  # stock arq logs two lines per job
         )
         self._children[child.pid] = child
         self.add(role, child.pid)
         return child.pid
 
     def add(self, role: str, pid: int) -> None:
-        """Adds a process that is started and stopped elsewhere."""
+        """Adds a process that other code starts and stops."""
         self.by_role.setdefault(role, []).append(psutil.Process(pid))
 
     async def first_line(self, pid: int) -> str:
@@ -64,14 +64,14 @@ class Processes:
             await self.stop(pids[pid], pid)
 
     def cpu_s(self) -> dict[str, float]:
-        """Returns the user and system time so far, by role."""
+        """Returns the CPU time (user and system) that the processes have used, by role."""
         return {
             role: sum(sum(process.cpu_times()[:2]) for process in processes)
             for role, processes in self.by_role.items()
         }
 
     def rss_mb(self) -> dict[str, float]:
-        """Returns the resident memory of the largest process of each role."""
+        """Returns the resident memory of the largest process, by role."""
         return {
             role: max(process.memory_info().rss for process in processes) / 1e6
             for role, processes in self.by_role.items()
@@ -88,7 +88,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def valkey(processes: Processes) -> AsyncIterator[str]:
-    """Runs the embedded server in a directory of its own. Yields its URL."""
+    """Runs the embedded server in a new directory. Yields the server's URL."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as directory:
         server = await asyncio.to_thread(embedded.use, Path(directory))
         client = redis.asyncio.from_url(server.url)  # type: ignore[no-untyped-call]
@@ -107,7 +107,7 @@ async def until(condition: Callable[[], bool], *, deadline_s: float = 600) -> No
 
 
 async def answers(url: str) -> None:
-    """Waits until the URL answers with a status below 500."""
+    """Waits until a GET of the URL returns a status below 500."""
     async with httpx.AsyncClient() as client, asyncio.timeout(START_S):
         while True:
             try:

@@ -24,7 +24,7 @@ class Provider:
         }
 
     def behave(self, **behaviour: Any) -> None:  # noqa: ANN401 — JSON
-        """Sets how the provider behaves from now on, and resets its statistics."""
+        """Changes the provider's behaviour, and resets the provider's statistics."""
         self._client.put("/_sim/config", json={"ledger": False, **behaviour}).raise_for_status()
         self._client.post("/_sim/reset").raise_for_status()
 

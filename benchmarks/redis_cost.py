@@ -1,4 +1,4 @@
-"""Measures the bytes, commands and CPU time that an item costs Redis, from acceptance to result."""
+"""Measures what an item costs Redis from acceptance to result, in bytes, commands and CPU time."""
 
 from collections import defaultdict
 
@@ -110,12 +110,15 @@ async def _submit(jobs: Jobs, items: int, *, owner: str = "", size: int = BATCH)
 
 
 def _fairness(slots: int, one_us: list[float], many_us: list[float]) -> list[Figure]:
-    """Compares one job, which is served in the order of its items, with many jobs and owners."""
-    what = f"script that settles and claims {slots} at a time, per item"
+    """Compares a queue of one job, which needs no choice, with a queue of many jobs and owners."""
+    prefix = f"script that settles and claims {slots} at a time, per item"
     return [
-        Figure(f"{what}: one job queued", "µs", "", {"c": Sample.of(one_us)}),
+        Figure(f"{prefix}: one job queued", "µs", "", {"c": Sample.of(one_us)}),
         Figure(
-            f"{what}: {JOBS:,} jobs of {OWNERS} owners queued", "µs", "", {"c": Sample.of(many_us)}
+            f"{prefix}: {JOBS:,} jobs of {OWNERS} owners queued",
+            "µs",
+            "",
+            {"c": Sample.of(many_us)},
         ),
     ]
 
@@ -123,7 +126,10 @@ def _fairness(slots: int, one_us: list[float], many_us: list[float]) -> list[Fig
 async def _round_us(
     client: redis.asyncio.Redis, queue: Queue, jobs: Jobs, waiting: int, slots: int
 ) -> float:
-    """Returns the microseconds that Redis spends in a round of settling and claiming."""
+    """Returns the µs that Redis spends in a round that settles and claims `slots` items.
+
+    waiting: number of jobs in the queue.
+    """
     size = 2 * ROUNDS * slots // waiting + 10
     for number in range(waiting):
         await _submit(jobs, size, owner=f"owner {number % OWNERS}", size=size)
@@ -149,7 +155,7 @@ async def _claim(queue: Queue, count: int) -> list[Lease]:
 
 
 async def _renewal_us(client: redis.asyncio.Redis, queue: Queue, leases: list[Lease]) -> float:
-    """Returns the microseconds that Redis spends in the script, per lease."""
+    """Returns the µs that Redis spends per lease in the script that renews leases."""
     await client.config_resetstat()
     await queue.renew("worker", leases)
     spent_us: float = (await client.info("commandstats"))["cmdstat_evalsha"]["usec"]
@@ -157,7 +163,7 @@ async def _renewal_us(client: redis.asyncio.Redis, queue: Queue, leases: list[Le
 
 
 async def _run(queue: Queue, items: int) -> None:
-    """Settles and claims as a worker does whose `LIMIT` calls all finish together."""
+    """Settles and claims like a worker whose `LIMIT` calls all finish at the same time."""
     capacity = Capacity({"openrouter": LIMIT, "ollama": LIMIT}, {}, 2 * LIMIT, 0)
     result = Result(content=PROMPT, total_tokens=100, finish_reason="stop", attempts=1).to_json()
     settlements: list[Settlement] = []

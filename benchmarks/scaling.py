@@ -1,4 +1,4 @@
-"""Measures how the cost of system (c) changes with queued items, calls in flight and workers."""
+"""Measures how the costs of system (c) depend on queued items, calls in flight and workers."""
 
 import asyncio
 import time
@@ -43,7 +43,7 @@ SMOKE = Sizes(
 
 
 async def backlog(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """Compares the time and CPU of an item with few and with many items queued behind it."""
+    """Compares the time and CPU time per item with few and with many items in the queue."""
     cpu, took = defaultdict[int, list[float]](list), defaultdict[int, list[float]](list)
     async with _queues(provider, sizes) as systems:
         for _ in range(sizes.repeats):
@@ -75,7 +75,7 @@ async def backlog(provider: Provider, sizes: Sizes) -> list[Figure]:
 
 @asynccontextmanager
 async def _queues(provider: Provider, sizes: Sizes) -> AsyncIterator[dict[int, System]]:
-    """Yields a deployment for each backlog, with its queue filled and without a worker."""
+    """Yields a deployment for each queue length. Its queue is filled, and no worker runs."""
     more = sizes.repeats * (2 * sizes.drained)
     few, many = sizes.backlogs
     depth = str(2 * (many + more))
@@ -110,7 +110,7 @@ async def _drain(
 
 
 async def in_flight(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """Measures a worker's memory with many long calls, and a request's time in another lane."""
+    """Measures the memory of a worker with many calls, and meanwhile requests in another lane."""
     settings = {
         "WORKER_MAX_JOBS": str(2 * sizes.in_flight),
         "REQUEST_TIMEOUT": "300",
@@ -159,7 +159,7 @@ class Scaled:
 
 
 async def more_workers(provider: Provider, sizes: Sizes) -> list[Scaled]:
-    """The same work for 1 to 8 workers."""
+    """Measures the same work with 1, 2, 4 and 8 workers."""
     scaled = []
     for workers in WORKERS:
         async with orchestrator(provider, LIMIT, workers) as system:
@@ -182,7 +182,10 @@ async def more_workers(provider: Provider, sizes: Sizes) -> list[Scaled]:
 
 
 async def _counts(server: redis.asyncio.Redis) -> tuple[int, int]:
-    """Returns the commands that Redis executed, including those inside scripts, and the scripts."""
+    """Returns the number of commands and of scripts that Redis has executed.
+
+    The commands include the commands inside scripts.
+    """
     commands = (await server.info("stats"))["total_commands_processed"]
     return commands, (await server.info("commandstats"))["cmdstat_evalsha"]["calls"]
 
@@ -210,7 +213,7 @@ def scaled_figures(scaled: list[Scaled]) -> list[Figure]:
 
 
 async def idle(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """Measures the CPU time of a worker without work."""
+    """Measures the CPU time of a worker that has no items to run."""
     async with orchestrator(provider, LIMIT, 1) as system:
         before, started = system.processes.cpu_s()["worker"], time.perf_counter()
         await asyncio.sleep(sizes.idle_s)

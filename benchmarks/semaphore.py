@@ -1,4 +1,6 @@
-"""System (a): one process that calls the provider within the HTTP request, under a semaphore.
+"""Implements system (a): one process that calls the provider in the HTTP request.
+
+A semaphore limits the calls in flight.
 
 `uvicorn benchmarks.semaphore:app`
 """
@@ -63,7 +65,7 @@ async def _run(request: LLMRequest) -> dict[str, Any]:
 
 
 async def call(client: httpx.AsyncClient, request: dict[str, Any]) -> dict[str, Any]:
-    """Calls the provider. System (b) uses it, too."""
+    """Calls the provider. System (b) uses this function, too."""
     answer = await client.post(URL, json={**request, "provider": None, "stream": False})
     answer.raise_for_status()
     body = answer.json()

@@ -1,4 +1,4 @@
-"""Sends a million items at full speed and checks that no memory grows and no key is left."""
+"""Sends a million items at full speed, and checks that memory does not grow and no key remains."""
 
 import asyncio
 import time
@@ -65,13 +65,13 @@ async def _sample(system: System, memory: dict[str, list[float]]) -> None:
 
 
 def _growth(values: list[float]) -> float:
-    """Returns the growth from the third quarter to the last, as a fraction."""
+    """Returns the growth of the median from the third quarter to the last, as a fraction."""
     quarter = max(1, len(values) // 4)
     return median(values[-quarter:]) / median(values[-2 * quarter : -quarter] or values) - 1
 
 
 async def _left(system: System) -> int:
-    """Counts the keys, except the one of the living workers."""
+    """Returns the number of keys in Redis, except the key that lists the workers."""
     server = redis.asyncio.from_url(system.redis_url)  # type: ignore[no-untyped-call]
     left = [key async for key in server.scan_iter() if not key.endswith(b":workers")]
     await server.aclose()

@@ -1,4 +1,4 @@
-"""System (b): arq with its defaults, one job for each request, results are polled.
+"""Implements system (b): arq with its defaults. A request is one arq job; results are polled.
 
 `uvicorn benchmarks.stock_arq:app` · `arq benchmarks.stock_arq.WorkerSettings`
 """
@@ -51,4 +51,4 @@ class WorkerSettings:
     functions = (run,)
     on_startup = startup
     redis_settings = REDIS
-    max_jobs = LIMIT  # the only limit it has, and each worker has its own
+    max_jobs = LIMIT  # limit of one worker; arq has no limit over all workers

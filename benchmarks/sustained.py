@@ -1,4 +1,4 @@
-"""Runs for ten minutes at a limit of ten and replaces two workers and the API meanwhile."""
+"""Runs for ten minutes at a limit of ten, and replaces two workers and the API during the run."""
 
 import asyncio
 import time
@@ -61,7 +61,10 @@ async def sustained(provider: Provider, minutes: float) -> list[Figure]:
 
 
 async def _answered(system: System, jobs: list[str]) -> list[tuple[int, float]]:
-    """Returns for each job how many items were answered and when it was seen to be finished."""
+    """Waits for all jobs. Returns the number of answered items and the end time of each job.
+
+    The time is the moment at which polling finds the job completed.
+    """
     answered = []
     async with httpx.AsyncClient(base_url=system.url, timeout=60) as client:
         for job_id in jobs:

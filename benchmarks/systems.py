@@ -1,4 +1,4 @@
-"""Starts the three systems as real processes with the same provider."""
+"""Starts the three systems as real processes that call the same provider."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +20,7 @@ class System:
         return await self.processes.start("worker", "worker")
 
     async def add_api(self) -> int:
-        """Adds an API process to system (c); from now on `url` is its address."""
+        """Adds an API process to system (c), and sets `url` to the address of the new process."""
         pid, self.url = await _api(self.processes, "api.main:app", "/health")
         return pid
 
@@ -47,7 +47,7 @@ async def stock_arq(provider: Provider, limit: int, workers: int) -> AsyncIterat
             _, url = await _api(processes, "benchmarks.stock_arq:app", "/docs")
             for _ in range(workers):
                 await processes.start("worker", "arq", "benchmarks.stock_arq.WorkerSettings")
-            await asyncio.sleep(2)  # arq does not say when it is ready
+            await asyncio.sleep(2)  # arq does not report when a worker is ready
             yield System(url, processes, redis_url)
         finally:
             await processes.stop_all()
@@ -69,7 +69,7 @@ async def orchestrator(
                 await system.add_worker()
             if workers:
                 await answers(f"{system.url}/health/ready")
-                await asyncio.sleep(1)  # until the other workers are ready, too
+                await asyncio.sleep(1)  # time in which the other workers become ready, too
             yield system
         finally:
             await processes.stop_all()
