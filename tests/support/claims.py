@@ -1,4 +1,4 @@
-"""Calls of the queue's core without an API or a worker: accept a job, claim, settle."""
+"""Accepts jobs, claims items and settles leases without an API or a worker."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,10 @@ POLICY = JobPolicy(result_ttl_s=60, idempotency_ttl_s=60, max_queue_depth=100_00
 async def accept(
     store: Store, job_id: str, lanes: Sequence[str], *, max_depth: int = 1000, **submission: Any
 ) -> str:
-    """Accepts a job with an item for each of `lanes`; `submission`: fields of a Submission."""
+    """Accepts a job with one item for each lane of `lanes`.
+
+    submission: fields of a Submission.
+    """
     async with store.staging(job_id) as staging:
         for index, lane in enumerate(lanes):
             await staging.add(lane, f"{job_id} {index}".encode(), (None, lane, "m"))
@@ -32,7 +35,10 @@ async def commit(
 async def claim(
     queue: Queue, *, free_slots: int = 100, reserve: int = 0, **limits: int
 ) -> list[Lease]:
-    """Claims up to `free_slots` items; `limits` by lane."""
+    """Claims up to `free_slots` items.
+
+    limits: limit of each lane, by the lane's name.
+    """
     capacity = Capacity(limits or {"a": 10}, {}, free_slots, reserve)
     return (await queue.settle_and_claim([], capacity)).leases
 

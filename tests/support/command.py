@@ -16,7 +16,7 @@ ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
 async def run(
     environment: dict[str, str], *argv: str, directory: Path | None = None
 ) -> tuple[int, str]:
-    """Returns the exit code and all output."""
+    """Runs the command to its end. Returns the exit code and all output."""
     process = await asyncio.create_subprocess_exec(
         *(ORCHESTRATOR, *argv),
         env=environment,
@@ -31,6 +31,8 @@ async def run(
 
 
 class Up:
+    """Is a running `orchestrator up`."""
+
     def __init__(self, process: asyncio.subprocess.Process, output: str, data_dir: str) -> None:
         self.data_dir = data_dir
         self.process = process
@@ -38,14 +40,14 @@ class Up:
         [self.url] = re.findall(r"API +(http://\S+)", output)
 
     async def is_gone(self) -> bool:
-        """Says whether no process of it is left, the embedded server's keeper included."""
+        """Returns whether all processes of the command have ended, also the Redis keeper."""
         port = self.url.rpartition(":")[2]
         commands = [command for _, _, command in await processes()]
         return not any(f"--port {port}" in c or self.data_dir in c for c in commands)
 
 
 async def processes() -> list[tuple[int, int, str]]:
-    """Returns pid, parent's pid and command of each process on this machine."""
+    """Returns the pid, the parent's pid and the command line of each process on this machine."""
     ps = await asyncio.create_subprocess_exec(
         *("ps", "axww", "-o", "pid=,ppid=,command="), stdout=asyncio.subprocess.PIPE
     )
@@ -58,7 +60,7 @@ async def processes() -> list[tuple[int, int, str]]:
 async def up(
     environment: dict[str, str], *argv: str, directory: Path | None = None
 ) -> AsyncIterator[Up]:
-    """Starts `orchestrator up` and waits until it is ready."""
+    """Starts `orchestrator up`, and waits until it is ready."""
     process = await asyncio.create_subprocess_exec(
         *(ORCHESTRATOR, "up", "--port", "0", *argv),
         env=environment,
@@ -78,7 +80,7 @@ async def up(
 
 
 class Orchestrator:
-    """Runs the command in a directory of its own."""
+    """Runs the command in `directory`, against the API of `stack`."""
 
     def __init__(self, stack: Stack, directory: Path) -> None:
         self._environment = {
@@ -114,7 +116,7 @@ class Orchestrator:
     async def __call__(
         self, *argv: str, stdin: bytes = b"", url: str | None = None
     ) -> tuple[int | None, str, str]:
-        """Returns exit code, stdout and stderr."""
+        """Runs the command to its end. Returns the exit code, stdout and stderr."""
         process = await self.start(*argv, url=url)
         async with asyncio.timeout(60):
             output, errors = await process.communicate(stdin)

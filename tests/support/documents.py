@@ -1,4 +1,4 @@
-"""Reads what README and `docs/` show: commands with their output, and Python programs."""
+"""Reads the commands, their output, and the Python programs that README and `docs/` show."""
 
 import re
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _PATTERNS = {"…": ".*?", "─": "[─━]+", "━": "[─━]+"}
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block of a document."""
+    """Holds one fenced block of a document."""
 
     language: str
     text: str
@@ -28,7 +28,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command line, and the output that is shown below it; empty if none is shown."""
+    """Holds a command line and the output that the document shows for it, or ""."""
 
     line: str
     output: str
@@ -43,8 +43,11 @@ def blocks(document: Path) -> list[Block]:
 
 
 def commands(document: Path) -> list[Command]:
-    """Returns the commands of the `console` blocks: `$ `, lines that continue it with four spaces,
-    then the output."""
+    """Returns the commands of the document's `console` blocks.
+
+    A command is a line that begins with `$ `, followed by further lines of the command, which begin
+    with four spaces. The output comes after them.
+    """
     found = []
     for block in blocks(document):
         if block.language == "console":
@@ -56,7 +59,7 @@ def commands(document: Path) -> list[Command]:
 
 
 def programs(document: Path) -> list[Command]:
-    """Returns the Python programs, each with the `text` block that follows it as its output."""
+    """Returns the Python programs of a document. The `text` block after a program is its output."""
     return [
         Command(block.text, after.text.strip() if after.language == "text" else "")
         for block, after in pairwise([*blocks(document), Block("", "")])
@@ -65,10 +68,9 @@ def programs(document: Path) -> list[Command]:
 
 
 def is_shown(shown: str, actual: str) -> bool:
-    """Compares an output with the one that a document shows.
+    """Returns whether the output `actual` matches the output `shown` in a document.
 
-    Numbers, times and job ids may differ, as may the width of columns and bars; `…` stands for any
-    text.
+    Numbers, times, job ids and the width of columns and bars may differ. `…` matches any text.
     """
     pattern, end = "", 0
     for match in _TOKEN.finditer(shown):
@@ -79,14 +81,14 @@ def is_shown(shown: str, actual: str) -> bool:
 
 
 def _pattern(part: str) -> str:
-    if part == "…\n":  # any number of lines, as below
+    if part == "…\n":  # matches any number of lines, like the next pattern
         return r"(?:.*\n)?"
     if part == "\n…":
         return r"(?:\n.*)?"
-    if part == ",\n":  # a long line of JSON is shown as several
+    if part == ",\n":  # a document may show a long line of JSON as several lines
         return r",\s*"
     if part.isspace():
         return r"\s+"
-    if len(part) == 32:  # hexadecimal digits: a job id
+    if len(part) == 32:  # 32 hexadecimal digits are a job id
         return "[0-9a-f]{32}"
     return _PATTERNS.get(part[0], r"\d(?:[\d.,:]*\d)?")

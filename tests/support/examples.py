@@ -1,8 +1,8 @@
-"""Requests that more than one module of tests sends."""
+"""Defines requests that several test modules send."""
 
 from typing import Any
 
-# The request of the first specification: it must keep working as written there.
+# The project's first specification has this request. It must always work in exactly this form.
 SEED_EXAMPLE: dict[str, Any] = {
     "requests": [
         {

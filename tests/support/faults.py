@@ -1,4 +1,4 @@
-"""Faults of processes: stopped for a while, or killed."""
+"""Causes faults of processes: stops a process for some time, or kills it."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ from support.stack import Stack, eventually
 
 
 async def stop(worker: Process) -> None:
-    """Stops the process as a debugger would (SIGSTOP); waits until it stands still."""
+    """Stops the process with SIGSTOP, and waits until the process has stopped."""
     worker.send_signal(signal.SIGSTOP)
 
     async def stopped() -> bool:
@@ -21,9 +21,10 @@ async def stop(worker: Process) -> None:
 
 
 async def kill(stack: Stack, *workers: Process) -> set[str]:
-    """Kills the workers at the same moment; returns the items that they were running.
+    """Kills the workers at the same moment, and returns the items that the workers were running.
 
-    They are stopped first, so that no call begins or ends between the count and the kill.
+    The workers are stopped before they are killed, so that no call starts or ends after the items
+    have been read.
     """
     for worker in workers:
         await stop(worker)

@@ -1,13 +1,13 @@
-"""Forks a process of the project in milliseconds, where a new interpreter takes a second.
+"""Forks processes of the project in milliseconds; a new interpreter would take a second.
 
-`python fork_server.py SOCKET MODULE…` imports the modules once, then serves the Unix socket: a
-connection brings one request (`Request`, as JSON after its length in four bytes, with the file
-descriptors of stdin, stdout and stderr), and is answered with the child's pid and, once it has
-ended, its exit code, a line each. The child runs its module as `python -m` would, and is killed
-when the connection breaks: no process outlives the tests. The server ends when its stdin ends.
+`python fork_server.py SOCKET MODULE…` imports the modules once, and then serves the Unix socket.
+Each connection sends one request: the length in four bytes, a `Request` as JSON, and the file
+descriptors of stdin, stdout and stderr. The server forks a child, which runs the module like
+`python -m`. The reply is two lines: the child's pid, and the child's exit code after the child has
+ended. If the connection is closed earlier, the server kills the child, so that no process outlives
+the tests. The server ends when its stdin is closed.
 
-That a new interpreter starts these modules as well is tested where the `orchestrator` command
-starts them, in tests of the command, the README and the images.
+Tests of the command, the README and the images start the same modules in a new interpreter.
 """
 
 import gc
@@ -25,10 +25,10 @@ from typing import TypedDict
 
 
 class Request(TypedDict):
-    argv: list[str]  # a module, or a module and its function `module:function`; its arguments
+    argv: list[str]  # `module` or `module:function`, followed by the arguments
     environment: dict[str, str]
     directory: str
-    fresh: bool  # in a new interpreter: `directory` holds another version of the modules
+    fresh: bool  # True: a new interpreter, because `directory` has another version of the modules
 
 
 class ForkServer:
@@ -40,7 +40,7 @@ class ForkServer:
         self._wake.settimeout(0)
         wake.settimeout(0)
         self._opened = [self._listener, self._wake, wake]
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; they end this
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the tests, which end the server
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._children: dict[int, socket.socket] = {}
@@ -49,7 +49,7 @@ class ForkServer:
             self._selector.register(source, selectors.EVENT_READ)
 
     def serve(self) -> Request | None:
-        """Returns the request in the child; returns None in the server, when its stdin ends."""
+        """Forks children. Returns the request in a child, and None in the server at its end."""
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj == sys.stdin.fileno():
@@ -61,7 +61,7 @@ class ForkServer:
                 elif key.fileobj is self._wake:
                     self._wake.recv(4096)
                     self._reap()
-                else:  # nobody sends anything here: the tests have hung up
+                else:  # the tests send nothing more, so they have closed the connection
                     self._selector.unregister(key.fileobj)
                     self._kill(*(pid for pid, c in self._children.items() if c is key.fileobj))
 
@@ -117,12 +117,12 @@ class ForkServer:
 
 
 def main() -> None:
-    sys.path[0] = os.getcwd()  # noqa: PTH109 — as `python -m` has it; not this file's directory
+    sys.path[0] = os.getcwd()  # noqa: PTH109 — like `python -m`, instead of this file's directory
     for module in sys.argv[2:]:
         importlib.import_module(module)
     for module in [name for name in sys.modules if name.startswith("cli.")]:
-        del sys.modules[module]  # they ask, when imported, whether stdout is a terminal
-    assert threading.active_count() == 1  # a fork has no other thread
+        del sys.modules[module]  # these modules check on import whether stdout is a terminal
+    assert threading.active_count() == 1  # a fork copies no other thread
     gc.freeze()
     server = ForkServer(sys.argv[1])
     os.write(1, b"ready\n")
@@ -130,7 +130,7 @@ def main() -> None:
         module, _, function = request["argv"][0].partition(":")
         if request["fresh"]:
             os.execv(sys.executable, [sys.executable, "-m", *request["argv"]])
-        if function:  # as the script does that pip installs
+        if function:  # the script that pip installs does the same
             sys.exit(getattr(importlib.import_module(module), function)())
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -1,4 +1,4 @@
-"""The API and the worker inside the test's own process: no start-up cost, no process to stop."""
+"""Runs the API and the worker inside the test's process, so that no process has to be started."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ LEASE_S = 1.0
 async def running_api(
     settings: Settings, *, headers: dict[str, str] | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Runs the application and yields a client of it, which sends `headers` with every request."""
+    """Runs the API. Yields a client of the API that sends `headers` with every request."""
     app = create_app(settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with (

@@ -1,7 +1,7 @@
-"""The promises that hold after every fault.
+"""Checks the promises that hold after every fault.
 
-Compares what clients were told, what the provider saw (the simulator's ledger) and what Redis
-holds.
+The checks compare what clients were told, what the provider received (the simulator's ledger) and
+what Redis contains.
 """
 
 from collections.abc import Collection
@@ -21,11 +21,11 @@ async def verify(
     beyond_limit: Collection[str] = (),
     failed: Collection[str] = (),
 ) -> list[Call]:
-    """Checks every promise after the loads have completed; returns the ledger.
+    """Checks every promise after all jobs of the loads have completed. Returns the ledger.
 
-    `may_repeat`: items that were running when the fault happened and may be called again;
-    `beyond_limit`: items whose first call the provider may still work on beyond the limit;
-    `failed`: contents that must have finished as failed.
+    may_repeat: items that were running during the fault; the provider may be called again for them.
+    beyond_limit: items whose first call does not count for the limit.
+    failed: contents of the requests that must have failed.
     """
 
     async def idle() -> bool:
@@ -33,7 +33,7 @@ async def verify(
 
     await eventually(idle)
     calls = await ledger(stack)
-    assert (await stack.stats())["total"] == len(calls)  # the ledger is whole
+    assert (await stack.stats())["total"] == len(calls)  # the ledger is complete
     by_item = calls_by_item(calls)
     extra = {id(by_item[item][0]) for item in beyond_limit}
     for dialect in {call.dialect for call in calls}:
@@ -42,10 +42,10 @@ async def verify(
     jobs = {job_id: contents for load in loads for job_id, contents in load.jobs.items()}
     answers = {job_id: answer for load in loads for job_id, answer in load.answers.items()}
     assert jobs.keys() == answers.keys()
-    of = {job_id: load for load in loads for job_id in load.jobs}
+    load_of = {job_id: load for load in loads for job_id in load.jobs}
     for job_id, contents in jobs.items():
-        job = await of[job_id].status(job_id)
-        assert job == answers[job_id]  # what has finished never changes
+        job = await load_of[job_id].status(job_id)
+        assert job == answers[job_id]  # a completed job never changes
         assert (job["status"], job["queued"], job["running"]) == ("completed", 0, 0)
         assert job["failed"] == len(set(contents) & set(failed))
         assert job["successful"] + job["failed"] == job["total_requests"] == len(contents)
@@ -62,12 +62,12 @@ async def verify(
 
 
 async def _verify_redis(stack: Stack, jobs: dict[str, list[str]]) -> None:
-    """Checks that Redis holds nothing but results, each once."""
+    """Checks that no item is queued or running, and that Redis has one result per item."""
     redis, keys = connect(stack.redis_url), stack.keys
 
     async def drained() -> bool:
-        lines = (keys.depth, keys.leases, keys.quarantine, keys.deferred)
-        for pattern in (keys.queue("*", "*"), *(line("*") for line in lines)):
+        lane_keys = (keys.depth, keys.leases, keys.quarantine, keys.deferred)
+        for pattern in (keys.queue("*", "*"), *(key_of("*") for key_of in lane_keys)):
             async for _ in redis.scan_iter(pattern):
                 return False
         return True

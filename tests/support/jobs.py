@@ -1,4 +1,4 @@
-"""Submits jobs and reads them, as clients do."""
+"""Submits and reads jobs like a client."""
 
 import json
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ Event = dict[str, Any]
 
 
 def lines(contents: Iterable[str], **fields: Any) -> bytes:
-    """Returns one request a line, as `POST /jobs` reads them."""
+    """Returns NDJSON for `POST /jobs`: one request per line."""
     return b"".join(json.dumps(chat(text, **fields)).encode() + b"\n" for text in contents)
 
 
 async def upload(client: httpx.AsyncClient, body: bytes, **options: Any) -> str:
-    """Submits a job; returns its path."""
+    """Submits a job. Returns the path of the job."""
     options.setdefault("headers", NDJSON)
     answer = await client.post("/jobs", content=body, **options)
     assert answer.status_code == 202, answer.text
@@ -28,7 +28,7 @@ async def upload(client: httpx.AsyncClient, body: bytes, **options: Any) -> str:
 
 
 async def job(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
-    """Reads the job's state, and checks that its counts add up."""
+    """Returns the job, and checks that the sum of its counts is the number of its requests."""
     answer = await client.get(location)
     assert answer.status_code == 200, answer.text
     status: dict[str, Any] = answer.json()
@@ -38,7 +38,7 @@ async def job(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
 
 
 async def wait_completed(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
-    """Waits until the job has completed; returns its state."""
+    """Waits until the job has completed, and returns the job."""
 
     async def has_completed() -> bool:
         return (await job(client, location))["finished_at"] is not None
@@ -48,7 +48,7 @@ async def wait_completed(client: httpx.AsyncClient, location: str) -> dict[str, 
 
 
 async def results(client: httpx.AsyncClient, location: str, **query: Any) -> list[dict[str, Any]]:
-    """Reads results to the end of the stream."""
+    """Returns the results up to the end of the stream."""
     answer = await client.get(f"{location}/results", params=query)
     assert answer.status_code == 200, answer.text
     assert answer.text == "" or answer.text.endswith("\n")
@@ -56,13 +56,14 @@ async def results(client: httpx.AsyncClient, location: str, **query: Any) -> lis
 
 
 class Events:
-    """Reads server-sent events line by line."""
+    """Decodes server-sent events line by line."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
         self.comments = 0
 
     def feed(self, line: str) -> Event | None:
+        """Returns an event if `line` completes an event."""
         if line.startswith(":"):
             self.comments += 1
         elif line:
@@ -77,7 +78,7 @@ class Events:
 async def events(
     client: httpx.AsyncClient, location: str, *, after: str | None = None, limit: int | None = None
 ) -> list[Event]:
-    """Reads events until the stream ends, or until `limit` have come."""
+    """Returns the events up to the end of the stream, but at most `limit` events."""
     found: list[Event] = []
     headers = {} if after is None else {"Last-Event-ID": after}
     reader = Events()

@@ -1,4 +1,4 @@
-"""The provider's view: the calls in the simulator's ledger, and which process made them."""
+"""Reads the calls from the simulator's ledger, and finds the process that made each call."""
 
 import time
 from collections import defaultdict
@@ -13,16 +13,16 @@ from shared.redis.client import connect
 from support.processes import Process
 from support.stack import Stack, eventually
 
-STORE_MS = 300  # after a call ends, its answer is in Redis within this time, on a busy machine too
+STORE_MS = 300  # time from the end of a call until its answer is in Redis, even on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One line of the ledger; times in ms of `time.monotonic`, which all processes share."""
+    """Holds one line of the ledger. Times are ms of `time.monotonic`, which all processes share."""
 
     item: str
     dialect: str
-    client: int  # the port from which the worker called
+    client: int  # local port of the worker's connection
     start_ms: float
     end_ms: float | None
     outcome: int | str | None
@@ -47,14 +47,14 @@ def calls_by_item(calls: Iterable[Call]) -> dict[str, list[Call]]:
 
 
 def open_during(calls: Iterable[Call], start_ms: float, end_ms: float) -> set[str]:
-    """Returns the items that had an open call at some moment between the two."""
+    """Returns the items that had an open call at some moment between `start_ms` and `end_ms`."""
     return {call.item for call in calls if call.overlaps(start_ms, end_ms)}
 
 
 def peak(calls: Iterable[Call]) -> int:
-    """Returns the highest number of calls open at one moment.
+    """Returns the highest number of calls that were open at the same moment.
 
-    A call that ends as another starts counts as before it.
+    A call that ends at the exact moment at which another starts is not open together with it.
     """
     changes = sorted(
         change
@@ -75,22 +75,23 @@ def ports(process: Process) -> set[int]:
 
 
 async def open_calls(stack: Stack, *processes: Process) -> set[str]:
-    """Returns the items for which the processes, which are stopped, have an open call."""
+    """Returns the items for which the stopped processes have an open call."""
     theirs = set().union(*map(ports, processes))
     return {c.item for c in await ledger(stack) if c.end_ms is None and c.client in theirs}
 
 
 async def unsettled(stack: Stack, *processes: Process) -> set[str]:
-    """Returns the items that the processes have called the provider for and not settled.
+    """Returns the items for which the processes have called the provider and have a lease.
 
-    The processes are stopped or cut off from Redis. The answer may have arrived already: nobody
-    but them knows of it.
+    The processes must be stopped, or their connection to Redis must be cut. Such a process may have
+    received the answer already, but cannot store it in Redis.
     """
     redis, keys = connect(stack.redis_url), stack.keys
     theirs = set().union(*map(ports, processes))
     leased = set[str]()
     try:
-        for _ in range(2):  # Redis reads what they had sent before it answers for the second time
+        # Before it answers the second PING, Redis has read everything that the processes had sent.
+        for _ in range(2):
             await redis.ping()
             calls = await ledger(stack)
         async for key in redis.scan_iter(keys.leases("*")):
@@ -98,7 +99,7 @@ async def unsettled(stack: Stack, *processes: Process) -> set[str]:
                 item_id, _, _ = lease.decode().rpartition("@")
                 job_id, _, index = item_id.rpartition(":")
                 payload = await redis.hget(keys.payloads(job_id), index)  # type: ignore[misc]
-                if payload:  # else another process has settled it just now
+                if payload:  # without a payload, another process has just settled the lease
                     leased.add(item_of(orjson.loads(payload)["a"][0]["messages"][-1]["content"]))
     finally:
         await redis.aclose()
@@ -116,7 +117,7 @@ async def wait_for_calls(stack: Stack, *processes: Process) -> None:
 
 
 async def busiest(stack: Stack) -> Process:
-    """Waits for an open call; returns the living worker that has the most of them."""
+    """Waits for an open call. Returns the running worker that has the most open calls."""
     alive = [worker for worker in stack.workers if worker.returncode is None]
     await wait_for_calls(stack, *alive)
     calls = {worker: len(await open_calls(stack, worker)) for worker in alive}

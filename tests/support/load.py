@@ -1,4 +1,4 @@
-"""Steady load: clients that post jobs and read their answers while a test causes a fault."""
+"""Creates a steady load: clients post jobs and read the answers while a test causes a fault."""
 
 import asyncio
 from collections import Counter
@@ -18,14 +18,15 @@ POLL_S = 0.05
 
 
 class Load:
-    """Clients that keep posting jobs and poll each until it completes.
+    """Runs clients that post jobs one after another, and poll each job until it completes.
 
     Attributes:
-        jobs: The contents of every accepted job, by its id.
-        answers: Every job as its client saw it completed, by its id.
-        refused: Counts refusals by status; 0 stands for a broken connection.
-        lost: Ids of jobs that Redis has forgotten.
-        unsure: Items of refused batches, which may have been accepted nevertheless.
+        jobs: The contents of the requests of each accepted job, by job id.
+        answers: The completed job as its client has read it, by job id.
+        refused: The number of refusals by HTTP status; 0 stands for a broken connection.
+        lost: The ids of accepted jobs that Redis has lost.
+        unsure: The items of refused batches and lost jobs. The provider may have been called for
+            them.
     """
 
     def __init__(
@@ -36,7 +37,11 @@ class Load:
         provider: str = "openrouter",
         lossy: bool = False,
     ) -> None:
-        """`name` tells its prompts from another load's; `lossy`: Redis may forget accepted jobs."""
+        """Creates a load without starting the clients.
+
+        name: prefix of the prompts, different for each load of a test.
+        lossy: True: Redis may lose accepted jobs.
+        """
         self._stack = stack
         self._name = name
         self._provider = provider
@@ -51,7 +56,7 @@ class Load:
 
     @asynccontextmanager
     async def steady(self, *, clients: int = CLIENTS, after: int = CLIENTS) -> AsyncIterator[Self]:
-        """Runs the clients; enters once `after` jobs have completed, leaves once all have."""
+        """Runs the clients. Yields when `after` jobs have completed, and returns when all have."""
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
                 group.create_task(self._client())
@@ -60,7 +65,10 @@ class Load:
             self._posting = False
 
     async def more(self, jobs: int) -> None:
-        """Waits until this many more jobs have completed, which shows that the deployment works."""
+        """Waits until that many more jobs have completed, which shows that the deployment works.
+
+        jobs: number of jobs.
+        """
         goal = len(self.answers) + jobs
 
         async def reached() -> bool:
@@ -69,9 +77,9 @@ class Load:
         await eventually(reached)
 
     async def adopt(self, job_id: str, contents: list[str] | None = None) -> None:
-        """Adds a job that the test has posted itself, and waits until it completes.
+        """Adds a job that the test itself has posted, and waits until the job completes.
 
-        Without `contents` they are read off the answers, which echo them.
+        contents: contents of the job's requests. Default: the contents that the answers repeat.
         """
         job = await self._completed(job_id)
         assert job
@@ -80,14 +88,16 @@ class Load:
         self.jobs[job_id] = contents or echoed
 
     async def refusal(self) -> None:
-        """Posts until a batch is refused."""
+        """Posts batches until one is refused."""
         while await self._one_job():
             pass
 
     async def ask_again(self) -> list[dict[str, Any]]:
-        """Reads every job again; returns the answers that Redis has lost, in whole or in part.
+        """Reads every job again. Returns the earlier state of each job that has changed.
 
-        Such a job then counts as lost, or its answers are those of its second completion.
+        A job changes only if Redis has lost data. If Redis has lost the job, the job is added to
+        `lost`. If it has lost results, the job has completed a second time, and `answers` gets the
+        new state.
         """
         changed = []
         for job_id, before in list(self.answers.items()):
@@ -110,7 +120,7 @@ class Load:
                 await asyncio.sleep(POLL_S)
 
     async def _one_job(self) -> bool:
-        """Posts a job and waits until it completes; returns False if it was refused."""
+        """Posts a job and waits until it completes. Returns False if the job was refused."""
         number = next(self._numbers)
         contents = [f"{self._name}{number}-{index}" for index in range(BATCH)]
         job_id = await self._post(contents)
@@ -145,7 +155,7 @@ class Load:
         return job_id or None
 
     async def _completed(self, job_id: str) -> dict[str, Any] | None:
-        """Polls the job until it completes; returns None if Redis has lost it."""
+        """Polls the job until it completes. Returns None if Redis has lost the job."""
         status: dict[str, Any] = {}
 
         async def completed() -> bool:

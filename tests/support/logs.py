@@ -1,4 +1,4 @@
-"""Reads what a deployment's processes have logged."""
+"""Reads the logs of a deployment's processes."""
 
 import asyncio
 from typing import IO
@@ -7,7 +7,7 @@ from support.stack import Stack
 
 
 async def log_of(deployment: Stack, output: IO[bytes]) -> bytes:
-    """Stops the API and the workers in the orderly way; returns all that they wrote to `output`."""
+    """Stops the API and the workers with SIGTERM, and returns everything they wrote to `output`."""
     processes = [deployment.api_process, *deployment.workers]
     for process in processes:
         if process.returncode is None:

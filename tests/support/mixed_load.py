@@ -1,4 +1,4 @@
-"""Steady load of jobs of every kind, from several owners, through several APIs."""
+"""Creates a steady load of uploads, batches and event streams of several owners on several APIs."""
 
 import asyncio
 import random
@@ -11,25 +11,28 @@ import orjson
 from support.load import BATCH, POLL_S, Load
 from support.stack import DEADLINE_S, Stack, chat, eventually
 
-LARGE = 150  # more items than a batch may have
+LARGE = 150  # number of requests in an upload; a batch may have at most 100
 
 
 class MixedLoad(Load):
-    """Clients that upload jobs, wait for batches and read event streams, and notice no fault.
+    """Runs clients that upload jobs, wait for batches and read event streams.
 
-    Every request has an idempotency key and is repeated until it is accepted; every stream that
-    breaks is continued from its last line.
+    The clients must not notice a fault. They send each request with an idempotency key, and repeat
+    it until it is accepted. If a stream breaks, they continue it after its last line.
     """
 
     def __init__(self, stack: Stack, apis: Mapping[str, Sequence[httpx.AsyncClient]]) -> None:
-        """`apis`: by owner, its clients, one for each API."""
+        """Creates a load without starting the clients.
+
+        apis: HTTP clients of each owner, one per API.
+        """
         super().__init__(stack)
         self._apis = apis
         self._owners = list(apis)
         self._owner_of: dict[str, str] = {}
 
     async def status(self, job_id: str) -> dict[str, Any]:
-        """Returns the job; a large one with its results, which the API streams apart."""
+        """Returns the job. Adds the results of a large job, which the API only streams."""
         owner, location = self._owner_of[job_id], f"/jobs/{job_id}"
         status: dict[str, Any] = (await self._repeat(owner, "GET", location)).json()
         if status["responses"] is None:
@@ -48,7 +51,10 @@ class MixedLoad(Load):
         return True
 
     async def _upload(self, owner: str, number: int) -> tuple[str, list[str]]:
-        """Uploads twice, which makes one job, and reads its results in order of completion."""
+        """Uploads the same job twice, which creates one job, and reads its results.
+
+        The results are read in the order in which the items finish.
+        """
         contents = [f"{number}-{index}" for index in range(LARGE)]
         body = b"".join(orjson.dumps(chat(text)) + b"\n" for text in contents)
         headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": f"{number}"}
@@ -74,7 +80,7 @@ class MixedLoad(Load):
         headers = {"Idempotency-Key": f"{number}"}
         while True:
             answer = await self._repeat(owner, "POST", "/batch", json=body, headers=headers)
-            if answer.status_code == 200:  # else the API is stopping, or cannot reach Redis
+            if answer.status_code == 200:  # otherwise the API is stopping, or Redis is unavailable
                 return answer.json()["job_id"], contents
 
     async def _events(self, owner: str, number: int) -> tuple[str, list[str]]:
@@ -108,7 +114,7 @@ class MixedLoad(Load):
             await asyncio.sleep(POLL_S)
 
     async def _repeat(self, owner: str, method: str, path: str, **request: Any) -> httpx.Response:
-        """Sends the request to any of the owner's APIs until one accepts it."""
+        """Sends the request to the APIs, in random order, until one of them accepts it."""
         answers: list[httpx.Response] = []
 
         async def answered() -> bool:

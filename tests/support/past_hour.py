@@ -1,4 +1,4 @@
-"""Writes a history as earlier jobs would have left it, so that the charts show an hour of work."""
+"""Writes a history of earlier jobs to Redis, so that the page's charts show an hour of work."""
 
 import math
 import random
@@ -19,18 +19,18 @@ from shared.monitoring.counters import (
 from shared.monitoring.histogram import duration_bucket
 from shared.queue.keys import Keys
 
-JOBS = {  # requests of earlier jobs, by how many seconds ago they were accepted
+JOBS = {  # number of requests of each earlier job, by the job's age in seconds
     3200: {"openrouter": 6800, "ollama": 1200},
     1900: {"openrouter": 0, "ollama": 1700},
     1300: {"openrouter": 2600, "ollama": 0},
 }
 LIMITS = {"openrouter": 6, "ollama": 4}
 MEDIAN_MS = {"openrouter": 1150, "ollama": 2100}
-SIGMA = 0.25  # of the lognormal latency
+SIGMA = 0.25  # standard deviation of the logarithm of the latency
 
 
 async def write_past_hour(redis: Redis, keys: Keys) -> None:
-    """Leaves out the last two minutes, so that the test's own job begins after a pause."""
+    """Writes the history, except for the last two minutes: the test's job starts after a break."""
     draw = random.Random(7)
     now = int(time.time()) // STEP_S * STEP_S
     queued = dict.fromkeys(LIMITS, 0)

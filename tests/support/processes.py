@@ -17,16 +17,16 @@ from typing import IO
 
 from support.fork_server import Request
 
-# None of these reads the environment or starts a thread when it is imported.
+# Importing these modules neither reads the environment nor starts a thread.
 IMPORTED = ("uvicorn.main", "uvloop", "api.app", "worker.factory", "cli.main", "cli.simulator")
 PIPE, STDOUT = subprocess.PIPE, subprocess.STDOUT
-STREAM_LIMIT = 2**26  # the longest line that a test reads from a pipe
+STREAM_LIMIT = 2**26  # limit of the length of a line that a test reads from a pipe
 
-File = int | IO[bytes] | None  # PIPE, a file, or None: the tests' own
+File = int | IO[bytes] | None  # PIPE, a file, or None for the file of the tests' own process
 
 
 class Process:
-    """Behaves as `asyncio.subprocess.Process`, whose parent is the fork server."""
+    """Behaves like `asyncio.subprocess.Process`. The parent of the process is the fork server."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Process:
         return await asyncio.shield(self._waiting)
 
     async def communicate(self, text: bytes = b"") -> tuple[bytes, bytes]:
-        """Sends `text`; returns the output and the errors, as far as these are pipes."""
+        """Sends `text` to stdin. Returns the output on stdout and stderr, if they are pipes."""
         if self.stdin:
             self.stdin.write(text)
             self.stdin.close()
@@ -84,9 +84,10 @@ async def start(
     stdout: File = None,
     stderr: File = None,
 ) -> Process:
-    """Runs `python -m module …`, or the module's function for `module:function`.
+    """Starts a process that runs `python -m module …`, or a function for `module:function`.
 
-    `directory` is the working directory; with `fresh`, the modules in it are the ones that run.
+    directory: working directory. Default: the directory of the tests.
+    fresh: True: the process runs the modules in `directory`, in a new interpreter.
     """
     request = Request(
         argv=[module, *argv],
@@ -116,7 +117,7 @@ async def start(
 
 
 def _open(fd: int, file: File) -> tuple[int, int | None]:
-    """Returns the child's end and, of a pipe, our own."""
+    """Returns the child's end of the file, and this process's end if the file is a pipe."""
     match file:
         case subprocess.PIPE:
             reading, writing = os.pipe()
@@ -157,7 +158,7 @@ async def _rest(stream: asyncio.StreamReader | None) -> bytes:
 
 @cache
 def _fork_server() -> str:
-    """Starts the server; returns the path of its socket."""
+    """Starts the fork server once. Returns the path of its socket."""
     directory = tempfile.TemporaryDirectory(prefix="fork-")
     path = f"{directory.name}/s"
     server = subprocess.Popen(

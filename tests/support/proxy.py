@@ -1,14 +1,14 @@
-"""A connection between a process and Redis that a test can cut."""
+"""Forwards a process's connections to Redis, so that a test can cut them."""
 
 import asyncio
 from contextlib import suppress
 
 
 class Proxy:
-    """Forwards TCP to a unix socket.
+    """Forwards TCP connections to a Unix socket.
 
-    While it is cut, nothing passes and nothing is closed, as when packets are lost; what was sent
-    meanwhile arrives once it is mended.
+    Between `cut` and `mend`, no data passes and no connection is closed, as if packets were lost.
+    The data sent in this time arrives after `mend`.
     """
 
     def __init__(self, socket_path: str) -> None:
@@ -28,7 +28,7 @@ class Proxy:
         self._whole.set()
 
     def reset(self) -> None:
-        """Closes every connection at once, in the middle of whatever it carries."""
+        """Closes every connection at once, also in the middle of a message."""
         for writer in self._connections:
             writer.transport.abort()
 

@@ -1,4 +1,4 @@
-"""A Valkey server that a test can kill, stop and reconfigure."""
+"""Runs Valkey servers that a test can kill, stop and configure."""
 
 import asyncio
 import signal
@@ -16,9 +16,9 @@ from support.stack import eventually
 
 
 class Server:
-    """Writes every command to disk before it answers, as the product recommends.
+    """Runs a server that writes every command to disk before it answers (appendfsync always).
 
-    Listens on a unix socket in `directory` and, if `port` is given, on TCP.
+    The server listens on a Unix socket in `directory` and, if `port` is given, on TCP.
     """
 
     def __init__(self, directory: Path, *, port: int = 0, **options: str) -> None:
@@ -67,7 +67,7 @@ class Server:
 
 @asynccontextmanager
 async def running_server() -> AsyncIterator[Server]:
-    """Runs a server; its directory has a short path, because a socket's path is limited."""
+    """Runs a server. Its directory has a short path, because the path of a socket is limited."""
     with tempfile.TemporaryDirectory(prefix="vk-") as directory:
         server = Server(Path(directory))
         await server.start()
@@ -78,7 +78,7 @@ async def running_server() -> AsyncIterator[Server]:
 
 
 class SentinelServer(Server):
-    """A sentinel that watches one master, with a quorum of two."""
+    """Runs a sentinel that monitors one master, with a quorum of two."""
 
     def __init__(self, directory: Path, *, port: int, master: str, master_port: int) -> None:
         super().__init__(directory)

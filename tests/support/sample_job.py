@@ -1,4 +1,4 @@
-"""A believable job, product reviews to be classified, and a provider that answers it plausibly."""
+"""Defines a realistic job, which classifies product reviews, and a provider that answers it."""
 
 import asyncio
 import json
@@ -13,14 +13,14 @@ from aiohttp import web
 from support.stack import chat
 
 UNKNOWN_MODEL = "google/gemini-flash-1.5-8b"
-LATENCY_S = {  # median of each model
+LATENCY_S = {  # median latency of each model
     "openai/gpt-4o-mini": 0.9,
     "anthropic/claude-3.5-haiku": 1.4,
     "llama3.1:8b": 1.9,
     "qwen2.5:7b": 2.3,
 }
-SIGMA = 0.35  # of the lognormal latency
-OVERLOADED_SHARE = 0.06  # of the reviews: OpenRouter answers their first call with 503
+SIGMA = 0.35  # standard deviation of the logarithm of the latency
+OVERLOADED_SHARE = 0.06  # share of the reviews whose first call OpenRouter answers with 503
 
 _OPENROUTER = ("openai/gpt-4o-mini", "anthropic/claude-3.5-haiku")
 _OLLAMA = ("llama3.1:8b", "qwen2.5:7b")
@@ -40,8 +40,10 @@ _INSTRUCTION = (
 
 
 def review_requests(count: int) -> list[dict[str, Any]]:
-    """Returns one request per review, two in three for OpenRouter. A few name a model that
-    OpenRouter does not have."""
+    """Returns one request per review. Two of three requests are for OpenRouter.
+
+    Some requests name a model that OpenRouter does not have.
+    """
     draw = random.Random(4)
     requests = []
     for index in range(count):
@@ -64,8 +66,10 @@ def review_requests(count: int) -> list[dict[str, Any]]:
 
 
 class ReviewProvider:
-    """Answers as OpenRouter and as Ollama. `rate_limit_s` is how long OpenRouter asks to wait, or
-    None while it does not."""
+    """Answers like OpenRouter and like Ollama.
+
+    rate_limit_s: seconds that OpenRouter asks to wait, with status 429. None: it answers normally.
+    """
 
     def __init__(self) -> None:
         self.url = ""
@@ -74,7 +78,10 @@ class ReviewProvider:
 
     @property
     def worker_settings(self) -> dict[str, str]:
-        """Limits that a small account and one graphics card have; no worker can take them all."""
+        """Returns settings with limits like those of a small account and one graphics card.
+
+        One worker alone cannot use all slots.
+        """
         return {
             "OPENROUTER_BASE_URL": f"{self.url}/api/v1",
             "OPENROUTER_MAX_CONCURRENT_REQUESTS": "6",
@@ -125,6 +132,7 @@ class ReviewProvider:
 
 @asynccontextmanager
 async def review_provider() -> AsyncIterator[ReviewProvider]:
+    """Runs the provider as an HTTP server in this process."""
     provider = ReviewProvider()
     app = web.Application()
     app.router.add_post("/api/v1/chat/completions", provider.openrouter)

@@ -1,7 +1,8 @@
-"""How deep the tests search that could search for hours.
+"""Sets how many examples the property-based tests try.
 
-By default they search as deep as a developer can wait for; with `CI_DEPTH=full` in the environment
-they search deeper, and take minutes more. No test is left out either way.
+These tests could try examples for hours. By default they try as few as a developer can wait for.
+With `CI_DEPTH=full` in the environment they try more, and take some minutes longer. Every test runs
+in both cases.
 """
 
 import os
@@ -10,5 +11,5 @@ FULL = os.environ.get("CI_DEPTH") == "full"
 
 
 def examples(usual: int, *, full: int) -> int:
-    """Returns the number of examples to generate."""
+    """Returns the number of examples that a test generates."""
     return full if FULL else usual

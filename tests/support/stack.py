@@ -1,4 +1,4 @@
-"""Starts an API, workers and the simulator as real processes, which a test may stop or kill."""
+"""Starts an API, workers and the simulator as real processes, which a test can stop or kill."""
 
 import asyncio
 import os
@@ -23,20 +23,23 @@ DEADLINE_S = 30.0
 async def eventually(
     condition: Callable[[], Awaitable[bool]], deadline_s: float = DEADLINE_S
 ) -> None:
-    """Polls until the condition holds; raises TimeoutError if it does not in time."""
+    """Waits until the condition is true. Raises TimeoutError after `deadline_s`."""
     async with asyncio.timeout(deadline_s):
         while not await condition():
             await asyncio.sleep(0.01)
 
 
 async def queued(redis: Redis, keys: Keys, lane: str = "openrouter") -> int:
-    """Returns how many items of all jobs may run now."""
+    """Returns the number of queued items of all jobs in the lane."""
     counts: list[bytes] = await redis.hvals(keys.depth(lane))  # type: ignore[misc]
     return sum(int(count) for count in counts)
 
 
 async def stored(redis: Redis, keys: Keys) -> set[str]:
-    """Returns the keys of jobs and of the queue: not those of workers, reports and history."""
+    """Returns the Redis keys of jobs and of the queue.
+
+    Leaves out the keys of workers, reports and the history.
+    """
     found = {key.decode() async for key in redis.scan_iter(match=f"{keys.prefix}*")}
     only_seen = (
         keys.workers,
@@ -69,11 +72,14 @@ class Stack:
         output: IO[bytes] | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        """`output` receives what API and workers write (default: the test's own output);
-        `headers` are sent with every request of `api`."""
+        """Creates a deployment without starting it.
+
+        output: file for the output of the API and the workers. Default: the test's own output.
+        headers: headers that `api` sends with every request.
+        """
         self.redis_url = redis_url
         self.keys = keys
-        # Where processes find their modules from now on, if not in this checkout.
+        # Directory of the modules of processes that are started from now on. None: this checkout.
         self.code: PathLike[str] | None = None
         self._output = output
         self._environment = {
@@ -105,11 +111,14 @@ class Stack:
         await self.ready(workers)
 
     async def start_api(self) -> None:
-        """Starts an API; `api` becomes its client."""
+        """Starts an API. From now on, `api` is a client of this API."""
         self.api.base_url, self.api_process = await self._spawn_api()
 
     async def another_api(self) -> httpx.AsyncClient:
-        """Starts one more API, waits until it is ready; its client sends the headers of `api`."""
+        """Starts another API, and waits until it is ready.
+
+        Returns a client of this API, which sends the same headers as `api`.
+        """
         client = self._client(dict(self.api.headers))
         client.base_url, _ = await self._spawn_api()
 
@@ -127,7 +136,7 @@ class Stack:
         _, self.api_process = await self._spawn_api(self.api.base_url.port)
 
     def client(self, key: str, api: httpx.AsyncClient | None = None) -> httpx.AsyncClient:
-        """Returns another client of the API, with an API key."""
+        """Returns another client of `api` or of the given API, with an API key."""
         client = self._client({"authorization": f"Bearer {key}"})
         client.base_url = (api or self.api).base_url
         return client
@@ -138,7 +147,7 @@ class Stack:
         return worker
 
     async def ready(self, workers: int) -> None:
-        """Waits until exactly this many workers are alive."""
+        """Waits until exactly that many workers are alive."""
         await eventually(lambda: self._has_workers(workers))
 
     async def simulate(self, **behaviour: object) -> None:
@@ -152,7 +161,7 @@ class Stack:
         return await self.api.post("/batch", json={"requests": requests}, **options)
 
     async def in_flight(self, count: int) -> None:
-        """Waits until the simulator has at least this many calls in flight."""
+        """Waits until the simulator has at least `count` calls in flight."""
 
         async def reached() -> bool:
             return bool((await self.stats())["in_flight"] >= count)
@@ -215,7 +224,7 @@ class Stack:
 
 @asynccontextmanager
 async def stacks(redis_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awaitable[Stack]]]:
-    """Yields a function that starts a deployment; stops all that it has started."""
+    """Yields a function that starts a deployment. Stops all started deployments at the end."""
     async with AsyncExitStack() as exits:
 
         async def start(
@@ -231,12 +240,14 @@ async def stacks(redis_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awai
         yield start
 
 
-# Below the ports from which the system takes those of connections and of servers that bind port 0:
-# nobody takes such a port between this probe and the start of the server.
+# These ports are below the range from which the operating system takes the local ports of
+# connections and of servers that bind port 0. So no other program takes a port between the probe in
+# `free_port` and the start of the server.
 PORTS = range(15_000, 32_000)
 
 
 def free_port() -> int:
+    """Returns a TCP port that no server uses."""
     while True:
         port = random.choice(PORTS)
         with socket.socket() as probe, suppress(OSError):

@@ -1,4 +1,4 @@
-"""Reads what a command writes to a terminal."""
+"""Reads the output of a command on a terminal."""
 
 import asyncio
 import fcntl
@@ -11,10 +11,10 @@ from support.stack import eventually
 
 
 class Terminal:
-    """Keeps what a command writes, without control sequences.
+    """Keeps the output of a command on a pseudo-terminal.
 
-    It reads at once, because a terminal that nobody reads blocks the command, even one that is
-    about to exit.
+    The output is read immediately: if nobody reads a terminal, it blocks the command, even when the
+    command is about to exit.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,8 @@ class Terminal:
         self._written += os.read(self._master, 65536)
 
     async def shows(self, text: str) -> None:
+        """Waits until the output, without its control sequences, contains `text`."""
+
         async def shown() -> bool:
             return text in re.sub(
                 r"\x1b\[[0-9;?]*[a-zA-Z]", "", self._written.decode(errors="ignore")
