@@ -1,4 +1,4 @@
-"""Faults during jobs of every kind: two APIs, two owners, uploads, streams, idempotency keys."""
+"""Tests faults while two owners use uploads, batches, streams and idempotency keys on two APIs."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.chaos
 
 LIMIT = 10
 LEASE_S = 3.0
-OUTAGE_S = 5.0  # longer than a lease
+OUTAGE_S = 5.0  # duration of an outage, longer than a lease
 SETTINGS = {
     "API_KEYS": API_KEYS,
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
@@ -56,7 +56,7 @@ async def test_a_worker_is_killed(deployment: Stack, load: MixedLoad) -> None:
 
 
 async def test_an_api_is_killed_and_comes_back(deployment: Stack, load: MixedLoad) -> None:
-    """No client notices: the other API answers, and continues the streams."""
+    """No client notices the fault: the other API answers, and continues the streams."""
     async with load.steady():
         deployment.api_process.kill()
         await deployment.api_process.wait()
@@ -88,7 +88,7 @@ async def test_redis_is_unavailable_for_longer_than_a_lease(
             await server.kill()
         else:
             server.freeze()
-        await asyncio.sleep(OUTAGE_S)  # the fault itself
+        await asyncio.sleep(OUTAGE_S)  # duration of the fault
         if fault == "kill":
             await server.start()
         else:

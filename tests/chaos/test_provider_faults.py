@@ -1,4 +1,4 @@
-"""One provider fails in every way while another works."""
+"""Tests that one provider fails in each possible way while another works."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +20,7 @@ SETTINGS = {
     "REQUEST_TIMEOUT": "1",
     "MAX_RETRIES": "1",
 }
-WATCHED_S = 2.5  # the length of two windows: before the fault and during it
+WATCHED_S = 2.5  # duration of each of the two measurements: before the fault and during the fault
 
 Start = Callable[..., Awaitable[Stack]]
 
@@ -51,8 +51,9 @@ def occupied(calls: Sequence[Call], dialect: str, start_ms: float, end_ms: float
 async def test_a_provider_in_trouble_harms_nobody_else(
     stack: Start, fault: dict[str, Any], code: str
 ) -> None:
-    """Its items fail with the right code, within the limit and after as many calls as they say;
-    the other lane uses its slots as much as before, and none of its items fails."""
+    """The items of the failing provider fail with the expected code. The lane's limit holds, and
+    each item reports the true number of its calls. The other lane uses its slots as much as before,
+    and no item in it fails."""
     deployment = await stack(workers=2, **SETTINGS)
     await deployment.simulate(**HEALTHY)
     good = Load(deployment, provider="ollama")

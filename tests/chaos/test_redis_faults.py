@@ -1,4 +1,4 @@
-"""Redis is killed, stopped, full, read-only or drops its connections, under steady load."""
+"""Tests faults of Redis under steady load: killed, stopped, full, read-only, connections closed."""
 
 import asyncio
 from collections import Counter
@@ -20,12 +20,13 @@ pytestmark = pytest.mark.chaos
 
 LIMIT = 10
 LEASE_S = 3.0
-SHORT_S = 0.5  # shorter than what any lease has left: see `LaneWorker`'s heartbeat and margin
-LONG_S = 5.0  # longer than a lease
+SHORT_S = 0.5  # shorter than the remaining time of any lease: see `LeaseKeeper`
+LONG_S = 5.0  # duration of a long fault, longer than a lease
 SETTINGS = {
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
     "LEASE_SECONDS": f"{LEASE_S:g}",
-    "WORKER_MAX_JOBS": "5",  # each keeps a slot free for the other lane: four workers share ten
+    # Each worker keeps a slot free for the other lane. The four workers share the ten calls.
+    "WORKER_MAX_JOBS": "5",
 }
 
 Fault = Callable[[Server], AbstractAsyncContextManager[None]]
@@ -73,17 +74,17 @@ def attempts(load: Load) -> set[int]:
 
 @pytest.mark.parametrize("fault", [killed, frozen, read_only])
 async def test_a_short_fault_costs_nothing(deployment: Stack, server: Server, fault: Fault) -> None:
-    """Calls continue, and the workers keep the answers that arrive meanwhile."""
+    """Calls continue during the fault. The workers keep answers until they can settle them."""
     load = Load(deployment)
     async with load.steady():
         async with fault(server):
             began_ms = now_ms()
-            await asyncio.sleep(SHORT_S)  # the fault itself
+            await asyncio.sleep(SHORT_S)  # duration of the fault
             over_ms = now_ms()
         await load.more(12)
 
     if fault is frozen:
-        assert not load.refused  # the API waits longer than this before it refuses
+        assert not load.refused  # the API waits longer than SHORT_S before it refuses a request
     assert load.refused.keys() <= {503}
     if fault is read_only:
         load.unsure.clear()  # a refused batch has left nothing in Redis
@@ -97,8 +98,9 @@ async def test_a_short_fault_costs_nothing(deployment: Stack, server: Server, fa
 async def test_a_long_fault_repeats_only_what_was_running(
     deployment: Stack, server: Server, fault: Fault
 ) -> None:
-    """Calls that would outlive their leases are stopped before these expire. Nothing is lost, a
-    waiting client gets its answer, and new batches are refused until Redis is available again."""
+    """A call that would take longer than its lease is stopped before the lease expires. No item is
+    lost, and a waiting client gets its answer. New batches are refused until Redis is available
+    again."""
     load = Load(deployment)
     slow = [f"slow {i}" for i in range(3)]
     model = f"sim-latency-{LONG_S * 1000:.0f}"
@@ -109,7 +111,7 @@ async def test_a_long_fault_repeats_only_what_was_running(
         async with fault(server):
             began_ms = now_ms()
             async with asyncio.TaskGroup() as group:
-                group.create_task(asyncio.sleep(LONG_S))  # the fault itself
+                group.create_task(asyncio.sleep(LONG_S))  # duration of the fault
                 group.create_task(load.refusal())
         over_ms = now_ms()
         await load.more(12)
@@ -127,13 +129,14 @@ async def test_a_long_fault_repeats_only_what_was_running(
         stopped, again = by_item[item]
         assert (stopped.outcome, again.outcome) == ("aborted", 200)
         assert ended_ms(stopped) <= began_ms + LEASE_S * 1000
-    for of_item in by_item.values():
-        assert all(ended_ms(call) <= after.start_ms for call, after in pairwise(of_item))
+    for item_calls in by_item.values():
+        assert all(ended_ms(call) <= after.start_ms for call, after in pairwise(item_calls))
     assert attempts(load) == {1}
     assert_no_process_ended(deployment)
 
 
 async def called(stack: Stack, contents: list[str]) -> None:
+    """Waits until the provider has been called for each of these requests."""
     items = set(map(item_of, contents))
 
     async def all_called() -> bool:
@@ -168,7 +171,7 @@ async def test_a_full_redis_finishes_what_it_has(deployment: Stack, server: Serv
 
 
 async def refusals(load: Load, count: int) -> None:
-    """Waits until this many more batches have been refused."""
+    """Waits until `count` more batches have been refused."""
     goal = load.refused.total() + count
 
     async def reached() -> bool:
@@ -178,6 +181,8 @@ async def refusals(load: Load, count: int) -> None:
 
 
 async def wait_completed(load: Load, job_ids: set[str]) -> None:
+    """Waits until the clients of the load have seen these jobs completed."""
+
     async def all_completed() -> bool:
         return job_ids <= load.answers.keys()
 

@@ -1,4 +1,4 @@
-"""A rolling upgrade between two versions whose job format differs in an added field."""
+"""Tests a rolling upgrade to a version that adds a field to the job format, and the way back."""
 
 import shutil
 from collections import Counter
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.chaos
 LIMIT = 10
 SETTINGS = {"MAX_CONCURRENT_REQUESTS": str(LIMIT), "LEASE_SECONDS": "3", "WORKER_MAX_JOBS": "8"}
 PROJECT = Path(__file__).parents[2]
-# What the next version inserts in which file, after which text: a new field in a request and in a
-# result.
+# The next version adds a field to requests and a field to results. By file: the text after which it
+# inserts code, and the inserted code.
 ADDED = {
     "shared/models/requests.py": ("    temperature: float\n", "    top_p: float\n"),
     "shared/jobs/service.py": ("temperature=request.temperature,\n", "        top_p=0.5,\n"),
@@ -36,6 +36,7 @@ Start = Callable[..., Awaitable[Stack]]
 
 @pytest.fixture
 def next_version(tmp_path: Path) -> Path:
+    """Writes the next version of the project. Returns its directory."""
     for package in ("api", "worker", "shared", "cli"):
         shutil.copytree(PROJECT / package, tmp_path / package)
     for file, (place, added) in ADDED.items():
@@ -46,7 +47,7 @@ def next_version(tmp_path: Path) -> Path:
 
 
 async def costs(stack: Stack, load: Load) -> Counter[float | None]:
-    """Counts the stored results by the field that only the next version knows."""
+    """Returns the number of stored results by the value of the field that the next version adds."""
     redis = connect(stack.redis_url)
     try:
         stored = [
@@ -60,7 +61,7 @@ async def costs(stack: Stack, load: Load) -> Counter[float | None]:
 
 
 async def sent(stack: Stack) -> dict[str, Any]:
-    """Returns the body of the last call that OpenRouter received."""
+    """Returns the body of the last call that the simulated OpenRouter has received."""
     body: dict[str, Any] = (await stack.simulator.get("/_sim/last")).json()["openai"]["body"]
     return body
 

@@ -1,4 +1,4 @@
-"""A Redis master fails under load, with three sentinels and one replica, all real."""
+"""Tests the failure of a Redis master under load, with three real sentinels and a real replica."""
 
 import tempfile
 from collections.abc import AsyncIterator
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.chaos
 
 LIMIT = 10
 MASTER = "mymaster"
-LAST_MOMENT = timedelta(seconds=1)
+LAST_MOMENT = timedelta(seconds=1)  # age of the newest writes that a failover may lose
 SETTINGS = {"MAX_CONCURRENT_REQUESTS": str(LIMIT), "LEASE_SECONDS": "3"}
 
 
 class Cluster:
-    """Three sentinels over `redis[0]`, the first master, and `redis[1]`, its replica."""
+    """Runs three sentinels, the first master `redis[0]` and its replica `redis[1]`."""
 
     def __init__(self, directory: Path) -> None:
         first, second, *ports = (free_port() for _ in range(5))
@@ -63,7 +63,7 @@ class Cluster:
         return bool(role == b"master" and replicas and link == "up")
 
     async def _known(self) -> bool:
-        """Tells whether each sentinel knows the replica and the two other sentinels."""
+        """Returns whether each sentinel knows the replica and the two other sentinels."""
         states = [
             (await s.client.sentinel_masters())[MASTER]  # type: ignore[no-untyped-call]
             for s in self.sentinels
@@ -98,11 +98,12 @@ async def deployment(cluster: Cluster, keys: Keys) -> AsyncIterator[Stack]:
 
 @pytest.mark.parametrize("planned", [False, True])
 async def test_failover(deployment: Stack, cluster: Cluster, *, planned: bool) -> None:
-    """The master is killed, or hands over and becomes a replica, which accepts no writes.
+    """The master is killed, or a planned failover turns it into a replica that accepts no writes.
 
-    Replication is asynchronous: writes that had not reached the new master are lost. This can be a
-    job that was accepted in the last moment, a claim, or a result and with it a job's completion.
-    The items run again; a worker stops calls of lost claims when it renews its leases.
+    Replication is asynchronous, so writes that had not reached the new master are lost. Such a
+    write can be a job that was just accepted, a claim, or a result, which may be the last of its
+    job. The items run again. When a worker renews its leases, it stops the calls whose claims were
+    lost.
     """
     await deployment.simulate(latency_ms=200, latency_spread_ms=100)
     load = Load(deployment, lossy=True)

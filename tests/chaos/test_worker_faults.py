@@ -1,4 +1,4 @@
-"""Workers and APIs are killed, stopped or cut off from Redis, under steady load."""
+"""Tests workers and APIs that are killed, stopped or disconnected from Redis under steady load."""
 
 import asyncio
 import signal
@@ -34,17 +34,19 @@ pytestmark = pytest.mark.chaos
 
 LIMIT = 10
 LEASE_S = 3.0
-STOP_S = LEASE_S / 15 + 0.3  # how often a worker checks its leases, and time for a busy machine
+STOP_S = LEASE_S / 15 + 0.3  # the interval at which a worker checks its leases, plus a reserve
 SETTINGS = {
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
     "LEASE_SECONDS": f"{LEASE_S:g}",
-    "WORKER_MAX_JOBS": "5",  # each keeps a slot free for the other lane: four workers share ten
+    # Each worker keeps a slot free for the other lane. The four workers share the ten calls.
+    "WORKER_MAX_JOBS": "5",
 }
 
 Start = Callable[..., Awaitable[Stack]]
 
 
 def starts(calls: Collection[Call]) -> dict[str, list[float]]:
+    """Returns the start times of each item's calls, in ms."""
     by_item: dict[str, list[float]] = defaultdict(list)
     for call in calls:
         by_item[call.item].append(call.start_ms)
@@ -94,9 +96,10 @@ async def test_rolling_restarts_cost_nothing(stack: Start) -> None:
 
 @pytest.mark.parametrize("latency_ms", [200, 2.5 * LEASE_S * 1000])
 async def test_a_stopped_worker_that_continues(stack: Start, latency_ms: float) -> None:
-    """A stopped process cannot hang up: the provider works on its open calls in addition to those
-    of the limit until they end or the worker continues. Then the worker stops them at once, starts
-    none on an expired lease, and its late answers change nothing."""
+    """A stopped process cannot close its connections. So the provider works on the open calls of
+    the stopped worker, in addition to as many calls as the limit allows. When the worker continues,
+    it stops its old calls at once, and starts no call whose lease has expired. Its late answers
+    change nothing."""
     deployment = await stack(workers=4, **SETTINGS)
     load = Load(deployment)
     await deployment.simulate(latency_ms=200, latency_spread_ms=100)
@@ -108,7 +111,7 @@ async def test_a_stopped_worker_that_continues(stack: Start, latency_ms: float) 
         await deployment.simulate(latency_ms=200, latency_spread_ms=100)
         frozen_at_ms = now_ms()
         hit = await unsettled(deployment, frozen)
-        await asyncio.sleep(2 * LEASE_S)  # the fault itself
+        await asyncio.sleep(2 * LEASE_S)  # duration of the fault
         frozen.send_signal(signal.SIGCONT)
         continued_ms = now_ms()
         await load.more(6)
@@ -121,8 +124,9 @@ async def test_a_stopped_worker_that_continues(stack: Start, latency_ms: float) 
 
 
 async def begun_since(stack: Stack, since_ms: float) -> None:
-    """Waits until every open call started after `since_ms`, but at most a second: a call that
-    started in that very moment may be as long as the later ones."""
+    """Waits until every open call has started after `since_ms`, but at most a second. After a
+    second, a call that started exactly at `since_ms` may still be open: it may take as long as the
+    later calls."""
 
     async def begun() -> bool:
         return now_ms() - since_ms > 1000 or all(
@@ -134,7 +138,7 @@ async def begun_since(stack: Stack, since_ms: float) -> None:
 
 @pytest.fixture
 async def proxied(server: Server, keys: Keys) -> AsyncIterator[tuple[Stack, Proxy]]:
-    """Starts four workers; the last reaches Redis through a proxy."""
+    """Starts four workers. The last worker reaches Redis through a proxy."""
     proxy = Proxy(server.url.removeprefix("unix://"))
     await proxy.start()
     deployment = Stack(server.url, keys, SETTINGS)
@@ -149,7 +153,7 @@ async def proxied(server: Server, keys: Keys) -> AsyncIterator[tuple[Stack, Prox
 
 
 async def test_a_short_cut_off_from_redis_costs_nothing(proxied: tuple[Stack, Proxy]) -> None:
-    """Calls continue, and the worker keeps the answers that arrive meanwhile."""
+    """Calls continue during the fault. The worker keeps answers until it can settle them."""
     deployment, proxy = proxied
     await deployment.simulate(latency_ms=600, latency_spread_ms=400)
     load = Load(deployment)
@@ -157,7 +161,7 @@ async def test_a_short_cut_off_from_redis_costs_nothing(proxied: tuple[Stack, Pr
         await wait_for_calls(deployment, deployment.workers[-1])
         proxy.cut()
         hit = await open_calls(deployment, deployment.workers[-1])
-        await asyncio.sleep(1)  # the fault itself
+        await asyncio.sleep(1)  # duration of the fault
         proxy.mend()
         await load.more(6)
 
@@ -179,7 +183,7 @@ async def test_a_worker_that_loses_redis_stops_its_calls_in_time(
         hit = await unsettled(deployment, deployment.workers[-1])
         called = await open_calls(deployment, deployment.workers[-1])
         await deployment.simulate(latency_ms=200)
-        await asyncio.sleep(2 * LEASE_S)  # the fault itself
+        await asyncio.sleep(2 * LEASE_S)  # duration of the fault
         proxy.mend()
         await load.more(6)
 
@@ -214,7 +218,7 @@ async def test_jobs_of_a_killed_api_can_be_fetched(stack: Start) -> None:
 
 
 async def test_an_item_that_kills_its_worker_every_time(stack: Start) -> None:
-    """Kills each worker at the moment when its call for the item reaches the provider."""
+    """Each worker that runs the item is killed when its call for the item reaches the provider."""
     deployment = await stack(workers=3, **SETTINGS)
     await deployment.simulate(latency_ms=200, latency_spread_ms=100)
     load, poisoned, neighbours = Load(deployment), "poisoned", [f"beside {i}" for i in range(9)]
@@ -236,7 +240,7 @@ async def test_an_item_that_kills_its_worker_every_time(stack: Start) -> None:
 
 
 async def caller_of(stack: Stack, content: str) -> Process:
-    """Waits until a worker has an open call for this item; returns the worker."""
+    """Waits until a worker has an open call for this request. Returns the worker."""
     found: list[Process] = []
 
     async def calling() -> bool:
