@@ -22,7 +22,10 @@ from shared.version import VERSION
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Raises SettingsError if tracing is set up and its packages are not installed."""
+    """Returns the application.
+
+    Raises SettingsError if OTEL_EXPORTER_OTLP_ENDPOINT is set without the extra `otel`.
+    """
     registry = new_registry()
     tracer = load_tracer(settings, "orchestrator-api")
 
@@ -42,10 +45,10 @@ def create_app(settings: Settings) -> FastAPI:
             "tracer_provider": tracer.provider,
             "operation_spans": False,
             "metrics": False,
-            "logs": False,  # they contain what a client sent
+            "logs": False,  # logs contain what a client sent
         },
     )
-    # The last one added is the first one that a request passes.
+    # A request passes these in reverse order, beginning with the middleware that is added last.
     app.add_middleware(DeferredStreamMiddleware)
     app.add_middleware(ConcurrencyLimitMiddleware, limit=settings.max_open_requests)
     app.add_middleware(AuthenticationMiddleware, keys=settings.api_keys)

@@ -1,4 +1,4 @@
-"""Submits a job, and waits for its end."""
+"""Starts jobs for HTTP clients, and waits for a job if its client waits for the results."""
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable
@@ -13,11 +13,11 @@ from shared.jobs.submission import Submission
 from shared.models import Job, LLMRequest
 from shared.redis.client import RedisUnavailable
 
-MIN_RETRY_S = 2.0  # for reading the status, even when the client's wait is over
+MIN_RETRY_S = 2.0  # least time to retry a read of the status, also after the client's wait
 
 
 class ResultsUnavailable(Exception):
-    """The job was accepted and continues, but Redis is unavailable and its status can't be read."""
+    """The job was accepted, but its status cannot be read, because Redis is unavailable."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id)
@@ -25,26 +25,27 @@ class ResultsUnavailable(Exception):
 
 
 class IdempotencyResultExpired(Exception):
-    """The job that was made with this idempotency key has expired."""
+    """The results of the job with this idempotency key have expired."""
 
 
 class Batches:
-    """Runs jobs for clients that wait for them, and accepts jobs for those that don't.
+    """Accepts jobs, and waits for them.
 
-    `cancel_on_disconnect` says whether a job is cancelled when the client that waits for it
+    If `cancels_abandoned` is true, a job is cancelled when the client that waits for the job
     disconnects.
     """
 
-    def __init__(self, jobs: Jobs, events: JobEvents, *, cancel_on_disconnect: bool) -> None:
+    def __init__(self, jobs: Jobs, events: JobEvents, *, cancels_abandoned: bool) -> None:
         self._jobs = jobs
         self._events = events
-        self._cancel_on_disconnect = cancel_on_disconnect
+        self._cancels_abandoned = cancels_abandoned
 
     async def start(self, requests: AsyncIterable[LLMRequest], submission: Submission) -> Job:
         """Accepts a job and returns its status at once.
 
-        Raises SubmissionRejected, IdempotencyResultExpired, RedisUnavailable (nothing was stored,
-        unless only Redis's reply was lost) and ResultsUnavailable.
+        Raises SubmissionRejected, IdempotencyResultExpired, ResultsUnavailable and
+        RedisUnavailable. After RedisUnavailable, normally nothing was stored; but if only Redis's
+        reply was lost, the job exists.
         """
         job_id = await self._jobs.submit(self._jobs.new_id(), requests, submission)
         return await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
@@ -57,17 +58,17 @@ class Batches:
         wait_s: float,
         wait_for_disconnect: Callable[[], Awaitable[None]],
     ) -> Job:
-        """Accepts a job and returns its status once it has completed, or after `wait_s`.
+        """Accepts a job and returns its status when the job has completed, or after `wait_s`.
 
         `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected
-        then, and what `start` raises.
+        if the client disconnects, and everything that `start` raises.
         """
         new_id = self._jobs.new_id()
         deadline = monotonic() + wait_s
         with ExitStack() as subscriptions:
             finished = subscriptions.enter_context(self._events.wait_finished(new_id))
             job_id = await self._jobs.submit(new_id, requests, submission)
-            if job_id != new_id:  # an earlier job with the same key, which may have completed
+            if job_id != new_id:  # an earlier job has the same key; it may have completed
                 finished = subscriptions.enter_context(self._events.wait_finished(job_id))
                 job = await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
                 if job.finished_at:
@@ -81,19 +82,20 @@ class Batches:
         return await self.status(job_id, submission, retry_for_s=max(left_s, MIN_RETRY_S))
 
     async def cancel_abandoned(self, job_id: str, submission: Submission) -> None:
-        """Cancels the job of a disconnected client, because nobody will read its answers.
+        """Cancels the job of a disconnected client, because nobody will read the answers.
 
-        A job with an idempotency key continues: its client can repeat the request.
+        A job with an idempotency key continues, because its client can repeat the request.
         """
-        if self._cancel_on_disconnect and not submission.idempotency_key:
+        if self._cancels_abandoned and not submission.idempotency_key:
             with suppress(RedisUnavailable, JobNotFound):
                 await redis_retry(MIN_RETRY_S)(self._jobs.cancel, job_id, submission.owner)
 
     async def status(self, job_id: str, submission: Submission, *, retry_for_s: float) -> Job:
         """Returns the status of a job that was accepted.
 
-        Retries while Redis is unavailable, because the answers have been paid for. Raises
-        ResultsUnavailable, IdempotencyResultExpired and JobNotFound.
+        Retries while Redis is unavailable, because providers charge for the answers even if the
+        client never gets them. Raises ResultsUnavailable, IdempotencyResultExpired and
+        JobNotFound.
         """
         try:
             return await redis_retry(retry_for_s)(self._jobs.get, job_id, submission.owner)

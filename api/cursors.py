@@ -1,4 +1,4 @@
-"""Cursors: numbers in responses that a client sends back to continue reading after them."""
+"""Parses cursors. A client sends the cursor of a response back to continue reading after it."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ class InvalidCursor(Exception):
 
 
 def parse_cursor(text: str, parameter: str) -> int:
-    """Raises InvalidCursor with the name of the `parameter` that has it."""
+    """Returns the cursor. Raises InvalidCursor, which names the `parameter` with the text."""
     if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
         raise InvalidCursor(parameter)
     return int(text)
@@ -24,7 +24,8 @@ def parse_cursor(text: str, parameter: str) -> int:
 
 async def _page(
     cursor: Annotated[
-        str | None, Query(description="The `next_cursor` of the page before; none: the first page.")
+        str | None,
+        Query(description="The `next_cursor` of the previous page. Default: the first page."),
     ] = None,
 ) -> int | None:
     return None if cursor is None else parse_cursor(cursor, "cursor")
@@ -34,7 +35,8 @@ async def _after(
     after: Annotated[
         str,
         Query(
-            description="The `cursor` of the last line that was read; results continue after it."
+            description="The `cursor` of the last line that you have read. The results continue"
+            " after that line."
         ),
     ] = "0",
 ) -> int:

@@ -1,6 +1,6 @@
-"""The objects that routes get passed.
+"""Provides the objects that routes take as parameters.
 
-The functions are asynchronous because FastAPI would run others in threads.
+The functions are coroutine functions, because FastAPI runs other functions in threads.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything that routes use; made once for the process, by `api.lifespan`."""
+    """The objects that routes use. `api.lifespan` creates them once per process."""
 
     settings: Settings
     queue: Queue
@@ -49,7 +49,7 @@ async def _jobs(services: ServicesDep) -> Jobs:
 
 
 async def _owner(request: Request) -> str:
-    """Returns the owner of the request's API key, or "" where no keys are set."""
+    """Returns the owner of the request's API key, or "" if `API_KEYS` is not set."""
     owner: str = request.scope.get("owner", "")
     return owner
 

@@ -1,4 +1,4 @@
-"""Stops work whose client has disconnected."""
+"""Stops work when its client has disconnected."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -7,11 +7,11 @@ from starlette.types import Receive
 
 
 class ClientDisconnected(Exception):
-    """The client closed the connection before it had its response."""
+    """The client closed the connection before it had received the whole response."""
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
-    """Returns when the client has disconnected. The request's body must have been read."""
+    """Returns when the client has disconnected. Call it after the request's body was read."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -19,15 +19,15 @@ async def wait_for_disconnect(receive: Receive) -> None:
 async def cancel_on_disconnect(disconnect: Awaitable[None], work: Awaitable[None]) -> None:
     """Awaits `work`, but cancels it as soon as `disconnect` returns.
 
-    The work runs in the current task: a stream that may last for hours needs no second one for it.
-    Raises ClientDisconnected, and what `work` raises.
+    The work runs in the current task, so that a stream, which may last for hours, needs no second
+    task. Raises ClientDisconnected if `disconnect` returns first, and every exception of `work`.
     """
     working = asyncio.current_task()
     assert working is not None  # noqa: S101 — this is a coroutine
     disconnected = asyncio.ensure_future(disconnect)
     finished = False
 
-    def stop(disconnected: asyncio.Future[None]) -> None:
+    def stop(_: asyncio.Future[None]) -> None:
         if not (finished or disconnected.cancelled()):
             working.cancel()
 
@@ -39,5 +39,5 @@ async def cancel_on_disconnect(disconnect: Awaitable[None], work: Awaitable[None
             raise ClientDisconnected from None
         raise
     finally:
-        finished = True  # the callback may have been scheduled already
+        finished = True  # `stop` may be scheduled already
         disconnected.cancel()

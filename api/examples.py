@@ -1,27 +1,27 @@
-"""The example of each feature that `/docs` and the documentation show; a test runs them."""
+"""Contains an example of each feature, for `/docs` and the documentation. A test runs them."""
 
 _JSON = "-H 'Content-Type: application/json'"
 _NDJSON = "-H 'Content-Type: application/x-ndjson'"
 
-# Each title with the command.
+# Title → command.
 EXAMPLES = {
     "Submit a job of any size, one request per line": (
         f"curl -s localhost:8000/jobs {_NDJSON} --data-binary @requests.ndjson"
     ),
-    "Get its status": "curl -s localhost:8000/jobs/$JOB",
-    "Stream its results, one per line, until all requests have finished": (
+    "Get the status of the job": "curl -s localhost:8000/jobs/$JOB",
+    "Stream the results, one per line, until all requests have finished": (
         "curl -sN localhost:8000/jobs/$JOB/results"
     ),
-    "Stream only failures, as they finish, after the line with that `cursor`": (
+    "Stream only failed results; `after` is the `cursor` of the last line that you have read": (
         'curl -sN "localhost:8000/jobs/$JOB/results?order=completion&status=failed&after=0"'
     ),
-    "Stream server-sent events; `Last-Event-ID` continues where a connection broke": (
+    "Stream server-sent events; after a lost connection, `Last-Event-ID` continues the stream": (
         "curl -sN localhost:8000/jobs/$JOB/events -H 'Last-Event-ID: 0'"
     ),
-    "Run a batch and stream each result as soon as it has finished (or `text/event-stream`)": (
+    "Run a batch and stream each result as soon as it is available (or `text/event-stream`)": (
         f"curl -sN localhost:8000/batch {_JSON} -H 'Accept: application/x-ndjson' -d @batch.json"
     ),
-    "Make a request safe to repeat: the same key and body return the same job": (
+    "Make a submission safe to repeat: the same key, requests and options return the same job": (
         f"curl -s localhost:8000/batch {_JSON} -H 'Idempotency-Key: nightly-42' -d @batch.json"
     ),
     "Set a deadline, and a webhook that is called when the job has completed": (

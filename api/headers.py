@@ -1,4 +1,4 @@
-"""The headers that a request for jobs may carry: Accept, Prefer, Idempotency-Key, Last-Event-ID."""
+"""Reads the request headers Accept, Prefer, Idempotency-Key and Last-Event-ID."""
 
 import re
 from collections.abc import Collection
@@ -24,14 +24,14 @@ async def _idempotency_key(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="Makes the request safe to repeat: the same key with the same body returns"
-            " the same job, until `IDEMPOTENCY_TTL_SECONDS` after it has completed.",
+            description="Makes it safe to repeat the submission: the same key, requests and options"
+            " return the same job, until `IDEMPOTENCY_TTL_SECONDS` after the job has completed.",
         ),
     ] = None,
 ) -> str | None:
-    """Reads the key as a quoted string (draft-ietf-httpapi-idempotency-key-header-07).
+    """Returns the key, a quoted string (draft-ietf-httpapi-idempotency-key-header-07).
 
-    Most clients send it without quotes, which is accepted, too.
+    Most clients send the key without quotes. This is accepted, too.
     """
     if header is None:
         return None
@@ -39,7 +39,7 @@ async def _idempotency_key(
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else header
     if not 0 < len(key) <= MAX_IDEMPOTENCY_KEY or not (key.isascii() and key.isprintable()):
         raise validation_error(
-            f"should be 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters",
+            f"the key must be 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters",
             "header",
             "Idempotency-Key",
         )
@@ -51,9 +51,9 @@ IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 # Prefer, RFC 7240
 
-MAX_PREFER = 1000  # characters, because the time to parse them grows with their square
+MAX_PREFER = 1000  # characters; the time to parse a header grows with the square of its length
 _WAIT = re.compile(r"[0-9]{1,9}")
-_PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*")+')  # a quoted value may hold commas
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*")+')  # a quoted value may contain commas
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Preferences:
 
     @property
     def applied(self) -> str | None:
-        """The value of the Preference-Applied header of the response."""
+        """The value of the response header Preference-Applied; None if there is no preference."""
         names = []
         if self.respond_async:
             names.append("respond-async")
@@ -73,10 +73,10 @@ class Preferences:
 
 
 def parse_prefer(header: str) -> Preferences:
-    """Parses a Prefer header. The first preference of a kind counts.
+    """Returns the preferences of a Prefer header. If one is repeated, its first value counts.
 
-    Unknown and malformed preferences are ignored, as RFC 7240 asks, and so is a header that is
-    longer than `MAX_PREFER`.
+    Unknown and malformed preferences are ignored, as RFC 7240 requires. A header that is longer
+    than `MAX_PREFER` is ignored, too.
     """
     respond_async, wait_s = False, None
     for preference in _PREFERENCE.findall(header) if len(header) <= MAX_PREFER else ():
@@ -92,7 +92,7 @@ def parse_prefer(header: str) -> Preferences:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """How long a client waits for its batch; 0 s for a client that does not wait."""
+    """The time that a client waits for the results: 0 s if the client does not wait."""
 
     seconds: float
     response_headers: dict[str, str]
@@ -110,8 +110,9 @@ async def _wait(
     prefer: Annotated[
         list[str],
         Header(
-            description="`respond-async` responds with 202 at once; `wait=SECONDS` waits at most"
-            " that long for the results; both together wait first (RFC 7240)."
+            description="With `respond-async`, the response is a 202 at once. With `wait=SECONDS`,"
+            " the response is a 202 if the results take longer. With both, `wait` applies"
+            " (RFC 7240)."
         ),
     ] = [],  # noqa: B006 — FastAPI copies it
 ) -> Wait:
@@ -119,7 +120,7 @@ async def _wait(
     seconds = 0.0
     if mode == "sync":
         if preferences.wait_s is not None:
-            # respond-async beside it asks for a 202 only when the wait is over (RFC 7240, 4.3).
+            # Together with wait, respond-async asks for a 202 only after the wait (RFC 7240, 4.3).
             seconds = min(preferences.wait_s, settings.sync_wait_seconds)
         elif not preferences.respond_async:
             seconds = settings.sync_wait_seconds
@@ -136,7 +137,8 @@ WaitPreference = Annotated[Wait, Depends(_wait)]
 def select_media_type(accept: str, offered: Collection[str], default: str) -> str:
     """Returns the offered media type to which the Accept header gives the highest weight.
 
-    Returns the first of equal ones, and `default` if the header names none of them.
+    If several media types have this weight, returns the first of these in the header. Returns
+    `default` if the header contains no offered media type.
     """
     best, best_weight = default, 0.0
     for media_range in accept.split(","):
@@ -158,8 +160,8 @@ async def _stream_format(
     accept: Annotated[
         str,
         Header(
-            description=f"`{NDJSON}` or `{EVENT_STREAM}` streams each item as soon as it has"
-            " finished."
+            description=f"With `{NDJSON}` or `{EVENT_STREAM}`, the response sends each result as"
+            " soon as the request has finished. Otherwise, the response is one JSON document."
         ),
     ] = "*/*",
 ) -> StreamFormat | None:
@@ -178,7 +180,8 @@ async def _last_event_id(
         str,
         Header(
             alias="Last-Event-ID",
-            description="The `id` of the last event that was read; the stream continues after it.",
+            description="The `id` of the last event that you have read. The stream continues after"
+            " that event.",
         ),
     ] = "0",
 ) -> int:

@@ -1,4 +1,4 @@
-"""The health of this process and the readiness of the deployment."""
+"""Checks whether the deployment can run jobs, and defines the responses of the health checks."""
 
 from typing import Literal
 
@@ -15,15 +15,17 @@ class Health(BaseModel):
 
 class Readiness(BaseModel):
     status: Literal["ready", "not_ready"]
-    redis: Literal["ok", "unreachable"]
+    redis: Literal["ok", "unreachable"] = Field(
+        description="`unreachable` if Redis is unavailable for any reason."
+    )
     workers: int | None = Field(
-        description="The number of workers that are alive; `null` while Redis is unreachable."
+        description="The number of workers that are alive; `null` if Redis is unavailable."
     )
     version: str = Field(description="The version of this API process.")
 
 
 async def check_readiness(queue: Queue) -> Readiness:
-    """Ready means that Redis is available and that at least one worker is alive."""
+    """Returns `ready` if Redis is available and at least one worker is alive."""
     try:
         workers = len(await queue.workers())
     except RedisUnavailable:

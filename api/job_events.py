@@ -1,6 +1,6 @@
-"""Tells the requests of this process when jobs complete and when their items finish.
+"""Tells waiting HTTP requests when jobs complete and when items finish.
 
-One subscription to Redis and one periodic check serve all requests.
+One subscription to Redis and one periodic check serve all HTTP requests of this process.
 """
 
 import asyncio
@@ -16,8 +16,10 @@ from shared.queue.keys import Keys
 from shared.redis.client import RedisUnavailable
 from shared.redis.pubsub import listen
 
-CHECK_INTERVAL_S = 5.0  # in case a message was lost
-PUBLISH_PROGRESS_S = 3 * CHECK_INTERVAL_S  # Redis publishes progress this long after each request
+CHECK_INTERVAL_S = 5.0  # a check finds the jobs whose message was lost
+PUBLISH_PROGRESS_S = (
+    3 * CHECK_INTERVAL_S
+)  # Redis publishes a job's progress for this time after each check
 
 
 class Settable(Protocol):
@@ -25,7 +27,10 @@ class Settable(Protocol):
 
 
 class ResettableEvent:
-    """An `asyncio.Event` for one waiter, with a timeout, at a third of its size."""
+    """An event with a timeout for one waiter.
+
+    It takes a third of the memory of an `asyncio.Event`.
+    """
 
     __slots__ = ("_is_set", "_waiter")
 
@@ -42,7 +47,7 @@ class ResettableEvent:
             self._waiter.set_result(None)
 
     async def wait(self, timeout_s: float) -> bool:
-        """Waits until the event is set, and resets it. Returns False after `timeout_s`."""
+        """Waits until the event is set, and resets it. Returns False if `timeout_s` has passed."""
         if not self._is_set:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
@@ -55,7 +60,7 @@ class ResettableEvent:
         return was_set
 
 
-Subscriptions = defaultdict[str, set[Settable]]  # by job id
+Subscriptions = defaultdict[str, set[Settable]]  # the events of each job, by job id
 
 
 class JobEvents:
@@ -63,8 +68,8 @@ class JobEvents:
         self._redis = redis
         self._keys = keys
         self._store = store
-        self._waiting: Subscriptions = defaultdict(set)  # for the job's completion
-        self._following: Subscriptions = defaultdict(set)  # the job's items
+        self._waiting: Subscriptions = defaultdict(set)  # set when the job completes
+        self._following: Subscriptions = defaultdict(set)  # set when items finish
         self._check_now = asyncio.Event()
         self.closed = False
 
@@ -72,7 +77,7 @@ class JobEvents:
     def wait_finished(self, job_id: str) -> Iterator[asyncio.Event]:
         """Yields an event that is set when the job completes, or when this process shuts down.
 
-        Enter it before the job is submitted, so that no message is missed.
+        Enter the context before the job is submitted, so that no message is missed.
         """
         event = asyncio.Event()
         self._add(self._waiting, job_id, event)
@@ -85,8 +90,8 @@ class JobEvents:
     def subscribe(self, job_id: str) -> Iterator[ResettableEvent]:
         """Yields an event that is set when items of the job may have finished.
 
-        It needs Redis to publish the job's progress (`Store.follow`). It is also set when the job
-        completes, and when this process shuts down.
+        The event is also set when the job completes, and when this process shuts down. Redis
+        publishes the job's progress only if `Store.follow_progress` has asked for it.
         """
         changes = ResettableEvent()
         self._add(self._following, job_id, changes)
@@ -101,14 +106,17 @@ class JobEvents:
             event.set()
 
     def close(self) -> None:
-        """Sets every event, because this process shuts down: waiters answer with what they have."""
+        """Sets every event at shutdown, so that waiting requests respond with what they have."""
         self.closed = True
         for subscriptions in (self._waiting, self._following):
             for job_id in subscriptions:
                 _notify(subscriptions, job_id)
 
     async def run(self) -> None:
-        """Receives messages and checks for lost ones, until cancelled."""
+        """Receives the messages about jobs until cancelled.
+
+        Also looks regularly for jobs whose message was lost.
+        """
         handlers = {
             self._keys.job_finished: self._job_finished,
             self._keys.job_progress: self._job_progressed,

@@ -20,8 +20,10 @@ Outcome = Literal["successful", "failed"]
 
 
 class JobStreams:
-    """Checks what can be refused before it returns a stream: later there is no status code left.
+    """Returns the streams of jobs.
 
+    A request that must be refused is refused before its stream starts, because the status code of
+    the response cannot change later.
     `results` and `events` raise JobNotFound, CursorOutOfRange and RedisUnavailable.
     """
 
@@ -42,9 +44,10 @@ class JobStreams:
         wait_s: float,
         headers: dict[str, str],
     ) -> StreamResponse:
-        """Streams the items of a batch as they finish, and the job's status after `wait_s`.
+        """Returns a stream of the items of a batch as they finish, and then of the job's status.
 
-        If the client disconnects, its job is cancelled as in `Batches.run`.
+        The stream ends when the job has completed, or after `wait_s`. If the client disconnects,
+        the job is cancelled as in `Batches.run`.
         """
         reader = JobReader(
             self._store, job_id, submission.owner, order=Order.COMPLETION, position=0
@@ -66,7 +69,7 @@ class JobStreams:
             try:
                 return await self._batches.status(job_id, submission, retry_for_s=retry_for_s)
             except ResultsUnavailable:
-                raise StreamInterrupted("can't reach Redis") from None
+                raise StreamInterrupted("Redis is unavailable") from None
 
         return status
 
@@ -82,9 +85,10 @@ class JobStreams:
         follow: bool,
         content: bool,
     ) -> StreamResponse:
-        """Streams the items after the cursor `after` as NDJSON, at most `limit` of them.
+        """Returns a stream of at most `limit` items after the cursor `after`, as NDJSON.
 
-        `follow` waits for unfinished items; without `content` the answers are left empty.
+        If `follow` is true, the stream waits for unfinished items. If `content` is false, the
+        answers are empty.
         """
         reader = await self._reader(job_id, owner, order, after)
         stream = self._result_stream
@@ -97,7 +101,10 @@ class JobStreams:
         return StreamResponse(encode_pages(items, STREAM_FORMATS[NDJSON]), NDJSON)
 
     async def events(self, job_id: str, owner: str, *, last_event_id: int) -> StreamResponse | None:
-        """Streams the events after `last_event_id`. Returns None if that was the job's last one."""
+        """Returns a stream of the events after `last_event_id`.
+
+        Returns None if `last_event_id` is the id of the job's last event.
+        """
         job = await self._jobs.summary(job_id, owner)
         if job.finished_at and last_event_id == job.total_requests + 1:
             return None

@@ -38,9 +38,10 @@ log = structlog.get_logger()
 async def running_services(
     settings: Settings, tracer: Tracer, registry: CollectorRegistry
 ) -> AsyncIterator[Services]:
-    """Connects to Redis and runs the background tasks; at the end stops both, and the tracer.
+    """Connects to Redis and runs the background tasks until the context ends.
 
-    Raises LayoutMismatch, EmbeddedServerError and OSError. Starts without Redis, too.
+    Then stops the tasks, closes the connection and closes the tracer. If Redis is unavailable, the
+    services start nevertheless. Raises LayoutMismatch, EmbeddedServerError and OSError.
     """
     keys = Keys(settings.key_prefix)
     async with _redis(settings, keys) as redis:
@@ -48,7 +49,7 @@ async def running_services(
         store = Store(redis, keys)
         jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
         events = JobEvents(redis, keys, store)
-        batches = Batches(jobs, events, cancel_on_disconnect=settings.cancel_on_disconnect)
+        batches = Batches(jobs, events, cancels_abandoned=settings.cancel_on_disconnect)
         overview_feed = OverviewFeed(Monitor(redis, keys), jobs)
 
         def close_streams() -> None:
@@ -102,7 +103,10 @@ async def _background(*functions: Callable[[], Coroutine[Any, Any, None]]) -> As
 
 
 async def _refuse_other_layouts(redis: ArqRedis, keys: Keys) -> None:
-    """Raises LayoutMismatch. Starts without Redis, too: each connection is checked later."""
+    """Raises LayoutMismatch if the data in Redis has another layout.
+
+    If Redis is unavailable, nothing is raised, because each new connection is checked, too.
+    """
     try:
         await claim_layout(redis, keys)
     except LayoutMismatch as error:

@@ -1,4 +1,4 @@
-"""The media types that requests and responses have."""
+"""Names the media types of requests and responses."""
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

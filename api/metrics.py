@@ -1,4 +1,4 @@
-"""The Prometheus metrics of an API process, with the state of all lanes as Redis has it."""
+"""Returns the metrics of this API process, and those of all lanes and workers, to Prometheus."""
 
 from collections.abc import Iterable
 
@@ -18,19 +18,19 @@ class Metrics:
         self._registry = registry
         self._redis_up = Gauge(
             "orchestrator_redis_up",
-            "1 if Redis answered this scrape, else 0.",
+            "1 if Redis was available for this scrape, 0 if it was not.",
             registry=self._registry,
         )
         self._redis_errors = Counter(
             "orchestrator_redis_errors",
-            "Scrapes that Redis did not answer. HTTP requests that it did not answer count as"
-            " responses with status 503.",
+            "Number of scrapes for which Redis was unavailable. HTTP requests for which Redis was"
+            " unavailable are counted as responses with status 503.",
             registry=self._registry,
         )
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """Returns the metrics and their media type, in the format that the `Accept` header asks
-        for. While Redis is unavailable, those of the lanes and workers are left out."""
+        for. While Redis is unavailable, the metrics of lanes and workers are left out."""
         encode, media_type = choose_encoder(accept)
         try:
             overview = await self._feed.overview()
@@ -41,13 +41,16 @@ class Metrics:
         self._redis_up.set(1)
         lanes = CollectorRegistry()
         lanes.register(_OverviewCollector(overview))
-        # One OpenMetrics exposition has one end marker, after the last metric.
+        # An OpenMetrics document has only one end marker, after the last metric.
         process = encode(self._registry).removesuffix(b"# EOF\n")
         return process + encode(lanes), media_type
 
 
 class _OverviewCollector(Collector):
-    """Lanes and workers. Every API process shows the same: aggregate with `max`, not with `sum`."""
+    """Returns the metrics of lanes and workers.
+
+    Every API process returns the same values: aggregate them with `max`, not with `sum`.
+    """
 
     def __init__(self, overview: Overview) -> None:
         self._overview = overview
@@ -55,16 +58,28 @@ class _OverviewCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         at, lanes = self._overview.at, self._overview.lanes
         values: dict[str, tuple[str, list[float | None]]] = {
-            "in_flight": ("Calls in flight.", [lane.in_flight for lane in lanes]),
-            "limit": ("Calls that may be in flight at once.", [lane.limit for lane in lanes]),
-            "queued": ("Requests that wait for a free slot.", [lane.queued for lane in lanes]),
-            "deferred": ("Requests that wait for a retry.", [lane.deferred for lane in lanes]),
+            "in_flight": (
+                "Number of calls that run now, on all workers.",
+                [lane.in_flight for lane in lanes],
+            ),
+            "limit": (
+                "Limit of calls that run at once, on all workers.",
+                [lane.limit for lane in lanes],
+            ),
+            "queued": (
+                "Number of requests that wait for a free slot or the end of a pause.",
+                [lane.queued for lane in lanes],
+            ),
+            "deferred": (
+                "Number of requests that wait for a retry.",
+                [lane.deferred for lane in lanes],
+            ),
             "oldest_waiting_seconds": (
-                "Time since the oldest queued request was accepted; 0 if none is queued.",
+                "Time since the oldest queued request was accepted; 0 if no request is queued.",
                 [lane.oldest_waiting_s or 0 for lane in lanes],
             ),
             "paused": (
-                "1 while the lane is paused because the provider asked to wait, else 0.",
+                "1 while the lane is paused because the provider limits requests, 0 otherwise.",
                 [float(bool(lane.paused_until)) for lane in lanes],
             ),
             "pause_left_seconds": (
@@ -81,7 +96,9 @@ class _OverviewCollector(Collector):
                 if number is not None:
                     family.add_metric([lane.name], number)
             yield family
-        workers = GaugeMetricFamily("orchestrator_workers", "Worker processes.", labels=["state"])
+        workers = GaugeMetricFamily(
+            "orchestrator_workers", "Number of worker processes.", labels=["state"]
+        )
         for state in WorkerState:
             count = sum(worker.state is state for worker in self._overview.workers)
             workers.add_metric([state], count)

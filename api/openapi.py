@@ -1,4 +1,4 @@
-"""The OpenAPI document, and the descriptions in it that routes share."""
+"""Builds the OpenAPI document, and contains the descriptions that several routes share."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from shared.models import BatchLLMRequest, Job, JobItem, LLMRequest
 
 
 class Refusal(BaseModel):
-    """The body of every error response, but for 422."""
+    """The body of every error response except 422."""
 
-    detail: str = Field(description="What went wrong, for people.")
+    detail: str = Field(description="A description of the error for a human reader.")
 
 
 Responses = dict[int | str, dict[str, Any]]
@@ -31,25 +31,29 @@ HEALTH = "Health"
 TAGS = [
     {
         "name": BATCHES,
-        "description": "Up to 100 requests whose results come in the response.",
+        "description": "Run up to 100 requests and get their results in the response.",
     },
     {
         "name": JOBS,
-        "description": "Jobs of any size: submit them, follow them, read their results, cancel and"
+        "description": "Submit jobs of any size, follow them, read their results, cancel them and"
         " retry them. Every batch is a job, too.",
     },
     {
         "name": MONITORING,
-        "description": "Queues, workers and problems of this deployment, for people and for"
-        " Prometheus.",
+        "description": "Read the queues, the workers and the problems of this deployment, as JSON"
+        " or for Prometheus.",
     },
-    {"name": HEALTH, "description": "Checks for load balancers and orchestrators."},
+    {
+        "name": HEALTH,
+        "description": "Check one process or the deployment, from a load balancer for example.",
+    },
 ]
 
 # The middleware checks the key; this dependency only documents it.
 AUTHENTICATED = Depends(
     HTTPBearer(
-        auto_error=False, description="Your API key. Needed if the server has `API_KEYS` set."
+        auto_error=False,
+        description="Your API key. It is required if `API_KEYS` is set on the server.",
     )
 )
 
@@ -61,50 +65,56 @@ def _refusal(description: str, headers: dict[str, Any] | None = None) -> dict[st
 
 
 _RETRY_AFTER = {
-    "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before a retry."}
+    "Retry-After": {
+        "schema": {"type": "integer"},
+        "description": "Number of seconds to wait before a retry.",
+    }
 }
 _ACCEPTED_HEADERS = {
     "Location": {"schema": {"type": "string"}, "description": "The URL of the job."},
     "Preference-Applied": {
         "schema": {"type": "string"},
-        "description": "The preferences of `Prefer` that were honoured (RFC 7240).",
+        "description": "The preferences of the header `Prefer` that were applied (RFC 7240).",
     },
 }
 
 ACCEPTED: Responses = {
     202: {
         "model": Job,
-        "description": "The job was accepted and continues. Poll the Location URL.",
+        "description": "The job was accepted. The URL in the Location header returns its status.",
         "headers": _ACCEPTED_HEADERS,
     }
 }
 NDJSON_ITEMS = {NDJSON: {"schema": {"$ref": SCHEMA.format(model=JobItem.__name__)}}}
 EVENTS: dict[str, Any] = {EVENT_STREAM: {}}  # OpenAPI 3.1 has no schema for events
 UNAUTHORIZED: Responses = {401: _refusal("`API_KEYS` is set, and the request has no valid key.")}
-NOT_FOUND: Responses = {404: _refusal("There is no such job, or its results have expired.")}
-INVALID_CURSOR: Responses = {400: _refusal("The cursor is not one that this API has returned.")}
+NOT_FOUND: Responses = {404: _refusal("You have no such job, or its results have expired.")}
+INVALID_CURSOR: Responses = {400: _refusal("The cursor was not returned by this API.")}
 NOTHING_TO_RETRY: Responses = {
-    409: _refusal("The job has not completed yet, or none of its items has failed.")
+    409: _refusal("The job has not completed yet, or none of its requests has failed.")
 }
 UNAVAILABLE: Responses = {
     **UNAUTHORIZED,
-    503: _refusal("Redis is unreachable, or too many requests are open.", _RETRY_AFTER),
+    503: _refusal("Redis is unavailable, or too many requests are open.", _RETRY_AFTER),
 }
 SUBMISSION_REFUSED: Responses = {
     400: _refusal("The body ended early."),
-    408: _refusal("The client stopped sending the body."),
+    408: _refusal("The client stopped sending the body, or sent it too slowly."),
     409: _refusal("The results of the job with this Idempotency-Key have expired."),
     413: _refusal(
-        "The body is larger than `MAX_BODY_BYTES` or, as NDJSON, than `MAX_JOB_BYTES` or"
-        " `MAX_JOB_ITEMS`."
+        "A JSON body is larger than `MAX_BODY_BYTES`. Or an NDJSON body is larger than"
+        " `MAX_JOB_BYTES` or has more than `MAX_JOB_ITEMS` requests."
     ),
-    415: _refusal("The Content-Type is none of those that are listed for the body."),
+    415: _refusal("This endpoint does not accept a body with this Content-Type."),
     422: {
-        "description": "The request is invalid, or its Idempotency-Key was used with another body.",
+        "description": "The request is invalid, or its Idempotency-Key was used before, with"
+        " different requests or options.",
         "content": {JSON: {"schema": {"$ref": SCHEMA.format(model="HTTPValidationError")}}},
     },
     429: _refusal(
-        "More than `MAX_QUEUE_DEPTH` requests would be queued for one provider.", _RETRY_AFTER
+        "With this job, you would have more than `MAX_QUEUE_DEPTH` requests queued for one"
+        " provider.",
+        _RETRY_AFTER,
     ),
     **UNAVAILABLE,
 }
@@ -116,12 +126,15 @@ NDJSON_BODY = {NDJSON: {"schema": {"$ref": SCHEMA.format(model=LLMRequest.__name
 
 
 def request_body(content: dict[str, Any]) -> dict[str, Any]:
-    """For `openapi_extra` of a route."""
+    """Returns the value of a route's `openapi_extra`."""
     return {"requestBody": {"required": True, "content": content}}
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """Adds the models that routes read or stream themselves, because FastAPI does not know them."""
+    """Returns the OpenAPI document.
+
+    Adds the models that routes read or stream themselves, because FastAPI does not know these.
+    """
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,

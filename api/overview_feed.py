@@ -16,15 +16,18 @@ from shared.monitoring.monitor import Monitor
 from shared.redis.client import RedisUnavailable
 
 INTERVAL_S = 1.0
-READ_TIMEOUT_S = 2.0  # shorter than the silence after which the page reports a lost connection
+READ_TIMEOUT_S = 2.0  # less than the silence after which the page reports a lost connection
 MAX_JOBS = 20
-MAX_CACHED_OWNERS = 100  # of newest jobs
+MAX_CACHED_OWNERS = 100  # limit of owners whose newest jobs are cached
 
 T = TypeVar("T")
 
 
 class OverviewFeed:
-    """`overview` and `history` raise RedisUnavailable."""
+    """Reads and caches the overview, the history and the newest jobs.
+
+    `overview` and `history` raise RedisUnavailable.
+    """
 
     def __init__(self, monitor: Monitor, jobs: Jobs) -> None:
         self._overview = _Cached(monitor.overview)
@@ -52,7 +55,7 @@ class OverviewFeed:
                         overview=await self._overview(), jobs=await self._newest(owner)
                     )
             except (RedisUnavailable, TimeoutError):
-                yield server_sent_event("trouble", '{"detail":"Can\'t reach Redis"}')
+                yield server_sent_event("trouble", '{"detail":"Redis is unavailable"}')
             else:
                 yield server_sent_event("live", live.model_dump_json())
             with suppress(TimeoutError):
@@ -83,7 +86,7 @@ class _Cached(Generic[T]):
 
     async def __call__(self) -> T:
         async with self._lock:
-            # A little less than the interval, so that a reader that comes each second gets news.
+            # Slightly less than the interval, so that a caller gets a new value each second.
             if self._value is None or monotonic() - self._read_at >= INTERVAL_S * 0.9:
                 self._value = await self._read()
                 self._read_at = monotonic()

@@ -1,4 +1,4 @@
-"""Work that must be done even while no worker runs; every API process does it."""
+"""Runs the tasks that must run even while there is no worker. Every API process runs them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ INTERVAL_S = 5.0
 
 
 async def run_periodic_tasks(queue: Queue, reports: ReportWriter) -> None:
-    """Expires overdue jobs and records the history of the queues, until cancelled."""
+    """Ends jobs whose deadline has passed, and records the queues' history, until cancelled."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat(queue.expire_overdue))
         group.create_task(_repeat(reports.write_levels))

@@ -8,10 +8,10 @@ RETRY_INTERVAL_S = 0.25
 
 
 def redis_retry(retry_for_s: float) -> AsyncRetrying:
-    """Returns `retry`, for `await retry(function, *args)`.
+    """Returns an object `retry` for calls like `await retry(function, *args)`.
 
-    The function must be safe to repeat. Raises RedisUnavailable if Redis is still unavailable after
-    `retry_for_s`, and every other exception of the function at once.
+    The function must be safe to repeat. Such a call raises RedisUnavailable if Redis is still
+    unavailable after `retry_for_s`. It raises any other exception of the function at once.
     """
     return AsyncRetrying(
         retry=retry_if_exception_type(RedisUnavailable),

@@ -17,12 +17,15 @@ from shared.jobs.service import to_async
 from shared.models import BatchLLMRequest, JobOptions, LLMRequest
 from shared.settings import Settings
 
-MAX_ERRORS = 100  # that are listed one by one
-READ_TIMEOUT_S = 60.0  # for a client to send the next chunk
+MAX_ERRORS = 100  # limit of errors that are listed one by one
+READ_TIMEOUT_S = 60.0  # time within which a client must send the next chunk
 
 
 async def read_batch(request: Request, settings: SettingsDep) -> BatchLLMRequest:
-    """Raises HTTPException 400, 408, 413 or 415, and RequestValidationError."""
+    """Returns the batch in a JSON body.
+
+    Raises HTTPException 400, 408, 413 or 415, and RequestValidationError.
+    """
     require_media_type(request, (JSON,))
     body = bytearray()
     async for chunk in _chunks(request, settings.max_body_bytes, "MAX_BODY_BYTES"):
@@ -39,10 +42,10 @@ BatchBody = Annotated[BatchLLMRequest, Depends(read_batch)]
 async def read_job(
     request: Request, settings: Settings, *, deadline_s: float | None, webhook_url: str | None
 ) -> tuple[AsyncIterable[LLMRequest], JobOptions]:
-    """Returns the requests and the options of a job: a JSON batch, or NDJSON while it arrives.
+    """Returns the requests and the options of a job, whose body is a JSON batch or NDJSON.
 
-    The arguments take precedence over the options in a JSON body. Raises as `read_batch`; so does
-    the iteration over the requests.
+    NDJSON is read while the requests are iterated. The arguments replace the options in a JSON
+    body. Raises the same exceptions as `read_batch`; the iteration raises them, too.
     """
     options = JobOptions(deadline_s=deadline_s, webhook_url=webhook_url)
     if require_media_type(request, (JSON, NDJSON)) == NDJSON:
@@ -54,25 +57,25 @@ async def read_job(
 def require_media_type(request: Request, allowed: Sequence[str]) -> str:
     """Returns the media type of the body. Raises HTTPException 415 unless it is one of `allowed`.
 
-    A request without one counts as the first. But not if a web page sent it, which its Origin
-    header tells: a browser lets pages of other sites send a body without a type unasked, but asks
-    this server first before it sends one of these types.
+    If the request has no Content-Type, returns the first of `allowed`, unless a web page has sent
+    the request. Such a request has an Origin header. A browser lets the pages of other sites send a
+    body without a type, but it asks this server before it sends a body of an allowed type.
     """
     default = "" if "origin" in request.headers else allowed[0]
     media_type = request.headers.get("content-type", default).partition(";")[0].strip().lower()
     if media_type not in allowed:
         raise HTTPException(
-            status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, f"Content-Type should be {' or '.join(allowed)}"
+            status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be {' or '.join(allowed)}"
         )
     return media_type
 
 
 async def read_lines(request: Request, settings: Settings) -> AsyncIterator[LLMRequest]:
-    """Yields the requests of an NDJSON body as they arrive; empty lines are skipped.
+    """Yields the requests of an NDJSON body as they arrive, without empty lines.
 
-    Raises HTTPException 400, 408 or 413, and RequestValidationError with the number of the line.
+    Raises HTTPException 400, 408 or 413, and RequestValidationError with the number of a line.
     """
-    ids: dict[bytes, int] = {}  # the line of each id's digest, because a request_id may be long
+    ids: dict[bytes, int] = {}  # digest of a request_id → line; a request_id may be long
     count = 0
     async for number, line in _lines(request, settings):
         try:
@@ -82,7 +85,9 @@ async def read_lines(request: Request, settings: Settings) -> AsyncIterator[LLMR
         if item.request_id is not None:
             digest = blake2b(item.request_id.encode(), digest_size=16).digest()
             if earlier := ids.get(digest):
-                raise _line_error(number, f"request_id is the same as that of line {earlier}")
+                raise _line_error(
+                    number, f"request_id must differ from the request_id in line {earlier}"
+                )
             ids[digest] = number
         count += 1
         if count > settings.max_job_items:
@@ -92,11 +97,11 @@ async def read_lines(request: Request, settings: Settings) -> AsyncIterator[LLMR
             )
         yield item
     if not count:
-        raise _line_error(1, "the body should have at least one request")
+        raise _line_error(1, "the body must have at least one request")
 
 
 async def _lines(request: Request, settings: Settings) -> AsyncIterator[tuple[int, bytes]]:
-    """Yields the lines that are not empty with their numbers, from 1."""
+    """Yields the number and the content of each line that is not empty. Numbers begin at 1."""
     number, parts, size = 1, list[bytes](), 0
     async for chunk in _chunks(request, settings.max_job_bytes, "MAX_JOB_BYTES"):
         *ends, rest = chunk.split(b"\n")
@@ -117,7 +122,10 @@ async def _lines(request: Request, settings: Settings) -> AsyncIterator[tuple[in
 
 
 async def _chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:
-    """Replaces FastAPI's `max_body_size`, which reads on after it has refused a body."""
+    """Yields the chunks of the body. Raises HTTPException 400, 408 or 413.
+
+    FastAPI's `max_body_size` is not used, because it continues to read a body that it has refused.
+    """
     too_large = HTTPException(
         status.HTTP_413_CONTENT_TOO_LARGE,
         f"the body is larger than {max_bytes} bytes ({setting})",
@@ -142,7 +150,8 @@ async def _chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterat
         raise HTTPException(status.HTTP_400_BAD_REQUEST, "the body ended early") from None
     except TimeoutError:
         raise HTTPException(
-            status.HTTP_408_REQUEST_TIMEOUT, f"no data for {READ_TIMEOUT_S:g} s: send it again"
+            status.HTTP_408_REQUEST_TIMEOUT,
+            f"the client sent no data for {READ_TIMEOUT_S:g} s; send the request again",
         ) from None
 
 
@@ -158,8 +167,10 @@ def _line_error(number: int, message: str) -> RequestValidationError:
 
 def _validation_error(error: ValidationError, *location: str | int) -> RequestValidationError:
     if error.error_count() > MAX_ERRORS:
-        return validation_error(f"{error.error_count()} errors, too many to list", *location)
-    # Without the input, which may be large, secret or invalid text.
+        return validation_error(
+            f"the input has {error.error_count()} errors, which are too many to list", *location
+        )
+    # The input is left out, because it may be large, secret or invalid text.
     details = error.errors(include_url=False, include_context=False, include_input=False)
     return RequestValidationError(
         [{**detail, "loc": (*location, *detail["loc"])} for detail in details]

@@ -1,4 +1,4 @@
-"""The JSON responses that carry a job or a finished batch."""
+"""Builds the JSON responses that contain a job or the results of a batch."""
 
 from fastapi import Response, status
 
@@ -9,12 +9,12 @@ from shared.models import BatchLLMResponse, Job
 
 
 def job_accepted(job: Job, headers: dict[str, str] | None = None) -> Response:
-    """Returns 202 with the URL of the job."""
+    """Returns a 202 with the job and its URL."""
     return _json(job, status.HTTP_202_ACCEPTED, job, headers)
 
 
 def batch_response(job: Job, wait: Wait) -> Response:
-    """Returns 200 with the results for a client that has waited for them, else 202."""
+    """Returns a 200 with the results if the client waited and the job has completed, or a 202."""
     finished = finished_batch(job) if wait.seconds else None
     if finished is None:
         return job_accepted(job, wait.response_headers)
@@ -24,7 +24,7 @@ def batch_response(job: Job, wait: Wait) -> Response:
 def _json(
     model: BatchLLMResponse | Job, status_code: int, job: Job, headers: dict[str, str] | None
 ) -> Response:
-    """Encodes the model here, because FastAPI would validate it once more."""
+    """Returns the response with the encoded model, which FastAPI would validate a second time."""
     location = {"Location": f"/jobs/{job.job_id}"}
     return Response(
         model.model_dump_json(), status_code, location | (headers or {}), media_type=JSON

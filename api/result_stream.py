@@ -12,13 +12,13 @@ from shared.jobs.service import PAGE_ITEMS
 from shared.jobs.store import Store
 from shared.models import JobItem
 
-MAX_CONCURRENT_READS = 8  # of Redis; the pool's other connections are left for requests
+MAX_CONCURRENT_READS = 8  # limit of reads; other connections to Redis stay free for requests
 HEARTBEAT_S = 15.0
-RETRY_FOR_S = 30.0  # when Redis is unavailable
+RETRY_FOR_S = 30.0  # time for which a read is retried while Redis is unavailable
 
 
 class StreamInterrupted(Exception):
-    """The stream can't be completed. The text says why."""
+    """The stream cannot be completed. `str(error)` is the reason."""
 
 
 class ResultStream:
@@ -30,18 +30,18 @@ class ResultStream:
     async def pages(
         self, reader: JobReader, *, until: float | None = None
     ) -> AsyncIterator[list[JobItem]]:
-        """Yields items as soon as they have finished, until all have, or until `until`.
+        """Yields pages of items as they finish, until all items have finished, or until `until`.
 
-        `until` is a time of `monotonic`. An empty page is a heartbeat: no item has finished for a
-        while. Raises StreamInterrupted, RedisUnavailable and JobNotFound.
+        `until` is a value of `time.monotonic`. An empty page is a heartbeat: it says that no item
+        has finished for some seconds. Raises StreamInterrupted, RedisUnavailable and JobNotFound.
         """
         with self._events.subscribe(reader.job_id) as changes:
             await self._store.follow_progress([reader.job_id], PUBLISH_PROGRESS_S)
             limit = PAGE_ITEMS
             while True:
                 page = await self._read(reader, limit)
-                # In the order of the requests, one unfinished item may hold up many finished ones.
-                # Then read only that one.
+                # In the order of the requests, many finished items may wait behind an unfinished
+                # one. After an empty page, only that unfinished item is read.
                 limit = PAGE_ITEMS if page else 1
                 if page:
                     yield page
@@ -58,7 +58,7 @@ class ResultStream:
                     yield []
 
     async def finished_pages(self, reader: JobReader) -> AsyncIterator[list[JobItem]]:
-        """Yields the items that have finished by now, without waiting for others."""
+        """Yields pages of finished items, and ends where it would have to wait for an item."""
         while page := await self._read(reader, PAGE_ITEMS):
             yield page
 
@@ -74,9 +74,10 @@ async def filter_items(
     limit: int | None,
     content: bool,
 ) -> AsyncIterator[list[JobItem]]:
-    """Yields the items that `keep` accepts, up to `limit`; without their answers unless `content`.
+    """Yields the pages with only the items that `keep` accepts, at most `limit` items in all.
 
-    Empty pages stay, because they are heartbeats.
+    If `content` is false, the answers are removed. Empty pages are yielded, too, because they serve
+    as heartbeats.
     """
     remaining = limit
     async with aclosing(pages):  # type: ignore[type-var]

@@ -1,4 +1,4 @@
-"""Learns of a shutdown before uvicorn does what it does then."""
+"""Notices a shutdown before uvicorn begins to wait for open requests."""
 
 import asyncio
 import signal
@@ -12,10 +12,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def on_shutdown_signal(notify: Callable[[], None]) -> Iterator[None]:
-    """Calls `notify` on SIGTERM and SIGINT, before the handlers that are installed already.
+    """Calls `notify` on SIGTERM and SIGINT, in addition to the handlers that were set before.
 
     uvicorn waits for open requests before it ends the lifespan. Requests that wait for a job, and
-    streams, must therefore be told earlier. Does nothing outside of the main thread.
+    streams, must therefore be told earlier. Outside of the main thread, this does nothing, because
+    only the main thread can handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

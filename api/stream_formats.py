@@ -1,4 +1,4 @@
-"""The formats of a stream of items: NDJSON, and server-sent events (WHATWG HTML, 9.2)."""
+"""Encodes a stream of items as NDJSON or as server-sent events (WHATWG HTML, 9.2)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
@@ -15,10 +15,10 @@ class StreamFormat(Protocol):
     def item(self, item: JobItem) -> bytes: ...
 
     def summary(self, summary: JobSummary) -> bytes:
-        """Encodes the last part of a stream: the job without its responses."""
+        """Returns the last part of a stream: the job without its responses."""
 
     def heartbeat(self) -> bytes:
-        """Returns what to send when no item has finished for a while."""
+        """Returns the bytes to send when no item has finished for some seconds."""
 
 
 class NdjsonFormat:
@@ -41,9 +41,10 @@ class ServerSentEventsFormat:
         return server_sent_event("item", item.model_dump_json(), event_id=item.cursor)
 
     def summary(self, summary: JobSummary) -> bytes:
-        """Encodes `done` for a job that has completed, else `status`.
+        """Returns the event `done` if the job has completed, otherwise the event `status`.
 
-        The id of `done` is one after the last item's: a client that sends it has read everything.
+        The id of `done` is one more than the id of the last item. A client that sends the id of
+        `done` back has read all events.
         """
         data = _without_responses(summary)
         if summary.finished_at is None:
@@ -61,7 +62,7 @@ STREAM_FORMATS: dict[str, StreamFormat] = {
 
 
 def server_sent_event(name: str, data: str, *, event_id: int | None = None) -> bytes:
-    """Encodes one event. `data` must have no line breaks."""
+    """Returns one encoded event. `data` must not contain line breaks."""
     id_line = "" if event_id is None else f"id: {event_id}\n"
     return f"{id_line}event: {name}\ndata: {data}\n\n".encode()
 
@@ -72,7 +73,7 @@ async def encode_pages(
     *,
     summary: Callable[[], Awaitable[JobSummary]] | None = None,
 ) -> AsyncIterator[bytes]:
-    """Encodes pages of items in chunks of about `CHUNK_BYTES`; an empty page as a heartbeat.
+    """Yields encoded items in chunks of about `CHUNK_BYTES`, and a heartbeat for an empty page.
 
     `summary` is called when the pages have ended; its result is the last part of the stream.
     """

@@ -1,4 +1,4 @@
-"""A response whose body is sent chunk by chunk while it is made."""
+"""Sends the body of a response in chunks, while the chunks are produced."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -14,9 +14,12 @@ from api.result_stream import StreamInterrupted
 from shared.jobs.service import JobNotFound
 from shared.redis.client import RedisUnavailable
 
-SEND_TIMEOUT_S = 30.0  # for a client to take one chunk
-STREAMS = "orchestrator.streams"  # in the ASGI scope: see api.middleware.deferred_stream
-_UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second for nginx
+SEND_TIMEOUT_S = 30.0  # time within which a client must read one chunk
+STREAMS = "orchestrator.streams"  # key in the ASGI scope: see api.middleware.deferred_stream
+_UNBUFFERED = {
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}  # X-Accel-Buffering is for nginx
 
 log = structlog.get_logger()
 
@@ -24,9 +27,10 @@ log = structlog.get_logger()
 class StreamResponse(Response):
     """Sends `chunks` until they end or the client disconnects.
 
-    A client that takes no chunk for `SEND_TIMEOUT_S` is disconnected. A stream that can't be
-    completed ends without its last HTTP chunk, so that the client sees an error and not an end.
-    `on_disconnect` is called if the client disconnects, or is disconnected, before the end.
+    A client that reads no data for `SEND_TIMEOUT_S` is disconnected. A stream that cannot be
+    completed is closed without the last HTTP chunk, so that the client sees an error instead of a
+    normal end. `on_disconnect` is called if the connection is closed before the stream ends, by the
+    client or because of the timeout.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class StreamResponse(Response):
         self._on_disconnect = on_disconnect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Leaves the sending to DeferredStreamMiddleware."""
+        """Adds the response to the ASGI scope; DeferredStreamMiddleware sends it."""
         del receive, send
         scope[STREAMS].append(self)
 
@@ -54,7 +58,9 @@ class StreamResponse(Response):
             await cancel_on_disconnect(wait_for_disconnect(receive), self._send_chunks(send))
         except (ClientDisconnected, TimeoutError) as error:
             if isinstance(error, TimeoutError):
-                log.warning("reader_dropped", reason=f"took no data for {SEND_TIMEOUT_S:g} s")
+                log.warning(
+                    "reader_dropped", reason=f"the client read no data for {SEND_TIMEOUT_S:g} s"
+                )
             if self._on_disconnect:
                 await self._on_disconnect()
         except (StreamInterrupted, JobNotFound, RedisUnavailable, OSError) as error:
@@ -75,5 +81,5 @@ def _reason(error: Exception) -> str:
         case JobNotFound():
             return "the job's results have expired"
         case RedisUnavailable():
-            return f"can't reach Redis: {error}"
+            return f"Redis is unavailable: {error}"
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Makes a submission from the options of a request."""
+"""Creates a submission from the options of an HTTP request."""
 
 from api.errors import validation_error
 from api.job_events import PUBLISH_PROGRESS_S
@@ -16,11 +16,14 @@ def new_submission(
     interactive: bool = False,
     followed: bool = False,
 ) -> Submission:
-    """Raises RequestValidationError for a webhook that this deployment can't sign."""
+    """Returns the submission.
+
+    Raises RequestValidationError if a webhook is requested and WEBHOOK_SECRET is not set.
+    """
     options = options or JobOptions()
     if options.webhook_url and settings.webhook_secret is None:
         raise validation_error(
-            "webhooks are disabled: this deployment has no WEBHOOK_SECRET to sign them with",
+            "webhooks are disabled, because WEBHOOK_SECRET is not set on the server",
             "body",
             "webhook_url",
         )

@@ -11,14 +11,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.dashboard import STATIC
 from shared.settings import ApiKey
 
-OPEN_PATHS = ("/", "/health")  # the dashboard's files contain no data
+OPEN_PATHS = ("/", "/health")  # need no key; the dashboard's files contain no data
 
 
 class AuthenticationMiddleware:
-    """Refuses requests without a valid key with 401, if keys are set.
+    """Refuses requests without a valid key with 401, if `API_KEYS` is set.
 
-    The health check and the dashboard's files need no key. The owner of the key is put into the
-    scope.
+    The health check and the dashboard's files need no key. The key's owner becomes the field
+    `owner` of the ASGI scope.
     """
 
     def __init__(self, app: ASGIApp, keys: Sequence[ApiKey]) -> None:
@@ -30,7 +30,7 @@ class AuthenticationMiddleware:
             owner = self._owner(Headers(scope=scope).get("authorization", ""))
             if owner is None:
                 refusal = JSONResponse(
-                    {"detail": "a valid API key is needed: Authorization: Bearer YOUR_KEY"},
+                    {"detail": "a valid API key is required, as Authorization: Bearer YOUR_KEY"},
                     401,
                     headers={"WWW-Authenticate": "Bearer"},
                 )
@@ -42,7 +42,7 @@ class AuthenticationMiddleware:
         scheme, _, key = authorization.partition(" ")
         digest = sha256(key.strip().encode()).digest()
         owner = None
-        for known in self._keys:  # compares all, so that the time does not tell which one matched
+        for known in self._keys:  # all keys, so that the time does not show which key matched
             if compare_digest(digest, known.sha256) and scheme.lower() == "bearer":
                 owner = known.owner
         return owner

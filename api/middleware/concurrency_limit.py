@@ -1,4 +1,4 @@
-"""Limits how many requests are open at once, because each holds a body or waits for a job."""
+"""Limits how many requests are open at once, because each keeps a body in memory or waits."""
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,7 +18,7 @@ class ConcurrencyLimitMiddleware:
             return
         if self._open >= self._limit:
             refusal = JSONResponse(
-                {"detail": "too many requests are open (MAX_OPEN_REQUESTS); try again later"},
+                {"detail": "this server has MAX_OPEN_REQUESTS open requests; try again later"},
                 503,
                 headers={"Retry-After": "1"},
             )

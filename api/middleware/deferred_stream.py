@@ -7,10 +7,10 @@ from api.stream_response import STREAMS, StreamResponse
 
 
 class DeferredStreamMiddleware:
-    """Runs the StreamResponse that a route has returned, once the framework is done with it.
+    """Runs the StreamResponse of a route after the framework has finished the request.
 
-    Run from within the route, a stream would keep all that the framework holds for a request for
-    as long as it lasts, which is twice as much memory as the rest of the stream.
+    If the framework ran the stream, everything that the framework stores for the request would stay
+    in memory until the stream ends. That is twice as much memory as the stream itself needs.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""Identifies each request, for the log and for the client, and measures its duration."""
+"""Gives each request an id, for the log and for the client, and measures the response time."""
 
 from collections.abc import Awaitable
 from time import perf_counter
@@ -13,16 +13,16 @@ REQUEST_ID = "X-Request-ID"
 MAX_REQUEST_ID = 64  # characters
 # The buckets that OpenTelemetry's conventions advise for http.server.request.duration.
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-ROUTE = "route"  # in the ASGI scope, once the router has found it
+ROUTE = "route"  # key in the ASGI scope that the router sets when it has found the route
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 
 
 class RequestMetricsMiddleware:
-    """Measures the time to the start of the response, and sends the request's id with it.
+    """Measures the time to the start of the response, and adds the request's id to the response.
 
-    The id is the client's X-Request-ID if that is short printable ASCII. The time ends at the start
-    of the response because a stream may last for hours, and must not keep a frame of this
-    middleware alive.
+    The id is the client's X-Request-ID if this header is short printable ASCII, otherwise a new id.
+    The measurement ends at the start of the response because a stream may last for hours, and must
+    not keep a frame of this middleware in memory.
     """
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
@@ -40,7 +40,9 @@ class RequestMetricsMiddleware:
             return self._app(scope, receive, send)
         started = perf_counter()
         request_id = _valid(Headers(scope=scope).get(REQUEST_ID, "")) or uuid4().hex
-        bind_contextvars(request=request_id)  # in this task, which handles only this request
+        bind_contextvars(
+            request=request_id
+        )  # for this asyncio task, which handles only this request
 
         async def observe_and_send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -55,6 +57,6 @@ class RequestMetricsMiddleware:
 
 
 def _valid(request_id: str) -> str:
-    """Returns "" for an id that should not be logged."""
+    """Returns the id, or "" if the id must not be logged."""
     plain = request_id.isascii() and request_id.isprintable() and " " not in request_id
     return request_id if plain and len(request_id) <= MAX_REQUEST_ID else ""

@@ -1,4 +1,4 @@
-"""Batches."""
+"""Serves `POST /batch`."""
 
 from fastapi import APIRouter, Response
 
@@ -42,8 +42,8 @@ async def post_batch(
 ) -> Response:
     """Run 1 to 100 requests and return their results in the order of the requests.
 
-    A request that fails does not fail the batch: the response is a 200 with an `error` in the
-    result of that request."""
+    If a request fails, the response is still a 200, and the result of that request has an
+    `error`."""
     stream_format = accepted_format if wait.seconds else None
     submission = new_submission(
         services.settings,

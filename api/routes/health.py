@@ -1,4 +1,4 @@
-"""Health checks."""
+"""Serves the health checks."""
 
 from fastapi import APIRouter, Response, status
 
@@ -21,7 +21,7 @@ async def health() -> Health:
     dependencies=[AUTHENTICATED],
     responses={
         **UNAUTHORIZED,
-        503: {"model": Readiness, "description": "Redis is unreachable, or no worker is alive."},
+        503: {"model": Readiness, "description": "Redis is unavailable, or no worker is alive."},
     },
 )
 async def ready(services: ServicesDep, response: Response) -> Readiness:

@@ -1,4 +1,4 @@
-"""Jobs."""
+"""Serves `/jobs`."""
 
 from typing import Annotated
 
@@ -55,17 +55,21 @@ async def post_job(
         Query(
             gt=0,
             le=MAX_DEADLINE_S,
-            description="For NDJSON bodies; a JSON body has a field of this name.",
+            description="Number of seconds from acceptance. Requests that have not finished by then"
+            " fail with `deadline_exceeded`. Replaces the field `deadline_s` of a JSON body.",
         ),
     ] = None,
     webhook_url: Annotated[
         WebhookUrl | None,
-        Query(description="For NDJSON bodies; a JSON body has a field of this name."),
+        Query(
+            description="The URL that gets a signed POST when the job has completed (Standard"
+            " Webhooks). Replaces the field `webhook_url` of a JSON body."
+        ),
     ] = None,
 ) -> Response:
-    """Accept a job: the JSON of `POST /batch`, or NDJSON of any length, one request per line.
+    """Submit a job, as JSON like in `POST /batch`, or as NDJSON with one request per line.
 
-    All or nothing: an invalid line is a 422 with the line's number, and nothing runs."""
+    If one line is invalid, the response is a 422 with the line's number, and no request runs."""
     requests, options = await read_job(
         request, services.settings, deadline_s=deadline_s, webhook_url=webhook_url
     )
@@ -79,13 +83,15 @@ async def list_jobs(
     owner: OwnerDep,
     before_us: PageCursor,
     state: Annotated[
-        JobStatus | None, Query(alias="status", description="Only jobs in this state.")
+        JobStatus | None, Query(alias="status", description="Returns only jobs in this state.")
     ] = None,
     limit: Annotated[
-        int, Query(ge=1, le=MAX_PAGE_JOBS, description="The number of jobs on a page.")
+        int, Query(ge=1, le=MAX_PAGE_JOBS, description="The maximum number of jobs on a page.")
     ] = 20,
 ) -> JobList:
-    """Return your jobs, newest first. A filtered page may be short although more follow."""
+    """Return your jobs, newest first.
+
+    With `status`, a page may have fewer than `limit` jobs although it is not the last page."""
     found, before_us = await jobs.list_jobs(owner, state, before_us, limit)
     return JobList(jobs=found, next_cursor=None if before_us is None else str(before_us))
 
@@ -94,14 +100,14 @@ async def list_jobs(
 async def get_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Job:
     """Return the status of a job and, if it has up to 100 requests, the results so far.
 
-    Once the job has completed, that includes everything that `POST /batch` returns."""
+    When the job has completed, the response includes everything that `POST /batch` returns."""
     return await jobs.get(job_id, owner)
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job", responses={**NOT_FOUND, **UNAVAILABLE})
 async def cancel_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Job:
-    """Cancel a job: queued requests finish as `cancelled`, running calls are stopped, and finished
-    results stay."""
+    """Cancel a job: queued and running requests finish as `cancelled`, their calls are stopped, and
+    finished requests keep their results."""
     return await jobs.cancel(job_id, owner)
 
 
@@ -112,9 +118,9 @@ async def cancel_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Job:
     responses={**ACCEPTED, **NOT_FOUND, **NOTHING_TO_RETRY, **UNAVAILABLE},
 )
 async def retry_job(job_id: JobId, services: ServicesDep, owner: OwnerDep) -> Response:
-    """Run the failed requests of a job again, as a new job; the old job stays as it is.
+    """Run the failed requests of a job again, as a new job. The old job does not change.
 
-    The requests keep their order. A second retry of the same job returns the same new job."""
+    The requests keep their order. A second retry of the old job returns the same new job."""
     submission = new_submission(services.settings, owner)
     new_job_id = await services.jobs.retry(job_id, submission)
     return job_accepted(await services.jobs.get(new_job_id, owner))
@@ -134,24 +140,24 @@ async def get_results(
     order: Annotated[
         Order,
         Query(
-            description="`index`: in the order of the requests; `completion`: in the order in"
-            " which they finish."
+            description="`index` for the order of the requests, `completion` for the order in"
+            " which the requests finish."
         ),
     ] = Order.INDEX,
     outcome: Annotated[
-        Outcome | None, Query(alias="status", description="Only results with this outcome.")
+        Outcome | None, Query(alias="status", description="Returns only results with this outcome.")
     ] = None,
     limit: Annotated[int | None, Query(ge=1, description="The maximum number of lines.")] = None,
     *,
     follow: Annotated[
         bool,
         Query(
-            description="Wait until all requests have finished; `false` returns what can be"
-            " returned without waiting."
+            description="`true` waits for unfinished requests. `false` ends the response at the"
+            " first unfinished request."
         ),
     ] = True,
     content: Annotated[
-        bool, Query(description="`false` leaves the answers (`content`) empty.")
+        bool, Query(description="`false` returns the results with an empty `content`.")
     ] = True,
 ) -> StreamResponse:
     """Stream the results as NDJSON, one result per line."""
@@ -173,7 +179,10 @@ async def get_results(
     response_class=Response,
     responses={
         200: {"content": EVENTS},
-        204: {"description": "All events were read: an EventSource does not reconnect."},
+        204: {
+            "description": "You have read all events. This status tells an EventSource not to"
+            " reconnect."
+        },
         **INVALID_CURSOR,
         **NOT_FOUND,
         **UNAVAILABLE,
@@ -182,7 +191,7 @@ async def get_results(
 async def get_events(
     job_id: JobId, services: ServicesDep, owner: OwnerDep, last_event_id: LastEventId
 ) -> Response:
-    """Stream server-sent events: an `item` as each request finishes, then `done` with the job's
-    status."""
+    """Stream server-sent events: an `item` when a request has finished, and `done` with the status
+    when the job has completed."""
     stream = await services.job_streams.events(job_id, owner, last_event_id=last_event_id)
     return stream or Response(status_code=status.HTTP_204_NO_CONTENT)

@@ -1,4 +1,4 @@
-"""The state of a deployment, for people and for Prometheus."""
+"""Serves the state of the deployment, as JSON and for Prometheus."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -24,14 +24,14 @@ async def get_overview(services: ServicesDep) -> Overview:
     responses={200: {"content": EVENTS}, **UNAVAILABLE},
 )
 async def get_overview_events(services: ServicesDep, owner: OwnerDep) -> StreamResponse:
-    """Stream server-sent events: each second a `live` with the overview and your newest jobs, or
-    `trouble` while Redis is unreachable."""
+    """Stream one server-sent event per second: `live` with the overview and your newest jobs, or
+    `trouble` while Redis is unavailable."""
     return StreamResponse(services.overview_feed.events(owner), EVENT_STREAM)
 
 
 @router.get("/history", summary="Get the last hour", responses={**UNAVAILABLE})
 async def get_history(services: ServicesDep) -> History:
-    """Return the figures of the last hour, by provider and in steps."""
+    """Return the statistics of the last hour, by provider, in steps of some seconds."""
     return await services.overview_feed.history()
 
 
