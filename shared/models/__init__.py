@@ -1,4 +1,4 @@
-"""The models that go over HTTP: what a client sends, and what it gets back."""
+"""Defines the models of HTTP requests and HTTP responses."""
 
 from shared.models.jobs import (
     BatchLLMResponse,

@@ -1,4 +1,4 @@
-"""The state of a job, and the response to a batch that has completed."""
+"""Defines the models of a job's state, and of the response to a batch."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -13,12 +13,14 @@ class BatchLLMResponse(Outbound):
     """The results of a job that has completed."""
 
     job_id: str
-    responses: list[LLMResponse] = Field(description="In the order of the requests.")
+    responses: list[LLMResponse] = Field(description="The results, in the order of the requests.")
     total_requests: int
     successful: int
     failed: int
-    total_latency_ms: float = Field(description="The time from acceptance to the last result.")
-    average_latency_ms: float = Field(description="The mean of the results' `latency_ms`.")
+    total_latency_ms: float = Field(
+        description="The time from the acceptance of the job to its last result."
+    )
+    average_latency_ms: float = Field(description="The mean `latency_ms` of the results.")
 
 
 class JobStatus(StrEnum):
@@ -40,8 +42,10 @@ class WebhookStatus(Outbound):
 
     url: str
     status: WebhookState
-    attempts: int = Field(description="The number of deliveries that were tried.")
-    error: str | None = Field(description="Why the delivery was given up.")
+    attempts: int = Field(description="The number of attempts to deliver the webhook.")
+    error: str | None = Field(
+        description="Why the service stopped trying to deliver the webhook; `null` if it did not."
+    )
 
 
 class JobSummary(Outbound):
@@ -49,46 +53,50 @@ class JobSummary(Outbound):
 
     job_id: str
     owner: str = Field(
-        description="The name of the API key that submitted the job; empty if no keys are set."
+        description="The name of the API key that submitted the job; empty if the server has no"
+        " `API_KEYS`."
     )
     status: JobStatus
     total_requests: int
     providers: dict[str, int] = Field(description="The number of requests for each provider.")
-    queued: int = Field(description="Requests that wait to run, or to run again.")
-    running: int = Field(description="Requests that a worker runs now.")
-    successful: int = Field(description="Requests that have an answer.")
+    queued: int = Field(description="The number of requests that wait to run, or to run again.")
+    running: int = Field(description="The number of requests that workers run now.")
+    successful: int = Field(description="The number of requests that have an answer.")
     failed: int = Field(
-        description="Requests that have an error of any code, `cancelled` included."
+        description="The number of requests that have an error of any code, also `cancelled`."
     )
     accepted_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     deadline_at: datetime | None
     retry_of: str | None = Field(
-        description="The job whose failed requests this job runs again, if it is a retry."
+        description="The id of the job whose failed requests this job runs again; `null` if this"
+        " job is not a retry."
     )
     retried_as: str | None = Field(
-        description="The job that runs this job's failed requests again, if it was retried."
+        description="The id of the job that runs the failed requests of this job again; `null` if"
+        " there is no such job."
     )
     webhook: WebhookStatus | None
     total_latency_ms: float | None = Field(
-        description="The time from acceptance to the last result; `null` until the job has"
-        " completed."
+        description="The time from the acceptance of the job to its last result; `null` until the"
+        " job has completed."
     )
     average_latency_ms: float | None = Field(
-        description="The mean of the results' `latency_ms`; `null` until the job has completed."
+        description="The mean `latency_ms` of the results; `null` until the job has completed."
     )
 
 
 class Job(JobSummary):
     """The state of a job with the results so far.
 
-    It has every field of `BatchLLMResponse`, with `null` for what is not known yet.
+    A job has every field of `BatchLLMResponse`. A field whose value is not known yet is `null`.
     """
 
     responses: list[LLMResponse | None] | None = Field(
-        description="In the order of the requests, with `null` for those that have not finished."
-        " `null` for a job of more than 100 requests: use `/jobs/{job_id}/results`."
+        description="The results in the order of the requests; the result of an unfinished request"
+        " is `null`. For a job of more than 100 requests, the whole list is `null`: use"
+        " `/jobs/{job_id}/results`."
     )
 
 
@@ -97,5 +105,5 @@ class JobList(Outbound):
 
     jobs: list[JobSummary]
     next_cursor: str | None = Field(
-        description="Pass it as `cursor` to get the next page; `null` on the last page."
+        description="The value of `cursor` that returns the next page; `null` on the last page."
     )

@@ -1,4 +1,4 @@
-"""The requests that a client sends, with their checks, and the form in which they are queued."""
+"""Defines the requests that a client sends, their checks, and the form of a queued request."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from shared.providers import PROVIDERS
 
 MAX_BATCH_REQUESTS = 100
-MAX_MESSAGES = 10_000  # in a request
+MAX_MESSAGES = 10_000  # limit per request
 MAX_DEADLINE_S = 30 * 86_400
 MAX_WEBHOOK_URL_LENGTH = 2048  # characters
 
@@ -29,13 +29,13 @@ MAX_WEBHOOK_URL_LENGTH = 2048  # characters
 def _known_provider(name: str) -> str:
     if name not in PROVIDERS:
         known = " or ".join(f"'{known}'" for known in PROVIDERS)
-        raise PydanticCustomError("provider", "Input should be {known}", {"known": known})
+        raise PydanticCustomError("provider", "Input must be {known}", {"known": known})
     return name
 
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise PydanticCustomError("blank", "String should not be empty or whitespace only")
+        raise PydanticCustomError("blank", "String must not be empty or whitespace only")
     return text
 
 
@@ -54,7 +54,7 @@ class Role(StrEnum):
 
 
 def _webhook_url(url: str) -> str:
-    """Checks only the text: the address is checked when a worker connects to it."""
+    """Returns the URL if its text is valid. Its address is checked when a worker connects to it."""
     try:
         parts = urlsplit(url)
         credentials = parts.username is not None or parts.password is not None
@@ -62,9 +62,9 @@ def _webhook_url(url: str) -> str:
     except ValueError:
         usable, credentials = False, False
     if not usable or " " in url or not (url.isascii() and url.isprintable()):
-        raise PydanticCustomError("webhook_url", "URL should be http://… or https://…, in ASCII")
+        raise PydanticCustomError("webhook_url", "URL must be http://… or https://…, in ASCII")
     if credentials:
-        raise PydanticCustomError("webhook_url", "URL should have no credentials")
+        raise PydanticCustomError("webhook_url", "URL must not contain credentials")
     return url
 
 
@@ -86,14 +86,18 @@ class LLMRequest(_Inbound):
     provider: ProviderName
     model: Annotated[
         str, StringConstraints(min_length=1, max_length=256, to_lower=True), NotBlank
-    ] = Field(description="Converted to lower case, for the provider and in the result.")
-    # It fails at the first error, because a list of a million errors would take gigabytes.
+    ] = Field(
+        description="The name of the model. It is converted to lower case, for the provider and in"
+        " the result."
+    )
+    # Validation stops at the first error, because a list of a million errors takes gigabytes.
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), FailFast()]
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
     max_tokens: Annotated[int, Field(ge=1, le=32_000)] = 1000
     request_id: Annotated[str, Field(max_length=256)] | None = Field(
         default=None,
-        description="Your id for the request, returned with its result; unique within the job.",
+        description="Your id for the request. It must be unique within the job. The result"
+        " contains it.",
     )
 
 
@@ -126,12 +130,13 @@ _EXAMPLE_REQUESTS: list[JsonValue] = [
 class JobOptions(_Inbound):
     deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = Field(
         default=None,
-        description="Requests unfinished this many seconds after acceptance fail with"
-        " `deadline_exceeded`.",
+        description="Number of seconds from acceptance. Requests that have not finished by then"
+        " fail with `deadline_exceeded`.",
     )
     webhook_url: WebhookUrl | None = Field(
         default=None,
-        description="This URL gets a signed POST when the job has completed (Standard Webhooks).",
+        description="The URL that gets a signed POST when the job has completed (Standard"
+        " Webhooks).",
     )
 
 
@@ -152,14 +157,14 @@ class BatchLLMRequest(JobOptions):
             if earlier != index:
                 raise PydanticCustomError(
                     "duplicate_request_id",
-                    "requests[{index}].request_id is the same as that of requests[{earlier}]",
+                    "requests[{index}].request_id must differ from requests[{earlier}].request_id",
                     {"index": index, "earlier": earlier},
                 )
         return self
 
 
 class ChatRequest(TypedDict):
-    """A request in the queue.
+    """A request as it is stored in the queue.
 
     Fields may be added but not renamed, because workers of two versions read them during an
     upgrade.

@@ -1,8 +1,8 @@
-"""The base of all models that a client gets."""
+"""Defines the base class of all models that a client gets."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Outbound(BaseModel):
-    # An error in a model must not show its input, which may be an answer.
+    # A validation error must not show the input, which may contain an answer.
     model_config = ConfigDict(hide_input_in_errors=True)

@@ -1,4 +1,4 @@
-"""The result of one request."""
+"""Defines the result of one request."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -33,26 +33,33 @@ class LLMResponse(Outbound):
     request_id: str | None
     provider: str
     model: str
-    content: str = Field(description="The answer; empty if an error occurred.")
+    content: str = Field(description="The answer; empty if the request has an error.")
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     latency_ms: float = Field(
         description="The duration of the provider call that gave this result."
     )
-    timestamp: datetime = Field(description="When the request finished, in UTC.")
-    error: str | None = Field(description="What went wrong, for people; `null` for an answer.")
+    timestamp: datetime = Field(description="The time when the request finished, in UTC.")
+    error: str | None = Field(
+        description="A description of the error for a human reader; `null` for an answer."
+    )
     error_code: ErrorCode | None
-    attempts: int = Field(description="The number of calls to the provider.")
+    attempts: int = Field(description="The number of provider calls for this request.")
     finish_reason: str | None = Field(
-        description="Why the model stopped, in the provider's words: `stop`, `length`, …"
+        description="Why the model stopped, as the provider reports it, for example `stop` or"
+        " `length`."
     )
     cost_usd: float | None = Field(
-        description="What the provider charged; `null` if it does not report that."
+        description="The price that the provider charged; `null` if the provider does not report"
+        " it."
     )
-    queued_ms: float = Field(description="The time from acceptance to the start of that call.")
+    queued_ms: float = Field(
+        description="The time from the acceptance of the job to the start of the provider call"
+        " that gave this result."
+    )
     retried_ms: float = Field(
-        description="The part of `queued_ms` after the start of the first call."
+        description="The part of `queued_ms` after the start of the first provider call."
     )
 
 
@@ -61,5 +68,5 @@ class JobItem(LLMResponse):
 
     index: int = Field(description="The position of the request in the job, from 0.")
     cursor: int = Field(
-        description="Pass it as `after` to continue the stream with the line after this one."
+        description="The value of `after` that continues the stream after this line."
     )
