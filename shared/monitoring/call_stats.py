@@ -18,13 +18,15 @@ from shared.monitoring.models import LaneStats, ModelStats
 
 MODELS_SHOWN = 20
 
-CallCounts = Mapping[tuple[str, str], int]  # by error code ("" for an answer) and model
+CallCounts = Mapping[
+    tuple[str, str], int
+]  # number of calls by error code ("" for an answer) and model
 
 
 @dataclass(slots=True)
 class LaneCounts:
-    calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # as CallCounts
-    durations: Counter[int] = field(default_factory=Counter)  # by histogram bucket
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # the same form as CallCounts
+    durations: Counter[int] = field(default_factory=Counter)  # number of calls by histogram bucket
     totals: Counter[Quantity] = field(default_factory=Counter)
     levels: dict[LevelName, int] = field(default_factory=dict)
 
@@ -65,7 +67,7 @@ class CallStats:
         self.lanes: dict[str, LaneCounts] = defaultdict(LaneCounts)
 
     def add(self, step: Mapping[bytes, bytes]) -> None:
-        """Adds a hash of the history. Levels are not summed: the latest step's are kept."""
+        """Adds a hash of the history. Levels are not summed: each hash replaces the levels."""
         for name, value in step.items():
             count = int(value)
             match decode(name):

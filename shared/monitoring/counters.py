@@ -1,4 +1,4 @@
-"""The counters of the history, as values in Python and as fields of a hash in Redis.
+"""Converts the counters of the history between Python values and fields of a hash in Redis.
 
 Each hash (`Keys.history`) covers `STEP_S` seconds and all lanes:
 
@@ -7,7 +7,7 @@ Each hash (`Keys.history`) covers `STEP_S` seconds and all lanes:
     "<lane> latency_ms", "… prompt_tokens", "… completion_tokens"  Total
     "<lane> in_flight", "… queued"                                 Level
 
-Workers add to the first three. store_report.lua sets the levels, once a step.
+Workers add to Calls, Durations and Total. store_report.lua sets Level, once per step.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class LevelName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Finished calls to a model. `code` says why they have no answer; it is "" if they have one."""
+    """The number of ended calls to a model. `code` is their error code, or "" for an answer."""
 
     lane: str
     code: str
@@ -42,7 +42,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Finished calls whose duration is in a bucket of `shared.monitoring.histogram`."""
+    """The number of ended calls whose duration is in a bucket of `shared.monitoring.histogram`."""
 
     lane: str
     bucket: int
@@ -50,7 +50,7 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """A quantity, summed over the finished calls."""
+    """The sum of a quantity over the ended calls."""
 
     lane: str
     quantity: Quantity
@@ -58,7 +58,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How many items were in flight or queued when the step was first reported to."""
+    """The number of items that were running or queued at the first report of the step."""
 
     lane: str
     name: LevelName
@@ -81,10 +81,10 @@ def encode(counter: Counter) -> bytes:
     return field.encode()
 
 
-@lru_cache(maxsize=4096)  # the same fields are read from each step of the history
+@lru_cache(maxsize=4096)  # every step of the history has the same fields
 def decode(field: bytes) -> Counter | None:
-    """Returns None for a counter that a newer version added."""
-    # A model's name may contain spaces; it comes last.
+    """Returns the counter, or None if only a newer version knows the counter."""
+    # A model's name comes last, because it may contain spaces.
     lane, kind, *rest = field.decode().split(" ", 3)
     match kind, rest:
         case "calls", [code, model]:

@@ -1,7 +1,7 @@
-"""Histograms of durations and token counts, fine enough for quantiles and exact for Prometheus.
+"""Counts durations and tokens in histograms: fine enough for quantiles, exact for Prometheus.
 
-A bucket is known by its number, which gives its upper bound. Buckets grow exponentially, so few
-of them cover every value, and every bound that Prometheus is shown is also a bucket's bound.
+A bucket has a number, which determines the bucket's upper bound. Buckets grow exponentially, so
+that a few buckets cover every value. Each bound that Prometheus gets is also the bound of a bucket.
 """
 
 from collections import defaultdict
@@ -11,7 +11,7 @@ from math import ceil, log2
 
 from prometheus_client.utils import floatToGoString
 
-BUCKETS_PER_OCTAVE = 4  # of a duration: each bucket is 19 % wide
+BUCKETS_PER_OCTAVE = 4  # duration buckets per doubling: each bucket is 19 % wide
 UNIT_MS = 10  # upper bound of duration bucket 0
 _MIN_MS = 0.1
 
@@ -30,7 +30,9 @@ def token_bucket(tokens: int) -> int:
 class Histogram:
     count: int = 0
     sum: float = 0
-    buckets: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # number → count
+    buckets: dict[int, int] = field(
+        default_factory=lambda: defaultdict(int)
+    )  # bucket number → count
 
     def add(self, value: float, bucket: int) -> None:
         self.count += 1
@@ -48,7 +50,7 @@ class Histogram:
 
         `bounds` gives each upper bound with the number of the last bucket below it.
         """
-        counted = list(self.buckets.items())  # copied at once: another thread may add buckets
+        counted = list(self.buckets.items())  # a copy, because another thread may add buckets
         pairs = [
             (_le(bound), sum(count for bucket, count in counted if bucket <= last))
             for bound, last in bounds
@@ -57,10 +59,10 @@ class Histogram:
 
 
 def quantile_ms(buckets: Mapping[int, int], q: float) -> float | None:
-    """Returns the quantile `q` (0 to 1) of durations, within 10 %, or None without any.
+    """Returns the quantile `q` (0 to 1) of durations, within 10 %, or None without durations.
 
-    `buckets` maps a duration bucket's number to its count. Interpolates geometrically between the
-    bounds of the bucket that holds the quantile.
+    `buckets` maps the number of a duration bucket to the bucket's count. The function interpolates
+    geometrically between the bounds of the bucket that contains the quantile.
     """
     rank = q * sum(buckets.values())
     if not rank:

@@ -1,4 +1,4 @@
-"""The Prometheus metrics that API and workers have in common."""
+"""Defines the Prometheus metrics that the API and the workers have in common."""
 
 from prometheus_client import CollectorRegistry, Info, ProcessCollector
 
@@ -9,14 +9,14 @@ OTHER_MODELS = "other"
 
 
 class ModelLabels:
-    """Bounds the label values for models, because clients choose the names of models."""
+    """Limits the number of label values for models, because clients choose the names of models."""
 
     def __init__(self, limit: int = MAX_MODELS) -> None:
         self._limit = limit
         self._known: set[str] = set()
 
     def label(self, model: str) -> str:
-        """Returns the model, or `OTHER_MODELS` for a new one when the limit is reached."""
+        """Returns the model, or `OTHER_MODELS` if the model is new and the limit is reached."""
         if model not in self._known:
             if len(self._known) >= self._limit:
                 return OTHER_MODELS
@@ -25,7 +25,7 @@ class ModelLabels:
 
 
 def new_registry() -> CollectorRegistry:
-    """Creates a registry that knows the version, and CPU time, memory and open files of this
+    """Returns a registry with the version, the CPU time, the memory and the open files of this
     process."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)

@@ -1,4 +1,7 @@
-"""The models of `/overview`, `/overview/events` and `/history`. All times are Redis's clock."""
+"""Defines the models of `/overview`, `/overview/events` and `/history`.
+
+All times come from the clock of the Redis server.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -9,16 +12,20 @@ from shared.models import JobSummary
 
 
 class LaneStats(BaseModel):
-    """Statistics of the calls that finished in a period."""
+    """Statistics of the calls that ended in a period."""
 
     calls: int
     calls_per_s: float = Field(
-        description="Mean of the last 10 to 20 s; in the history, of the step."
+        description="The mean of the last 10 to 20 s; in the history, the mean of the step."
     )
-    errors: dict[str, int] = Field(description="Calls without an answer, by error code.")
+    errors: dict[str, int] = Field(
+        description="The number of calls without an answer, by error code."
+    )
     prompt_tokens: int
     completion_tokens: int
-    mean_ms: float | None = Field(description="Latency of a call; `null` if no call finished.")
+    mean_ms: float | None = Field(
+        description="The mean duration of a call; `null` if no call ended."
+    )
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
@@ -36,16 +43,20 @@ class Lane(BaseModel):
     name: str
     in_flight: int
     limit: int | None = Field(
-        description="Calls that may be in flight at once; `null` until a worker has reported it."
+        description="The limit of calls that run at once, on all workers; `null` until a worker has"
+        " reported it."
     )
-    queued: int = Field(description="Requests that run as soon as a slot is free.")
-    deferred: int = Field(description="Requests that wait for a retry.")
+    queued: int = Field(
+        description="The number of requests that wait for a free slot or the end of a pause."
+    )
+    deferred: int = Field(description="The number of requests that wait for a retry.")
     oldest_waiting_s: float | None = Field(
-        description="Time since the oldest queued request was accepted; `null` if none is queued."
+        description="The time since the oldest queued request was accepted; `null` if no request is"
+        " queued."
     )
     paused_until: datetime | None
     paused_because: str | None = Field(
-        description="What the provider did, as the end of a sentence that starts with its name."
+        description="What the provider did, for example `answered 429 (too many requests)`."
     )
     last_minute: LaneStats
     models: list[ModelStats] = Field(
@@ -60,23 +71,23 @@ class WorkerState(StrEnum):
 
 
 class WorkerView(BaseModel):
-    """A worker, as of its last report."""
+    """The state of a worker at its last report."""
 
     worker_id: str
     state: WorkerState = Field(
-        description="`silent`: it has not reported lately, but its leases are valid. `lost`: its"
-        " leases have expired, too."
+        description="A worker is `silent` if it has not reported for some seconds, and `lost` if"
+        " its leases have expired, too."
     )
     started_at: datetime
-    seen_at: datetime = Field(description="When it last reported.")
-    running: dict[str, int] = Field(description="Calls by lane.")
+    seen_at: datetime = Field(description="The time of the worker's last report.")
+    running: dict[str, int] = Field(description="The number of running calls, by lane.")
     limits: dict[str, int] = Field(
-        description="Calls that may be in flight in all workers together, by lane."
+        description="The limit of calls that run at once, on all workers, by lane."
     )
 
 
 class Severity(StrEnum):
-    """Ordered from the most severe."""
+    """How severe a notice is; the most severe value comes first."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -87,37 +98,44 @@ class Notice(BaseModel):
     """A sentence that explains why something is slow or fails."""
 
     severity: Severity
-    lane: str | None = Field(description="`null` if it concerns all lanes.")
+    lane: str | None = Field(description="The lane that the notice is about; `null` for all lanes.")
     text: str
 
 
 class Overview(BaseModel):
-    """The lanes, the workers and what needs attention."""
+    """The lanes, the workers and the notices."""
 
-    at: datetime = Field(description="When this was read, by Redis's clock, as all times here.")
+    at: datetime = Field(
+        description="The time of this overview. All times in it come from the clock of the Redis"
+        " server."
+    )
     lanes: list[Lane]
     workers: list[WorkerView]
-    notices: list[Notice] = Field(description="The most severe first.")
+    notices: list[Notice] = Field(description="The notices, the most severe first.")
 
 
 class LanePoint(LaneStats):
     """A lane in one step of the history."""
 
-    in_flight: int | None = Field(description="Sampled once in the step.")
-    queued: int | None = Field(description="Sampled once in the step.")
+    in_flight: int | None = Field(
+        description="The number of running calls, counted once in the step."
+    )
+    queued: int | None = Field(
+        description="The number of queued requests, counted once in the step."
+    )
 
 
 class HistoryPoint(BaseModel):
-    at: datetime = Field(description="Start of the step.")
+    at: datetime = Field(description="The start of the step.")
     lanes: dict[str, LanePoint]
 
 
 class History(BaseModel):
-    """The last hour."""
+    """The statistics of the last hour."""
 
     step_s: int
     points: list[HistoryPoint] = Field(
-        description="The oldest first; steps in which nothing happened are left out."
+        description="The steps, the oldest first. Steps in which nothing happened are left out."
     )
 
 

@@ -1,4 +1,4 @@
-"""Reads what operators see: the overview of lanes and workers, and the last hour."""
+"""Reads the overview of lanes and workers, and the history of the last hour."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -25,14 +25,14 @@ from shared.monitoring.reports import LANES
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 
-RECENT_STEPS = 6  # that are over; the "last minute" is these and the current step
-MAX_JOBS_SEARCHED = 1000  # of each lane, for the oldest item
+RECENT_STEPS = 6  # past steps in the "last minute", which also includes the current step
+MAX_JOBS_SEARCHED = 1000  # limit per lane, for the search for the oldest item
 MAX_LOST_WORKERS = 20
-SILENT_S = 6  # workers report every two seconds
+SILENT_S = 6  # time without a report from a silent worker; workers report every 2 s
 
 
 class Monitor:
-    """Methods raise RedisUnavailable."""
+    """Reads the overview and the history. All methods raise RedisUnavailable."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -75,8 +75,10 @@ class Monitor:
         )
 
     async def _last_minute(self, now_s: float) -> tuple[CallStats, dict[str, float]]:
-        """Returns the sums of the last minute and, by lane, the calls per second of the current and
-        the previous step: 10 to 20 s."""
+        """Returns the sums of the last minute, and the calls per second by lane.
+
+        The calls per second are the mean of the current and the previous step, 10 to 20 s.
+        """
         current = int(now_s) // STEP_S * STEP_S
         starts = [current - step * STEP_S for step in range(RECENT_STEPS, -1, -1)]
         minute, latest = CallStats(), CallStats()
@@ -113,8 +115,10 @@ def _history_point(start: int, step: dict[bytes, bytes]) -> HistoryPoint:
 
 
 def _alive(reply: Sequence[bytes], now_ms: float) -> set[str]:
-    """Returns the workers whose leases may still be valid. `reply` alternates a worker's id and the
-    time at which it counts as lost."""
+    """Returns the workers whose leases may still be valid.
+
+    `reply` is a flat list: a worker's id, the time in ms after which it is lost, and so on.
+    """
     return {
         worker_id.decode()
         for worker_id, lost_ms in zip(reply[::2], reply[1::2], strict=True)
@@ -123,7 +127,10 @@ def _alive(reply: Sequence[bytes], now_ms: float) -> set[str]:
 
 
 def _workers(reply: Sequence[bytes | None], alive: set[str], now_s: float) -> list[WorkerView]:
-    """`reply` alternates a worker's id and its stored report, None if that has expired."""
+    """Returns the workers that have a report.
+
+    `reply` is a flat list: a worker's id, its stored report or None if that has expired, and so on.
+    """
     return [
         _worker(worker_id.decode(), stored, now_s, alive)
         for worker_id, stored in zip(reply[::2], reply[1::2], strict=True)
@@ -157,7 +164,7 @@ def _lane(
     last_minute: LaneStats,
     models: list[ModelStats],
 ) -> Lane:
-    """`fields` are those that overview.lua returns for a lane."""
+    """Returns the lane. overview.lua returns its `fields`."""
     in_flight, queued, deferred, oldest_ms, until_ms, reason = fields
     return Lane(
         name=name,
@@ -174,7 +181,10 @@ def _lane(
 
 
 def _limit(lane: str, workers: Sequence[WorkerView]) -> int | None:
-    """Returns the highest limit that a worker has reported; lost workers count only if all are."""
+    """Returns the highest limit that a worker has reported.
+
+    The limits of lost workers count only if all workers are lost.
+    """
     present = [worker for worker in workers if worker.state is not WorkerState.LOST]
     limits = (worker.limits[lane] for worker in present or workers if lane in worker.limits)
     return max(limits, default=None)

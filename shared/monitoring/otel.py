@@ -1,7 +1,8 @@
-"""Traces with OpenTelemetry: HTTP request → item → each attempt are one trace, across the queue.
+"""Exports OpenTelemetry traces.
 
-Needs the extra `otel`; only `shared.monitoring.tracing` imports this module. FastAPI records the
-span of an HTTP request.
+One trace covers the HTTP request, its items and every attempt, also across the queue. FastAPI
+records the span of the HTTP request. This module needs the extra `otel`; therefore only
+`shared.monitoring.tracing` imports it.
 
 Names follow OpenTelemetry's semantic conventions for messaging and for generative AI. An item
 carries its context as a W3C Trace Context `traceparent` (https://www.w3.org/TR/trace-context/).
@@ -25,8 +26,8 @@ from shared.models import ChatRequest
 
 
 class OpenTelemetryTracer:
-    """Exports spans in batches, from a thread. Spans that do not fit into its buffer are dropped,
-    so that a slow collector delays nothing."""
+    """Exports spans in batches, from a separate thread. Spans that do not fit into the buffer are
+    dropped, so that a slow collector does not delay calls."""
 
     def __init__(self, endpoint: str, service: str, *, capture_content: bool) -> None:
         """`endpoint` is the collector's base URL (OTLP over HTTP, without `/v1/traces`).
@@ -80,7 +81,7 @@ class OpenTelemetryTracer:
                 "orchestrator.item.index": int(index),
                 "orchestrator.attempt": attempt,
             },
-            record_exception=False,  # its text may repeat the provider's, with the prompt in it
+            record_exception=False,  # an exception's text may contain the prompt
             set_status_on_exception=False,
         ) as span:
             if self._capture_content:
@@ -113,7 +114,7 @@ class OpenTelemetryAttemptSpan:
 
 
 class _QueryRedactor(SpanProcessor):
-    """Removes the query from every URL, because the URL of a webhook may hold a secret there."""
+    """Removes the query from every URL, because a webhook's URL may have a secret in it."""
 
     def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002
         if "url.query" in (span.attributes or {}):

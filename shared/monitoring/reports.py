@@ -1,4 +1,4 @@
-"""Writes what workers report about themselves. Nothing that decides about an item reads it."""
+"""Stores the reports of workers. No decision about an item depends on a report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ LANES = (*PROVIDERS, WEBHOOK_LANE)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The state of a worker, as it reports it."""
+    """The state of a worker, as the worker reports it."""
 
     worker_id: str
     uptime_s: float
-    running: Mapping[str, int]  # calls by lane
-    limits: Mapping[str, int]  # of all workers together, by lane
+    running: Mapping[str, int]  # number of running calls, by lane
+    limits: Mapping[str, int]  # limit of calls on all workers together, by lane
 
     def to_json(self) -> bytes:
         return orjson.dumps(
@@ -30,7 +30,7 @@ class Report:
 
 
 class ReportWriter:
-    """Methods raise RedisUnavailable."""
+    """Stores reports in Redis. All methods raise RedisUnavailable."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -38,19 +38,19 @@ class ReportWriter:
         self._script = load_script(redis, keys, "store_report")
 
     async def write(self, report: Report, counts: Mapping[Counter, int]) -> None:
-        """Stores a worker's report and adds its counts since the last one to the history.
+        """Stores a worker's report, and adds the counts since the last report to the history.
 
-        A report that is repeated because the reply was lost adds its counts twice.
+        If a report is repeated because Redis's reply was lost, its counts are added twice.
         """
         await self._run(report.worker_id, report.to_json(), counts)
 
     async def write_levels(self) -> None:
-        """Records how much is queued and in flight, so that the history has no gap while no worker
-        reports."""
+        """Records how many items are queued and running, so that the history has no gap while no
+        worker reports."""
         await self._run("", b"", {})
 
     async def remove(self, worker_id: str) -> None:
-        """Forgets a worker that shuts down in order, so that it does not count as lost."""
+        """Removes a worker that shuts down normally, so that it does not count as lost."""
         await self._redis.zrem(self._keys.worker_last_seen, worker_id)
 
     async def _run(self, worker_id: str, report: bytes, counts: Mapping[Counter, int]) -> None:

@@ -1,6 +1,6 @@
-"""The tracer interface, and a tracer that records nothing.
+"""Defines the tracer interface, and a tracer that records nothing.
 
-Without tracing, nothing of the OpenTelemetry SDK is imported: it is an extra.
+Without tracing, the OpenTelemetry SDK is not imported, because it belongs to an extra.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -28,16 +28,16 @@ class Tracer(Protocol):
 
     @property
     def provider(self) -> "TracerProvider | None":
-        """The provider with which FastAPI records HTTP requests; None without tracing."""
+        """The tracer provider with which FastAPI records HTTP requests; None without tracing."""
 
     def item_span(self, job_id: str, index: int, provider: str, model: str) -> str | None:
-        """Records that an item was created. Returns its `traceparent`, which the item carries to
-        its attempts, or None without tracing."""
+        """Records that an item was created. Returns the `traceparent` that the item's attempts
+        continue, or None without tracing."""
 
     def attempt_span(
         self, chat: ChatRequest, item_id: str, attempt: int
     ) -> AbstractContextManager[AttemptSpan]:
-        """Records what happens in the context as one attempt, as a child of the item's span."""
+        """Records the work in the context as one attempt, a child of the item's span."""
 
     def close(self) -> None:
         """Sends the spans that are still buffered; this may take seconds."""
@@ -78,7 +78,7 @@ NO_TRACER = NoTracer()
 
 
 def load_tracer(settings: Settings, service: str) -> Tracer:
-    """Returns a tracer that exports to the endpoint in the settings, or `NO_TRACER` without one.
+    """Returns a tracer that exports to the endpoint in the settings, or `NO_TRACER`.
 
     Raises SettingsError if an endpoint is set and the extra `otel` is not installed.
     """
@@ -86,9 +86,9 @@ def load_tracer(settings: Settings, service: str) -> Tracer:
     if endpoint is None:
         return NO_TRACER
     try:
-        from shared.monitoring.otel import OpenTelemetryTracer  # noqa: PLC0415 — of an extra
+        from shared.monitoring.otel import OpenTelemetryTracer  # noqa: PLC0415 — an extra
     except ImportError:
         raise SettingsError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT: traces need the extra: pip install -e '.[otel]'"
+            "OTEL_EXPORTER_OTLP_ENDPOINT needs the extra `otel`: pip install -e '.[otel]'"
         ) from None
     return OpenTelemetryTracer(endpoint, service, capture_content=settings.otel_capture_content)
