@@ -1,4 +1,4 @@
-"""API keys: a request needs a valid one, and its owner sees only their own jobs."""
+"""Tests API keys: a request needs a valid key, and a key's owner sees only their own jobs."""
 
 import hashlib
 import os

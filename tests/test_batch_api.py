@@ -1,4 +1,4 @@
-"""POST /batch: its requests, its responses and its refusals."""
+"""Tests POST /batch: requests, responses and refusals."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ async def answers(client: httpx.AsyncClient, *requests: dict[str, Any]) -> list[
 async def service(
     settings: Settings, providers: Providers, **changes: object
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Runs an API and a worker with other settings than those of the fixtures."""
+    """Runs an API and a worker with settings that differ from the settings of the fixtures."""
     changed = settings.model_copy(update=changes)
     async with running_worker(changed, providers), running_api(changed) as client:
         yield client
@@ -142,7 +142,7 @@ async def test_queued_ms_counts_the_wait_for_a_slot(
 
 
 async def test_freed_slot_is_used_at_once(settings: Settings, providers: Providers) -> None:
-    """This includes the first slot after the start, when Redis does not know the scripts yet."""
+    """Includes the first free slot after the start, when Redis does not know the scripts yet."""
     async with service(settings, providers, max_concurrent_requests=1, lease_seconds=30) as client:
         body = (await post(client, *[chat(str(i)) for i in range(4)])).json()
 
@@ -500,7 +500,7 @@ async def test_content_type(api: httpx.AsyncClient, content_type: str, status: i
 
 
 class Chunks:
-    """A body of 1 KB chunks that counts how many of them were read."""
+    """A body of 1 KB chunks. It counts the chunks that were read."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -514,9 +514,9 @@ class Chunks:
 @pytest.mark.parametrize(
     ("headers", "most_read"),
     [
-        ({"Content-Length": "1000000"}, 1),  # the test's transport reads one ahead
+        ({"Content-Length": "1000000"}, 1),  # the test's transport reads one chunk ahead
         ({"Transfer-Encoding": "chunked"}, 12),
-        ({"Content-Length": "10"}, 12),  # too small
+        ({"Content-Length": "10"}, 12),  # less than the real length
     ],
     ids=["declared", "chunked", "lying"],
 )
@@ -555,7 +555,7 @@ async def test_endless_body_closes_the_connection(valkey_url: str, keys: Keys) -
                 writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
                 sent += 0x10000
                 await writer.drain()
-        status = b""  # the connection's reset may arrive before it
+        status = b""  # the reset of the connection may arrive before the status
         with suppress(ConnectionError):
             status = await asyncio.wait_for(answer, 10)
         writer.close()
@@ -563,7 +563,7 @@ async def test_endless_body_closes_the_connection(valkey_url: str, keys: Keys) -
         await deployment.stop()
 
     assert status[:13] in {b"", b"HTTP/1.1 413 "}
-    assert sent < 20_000_000  # the size of the sockets' buffers
+    assert sent < 20_000_000  # more than the buffers of the sockets can hold
 
 
 # Limits
@@ -629,7 +629,7 @@ async def test_open_requests_are_limited(settings: Settings, redis: ArqRedis, ke
     assert health.status_code == 200
 
 
-# Asynchronous batches, and waits that end before the job
+# Asynchronous batches, and waits that end before the job has completed
 
 
 @pytest.mark.parametrize(
@@ -730,7 +730,7 @@ async def test_prefer_wait_is_a_limit_not_a_delay(api: httpx.AsyncClient) -> Non
 
 @pytest.mark.usefixtures("worker")
 async def test_respond_async_with_wait_waits_first(api: httpx.AsyncClient) -> None:
-    """Together they ask for an asynchronous response only once the wait is over (RFC 7240, 4.3)."""
+    """Together, they ask for an asynchronous response only after the wait (RFC 7240, 4.3)."""
     answer = await post(api, chat("x"), headers={"Prefer": "respond-async, wait=10"})
 
     assert answer.status_code == 200

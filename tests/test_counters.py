@@ -1,4 +1,4 @@
-"""Tests that counters of the history survive the way to Redis and back."""
+"""Tests that counters of the history can be stored in Redis and read again."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The Prefer header, RFC 7240."""
+"""Tests the Prefer header, RFC 7240."""
 
 import pytest
 
@@ -35,12 +35,12 @@ from api.headers import Preferences, parse_prefer
         ("return=minimal", Preferences()),
         ("respond-asynchronously", Preferences()),
         (";;==,,", Preferences()),
-        # A quoted value may hold a comma or a semicolon.
+        # A quoted value may contain a comma or a semicolon.
         ('foo="a, wait=5, b"', Preferences()),
         ('foo="a, respond-async, b", wait=7', Preferences(wait_s=7)),
         ('foo="a;b", respond-async', Preferences(respond_async=True)),
         (r'foo="a\", wait=5, b"', Preferences()),
-        ("a, " * 400 + "respond-async", Preferences()),  # too long
+        ("a, " * 400 + "respond-async", Preferences()),  # the header is too long
     ],
 )
 def test_parse(header: str, preferences: Preferences) -> None:

@@ -1,4 +1,4 @@
-"""GET /health and GET /health/ready."""
+"""Tests GET /health and GET /health/ready."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Requests that are repeated, and clients that disconnect."""
+"""Tests submissions that are repeated, and clients that disconnect."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ async def test_the_same_key_and_body_are_one_job(stack: Start) -> None:
     deployment = await stack(workers=1)
 
     first = await keyed(deployment.api, "key-1", "a", "b")
-    second = await keyed(deployment.api, '"key-1"', "a", "b")  # quoted, as the draft has it
+    second = await keyed(deployment.api, '"key-1"', "a", "b")  # quoted, as the draft requires
     polled = await keyed(deployment.api, "key-1", "a", "b", params={"mode": "async"})
 
     assert first.status_code == 200
@@ -92,7 +92,7 @@ async def test_the_same_key_with_another_body_is_refused(
 async def test_a_key_does_not_expire_before_its_job(
     stack: Start, redis: ArqRedis, keys: Keys
 ) -> None:
-    """Otherwise the same key would run, and pay for, a second job."""
+    """If not, the same key would create a second job, which costs money again."""
     deployment = await stack(workers=0, IDEMPOTENCY_TTL_SECONDS="1")
     first = await keyed(deployment.api, "key", "x", params={"mode": "async"})
 
@@ -103,7 +103,7 @@ async def test_a_key_does_not_expire_before_its_job(
         again = await keyed(deployment.api, "key", "x", params={"mode": "async"})
         return bool(again.headers["location"] != first.headers["location"])
 
-    assert running_s == -1  # it does not expire
+    assert running_s == -1  # the key does not expire
     await eventually(is_free)
 
 
@@ -191,7 +191,7 @@ async def test_a_key_whose_job_has_expired_is_a_conflict(
     deployment = await stack(workers=1)
     first = await keyed(deployment.api, "key", "a")
     assert DAY_S - 60 < await redis.ttl(keys.idempotency("", "key")) <= DAY_S
-    await redis.delete(keys.job(first.json()["job_id"]))  # as if it had expired
+    await redis.delete(keys.job(first.json()["job_id"]))  # as if the job had expired
 
     for mode in ("sync", "async"):
         answer = await keyed(deployment.api, "key", "a", params={"mode": mode})
@@ -219,7 +219,7 @@ async def test_the_job_of_a_client_that_disconnects(
     *,
     continues: bool,
 ) -> None:
-    """It is cancelled, because nobody will read its answers, unless it can be asked for again."""
+    """Nobody will read the answers, unless the client can get them by its idempotency key."""
     deployment = await stack(workers=1, **settings)
     await deployment.simulate(by_dialect={"openai": {"latency_ms": 60_000}})
     waiting = asyncio.create_task(deployment.batch([chat("x"), chat("y")], headers=headers))
@@ -230,9 +230,8 @@ async def test_the_job_of_a_client_that_disconnects(
     location = f"/jobs/{job_id.decode()}"
 
     if continues:
-        other = await deployment.batch(
-            [chat("z", provider="ollama")]
-        )  # the API has handled the disconnect by now
+        # When this batch has completed, the API has handled the disconnect.
+        other = await deployment.batch([chat("z", provider="ollama")])
         assert other.status_code == 200
         assert (await job(deployment.api, location))["running"] == 2
         await deployment.api.delete(location)

@@ -1,4 +1,4 @@
-"""Waiting for a job, even when messages are lost."""
+"""Tests that requests can wait for a job, even if messages are lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ async def running(server: FakeAsyncRedis, keys: Keys) -> AsyncIterator[JobEvents
 
 
 async def publish(server: FakeAsyncRedis, keys: Keys, job_id: str) -> None:
-    """Publishes the message of the job's end as soon as somebody has subscribed."""
+    """Publishes the message that the job has completed, as soon as there is a subscriber."""
 
     async def was_heard() -> bool:
         return bool(await server.publish(keys.job_finished, job_id))

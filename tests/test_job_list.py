@@ -1,4 +1,4 @@
-"""GET /jobs lists the owner's jobs, newest first, in pages."""
+"""Tests that GET /jobs lists the owner's jobs in pages, newest first."""
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable

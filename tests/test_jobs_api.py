@@ -1,4 +1,4 @@
-"""GET and DELETE /jobs/{id}."""
+"""Tests GET and DELETE /jobs/{id}."""
 
 import asyncio
 from datetime import datetime
@@ -187,7 +187,7 @@ async def test_cancel_stops_running_calls_and_keeps_finished_items(
     settings: Settings, providers: Providers, api: httpx.AsyncClient, simulator: Simulator
 ) -> None:
     requests = [chat("fine"), *[chat(f"{i}", model="sim-hang") for i in range(2)], chat("queued")]
-    # The lease is so long that the worker learns of it by the message, not by a renewal.
+    # The lease is long, so that the worker learns of the end by the message, not by a renewal.
     changed = settings.model_copy(update={"max_concurrent_requests": 2, "lease_seconds": 30})
     async with running_worker(changed, providers):
         location = await submit(api, *requests)

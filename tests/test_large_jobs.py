@@ -1,4 +1,4 @@
-"""Jobs of any size: NDJSON uploads that are accepted as a whole, and results read in parts."""
+"""Tests jobs of any size: all of an NDJSON upload is accepted or nothing; results come in parts."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ async def test_json_is_accepted(stack: Start) -> None:
 
 
 async def test_lines_are_found_however_the_body_is_divided(stack: Start) -> None:
-    """The chunks cut lines; there are CRLFs, empty lines, and no line break at the end."""
+    """Chunks end within lines. There are CRLFs and empty lines, but no line break at the end."""
     deployment = await stack(workers=1)
     body = b"\r\n\n".join(lines(["ä", "b" * 9000, "c"]).splitlines())
 
@@ -83,7 +83,7 @@ async def test_lines_are_found_however_the_body_is_divided(stack: Start) -> None
         (b'"text"', "should be an object"),
         (lines(["x"], frobnicate=1), "Extra inputs are not permitted"),
         (lines(["x"], provider="nobody"), "'openrouter' or 'ollama'"),
-        (lines(["x"], request_id="id-3"), "the same as that of line 4"),
+        (lines(["x"], request_id="id-3"), "must differ from the request_id in line 4"),
         (lines(["x" * 40_000]), "longer than 30000 bytes"),
         (b"\xff\xfe", "Invalid JSON"),
     ],
@@ -174,7 +174,7 @@ async def test_another_content_type_is_refused(stack: Start) -> None:
 
 
 async def begin_upload(deployment: Stack, redis: ArqRedis, keys: Keys) -> asyncio.StreamWriter:
-    """Sends a part of an upload, and returns once some of its items are in Redis."""
+    """Sends a part of an upload, and returns when some of its items are in Redis."""
     url = deployment.api.base_url
     _, writer = await asyncio.open_connection(url.host, url.port)
     body = lines(["x" * 1000] * 700)
@@ -220,7 +220,7 @@ async def test_an_upload_of_a_killed_api_expires(stack: Start, redis: ArqRedis, 
     assert left
     assert {0 < await redis.ttl(key) <= STAGING_TTL_S for key in left} == {True}
     assert (await wait_completed(deployment.api, other))["successful"] == 1
-    assert (await deployment.stats())["total"] == 1  # nothing of the aborted upload has run
+    assert (await deployment.stats())["total"] == 1  # no item of the aborted upload has run
 
 
 async def test_a_prompt_is_stored_once_and_deleted_after_its_answer(
@@ -234,11 +234,13 @@ async def test_a_prompt_is_stored_once_and_deleted_after_its_answer(
     await wait_completed(deployment.api, location)
 
     assert waiting == 3
-    assert await occurrences(redis, keys, b'"planted"') == 0  # the answer, an echo of it, is longer
+    assert (
+        await occurrences(redis, keys, b'"planted"') == 0
+    )  # the answer repeats the prompt, but is longer
 
 
 async def test_a_large_upload_uses_little_memory(stack: Start) -> None:
-    """The upload has 100,000 lines of 200 MB together."""
+    """The upload has 100,000 lines and 200 MB."""
     deployment = await stack(workers=0)
     api = psutil.Process(deployment.api_process.pid)
     block = lines(["x" * 1920] * 100)
@@ -255,7 +257,9 @@ async def test_a_large_upload_uses_little_memory(stack: Start) -> None:
 
     assert answer.status_code == 202
     assert answer.json()["queued"] == 100_000
-    assert len(answer.content) < 1000  # a large job's status does not grow
+    assert (
+        len(answer.content) < 1000
+    )  # the status of a large job is as small as the status of a small job
     assert peak - idle < 60 * MB
     cancelled = await deployment.api.delete(answer.headers["location"])
     assert (cancelled.json()["status"], cancelled.json()["failed"]) == ("cancelled", 100_000)
@@ -263,7 +267,7 @@ async def test_a_large_upload_uses_little_memory(stack: Start) -> None:
 
 @pytest.fixture
 async def mixed(stack: Start) -> tuple[Stack, str]:
-    """A completed job: 60 items of one provider, half of them failed, then 60 of the other."""
+    """Returns a completed job: 60 items of one provider, half of them failed, then 60 others."""
     deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="60")
     await deployment.simulate(by_dialect={"ollama": {"latency_ms": 300}})
     body = b"".join(
@@ -337,7 +341,7 @@ async def test_results_are_streamed_while_the_job_runs(stack: Start) -> None:
         early = [json.loads(await anext(aiter(stream.aiter_lines())))]
     cancelled = await deployment.api.delete(location)
 
-    assert [line["index"] for line in now] == [0, 1]  # the next one is 2, whenever it finishes
+    assert [line["index"] for line in now] == [0, 1]  # the next item is 2, whenever it finishes
     assert {line["index"] for line in now_completed} == {0, 1, 3}
     assert early == now[:1]
     assert cancelled.json()["status"] == "cancelled"
@@ -368,7 +372,7 @@ async def test_an_unknown_job_has_no_stream(stack: Start, path: str) -> None:
 
 
 async def in_pieces(client: httpx.AsyncClient, location: str) -> list[dict[str, Any]]:
-    """Reads the results over connections that break after some lines."""
+    """Reads the results over connections that are closed after some lines."""
     found: list[dict[str, Any]] = []
     while True:
         query = {"order": "completion", "after": str(found[-1]["cursor"]) if found else "0"}

@@ -43,7 +43,7 @@ async def prometheus(
         "rule_files": [str(OBSERVABILITY / "alerts.yml")],
         "scrape_configs": jobs,
     }
-    (directory / "prometheus.yml").write_text(json.dumps(config))  # YAML is a superset
+    (directory / "prometheus.yml").write_text(json.dumps(config))  # YAML is a superset of JSON
     address = f"127.0.0.1:{free_port()}"
     with (directory / "log").open("w") as log:
         process = await asyncio.create_subprocess_exec(
@@ -70,7 +70,7 @@ async def answers(client: httpx.AsyncClient, path: str) -> bool:
 
 
 async def value(client: httpx.AsyncClient, query: str) -> dict[str, float]:
-    """Returns the result of a query: the values of the labels, joined by spaces → the number."""
+    """Returns the result of a query: values of the labels, joined by spaces → number."""
     answer = (await client.get("/api/v1/query", params={"query": query})).json()
     assert answer["status"] == "success", answer
     return {

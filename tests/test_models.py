@@ -1,4 +1,4 @@
-"""The fields of a batch: their ranges and defaults, value by value."""
+"""Tests the ranges and the defaults of each field of a batch."""
 
 import json
 from copy import deepcopy
@@ -237,7 +237,7 @@ def test_error_of_a_duplicate_request_id_names_both_requests() -> None:
         BatchLLMRequest.model_validate_json(document)
 
     assert [error["msg"] for error in caught.value.errors()] == [
-        "requests[3].request_id is the same as that of requests[0]"
+        "requests[3].request_id must differ from requests[0].request_id"
     ]
 
 

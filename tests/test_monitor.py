@@ -1,4 +1,4 @@
-"""Tests what workers report and what the overview makes of it, on a real Valkey."""
+"""Tests the reports of workers and the overview on a real Valkey."""
 
 import random
 from datetime import timedelta
@@ -201,7 +201,7 @@ async def test_a_crash_loop_shows_no_more_than_some(
 
 
 async def test_all_of_it_goes_away(reports: ReportWriter, redis: ArqRedis, keys: Keys) -> None:
-    """Everything expires, except the list of workers and the layout version."""
+    """All keys expire, except the list of workers and the layout version."""
     counts = CallMetrics()
     counts.add_call("openrouter", "m", "", 100)
     await reports.write(report(), counts.unreported())

@@ -1,4 +1,4 @@
-"""The OpenAPI document is complete, and the application behaves as it says."""
+"""Tests that the OpenAPI document is complete, and that the application behaves as documented."""
 
 import asyncio
 from collections.abc import Iterator
@@ -72,18 +72,18 @@ ENDPOINTS = [
 @pytest.mark.parametrize(
     ("method", "path", "mode"),
     [(*endpoint, schemathesis.GenerationMode.POSITIVE) for endpoint in ENDPOINTS]
-    # Any string is a valid id, and the others have no input: nothing can be invalid.
+    # For other endpoints no input can be invalid: any string is a valid id.
     + [("POST", "/batch", schemathesis.GenerationMode.NEGATIVE)],
 )
 def test_responses_to_generated_requests_are_as_documented(
     api_schema: schemathesis.BaseSchema, method: str, path: str, mode: schemathesis.GenerationMode
 ) -> None:
-    """Requests that the document allows, and requests that it does not allow."""
+    """Sends requests that the document allows, and requests that the document does not allow."""
     operation = api_schema[path][method]
 
     @seed(0)
     @settings(
-        # For each of ten endpoints; a request draws all of its fields anew.
+        # The number is per endpoint; all fields of a request are generated each time.
         max_examples=examples(20, full=200),
         deadline=None,
         database=None,

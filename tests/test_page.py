@@ -479,7 +479,7 @@ async def test_a_refusal_is_shown_in_words(stack: Start, browser: Browser) -> No
         await page.get_by_label("Prompt").fill("Hello?")
         await page.get_by_role("button", name="Send").click()
 
-        await expect(page.get_by_role("alert")).to_contain_text("model: String should not be empty")
+        await expect(page.get_by_role("alert")).to_contain_text("model: String must not be empty")
 
 
 async def test_it_works_by_keyboard_alone(stack: Start, browser: Browser) -> None:

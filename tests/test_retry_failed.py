@@ -1,4 +1,4 @@
-"""POST /jobs/{id}/retry runs the failed items again, as a new job."""
+"""Tests that POST /jobs/{id}/retry runs the failed items again, as a new job."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

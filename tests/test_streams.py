@@ -1,4 +1,4 @@
-"""Items as soon as they finish: the stream of a batch, the events of a job."""
+"""Tests streams that send items as soon as they finish: of a batch, and the events of a job."""
 
 import asyncio
 import json
@@ -66,7 +66,7 @@ async def test_each_item_of_a_batch_is_sent_when_it_finishes(stack: Start) -> No
 async def test_an_item_that_finishes_later_is_sent_when_it_finishes(
     stack: Start, path: str
 ) -> None:
-    """It is sent long before the next heartbeat."""
+    """The item is sent long before the next heartbeat."""
     deployment = await stack(workers=1)
     later, much_later = {"latency_ms": 500}, {"latency_ms": 60_000}
     await deployment.simulate(by_dialect={"openai": later, "ollama": much_later})
@@ -149,7 +149,7 @@ async def test_events_are_every_item_once_and_done(stack: Start) -> None:
 async def test_a_client_that_reconnects_gets_every_item_once(
     stack: Start,
 ) -> None:
-    """It connects to two API processes in turn."""
+    """The client connects to two API processes in turn."""
     deployment = await stack(workers=2)
     second = await deployment.another_api()
     await deployment.simulate(latency_ms=20, latency_spread_ms=20)

@@ -21,7 +21,7 @@ class Collector:
     """Receives spans by OTLP over HTTP."""
 
     url: str = ""
-    spans: list[tuple[str, Span]] = field(default_factory=list)  # each with the name of its service
+    spans: list[tuple[str, Span]] = field(default_factory=list)  # (name of the service, span)
 
     async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
