@@ -73,7 +73,7 @@ def _blank_is_unset(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key's owner and digest. Whoever reads the settings cannot use the key itself."""
+    """An API key's owner and digest, so that a reader of the settings cannot use the key."""
 
     owner: str
     sha256: bytes

@@ -51,8 +51,8 @@ class User:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="valkey-", ignore_cleanup_errors=True) as directory:
-        yield Path(directory)
+    with tempfile.TemporaryDirectory(prefix="valkey-", ignore_cleanup_errors=True) as path:
+        yield Path(path)
 
 
 async def server_pid(redis: ArqRedis) -> int:

@@ -285,13 +285,13 @@ class Scripts(RuleBasedStateMachine):
             deadline_s=HOUR_S,
         )
 
-        async def accept() -> None:
+        async def upload() -> None:
             async with self.store.staging(job.id) as staging:
                 for item in job.items:
                     await staging.add(item.lane, item.id.encode(), (None, item.lane, "m"))
                 assert await staging.commit(acceptance(submission, POLICY)) == job.id
 
-        self.run(accept())
+        self.run(upload())
 
     def _settle_and_claim(
         self, settlements: list[Settlement], worker: str | None, free_slots: int, reserve: int

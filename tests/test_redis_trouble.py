@@ -29,17 +29,17 @@ async def post(client: httpx.AsyncClient, *contents: str, mode: str = "sync") ->
     return await client.post("/batch", json={"requests": requests}, params={"mode": mode})
 
 
-async def contents(server: Server, keys: Keys) -> dict[str, Any]:
+async def dump_jobs(server: Server, keys: Keys) -> dict[str, Any]:
     """Returns every key of jobs with its value."""
     return {key: await server.client.dump(key) for key in await stored(server.client, keys)}
 
 
 def works(client: httpx.AsyncClient) -> Callable[[], Any]:
-    async def works() -> bool:
+    async def answers() -> bool:
         answer = await post(client, "works", "again")
         return bool(answer.status_code == 200 and answer.json()["successful"] == 2)
 
-    return works
+    return answers
 
 
 async def wait_for_answers(client: httpx.AsyncClient, location: str) -> list[str]:
@@ -66,7 +66,7 @@ async def test_requests_get_503_while_redis_is_unavailable(
     api: httpx.AsyncClient, server: Server, keys: Keys
 ) -> None:
     await eventually(works(api))
-    before = await contents(server, keys)
+    before = await dump_jobs(server, keys)
     await server.kill()
 
     started = time.monotonic()
@@ -82,7 +82,7 @@ async def test_requests_get_503_while_redis_is_unavailable(
     assert ready.status_code == 503
     assert took_s < 4 * 3
     await server.start()
-    assert await contents(server, keys) == before
+    assert await dump_jobs(server, keys) == before
     await eventually(works(api), 10)
 
 
@@ -171,13 +171,13 @@ async def test_a_full_redis_refuses_jobs_but_completes_accepted_jobs(
 ) -> None:
     accepted = await post(api, *[f"{i}" for i in range(10)], mode="async")
     other = await post(api, "not wanted", mode="async")
-    before = await contents(server, keys)
+    before = await dump_jobs(server, keys)
     await server.client.config_set("maxmemory", "1mb")
 
     refused = await post(api, "x", "y", mode="async")
 
     assert_unavailable(refused)
-    assert await contents(server, keys) == before
+    assert await dump_jobs(server, keys) == before
     assert (await api.delete(other.headers["location"])).json()["status"] == "cancelled"
     async with running_worker(settings, providers):
         assert await wait_for_answers(api, accepted.headers["location"]) == [
@@ -192,7 +192,7 @@ async def test_a_read_only_redis_refuses_jobs_until_it_is_writable(
     api: httpx.AsyncClient, server: Server, keys: Keys
 ) -> None:
     await eventually(works(api))
-    before = await contents(server, keys)
+    before = await dump_jobs(server, keys)
     await server.command("REPLICAOF", "127.0.0.1", "1")
 
     refused = await post(api, "x", "y")
@@ -200,7 +200,7 @@ async def test_a_read_only_redis_refuses_jobs_until_it_is_writable(
 
     assert_unavailable(refused)
     assert_unavailable(cancelled)
-    assert await contents(server, keys) == before
+    assert await dump_jobs(server, keys) == before
     await server.command("REPLICAOF", "NO", "ONE")
     await eventually(works(api), 10)
 

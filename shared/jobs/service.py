@@ -22,7 +22,7 @@ from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK, encode_payload
 from shared.queue.ids import DELIVERY_SUFFIX
 
-PAGE_ITEMS = 50  # items per page: a page must fit in memory, and an answer may be large
+PAGE_ITEMS = 50  # limit of items per page, because an answer may be large
 PAGE_JOBS = 20
 MAX_SCANNED_JOBS = 1000  # limit of jobs that list_jobs reads for one page
 

@@ -75,7 +75,7 @@ class Store:
         return [job_id.decode() for job_id in finished]
 
     async def finished(self, job_ids: Sequence[str]) -> list[str]:
-        """Returns those of the ids whose job has ended; expired and unknown ids are omitted."""
+        """Returns the ids whose job has ended; ids of expired and unknown jobs are omitted."""
         if not job_ids:
             return []
         pipe = self._redis.pipeline(transaction=False)

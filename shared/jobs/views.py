@@ -53,18 +53,18 @@ def response(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> LLMRespons
     )
 
 
-def finished_batch(job: Job) -> BatchLLMResponse | None:
+def finished_batch(ended: Job) -> BatchLLMResponse | None:
     """Returns the response of POST /batch, or None if the job has not ended."""
-    if job.total_latency_ms is None or job.average_latency_ms is None:
+    if ended.total_latency_ms is None or ended.average_latency_ms is None:
         return None
     return BatchLLMResponse(
-        job_id=job.job_id,
-        responses=[response for response in job.responses or () if response is not None],
-        total_requests=job.total_requests,
-        successful=job.successful,
-        failed=job.failed,
-        total_latency_ms=job.total_latency_ms,
-        average_latency_ms=job.average_latency_ms,
+        job_id=ended.job_id,
+        responses=[answer for answer in ended.responses or () if answer is not None],
+        total_requests=ended.total_requests,
+        successful=ended.successful,
+        failed=ended.failed,
+        total_latency_ms=ended.total_latency_ms,
+        average_latency_ms=ended.average_latency_ms,
     )
 
 

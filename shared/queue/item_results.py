@@ -69,7 +69,7 @@ DEADLINE_EXCEEDED = Result(
     error_code=ErrorCode.DEADLINE_EXCEEDED,
 )
 WORKER_LOST = Result(
-    error="several workers were lost while they ran the request; it does not run again",
+    error="several workers were lost while they ran the request, so the request does not run again",
     error_code=ErrorCode.WORKER_LOST,
 )
 # Job's field finished_early_as → the result of the job's items without a stored result.

@@ -66,7 +66,7 @@ class Keys:
     # One key per lane, by the lane's name
     queue = _KeyWithId("zset, per lane and job: indexes of the items that may run now")
     fair_queue = _KeyWithId(
-        "zset, per lane: owners by service; per lane and owner: classes; with a class: job ids"
+        "zset, per lane: owners by service; per lane, owner: classes; per lane, owner, class: jobs"
     )
     depth = _KeyWithId("hash: owner → number of the owner's items in the lane's queues")
     quarantine = _KeyWithId(

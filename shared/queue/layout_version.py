@@ -33,9 +33,9 @@ class LayoutMismatch(RedisUnavailable):
     def __init__(self, found: str, prefix: str) -> None:
         super().__init__(
             f"Redis holds data in layout {found} under the prefix {prefix!r}, but this version"
-            f" reads and writes layout {LAYOUT_VERSION}. Nothing was changed. Either complete those"
-            " jobs with the version that accepted them, stop it and delete its keys; or set"
-            " KEY_PREFIX to another prefix and start this version beside it."
+            f" reads and writes layout {LAYOUT_VERSION}. Nothing was changed. Either complete the"
+            " accepted jobs with the version that accepted them, stop that version and delete its"
+            " keys; or set KEY_PREFIX to another prefix and run both versions."
         )
         self.found = found
 

@@ -36,9 +36,9 @@ def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:
     body = _without_includes(body, parts)
     source = "".join(parts.values()) + body
     literals = "".join(
-        f"local {name} = {_literal(value)}\n"
-        for name, value in {**_COMMON, **constants}.items()
-        if re.search(rf"\b{name}\b", source)
+        f"local {constant} = {_literal(value)}\n"
+        for constant, value in {**_COMMON, **constants}.items()
+        if re.search(rf"\b{constant}\b", source)
     )
     return f"{shebang}\n{literals}{keys.lua_constants(source)}{source}"
 

@@ -45,7 +45,7 @@ ConnectionCheck = Callable[[AbstractConnection], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RedisConnection:
-    """A client, and the embedded server that it uses, or None if a URL was given."""
+    """A client and its embedded server; `embedded` is None if a URL was given."""
 
     client: ArqRedis
     embedded: EmbeddedServer | None
@@ -61,7 +61,7 @@ def open_redis(
 ) -> RedisConnection:
     """Returns a client for `url`; without a URL, for the embedded Valkey with data in `data_dir`.
 
-    Starts the embedded Valkey unless it runs, and blocks until it has started. `check` is called
+    Starts the embedded Valkey if necessary, and blocks until Valkey has started. `check` is called
     with each new connection: see `connect`. Raises EmbeddedServerError, OSError.
     """
     if url:

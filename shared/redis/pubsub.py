@@ -59,5 +59,7 @@ async def _dispatch(
         match message["type"]:
             case "message":
                 handlers[message["channel"].decode()](message["data"].decode())
-            case "subscribe":  # also after redis-py itself has reconnected and subscribed again
+            case (
+                "subscribe"
+            ):  # this message also comes if redis-py has reconnected without an error
                 on_connected()

@@ -29,7 +29,7 @@
 --- @include "leasing"
 --- @include "fair_share"
 --- @include "results"
-local values_per_lane, values_per_settlement = 3, 7 -- in ARGV
+local values_per_lane, values_per_settlement = 3, 7 -- numbers of values in ARGV
 local free_slots, reserve, quarantined, lane_count = unpack(ARGV, 1, 4)
 free_slots, reserve, quarantined = tonumber(free_slots), tonumber(reserve), tonumber(quarantined)
 local first_lane, max_claim = 5, MAX_CLAIM
