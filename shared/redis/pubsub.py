@@ -59,7 +59,6 @@ async def _dispatch(
         match message["type"]:
             case "message":
                 handlers[message["channel"].decode()](message["data"].decode())
-            case (
-                "subscribe"
-            ):  # this message also comes if redis-py has reconnected without an error
+            case "subscribe":
+                # This message also comes if redis-py has reconnected without an error.
                 on_connected()
