@@ -1,4 +1,4 @@
-"""How the benchmark says what it measured; the benchmark itself is run by CI, in small."""
+"""Tests the tables of the benchmarks. CI runs the benchmarks themselves in small sizes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests the package orchestrator_client by itself: no process is started but Python."""
+"""Tests the package orchestrator_client alone, without an API and a worker."""
 
 import json
 import re
@@ -28,7 +28,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
 
 def requirements_of(name: str) -> set[str]:
-    """Returns the distribution and all that it needs, without extras."""
+    """Returns the names of the distribution and of all its dependencies, without extras."""
     needed = {name}
     for requirement in distribution(name).requires or ():
         match = re.match(r"[\w.-]+", requirement)
@@ -39,7 +39,7 @@ def requirements_of(name: str) -> set[str]:
 
 
 def test_it_can_be_installed_alone(tmp_path: Path) -> None:
-    """Tests that its dependencies are enough, and that it imports nothing of the server."""
+    """Tests that its dependencies are complete, and that it imports no package of the server."""
     project = tomllib.loads((PROJECT / "client" / "pyproject.toml").read_text())["project"]
     declared = [re.split(r"[<>=]", requirement)[0] for requirement in project["dependencies"]]
     for name in set[str]().union(*map(requirements_of, declared)):
@@ -86,7 +86,7 @@ def fields(model: type[BaseModel]) -> list[str]:
 
 
 def test_responses_of_a_later_version_can_be_read() -> None:
-    """Tests fields and values that this version does not know."""
+    """Tests responses with fields and values that this version does not know."""
     item = {
         "request_id": None,
         "provider": "new",
@@ -128,7 +128,7 @@ def test_responses_of_a_later_version_can_be_read() -> None:
     assert jobs.jobs[0].status == "new_status"
 
 
-# What derived idempotency keys depend on
+# Derived idempotency keys: which differences between requests matter
 
 
 class _Prompt(BaseModel):

@@ -1,4 +1,4 @@
-"""The images and the compose file on a Docker engine, and the queue on a stock Redis."""
+"""Tests the images and the compose file on a Docker engine, and the queue on a plain Redis."""
 
 import asyncio
 import json
@@ -67,7 +67,7 @@ async def inspect(container: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """The stack as one compose project, with the simulator in it."""
+    """Runs the deployment, with the simulator, as one compose project."""
 
     command: tuple[str, ...]
     environment: dict[str, str]
@@ -90,14 +90,14 @@ def require(image: str) -> None:
     if not shutil.which("docker"):
         pytest.skip("docker is not installed")
     if run("docker", "info", check=False).returncode:
-        pytest.skip("no Docker engine answers")
+        pytest.skip("no Docker engine is running")
     missing = run("docker", "image", "inspect", image, check=False).returncode
     if missing and run("docker", "pull", "-q", image, check=False, timeout_s=BUILD_S).returncode:
-        pytest.skip(f"the image {image} cannot be had")
+        pytest.skip(f"the image {image} cannot be pulled")
 
 
 def compose_command() -> tuple[str, ...]:
-    """Compose v2 is a plugin of docker, v1 a program of its own."""
+    """Returns the command of Compose: a plugin of docker (v2), or a separate program (v1)."""
     for command in (("docker", "compose"), ("docker-compose",)):
         if shutil.which(command[0]) and not run(*command, "version", check=False).returncode:
             return command
@@ -114,13 +114,13 @@ def compose(
     override, env_file = directory / "override.json", directory / "env"
     override.write_text(json.dumps(with_simulator()))
     settings = {
-        "API_PORT": "127.0.0.1:0",  # a free one
+        "API_PORT": "127.0.0.1:0",  # Docker chooses a free port
         "WORKER_REPLICAS": str(REPLICAS),
         "OPENROUTER_API_KEY": "test-key",
         "OPENROUTER_BASE_URL": "http://simulator:9000/api/v1",
         "OLLAMA_BASE_URL": "http://simulator:9000",
         "MAX_CONCURRENT_REQUESTS": str(LIMIT),
-        "WORKER_MAX_JOBS": "6",  # so that ten calls are spread over all three workers
+        "WORKER_MAX_JOBS": "6",  # so small that the ten calls need all three workers
         "LEASE_SECONDS": str(LEASE_S),
         "PYTHON_IMAGE": PYTHON_IMAGE,
         "REDIS_IMAGE": REDIS_IMAGE,
@@ -145,12 +145,15 @@ def compose(
         if not is_up or request.session.testsfailed > failed_before:
             capture = request.config.pluginmanager.getplugin("capturemanager")
             with capture.global_and_fixture_disabled():
-                print(compose("logs", "--no-color", "--tail", "100"))  # noqa: T201 — for whoever looks for the cause
+                print(compose("logs", "--no-color", "--tail", "100"))  # noqa: T201 — shows why the test failed
         compose("down", "-v", "--remove-orphans", "--rmi", "local")
 
 
 def with_simulator() -> dict[str, Any]:
-    """The build gets the host's network, where a bridge may not reach a package index."""
+    """Returns the Compose override that adds the simulator.
+
+    The builds use the host's network, because a bridge network may not reach a package index.
+    """
     build = {"network": "host"}
     simulator = {
         "build": {
@@ -170,7 +173,7 @@ def with_simulator() -> dict[str, Any]:
 
 @pytest.fixture
 async def stack(compose: Compose) -> AsyncIterator[Stack]:
-    """The stack in containers, with all its workers; only what talks to it is in this process."""
+    """Yields the deployment in containers with all its workers. Its clients are in this process."""
     stack = Stack("", Keys(), {})
     stack.api.base_url = httpx.URL(compose.url("api", 8000))
     stack.simulator.base_url = httpx.URL(compose.url("simulator", 9000))
@@ -191,7 +194,7 @@ async def has_workers(stack: Stack, count: int) -> bool:
 
 
 def assert_answered(body: dict[str, Any], contents: list[str]) -> None:
-    """Every item has its own answer, once and in order."""
+    """Checks that every request has its own answer, in the order of the requests."""
     assert body["successful"] == body["total_requests"] == len(contents)
     assert [r["content"] for r in body["responses"]] == [f"echo: {text}" for text in contents]
 
@@ -210,13 +213,15 @@ def test_env_example_shows_every_default() -> None:
 def test_compose_passes_every_setting_on() -> None:
     compose_file = (ROOT / "docker-compose.yml").read_text()
     passed = set(re.findall(r"(?:^ +|\${)([A-Z_]+):", compose_file, re.MULTILINE))
-    assert SETTINGS - passed == {"DATA_DIR"}  # the embedded server's
+    assert SETTINGS - passed == {"DATA_DIR"}  # only the embedded server uses it
 
 
 @pytest.mark.containers
 async def test_queue_runs_on_a_stock_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     require(REDIS_IMAGE)
-    monkeypatch.setattr(testcontainers_config, "ryuk_disabled", True)  # `with` removes it
+    monkeypatch.setattr(
+        testcontainers_config, "ryuk_disabled", True
+    )  # `with` removes the container
     container = (
         DockerContainer(REDIS_IMAGE)
         .with_exposed_ports(6379)
@@ -261,7 +266,7 @@ async def test_mixed_batch_comes_back_in_order(stack: Stack) -> None:
 
     assert answer.status_code == 200
     assert_answered(answer.json(), texts)
-    # The first batch of a new Redis: no claim is lost while the scripts are loaded.
+    # This is the first batch on a new Redis: no claim may be lost while the scripts are loaded.
     assert max(r["queued_ms"] for r in answer.json()["responses"]) < LEASE_S * 1000
 
 
@@ -386,7 +391,7 @@ async def test_container_can_do_little(compose: Compose, service: str) -> None:
     assert host["CapDrop"] == ["ALL"]
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
     assert (await docker("exec", container, "touch", "/file", check=False)).returncode
-    if service != "redis":  # its image drops to a user of its own
+    if service != "redis":  # the Redis image starts as root and then changes to its own user
         assert (await docker("exec", container, "id", "-u")).stdout.strip() == "10001"
 
 

@@ -40,7 +40,7 @@ async def test_limit_holds_over_four_workers_at_full_speed(stack: Start) -> None
 
 
 async def test_items_of_a_killed_worker_run_again(stack: Start) -> None:
-    # Of the 10 slots of a worker, two are reserved for the other lanes: it runs eight items.
+    # A worker has 10 slots and keeps two of them free for the other lanes, so it runs eight items.
     deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="16", WORKER_MAX_JOBS="10")
     await deployment.simulate(latency_ms=400)
     batch = asyncio.create_task(deployment.batch([chat(f"item {i}") for i in range(40)]))
@@ -56,7 +56,7 @@ async def test_items_of_a_killed_worker_run_again(stack: Start) -> None:
         calls.setdefault(call["item"], []).append(call["start_ms"])
     again_ms = [starts[1] - killed_at_ms for starts in calls.values() if len(starts) > 1]
     assert len(again_ms) == 8
-    assert max(again_ms) <= 2000  # the lease, here 1 s, and a second
+    assert max(again_ms) <= 2000  # the lease of 1 s, plus a second
     assert max(len(starts) for starts in calls.values()) == 2
     assert (await deployment.stats())["peak"] == 16
 

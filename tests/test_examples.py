@@ -1,4 +1,4 @@
-"""The examples of `/docs` are in `docs/`, too, and do what they say."""
+"""Tests that the examples of `/docs` are also in `docs/`, and that they do what they say."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from api.examples import EXAMPLES
 async def test_every_feature_is_shown_as_it_works(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """In this order, with one item that fails."""
+    """Runs the examples in their order, with three requests, of which one fails."""
     shown = {command.line for document in DOCUMENTS for command in commands(document)}
     requests = [chat("one"), chat("two", provider="ollama"), chat("three", model="sim-404")]
     (tmp_path / "requests.ndjson").write_text("".join(f"{json.dumps(r)}\n" for r in requests))

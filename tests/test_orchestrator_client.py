@@ -47,7 +47,7 @@ async def test_a_batch_and_a_job(stack: Start) -> None:
 
 
 async def test_the_synchronous_client_does_the_same(stack: Start) -> None:
-    """Tests it in a thread, and where an event loop runs already."""
+    """Tests the client in a thread, and in a thread that runs an event loop."""
     deployment = await stack(workers=1)
 
     def use() -> None:
@@ -325,12 +325,12 @@ from orchestrator_client import AsyncClient, Client
 
 client = Client(sys.argv[1])
 
-async def cell():  # as a notebook runs it: in an event loop
+async def cell():  # a notebook runs a cell like this: in an event loop
     job = client.submit([REQUEST, REQUEST])
     return client.results(job.job_id)
 
 results = asyncio.run(cell())
-print(next(results).content)  # the rest stays unread
+print(next(results).content)  # the second result is never read
 
 async def asynchronous_cell():
     client = AsyncClient(sys.argv[1])
@@ -367,7 +367,7 @@ def test_a_closed_client_says_so() -> None:
 async def test_rows_of_a_csv_file_come_back_as_rows_of_a_table(
     stack: Start, tmp_path: Path
 ) -> None:
-    """Tests for rows that `pandas.DataFrame` takes: flat, and with the ids of the file."""
+    """Tests that the results are rows for `pandas.DataFrame`: flat, with the ids of the file."""
     deployment = await stack(workers=1)
     file = tmp_path / "questions.csv"
     file.write_text('id,question\n17,first\n4,"second, with a comma"\n')

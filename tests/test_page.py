@@ -381,7 +381,7 @@ async def test_screenshots_for_the_readme(
             await expect(page.get_by_text(" is lost: ").first).to_be_visible(timeout=15_000)
 
 
-# Actions
+# Actions on jobs and requests
 
 
 async def test_cancel_asks_first(stack: Start, browser: Browser) -> None:
@@ -508,7 +508,7 @@ async def test_it_works_by_keyboard_alone(stack: Start, browser: Browser) -> Non
         await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-# Empty, signed out, disconnected
+# Pages without data, without an API key, without a connection
 
 
 async def test_empty_states(stack: Start, browser: Browser) -> None:
