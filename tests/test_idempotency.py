@@ -210,7 +210,7 @@ async def test_a_key_whose_job_has_expired_is_a_conflict(
         ({}, {"CANCEL_ON_DISCONNECT": "false"}, True),
     ],
 )
-async def test_the_job_of_a_client_that_disconnects(
+async def test_the_job_of_a_client_that_disconnects_is_cancelled_or_continues(
     stack: Start,
     redis: ArqRedis,
     keys: Keys,

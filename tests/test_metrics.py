@@ -212,7 +212,7 @@ async def test_every_alert_is_tested() -> None:
     assert all(tested.count(alert) == 2 for alert in rules)
 
 
-async def test_openmetrics_is_spoken_where_it_is_asked_for(api: httpx.AsyncClient) -> None:
+async def test_openmetrics_is_returned_if_the_client_accepts_it(api: httpx.AsyncClient) -> None:
     await api.get("/health")
 
     answer = await api.get(
@@ -252,7 +252,7 @@ async def test_requests_are_counted_by_route_not_by_path(api: httpx.AsyncClient)
     } <= counted
 
 
-def test_models_are_bounded() -> None:
+def test_the_number_of_models_is_limited() -> None:
     models = ModelLabels(2)
 
     assert [models.label(name) for name in ("a", "b", "c", "a", "d")] == [
@@ -281,7 +281,7 @@ def test_any_name_of_a_model_can_be_a_label() -> None:
 
 
 @pytest.mark.parametrize("ms", [0, 0.3, 5, 10, 10.001, 19, 20, 20.1, 1000, 81_920, 1e7])
-def test_a_duration_is_in_the_buckets_it_should_be(ms: float) -> None:
+def test_a_duration_is_in_the_right_buckets(ms: float) -> None:
     calls = CallMetrics()
     calls.add_call("ollama", "m", "", ms)
 
@@ -297,7 +297,7 @@ def test_a_duration_is_in_the_buckets_it_should_be(ms: float) -> None:
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 2, 4, 5, 16, 17, 64, 1000, 4**13, 4**13 + 1])
-def test_tokens_are_in_the_buckets_they_should_be(tokens: int) -> None:
+def test_tokens_are_in_the_right_buckets(tokens: int) -> None:
     calls = CallMetrics()
     calls.add_item("ollama", "m", Result(content="x", prompt_tokens=tokens))
 
@@ -311,7 +311,7 @@ def test_tokens_are_in_the_buckets_they_should_be(tokens: int) -> None:
     assert buckets == {le: float(float(le) >= tokens) for le in buckets}
 
 
-async def test_a_port_that_is_taken_ends_the_worker(stack: Start) -> None:
+async def test_a_worker_stops_if_its_metrics_port_is_in_use(stack: Start) -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         deployment = await stack(workers=0)
         worker = await deployment.add_worker(WORKER_METRICS_PORT=str(taken.getsockname()[1]))

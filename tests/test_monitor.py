@@ -117,11 +117,11 @@ def test_quantiles_are_within_a_tenth(seed: int) -> None:
         assert quantile_ms(buckets, percent / 100) == pytest.approx(exact[percent - 1], rel=0.1)
 
 
-async def test_no_calls_no_quantiles(monitor: Monitor) -> None:
+async def test_without_calls_there_are_no_quantiles(monitor: Monitor) -> None:
     assert (await lane(monitor)).last_minute.p99_ms is None
 
 
-async def test_a_lane_is_seen_as_it_is(
+async def test_the_overview_shows_the_state_of_a_lane(
     monitor: Monitor, reports: ReportWriter, queue: Queue, store: Store
 ) -> None:
     await job(store, "old", *["openrouter"] * 4)
@@ -146,7 +146,7 @@ async def test_a_lane_is_seen_as_it_is(
     assert paused.paused_because == "answered 429"
 
 
-async def test_the_oldest_is_the_oldest_that_waits(
+async def test_the_oldest_waiting_item_is_found(
     monitor: Monitor, queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await job(store, "running", "openrouter")
@@ -161,7 +161,7 @@ async def test_the_oldest_is_the_oldest_that_waits(
     assert seen.oldest_waiting_s == pytest.approx(at.timestamp() - 5, abs=5)
 
 
-async def test_workers_alive_silent_lost_and_gone(
+async def test_workers_are_alive_silent_lost_or_removed(
     monitor: Monitor, reports: ReportWriter, queue: Queue, redis: ArqRedis, keys: Keys
 ) -> None:
     for worker_id in ("alive", "silent", "lost", "left"):
@@ -186,7 +186,7 @@ async def test_workers_alive_silent_lost_and_gone(
     assert "Worker lost is lost:" in " ".join(notice.text for notice in overview.notices)
 
 
-async def test_a_crash_loop_shows_no_more_than_some(
+async def test_a_crash_loop_shows_a_limited_number_of_lost_workers(
     monitor: Monitor, reports: ReportWriter, queue: Queue
 ) -> None:
     await reports.write(report("alive"), {})
@@ -200,8 +200,8 @@ async def test_a_crash_loop_shows_no_more_than_some(
     assert "alive" in {worker.worker_id for worker in workers}
 
 
-async def test_all_of_it_goes_away(reports: ReportWriter, redis: ArqRedis, keys: Keys) -> None:
-    """All keys expire, except the list of workers and the layout version."""
+async def test_all_keys_expire(reports: ReportWriter, redis: ArqRedis, keys: Keys) -> None:
+    """The list of workers and the layout version do not expire."""
     counts = CallMetrics()
     counts.add_call("openrouter", "m", "", 100)
     await reports.write(report(), counts.unreported())
@@ -215,7 +215,7 @@ async def test_all_of_it_goes_away(reports: ReportWriter, redis: ArqRedis, keys:
     assert all(0 < ttl <= KEPT_S + STEP_S for ttl in ttls.values()), ttls
 
 
-async def test_who_was_seen_an_hour_ago_is_forgotten(
+async def test_a_worker_that_was_last_seen_an_hour_ago_is_removed(
     reports: ReportWriter, redis: ArqRedis, keys: Keys
 ) -> None:
     await reports.write(report("old"), {})
@@ -228,7 +228,7 @@ async def test_who_was_seen_an_hour_ago_is_forgotten(
     assert await redis.zrange(keys.worker_last_seen, 0, -1) == [b"new"]
 
 
-async def test_history_has_what_ran_and_waited(
+async def test_the_history_has_running_and_queued_items(
     monitor: Monitor, reports: ReportWriter, store: Store
 ) -> None:
     await job(store, "a", *["ollama"] * 7)

@@ -245,11 +245,11 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
         ),
     ],
 )
-def test_what_is_said(seen: Lane, workers: list[WorkerView], expected: list[Notice]) -> None:
+def test_each_notice(seen: Lane, workers: list[WorkerView], expected: list[Notice]) -> None:
     assert notices(AT, [seen], workers) == expected
 
 
-def test_the_worst_comes_first() -> None:
+def test_the_most_severe_notice_comes_first() -> None:
     lanes = [BUSY, model(10, provider_error=10), model(10, timeout=6)]
 
     found = [notice.severity for notice in notices(AT, lanes, [WORKER])]

@@ -124,7 +124,9 @@ async def test_request_items_and_attempts_are_one_trace(stack: Start, collector:
     assert "planted" not in str(collector.spans)
 
 
-async def test_content_goes_along_only_if_wanted(stack: Start, collector: Collector) -> None:
+async def test_content_is_exported_only_if_the_setting_asks_for_it(
+    stack: Start, collector: Collector
+) -> None:
     deployment = await stack(
         workers=1,
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
@@ -140,7 +142,7 @@ async def test_content_goes_along_only_if_wanted(stack: Start, collector: Collec
     assert json.loads(facts["gen_ai.output.messages"])[0]["content"] == "echo: hello"
 
 
-async def test_what_is_left_is_sent_at_the_end(stack: Start, collector: Collector) -> None:
+async def test_buffered_spans_are_sent_at_shutdown(stack: Start, collector: Collector) -> None:
     deployment = await stack(
         workers=1, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY="3600000"
     )
@@ -153,7 +155,7 @@ async def test_what_is_left_is_sent_at_the_end(stack: Start, collector: Collecto
     await collector.named("POST /batch", 1)
 
 
-async def test_a_collector_that_is_away_holds_nothing_up(stack: Start) -> None:
+async def test_an_unavailable_collector_delays_nothing(stack: Start) -> None:
     deployment = await stack(workers=1, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
 
     answer = await deployment.batch([chat(str(n)) for n in range(50)])
@@ -162,7 +164,7 @@ async def test_a_collector_that_is_away_holds_nothing_up(stack: Start) -> None:
 
 
 @pytest.mark.parametrize("module", ["api.main", "worker.__main__"])
-async def test_without_it_the_sdk_is_not_loaded(module: str) -> None:
+async def test_without_tracing_the_sdk_is_not_loaded(module: str) -> None:
     """FastAPI always loads the API of OpenTelemetry, but not its SDK."""
     code = f"import {module}, sys; sys.exit('opentelemetry.sdk' in sys.modules)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
@@ -170,7 +172,7 @@ async def test_without_it_the_sdk_is_not_loaded(module: str) -> None:
 
 
 @pytest.mark.parametrize("argv", [("-m", "worker"), ("-c", "import api.main")])
-async def test_without_the_extra_it_says_what_is_missing(argv: tuple[str, ...]) -> None:
+async def test_without_the_extra_the_error_names_it(argv: tuple[str, ...]) -> None:
     code = "import sys; sys.modules['opentelemetry.sdk'] = None; import runpy; "
     run = "runpy.run_module('worker', run_name='__main__')" if argv[0] == "-m" else argv[1]
     process = await asyncio.create_subprocess_exec(
