@@ -167,7 +167,7 @@ async def test_a_delivery_that_is_given_up_shows_its_error(
 
     state = await webhook_with(deployment, location, "given_up")
 
-    assert (state["attempts"], state["error"]) == (max_attempts, "answered 503")
+    assert (state["attempts"], state["error"]) == (max_attempts, "the webhook answered 503")
     assert len(receiver.received) == max_attempts
 
 
@@ -376,5 +376,5 @@ async def test_a_silent_receiver_times_out(
     monkeypatch.setattr(webhook_client, "TIMEOUT_S", 0.1)
     receiver.hangs = True
 
-    with pytest.raises(webhook_client.DeliveryFailed, match=r"no answer in 0\.1 s"):
+    with pytest.raises(webhook_client.DeliveryFailed, match=r"did not answer in 0\.1 s"):
         await webhook_client.post(receiver.url, {}, b"{}", allow_private=True)

@@ -1,6 +1,6 @@
 """Runs a worker process: `python -m worker`.
 
-With `--check`, it exits with 0 if a worker of this host is alive, else with 1.
+`python -m worker --check` exits with 0 if a worker of this host is alive, otherwise with 1.
 """
 
 import asyncio

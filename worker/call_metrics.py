@@ -1,7 +1,7 @@
 """Counts the calls and the finished items of this worker, for Prometheus and for the overview.
 
-Every call adds to the counts, but they are read only every few seconds: adding is cheap, and sums
-are computed when they are read.
+Every call adds to the counts, but the counts are read only every few seconds. So adding is cheap,
+and sums are computed when the counts are read.
 """
 
 from collections import Counter, defaultdict
@@ -26,8 +26,9 @@ from shared.queue.item_results import Result
 
 ANSWERED = "answered"  # the outcome of an item without an error code
 
-# Upper bounds, each with its bucket, as OpenTelemetry's conventions recommend them for
-# gen_ai.client.operation.duration and gen_ai.client.token.usage:
+# Each pair is an upper bound and the number of the last bucket below the bound. OpenTelemetry's
+# conventions recommend these bounds for gen_ai.client.operation.duration and
+# gen_ai.client.token.usage:
 # https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/
 _CALL_BOUNDS_S = [(UNIT_MS / 1000 * 2**n, BUCKETS_PER_OCTAVE * n) for n in range(14)]
 _QUEUE_BOUNDS_S = [(UNIT_MS / 1000 * 2**n, BUCKETS_PER_OCTAVE * n) for n in range(20)]
@@ -53,7 +54,7 @@ class CallMetrics(Collector):
         self._reported: Mapping[CounterKey, int] = {}
 
     def add_call(self, provider: str, model: str, code: str, latency_ms: float) -> None:
-        """Counts a finished call. `code` says why it has no answer; it is "" if it has one."""
+        """Counts a finished call. `code` is its error code, or "" if the call was answered."""
         labels = (provider, self._models.label(model), code)
         self._calls[labels].add(latency_ms, duration_bucket(latency_ms))
 
@@ -67,7 +68,7 @@ class CallMetrics(Collector):
             items.completion_tokens.add(completion, token_bucket(completion))
 
     def unreported(self) -> dict[CounterKey, int]:
-        """Returns what was counted since the last `mark_reported`."""
+        """Returns the counts that were added since the last `mark_reported`."""
         return {
             counter: count - before
             for counter, count in self._totals().items()
@@ -75,7 +76,7 @@ class CallMetrics(Collector):
         }
 
     def mark_reported(self, counts: Mapping[CounterKey, int]) -> None:
-        """Leaves these counts out of the next `unreported`."""
+        """Excludes these counts from the next `unreported`."""
         self._reported = Counter(self._reported) + Counter(counts)
 
     def _totals(self) -> dict[CounterKey, int]:
@@ -91,8 +92,8 @@ class CallMetrics(Collector):
         return totals
 
     def collect(self) -> Iterable[Metric]:
-        """Returns the metrics. prometheus_client calls this from another thread: the dictionaries
-        are copied before they are iterated over."""
+        # prometheus_client calls this method from another thread, so the dictionaries are copied
+        # before they are iterated over.
         yield from _call_metrics(list(self._calls.items()))
         yield from _item_metrics(list(self._items.items()))
 
@@ -100,7 +101,7 @@ class CallMetrics(Collector):
 def _call_metrics(calls: Iterable[tuple[CallLabels, Histogram]]) -> Iterable[Metric]:
     duration = HistogramMetricFamily(
         "gen_ai_client_operation_duration_seconds",
-        "Duration of calls to providers; error_type is empty for an answer.",
+        "Duration of calls to providers; error_type is empty if the call was answered.",
         labels=[*_CHAT_LABELS, "error_type"],
     )
     attempts = CounterMetricFamily(
@@ -133,7 +134,7 @@ def _item_metrics(items: Iterable[tuple[ItemLabels, _Items]]) -> Iterable[Metric
     )
     queue_time = HistogramMetricFamily(
         "orchestrator_queue_time_seconds",
-        "Time from acceptance to the start of the request's last call.",
+        "Time from the acceptance of a request to the start of its last call.",
         labels=["provider"],
     )
     queued: dict[str, Histogram] = defaultdict(Histogram)

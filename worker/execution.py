@@ -1,4 +1,4 @@
-"""Runs the task of a claimed item, and makes the settlement of the lease from its outcome."""
+"""Runs the task of a claimed item, and turns the task's outcome into a settlement."""
 
 from collections.abc import Mapping
 from math import inf
@@ -17,7 +17,10 @@ from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 async def execute(
     lease: Lease, functions: Mapping[str, Function | CronJob], ctx: dict[Any, Any]
 ) -> TaskOutcome:
-    """Runs the function that the item names. Raises what it raises, and errors of the payload."""
+    """Runs the task that the item names, and returns the task's outcome.
+
+    Raises every exception of the task and of `decode_payload`.
+    """
     name, args = decode_payload(lease.payload)
     attempt = Attempt(
         item_id=lease.item_id,
@@ -48,7 +51,8 @@ def internal_error(lease: Lease) -> Finished:
     """Returns the outcome of an item whose task raised an exception."""
     return Finished(
         Result(
-            error="internal error: the worker could not process this request; see its log",
+            error="internal error: the worker could not process this request;"
+            " the worker's log has the details",
             error_code=ErrorCode.INTERNAL_ERROR,
             attempts=lease.attempts + 1,
             queued_ms=lease.queued_ms,

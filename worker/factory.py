@@ -26,7 +26,7 @@ from worker.providers.endpoint import endpoint
 from worker.tasks import ProviderContext, call_provider
 from worker.webhooks import MAX_DELIVERIES, WebhookContext, deliver_webhook, signing_key
 
-ProvidersSettings = dict[str, ProviderSettings]  # by provider
+ProvidersSettings = dict[str, ProviderSettings]  # settings by provider
 
 
 def make_worker(
@@ -36,10 +36,10 @@ def make_worker(
     *,
     handle_signals: bool = True,
 ) -> LaneWorker:
-    """Returns a worker that is ready to run. It closes `redis` when it stops.
+    """Returns a worker that is ready to run. The worker closes `redis` when it stops.
 
-    Like arq's workers it needs an event loop that is current, but not necessarily running. Raises
-    SettingsError.
+    The thread must have a current event loop, as for every arq worker, but the loop need not be
+    running. Raises SettingsError if the settings ask for tracing and the extra `otel` is missing.
     """
     keys = Keys(settings.key_prefix)
     metrics = WorkerMetrics()
@@ -80,7 +80,7 @@ def make_worker(
         on_shutdown=stop,
         handle_signals=handle_signals,
         max_jobs=settings.worker_max_jobs,
-        # Never 0: with 0, arq would continue to claim while it stops.
+        # Never 0, because with 0 arq would continue to claim items while it stops.
         job_completion_wait=max(settings.shutdown_grace_seconds, 0.01),
     )
 

@@ -1,9 +1,10 @@
-"""arq's worker with admission at the claim: it takes an item only when the item may run."""
+"""Defines `LaneWorker`, an arq worker that claims an item only when the item may run."""
 
 import asyncio
 import random
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,21 +22,24 @@ from worker.metrics import WorkerMetrics
 from worker.running_calls import RunningCalls, now
 from worker.stats_reporter import StatsReporter
 
-POLL_S = 5.0  # a round is due after this time without a message: one may have been lost
+POLL_S = 5.0  # seconds until a round without a wake message, because a message may have been lost
 REDIS_RETRY_S = 0.25
-MAX_STARTS = 8  # calls that are started before the event loop can send
-SIGN_OFF_S = 5.0  # for the last settlements and the last report
+MAX_STARTS = 8  # number of calls to start before the event loop gets a turn to send the requests
+SIGN_OFF_S = 5.0  # time limit of the last settlements and the last report, when the worker stops
 
 log = structlog.get_logger()
 
 
 class LaneWorker(Worker):
-    """Replaces how arq takes items from the queue; functions, signals and life cycle are arq's.
+    """Replaces the code with which arq takes items from the queue.
 
-    Five tasks run side by side. The listener wakes the worker and stops the calls of cancelled
-    jobs. The rounds settle and claim, in one round trip to Redis. Two tasks of the `LeaseKeeper`
-    renew leases and stop calls whose lease expires. The reporter sends statistics. The time limit
-    of a call is its function's own.
+    arq still registers the tasks, handles signals, and starts and stops the worker. Five asyncio
+    tasks run at the same time:
+    - The listener wakes the rounds, and stops the calls of jobs that ended early.
+    - Each round settles leases and claims items, in one round trip to Redis.
+    - Two asyncio tasks of the `LeaseKeeper` renew leases, and stop calls before leases expire.
+    - The reporter sends statistics.
+    This class sets no time limit for a call: each task limits its own calls.
     """
 
     def __init__(
@@ -50,7 +54,7 @@ class LaneWorker(Worker):
         lease_s: float,
         **arq: Any,  # noqa: ANN401 — passed on to arq.Worker
     ) -> None:
-        """`limits` are the calls of each lane that may run at once, over all workers."""
+        """`limits` has, for each lane, the number of calls that all workers together may run."""
         super().__init__(**arq)
         self._queue = queue
         self._keys = keys
@@ -99,30 +103,32 @@ class LaneWorker(Worker):
         log.info("worker_stopped", worker=self._worker_id, items_finished=self.jobs_complete)
 
     def _reconnected(self) -> None:
-        """Renews at once: a replica that became the master may not know all leases."""
+        """Wakes the rounds and renews all leases, because messages and leases may be missing."""
+        # The new connection may lead to a new Redis master, which may not have all leases.
         self._wake.set()
         self._leases.renew_now()
 
     async def _run_rounds(self) -> None:
-        """Runs a round whenever an item can be settled or may have become ready."""
+        """Runs a round whenever a lease can be settled or an item may run, until cancelled."""
         timer: asyncio.TimerHandle | None = None
         while True:
             await self._wake.wait()
             self._wake.clear()
             if timer:
                 timer.cancel()
-            # Shielded: a round that is cut off would lose the leases that Redis has granted.
+            # Shielded, because a cancelled round would lose the leases that Redis has granted.
             self._round = self.loop.create_task(self._run_round())
             next_round_s = await asyncio.shield(self._round)
-            delay_s = POLL_S * random.uniform(0.8, 1.2)  # noqa: S311 — spreads the workers
+            # Random, so that the workers do not all run their rounds at the same time.
+            delay_s = POLL_S * random.uniform(0.8, 1.2)  # noqa: S311 — not for security
             if next_round_s is not None:
                 delay_s = min(delay_s, next_round_s + 0.001)
             timer = self.loop.call_later(delay_s, self._wake.set)
 
     async def _run_round(self) -> float | None:
-        """Settles finished items and claims ready ones.
+        """Settles the leases of calls that have ended, and claims items that may run.
 
-        Returns after how many seconds the next round is useful, or None if that is unknown.
+        Returns the seconds until the next round can settle or claim something, or None if unknown.
         """
         settlements = list(self._settlements)
         capacity = self._capacity()
@@ -138,12 +144,13 @@ class LaneWorker(Worker):
         if capacity:
             self._metrics.claims.inc()
             self._metrics.claimed.inc(len(claimed.leases))
-        # Only settlements that Redis has confirmed; repeating one changes nothing.
+        # Only settlements that Redis has confirmed are deleted. The others are sent again, because
+        # settling a lease twice changes nothing.
         del self._settlements[: len(settlements)]
         for number, lease in enumerate(claimed.leases, 1):
             self._start(lease, asked_at)
             if number % MAX_STARTS == 0:
-                await asyncio.sleep(0)  # uvloop sends at the end of an iteration
+                await asyncio.sleep(0)  # uvloop sends the requests at the end of an iteration
         return claimed.next_round_s
 
     def _capacity(self) -> Capacity | None:
@@ -157,44 +164,48 @@ class LaneWorker(Worker):
 
     def _start(self, lease: Lease, asked_at: float) -> None:
         stop_at = self._leases.stop_time(asked_at)
-        # Before Redis answered, a signal may have come, or this process may have stood still.
+        # While Redis was answering, a stop signal may have arrived, or this process may have been
+        # suspended.
         if not self.allow_pick_jobs or now() >= stop_at:
-            self._settle(Settlement(lease, "release"))
+            self._send(Settlement(lease, "release"))
             return
         call = self.loop.create_task(self._run(lease))
         self.tasks[lease.lease_id] = call
         self._calls.add(lease, call, stop_at)
         self._leases.renew_soon(stop_at)
-        call.add_done_callback(lambda call: self._done(lease, call))
+        call.add_done_callback(partial(self._done, lease))
 
     def _done(self, lease: Lease, call: asyncio.Task[Settlement]) -> None:
         self._calls.remove(lease)
         del self.tasks[lease.lease_id]
-        # A call is stopped because its job was cancelled, its lease was lost or the process stops.
-        # Release it in each case: the script ignores an item that is gone or leased by another.
-        self._settle(Settlement(lease, "release") if call.cancelled() else call.result())
+        # A call is stopped because its job ended early, its lease expired or the process stops.
+        # The lease is released in each case. The script ignores the release if the item has
+        # finished or has a new lease.
+        self._send(Settlement(lease, "release") if call.cancelled() else call.result())
 
-    def _settle(self, settlement: Settlement) -> None:
-        self._settlements.append(settlement)
+    def _send(self, new_settlement: Settlement) -> None:
+        """Adds a settlement to the next round, and wakes the rounds."""
+        self._settlements.append(new_settlement)
         self._wake.set()
 
     async def _run(self, lease: Lease) -> Settlement:
-        """Runs the item's task. Whatever happens, the lease is settled."""
+        """Runs the item's task. Returns a settlement of the lease even if the task crashes."""
         try:
-            settled = settlement(lease, await execute(lease, self.functions, self.ctx))
-        except Exception as error:  # noqa: BLE001 — an item that breaks its task must finish, too
-            # Only the error's type: its text may hold a prompt.
+            outcome = await execute(lease, self.functions, self.ctx)
+            to_settle = settlement(lease, outcome)
+        except Exception as error:  # noqa: BLE001 — an item must finish even if its task crashes
+            # Only the error's type is logged, because the error's text may contain a prompt.
             log.critical("task_crashed", item=lease.item_id, error=type(error).__name__)
             self.jobs_failed += 1
             return settlement(lease, internal_error(lease))
-        if settled.outcome == "retry":
+        if to_settle.outcome == "retry":
             self.jobs_retried += 1
         else:
             self.jobs_complete += 1
-        return settled
+        return to_settle
 
     async def _sign_off(self) -> None:
-        """Sends what is left to settle, and takes this worker off the lists of workers."""
+        """Settles the remaining leases, sends the last report, and removes this worker."""
         with suppress(RedisUnavailable, TimeoutError):
             async with asyncio.timeout(SIGN_OFF_S):
                 if self._settlements:

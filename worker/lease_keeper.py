@@ -10,21 +10,24 @@ from shared.redis.client import RedisUnavailable
 from worker.metrics import WorkerMetrics
 from worker.running_calls import RunningCalls, now
 
-# Parts of a lease's duration.
+# All these values are fractions of a lease's duration.
 RENEW_EVERY = 1 / 3
 RENEW_TIMEOUT = 1 / 5
 RETRY_AFTER = 1 / 15
 CHECK_EVERY = 1 / 15
-STOP_MARGIN = 1 / 5  # a call stops this long before its lease expires and others may run the item
+# A call is stopped this long before its lease expires, because then another worker may claim the
+# item.
+STOP_MARGIN = 1 / 5
 RENEW_AT_ONCE_BELOW = 1 / 2
 
 log = structlog.get_logger()
 
 
 class LeaseKeeper:
-    """Run `renew_forever` and `stop_expired_forever` as two tasks.
+    """Keeps the leases of the running calls.
 
-    The second must not wait for Redis, because it acts when Redis does not answer.
+    `renew_forever` and `stop_expired_forever` must run as two asyncio tasks, because
+    `stop_expired_forever` must not wait for Redis: it stops calls when Redis does not answer.
     """
 
     def __init__(
@@ -44,20 +47,23 @@ class LeaseKeeper:
         self._renew_now = asyncio.Event()
 
     def stop_time(self, asked_at: float) -> float:
-        """Returns when a call must stop whose lease Redis was asked for at `asked_at`."""
+        """Returns the time when a call must stop, if its lease was requested at `asked_at`."""
         return asked_at + self._lease_s * (1 - STOP_MARGIN)
 
     def renew_now(self) -> None:
-        """Renews the leases now instead of at the next interval."""
+        """Renews all leases now instead of at the end of the interval."""
         self._renew_now.set()
 
     def renew_soon(self, stop_at: float) -> None:
-        """Renews at once if a new lease has used much of its time on its way from Redis."""
+        """Renews all leases at once if little time is left until `stop_at`.
+
+        That happens if Redis took long to answer with the new lease.
+        """
         if stop_at - now() < self._lease_s * RENEW_AT_ONCE_BELOW:
             self.renew_now()
 
     async def renew_forever(self) -> None:
-        """Renews all leases again and again, which also shows others that this worker is alive."""
+        """Renews all leases regularly, until cancelled. This also marks the worker as alive."""
         while True:
             self._renew_now.clear()
             leases = self._calls.leases
@@ -77,7 +83,10 @@ class LeaseKeeper:
                         await self._renew_now.wait()
 
     async def stop_expired_forever(self) -> None:
-        """Stops the calls whose time is over. Their items run again, here or on another worker."""
+        """Stops each call whose lease was not renewed in time, until cancelled.
+
+        The call's item runs again, on this or another worker.
+        """
         while True:
             if stopped := self._calls.stop_expired():
                 log.warning("leases_expired", calls_stopped=stopped)

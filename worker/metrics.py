@@ -1,7 +1,7 @@
-"""The Prometheus metrics of a worker process.
+"""Defines the Prometheus metrics of a worker process.
 
-Names follow OpenTelemetry's conventions for generative AI where they define one; all others start
-with `orchestrator_`.
+If OpenTelemetry's conventions for generative AI define a metric, the metric has the name that the
+conventions give it. All other names start with `orchestrator_`.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,31 +17,33 @@ class WorkerMetrics:
         self.registry = new_registry()
         self.calls = CallMetrics()
         self.registry.register(self.calls)
-        self.claims = self._counter("claims", "Rounds with Redis in which this worker claimed.")
+        self.claims = self._counter("claims", "Rounds in which this worker asked Redis for items.")
         self.claimed = self._counter("claimed_items", "Items that this worker claimed.")
         self.leases_lost = self._counter(
             "leases_lost",
             "Calls that this worker stopped because their lease had expired or could not be"
             " renewed.",
         )
-        self.redis_errors = self._counter("redis_errors", "Commands that failed in Redis.")
+        self.redis_errors = self._counter(
+            "redis_errors", "Rounds and lease renewals that failed because Redis was unavailable."
+        )
 
     def show_lanes(self, limits: Mapping[str, int], running: Mapping[str, int]) -> None:
-        """Exposes each lane's limit and running calls. `running` is read at each scrape."""
+        """Exposes the limit and the running calls of each lane. Reads `running` at each scrape."""
         in_flight = self._gauge("worker_in_flight", "Calls that this worker runs now.")
         limit_gauge = self._gauge(
             "worker_limit",
-            "Calls that all workers together may run at once, as this worker is configured.",
+            "Calls that all workers together may run at once, from the settings of this worker.",
         )
         for lane, limit in limits.items():
             in_flight.labels(lane).set_function(_reader(running, lane))
             limit_gauge.labels(lane).set(limit)
 
     def serve(self, port: int) -> Callable[[], None]:
-        """Serves /metrics on every interface, from a thread.
+        """Serves /metrics on every network interface, in a new thread.
 
-        Returns a function that stops the server and waits for its thread. Raises OSError if the
-        port is taken.
+        Returns a function that stops the server and waits for the thread. Raises OSError if the
+        port is in use.
         """
         server, thread = start_http_server(port, registry=self.registry)
 

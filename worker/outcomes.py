@@ -1,7 +1,7 @@
-"""The attempt that a worker passes to a task, and the outcome that the task returns.
+"""Defines what a worker passes to a task (an attempt) and what a task returns (an outcome).
 
-A task is the coroutine function that an item names. It runs one attempt at the item. An exception
-from it is a fault of the program: the item fails with `internal_error`.
+A task is the coroutine function that an item names. Each run of a task makes one attempt. If a task
+raises an exception, that is a bug, and the item fails with `internal_error`.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from shared.queue.item_results import Result
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at one item."""
+    """Tells a task which attempt at which item it makes."""
 
     item_id: ItemId
-    number: int  # from 1
-    queued_ms: float  # from acceptance to the start of this attempt
-    retried_ms: float  # the part of `queued_ms` since the first attempt began
-    remaining_s: float  # until the job's deadline; `math.inf` without one
+    number: int  # number of the attempt; the first attempt has 1
+    queued_ms: float  # time from the acceptance of the job to the start of this attempt
+    retried_ms: float  # part of `queued_ms` after the start of the first attempt
+    remaining_s: float  # seconds until the job's deadline; `math.inf` without a deadline
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The item has its result, an answer or an error, and never changes again."""
+    """The item has finished: its result is an answer or an error, and does not change any more."""
 
     result: Result
     pause: Pause | None = None
@@ -32,7 +32,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The attempt failed. The item returns to its queue after the delay."""
+    """The attempt failed. The item is queued again after `delay_s` seconds."""
 
     delay_s: float
     pause: Pause | None = None

@@ -1,4 +1,4 @@
-"""Decides what follows a failed attempt."""
+"""Decides when a failed item is retried, and how long its lane is paused."""
 
 import random
 from collections.abc import Callable
@@ -8,12 +8,15 @@ from worker.providers.errors import ProviderError, RateLimited, Rejected
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 30.0
-MAX_PAUSE_S = 600.0  # one Retry-After cannot stop a lane for longer than this
+MAX_PAUSE_S = 600.0  # limit of the pause that one Retry-After causes
 
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """`delay_s` is None if the error is final for the item. The lane pauses in either case."""
+    """Says when the item is retried, and how long its lane is paused.
+
+    `delay_s` is None if the item is not retried. The lane is paused in both cases.
+    """
 
     delay_s: float | None
     pause_s: float = 0.0
@@ -26,11 +29,12 @@ def decide(
     max_retries: int,
     jitter: Callable[[float, float], float] = random.uniform,
 ) -> RetryDecision:
-    """Decides what follows attempt number `attempt` (from 1), which failed with `error`.
+    """Returns the decision after an attempt that failed with `error`. The first `attempt` is 1.
 
-    A rate limit pauses the whole lane, so the item needs no delay of its own. Without a Retry-After
-    the wait is exponential with full jitter, `random_between(0, min(cap, base * 2 ** attempt))`
-    with attempts from 0: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    A rate limit pauses the whole lane, so the item needs no further delay. Without a Retry-After,
+    the wait is exponential with full jitter, `random_between(0, min(cap, base * 2 ** attempt))`,
+    where the first attempt is 0:
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
     backoff_s = jitter(0.0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** (attempt - 1)))
     is_final = isinstance(error, Rejected) or attempt > max_retries

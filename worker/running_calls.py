@@ -1,4 +1,4 @@
-"""The calls that a worker runs, each with its lease and the time until which it may run."""
+"""Keeps the running calls of a worker, each with its lease and the time when the call must stop."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from shared.queue.claims import Lease, Settlement
 
-# Linux's CLOCK_MONOTONIC stands still while the machine sleeps; Redis's clock does not.
+# Linux's CLOCK_MONOTONIC stops while the machine sleeps. Redis's clock and CLOCK_BOOTTIME do not.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -24,23 +24,23 @@ class _RunningCall:
     is_stopped: bool = False
 
     def stop(self) -> bool:
-        """Returns False if the call was stopped before."""
+        """Stops the call. Returns False if the call had been stopped before."""
         is_first, self.is_stopped = not self.is_stopped, True
         self.task.cancel()
         return is_first
 
 
 class RunningCalls:
-    """The calls that this worker makes, each with the time when it must stop.
+    """Keeps the running calls of this worker. Each call must stop at its `stop_at`.
 
-    That time is `stop_at`, on the clock of `now`. It is counted from before Redis was asked for the
-    lease, so it is never later than the end of the lease in Redis.
+    `stop_at` is a time on the clock of `now`. It is computed from the time before Redis was asked
+    for the lease, so `stop_at` is never later than the time when the lease expires in Redis.
     """
 
     def __init__(self) -> None:
-        self._calls: dict[str, _RunningCall] = {}  # by lease id
+        self._calls: dict[str, _RunningCall] = {}  # calls by lease id
         self.by_lane: Counter[str] = Counter()
-        self.quarantined = 0  # calls of items from the quarantine
+        self.quarantined = 0  # number of calls whose items came from the quarantine
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -60,13 +60,13 @@ class RunningCalls:
         self.quarantined -= lease.quarantined
 
     def extend(self, leases: Iterable[Lease], stop_at: float) -> None:
-        """Lets the calls of renewed leases run until `stop_at`; some may be over already."""
+        """Lets the calls of these leases run until `stop_at`. Skips calls that have ended."""
         for lease in leases:
             if call := self._calls.get(lease.lease_id):
                 call.stop_at = stop_at
 
     def stop(self, lease_ids: Iterable[str]) -> int:
-        """Returns how many calls were still running."""
+        """Stops the calls with these leases. Returns how many calls it stopped."""
         calls = (self._calls.get(lease_id) for lease_id in lease_ids)
         return sum(call.stop() for call in calls if call)
 
@@ -74,6 +74,6 @@ class RunningCalls:
         self.stop([lease.lease_id for lease in self.leases if lease.job_id == job_id])
 
     def stop_expired(self) -> int:
-        """Returns how many calls were still running."""
+        """Stops the calls whose `stop_at` has passed. Returns how many calls it stopped."""
         time_now = now()
         return self.stop([i for i, call in self._calls.items() if call.stop_at <= time_now])

@@ -13,7 +13,7 @@ REPORT_S = 2.0
 
 
 class StatsReporter:
-    """Never raises while Redis is unavailable: counts are reported with the next report then."""
+    """Sends reports. If Redis is unavailable, the next report includes the missing counts."""
 
     def __init__(
         self,
@@ -24,7 +24,7 @@ class StatsReporter:
         limits: Mapping[str, int],
         running: Mapping[str, int],
     ) -> None:
-        """`limits` and `running` are by lane; `running` is read anew for each report."""
+        """`limits` and `running` have one entry per lane. `running` is read for each report."""
         self._reports = reports
         self._calls = calls
         self._worker_id = worker_id

@@ -1,4 +1,4 @@
-"""The task that calls a provider, one attempt at a time."""
+"""Defines the task that calls a provider. Each run of the task makes one attempt."""
 
 import time
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ProviderContext:
-    """Shared by all attempts of this process: arq's ctx has it as `provider_context`."""
+    """Holds what all attempts of this process share. arq's ctx has it as `provider_context`."""
 
     client: httpx.AsyncBaseTransport
-    endpoints: dict[str, Endpoint | None]  # by provider; None if it is not configured
+    endpoints: dict[str, Endpoint | None]  # endpoints by provider; None if not configured
     timeout_s: float
     max_retries: int
     calls: CallMetrics
@@ -67,7 +67,10 @@ async def _call_once(context: ProviderContext, attempt: Attempt, chat: ChatReque
 def _after_failure(
     error: ProviderError, attempt: Attempt, latency_ms: float, *, max_retries: int
 ) -> TaskOutcome:
-    """Retries if the decision allows it and the wait ends before the job's deadline."""
+    """Returns a Retry if the decision allows it and the wait ends before the job's deadline.
+
+    Otherwise returns a Finished with the error.
+    """
     decision = decide(error, attempt=attempt.number, max_retries=max_retries)
     pause = None
     if isinstance(error, RateLimited) and decision.pause_s:
@@ -78,7 +81,7 @@ def _after_failure(
         if decision.delay_s + decision.pause_s < remaining_s:
             return Retry(decision.delay_s, pause)
         code = ErrorCode.DEADLINE_EXCEEDED
-        message = f"{DEADLINE_EXCEEDED.error}; the last attempt: {message}"
+        message = f"{DEADLINE_EXCEEDED.error}; the last attempt failed: {message}"
     failed = Result(
         error=message,
         error_code=code,
@@ -152,5 +155,5 @@ async def _traced_call(
 
 
 def _since(started: float) -> float:
-    """Returns the milliseconds since then."""
+    """Returns the milliseconds since `started`."""
     return round((time.perf_counter() - started) * 1000, 3)

@@ -1,4 +1,4 @@
-"""Posts to a URL that a user chose, without letting it reach the operator's own network."""
+"""Posts to a URL that a user chose, and refuses addresses in the operator's private network."""
 
 import asyncio
 import socket
@@ -11,16 +11,16 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 TIMEOUT_S = 10.0
-MAX_LOOKUPS = 10  # at once; as many as there are deliveries
+MAX_LOOKUPS = 10  # limit of lookups at once, equal to the limit of deliveries at once
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
-_GLOBAL_UNICAST = IPv6Network("2000::/3")  # all that IANA has allocated
+_GLOBAL_UNICAST = IPv6Network("2000::/3")  # the range from which IANA allocates public addresses
 
 
 class DeliveryFailed(Exception):
-    """A webhook was not delivered; `final` says that a retry would fail, too.
+    """A webhook was not delivered. If `final`, a retry would fail, too.
 
-    The text gives the reason, which the job's owner sees, and never the URL, which may hold a
-    secret.
+    `str(error)` is the reason, which the job's owner can read. It never contains the URL, because
+    the URL may contain a secret.
     """
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
@@ -29,10 +29,11 @@ class DeliveryFailed(Exception):
 
 
 async def post(url: str, headers: dict[str, str], body: bytes, *, allow_private: bool) -> int:
-    """Posts `body` and returns the status. Raises DeliveryFailed.
+    """Posts `body` and returns the HTTP status. Raises DeliveryFailed if there is no response.
 
-    The address is checked when the socket is made, because a name can resolve to another address
-    each time. Redirects are not followed.
+    Addresses that are not public are refused unless `allow_private` is set. The address is checked
+    when the socket is opened, because a host name can resolve to a different address at each
+    lookup. Redirects are not followed.
     """
     attempted = refused = 0
 
@@ -56,8 +57,8 @@ async def post(url: str, headers: dict[str, str], body: bytes, *, allow_private:
         ):
             return answer.status
     except TimeoutError:
-        raise DeliveryFailed(f"no answer in {TIMEOUT_S:g} s") from None
-    except (aiohttp.InvalidURL, UnicodeError):  # UnicodeError: a name with an empty part
+        raise DeliveryFailed(f"the webhook did not answer in {TIMEOUT_S:g} s") from None
+    except (aiohttp.InvalidURL, UnicodeError):  # a name with an empty part raises UnicodeError
         raise DeliveryFailed("the URL does not name a valid host", final=True) from None
     except (aiohttp.ClientError, OSError) as error:
         if refused and refused == attempted:
@@ -67,10 +68,10 @@ async def post(url: str, headers: dict[str, str], body: bytes, *, allow_private:
 
 
 class _Resolver(AbstractResolver):
-    """Looks names up in threads of its own.
+    """Looks up host names in separate threads.
 
-    uvloop has four threads for all names that the process looks up, so a name server that does not
-    answer would delay the calls to providers.
+    uvloop has four threads for all names that the process looks up. There, lookups of webhooks at a
+    name server that does not answer would delay the calls to providers.
     """
 
     _threads = ThreadPoolExecutor(MAX_LOOKUPS, "webhook-names")
@@ -97,9 +98,9 @@ class _Resolver(AbstractResolver):
 
 
 def is_public(host: str) -> bool:
-    """Returns whether an address belongs to the internet (IANA's special-purpose registries).
+    """Returns whether an address is public, according to IANA's special-purpose registries.
 
-    Of an IPv6 address that stands for an IPv4 one, the IPv4 address counts.
+    If an IPv6 address contains an IPv4 address, the IPv4 address is checked.
     """
     address: IPv4Address | IPv6Address | None = ip_address(host)
     if isinstance(address, IPv6Address):

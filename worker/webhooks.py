@@ -1,7 +1,7 @@
-"""The task that tells a webhook that its job has completed, one attempt at a time.
+"""Defines the task that notifies a webhook of the end of a job. Each run makes one attempt.
 
-Follows Standard Webhooks 1.0 (https://www.standardwebhooks.com): messages are signed, and failed
-deliveries are retried over hours with the same id.
+The task follows Standard Webhooks 1.0 (https://www.standardwebhooks.com): messages are signed, and
+failed deliveries are retried for hours with the same id.
 """
 
 import hmac
@@ -25,15 +25,15 @@ from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.webhook_client import DeliveryFailed, post
 
-MAX_DELIVERIES = 10  # at once, over all workers
-RETRY_DELAYS_S = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600)  # 18 hours in all
+MAX_DELIVERIES = 10  # limit of deliveries at once, over all workers
+RETRY_DELAYS_S = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600)  # about 18 hours in all
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookContext:
-    """Shared by all deliveries of this process: arq's ctx has it as `webhook_context`."""
+    """Holds what all deliveries of this process share. arq's ctx has it as `webhook_context`."""
 
     jobs: Jobs
     signing_key: bytes | None
@@ -48,7 +48,7 @@ def signing_key(secret: str) -> bytes:
 async def deliver_webhook(
     ctx: dict[str, Any], attempt: Attempt, job_id: str, url: str, owner: str
 ) -> TaskOutcome:
-    """Posts the job's summary to its webhook once."""
+    """Posts the summary of the job to `url` once."""
     context: WebhookContext = ctx["webhook_context"]
     started = perf_counter()
     failure = None
@@ -63,7 +63,8 @@ async def deliver_webhook(
     log.info("webhook_failed", job=job_id, attempt=attempt.number, reason=str(failure))
     if failure.final or attempt.number > len(RETRY_DELAYS_S):
         return Finished(Result(error=str(failure), attempts=attempt.number))
-    spread = random.uniform(0.9, 1.1)  # noqa: S311 — so that deliveries do not come in waves
+    # Random, so that deliveries that failed together are not retried at the same time.
+    spread = random.uniform(0.9, 1.1)  # noqa: S311 — not for security
     return Retry(RETRY_DELAYS_S[attempt.number - 1] * spread)
 
 
@@ -108,6 +109,8 @@ def _raise_for_status(status: int) -> None:
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-        raise DeliveryFailed(f"answered {status}: redirects are not followed", final=True)
-    # 410 asks for no more messages.
-    raise DeliveryFailed(f"answered {status}", final=status == HTTPStatus.GONE)
+        raise DeliveryFailed(
+            f"the webhook answered {status}: redirects are not followed", final=True
+        )
+    # With 410, a webhook asks for no more messages.
+    raise DeliveryFailed(f"the webhook answered {status}", final=status == HTTPStatus.GONE)

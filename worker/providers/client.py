@@ -1,6 +1,6 @@
-"""Makes one call to a provider. All network I/O with providers is here.
+"""Makes calls to providers. All network I/O with providers is in this module.
 
-Nothing here sleeps or retries: the queue decides when an item runs again.
+No function in this module sleeps or retries, because the queue decides when an item runs again.
 """
 
 import asyncio
@@ -23,22 +23,22 @@ from worker.providers.redaction import redact
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024  # an answer of 32,000 tokens is about 200 KB
 KEEP_ALIVE_S = 60
 
-_REJECTION_CODES = {  # all others: invalid_request
+_REJECTION_CODES = {  # error codes by HTTP status; the code of any other status is invalid_request
     401: ErrorCode.UNAUTHORIZED,
     402: ErrorCode.PAYMENT_REQUIRED,
     403: ErrorCode.UNAUTHORIZED,
     404: ErrorCode.MODEL_NOT_FOUND,
 }
-_TRANSIENT_STATUSES = {408, 409, 425}  # besides 5xx
+_TRANSIENT_STATUSES = {408, 409, 425}  # statuses that are transient, in addition to 5xx
 _TIMEOUT_STATUSES = {408, 504}
 
 
 def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
     """Returns httpx's transport over aiohttp's connection pool.
 
-    httpx's own pool costs 3.5 ms of CPU a call with 100 calls in flight. It is a transport and not
-    a client, because cookies and redirects, which a client adds, must not happen here. Proxies from
-    the environment are not used: aiohttp would read netrc for every call.
+    httpx's own pool needs 3.5 ms of CPU per call while 100 calls run. The result is a transport and
+    not a client, because a client would keep cookies and follow redirects. Proxies from the
+    environment are not used, because aiohttp would then read netrc for every call.
     """
 
     def session() -> aiohttp.ClientSession:
@@ -51,9 +51,9 @@ def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
 async def call(
     client: httpx.AsyncBaseTransport, endpoint: Endpoint, chat: ChatRequest, *, timeout_s: float
 ) -> Completion:
-    """Makes one call and returns its answer. Raises ProviderError.
+    """Makes one call and returns the provider's answer. Raises ProviderError.
 
-    `timeout_s` limits the whole exchange, also an answer that arrives a byte at a time.
+    `timeout_s` limits the time of the whole call, even if the answer arrives one byte at a time.
     """
     name = endpoint.provider
     try:
@@ -66,7 +66,8 @@ async def call(
             ErrorCode.BAD_RESPONSE, f"{name} sent a status line or headers that are not text"
         ) from None
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        # aiohttp's exception says what happened; httpx-aiohttp calls most of them a timeout.
+        # The cause is aiohttp's exception, which says what happened. httpx-aiohttp turns most of
+        # aiohttp's exceptions into a timeout.
         reason = type(error.__cause__ or error).__name__
         raise Transient(
             ErrorCode.CONNECTION_ERROR, f"the connection to {name} failed ({reason})"
@@ -79,7 +80,7 @@ async def call(
         return endpoint.dialect.decode(body)
     except ErrorInBody as error:
         raise _error(endpoint, chat, error.status_code, error.message, response.headers) from None
-    except ValueError:  # pydantic's ValidationError is one; its text would repeat the body
+    except ValueError:  # includes pydantic's ValidationError, whose text would repeat the body
         raise _bad_response(
             response, f"{name} answered with something that is not a chat completion"
         ) from None
@@ -88,9 +89,9 @@ async def call(
 async def _exchange(
     client: httpx.AsyncBaseTransport, endpoint: Endpoint, chat: ChatRequest
 ) -> tuple[httpx.Response, bytes]:
-    # Both are kept for as long as the call runs: the body is copied to its real size, because what
-    # orjson returns occupies 4 KB, and the headers are shared, because httpx would decode and copy
-    # an argument.
+    # The body and the headers stay in memory while the call runs. The body is copied to its real
+    # size, because the bytes that orjson returns occupy at least 4 KB. The headers are set after
+    # construction, because httpx would decode and copy an argument instead of sharing the headers.
     content = bytes(memoryview(orjson.dumps(endpoint.dialect.encode(chat))))
     request = httpx.Request("POST", endpoint.url, content=content)
     request.headers = endpoint.headers
@@ -100,7 +101,7 @@ async def _exchange(
 
 async def _read_body(provider: str, response: httpx.Response) -> bytes:
     if "," in response.headers.get("content-encoding", ""):
-        # Each layer can multiply the size of an unpacked chunk by a thousand.
+        # Each encoding can multiply the size of a decoded chunk by a thousand.
         raise _bad_response(response, f"{provider} sent a body that is encoded more than once")
     body = bytearray()
     try:
@@ -122,7 +123,10 @@ def _bad_response(response: httpx.Response, message: str) -> Transient:
 def _error(
     endpoint: Endpoint, chat: ChatRequest, status: int, text: str | None, headers: httpx.Headers
 ) -> ProviderError:
-    """Classifies an answer with an error status; `text` is what the provider says about it."""
+    """Returns the exception for a response with an error status.
+
+    `text` is the error message in the body of the response, if the body has one.
+    """
     message = f"{endpoint.provider} answered {status}"
     if text:
         secrets = [endpoint.key or "", *(entry["content"] for entry in chat["messages"])]
@@ -138,10 +142,10 @@ def _error(
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Reads Retry-After, given in seconds or as a date (RFC 9110, 10.2.3).
+    """Returns the seconds to wait according to Retry-After (RFC 9110, 10.2.3).
 
-    A date is compared with the sender's Date header, or with `now` without one. Returns None if
-    there is no Retry-After or it cannot be read.
+    The header contains seconds or a date. A date is compared with the Date header, or with `now` if
+    there is no Date header. Returns None if Retry-After is missing or invalid.
     """
     value = headers.get("retry-after", "").strip()
     try:

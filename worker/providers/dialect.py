@@ -1,6 +1,8 @@
-"""The interface of a dialect: pure functions between a chat request and a provider's JSON.
+"""Defines the interface of a dialect.
 
-A dialect is one file beside this one and an entry in `dialects.py`.
+A dialect is a set of pure functions that convert a chat request to a provider's JSON, and the
+provider's JSON to a completion. Each dialect has a module in this package and an entry in
+`dialects.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,11 +13,14 @@ from pydantic import BeforeValidator
 
 from shared.models import ChatRequest
 
-MAX_TOKENS, MAX_USD = 2**31, 1e6  # a provider that reports more has made a mistake
+MAX_TOKENS, MAX_USD = 2**31, 1e6  # limits; larger values are mistakes of the provider
 
 
 def _valid_tokens(value: object) -> int | None:
-    """Returns None for an invalid count: bad usage data must not discard a billed answer."""
+    """Returns the count, or None if it is invalid.
+
+    Invalid usage data must not cause an error, because the answer has been paid for.
+    """
     return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
 
 
@@ -39,9 +44,9 @@ class Completion:
 
 
 class ErrorInBody(Exception):
-    """A response with status 200 whose body reports an error.
+    """The response has status 200, but its body reports an error.
 
-    `status_code` is the HTTP status that the error corresponds to.
+    `status_code` is the HTTP status that corresponds to the error.
     """
 
     def __init__(self, status_code: int, message: str) -> None:
@@ -52,10 +57,13 @@ class ErrorInBody(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`path` follows the base URL.
+    """Describes how to call the providers of one dialect.
 
-    `decode` reads the body of a 200 and raises ErrorInBody, or ValueError if it is no answer at
-    all. `error_text` returns what the body of an error response says, or None.
+    path: appended to the provider's base URL.
+    encode: returns the JSON body of a call.
+    decode: returns the completion from the body of a response with status 200. Raises ErrorInBody
+        if the body reports an error, and ValueError if the body is not a completion.
+    error_text: returns the error message from the body of an error response, or None.
     """
 
     path: str

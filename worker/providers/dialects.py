@@ -1,4 +1,4 @@
-"""All dialects, by the name that a provider's row uses."""
+"""Lists the dialects by the names that the rows in `shared/providers.py` use."""
 
 from worker.providers.dialect import Dialect
 from worker.providers.ollama import OLLAMA

@@ -1,4 +1,4 @@
-"""Where and how one provider is called: its row and its settings together."""
+"""Combines the row and the settings of a provider into what a call needs: URL, headers, dialect."""
 
 from dataclasses import dataclass
 
@@ -22,13 +22,13 @@ _HEADERS = {
 class Endpoint:
     provider: str
     url: httpx.URL
-    headers: httpx.Headers  # of every call, the key included
+    headers: httpx.Headers  # headers of every call, including the key
     dialect: Dialect
-    key: str | None  # to remove it from error texts
+    key: str | None  # API key, which is removed from error texts
 
 
 def endpoint(row: Provider, settings: ProviderSettings) -> Endpoint | None:
-    """Returns None if the provider needs a key and the settings have none."""
+    """Returns the endpoint, or None if the provider needs a key and the settings have no key."""
     key = settings.api_key.get_secret_value().strip() if settings.api_key else None
     if row.key_required and key is None:
         return None

@@ -1,9 +1,9 @@
-"""Why a call to a provider gave no answer.
+"""Defines the exceptions of a call to a provider.
 
 ProviderError
-├── RateLimited    the provider asks to wait: the whole lane pauses, then the item is retried
-├── Transient      the item is retried after a back-off
-└── Rejected       final: the same call would fail again
+├── RateLimited    the provider asks to wait: the whole lane is paused, then the item is retried
+├── Transient      the item is retried after a delay
+└── Rejected       the item is not retried, because the same call would fail again
 """
 
 from http import HTTPStatus
@@ -12,10 +12,11 @@ from shared.models import ErrorCode
 
 
 class ProviderError(Exception):
-    """Carries what the decision about a retry and the client need.
+    """Contains the data for the decision about a retry and for the result.
 
-    `message` goes to the client: it contains neither the key nor the prompt. `status_code` is the
-    HTTP status, or the one that the body of a 200 reports; None if no complete response arrived.
+    `message` becomes part of the result, so it contains neither the key nor the prompt.
+    `status_code` is the HTTP status, or the status that the body of a response with 200 reports.
+    It is None if no complete response arrived.
     """
 
     def __init__(self, code: ErrorCode, message: str, *, status_code: int | None = None) -> None:
@@ -28,7 +29,7 @@ class ProviderError(Exception):
 class RateLimited(ProviderError):
     """The provider answered 429, or 503 or 529 with a Retry-After.
 
-    `retry_after_s` is the wait that the provider asked for, None if it named none.
+    `retry_after_s` is the number of seconds in Retry-After; None if there is no Retry-After.
     """
 
     def __init__(
@@ -39,7 +40,10 @@ class RateLimited(ProviderError):
 
     @property
     def reason(self) -> str:
-        """Describes the refusal without the provider's text, which only its owner may see."""
+        """Returns the reason for the pause of the lane.
+
+        All owners can read it, so it does not contain the provider's text.
+        """
         meaning = (
             "too many requests"
             if self.status_code == HTTPStatus.TOO_MANY_REQUESTS
@@ -50,8 +54,8 @@ class RateLimited(ProviderError):
 
 
 class Transient(ProviderError):
-    """A fault that may be gone at the next attempt."""
+    """The call failed, but the next attempt may succeed."""
 
 
 class Rejected(ProviderError):
-    """The request, the key or the account is at fault."""
+    """The provider refused the request, the key or the account."""

@@ -1,4 +1,4 @@
-"""Ollama's native chat interface, without streaming.
+"""Defines the dialect of Ollama's native chat API, without streaming.
 
 https://github.com/ollama/ollama/blob/main/docs/api.md
 """
@@ -18,7 +18,7 @@ class _Message(BaseModel):
 class _Reply(BaseModel):
     message: _Message | None = None
     done_reason: str | None = None
-    prompt_eval_count: Tokens = None  # missing if the prompt was cached
+    prompt_eval_count: Tokens = None  # Ollama omits the field if the prompt was cached
     eval_count: Tokens = None
     error: str | None = None
 

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, with the fields and errors that OpenRouter adds.
+"""Defines the dialect of OpenAI's chat completions, with OpenRouter's additional fields and errors.
 
 https://openrouter.ai/docs/api-reference/overview · https://openrouter.ai/docs/api-reference/errors
 https://openrouter.ai/docs/use-cases/usage-accounting
@@ -33,7 +33,7 @@ class _Usage(BaseModel):
     prompt_tokens: Tokens = None
     completion_tokens: Tokens = None
     total_tokens: Tokens = None
-    cost: Usd = None  # in OpenRouter's credits, which are US dollars
+    cost: Usd = None  # cost in OpenRouter's credits, which are US dollars
 
 
 class _Reply(BaseModel):
@@ -62,7 +62,7 @@ def _decode(body: bytes) -> Completion:
     usage = reply.usage or _Usage()
     prompt_tokens, completion_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0
     return Completion(
-        content=choice.message.content or "",  # null for a tool call or an empty answer
+        content=choice.message.content or "",  # a tool call and an empty answer have null
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=usage.total_tokens or prompt_tokens + completion_tokens,
@@ -72,7 +72,7 @@ def _decode(body: bytes) -> Completion:
 
 
 def _status(code: int | str | None) -> int:
-    """Maps a code that is not an HTTP error status to 502: vendors use codes of their own."""
+    """Returns `code` as an HTTP error status, or 502 if it is a vendor's code."""
     text = str(code)
     return int(text) if re.fullmatch(r"[45][0-9]{2}", text) else httpx.codes.BAD_GATEWAY
 

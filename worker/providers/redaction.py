@@ -3,19 +3,20 @@
 import re
 from collections.abc import Iterable
 
-MAX_TEXT = 300  # characters
-# A secret is recognised by this many bytes of letters and digits in a row, as UTF-8: about two
-# words, or four Chinese characters.
+MAX_TEXT = 300  # limit of a text, in characters
+# A text quotes a secret if both contain the same sequence of letters and digits, and the sequence
+# has this many bytes in UTF-8: about two words, or four Chinese characters.
 QUOTED_BYTES = 12
-MAX_COMPARED = 200_000  # characters of secrets; with more, the whole text is left out
+MAX_COMPARED = 200_000  # limit of the secrets, in characters; above it, the text is not compared
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 def redact(secrets: Iterable[str], text: str) -> str:
-    """Returns `text`, shortened, with "…" for each secret that it quotes word for word.
+    """Returns `text`, shortened, with "…" instead of each secret.
 
-    If it still contains a part of a secret then, in any case, spacing or escapes, only "…" is left.
+    Returns only "…" if the text still contains a part of a secret, or if the secrets exceed
+    MAX_COMPARED. Upper and lower case, spaces, punctuation and JSON escapes make no difference.
     """
     secrets = sorted(filter(None, secrets), key=len, reverse=True)
     for secret in secrets:
@@ -32,7 +33,10 @@ def redact(secrets: Iterable[str], text: str) -> str:
 
 
 def _normalise(text: str) -> bytes:
-    """Returns the letters and digits only, in one case and without JSON's escapes."""
+    r"""Returns the letters and digits of `text`, in lower case, as UTF-8.
+
+    JSON's escapes, such as \u00e9, are decoded first.
+    """
     text = _ESCAPE.sub(lambda escape: chr(int(escape.group(1), 16)), text)
     kept = (character for character in text.casefold() if character.isalnum())
     return "".join(kept).encode(errors="replace")
