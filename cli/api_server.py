@@ -1,7 +1,7 @@
 """Runs the API of `orchestrator up`: `python -m cli.api_server --host HOST --port PORT`.
 
-Unlike uvicorn's own command it does not put the working directory on the import path, where a
-user's folder named `api` or `shared` would hide the project's.
+Unlike uvicorn's command, this module does not add the working directory to the import path, where a
+user's folder named `api` or `shared` would hide the project's package.
 """
 
 import argparse

@@ -1,7 +1,10 @@
-"""Runs commands against an API, and decides their exit codes.
+"""Runs the commands that call an API, and decides their exit codes.
 
-Exit codes: 0 success, 1 refused or not reachable, 2 wrong arguments, 3 the job completed but not
-every request was answered, 130 interrupted (the job continues).
+0    The command succeeded.
+1    The input is wrong, the API refused the command, or the API could not be reached.
+2    The arguments are wrong.
+3    The job has ended, but not every request was answered.
+130  The user interrupted the command. The job continues.
 """
 
 import asyncio
@@ -21,8 +24,8 @@ WRONG_ARGUMENTS = 2
 NOT_ALL_ANSWERED = 3
 INTERRUPTED = 130
 
-QUICK_RETRY_FOR_S = 2.0  # for a command that shows something and ends
-RETRY_FOR_S = 60.0  # for a command that follows a job
+QUICK_RETRY_FOR_S = 2.0  # retry time of a command that only shows something
+RETRY_FOR_S = 60.0  # retry time of a command that follows a job
 
 T = TypeVar("T")
 
@@ -30,7 +33,10 @@ T = TypeVar("T")
 def run_with_client(
     work: Callable[[AsyncClient], Coroutine[Any, Any, T]], retry_for_s: float = QUICK_RETRY_FOR_S
 ) -> T:
-    """Returns what `work` returns. Reports retries that may take long. Raises typer.Exit."""
+    """Runs `work` with a client and returns the result. Prints why the client retries for long.
+
+    Raises typer.Exit if the client raises an error or the user interrupts the command.
+    """
     reported: set[str] = set()
 
     def report(reason: str) -> None:
@@ -56,10 +62,10 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
 
 
 def ignore_broken_pipe(command: Callable[..., None]) -> Callable[..., None]:
-    """Lets a command succeed whose reader has read enough, as in `orchestrator jobs | head`."""
+    """Makes a command succeed if its output is no longer read, as in `orchestrator jobs | head`."""
 
     @wraps(command)
-    def run(*args: Any, **options: Any) -> None:  # noqa: ANN401 — the command's own
+    def run(*args: Any, **options: Any) -> None:  # noqa: ANN401 — the arguments of `command`
         try:
             command(*args, **options)
             sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Runs the demo: one mixed job against the simulator, and tables of its results."""
+"""Runs the demo: sends one job to the simulated providers, and prints tables of the results."""
 
 import tempfile
 from contextlib import AsyncExitStack, aclosing
@@ -19,8 +19,8 @@ from shared.settings import Settings
 
 REQUESTS = 100
 SIMULATOR = ("--config", '{"latency_ms": 150, "latency_spread_ms": 100, "retry_after": "0.5"}')
-LIMIT = 10  # calls in flight at each provider
-# Overrides settings for real work, so that the demo shows the same everywhere.
+LIMIT = 10  # limit of running calls at each provider
+# These values override the user's settings, so that the demo shows the same results everywhere.
 ENVIRONMENT = {
     "LOG_LEVEL": "ERROR",
     "API_KEYS": "",
@@ -32,8 +32,10 @@ ENVIRONMENT = {
 
 
 def demo_requests() -> list[dict[str, Any]]:
-    """Returns requests for both providers in turn. Three of them meet a 429 first, and one asks for
-    a model that does not exist."""
+    """Returns requests that go alternately to both providers.
+
+    Three requests get a 429 at their first attempt. One request names a model that does not exist.
+    """
     special = {20: "sim-429x1", 45: "sim-404", 50: "sim-429x1", 70: "sim-429x1"}
     models = {"openrouter": "google/gemma-3-27b-it:free", "ollama": "deepseek-r1:8b"}
     providers = list(models)
@@ -49,8 +51,10 @@ def demo_requests() -> list[dict[str, Any]]:
 
 
 async def run_demo(settings: Settings, console: Console, *, workers: int) -> bool:
-    """Returns whether every request finished as expected. Raises StartError, EmbeddedServerError,
-    OrchestratorError."""
+    """Runs the demo, and returns whether every request finished as expected.
+
+    Raises StartError, EmbeddedServerError or OrchestratorError.
+    """
     async with AsyncExitStack() as exits:
         directory = exits.enter_context(tempfile.TemporaryDirectory(prefix="orchestrator-demo-"))
         stack = LocalStack(
@@ -62,7 +66,9 @@ async def run_demo(settings: Settings, console: Console, *, workers: int) -> boo
         )
         with console.status("starting Valkey, the API, the workers and the provider simulator"):
             await exits.enter_async_context(stack)
-        console.print(f"{workers} workers behind {stack.url}, providers simulated")
+        console.print(
+            f"The API is ready at {stack.url}, with {workers} workers and simulated providers"
+        )
         async with AsyncClient(stack.url) as client:
             job = await _run_job(client, console)
         with console.status("stopping"):
@@ -81,7 +87,7 @@ async def _run_job(client: AsyncClient, console: Console) -> Job:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("batch of 100", total=REQUESTS)
+        bar = progress.add_task("100 requests", total=REQUESTS)
         async with aclosing(client.results(job.job_id, order="completion")) as items:
             async for _ in items:
                 progress.advance(bar)
@@ -108,7 +114,7 @@ def _print_result(console: Console, job: Job) -> None:
 
 
 def _sample(responses: list[LLMResponse]) -> Table:
-    """Returns the first result of each provider, and each that was retried or failed."""
+    """Returns a table of the first result of each provider and all retried or failed results."""
     first = {response.provider: index for index, response in reversed(list(enumerate(responses)))}
     rows = table()
     rows.add_column("request", min_width=8)

@@ -24,7 +24,7 @@ async def newest_jobs(
 
 def job_table(jobs: Iterable[JobSummary], now: datetime) -> Table:
     rows = table()
-    rows.add_column("job", no_wrap=True, min_width=32)  # whole, so that it can be copied
+    rows.add_column("job", no_wrap=True, min_width=32)  # the whole id, so that it can be copied
     for column in ("status", "requests", "answered", "failed", "age"):
         rows.add_column(column)
     for job in jobs:

@@ -1,4 +1,4 @@
-"""Describes one job in words: its progress, and the causes of its failures."""
+"""Prints the progress of a job, and the causes of its failures."""
 
 import sys
 from collections import Counter
@@ -8,7 +8,7 @@ from rich.console import Console
 from cli.console import out
 from orchestrator_client import JobItem, JobSummary
 
-FAILURES_READ = 1000  # of a job; its causes are counted among these
+FAILURES_READ = 1000  # limit of the failures that are read to count the causes
 CAUSES_SHOWN = 5
 
 
@@ -16,8 +16,8 @@ def print_summary(job: JobSummary, console: Console) -> None:
     answered = f"{job.successful:,} of {job.total_requests:,} answered"
     if job.finished_at is None:
         console.print(
-            f"{job.status}: {answered}, {job.failed:,} failed, {job.queued:,} queued,"
-            f" {job.running:,} in flight"
+            f"{job.status}: {answered}, {job.failed:,} failed, {job.queued:,} waiting,"
+            f" {job.running:,} running"
         )
         return
     after = "in" if job.status == "completed" else "after"
@@ -28,21 +28,22 @@ def print_summary(job: JobSummary, console: Console) -> None:
         f"{job.status.replace('_', ' ')}{took}: {answered}, {job.failed:,} {failed}", markup=False
     )
     if job.failed:
-        console.print(f"Retry the failed ones: orchestrator retry {job.job_id}")
+        console.print(f"Retry the {failed} requests: orchestrator retry {job.job_id}")
 
 
 def print_causes(failures: list[JobItem]) -> None:
-    """Prints what failures have in common, the most frequent cause first."""
+    """Counts the causes of the failures, and prints the most frequent ones with an example."""
 
     def cause(item: JobItem) -> tuple[str, str, str | None]:
         return item.provider, item.model, item.error_code
 
     examples = {cause(item): item.error for item in failures}
-    among = f" of the first {len(failures):,}" if len(failures) == FAILURES_READ else ""
+    is_limited = len(failures) == FAILURES_READ
+    what = f"of the first {FAILURES_READ:,} failures" if is_limited else "failed"
     for key, count in Counter(map(cause, failures)).most_common(CAUSES_SHOWN):
         provider, model, code = key
         out.print(
-            f"{count:,}{among} failed: {provider}/{model}, {code} (e.g. {examples[key]})",
+            f"{count:,} {what}: {provider}/{model}, {code} (for example: {examples[key]})",
             markup=False,
         )
 

@@ -1,4 +1,4 @@
-"""Defines the commands that use an API, on this machine or another."""
+"""Defines the commands that call a running API: submit, jobs, status, watch, results and others."""
 
 import asyncio
 from contextlib import aclosing
@@ -33,13 +33,15 @@ from orchestrator_client import (
     Outcome,
 )
 
-EARLIER_S = 60.0  # above: the job was made by an earlier command; clocks may differ by less
+EARLIER_S = 60.0  # age of a job from an earlier command; clocks must not differ by more than this
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="ID of a job.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one object a line.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="ID of the job.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON for scripts, with one object per line.")
+]
 Output = Annotated[
     str | None,
-    typer.Option("-o", "--output", help="File for the results, as NDJSON; - writes to stdout."),
+    typer.Option("-o", "--output", help="File for the results, in NDJSON; '-' for stdout."),
 ]
 Wait = Annotated[bool, typer.Option(help="Wait until the job completes.")]
 
@@ -50,35 +52,44 @@ def add_to(app: typer.Typer) -> None:
 
 
 def submit(
-    file: Annotated[str, typer.Argument(help="Requests or prompts; - reads stdin.")],
+    file: Annotated[
+        str, typer.Argument(help="File with requests (JSON or NDJSON) or prompts; '-' for stdin.")
+    ],
     provider: Annotated[
-        str | None, typer.Option(help="Send each line as a prompt to this provider.")
+        str | None,
+        typer.Option(help="Send each line as a prompt to this provider. Needs --model."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model for --provider.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model that gets the prompts. Needs --provider.")
+    ] = None,
     system: Annotated[
-        str | None, typer.Option(help="System message to send with each prompt.")
+        str | None,
+        typer.Option(help="System message for each prompt. Needs --provider and --model."),
     ] = None,
     output: Output = None,
     key: Annotated[
-        str | None, typer.Option(help="Idempotency key; by default derived from the requests.")
+        str | None,
+        typer.Option(help="Idempotency key. Default: derived from the requests and options."),
     ] = None,
     deadline: Annotated[
         float | None,
-        typer.Option(help="Seconds after which requests that are not finished fail."),
+        typer.Option(help="Time limit in seconds. Requests that have not finished by then fail."),
     ] = None,
     webhook: Annotated[
-        str | None, typer.Option(help="URL that receives a POST when the job completes.")
+        str | None, typer.Option(help="URL that receives a POST at the end of the job.")
     ] = None,
     *,
     new: Annotated[
-        bool, typer.Option("--new", help="Make a new job, whatever was submitted before.")
+        bool,
+        typer.Option("--new", help="Create a new job, even for requests submitted before."),
     ] = False,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a JSON batch, NDJSON of requests or plain-text prompts, and follow the job.
+    """Submit a JSON batch, requests in NDJSON or plain-text prompts, and follow the job.
 
-    Run again with the same input, it continues the same job: nothing is paid for twice."""
+    If you run the command again with the same input, it continues the same job. So you pay for
+    nothing twice."""
     try:
         requests = read_requests(file, provider=provider, model=model, system=system)
         check_directory(output)
@@ -93,20 +104,23 @@ def submit(
         try:
             job = await client.submit(requests, key=key, new=new, **options)
         except asyncio.CancelledError:
-            err.print("interrupted; if the upload was complete, the same command continues the job")
+            err.print(
+                "interrupted; without --new, the same command continues the job,"
+                " or submits it if the upload was not complete"
+            )
             raise
         if not as_json:
             err.print(f"job {job.job_id}{_accepted_earlier(job)}")
         return await _follow(client, job, output) if wait else job
 
-    _end(run_with_client(run, RETRY_FOR_S), as_json=as_json)
+    _report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
 
 
 def jobs(
     state: Annotated[
-        JobStatus | None, typer.Option("--status", help="Only jobs of this status.")
+        JobStatus | None, typer.Option("--status", help="List only jobs with this status.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many jobs to list.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Number of jobs to list.")] = 20,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -124,7 +138,7 @@ def jobs(
 
 
 def status(job_id: JobId, *, as_json: AsJson = False) -> None:
-    """Show a job's progress, and why it is slow."""
+    """Show the progress of a job, its failures, and problems that make it slow."""
 
     async def run(client: AsyncClient) -> tuple[JobSummary, list[Notice], list[JobItem]]:
         job = await client.status(job_id)
@@ -143,27 +157,30 @@ def status(job_id: JobId, *, as_json: AsJson = False) -> None:
 
 
 def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
-    """Follow a job until it completes."""
+    """Follow a job until it completes or ends early."""
 
     async def run(client: AsyncClient) -> JobSummary:
         return await _follow(client, await client.status(job_id), None)
 
-    _end(run_with_client(run, RETRY_FOR_S), as_json=as_json)
+    _report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
 
 
 def results(
     job_id: JobId,
     output: Output = STDOUT,
     order: Annotated[
-        Order, typer.Option(help="In the order of the requests, or as they finish.")
+        Order,
+        typer.Option(
+            help="index: the order of the requests. completion: the order in which they finish."
+        ),
     ] = "index",
     only: Annotated[
-        Outcome | None, typer.Option("--status", help="Only results of this kind.")
+        Outcome | None, typer.Option("--status", help="Print only results with this status.")
     ] = None,
     *,
-    follow: Annotated[bool, typer.Option(help="Wait for requests that are not finished.")] = True,
+    follow: Annotated[bool, typer.Option(help="Wait for requests that have not finished.")] = True,
     as_json: Annotated[  # noqa: ARG001 — so that scripts can pass --json to every command
-        bool, typer.Option("--json", help="Ignored: results are always NDJSON.")
+        bool, typer.Option("--json", help="No effect: the results are always printed as NDJSON.")
     ] = False,
 ) -> None:
     """Print the results of a job as NDJSON."""
@@ -177,7 +194,7 @@ def results(
 
 
 def cancel(job_id: JobId, *, as_json: AsJson = False) -> None:
-    """Stop a job; finished requests keep their results."""
+    """Cancel a job. Finished requests keep their results."""
     job = run_with_client(lambda client: client.cancel(job_id))
     if as_json:
         print_json(job)
@@ -192,7 +209,7 @@ def retry(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new job of the requests that failed, and follow it."""
+    """Create a new job from the failed requests of a job, and follow the new job."""
     check_directory(output)
 
     async def run(client: AsyncClient) -> JobSummary:
@@ -201,24 +218,24 @@ def retry(
             err.print(f"job {job.job_id}")
         return await _follow(client, job, output) if wait else job
 
-    _end(run_with_client(run, RETRY_FOR_S), as_json=as_json)
+    _report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
 
 
 def top(
     *,
     once: Annotated[
         bool,
-        typer.Option("--once", help="Print once and exit (the default when not a terminal)."),
+        typer.Option("--once", help="Print once (the default if stdout is not a terminal)."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Watch lanes, workers and jobs, and what is wrong with them, until Ctrl-C."""
+    """Show providers, workers, jobs and current problems, updated until Ctrl-C."""
     live = out.is_terminal and not once and not as_json
     run_with_client(lambda client: show_top(client, out, live=live, as_json=as_json))
 
 
 async def _follow(client: AsyncClient, job: JobSummary, output: str | None) -> JobSummary:
-    """Shows progress until the job completes, then saves its results."""
+    """Shows progress until the end of the job, saves its results, and returns its status."""
     try:
         async with (
             progress_bars(client, job, err) as advance,
@@ -234,8 +251,8 @@ async def _follow(client: AsyncClient, job: JobSummary, output: str | None) -> J
         raise
 
 
-def _end(job: JobSummary, *, as_json: bool) -> None:
-    """Raises typer.Exit if the job completed and not every request was answered."""
+def _report(job: JobSummary, *, as_json: bool) -> None:
+    """Prints the job. Raises typer.Exit if the job has ended and not every request was answered."""
     if as_json:
         print_json(job)
     else:
@@ -246,4 +263,6 @@ def _end(job: JobSummary, *, as_json: bool) -> None:
 
 def _accepted_earlier(job: JobSummary) -> str:
     ago_s = (datetime.now(UTC) - job.accepted_at).total_seconds()
-    return f", accepted {duration(ago_s)} ago; --new makes a new one" if ago_s > EARLIER_S else ""
+    if ago_s <= EARLIER_S:
+        return ""
+    return f" was accepted {duration(ago_s)} ago; use --new to create a new job"

@@ -1,4 +1,4 @@
-"""Runs the whole stack on this machine, as processes that stop with this one."""
+"""Runs the whole stack on this machine, in child processes that stop when this process stops."""
 
 import asyncio
 import os
@@ -22,25 +22,25 @@ from shared.settings import Settings
 
 START_S = 30.0
 RESTART_S = 1.0
-STOP_S = 5.0  # in addition to the grace period of the workers
+STOP_S = 5.0  # time to stop, in addition to the grace period of the workers
 
 
 class StartError(Exception):
-    """The stack did not start; the text says why."""
+    """The stack did not start. `str(error)` is the reason."""
 
 
 @dataclass(slots=True)
 class _Part:
     name: str
     argv: tuple[str, ...]
-    environment: dict[str, str]  # in addition to that of all parts
+    environment: dict[str, str]  # variables of this part, in addition to those of all parts
     process: asyncio.subprocess.Process
 
 
 class LocalStack:
-    """Starts the stack, ready to serve, when it is entered; stops all of it when it is left.
+    """Starts the stack and waits until it is ready, in `async with`; at the end, stops the stack.
 
-    A part that exits by itself is restarted, and reported to `notice`.
+    If a part exits by itself, the stack restarts the part and calls `notice`.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class LocalStack:
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         """
-        port: of the API; 0 takes a free one, see `url`.
-        data_dir: of the embedded Valkey, which runs unless REDIS_URL is set.
-        simulator: arguments of a simulator that replaces the providers; None calls the real ones.
-        environment: settings of the parts, in addition to those of this process.
-        notice: is called with a message when a part is restarted.
+        port: the API's port. 0 selects a free port, which `url` contains.
+        data_dir: the directory of the embedded Valkey, which runs unless REDIS_URL is set.
+        simulator: arguments of the simulator that replaces the providers. None: no simulator runs.
+        environment: variables for all parts, in addition to the environment of this process.
+        notice: called with a message when a part is restarted.
         """
         self._settings = settings
         self._workers = workers
@@ -96,9 +96,8 @@ class LocalStack:
             host, port = listener.getsockname()[:2]
             self.url = f"http://{host}:{port}"
             if self._settings.redis_url:
-                self._environment["REDIS_URL"] = (
-                    self._settings.redis_url
-                )  # it may be set in .env only
+                # .env may be the only place where REDIS_URL is set.
+                self._environment["REDIS_URL"] = self._settings.redis_url
             else:
                 self._server = await asyncio.to_thread(embedded.use, self._data_dir)
                 self._environment["REDIS_URL"] = self._server.url
@@ -115,7 +114,10 @@ class LocalStack:
         self._supervisors = [asyncio.create_task(self._supervise(part)) for part in self._parts]
 
     async def _refuse_other_layouts(self) -> None:
-        """Reports another layout version once, not once for each process. Raises StartError."""
+        """Raises StartError if Redis contains data with another layout version.
+
+        Without this check, every process would report the error.
+        """
         keys = Keys(self._environment.get("KEY_PREFIX", self._settings.key_prefix))
         redis = connect(self._environment["REDIS_URL"], layout_check(keys))
         try:
@@ -131,15 +133,15 @@ class LocalStack:
         part = await self._add(
             "simulator", "cli.simulator", "--port", "0", *argv, stdout=asyncio.subprocess.PIPE
         )
-        assert part.process.stdout is not None  # noqa: S101 — asked for above
+        assert part.process.stdout is not None  # noqa: S101 — stdout=PIPE was passed
         async with asyncio.timeout(START_S):
             line = (await part.process.stdout.readline()).decode()
         if "http" not in line:
             raise StartError("the provider simulator did not start")
         url = line.split()[-1]
         part.argv = ("cli.simulator", "--port", url.rpartition(":")[2], *argv)
-        # A prefix of its own: requests that wait for the real providers must not get simulated
-        # answers.
+        # The simulated stack has its own prefix, because requests that wait for the real providers
+        # must not get simulated answers.
         self._environment["KEY_PREFIX"] = f"{self._settings.key_prefix}simulated:"
         try:
             self._environment |= simulated_environment(url)
@@ -166,17 +168,18 @@ class LocalStack:
         self, argv: tuple[str, ...], environment: dict[str, str], stdout: int | None = None
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            # -P: modules of the working directory must not hide the project's.
+            # -P, because modules in the working directory must not hide the project's modules.
             *(sys.executable, "-P", "-m", "cli.parent_watch", str(self._alive), *argv),
             env=self._environment | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=stdout,
             pass_fds=(self._alive,),
-            start_new_session=True,  # Ctrl-C is for this process, which stops them in order
+            start_new_session=True,  # Ctrl-C must reach only this process, which stops the parts
         )
 
     async def _wait_until_ready(self) -> None:
-        """Waits for the API and every worker. Asks Redis because the API may need a key."""
+        """Waits until the API and all workers are ready. Raises StartError."""
+        # Redis is asked for the workers, because the API may need a key.
         redis = connect(self._environment["REDIS_URL"])
         keys = Keys(self._environment.get("KEY_PREFIX", self._settings.key_prefix))
         queue = Queue(redis, keys, lease_s=self._settings.lease_seconds)
@@ -209,8 +212,8 @@ class LocalStack:
         for task in self._supervisors:
             task.cancel()
         await asyncio.gather(*self._supervisors, return_exceptions=True)
-        # In the order in which work flows: the API answers its clients, the workers finish their
-        # calls, then the simulator that they call stops.
+        # The parts stop in the order in which requests pass through them: the API answers its
+        # clients, the workers finish their calls, then the simulator, which they call, stops.
         for kind in ("api", "worker", "simulator"):
             await self._terminate(
                 [part.process for part in self._parts if part.name.startswith(kind)]
@@ -248,8 +251,10 @@ async def _live_workers(queue: Queue) -> int:
 
 
 def _reserve(host: str, port: int) -> socket.socket:
-    """Returns a socket that holds the address until the API takes it. Raises StartError early if it
-    is not available."""
+    """Returns a socket that reserves the address until the API listens on it.
+
+    Raises StartError if the address is not available, before any process starts.
+    """
     try:
         return socket.create_server((host, port))
     except OSError as error:

@@ -20,7 +20,7 @@ from shared.settings import OWNER, Settings, SettingsError, load_provider_settin
 from shared.version import VERSION
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-keys = typer.Typer(help="Make API keys.", no_args_is_help=True)
+keys = typer.Typer(help="Create API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 add_to(app)
 console = Console(highlight=False)
@@ -60,14 +60,14 @@ def up(
     workers: Workers = 2,
     host: Annotated[str, typer.Option(help="Address that the API listens on.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port of the API. 0 selects a free port.")
     ] = 8000,
     *,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Call a provider simulator instead of the providers.")
     ] = False,
 ) -> None:
-    """Run the API, workers and, unless REDIS_URL is set, an embedded Valkey, until Ctrl-C."""
+    """Run the API and workers until Ctrl-C, with an embedded Valkey unless REDIS_URL is set."""
     settings = _settings()
     stack = LocalStack(
         settings,
@@ -82,11 +82,15 @@ def up(
 
 @keys.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Owner of the jobs: 1 to 64 of A-Z a-z 0-9 _ . -")],
+    name: Annotated[
+        str, typer.Argument(help="Owner of the jobs: 1 to 64 characters, A-Z a-z 0-9 _ . -")
+    ],
 ) -> None:
-    """Make an API key. Prints the key, which is stored nowhere, and its digest for API_KEYS."""
+    """Create an API key. Print the key, which is not stored, and its digest for API_KEYS."""
     if not OWNER.fullmatch(name):
-        sys.exit("orchestrator: the name of an API key should be 1 to 64 of A-Z a-z 0-9 _ . -")
+        sys.exit(
+            "orchestrator: the name of an API key must have 1 to 64 characters, A-Z a-z 0-9 _ . -"
+        )
     key = f"orc_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(key.encode()).hexdigest()
     console.print(f"API key of {name}, shown only now: {key}", soft_wrap=True)
@@ -118,17 +122,18 @@ async def _stay_up(stack: LocalStack, settings: Settings, *, simulate: bool) -> 
         where = "REDIS_URL" if settings.redis_url else str(settings.data_dir)
         console.print(f"API         {stack.url}   (docs at {stack.url}/docs)")
         if settings.dashboard:
-            console.print(f"page        {stack.url}/")
+            console.print(f"web page    {stack.url}/")
         console.print(f"data        {where}")
         for name, provider in load_provider_settings().items():
             state = "simulated" if simulate else _state(name, has_key=bool(provider.api_key))
             console.print(f"{name:<12}{state}")
         console.print("stop with Ctrl-C")
         await stop.wait()
-        console.print("stopping; running calls may finish")
+        console.print("stopping; waiting until running calls have finished")
 
 
 def _state(name: str, *, has_key: bool) -> str:
     if PROVIDERS[name].key_required and not has_key:
-        return f"no {variable(name, 'api_key')}: its requests fail with provider_not_configured"
+        key = variable(name, "api_key")
+        return f"{key} is not set: requests fail with provider_not_configured"
     return "ready"

@@ -1,7 +1,7 @@
-"""Runs a module that stops when its parent exits: `python -m cli.parent_watch FD MODULE …`.
+"""Runs a module, and stops when the parent process exits: `python -m cli.parent_watch FD MODULE …`.
 
-FD is the read end of a pipe whose write end only the parent holds: the kernel closes it however the
-parent exits, even after `kill -9`. This works on Linux and macOS alike.
+FD is the read end of a pipe. Only the parent has the write end. The kernel closes the write end
+whenever the parent exits, even after `kill -9`. This works on Linux and on macOS.
 """
 
 import os
@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 
-GRACE_S = 60.0  # longer than SHUTDOWN_GRACE_SECONDS by default
+GRACE_S = 60.0  # time limit of the stop; longer than the default of SHUTDOWN_GRACE_SECONDS
 
 
 def _stop_at_end_of_file(fd: int) -> None:

@@ -1,4 +1,4 @@
-"""Shows a job's progress: a bar for each provider or, without a terminal, a line now and then."""
+"""Shows the progress of a job: a bar per provider or, without a terminal, a line regularly."""
 
 import asyncio
 from collections import Counter
@@ -18,14 +18,14 @@ from rich.progress import (
 from orchestrator_client import AsyncClient, JobItem, JobSummary, Lane
 
 POLL_S = 1.0
-PLAIN_S = 5.0  # between two lines where there is no terminal
+PLAIN_S = 5.0  # seconds between two lines if there is no terminal
 
 
 @asynccontextmanager
 async def progress_bars(
     client: AsyncClient, job: JobSummary, console: Console
 ) -> AsyncIterator[Callable[[JobItem], None]]:
-    """Yields a function to call with each item that has finished."""
+    """Shows the progress. Yields a function that must be called with each finished item."""
     failed = Counter[str]()
     bars = Progress(
         TextColumn("{task.description}"),
@@ -48,7 +48,7 @@ async def progress_bars(
         bars.update(rows[item.provider], advance=1, failed=failed[item.provider])
 
     async def poll() -> None:
-        """Shows what the items do not tell: the lanes, or without a terminal the counts."""
+        """Shows the state of the lanes or, without a terminal, the counts of the job."""
         while True:
             if console.is_terminal:
                 for lane in (await client.overview()).lanes:
@@ -70,14 +70,14 @@ async def progress_bars(
 
 
 def _lane_text(lane: Lane) -> str:
-    """Returns the calls in flight of all jobs, not only of this one."""
+    """Returns the state of a lane. Its running calls belong to all jobs, not only to this job."""
     if lane.paused_until:
         return f"[yellow]paused until {lane.paused_until:%H:%M:%S} UTC"
-    return f"{lane.in_flight} of {'?' if lane.limit is None else lane.limit} in flight"
+    return f"{lane.in_flight} of {'?' if lane.limit is None else lane.limit} running"
 
 
 def _plain_text(job: JobSummary) -> str:
     return (
-        f"{job.successful + job.failed:,} of {job.total_requests:,} done, {job.failed:,} failed,"
-        f" {job.running:,} in flight"
+        f"{job.successful + job.failed:,} of {job.total_requests:,} finished,"
+        f" {job.failed:,} failed, {job.running:,} running"
     )

@@ -1,4 +1,4 @@
-"""Reads what `orchestrator submit` sends: a JSON batch, NDJSON of requests, or prompts."""
+"""Reads the input of `orchestrator submit`: a JSON batch, requests in NDJSON, or prompts."""
 
 import sys
 import tempfile
@@ -10,23 +10,23 @@ from typing import IO, Any
 
 import orjson
 
-OPTIONS = {"deadline_s", "webhook_url"}  # fields of a JSON batch beside its requests
-BATCH_BYTES = 64 * 1024 * 1024  # limit of a JSON batch, which is read whole; NDJSON has none
+OPTIONS = {"deadline_s", "webhook_url"}  # fields of a JSON batch in addition to its requests
+BATCH_BYTES = 64 * 1024 * 1024  # limit of a JSON batch, because all of it is held in memory
 
 
 class InputError(Exception):
-    """The input has no valid requests; the text says where."""
+    """The input is not valid. `str(error)` says why, and names the line."""
 
 
 class WrongArguments(InputError):
-    """The arguments are wrong, whatever the input is."""
+    """The arguments are wrong, independent of the input."""
 
 
 class Requests:
-    """Holds the options of a JSON batch, and yields the lines to upload, reading them each time."""
+    """Yields the lines to upload, reading them again each time, and has the job's options."""
 
     def __init__(self, lines: Iterable[bytes], options: Mapping[str, Any] | None = None) -> None:
-        """Raises InputError."""
+        """Raises InputError if a line is not a request, or if there are no requests."""
         self._lines = lines
         self.options = options or {}
         is_empty = True
@@ -42,9 +42,9 @@ class Requests:
 
 
 class _Lines:
-    """Yields the lines of a file, including empty ones, because errors name lines by number.
+    """Yields the lines of a file, including empty lines, because errors contain line numbers.
 
-    Skips the byte order mark that editors on Windows put at the start of a file.
+    Skips the byte order mark that editors on Windows write at the start of a file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,10 +80,10 @@ class _Prompts:
 def read_requests(
     file: str, *, provider: str | None, model: str | None, system: str | None
 ) -> Requests:
-    """Reads a file, or standard input if `file` is `-`. Raises InputError, OSError.
+    """Returns the requests in a file, or in stdin if `file` is `-`. Raises InputError, OSError.
 
-    With `provider` and `model` each line is a prompt. What can be read only once, such as a pipe,
-    is copied to a temporary file.
+    If `provider` and `model` are given, each line is a prompt. A pipe can be read only once, so its
+    content is copied to a temporary file.
     """
     path = Path(file)
     if file == "-":
@@ -101,7 +101,7 @@ def read_requests(
 
 
 def _read_batch(path: Path) -> Requests | None:
-    """Returns None if the file is not a JSON batch."""
+    """Returns the requests of a JSON batch, or None if the file is not a JSON batch."""
     if path.stat().st_size > BATCH_BYTES:
         return None
     with suppress(orjson.JSONDecodeError):
@@ -109,7 +109,7 @@ def _read_batch(path: Path) -> Requests | None:
         if isinstance(document, dict) and isinstance(document.get("requests"), list):
             requests = document.pop("requests")
             if unknown := document.keys() - OPTIONS:
-                raise InputError(f"unknown field of a batch: {', '.join(sorted(unknown))}")
+                raise InputError(f"the batch has unknown fields: {', '.join(sorted(unknown))}")
             return Requests([orjson.dumps(request) for request in requests], document)
     return None
 
@@ -125,7 +125,7 @@ def _check_request(line: bytes, number: int) -> None:
 
 
 def _copy(stream: IO[bytes]) -> Path:
-    copy = tempfile.NamedTemporaryFile(prefix="orchestrator-")  # noqa: SIM115 — lives on below
+    copy = tempfile.NamedTemporaryFile(prefix="orchestrator-")  # noqa: SIM115 — kept in _COPIES
     for chunk in iter(lambda: stream.read(1024 * 1024), b""):
         copy.write(chunk)
     copy.flush()
@@ -133,4 +133,4 @@ def _copy(stream: IO[bytes]) -> Path:
     return Path(copy.name)
 
 
-_COPIES: list[Any] = []  # deleted when the process ends
+_COPIES: list[Any] = []  # temporary files, which are deleted when the process exits

@@ -11,7 +11,10 @@ STDOUT = "-"
 
 
 def check_directory(output: str | None) -> None:
-    """Fails before the job is paid for, not after. Raises typer.Exit."""
+    """Raises typer.Exit if the directory of `output` does not exist.
+
+    This is checked before the job is submitted, because the providers' answers cost money.
+    """
     if output and output != STDOUT and not Path(output).resolve().parent.is_dir():
         fail(f"{output}: no such directory")
 
@@ -25,9 +28,10 @@ async def save_results(
     status: Outcome | None = None,
     follow: bool = True,
 ) -> None:
-    """Writes to stdout, or to a file that appears once it is complete. Raises typer.Exit.
+    """Writes the results to stdout or to a file. Raises typer.Exit if the file can't be written.
 
-    What is not a file, such as a pipe, is written to directly.
+    A regular file appears only when it is complete. Other files, such as pipes, are written to
+    directly.
     """
     async with aclosing(
         client.results(job_id, order=order, status=status, follow=follow)
@@ -37,7 +41,7 @@ async def save_results(
                 sys.stdout.write(item.model_dump_json() + "\n")
             sys.stdout.flush()
             return
-        path = Path(output).resolve()  # the file itself, if this is a link to it
+        path = Path(output).resolve()  # the target of `output`, if `output` is a link
         special = path.exists() and not path.is_file()
         part = path if special else path.with_name(f"{path.name}.part")
         try:

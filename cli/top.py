@@ -1,4 +1,4 @@
-"""Shows lanes, workers, jobs and what is wrong with them: `orchestrator top`."""
+"""Shows lanes, workers, jobs and current problems: `orchestrator top`."""
 
 import asyncio
 import sys
@@ -31,8 +31,11 @@ _NOTICE_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 async def show_top(client: AsyncClient, console: Console, *, live: bool, as_json: bool) -> None:
-    """Prints once or, if `live`, until it is cancelled. Raises OrchestratorError if the first
-    figures cannot be read; later, it keeps showing the last ones."""
+    """Prints the overview once or, if `live`, updates it until cancelled.
+
+    Raises OrchestratorError if the first overview cannot be read. If a later overview cannot be
+    read, the previous overview stays on the screen, with the error.
+    """
     overview, jobs = await _read(client)
     if as_json:
         sys.stdout.write(overview.model_dump_json() + "\n")
@@ -75,7 +78,7 @@ def _notice(notice: Notice) -> Text:
 def _lanes(lanes: list[Lane]) -> Table:
     rows = table(
         "provider",
-        "in flight",
+        "running",
         "queued",
         "retrying",
         "oldest",
@@ -107,7 +110,7 @@ def _lanes(lanes: list[Lane]) -> Table:
 
 
 def _workers(workers: list[WorkerView], now: datetime) -> Table:
-    rows = table("worker", "state", "running", "up since", "last seen")
+    rows = table("worker", "state", "running", "started", "last seen")
     for worker in workers[:WORKERS_SHOWN]:
         colour = _WORKER_COLOURS.get(worker.state, "default")
         rows.add_row(
@@ -130,13 +133,13 @@ def _running(worker: WorkerView) -> str:
 
 
 def _jobs(jobs: list[JobSummary], now: datetime) -> Table:
-    rows = table("job", "status", "done", "failed", "in flight", "age")
+    rows = table("job", "status", "finished", "failed", "running", "age")
     for job in jobs:
-        done = job.successful + job.failed
+        finished = job.successful + job.failed
         rows.add_row(
             job.job_id,
             job.status if job.finished_at else f"[bold]{job.status}[/]",
-            f"{done:,} of {job.total_requests:,} ({done / job.total_requests:.0%})",
+            f"{finished:,} of {job.total_requests:,} ({finished / job.total_requests:.0%})",
             f"[red]{job.failed:,}[/]" if job.failed else "0",
             f"{job.running:,}",
             duration((now - job.accepted_at).total_seconds()),

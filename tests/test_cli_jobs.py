@@ -117,7 +117,7 @@ async def test_a_job_with_failures_says_so_and_is_retried(
     said = (await orchestrator("status", job_id))[1]
 
     assert (code, retried, failed[0]) == (3, 3, 0)
-    assert "1 failed: openrouter/sim-404, model_not_found (e.g. openrouter ans" in said
+    assert "1 failed: openrouter/sim-404, model_not_found (for example: openrouter ans" in said
     assert (summary["successful"], summary["failed"]) == (2, 1)
     assert (after["retry_of"], after["total_requests"]) == (job_id, 1)
     assert [item["index"] for item in parsed(failed[1])] == [2]
@@ -250,7 +250,7 @@ async def test_the_same_input_is_the_same_job_unless_new_is_given(
     two_hours_ago_ms = (time.time() - 7201) * 1000
     await redis.hset(keys.job(first), "accepted_ms", str(two_hours_ago_ms))  # type: ignore[misc]
     _, _, said = await orchestrator("submit", "in")
-    assert f"job {first}, accepted 2 h 0 min ago; --new makes a new one" in said
+    assert f"job {first} was accepted 2 h 0 min ago; use --new to create a new job" in said
     _, _, said = await orchestrator("submit", "in", "--new")
     assert "ago" not in said
 
@@ -332,7 +332,7 @@ async def test_a_terminal_has_a_bar_for_each_provider(
 
     process = await orchestrator.start("submit", "in", "-o", "out", terminal=terminal.slave)
 
-    await terminal.shows("10 of 10 in flight")
+    await terminal.shows("10 of 10 running")
     await terminal.shows("50/50")
     await terminal.shows("100/100")
     await terminal.shows("150 of 150 answered")

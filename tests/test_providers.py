@@ -143,5 +143,5 @@ def test_a_dialect_that_is_not_simulated_is_refused(monkeypatch: pytest.MonkeyPa
     """Its provider's calls would reach the real API."""
     monkeypatch.setitem(PROVIDERS, "odd", Provider("odd", "https://odd.test", "odd"))
 
-    with pytest.raises(ValueError, match=r"does not speak odd, which odd needs"):
+    with pytest.raises(ValueError, match=r"does not support the dialect odd, which odd uses"):
         simulated_environment("http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""Runs the simulator as a process. Its first line of output ends with its URL."""
+"""Runs the simulator as a process. The first line of output ends with the simulator's URL."""
 
 import argparse
 import asyncio
@@ -25,10 +25,14 @@ def main() -> None:
         prog="python -m cli.simulator", description="Simulate LLM providers."
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 (the default): any free port")
-    parser.add_argument("--latency-ms", type=float, help="replaces latency_ms of --config")
     parser.add_argument(
-        "--config", default="{}", help='the behaviour as JSON, such as {"rate_429": 0.1}'
+        "--port", type=int, default=0, help="port to listen on; 0 (the default) selects a free port"
+    )
+    parser.add_argument(
+        "--latency-ms", type=float, help="latency in ms; replaces latency_ms in --config"
+    )
+    parser.add_argument(
+        "--config", default="{}", help='behaviour as JSON, for example {"rate_429": 0.1}'
     )
     options = parser.parse_args()
     try:

@@ -1,4 +1,4 @@
-"""The simulated provider's behaviour, and the random plan that it draws for a call."""
+"""Defines the behaviour of the simulated provider, and draws a random plan for each call."""
 
 import math
 import random
@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from cli.simulator.dialects import DialectName
 from cli.simulator.faults import Fault, Plan
 
-_P95_SIGMAS = 1.6448536  # the standard normal's 95th percentile
+_P95_SIGMAS = 1.6448536  # 95th percentile of the standard normal distribution
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -18,13 +18,14 @@ Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 class Behaviour:
-    """How the simulated provider behaves.
+    """Describes how the simulated provider behaves.
 
-    Latencies are fixed, uniform (`latency_spread_ms` to either side) or lognormal
-    (`latency_p95_ms`). Each `rate_…` is the share of calls that meet the fault of that name. Calls
-    above `limit` get 429 at once and are never in flight. 429 and 503 carry `retry_after` as their
-    Retry-After. An entry in `by_dialect` replaces this behaviour for one dialect, and its `limit`
-    counts only that dialect's calls. `ledger` keeps a line for each call.
+    Latencies are fixed, uniform (`latency_ms` ± `latency_spread_ms`) or lognormal (with
+    `latency_p95_ms`). Each `rate_…` is the share of calls that get the fault with this name. Calls
+    above `limit` get 429 at once and never count as in flight. Responses with 429 and 503 have
+    `retry_after` as their Retry-After. An entry in `by_dialect` replaces this behaviour for one
+    dialect; the entry's `limit` counts only calls in this dialect. If `ledger` is true, the
+    simulator keeps a line for each call.
     """
 
     latency_ms: Milliseconds = 0
@@ -53,11 +54,14 @@ class Behaviour:
         if self.latency_p95_ms is not None and (
             self.latency_spread_ms or not 0 < self.latency_ms < self.latency_p95_ms
         ):
-            raise ValueError("latency_p95_ms needs a smaller latency_ms above 0, and no spread")
+            raise ValueError(
+                "latency_p95_ms must be greater than latency_ms, which must be greater than 0;"
+                " latency_spread_ms must be 0"
+            )
         if sum(share for share, _ in fault_shares(self)) > 1 + 1e-9:
-            raise ValueError("the rate_… fields add up to more than 1")
+            raise ValueError("the sum of the rate_… fields must not be more than 1")
         if any(own.by_dialect for own in self.by_dialect.values()):
-            raise ValueError("by_dialect cannot be nested")
+            raise ValueError("by_dialect must not contain another by_dialect")
         return self
 
 
@@ -81,7 +85,7 @@ def draw_plan(shares: list[tuple[float, Plan]], rng: random.Random) -> Plan:
 
 
 def draw_latency_ms(behaviour: Behaviour, rng: random.Random) -> float:
-    """Draws from the behaviour's distribution; `latency_ms` is its median."""
+    """Returns a random latency. `latency_ms` is the median of the distribution."""
     median, spread = behaviour.latency_ms, behaviour.latency_spread_ms
     if behaviour.latency_p95_ms is not None:
         sigma = math.log(behaviour.latency_p95_ms / median) / _P95_SIGMAS
@@ -90,7 +94,7 @@ def draw_latency_ms(behaviour: Behaviour, rng: random.Random) -> float:
 
 
 def load_behaviour(document: str | bytes) -> Behaviour:
-    """Reads a behaviour from JSON. Raises ValueError that names each wrong field."""
+    """Returns the behaviour in a JSON document. Raises a ValueError that names each wrong field."""
     try:
         return TypeAdapter(Behaviour).validate_json(document)
     except ValidationError as error:

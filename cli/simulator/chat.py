@@ -1,4 +1,4 @@
-"""The part of a chat request that the simulator reads."""
+"""Reads the parts of a chat request that the simulator needs."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import orjson
 @dataclass(frozen=True, slots=True)
 class Chat:
     model: str = ""
-    text: str = ""  # the last message's
-    words: int = 0  # of all messages
+    text: str = ""  # text of the last message
+    words: int = 0  # number of words in all messages
 
     @property
     def item(self) -> str:
@@ -18,14 +18,15 @@ class Chat:
 
 
 def item_of(text: str) -> str:
-    """Returns the name under which calls with this last message are counted."""
+    """Returns the name of an item: calls with the same last message belong to the same item."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def parse_chat(body: bytes, *, streams_by_default: bool) -> Chat:
-    """Reads a request's body. Raises ValueError, with what is wrong, if a provider would refuse it.
+    """Returns the chat in the body of a request.
 
-    `streams_by_default` says whether a body without `stream` asks for a stream.
+    `streams_by_default` says whether a body without `stream` asks for a stream. Raises ValueError
+    with the reason if a provider would refuse the request.
     """
     try:
         document = orjson.loads(body)
@@ -33,9 +34,9 @@ def parse_chat(body: bytes, *, streams_by_default: bool) -> Chat:
         model, last = str(document["model"]), texts[-1]
         stream = document.get("stream", streams_by_default)
     except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError("expected a JSON object with model and messages") from error
+        raise ValueError("the body must be a JSON object with model and messages") from error
     if stream is not False:
-        raise ValueError("only stream=false is simulated")
+        raise ValueError("stream must be false: the simulator does not stream")
     return Chat(model, last, sum(len(text.split()) for text in texts))
 
 

@@ -1,7 +1,8 @@
-"""Speaks HTTP/1.1 on a socket, and breaks it on purpose.
+"""Serves HTTP/1.1 on a socket, and sends broken responses on purpose.
 
 httptools parses the requests; the responses are written as bytes. The handler gets one `Exchange`
-of a connection at a time: a pipelined request waits, uncounted, for the one before it.
+per connection at a time. A pipelined request waits until the previous exchange has ended, and is
+not counted before then.
 """
 
 import asyncio
@@ -26,8 +27,8 @@ def reason(status: int) -> str:
     return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
 
 
-def _has_hung_up(connection: socket.socket) -> bool:
-    """Returns whether the client has closed the connection and everything from it is read."""
+def _has_disconnected(connection: socket.socket) -> bool:
+    """Returns whether the client has closed the connection and all data from it has been read."""
     try:
         with connection.dup() as peeked:
             return not peeked.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -49,7 +50,7 @@ def _head(status: int, content_type: str, retry_after: str | None, *, keep_alive
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """One request and the ways to answer it: call one of the `reply` methods or `drop`, once."""
+    """Contains one request, which is answered by one call of a `reply` method or of `drop`."""
 
     connection: "Connection"
     method: str
@@ -62,7 +63,7 @@ class Exchange:
     timer: asyncio.TimerHandle | None = None
 
     def after(self, delay_s: float, callback: Callable[..., None], *args: Any) -> None:  # noqa: ANN401 - as call_later
-        """Calls back after the delay, unless the client disconnects before."""
+        """Calls `callback` after the delay, unless the client disconnects before then."""
         self.timer = self.connection.loop.call_later(delay_s, callback, *args)
 
     def reply(
@@ -73,7 +74,7 @@ class Exchange:
         self.connection.finish(close=not self.keep_alive)
 
     def reply_half(self, body: bytes) -> None:
-        """Announces the whole body, sends half of it and closes the connection."""
+        """Sends the Content-Length of the whole body and half of the body, and disconnects."""
         head = _head(200, JSON, None, keep_alive=self.keep_alive)
         self.connection.write(b"%b%d\r\n\r\n%b" % (head, len(body), body[: len(body) // 2]))
         self.connection.finish(close=True)
@@ -97,7 +98,7 @@ class Exchange:
         self.connection.finish(close=True)
 
     def abandon(self) -> None:
-        """Forgets the answer: the client has disconnected."""
+        """Cancels the answer, because the client has disconnected."""
         if self.timer is not None:
             self.timer.cancel()
         if self.on_lost is not None:
@@ -105,7 +106,7 @@ class Exchange:
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection. It is in `connections` while it is open."""
+    """Handles the connection of one client. While it is open, it is in `connections`."""
 
     def __init__(self, handler: Callable[[Exchange], None], connections: "set[Connection]") -> None:
         self.loop = asyncio.get_running_loop()
@@ -123,11 +124,13 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def notice_loss(self) -> None:
-        """Handles a hang-up that the event loop has not reported yet.
+        """Handles a disconnect of the client that the event loop has not reported yet.
 
-        The loop may report a request on another connection first, although it came later.
+        The loop may report a request on another connection first, although the request came later
+        than the disconnect.
         """
-        if self._current is not None and _has_hung_up(self._transport.get_extra_info("socket")):
+        client_socket = self._transport.get_extra_info("socket")
+        if self._current is not None and _has_disconnected(client_socket):
             self.abort()
             self.connection_lost(None)
 
@@ -137,7 +140,8 @@ class Connection(asyncio.Protocol):
     def finish(self, *, close: bool) -> None:
         """Ends the current exchange; closes the connection or starts the next exchange."""
         if self._current is not None:
-            self._current.timer = None  # its callback refers to the exchange: this breaks the cycle
+            # The timer's callback refers to the exchange. None ends this reference cycle.
+            self._current.timer = None
             self._current = None
         if close:
             self._transport.close()
@@ -169,7 +173,7 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # always a TCP transport
+        self._transport = transport  # type: ignore[assignment]  # it is always a TCP transport
         self.client_port: int = transport.get_extra_info("peername")[1]
         self._connections.add(self)
 

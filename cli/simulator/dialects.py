@@ -1,4 +1,4 @@
-"""The provider's side of each dialect: its paths, its answers and its errors."""
+"""Defines the provider's side of each dialect: the path, the answers and the errors."""
 
 import time
 from collections.abc import Callable
@@ -12,19 +12,20 @@ from pydantic import AfterValidator
 from cli.simulator.chat import Chat
 from cli.simulator.faults import Fault
 
-TOKENS_PER_USD = 1_000_000  # the price of the openai dialect's answers
+TOKENS_PER_USD = 1_000_000  # number of tokens that cost one US dollar in the openai dialect
 _HUGE_CHARACTERS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedDialect:
-    """How a provider of one dialect answers.
+    """Describes how a provider answers in one dialect.
 
-    `completion` makes the body of a 200 from the request, a fault that takes something out of it,
-    and the call's latency in milliseconds. `error_body` makes one from a status and a message.
+    `completion` returns the body of a response with status 200. Its arguments are the request, a
+    fault that changes the body, and the latency of the call in milliseconds. `error_body` returns
+    the body of an error response, from a status and a message.
     """
 
-    path: str  # the end of the path that requests are posted to
+    path: str  # end of the path of a chat request
     completion: Callable[[Chat, Fault | None, float], bytes]
     error_body: Callable[[int, str], bytes]
     checks_key: bool  # whether a call needs the key that the behaviour expects
@@ -94,7 +95,7 @@ def _ollama_error(_status: int, message: str) -> bytes:
     return orjson.dumps({"error": message})
 
 
-# By the name that a provider's row uses.
+# The keys are the names that the rows in shared/providers.py use.
 DIALECTS = {
     "openai": SimulatedDialect(
         "/chat/completions",
@@ -116,7 +117,7 @@ DIALECTS = {
 
 def _known_dialect(name: str) -> str:
     if name not in DIALECTS:
-        raise ValueError(f"should be one of {', '.join(DIALECTS)}")
+        raise ValueError(f"must be one of {', '.join(DIALECTS)}")
     return name
 
 

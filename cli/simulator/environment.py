@@ -1,4 +1,4 @@
-"""The settings with which all providers are played by the simulator."""
+"""Defines the settings with which the simulator replaces all providers."""
 
 from urllib.parse import urlsplit
 
@@ -9,12 +9,15 @@ from shared.providers import PROVIDERS, variable
 def simulated_environment(url: str) -> dict[str, str]:
     """Returns the environment variables that send every provider's calls to the simulator at `url`.
 
-    Raises ValueError if a provider's dialect is not simulated: its calls would reach the real API.
+    Raises ValueError if the simulator does not support the dialect of a provider, because calls to
+    this provider would reach the real API.
     """
     environment = {}
     for row in PROVIDERS.values():
         if row.dialect not in DIALECTS:
-            raise ValueError(f"the simulator does not speak {row.dialect}, which {row.name} needs")
+            raise ValueError(
+                f"the simulator does not support the dialect {row.dialect}, which {row.name} uses"
+            )
         environment[variable(row.name, "base_url")] = url + urlsplit(row.base_url).path
         environment[variable(row.name, "api_key")] = "simulated"
     return environment

@@ -1,4 +1,4 @@
-"""The faults that a call can meet, and the model names that ask for them."""
+"""Defines the faults that a call can get, and reads them from a model's name."""
 
 import dataclasses
 import re
@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Literal
 
-CallOutcome = int | Literal["hang", "drop", "aborted"]  # an int is the status of the answer
+CallOutcome = int | Literal["hang", "drop", "aborted"]  # an int is the status of the response
 
 
 class Fault(StrEnum):
@@ -27,9 +27,10 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The course of one call: a fault, or None for an answer, after a latency.
+    """Describes what happens to one call: after the latency, it is answered or gets a fault.
 
-    `first` limits the fault to the first calls of an item.
+    `fault` is None for an answer. If `first` is set, only the first `first` calls of an item get
+    the fault.
     """
 
     fault: Fault | None = None
@@ -49,9 +50,9 @@ _DIRECTIVE = re.compile(
 
 @lru_cache(maxsize=1024)
 def parse_model(model: str) -> Plan | None:
-    """Reads the plan from a model's name such as `x/sim-latency-250-429x2`.
+    """Returns the plan in a model's name such as `x/sim-latency-250-429x2`.
 
-    Returns None if the name contains none.
+    Returns None if the name contains no plan.
     """
     plan: Plan | None = None
     for found in _DIRECTIVE.finditer(model.partition("sim-")[2]):

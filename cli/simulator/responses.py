@@ -18,7 +18,7 @@ def reply_error(
     message: str,
     retry_after: str | None,
 ) -> None:
-    """Answers with an error status in the dialect's form; 429 and 503 carry `retry_after`."""
+    """Answers with an error in the dialect's format. Only 429 and 503 get the Retry-After."""
     waits = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
     body = dialect.error_body(status, message)
     exchange.reply(status, body, retry_after=retry_after if waits else None)
@@ -32,7 +32,7 @@ def respond(
     retry_after: str | None,
     done: Callable[[CallOutcome], None],
 ) -> None:
-    """Answers as planned, then calls `done`. A call that hangs never gets there."""
+    """Answers as planned, then calls `done`. If the plan is to hang, `done` is never called."""
     outcome: CallOutcome = 200
     latency_ms = plan.latency_ms or 0
     match plan.fault:

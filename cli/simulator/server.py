@@ -1,4 +1,4 @@
-"""The simulator on a socket: chooses the answer to each call and counts calls and answers."""
+"""Runs the simulator on a socket: chooses the answer to each call, and counts calls and answers."""
 
 import asyncio
 import dataclasses
@@ -30,7 +30,7 @@ _MAX_LEDGER_CALLS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class _DialectState:
-    """A dialect's behaviour, its random numbers, and the counts that its limit applies to."""
+    """Contains a dialect's behaviour, random numbers, and the counts that the limit applies to."""
 
     behaviour: Behaviour
     shares: list[tuple[float, Plan]]
@@ -48,7 +48,7 @@ def _now_ms() -> float:
 
 
 class Simulator:
-    """Listens while entered: `async with Simulator(Behaviour(...)) as simulator: simulator.url`."""
+    """Listens during an `async with`: `async with Simulator(Behaviour(...)) as simulator`."""
 
     def __init__(
         self, behaviour: Behaviour | None = None, *, host: str = "127.0.0.1", port: int = 0
@@ -79,7 +79,7 @@ class Simulator:
         return f"http://{self._host}:{self._port}"
 
     def configure(self, behaviour: Behaviour) -> None:
-        """Replaces the behaviour and restarts its random numbers from its seed."""
+        """Replaces the behaviour, and restarts the random numbers from the behaviour's seed."""
         self.behaviour = behaviour
         self._states: dict[str, _DialectState] = {}
         for dialect in DIALECTS:
@@ -99,14 +99,17 @@ class Simulator:
         return [dataclasses.asdict(call) for call in self._ledger]
 
     def last(self) -> dict[str, dict[str, Any]]:
-        """Returns each dialect's last valid request: `headers`, names in lower case, and `body`."""
+        """Returns the last valid request of each dialect: its `headers` and its `body`.
+
+        The names of the headers are in lower case.
+        """
         return {
             dialect: {"headers": exchange.headers, "body": orjson.loads(exchange.body)}
             for dialect, exchange in self._last.items()
         }
 
     def reset(self) -> None:
-        """Forgets all calls except those in flight."""
+        """Deletes the counts and the ledger. Calls in flight still count as in flight."""
         self._statistics.reset()
         self._ledger.clear()
         self._last.clear()
@@ -167,7 +170,10 @@ class Simulator:
             answer()
 
     def _is_over_limit(self, exchange: Exchange, name: str) -> bool:
-        """Takes calls whose clients have hung up out of the count first, where it matters."""
+        """Returns whether the dialect has no free slot for this call.
+
+        First removes calls whose clients have disconnected, if they affect the limit or the peak.
+        """
         state = self._states[name]
         new_peak = state.behaviour.ledger and any(c.in_flight >= c.peak for c in self._counts(name))
         if state.is_full or new_peak:
@@ -185,7 +191,7 @@ class Simulator:
         return plan
 
     def _refuse(self, exchange: Exchange, name: str, chat: Chat, status: int, message: str) -> None:
-        """Answers at once. The call is counted, but it is never in flight."""
+        """Answers with an error at once. The call is counted, but never as in flight."""
         call = self._record(exchange, name, chat)
         retry_after = self._states[name].behaviour.retry_after
         reply_error(exchange, DIALECTS[name], status, message, retry_after)

@@ -1,4 +1,4 @@
-"""Counts all calls, and keeps a line for each."""
+"""Defines the counts of all calls, and the line that the ledger keeps for each call."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class CallCounts:
 
 @dataclass(slots=True)
 class Statistics(CallCounts):
-    """The body of `GET /_sim/stats`. `answers` counts by HTTP status, `calls` by item."""
+    """Counts calls, for `GET /_sim/stats`. `answers` counts per HTTP status, `calls` per item."""
 
     aborted: int = 0
     over_limit: int = 0
@@ -27,7 +27,7 @@ class Statistics(CallCounts):
     calls: Counter[str] = field(default_factory=Counter)
 
     def reset(self) -> None:
-        """Forgets all calls except those in flight."""
+        """Resets all counts. Calls in flight still count as in flight."""
         for counts in (self, *self.by_dialect.values()):
             counts.total, counts.peak = 0, counts.in_flight
         self.aborted = self.over_limit = 0
@@ -37,7 +37,7 @@ class Statistics(CallCounts):
 
 @dataclass(slots=True)
 class Call:
-    """A line of the ledger.
+    """Describes one call in a line of the ledger.
 
     `end_ms` and `outcome` are None while the call is in flight. A call that hangs stays in flight
     until its client disconnects.
@@ -45,7 +45,7 @@ class Call:
 
     item: str
     dialect: str
-    client: int  # the client's port, which identifies the calling process
+    client: int  # port of the client, which identifies the calling process
     start_ms: float
     end_ms: float | None = None
     outcome: CallOutcome | None = None
