@@ -1,4 +1,4 @@
-"""Tests the commands that use a deployment, as a user types them."""
+"""Tests the commands that call a running API, as a user types them."""
 
 import asyncio
 import json

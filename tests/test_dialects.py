@@ -123,7 +123,7 @@ INVALID_COUNTS = ["-1", "0.5", '"4"', "true", "[]", "{}", "null", str(2**63), "9
 @pytest.mark.parametrize("count", INVALID_COUNTS)
 @pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens", "total_tokens"])
 def test_an_invalid_count_discards_no_answer(name: str, count: str) -> None:
-    """The answer is billed."""
+    """The answer must not be lost, because the provider charges for it."""
     usage = f'{{"{name}": {count}}}'
     body = f'{{"choices": [{{"message": {{"content": "hi"}}}}], "usage": {usage}}}'
 

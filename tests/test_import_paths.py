@@ -23,7 +23,7 @@ print([item.content for item in client.results(job.job_id)])
 
 
 def make_traps(directory: Path, *names: str) -> None:
-    """Makes packages and modules of these names that cannot be imported."""
+    """Makes packages and modules with these names. Importing them fails."""
     for name in names:
         text = f"raise ImportError('a user has this {name}')\n"
         (directory / name).mkdir()
@@ -67,9 +67,10 @@ async def test_up_and_the_commands_run_in_it(
 async def test_the_client_runs_in_it(
     environment: dict[str, str], directory: Path, url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Tests a script beside which lie traps of the server's names.
+    """Tests a script whose folder contains traps with the names of the server's packages.
 
-    Python itself imports from there first, so nobody can have a file named `queue` there.
+    Python imports from the folder of the script first, so `queue` cannot be a trap: the standard
+    library needs it.
     """
     folder = tmp_path_factory.mktemp("script")
     make_traps(folder, "api", "cli", "shared", "worker", "redis")

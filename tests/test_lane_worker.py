@@ -1,4 +1,4 @@
-"""A worker's slots and leases, and items that cannot run."""
+"""Tests the slots and leases of a worker, and items that cannot run."""
 
 import asyncio
 import time
@@ -57,7 +57,7 @@ async def calls_in_flight(simulator: Simulator, count: int) -> None:
 
 @pytest.fixture
 def slow(simulator: Simulator) -> Simulator:
-    """A simulator whose calls take a minute until the test configures it."""
+    """Returns a simulator whose calls take a minute until the test configures it."""
     simulator.configure(Behaviour(latency_ms=60_000))
     return simulator
 
@@ -65,7 +65,7 @@ def slow(simulator: Simulator) -> Simulator:
 async def test_a_worker_claims_no_more_than_its_slots(
     jobs: Jobs, slow: Simulator, settings: Settings, providers: dict[str, ProviderSettings]
 ) -> None:
-    """One slot is reserved for webhooks."""
+    """One of the five slots is reserved for webhooks."""
     settings = settings.model_copy(update={"worker_max_jobs": 5})
     await submit(jobs, 9)
     await submit(jobs, 9, provider="ollama")
@@ -148,7 +148,7 @@ async def test_leases_that_a_new_redis_does_not_know_are_lost_at_once(
     redis: ArqRedis,
     keys: Keys,
 ) -> None:
-    settings = settings.model_copy(update={"lease_seconds": 600})  # the heartbeat is slow, too
+    settings = settings.model_copy(update={"lease_seconds": 600})  # renewals are rare, too
     async with running_worker(settings, providers):
         await submit(jobs, 1)
         await calls_in_flight(slow, 1)
@@ -238,7 +238,7 @@ async def test_items_that_are_claimed_while_the_worker_stops_are_released(
     assert await queued(redis, keys) == 3
 
 
-@pytest.mark.parametrize("late_s", [0.725 * 3, 3])  # the lease is renewed at 2, it ends at 2.4
+@pytest.mark.parametrize("late_s", [0.725 * 3, 3])  # a call must stop after 2.4 s
 async def test_a_late_claim_costs_no_call(
     jobs: Jobs,
     simulator: Simulator,
@@ -247,8 +247,11 @@ async def test_a_late_claim_costs_no_call(
     monkeypatch: pytest.MonkeyPatch,
     late_s: float,
 ) -> None:
-    """The claim is late because Redis or the process stood still. While some of the lease is left,
-    the call starts and the lease is renewed at once; if none is left, nothing starts."""
+    """The claim is late, as if Redis was slow or the process was suspended.
+
+    If the lease has time left, the call starts and the lease is renewed at once. Otherwise no call
+    starts.
+    """
     exchange, waited = Queue.settle_and_claim, asyncio.Event()
 
     async def late(

@@ -677,7 +677,7 @@ async def test_huge_answer_is_refused(
 
 @pytest.fixture
 def memory() -> Iterator[Callable[[], int]]:
-    """Return a function that tells the peak of memory since now, in bytes."""
+    """Returns a function that returns the peak of memory in bytes since the start of the test."""
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     yield lambda: tracemalloc.get_traced_memory()[1] - before

@@ -1,4 +1,4 @@
-"""A provider is one row: its headers, its settings and its part in the simulator follow from it."""
+"""Tests that a provider needs only a row: its headers, settings and simulation follow from it."""
 
 from dataclasses import replace
 
@@ -103,7 +103,7 @@ async def test_a_batch_for_a_third_provider(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From the request to the answer, with the row as the only addition."""
+    """A batch is accepted and answered, although only the provider's row was added."""
     for name, value in simulated_environment(simulator.url).items():
         monkeypatch.setenv(name, value)
     request = {
@@ -140,7 +140,7 @@ def test_simulating_leaves_no_provider_at_the_real_api(monkeypatch: pytest.Monke
 
 
 def test_a_dialect_that_is_not_simulated_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its provider's calls would reach the real API."""
+    """Otherwise calls to the provider with this dialect would reach the real API."""
     monkeypatch.setitem(PROVIDERS, "odd", Provider("odd", "https://odd.test", "odd"))
 
     with pytest.raises(ValueError, match=r"does not support the dialect odd, which odd uses"):

@@ -1,4 +1,4 @@
-"""A redacted error text contains no part of a key or a prompt."""
+"""Tests that a redacted error text contains no part of a key or a prompt."""
 
 import json
 

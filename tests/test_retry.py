@@ -50,7 +50,7 @@ SAYS_NOTHING = RateLimited("slow down", retry_after_s=None)
 def test_decide(
     error: ProviderError, attempt: int, max_retries: int, decision: RetryDecision
 ) -> None:
-    """`max` as the jitter draws the longest wait."""
+    """With `max` as the jitter, each wait is the longest possible wait."""
     assert decide(error, attempt=attempt, max_retries=max_retries, jitter=max) == decision
 
 

@@ -1,4 +1,4 @@
-"""No process writes a prompt, an answer or a key to its output."""
+"""Tests that no process writes a prompt, an answer or a key to its output."""
 
 import hashlib
 import re
@@ -37,7 +37,10 @@ async def deployment(valkey_url: str, keys: Keys, output: IO[bytes]) -> AsyncIte
 
 
 def secret_chats() -> list[dict[str, Any]]:
-    """Return good requests and one of each fault, for both providers; answers repeat the prompt."""
+    """Returns good requests and requests with each fault, for both providers.
+
+    Answers repeat the prompt.
+    """
     models = ["m", "sim-429x1", "sim-500x1", "sim-error-object-502", "sim-no-usage"]
     models += [f"sim-status-{status}" for status in (400, 401, 404, 500)]
     models += [f"sim-{fault}" for fault in ("hang", "drop", "half", "garbage", "html", "drip")]
@@ -76,7 +79,7 @@ async def test_mixed_run_writes_no_secret(deployment: Stack, output: IO[bytes]) 
 async def test_internal_error_of_a_worker_writes_no_secret(
     deployment: Stack, output: IO[bytes], redis: ArqRedis, keys: Keys
 ) -> None:
-    """The payloads are ones that no version of the API writes."""
+    """No version of the API writes such payloads."""
     good = {"provider": "openrouter", "model": "m", "messages": [{"role": "user", "content": "x"}]}
     job: dict[str, Any] = {"t": None, "f": "call_provider", "k": {}, "et": 0}
     payloads = [
@@ -107,7 +110,7 @@ async def test_internal_error_of_a_worker_writes_no_secret(
 async def test_internal_error_of_the_api_writes_no_secret(
     deployment: Stack, output: IO[bytes], redis: ArqRedis, keys: Keys
 ) -> None:
-    """The results are ones that no version of the worker stores."""
+    """No version of the worker stores such results."""
     answer = await deployment.batch([chat("planted-prompt")])
     location = answer.headers["location"]
     results = keys.results(location.removeprefix("/jobs/"))
@@ -127,7 +130,7 @@ async def test_internal_error_of_the_api_writes_no_secret(
 async def test_all_features_together_write_no_secret(
     valkey_url: str, keys: Keys, output: IO[bytes]
 ) -> None:
-    """Neither do the metrics, the overview and the history show one."""
+    """The metrics, the overview and the history contain no secret, either."""
     key = "planted-api-key"
     port = free_port()
     settings = KEYS | {

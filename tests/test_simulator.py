@@ -79,7 +79,7 @@ def raw_request(body: dict[str, Any], dialect: str = "openai", headers: str = ""
 async def connected(
     client: httpx.AsyncClient, data: bytes
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Open a connection and send `data` on it."""
+    """Opens a connection and sends `data`."""
     url = client.base_url
     async with asyncio.timeout(5):
         reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -92,7 +92,7 @@ async def connected(
 
 
 async def exchanged(client: httpx.AsyncClient, data: bytes) -> bytes:
-    """Send `data` and return what the simulator sends until it closes the connection."""
+    """Sends `data`, and returns everything that the simulator sends until it disconnects."""
     async with connected(client, data) as (reader, _):
         return await reader.read()
 
@@ -515,7 +515,7 @@ async def test_call_over_the_limit_gets_429() -> None:
 
 
 async def test_call_that_follows_a_hang_up_is_within_the_limit() -> None:
-    """Even if the event loop reports it first: here it began before the hang-up."""
+    """The event loop reports the call before the disconnect, because the call began earlier."""
     async with Simulator(Behaviour(limit=1)) as simulator, httpx.AsyncClient() as client:
         address = (httpx.URL(simulator.url).host, httpx.URL(simulator.url).port)
         client.base_url = httpx.URL(simulator.url)

@@ -1,4 +1,4 @@
-"""Webhooks are signed, retried after failures, and never sent to a private address."""
+"""Tests that webhooks are signed, retried after failures, and never sent to a private address."""
 
 import asyncio
 import socket
@@ -28,7 +28,7 @@ SECRET = f"whsec_{b64encode(bytes(range(32))).decode()}"
 @dataclass
 class Receiver:
     url: str = ""
-    statuses: list[int] = field(default_factory=list)  # to answer; then 200
+    statuses: list[int] = field(default_factory=list)  # statuses of the first answers; then 200
     headers: dict[str, str] = field(default_factory=dict)
     hangs: bool = False
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -74,7 +74,7 @@ async def deployment(stack: Start) -> Stack:
 
 
 async def webhook_with(stack: Stack, location: str, status: str) -> dict[str, Any]:
-    """Wait for the webhook's status and return its state."""
+    """Waits until the webhook has this status, and returns the webhook's state."""
 
     async def reached() -> bool:
         return bool((await job(stack.api, location))["webhook"]["status"] == status)
@@ -125,7 +125,7 @@ async def test_a_job_that_finishes_early_is_announced(
 
 
 async def due_now(redis: ArqRedis, keys: Keys) -> None:
-    """End the back-off of the deliveries."""
+    """Makes the deferred deliveries due now."""
 
     async def deferred() -> bool:
         return bool(await redis.zcard(keys.deferred("webhooks")))
@@ -210,7 +210,7 @@ async def test_a_final_failure_is_not_retried(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "0x7f000001"])
 async def test_a_private_address_is_not_connected_to(stack: Start, host: str) -> None:
-    """No connection arrives. `localhost` and the odd forms are names until they are resolved."""
+    """No connection arrives. `localhost` and unusual forms are names until they are resolved."""
     deployment = await stack(workers=1, WEBHOOK_SECRET=SECRET)
     connections = 0
 
@@ -267,7 +267,7 @@ async def test_a_private_address_is_not_connected_to(stack: Start, host: str) ->
         ("2001:db8::1", False),
     ],
 )
-def test_addresses(host: str, public: bool) -> None:  # noqa: FBT001 — a table
+def test_addresses(host: str, public: bool) -> None:  # noqa: FBT001 — parametrized
     assert is_public(host) == public
 
 
