@@ -1,4 +1,4 @@
-"""README and `docs/` show what happens: every command and program in them is run."""
+"""Runs every command and program that README and `docs/` show, and compares the output."""
 
 import asyncio
 import json
@@ -37,7 +37,9 @@ MINUTES = "takes minutes"
 MAKE = "test_make_knows_its_targets"
 UP = "orchestrator up --simulate"
 NOT_RUN = {
-    "git clone ADDRESS-OF-THIS-REPOSITORY orchestrator && cd orchestrator": "the tests are in a clone",
+    "git clone ADDRESS-OF-THIS-REPOSITORY orchestrator && cd orchestrator": (
+        "the tests run in a clone"
+    ),
     "python3 -m venv .venv && . .venv/bin/activate": "the tests run in an environment",
     "pip install -e .": "the tests run in an installation",
     "pip install -e . pandas": "the same, and pandas is part of '.[test]'",
@@ -103,7 +105,7 @@ class Deployment:
     environment: dict[str, str]
 
     def run(self, line: str, directory: Path, **variables: str) -> tuple[int, str]:
-        """Returns the exit code and all output of a command line."""
+        """Runs a command line and returns its exit code and all output."""
         environment = self.environment | variables
         if line.startswith("orchestrator "):
             argv = shlex.split(re.sub(r"\$(\w+)", lambda name: environment[name[1]], line))
@@ -133,7 +135,7 @@ class Deployment:
 async def _orchestrator(
     argv: list[str], environment: dict[str, str], directory: Path
 ) -> tuple[int, str]:
-    """Starts the command without a new interpreter, which would take most of the time."""
+    """Runs the command without a new interpreter, whose start would take most of the time."""
     process = await start(
         *("cli.main:main", *argv),
         environment=environment,
@@ -179,7 +181,7 @@ def deployment() -> Iterator[Deployment]:
 
 @pytest.fixture(scope="module")
 def demo(deployment: Deployment) -> tuple[int, str]:
-    """Runs it once for all documents that show it."""
+    """Runs `orchestrator demo` once, for all documents that show it."""
     return deployment.run(DEMO, Path(deployment.environment["HOME"]))
 
 
@@ -427,7 +429,7 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_the_readme_has_the_measured_figures() -> None:
-    """Compares its table with RESULTS.md, which `python -m benchmarks` writes."""
+    """Compares the README's table with RESULTS.md, which `python -m benchmarks` writes."""
     measured = _table(PROJECT / "benchmarks" / "RESULTS.md")
     shown = _table(PROJECT / "README.md")
     compared = {
@@ -443,7 +445,7 @@ def test_the_readme_has_the_measured_figures() -> None:
 
 
 def _table(document: Path) -> dict[str, list[float]]:
-    """Returns the first number of each of three columns, by what stands before them."""
+    """Returns the first number in each of three columns, by the label of the row."""
     cell = r"(\d[\d,.]*)[^|]*\|"
     rows = re.findall(rf"^\| ([^|]+?) \| {cell} {cell} {cell}", document.read_text(), re.MULTILINE)
     return {label: [float(value.replace(",", "")) for value in values] for label, *values in rows}

@@ -22,6 +22,7 @@ async def test_every_feature_is_shown_as_it_works(
     requests = [chat("one"), chat("two", provider="ollama"), chat("three", model="sim-404")]
     (tmp_path / "requests.ndjson").write_text("".join(f"{json.dumps(r)}\n" for r in requests))
     (tmp_path / "batch.json").write_text(json.dumps({"requests": requests}))
+    # docs/guides/webhooks.md tells its reader to set this.
     secret = {"WEBHOOK_SECRET": f"whsec_{b64encode(bytes(32)).decode()}"}
     outputs: dict[str, str] = {}
     async with up(environment | secret, "--simulate") as deployment:

@@ -1,4 +1,4 @@
-"""The pages in `docs/reference/` have every setting, endpoint, option, metric and method."""
+"""Checks that `docs/reference/` has every setting, endpoint, option, metric and method."""
 
 import inspect
 import re
@@ -70,7 +70,7 @@ async def test_the_http_reference_is_complete(api: httpx.AsyncClient) -> None:
             for status in operation["responses"]:
                 assert f"| {status} |" in text, (path, status)
     for name, schema in document["components"]["schemas"].items():
-        if "ValidationError" not in name:  # FastAPI's own
+        if "ValidationError" not in name:  # FastAPI defines this model
             for word in (*schema.get("properties", ()), *schema.get("enum", ())):
                 assert f"`{word}`" in text, (name, word)
 
@@ -91,7 +91,8 @@ def test_the_command_line_reference_is_complete() -> None:
 
 
 def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yields the commands without subcommands; typer brings its own click, whose types it hides."""
+    """Yields the commands that have no subcommands, with their names. The type is Any because typer
+    contains its own click and hides its types."""
     if not hasattr(command, "commands"):
         yield name, command
     else:
@@ -100,7 +101,7 @@ def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 async def test_the_metrics_reference_is_complete(stack: Start) -> None:
-    """Compares it with what the API and a worker expose."""
+    """Compares the page with the metrics that the API and a worker expose."""
     port = free_port()
     deployment = await stack(workers=1, WORKER_METRICS_PORT=str(port))
     async with httpx.AsyncClient() as client:
