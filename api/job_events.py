@@ -17,9 +17,8 @@ from shared.redis.client import RedisUnavailable
 from shared.redis.pubsub import listen
 
 CHECK_INTERVAL_S = 5.0  # a check finds the jobs whose message was lost
-PUBLISH_PROGRESS_S = (
-    3 * CHECK_INTERVAL_S
-)  # Redis publishes a job's progress for this time after each check
+# After each check, Redis publishes the progress of a job for this time.
+PUBLISH_PROGRESS_S = 3 * CHECK_INTERVAL_S
 
 
 class Settable(Protocol):
@@ -91,7 +90,7 @@ class JobEvents:
         """Yields an event that is set when items of the job may have finished.
 
         The event is also set when the job completes, and when this process shuts down. Redis
-        publishes the job's progress only if `Store.follow_progress` has asked for it.
+        publishes the job's progress only after `Store.follow_progress` or `Submission.follow_s`.
         """
         changes = ResettableEvent()
         self._add(self._following, job_id, changes)

@@ -33,7 +33,7 @@ class OverviewFeed:
         self._overview = _Cached(monitor.overview)
         self._history = _Cached(monitor.history)
         self._jobs = jobs
-        self._newest_jobs: dict[str, _Cached[list[JobSummary]]] = {}  # by owner
+        self._newest_jobs: dict[str, _Cached[list[JobSummary]]] = {}  # owner → newest jobs
         self._closing = asyncio.Event()
 
     def close(self) -> None:

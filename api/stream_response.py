@@ -16,10 +16,8 @@ from shared.redis.client import RedisUnavailable
 
 SEND_TIMEOUT_S = 30.0  # time within which a client must read one chunk
 STREAMS = "orchestrator.streams"  # key in the ASGI scope: see api.middleware.deferred_stream
-_UNBUFFERED = {
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",
-}  # X-Accel-Buffering is for nginx
+# X-Accel-Buffering is for nginx.
+_UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 log = structlog.get_logger()
 

@@ -234,9 +234,8 @@ async def test_a_prompt_is_stored_once_and_deleted_after_its_answer(
     await wait_completed(deployment.api, location)
 
     assert waiting == 3
-    assert (
-        await occurrences(redis, keys, b'"planted"') == 0
-    )  # the answer repeats the prompt, but is longer
+    # The answer repeats the prompt, but is longer.
+    assert await occurrences(redis, keys, b'"planted"') == 0
 
 
 async def test_a_large_upload_uses_little_memory(stack: Start) -> None:
@@ -257,9 +256,8 @@ async def test_a_large_upload_uses_little_memory(stack: Start) -> None:
 
     assert answer.status_code == 202
     assert answer.json()["queued"] == 100_000
-    assert (
-        len(answer.content) < 1000
-    )  # the status of a large job is as small as the status of a small job
+    # The status of a large job is as small as the status of a small job.
+    assert len(answer.content) < 1000
     assert peak - idle < 60 * MB
     cancelled = await deployment.api.delete(answer.headers["location"])
     assert (cancelled.json()["status"], cancelled.json()["failed"]) == ("cancelled", 100_000)

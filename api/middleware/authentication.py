@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.dashboard import STATIC
 from shared.settings import ApiKey
 
-OPEN_PATHS = ("/", "/health")  # need no key; the dashboard's files contain no data
+OPEN_PATHS = ("/", "/health")  # paths without a key; the dashboard's files contain no data
 
 
 class AuthenticationMiddleware:
@@ -42,7 +42,7 @@ class AuthenticationMiddleware:
         scheme, _, key = authorization.partition(" ")
         digest = sha256(key.strip().encode()).digest()
         owner = None
-        for known in self._keys:  # all keys, so that the time does not show which key matched
+        for known in self._keys:  # every key, so that the time does not show which key matched
             if compare_digest(digest, known.sha256) and scheme.lower() == "bearer":
                 owner = known.owner
         return owner

@@ -40,9 +40,8 @@ class RequestMetricsMiddleware:
             return self._app(scope, receive, send)
         started = perf_counter()
         request_id = _valid(Headers(scope=scope).get(REQUEST_ID, "")) or uuid4().hex
-        bind_contextvars(
-            request=request_id
-        )  # for this asyncio task, which handles only this request
+        # The binding belongs to this asyncio task, which handles only this request.
+        bind_contextvars(request=request_id)
 
         async def observe_and_send(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -30,9 +30,8 @@ def token_bucket(tokens: int) -> int:
 class Histogram:
     count: int = 0
     sum: float = 0
-    buckets: dict[int, int] = field(
-        default_factory=lambda: defaultdict(int)
-    )  # bucket number → count
+    # Bucket number → count.
+    buckets: dict[int, int] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, value: float, bucket: int) -> None:
         self.count += 1

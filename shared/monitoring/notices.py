@@ -11,7 +11,7 @@ from shared.monitoring.models import Lane, Notice, Severity, WorkerState, Worker
 LOST_SHOWN_S = 600  # time since a lost worker was last seen, after which its notice ends
 MIN_CALLS = 5  # with fewer calls in the last minute, a model gets no notice
 FAILING_SHARE = 0.5  # a model gets a notice if this share of its calls failed
-LONG_WAIT_S = 10
+LONG_WAIT_S = 10  # wait of the oldest queued request, after which a lane gets a notice
 
 _BY_SEVERITY = list(Severity)
 
