@@ -27,7 +27,8 @@ class Client:
     If the API has never been reached, a request that cannot connect fails at once. Later, the
     client repeats a request for up to `retry_for_s` seconds: while the API restarts, while it
     refuses requests because it is full (429 or 503), and while Redis is unavailable (503). You
-    never pay twice for a repeated request: each request that creates a job has an idempotency key.
+    never pay twice for a repeated request: `submit` and `batch` send an idempotency key, and the
+    other methods have no further effect if they are repeated.
 
     Closing a client is optional: call `close`, or use the client in a `with` statement. The
     methods raise OrchestratorError: see `orchestrator_client.errors`.
