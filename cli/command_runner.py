@@ -33,7 +33,7 @@ T = TypeVar("T")
 def run_with_client(
     work: Callable[[AsyncClient], Coroutine[Any, Any, T]], retry_for_s: float = QUICK_RETRY_FOR_S
 ) -> T:
-    """Runs `work` with a client and returns the result. Prints why the client retries for long.
+    """Runs `work` with a client and returns the result. Prints the reason of a long retry.
 
     Raises typer.Exit if the client raises an error or the user interrupts the command.
     """

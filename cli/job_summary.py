@@ -8,7 +8,7 @@ from rich.console import Console
 from cli.console import out
 from orchestrator_client import JobItem, JobSummary
 
-FAILURES_READ = 1000  # limit of the failures that are read to count the causes
+FAILURES_READ = 1000  # maximum number of failures that are read, to count their causes
 CAUSES_SHOWN = 5
 
 

@@ -33,7 +33,8 @@ from orchestrator_client import (
     Outcome,
 )
 
-EARLIER_S = 60.0  # age of a job from an earlier command; clocks must not differ by more than this
+# A job older than this was accepted for an earlier command. Clocks usually differ by less.
+EARLIER_S = 60.0
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="ID of the job.")]
 AsJson = Annotated[

@@ -33,14 +33,15 @@ class StartError(Exception):
 class _Part:
     name: str
     argv: tuple[str, ...]
-    environment: dict[str, str]  # variables of this part, in addition to those of all parts
+    environment: dict[str, str]  # variables of this part, added to the variables of all parts
     process: asyncio.subprocess.Process
 
 
 class LocalStack:
-    """Starts the stack and waits until it is ready, in `async with`; at the end, stops the stack.
+    """Starts the stack at the beginning of an `async with` block, and stops it at the end.
 
-    If a part exits by itself, the stack restarts the part and calls `notice`.
+    The block begins when the stack is ready. If a part exits by itself, the stack restarts the part
+    and calls `notice`.
     """
 
     def __init__(

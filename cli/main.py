@@ -129,7 +129,7 @@ async def _stay_up(stack: LocalStack, settings: Settings, *, simulate: bool) -> 
             console.print(f"{name:<12}{state}")
         console.print("stop with Ctrl-C")
         await stop.wait()
-        console.print("stopping; waiting until running calls have finished")
+        console.print("stopping; waiting for running calls")
 
 
 def _state(name: str, *, has_key: bool) -> str:

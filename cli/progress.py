@@ -1,4 +1,4 @@
-"""Shows the progress of a job: a bar per provider or, without a terminal, a line regularly."""
+"""Shows the progress of a job: a bar per provider or, without a terminal, a line every 5 s."""
 
 import asyncio
 from collections import Counter

@@ -11,7 +11,8 @@ from typing import IO, Any
 import orjson
 
 OPTIONS = {"deadline_s", "webhook_url"}  # fields of a JSON batch in addition to its requests
-BATCH_BYTES = 64 * 1024 * 1024  # limit of a JSON batch, because all of it is held in memory
+# A JSON batch has a limit, because it is read completely into memory. NDJSON has no limit.
+BATCH_BYTES = 64 * 1024 * 1024
 
 
 class InputError(Exception):

@@ -23,7 +23,7 @@ _DRIP_INTERVAL_S = 0.1
 
 
 def reason(status: int) -> str:
-    """Returns the status's standard phrase, or "" if it has none."""
+    """Returns the standard phrase of a status, or "" if the status has no phrase."""
     return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
 
 

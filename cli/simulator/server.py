@@ -48,7 +48,7 @@ def _now_ms() -> float:
 
 
 class Simulator:
-    """Listens during an `async with`: `async with Simulator(Behaviour(...)) as simulator`."""
+    """Listens while a block runs: `async with Simulator(Behaviour(...)) as simulator: …`."""
 
     def __init__(
         self, behaviour: Behaviour | None = None, *, host: str = "127.0.0.1", port: int = 0

@@ -7,7 +7,7 @@ MAX_TEXT = 300  # limit of a text, in characters
 # A text quotes a secret if both contain the same sequence of letters and digits, and the sequence
 # has this many bytes in UTF-8: about two words, or four Chinese characters.
 QUOTED_BYTES = 12
-MAX_COMPARED = 200_000  # limit of the secrets, in characters; above it, the text is not compared
+MAX_COMPARED = 200_000  # limit of the secrets, in characters; above it, no text is shown
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
