@@ -17,6 +17,7 @@ from shared.jobs.submission import QueueFull, UploadExpired
 from shared.queue import item_results
 from shared.queue.claims import MAX_CLAIM, MAX_WORKER_LOSSES, Capacity, Pause, Queue, Settlement
 from shared.queue.keys import Keys
+from shared.redis.client import RedisUnavailable, connect
 
 LANES = ("a", "b")
 
@@ -472,6 +473,23 @@ async def test_the_last_result_publishes_the_job(
     assert message is not None
     assert message["data"] == b"job"
     assert second_message is None
+
+
+async def test_a_server_that_forgets_a_script_while_it_is_loaded_is_unavailable(
+    valkey_url: str, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis is restarted between redis-py's SCRIPT LOAD and the call that follows."""
+    client = connect(valkey_url)
+    script = client.register_script(f"return 'never loaded {keys.prefix}'")
+
+    async def forget(_script: str) -> str:
+        return script.sha
+
+    monkeypatch.setattr(client, "script_load", forget)
+    with pytest.raises(RedisUnavailable):
+        await script()
+
+    await client.aclose()
 
 
 async def test_scripts_are_loaded_again_after_the_server_has_lost_them(

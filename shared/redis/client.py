@@ -19,6 +19,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
+from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
@@ -138,10 +139,29 @@ class _BoundedRedis(ArqRedis):
         async with _bounded(self.timeout_s):
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
+    def register_script(  # type: ignore[override] — redis-py declares the synchronous class
+        self, script: bytes | str | memoryview[int]
+    ) -> AsyncScript:
+        return _Script(self, script)
+
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002
         return _BoundedPipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint
         )
+
+
+class _Script(AsyncScript):
+    """A script that Redis loads again after it was restarted.
+
+    redis-py loads a script that Redis does not know, and runs it once more. Redis may be restarted
+    between these two steps.
+    """
+
+    async def __call__(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        try:
+            return await super().__call__(*args, **options)
+        except NoScriptError as error:
+            raise RedisUnavailable("Redis was restarted while it loaded a script") from error
 
 
 class _SentinelClient(_BoundedRedis):
@@ -153,7 +173,10 @@ class _SentinelClient(_BoundedRedis):
 class _BoundedPipeline(Pipeline):
     async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002
         async with _bounded(COMMAND_TIMEOUT_S):
-            return await super().execute(raise_on_error)
+            try:
+                return await super().execute(raise_on_error)
+            except NoScriptError as error:  # redis-py has loaded the pipeline's scripts before
+                raise RedisUnavailable("Redis was restarted while it loaded a script") from error
 
 
 @asynccontextmanager
@@ -163,9 +186,11 @@ async def _bounded(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise RedisUnavailable(f"Redis did not answer in {seconds:g} s") from None
-    except (NoScriptError, RedisUnavailable):  # redis-py loads the missing script and runs it
+    except RedisUnavailable:
         raise
     except (RedisConnectionError, OSError) as error:
         raise RedisUnavailable(str(error) or type(error).__name__) from error
+    except NoScriptError:  # for `_Script`, and for redis-py, which loads the script
+        raise
     except RedisError as error:  # the text is left out: it may repeat arguments (prompts)
         raise RedisUnavailable(type(error).__name__) from error
