@@ -17,7 +17,7 @@ from shared.jobs.submission import QueueFull, UploadExpired
 from shared.queue import item_results
 from shared.queue.claims import MAX_CLAIM, MAX_WORKER_LOSSES, Capacity, Pause, Queue, Settlement
 from shared.queue.keys import Keys
-from shared.redis.client import RedisUnavailable, connect
+from shared.redis.client import RedisUnavailable, Script, connect
 
 LANES = ("a", "b")
 
@@ -480,7 +480,7 @@ async def test_a_server_that_forgets_a_script_while_it_is_loaded_is_unavailable(
 ) -> None:
     """Redis is restarted between redis-py's SCRIPT LOAD and the call that follows."""
     client = connect(valkey_url)
-    script = client.register_script(f"return 'never loaded {keys.prefix}'")
+    script = Script(client, f"return 'never loaded {keys.prefix}'")
 
     async def forget(_script: str) -> str:
         return script.sha

@@ -6,11 +6,11 @@ from importlib.resources import files
 from types import MappingProxyType
 
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
 from shared.providers import WEBHOOK_LANE
 from shared.queue.ids import DELIVERY_SUFFIX
 from shared.queue.keys import Keys, lua_string
+from shared.redis.client import Script
 
 NONE: Mapping[str, float | str] = MappingProxyType({})
 _COMMON = {"WEBHOOK_LANE": WEBHOOK_LANE, "DELIVERY_SUFFIX": DELIVERY_SUFFIX}
@@ -20,9 +20,9 @@ _INCLUDE = re.compile(r'^--- @include "([a-z_]+)"\n', re.MULTILINE)
 Constants = Mapping[str, float | str]
 
 
-def load_script(redis: Redis, keys: Keys, name: str, constants: Constants = NONE) -> AsyncScript:
+def load_script(redis: Redis, keys: Keys, name: str, constants: Constants = NONE) -> Script:
     """Registers `lua/{name}.lua`, and returns the script as a callable: see `assemble`."""
-    return redis.register_script(assemble(keys, name, constants))
+    return Script(redis, assemble(keys, name, constants))
 
 
 def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:

@@ -139,29 +139,10 @@ class _BoundedRedis(ArqRedis):
         async with _bounded(self.timeout_s):
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
-    def register_script(  # type: ignore[override] — redis-py declares the synchronous class
-        self, script: bytes | str | memoryview[int]
-    ) -> AsyncScript:
-        return _Script(self, script)
-
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002
         return _BoundedPipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint
         )
-
-
-class _Script(AsyncScript):
-    """A script that Redis loads again after it was restarted.
-
-    redis-py loads a script that Redis does not know, and runs it once more. Redis may be restarted
-    between these two steps.
-    """
-
-    async def __call__(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        try:
-            return await super().__call__(*args, **options)
-        except NoScriptError as error:
-            raise RedisUnavailable("Redis was restarted while it loaded a script") from error
 
 
 class _SentinelClient(_BoundedRedis):
@@ -190,7 +171,21 @@ async def _bounded(seconds: float) -> AsyncIterator[None]:
         raise
     except (RedisConnectionError, OSError) as error:
         raise RedisUnavailable(str(error) or type(error).__name__) from error
-    except NoScriptError:  # for `_Script`, and for redis-py, which loads the script
+    except NoScriptError:  # redis-py loads the script and repeats the command: see `Script`
         raise
     except RedisError as error:  # the text is left out: it may repeat arguments (prompts)
         raise RedisUnavailable(type(error).__name__) from error
+
+
+class Script(AsyncScript):
+    """A script that Redis loads again after it was restarted.
+
+    redis-py loads a script that Redis does not know, and runs it once more. Redis may be restarted
+    between these two steps.
+    """
+
+    async def __call__(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        try:
+            return await super().__call__(*args, **options)
+        except NoScriptError as error:
+            raise RedisUnavailable("Redis was restarted while it loaded a script") from error
