@@ -58,7 +58,7 @@ class Batches:
         wait_s: float,
         wait_for_disconnect: Callable[[], Awaitable[None]],
     ) -> Job:
-        """Accepts a job and returns its status when the job has completed, or after `wait_s`.
+        """Accepts a job and returns its status when the job has ended, or after `wait_s`.
 
         `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected
         if the client disconnects, and everything that `start` raises.
@@ -68,7 +68,7 @@ class Batches:
         with ExitStack() as subscriptions:
             finished = subscriptions.enter_context(self._events.wait_finished(new_id))
             job_id = await self._jobs.submit(new_id, requests, submission)
-            if job_id != new_id:  # an earlier job has the same key; it may have completed
+            if job_id != new_id:  # an earlier job has the same key; it may have ended
                 finished = subscriptions.enter_context(self._events.wait_finished(job_id))
                 job = await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
                 if job.finished_at:

@@ -55,7 +55,7 @@ async def _owner(request: Request) -> str:
 
 
 async def _disconnect(request: Request) -> Callable[[], Awaitable[None]]:
-    """Returns a function that returns when the client has disconnected."""
+    """Returns a coroutine function that waits until the client has disconnected."""
     return partial(wait_for_disconnect, request.receive)
 
 

@@ -24,7 +24,7 @@ EXAMPLES = {
     "Make a submission safe to repeat: the same key, requests and options return the same job": (
         f"curl -s localhost:8000/batch {_JSON} -H 'Idempotency-Key: nightly-42' -d @batch.json"
     ),
-    "Set a deadline, and a webhook that is called when the job has completed": (
+    "Set a deadline, and a webhook that is called when the job has ended": (
         'curl -s "localhost:8000/jobs?deadline_s=3600&webhook_url=https://example.com/hook"'
         f" {_NDJSON} --data-binary @requests.ndjson"
     ),

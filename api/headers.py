@@ -25,7 +25,7 @@ async def _idempotency_key(
         Header(
             alias="Idempotency-Key",
             description="Makes it safe to repeat the submission: the same key, requests and options"
-            " return the same job, until `IDEMPOTENCY_TTL_SECONDS` after the job has completed.",
+            " return the same job, until `IDEMPOTENCY_TTL_SECONDS` after the job has ended.",
         ),
     ] = None,
 ) -> str | None:

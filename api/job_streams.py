@@ -46,7 +46,7 @@ class JobStreams:
     ) -> StreamResponse:
         """Returns a stream of the items of a batch as they finish, and then of the job's status.
 
-        The stream ends when the job has completed, or after `wait_s`. If the client disconnects,
+        The stream ends when the job has ended, or after `wait_s`. If the client disconnects,
         the job is cancelled as in `Batches.run`.
         """
         reader = JobReader(

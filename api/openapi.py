@@ -91,7 +91,7 @@ UNAUTHORIZED: Responses = {401: _refusal("`API_KEYS` is set, and the request has
 NOT_FOUND: Responses = {404: _refusal("You have no such job, or its results have expired.")}
 INVALID_CURSOR: Responses = {400: _refusal("The cursor was not returned by this API.")}
 NOTHING_TO_RETRY: Responses = {
-    409: _refusal("The job has not completed yet, or none of its requests has failed.")
+    409: _refusal("The job has not ended yet, or none of its requests has failed.")
 }
 UNAVAILABLE: Responses = {
     **UNAUTHORIZED,

@@ -14,7 +14,7 @@ def job_accepted(job: Job, headers: dict[str, str] | None = None) -> Response:
 
 
 def batch_response(job: Job, wait: Wait) -> Response:
-    """Returns a 200 with the results if the client waited and the job has completed, or a 202."""
+    """Returns a 200 with the results if the client waited and the job has ended, or a 202."""
     finished = finished_batch(job) if wait.seconds else None
     if finished is None:
         return job_accepted(job, wait.response_headers)

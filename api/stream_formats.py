@@ -41,7 +41,7 @@ class ServerSentEventsFormat:
         return server_sent_event("item", item.model_dump_json(), event_id=item.cursor)
 
     def summary(self, summary: JobSummary) -> bytes:
-        """Returns the event `done` if the job has completed, otherwise the event `status`.
+        """Returns the event `done` if the job has ended, otherwise the event `status`.
 
         The id of `done` is one more than the id of the last item. A client that sends the id of
         `done` back has read all events.

@@ -83,7 +83,11 @@ def up(
 @keys.command()
 def create(
     name: Annotated[
-        str, typer.Argument(help="Owner of the jobs: 1 to 64 characters, A-Z a-z 0-9 _ . -")
+        str,
+        typer.Argument(
+            help="Name of the key, and owner of the jobs that it submits:"
+            " 1 to 64 of A-Z a-z 0-9 _ . -"
+        ),
     ],
 ) -> None:
     """Create an API key. Print the key, which is not stored, and its digest for API_KEYS."""

@@ -36,7 +36,7 @@ class Requests:
                 _check_request(line, number)
                 is_empty = False
         if is_empty:
-            raise InputError("there are no requests")
+            raise InputError("the input has no requests")
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._lines)

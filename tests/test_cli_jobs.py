@@ -150,7 +150,7 @@ async def test_jobs_status_watch_and_cancel(deployment: Stack, orchestrator: Orc
 @pytest.mark.parametrize(
     ("text", "argv", "code", "said"),
     [
-        ("", [], 1, "there are no requests"),
+        ("", [], 1, "the input has no requests"),
         ("\nhello\n", [], 1, 'line 2 is not a JSON request (no "provider" field)'),
         ('\n\n{"provider": "openrouter"}', [], 1, "line 3 model: Field required"),
         ("x\n", ["--provider", "no", "--model", "m"], 1, "must be 'openrouter' or 'ollama'"),

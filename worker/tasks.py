@@ -18,7 +18,7 @@ from worker.providers.client import call
 from worker.providers.dialect import Completion
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, RateLimited
-from worker.retry import decide
+from worker.retry_and_pause import decide
 
 log = structlog.get_logger()
 

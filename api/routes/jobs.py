@@ -62,7 +62,7 @@ async def post_job(
     webhook_url: Annotated[
         WebhookUrl | None,
         Query(
-            description="The URL that gets a signed POST when the job has completed (Standard"
+            description="The URL that gets a signed POST when the job has ended (Standard"
             " Webhooks). Replaces the field `webhook_url` of a JSON body."
         ),
     ] = None,
@@ -100,7 +100,7 @@ async def list_jobs(
 async def get_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Job:
     """Return the status of a job and, if it has up to 100 requests, the results so far.
 
-    When the job has completed, the response includes everything that `POST /batch` returns."""
+    When the job has ended, the response includes everything that `POST /batch` returns."""
     return await jobs.get(job_id, owner)
 
 
@@ -192,6 +192,6 @@ async def get_events(
     job_id: JobId, services: ServicesDep, owner: OwnerDep, last_event_id: LastEventId
 ) -> Response:
     """Stream server-sent events: an `item` when a request has finished, and `done` with the status
-    when the job has completed."""
+    when the job has ended."""
     stream = await services.job_streams.events(job_id, owner, last_event_id=last_event_id)
     return stream or Response(status_code=status.HTTP_204_NO_CONTENT)

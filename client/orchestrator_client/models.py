@@ -169,7 +169,7 @@ class Lane(_Response):
     in_flight: int = Field(description="The number of calls in flight.")
     limit: int | None = Field(
         default=None,
-        description="The limit of calls in flight; None until a worker has reported it.",
+        description="The limit of calls that run at once; None until a worker has reported it.",
     )
     queued: int = Field(
         description="The number of requests that run when a slot is free and the lane is not"

@@ -92,7 +92,7 @@ class Client:
         If you submit the same requests with the same options and the same API key again, you get
         the same job. A script that you run again therefore continues its job and pays nothing
         twice. Requests are the same if they are the same JSON values in the same order. This holds
-        until IDEMPOTENCY_TTL_SECONDS after the job has completed, even if requests of the job
+        until IDEMPOTENCY_TTL_SECONDS after the job has ended, even if requests of the job
         failed: to run these again, use `retry`.
 
         requests: dictionaries such as `{"provider": "ollama", "model": "deepseek-r1:8b",
@@ -103,7 +103,7 @@ class Client:
         new: True: always submits a new job, with a random idempotency key.
         deadline_s: seconds from acceptance to the deadline. Requests that have not finished by
             then fail.
-        webhook_url: URL that gets a signed POST when the job has completed.
+        webhook_url: URL that gets a signed POST when the job has ended.
         """
         if not isinstance(requests, Sequence):
             # The requests are read in this thread, because a generator may call this client.

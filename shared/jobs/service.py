@@ -128,7 +128,7 @@ class Jobs:
         if snapshot.retried_as:
             return snapshot.retried_as
         if snapshot.finished_ms is None:
-            raise NothingToRetry("the job has not completed")
+            raise NothingToRetry("the job has not ended")
         indexes = await self._failed(job_id, snapshot)
         if not indexes:
             raise NothingToRetry("no request of the job failed")

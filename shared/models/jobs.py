@@ -10,7 +10,7 @@ from shared.models.responses import LLMResponse
 
 
 class BatchLLMResponse(Outbound):
-    """The results of a job that has completed."""
+    """The results of a job that has ended."""
 
     job_id: str
     responses: list[LLMResponse] = Field(description="The results, in the order of the requests.")
@@ -80,10 +80,10 @@ class JobSummary(Outbound):
     webhook: WebhookStatus | None
     total_latency_ms: float | None = Field(
         description="The time from the acceptance of the job to its last result; `null` until the"
-        " job has completed."
+        " job has ended."
     )
     average_latency_ms: float | None = Field(
-        description="The mean `latency_ms` of the results; `null` until the job has completed."
+        description="The mean `latency_ms` of the results; `null` until the job has ended."
     )
 
 

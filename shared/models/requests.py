@@ -135,8 +135,7 @@ class JobOptions(_Inbound):
     )
     webhook_url: WebhookUrl | None = Field(
         default=None,
-        description="The URL that gets a signed POST when the job has completed (Standard"
-        " Webhooks).",
+        description="The URL that gets a signed POST when the job has ended (Standard Webhooks).",
     )
 
 

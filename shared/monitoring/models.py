@@ -71,7 +71,7 @@ class WorkerState(StrEnum):
 
 
 class WorkerView(BaseModel):
-    """The state of a worker at its last report."""
+    """A worker: what it last reported, and whether it still reports."""
 
     worker_id: str
     state: WorkerState = Field(

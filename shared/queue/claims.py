@@ -3,14 +3,14 @@
 An item is in exactly one place, and only the scripts in `lua/` move items:
 
     accept → QUEUE ──claim──▶ LEASES ──complete, fail──▶ RESULTS
-               ▲  ▲             │ │
-               │  └─ release,   │ └─ retry ─▶ DEFERRED ─ when due ─▶ QUEUE
-               │     expire ────┘
+               ▲               │  │
+               └── release, ───┘  └── retry ──▶ DEFERRED ── when due ──▶ QUEUE
+                   expire
     cancel, deadline: the job ends early, and so do its items that have no result
 
 An item that has lost MAX_WORKER_LOSSES - 1 workers waits in QUARANTINE instead of QUEUE. If the
 item loses one more worker, it fails. A worker runs only one quarantined item at a time, so that an
-item that crashes the worker does not end other quarantined items, too.
+item that crashes the worker cannot make other quarantined items fail.
 
 Invariants: A lane never has more leases than its limit. A result is written once. Settling a lease
 that has expired or was settled before changes no item.
@@ -67,7 +67,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Stops the claims of a lane, on all workers, for some seconds."""
+    """The time for which no worker may claim items of a lane, and the reason."""
 
     seconds: float
     reason: str  # every owner can read the reason, so it never contains text from a provider

@@ -21,7 +21,7 @@ Constants = Mapping[str, float | str]
 
 
 def load_script(redis: Redis, keys: Keys, name: str, constants: Constants = NONE) -> Script:
-    """Registers `lua/{name}.lua`, and returns the script as a callable: see `assemble`."""
+    """Returns `lua/{name}.lua` as a callable. `assemble` describes the constants and parts."""
     return Script(redis, assemble(keys, name, constants))
 
 

@@ -1,5 +1,6 @@
 --- @include "clock"
--- Pauses lanes. No item of a paused lane is claimed before `until_ms`. PAUSE stores `until_ms` and a reason to display.
+-- Pauses lanes. No item of a paused lane is claimed before `until_ms`; worker/retry_and_pause.py decides how long.
+-- PAUSE stores `until_ms` and a reason to display.
 -- Defines for other files: paused_until, pause
 
 -- Returns the time in ms at which the lane's pause ends, or 0 if the lane is not paused.

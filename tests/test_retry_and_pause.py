@@ -6,7 +6,7 @@ import pytest
 from shared.models import ErrorCode
 from worker.providers.client import retry_after_s
 from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
-from worker.retry import MAX_PAUSE_S, RetryDecision, decide
+from worker.retry_and_pause import MAX_PAUSE_S, RetryDecision, decide
 
 NOW = datetime(2026, 11, 6, 8, 0, tzinfo=UTC)
 DRAWS = 2000

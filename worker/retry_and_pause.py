@@ -15,7 +15,7 @@ MAX_PAUSE_S = 600.0  # limit of the pause that one Retry-After causes
 class RetryDecision:
     """Says when the item is retried, and how long its lane is paused.
 
-    `delay_s` is None if the item is not retried. The lane is paused in both cases.
+    `delay_s` is None if the item is not retried. `pause_s` applies in both cases; 0 is no pause.
     """
 
     delay_s: float | None
@@ -32,8 +32,8 @@ def decide(
     """Returns the decision after an attempt that failed with `error`. The first `attempt` is 1.
 
     A rate limit pauses the whole lane, so the item needs no further delay. Without a Retry-After,
-    the wait is exponential with full jitter, `random_between(0, min(cap, base * 2 ** attempt))`,
-    where the first attempt is 0:
+    the wait is exponential with full jitter, a random time of up to
+    `min(cap, base * 2 ** (attempt - 1))`:
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
     backoff_s = jitter(0.0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** (attempt - 1)))
