@@ -124,6 +124,12 @@ class _Pool(BlockingConnectionPool):
 class _MasterPool(SentinelConnectionPool, _Pool):
     """A pool that asks the sentinels for the master's address before each new connection."""
 
+    async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002
+        """Closes the connections to the sentinels, too."""
+        await super().disconnect(inuse_connections)
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.connection_pool.disconnect()
+
 
 class _BoundedRedis(ArqRedis):
     """A client that limits the time of each command, without redis-py's `socket_timeout`.
