@@ -41,7 +41,7 @@ async def compare(provider: Provider, *, smoke: bool) -> None:
     console.log("large jobs")
     alone += await large_jobs(provider, jobs.SMOKE if smoke else jobs.Sizes())
     console.log("isolation")
-    alone += await isolation(provider, window_s=0.5 if smoke else 2)
+    alone += await isolation(provider, window_s=0.1 if smoke else 2)
     text = results(side_by_side, alone)
     console.print(text, markup=False)
     if not smoke:

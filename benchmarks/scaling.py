@@ -16,7 +16,6 @@ from benchmarks.processes import until
 from benchmarks.provider import Provider
 from benchmarks.systems import System, orchestrator
 
-WORKERS = (1, 2, 4, 8)
 CALL_MS, LIMIT = 20, 20
 
 
@@ -28,6 +27,7 @@ class Sizes:
     in_flight: int = 2_000
     singles: int = 200
     fixed_work: int = 2_000
+    workers: tuple[int, ...] = (1, 2, 4, 8)
     idle_s: float = 20
 
 
@@ -38,6 +38,7 @@ SMOKE = Sizes(
     in_flight=100,
     singles=3,
     fixed_work=200,
+    workers=(1, 2),
     idle_s=1,
 )
 
@@ -159,9 +160,9 @@ class Scaled:
 
 
 async def more_workers(provider: Provider, sizes: Sizes) -> list[Scaled]:
-    """Measures the same work with 1, 2, 4 and 8 workers."""
+    """Measures the same work with different numbers of workers."""
     scaled = []
-    for workers in WORKERS:
+    for workers in sizes.workers:
         async with orchestrator(provider, LIMIT, workers) as system:
             client, server = Client(system.url), redis.asyncio.from_url(system.redis_url)  # type: ignore[no-untyped-call]
             provider.behave(latency_ms=CALL_MS)
