@@ -93,7 +93,7 @@ async def test_saturated_provider_does_not_delay_another(stack: Start) -> None:
 
 async def test_a_stopped_worker_changes_nothing_when_it_continues(stack: Start) -> None:
     deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="4")
-    await deployment.simulate(latency_ms=500)
+    await deployment.simulate(latency_ms=1500)
     batch = asyncio.create_task(deployment.batch([chat(f"item {i}") for i in range(4)]))
     await deployment.in_flight(4)
 
