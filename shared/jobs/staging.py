@@ -12,7 +12,7 @@ from shared.jobs.submission import IdempotencyConflict, QueueFull, UploadExpired
 from shared.queue.keys import Keys
 from shared.redis.client import RedisUnavailable
 
-META_ITEMS = 500  # number of items per meta field; accept.lua has the same number
+META_ITEMS = 500  # number of items whose meta is one field; a constant of accept.lua, too
 CHUNK_BYTES = 4 * 1024 * 1024  # size of the payloads at which a part is sent
 STAGING_TTL_S = 600  # time after which staged items expire if no further part follows
 

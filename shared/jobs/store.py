@@ -18,9 +18,9 @@ class Store:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._accept, self._cancel, self._snapshot, self._follow_progress = (
-            load_script(redis, keys, name)
-            for name in ("accept", "cancel", "snapshot", "follow_progress")
+        self._accept = load_script(redis, keys, "accept", {"META_ITEMS": META_ITEMS})
+        self._cancel, self._snapshot, self._follow_progress = (
+            load_script(redis, keys, name) for name in ("cancel", "snapshot", "follow_progress")
         )
 
     def staging(self, job_id: str) -> AbstractAsyncContextManager[Staging]:

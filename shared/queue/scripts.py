@@ -12,12 +12,11 @@ from shared.queue.ids import DELIVERY_SUFFIX
 from shared.queue.keys import Keys, lua_string
 from shared.redis.client import Script
 
-NONE: Mapping[str, float | str] = MappingProxyType({})
+Constants = Mapping[str, float | str]
+
+NONE: Constants = MappingProxyType({})
 _COMMON = {"WEBHOOK_LANE": WEBHOOK_LANE, "DELIVERY_SUFFIX": DELIVERY_SUFFIX}
 _INCLUDE = re.compile(r'^--- @include "([a-z_]+)"\n', re.MULTILINE)
-
-
-Constants = Mapping[str, float | str]
 
 
 def load_script(redis: Redis, keys: Keys, name: str, constants: Constants = NONE) -> Script:

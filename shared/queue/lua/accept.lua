@@ -15,7 +15,6 @@
 --- @include "layout"
 --- @include "clock"
 --- @include "fair_queue"
-local META_ITEMS = 500
 local upload, meta = cjson.decode(ARGV[1]), ARGV[2]
 local job, first, lanes, submission = upload.job, upload.first, upload.lanes, upload.submission
 if redis.call('HEXISTS', JOB .. job, 'total') == 1 then return { 'accepted', job } end
