@@ -28,6 +28,7 @@ from shared.monitoring.tracing import Tracer
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
+from shared.redis import embedded
 from shared.redis.client import RedisUnavailable, open_redis
 from shared.settings import Settings
 
@@ -41,7 +42,7 @@ async def running_services(
     """Connects to Redis and runs the background tasks until the context ends.
 
     Then stops the tasks, closes the connection and closes the tracer. If Redis is unavailable, the
-    services start nevertheless. Raises LayoutMismatch, EmbeddedServerError and OSError.
+    services start nevertheless. Raises LayoutMismatch and EmbeddedServerError.
     """
     keys = Keys(settings.key_prefix)
     async with _redis(settings, keys) as redis:
@@ -109,17 +110,23 @@ async def _refuse_other_layouts(redis: ArqRedis, keys: Keys) -> None:
     """
     try:
         await claim_layout(redis, keys)
-    except LayoutMismatch as error:
-        log.critical("layout_mismatch", reason=str(error))
+    except LayoutMismatch:
         raise
-    except RedisUnavailable as error:
-        log.warning("redis_unavailable", reason=str(error))
+    except RedisUnavailable:
+        pass  # the client has logged it
+
+
+def _redis_kind(settings: Settings) -> str:
+    # `orchestrator up` starts the embedded Valkey, and gives its URL to the processes.
+    if settings.redis_url in {None, embedded.server_url(settings.data_dir)}:
+        return "embedded"
+    return "external"
 
 
 def _log_start(settings: Settings) -> None:
     keys = len(settings.api_keys)
     log.info(
         "api_started",
-        redis="external" if settings.redis_url else "embedded",
+        redis=_redis_kind(settings),
         authentication=f"{keys} API keys" if keys else "none: API_KEYS is not set",
     )

@@ -137,8 +137,7 @@ class LaneWorker(Worker):
         asked_at = now()
         try:
             claimed = await self._queue.settle_and_claim(settlements, capacity)
-        except RedisUnavailable as error:
-            log.warning("redis_unavailable", reason=str(error), retry_in_s=REDIS_RETRY_S)
+        except RedisUnavailable:
             self._metrics.redis_errors.inc()
             return REDIS_RETRY_S
         if capacity:

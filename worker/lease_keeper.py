@@ -71,8 +71,7 @@ class LeaseKeeper:
             try:
                 async with asyncio.timeout(self._lease_s * RENEW_TIMEOUT):
                     lost = await self._queue.renew(self._worker_id, leases)
-            except (RedisUnavailable, TimeoutError) as error:
-                log.warning("lease_renewal_failed", reason=str(error) or "Redis did not answer")
+            except (RedisUnavailable, TimeoutError):
                 self._metrics.redis_errors.inc()
                 await asyncio.sleep(self._lease_s * RETRY_AFTER)
             else:

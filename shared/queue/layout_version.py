@@ -8,7 +8,6 @@ import asyncio
 import re
 from typing import Any
 
-import structlog
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
@@ -23,8 +22,6 @@ _UNVERSIONED_NAMES = {
     *("item", "tries", "ended", "shares", "paused", "deadlines"),
     *("owned", "expiring", "idempotent", "seen", "report"),
 }
-
-log = structlog.get_logger()
 
 
 class LayoutMismatch(RedisUnavailable):
@@ -75,16 +72,12 @@ async def claim_layout(redis: Redis, keys: Keys) -> None:
 
 async def wait_for_layout(redis: Redis, keys: Keys) -> None:
     """Waits until Redis is available, then calls `claim_layout`. Raises LayoutMismatch."""
-    logged = False
     while True:
         try:
             return await claim_layout(redis, keys)
         except LayoutMismatch:
             raise
-        except RedisUnavailable as error:
-            if not logged:
-                log.warning("redis_unavailable", reason=str(error), retry_in_s=RETRY_S)
-            logged = True
+        except RedisUnavailable:
             await asyncio.sleep(RETRY_S)
 
 

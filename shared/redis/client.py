@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from arq.connections import ArqRedis
-from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
@@ -25,6 +25,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from shared.redis.embedded import EmbeddedServer
 from shared.redis.embedded import use as use_embedded
+from shared.redis.outage_log import OutageLog, redis_address
 from shared.redis.sentinel import SCHEME, SentinelUrl, parse_sentinel_url
 
 MAX_CONNECTIONS = 32
@@ -63,7 +64,7 @@ def open_redis(
     """Returns a client for `url`; without a URL, for the embedded Valkey with data in `data_dir`.
 
     Starts the embedded Valkey if necessary, and blocks until Valkey has started. `check` is called
-    with each new connection: see `connect`. Raises EmbeddedServerError, OSError.
+    with each new connection: see `connect`. Raises EmbeddedServerError.
     """
     if url:
         return RedisConnection(connect(url, check), None)
@@ -71,14 +72,17 @@ def open_redis(
     return RedisConnection(connect(server.url, check), server)
 
 
-def connect(url: str, check: ConnectionCheck | None = None) -> ArqRedis:
+def connect(
+    url: str, check: ConnectionCheck | None = None, *, log_outages: bool = True
+) -> ArqRedis:
     """Returns a client, which connects at its first command.
 
     `url` begins with redis://, rediss://, unix:// or redis+sentinel:// (see shared.redis.sentinel).
     Commands raise RedisUnavailable. Each command must be safe to repeat, because it is sent again
     if its reply is lost. `check` is awaited with each new connection, and must call the
     connection's `on_connect`. If `check` raises RedisUnavailable, the command that needed the
-    connection raises this exception.
+    connection raises this exception. With `log_outages`, the client logs when Redis becomes
+    unavailable and when Redis is available again, so callers need not.
     """
     options: dict[str, Any] = {
         "max_connections": MAX_CONNECTIONS,
@@ -99,7 +103,14 @@ def connect(url: str, check: ConnectionCheck | None = None) -> ArqRedis:
     )
     client = _BoundedRedis(pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
     client.auto_close_connection_pool = True  # no other client uses the pool
+    if log_outages:
+        client.outage_log = OutageLog(redis_address(url))
     return client
+
+
+def outage_log(redis: Redis) -> OutageLog | None:
+    """Returns the log of a client that `connect` has returned."""
+    return cast("_BoundedRedis", redis).outage_log
 
 
 def _master_pool(url: SentinelUrl, options: dict[str, Any]) -> "_MasterPool":
@@ -140,15 +151,18 @@ class _BoundedRedis(ArqRedis):
     """
 
     timeout_s = COMMAND_TIMEOUT_S
+    outage_log: OutageLog | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        async with _bounded(self.timeout_s):
+        async with _bounded(self.timeout_s, self.outage_log):
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002
-        return _BoundedPipeline(
+        pipeline = _BoundedPipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint
         )
+        pipeline.outage_log = self.outage_log
+        return pipeline
 
 
 class _SentinelClient(_BoundedRedis):
@@ -158,8 +172,10 @@ class _SentinelClient(_BoundedRedis):
 
 
 class _BoundedPipeline(Pipeline):
+    outage_log: OutageLog | None = None
+
     async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002
-        async with _bounded(COMMAND_TIMEOUT_S):
+        async with _bounded(COMMAND_TIMEOUT_S, self.outage_log):
             try:
                 return await super().execute(raise_on_error)
             except NoScriptError as error:  # redis-py has loaded the pipeline's scripts before
@@ -167,20 +183,34 @@ class _BoundedPipeline(Pipeline):
 
 
 @asynccontextmanager
-async def _bounded(seconds: float) -> AsyncIterator[None]:
+async def _bounded(seconds: float, outages: OutageLog | None = None) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield
-    except TimeoutError:
-        raise RedisUnavailable(f"Redis did not answer in {seconds:g} s") from None
-    except RedisUnavailable:
-        raise
-    except (RedisConnectionError, OSError) as error:
-        raise RedisUnavailable(str(error) or type(error).__name__) from error
     except NoScriptError:  # redis-py loads the script and repeats the command: see `Script`
         raise
-    except RedisError as error:  # the text is left out: it may repeat arguments (prompts)
-        raise RedisUnavailable(type(error).__name__) from error
+    except (RedisError, OSError) as error:  # TimeoutError is an OSError
+        unavailable = _unavailable(error, seconds)
+        if outages:
+            outages.failed(str(unavailable))
+        if unavailable is error:
+            raise
+        raise unavailable from error
+    if outages and outages.is_open:
+        outages.succeeded()
+
+
+def _unavailable(error: RedisError | OSError, seconds: float) -> RedisUnavailable:
+    match error:
+        case RedisUnavailable():
+            return error
+        case RedisConnectionError():
+            return RedisUnavailable(str(error) or type(error).__name__)
+        case TimeoutError():
+            return RedisUnavailable(f"Redis did not answer in {seconds:g} s")
+        case OSError():
+            return RedisUnavailable(str(error) or type(error).__name__)
+    return RedisUnavailable(type(error).__name__)  # the text may repeat arguments (prompts)
 
 
 class Script(AsyncScript):

@@ -67,12 +67,10 @@ class _Directory:
 def use(data_dir: Path) -> EmbeddedServer:
     """Starts the server of `data_dir` unless it runs, and waits until it answers.
 
-    Raises EmbeddedServerError, OSError.
+    Raises EmbeddedServerError.
     """
     directory = _Directory(data_dir.resolve())
-    directory.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _make_private(directory.socket.parent)
-    users = directory.users.open("wb")
+    users = _open_directory(directory)
     fcntl.flock(users, fcntl.LOCK_SH)  # this call waits while a keeper stops the server
     if not (_answers(directory.socket) and _is_locked(directory.keeper)):
         subprocess.Popen(  # noqa: S603 — the command is this module
@@ -90,7 +88,25 @@ def use(data_dir: Path) -> EmbeddedServer:
                 f" Read its log: {directory.log}"
             )
         time.sleep(0.02)
-    return EmbeddedServer(f"unix://{directory.socket}", users)
+    return EmbeddedServer(server_url(data_dir), users)
+
+
+def server_url(data_dir: Path) -> str:
+    """Returns the URL of the server whose data is in `data_dir`, whether or not the server runs."""
+    return f"unix://{_Directory(data_dir.resolve()).socket}"
+
+
+def _open_directory(directory: _Directory) -> IO[bytes]:
+    """Creates the directory if necessary, and returns its open file `users`."""
+    try:
+        directory.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_private(directory.socket.parent)
+        return directory.users.open("wb")
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"can't use DATA_DIR {directory.data} for the embedded Valkey: {error.strerror}."
+            " Set DATA_DIR to a directory that you may write to, or set REDIS_URL."
+        ) from None
 
 
 def keep(data_dir: Path) -> None:

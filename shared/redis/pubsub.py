@@ -7,18 +7,17 @@ every reader also looks for changes without a message at regular intervals.
 import asyncio
 from collections.abc import Callable, Mapping
 
-import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from shared.redis.client import outage_log
+
 RECONNECT_S = 0.5
 PING_AFTER_S = (
     5.0  # time without a message; 5 s after a ping without an answer, the connection is closed
 )
-
-log = structlog.get_logger()
 
 
 async def listen(
@@ -38,8 +37,8 @@ async def listen(
                     await pubsub.subscribe(*handlers)
                 await _dispatch(pubsub, handlers, on_connected)
         except (RedisError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            log.warning("pubsub_disconnected", reason=reason, retry_in_s=RECONNECT_S)
+            if outages := outage_log(redis):
+                outages.failed(str(error) or type(error).__name__)
             await asyncio.sleep(RECONNECT_S)
 
 
