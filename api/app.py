@@ -13,10 +13,13 @@ from api.middleware.authentication import AuthenticationMiddleware
 from api.middleware.concurrency_limit import ConcurrencyLimitMiddleware
 from api.middleware.deferred_stream import DeferredStreamMiddleware
 from api.middleware.request_metrics import RequestMetricsMiddleware
+from api.middleware.startup_errors import StartupErrorsMiddleware
 from api.openapi import openapi_document
 from api.routes import batches, health, jobs, overview
 from shared.monitoring.metrics import new_registry
 from shared.monitoring.tracing import load_tracer
+from shared.queue.layout_version import LayoutMismatch
+from shared.redis.embedded import EmbeddedServerError
 from shared.settings import Settings
 from shared.version import VERSION
 
@@ -53,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(ConcurrencyLimitMiddleware, limit=settings.max_open_requests)
     app.add_middleware(AuthenticationMiddleware, keys=settings.api_keys)
     app.add_middleware(RequestMetricsMiddleware, registry=registry)
+    app.add_middleware(StartupErrorsMiddleware, expected=(LayoutMismatch, EmbeddedServerError))
     for resource in (batches, jobs, overview, health):
         app.include_router(resource.router)
     if settings.dashboard:

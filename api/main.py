@@ -5,11 +5,13 @@ import sys
 
 from api.app import create_app
 from shared.logs import configure_logging
+from shared.setting_names import log_unknown_settings
 from shared.settings import SettingsError, load_settings
 
 try:
     _settings = load_settings()
     configure_logging(_settings.log_level)
+    log_unknown_settings()
     app = create_app(_settings)
 except SettingsError as error:
     sys.exit(f"wrong settings\n{error}")

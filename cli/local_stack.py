@@ -12,12 +12,13 @@ from typing import Self
 
 import httpx
 
+from cli.redis_start import RedisStartError, wait_for_redis
 from cli.simulator.environment import simulated_environment
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
-from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
 from shared.redis import embedded
 from shared.redis.client import RedisUnavailable, connect
+from shared.setting_names import REPORTED
 from shared.settings import Settings
 
 START_S = 30.0
@@ -61,14 +62,19 @@ class LocalStack:
         data_dir: the directory of the embedded Valkey, which runs unless REDIS_URL is set.
         simulator: arguments of the simulator that replaces the providers. None: no simulator runs.
         environment: variables for all parts, in addition to the environment of this process.
-        notice: called with a message when a part is restarted.
+        notice: called with a message when a part is restarted, or if Redis is unavailable.
         """
         self._settings = settings
         self._workers = workers
         self._address = (host, port)
         self._data_dir = data_dir or settings.data_dir
         self._simulator = simulator
-        self._environment = os.environ | (environment or {})
+        self._environment = {
+            **os.environ,
+            "DATA_DIR": str(self._data_dir),
+            REPORTED: "1",
+            **(environment or {}),
+        }
         self._notice = notice
         self._parts: list[_Part] = []
         self._supervisors: list[asyncio.Task[None]] = []
@@ -93,6 +99,7 @@ class LocalStack:
         await self._stop()
 
     async def _start(self) -> None:
+        self._check_metrics_ports()
         with _reserve(*self._address) as listener:
             host, port = listener.getsockname()[:2]
             self.url = f"http://{host}:{port}"
@@ -105,7 +112,7 @@ class LocalStack:
             if self._simulator is not None:
                 await self._start_simulator(self._simulator)
             self._environment["PYTHONUNBUFFERED"] = "1"
-            await self._refuse_other_layouts()
+            await self._wait_for_redis()
         await self._add("api", "cli.api_server", "--host", host, "--port", str(port))
         for number in range(1, self._workers + 1):
             await self._add(
@@ -114,21 +121,26 @@ class LocalStack:
         await self._wait_until_ready()
         self._supervisors = [asyncio.create_task(self._supervise(part)) for part in self._parts]
 
-    async def _refuse_other_layouts(self) -> None:
-        """Raises StartError if Redis contains data with another layout version.
-
-        Without this check, every process would report the error.
-        """
+    async def _wait_for_redis(self) -> None:
         keys = Keys(self._environment.get("KEY_PREFIX", self._settings.key_prefix))
-        redis = connect(self._environment["REDIS_URL"], layout_check(keys))
         try:
-            await claim_layout(redis, keys)
-        except LayoutMismatch as error:
+            await wait_for_redis(self._environment["REDIS_URL"], keys, START_S, self._notice)
+        except RedisStartError as error:
             raise StartError(str(error)) from None
-        except RedisUnavailable:
-            pass  # the processes wait until Redis is available
-        finally:
-            await redis.aclose()
+
+    def _check_metrics_ports(self) -> None:
+        """Raises StartError if a worker could not listen on its port for the metrics."""
+        first = self._settings.worker_metrics_port
+        for port in range(first, first + self._workers) if first else ():
+            try:
+                socket.create_server(("", port)).close()  # as the worker does
+            except (OSError, OverflowError) as error:  # OverflowError: above 65,535
+                known = isinstance(error, OSError) and error.errno
+                reason = os.strerror(known) if known else "there is no such port"
+                raise StartError(
+                    f"WORKER_METRICS_PORT: can't listen on port {port}: {reason}."
+                    " Choose another port."
+                ) from None
 
     async def _start_simulator(self, argv: tuple[str, ...]) -> None:
         part = await self._add(
@@ -181,7 +193,7 @@ class LocalStack:
     async def _wait_until_ready(self) -> None:
         """Waits until the API and all workers are ready. Raises StartError."""
         # Redis is asked for the workers, because the API may need a key.
-        redis = connect(self._environment["REDIS_URL"])
+        redis = connect(self._environment["REDIS_URL"], log_outages=False)
         keys = Keys(self._environment.get("KEY_PREFIX", self._settings.key_prefix))
         queue = Queue(redis, keys, lease_s=self._settings.lease_seconds)
         async with httpx.AsyncClient(base_url=self.url) as client:

@@ -2,20 +2,24 @@
 
 import asyncio
 import hashlib
+import os
 import secrets
 import signal
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from cli.console import err
 from cli.demo import run_demo
 from cli.jobs import add_to
 from cli.local_stack import LocalStack, StartError
 from orchestrator_client import OrchestratorError
 from shared.providers import PROVIDERS, variable
 from shared.redis.embedded import EmbeddedServerError
+from shared.setting_names import unknown_settings
 from shared.settings import OWNER, Settings, SettingsError, load_provider_settings, load_settings
 from shared.version import VERSION
 
@@ -69,13 +73,15 @@ def up(
 ) -> None:
     """Run the API and workers until Ctrl-C, with an embedded Valkey unless REDIS_URL is set."""
     settings = _settings()
+    for advice in unknown_settings(os.environ):
+        err.print(f"warning: {advice}", markup=False)
     stack = LocalStack(
         settings,
         workers=workers,
         host=host,
         port=port,
         simulator=("--latency-ms", "200") if simulate else None,
-        notice=console.print,
+        notice=partial(console.print, markup=False, soft_wrap=True),
     )
     asyncio.run(_stay_up(stack, settings, simulate=simulate))
 

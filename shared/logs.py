@@ -37,8 +37,17 @@ def configure_logging(level: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    logging.getLogger("uvicorn.error").addFilter(_is_unexpected)
     # At INFO, these loggers write a line for each call or item. The lines of arq repeat arguments,
     # which are prompts. The lines of uvicorn repeat URLs: the query of a URL can contain the secret
     # URL of a webhook.
     for name in ("arq.worker", "httpx", "asyncio", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """Drops uvicorn's error about a stream that the API has closed early on purpose.
+
+    The API has logged why: see api.stream_response.
+    """
+    return record.msg != "ASGI callable returned without completing response."

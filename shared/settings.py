@@ -7,7 +7,7 @@ import re
 from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -113,7 +113,8 @@ _Concurrency = Annotated[int, Field(ge=1, le=100_000)]
 _MIN_SECRET_BYTES, _MAX_SECRET_BYTES = 24, 64  # limits that Standard Webhooks prescribes
 OWNER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
-_CONFIG = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
+ENV_FILE = ".env"
+_CONFIG = SettingsConfigDict(env_file=ENV_FILE, extra="ignore", hide_input_in_errors=True)
 
 
 class ProviderSettings(BaseSettings):
@@ -179,24 +180,33 @@ class Settings(BaseSettings):
     webhook_allow_private: bool = False
 
 
+AnySettings = TypeVar("AnySettings", Settings, ProviderSettings)
+
+
 def load_settings() -> Settings:
     """Returns the settings. Raises SettingsError."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        raise _settings_error(error) from None
+    return _load(Settings)
 
 
 def load_provider_settings() -> dict[str, ProviderSettings]:
     """Returns the settings of each provider by the provider's name. Raises SettingsError."""
-    settings = {}
-    for name in PROVIDERS:
-        prefix = variable(name, "")
-        try:
-            settings[name] = ProviderSettings(_env_prefix=prefix)
-        except ValidationError as error:
-            raise _settings_error(error, prefix) from None
-    return settings
+    return {name: _load(ProviderSettings, variable(name, "")) for name in PROVIDERS}
+
+
+def _load(model: type[AnySettings], prefix: str = "") -> AnySettings:
+    try:
+        return model(_env_prefix=prefix)
+    except ValidationError as error:
+        raise _settings_error(error, prefix) from None
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"{Path(ENV_FILE).resolve()}: {_unreadable(error)}") from None
+
+
+def _unreadable(error: OSError | UnicodeError) -> str:
+    """Returns why a file cannot be read, without any of the file's text."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "the file must be UTF-8"
 
 
 _PREFIX = "Value error, "  # pydantic writes this before the text of a ValueError

@@ -125,5 +125,6 @@ def output() -> Iterator[IO[bytes]]:
 def environment() -> Iterator[dict[str, str]]:
     """An environment without settings, with an empty data directory."""
     with tempfile.TemporaryDirectory(prefix="up-", ignore_cleanup_errors=True) as directory:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        names = ("PATH", "HOME", "LANG", "PYTHONPATH")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         yield kept | {"DATA_DIR": directory, "COLUMNS": "120"}

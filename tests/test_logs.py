@@ -53,7 +53,15 @@ async def test_each_job_and_each_failed_attempt_is_logged(
     assert other["job"] == first.json()["job_id"]
     [repeated] = by_event["job_repeated"]
     assert repeated["job"] == first.json()["job_id"]
-    failed = {"job": job, "item": 7, "provider": "openrouter", "code": "provider_error"}
+    failed = {
+        "job": job,
+        "item": 7,
+        "provider": "openrouter",
+        "model": "sim-500",
+        "code": "provider_error",
+        "status_code": 500,
+        "reason": "openrouter answered 500: Internal Server Error",
+    }
     assert by_event["attempt_failed"] == [
         {**failed, "attempt": 1, "will_retry": True},
         {**failed, "attempt": 2, "will_retry": False},

@@ -14,8 +14,11 @@ from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 from shared.queue.layout_version import LayoutMismatch, layout_check
 from shared.redis.client import RedisUnavailable, open_redis
+from shared.redis.embedded import EmbeddedServerError
+from shared.setting_names import log_unknown_settings
 from shared.settings import SettingsError, load_provider_settings, load_settings
 from worker.factory import make_worker
+from worker.metrics import MetricsPortError
 
 
 async def has_live_worker(queue: Queue) -> bool:
@@ -32,7 +35,7 @@ def main() -> None:
         _run()
     except SettingsError as error:
         sys.exit(f"wrong settings\n{error}")
-    except LayoutMismatch as error:
+    except (LayoutMismatch, EmbeddedServerError, MetricsPortError) as error:
         sys.exit(str(error))
 
 
@@ -45,6 +48,7 @@ def _run() -> None:
     if "--check" in sys.argv[1:]:
         queue = Queue(redis, keys, lease_s=settings.lease_seconds)
         sys.exit(0 if asyncio.run(has_live_worker(queue)) else 1)
+    log_unknown_settings()
     asyncio.set_event_loop(uvloop.new_event_loop())
     make_worker(settings, providers, redis).run()
 

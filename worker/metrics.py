@@ -12,6 +12,10 @@ from shared.monitoring.metrics import new_registry
 from worker.call_metrics import CallMetrics
 
 
+class MetricsPortError(Exception):
+    """The worker cannot listen on WORKER_METRICS_PORT. `str(error)` says why."""
+
+
 class WorkerMetrics:
     def __init__(self) -> None:
         self.registry = new_registry()
@@ -42,10 +46,15 @@ class WorkerMetrics:
     def serve(self, port: int) -> Callable[[], None]:
         """Serves /metrics on every network interface, in a new thread.
 
-        Returns a function that stops the server and waits for the thread. Raises OSError if the
-        port is in use.
+        Returns a function that stops the server and waits for the thread. Raises MetricsPortError.
         """
-        server, thread = start_http_server(port, registry=self.registry)
+        try:
+            server, thread = start_http_server(port, registry=self.registry)
+        except OSError as error:
+            raise MetricsPortError(
+                f"WORKER_METRICS_PORT: can't listen on port {port}: {error.strerror}."
+                " Choose another port."
+            ) from None
 
         def stop() -> None:
             server.shutdown()

@@ -57,7 +57,7 @@ async def _call_once(context: ProviderContext, attempt: Attempt, chat: ChatReque
         latency_ms = _since(started)
         context.calls.add_call(provider, chat["model"], error.code, latency_ms)
         outcome = _after_failure(error, attempt, latency_ms, max_retries=context.max_retries)
-        _log_failure(error, attempt, provider, will_retry=isinstance(outcome, Retry))
+        _log_failure(error, attempt, chat, will_retry=isinstance(outcome, Retry))
         return outcome
     latency_ms = _since(started)
     context.calls.add_call(provider, chat["model"], "", latency_ms)
@@ -94,15 +94,18 @@ def _after_failure(
 
 
 def _log_failure(
-    error: ProviderError, attempt: Attempt, provider: str, *, will_retry: bool
+    error: ProviderError, attempt: Attempt, chat: ChatRequest, *, will_retry: bool
 ) -> None:
     log.info(
         "attempt_failed",
         job=attempt.item_id.job_id,
         item=attempt.item_id.request_index,
-        provider=provider,
+        provider=chat["provider"],
+        model=chat["model"],
         attempt=attempt.number,
         code=error.code,
+        status_code=error.status_code,
+        reason=error.message,  # it contains neither the key nor a part of the prompt
         will_retry=will_retry,
     )
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 from support.processes import PIPE, Process, start
 from support.stack import Stack
@@ -58,7 +59,10 @@ async def processes() -> list[tuple[int, int, str]]:
 
 @asynccontextmanager
 async def up(
-    environment: dict[str, str], *argv: str, directory: Path | None = None
+    environment: dict[str, str],
+    *argv: str,
+    directory: Path | None = None,
+    stderr: int | IO[bytes] = asyncio.subprocess.DEVNULL,
 ) -> AsyncIterator[Up]:
     """Starts `orchestrator up`, and waits until it is ready."""
     process = await asyncio.create_subprocess_exec(
@@ -66,7 +70,7 @@ async def up(
         env=environment,
         cwd=directory,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+        stderr=stderr,
     )
     assert process.stdout is not None
     try:

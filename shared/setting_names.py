@@ -1,0 +1,75 @@
+"""Finds variables whose names look like settings, but are not: most likely typing errors."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+
+import structlog
+from dotenv import dotenv_values
+
+from shared.providers import PROVIDERS, variable
+from shared.settings import ENV_FILE, ProviderSettings, Settings
+
+SIMILARITY = 0.85  # of 1; DATADIR and DATA_DIR have 0.93, OTLP_ENDPOINT and SENTRY_ENDPOINT 0.64
+CLIENT_VARIABLES = ("ORCHESTRATOR_URL", "ORCHESTRATOR_API_KEY")
+# Other programs have variables that end in _API_KEY, too. These endings are rarer.
+_OURS = ("_base_url", "_max_concurrent_requests")
+# `orchestrator up` sets this variable for its processes, because it has reported the names itself.
+REPORTED = "UNKNOWN_SETTINGS_REPORTED"
+
+log = structlog.get_logger()
+
+
+def log_unknown_settings() -> None:
+    if REPORTED not in os.environ:
+        for advice in unknown_settings(os.environ):
+            log.warning("unknown_setting", advice=advice)
+
+
+def unknown_settings(environment: Mapping[str, str]) -> list[str]:
+    """Returns a sentence for each variable, also of `.env`, that is probably meant as a setting."""
+    names = {*map(str.upper, environment), *map(str.upper, dotenv_values(ENV_FILE))}
+    return [
+        f"{name} is not a setting, and has no effect. {advice}"
+        for name, advice in sorted(_suspicious(names))
+    ]
+
+
+def known_settings() -> set[str]:
+    return {
+        *map(str.upper, Settings.model_fields),
+        *CLIENT_VARIABLES,
+        *(variable(name, field) for name in PROVIDERS for field in ProviderSettings.model_fields),
+    }
+
+
+def _suspicious(names: set[str]) -> Iterator[tuple[str, str]]:
+    known = known_settings()
+    missing = known - names  # whoever sets the right name does not mean it with another name
+    for name in names - known:
+        if nearest := _nearest(name, missing):
+            yield name, f"Did you mean {nearest}?"
+        elif ending := next((end for end in _OURS if name.endswith(end.upper())), None):
+            provider = name.removesuffix(ending.upper())
+            if provider:
+                providers = ", ".join(PROVIDERS)
+                yield name, f"There is no provider {provider.lower()}. The providers: {providers}."
+
+
+def _nearest(name: str, missing: Iterable[str]) -> str | None:
+    """Returns the setting that `name` resembles, or None.
+
+    The part after a provider's name must be equal, because keys of different services have similar
+    names.
+    """
+    for field in ProviderSettings.model_fields:
+        ending = variable("", field)
+        if name.endswith(ending):
+            provider = name.removesuffix(ending)
+            same = [other.removesuffix(ending) for other in missing if other.endswith(ending)]
+            found = get_close_matches(provider, same, 1, SIMILARITY)
+            if found:
+                return found[0] + ending
+            if ending == variable("", "api_key"):
+                return None
+    return next(iter(get_close_matches(name, missing, 1, SIMILARITY)), None)
