@@ -1,27 +1,31 @@
+import json
 from typing import Any
 
 import orjson
 import pytest
 
-from shared.models import ChatRequest
-from worker.providers.dialect import Completion, Dialect, ErrorInBody
-from worker.providers.ollama import OLLAMA
-from worker.providers.openai import OPENAI
+from shared.dialects.dialect import Answer, Dialect, ErrorInBody
+from shared.dialects.ollama import OLLAMA
+from shared.dialects.openai import OPENAI
+from shared.queue.item_request import ItemRequest
+from worker.providers.endpoint import encode
 
-CHAT: ChatRequest = {
+CHAT: ItemRequest = {
     "provider": "any",
     "model": "some/model:free",
-    "messages": [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "hello 🎉"},
-        {"role": "assistant", "content": "hi"},
-        {"role": "user", "content": "bye"},
-    ],
-    "temperature": 0.0,
-    "max_tokens": 7,
+    "chat": {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "hello 🎉"},
+            {"role": "assistant", "content": "hi"},
+            {"role": "user", "content": "bye"},
+        ],
+        "temperature": 0.0,
+        "max_tokens": 7,
+    },
 }
-HI = Completion("hi", 4, 3, 7, "stop")
-NO_USAGE = Completion("hi", 0, 0, 0, None)
+HI = Answer("hi", 4, 3, 7, "stop")
+NO_USAGE = Answer("hi", 0, 0, 0, None)
 USAGE = {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7}
 
 
@@ -30,18 +34,18 @@ def choices(message: object, **fields: object) -> dict[str, Any]:
 
 
 def test_openai_encode() -> None:
-    assert OPENAI.encode(CHAT) == {
+    assert orjson.loads(encode(OPENAI.native, CHAT)) == {
         "model": "some/model:free",
-        "messages": CHAT["messages"],
+        "messages": CHAT["chat"]["messages"],
         "temperature": 0.0,
         "max_tokens": 7,
     }
 
 
 def test_ollama_encode() -> None:
-    assert OLLAMA.encode(CHAT) == {
+    assert orjson.loads(encode(OLLAMA.native, CHAT)) == {
         "model": "some/model:free",
-        "messages": CHAT["messages"],
+        "messages": CHAT["chat"]["messages"],
         "stream": False,
         "options": {"temperature": 0.0, "num_predict": 7},
     }
@@ -51,7 +55,7 @@ def test_ollama_encode() -> None:
     ("dialect", "path"), [(OPENAI, "/chat/completions"), (OLLAMA, "/api/chat")]
 )
 def test_path(dialect: Dialect, path: str) -> None:
-    assert dialect.path == path
+    assert dialect.native.path == path
 
 
 @pytest.mark.parametrize(
@@ -72,11 +76,11 @@ def test_path(dialect: Dialect, path: str) -> None:
                     error=None,
                 ),
             },
-            Completion("hi", 4, 3, 7, "stop", 0.1),
+            Answer("hi", 4, 3, 7, "stop", 0.1),
         ),
         (
             choices({"content": "hi"}, finish_reason="length") | {"usage": USAGE},
-            Completion("hi", 4, 3, 7, "length"),
+            Answer("hi", 4, 3, 7, "length"),
         ),
         ({"choices": [{"message": {"content": "hi"}}]}, NO_USAGE),
         (choices({"content": "hi"}, finish_reason=None), NO_USAGE),
@@ -91,30 +95,30 @@ def test_path(dialect: Dialect, path: str) -> None:
         ),
         (
             choices({"content": "hi"}) | {"usage": USAGE | {"total_tokens": 9}},
-            Completion("hi", 4, 3, 9, "stop"),
+            Answer("hi", 4, 3, 9, "stop"),
         ),
         (
             choices({"content": "hi"}) | {"usage": USAGE | {"cost": 0}},
-            Completion("hi", 4, 3, 7, "stop", 0),
+            Answer("hi", 4, 3, 7, "stop", 0),
         ),
-        (choices({"content": None}) | {"usage": USAGE}, Completion("", 4, 3, 7, "stop")),
-        (choices({"content": ""}) | {"usage": USAGE}, Completion("", 4, 3, 7, "stop")),
+        (choices({"content": None}) | {"usage": USAGE}, Answer("", 4, 3, 7, "stop")),
+        (choices({"content": ""}) | {"usage": USAGE}, Answer("", 4, 3, 7, "stop")),
         (
             choices({"tool_calls": []}, finish_reason="tool_calls"),
-            Completion("", 0, 0, 0, "tool_calls"),
+            Answer("", 0, 0, 0, "tool_calls"),
         ),
         (
             {"choices": [{"message": {"content": "one"}}, {"message": {"content": "two"}}]},
-            Completion("one", 0, 0, 0, None),
+            Answer("one", 0, 0, 0, None),
         ),
         (
             choices({"content": "🎉 \u0000 \u202e"}, finish_reason=None),
-            Completion("🎉 \u0000 \u202e", 0, 0, 0, None),
+            Answer("🎉 \u0000 \u202e", 0, 0, 0, None),
         ),
     ],
 )
-def test_openai_decode(reply: dict[str, Any], completion: Completion) -> None:
-    assert OPENAI.decode(orjson.dumps(reply)) == completion
+def test_openai_decode(reply: dict[str, Any], completion: Answer) -> None:
+    assert OPENAI.native.decode(reply) == completion
 
 
 INVALID_COUNTS = ["-1", "0.5", '"4"', "true", "[]", "{}", "null", str(2**63), "9" * 400]
@@ -127,7 +131,7 @@ def test_an_invalid_count_discards_no_answer(name: str, count: str) -> None:
     usage = f'{{"{name}": {count}}}'
     body = f'{{"choices": [{{"message": {{"content": "hi"}}}}], "usage": {usage}}}'
 
-    assert OPENAI.decode(body.encode()) == NO_USAGE
+    assert OPENAI.native.decode(json.loads(body)) == NO_USAGE
 
 
 @pytest.mark.parametrize("count", INVALID_COUNTS)
@@ -136,14 +140,14 @@ def test_an_invalid_count_of_ollama_discards_no_answer(count: str) -> None:
         f'{{"message": {{"content": "hi"}}, "prompt_eval_count": {count}, "eval_count": {count}}}'
     )
 
-    assert OLLAMA.decode(body.encode()) == NO_USAGE
+    assert OLLAMA.native.decode(json.loads(body)) == NO_USAGE
 
 
 @pytest.mark.parametrize("cost", ["-1", "NaN", "Infinity", '"0.1"', "true", "{}", "9" * 400])
 def test_an_invalid_cost_discards_no_answer(cost: str) -> None:
     body = f'{{"choices": [{{"message": {{"content": "hi"}}}}], "usage": {{"cost": {cost}}}}}'
 
-    assert OPENAI.decode(body.encode()) == NO_USAGE
+    assert OPENAI.native.decode(json.loads(body)) == NO_USAGE
 
 
 @pytest.mark.parametrize(
@@ -182,14 +186,14 @@ def test_an_invalid_cost_discards_no_answer(cost: str) -> None:
             },
             NO_USAGE,
         ),
-        ({"message": {"content": "hi"}, "eval_count": 3}, Completion("hi", 0, 3, 3, None)),
-        ({"message": {"content": "hi"}, "prompt_eval_count": 4}, Completion("hi", 4, 0, 4, None)),
-        ({"message": {"content": None}}, Completion("", 0, 0, 0, None)),
-        ({"message": {}}, Completion("", 0, 0, 0, None)),
+        ({"message": {"content": "hi"}, "eval_count": 3}, Answer("hi", 0, 3, 3, None)),
+        ({"message": {"content": "hi"}, "prompt_eval_count": 4}, Answer("hi", 4, 0, 4, None)),
+        ({"message": {"content": None}}, Answer("", 0, 0, 0, None)),
+        ({"message": {}}, Answer("", 0, 0, 0, None)),
     ],
 )
-def test_ollama_decode(reply: dict[str, Any], completion: Completion) -> None:
-    assert OLLAMA.decode(orjson.dumps(reply)) == completion
+def test_ollama_decode(reply: dict[str, Any], completion: Answer) -> None:
+    assert OLLAMA.native.decode(reply) == completion
 
 
 @pytest.mark.parametrize(
@@ -228,7 +232,7 @@ def test_error_object(
     dialect: Dialect, reply: dict[str, Any], status_code: int, message: str
 ) -> None:
     with pytest.raises(ErrorInBody) as caught:
-        dialect.decode(orjson.dumps(reply))
+        dialect.native.decode(reply)
     assert vars(caught.value) == {"status_code": status_code, "message": message}
 
 
@@ -282,7 +286,7 @@ def test_not_a_reply(dialect: Dialect, body: bytes) -> None:
 )
 def test_openai_reply_of_wrong_shape(reply: dict[str, Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - its text is never shown
-        OPENAI.decode(orjson.dumps(reply))
+        OPENAI.native.decode(reply)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +304,7 @@ def test_openai_reply_of_wrong_shape(reply: dict[str, Any]) -> None:
 )
 def test_ollama_reply_of_wrong_shape(reply: dict[str, Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - its text is never shown
-        OLLAMA.decode(orjson.dumps(reply))
+        OLLAMA.native.decode(reply)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ import pytest
 from support.stack import eventually
 
 from cli.simulator import Behaviour, Simulator
-from shared.models import ChatRequest, ErrorCode
+from shared.dialects.dialect import Answer
+from shared.models import ErrorCode
 from shared.providers import PROVIDERS
+from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 from worker.providers.client import MAX_RESPONSE_BYTES, call, http_client
-from worker.providers.dialect import Completion
 from worker.providers.endpoint import Endpoint, endpoint
 from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
 
@@ -52,20 +53,22 @@ def endpoints(providers: dict[str, ProviderSettings]) -> dict[str, Endpoint]:
 
 def chat(
     *contents: str, model: str = "some/model:free", temperature: float = 0.3, max_tokens: int = 7
-) -> ChatRequest:
+) -> ItemRequest:
     return {
         "provider": "as in the queue",
         "model": model,
-        "messages": [
-            {"role": "user", "content": content} for content in contents or ("hello there",)
-        ],
-        "temperature": temperature,
-        "max_tokens": max_tokens,
+        "chat": {
+            "messages": [
+                {"role": "user", "content": content} for content in contents or ("hello there",)
+            ],
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+        },
     }
 
 
 async def failure(
-    client: httpx.AsyncBaseTransport, endpoint: Endpoint, chat: ChatRequest, *, timeout_s: float = 5
+    client: httpx.AsyncBaseTransport, endpoint: Endpoint, chat: ItemRequest, *, timeout_s: float = 5
 ) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
         async with asyncio.timeout(timeout_s + 1):
@@ -219,15 +222,15 @@ async def test_answer(
 ) -> None:
     completion = await call(client, endpoints[provider], chat("be brief", "hello"), timeout_s=5)
     cost_usd = {"openrouter": 0.000005, "ollama": None}[provider]
-    assert completion == Completion("echo: hello", 3, 2, 5, "stop", cost_usd)
+    assert completion == Answer("echo: hello", 3, 2, 5, "stop", cost_usd)
 
 
 @both_providers
 @pytest.mark.parametrize(
     ("model", "completion"),
     [
-        ("sim-null-content", Completion("", 2, 3, 5, "stop")),
-        ("sim-no-usage", Completion("echo: hello there", 0, 0, 0, "stop")),
+        ("sim-null-content", Answer("", 2, 3, 5, "stop")),
+        ("sim-no-usage", Answer("echo: hello there", 0, 0, 0, "stop")),
     ],
 )
 async def test_incomplete_answer(
@@ -235,7 +238,7 @@ async def test_incomplete_answer(
     endpoints: dict[str, Endpoint],
     provider: str,
     model: str,
-    completion: Completion,
+    completion: Answer,
 ) -> None:
     answer = await call(client, endpoints[provider], chat(model=model), timeout_s=5)
     assert replace(answer, cost_usd=None) == completion
@@ -273,7 +276,7 @@ async def test_gzipped_answer(client: httpx.AsyncBaseTransport) -> None:
     body = gzip.compress(orjson.dumps({"choices": [{"message": {"content": "hi"}}]}))
     async with raw(http(body, "Content-Encoding: gzip")) as server:
         completion = await call(client, server.endpoint(), chat(), timeout_s=5)
-    assert completion == Completion("hi", 0, 0, 0, None)
+    assert completion == Answer("hi", 0, 0, 0, None)
 
 
 @both_providers

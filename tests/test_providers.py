@@ -9,10 +9,10 @@ from support.in_process import running_api, running_worker
 from cli.simulator import Simulator
 from cli.simulator import dialects as simulated
 from cli.simulator.environment import simulated_environment
+from shared.dialects.dialects import DIALECTS
 from shared.providers import PROVIDERS, Provider, variable
 from shared.settings import ProviderSettings, Settings, load_provider_settings
 from worker.providers.client import call, http_client
-from worker.providers.dialects import DIALECTS
 from worker.providers.endpoint import endpoint
 
 THIRD = Provider(
@@ -38,7 +38,7 @@ def third(monkeypatch: pytest.MonkeyPatch) -> Provider:
 
 @pytest.mark.parametrize("row", PROVIDERS.values(), ids=list(PROVIDERS))
 def test_the_dialect_of_a_row_exists_and_is_simulated(row: Provider) -> None:
-    assert DIALECTS[row.dialect].path == simulated.DIALECTS[row.dialect].path
+    assert DIALECTS[row.dialect].native.path == simulated.DIALECTS[row.dialect].path
 
 
 @pytest.mark.parametrize(

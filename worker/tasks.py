@@ -7,15 +7,16 @@ from typing import Any
 import httpx
 import structlog
 
-from shared.models import ChatRequest, ErrorCode
+from shared.dialects.dialect import Answer
+from shared.models import ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.providers import variable
 from shared.queue.claims import Pause
+from shared.queue.item_request import ItemRequest
 from shared.queue.item_results import DEADLINE_EXCEEDED, Result
 from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.client import call
-from worker.providers.dialect import Completion
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, RateLimited
 from worker.retry_and_pause import decide
@@ -35,33 +36,35 @@ class ProviderContext:
     tracer: Tracer = NO_TRACER
 
 
-async def call_provider(ctx: dict[str, Any], attempt: Attempt, chat: ChatRequest) -> TaskOutcome:
+async def call_provider(ctx: dict[str, Any], attempt: Attempt, request: ItemRequest) -> TaskOutcome:
     """Calls the request's provider once."""
     context: ProviderContext = ctx["provider_context"]
-    outcome = await _call_once(context, attempt, chat)
+    outcome = await _call_once(context, attempt, request)
     if isinstance(outcome, Finished):
-        context.calls.add_item(chat["provider"], chat["model"], outcome.result)
+        context.calls.add_item(request["provider"], request["model"], outcome.result)
     return outcome
 
 
-async def _call_once(context: ProviderContext, attempt: Attempt, chat: ChatRequest) -> TaskOutcome:
-    provider = chat["provider"]
+async def _call_once(
+    context: ProviderContext, attempt: Attempt, request: ItemRequest
+) -> TaskOutcome:
+    provider = request["provider"]
     endpoint = context.endpoints.get(provider)
     if endpoint is None:
         return Finished(_not_configured(attempt, provider))
     started = time.perf_counter()
     timeout_s = min(context.timeout_s, attempt.remaining_s)
     try:
-        completion = await _traced_call(context, endpoint, chat, attempt, timeout_s)
+        answer = await _traced_call(context, endpoint, request, attempt, timeout_s)
     except ProviderError as error:
         latency_ms = _since(started)
-        context.calls.add_call(provider, chat["model"], error.code, latency_ms)
+        context.calls.add_call(provider, request["model"], error.code, latency_ms)
         outcome = _after_failure(error, attempt, latency_ms, max_retries=context.max_retries)
         _log_failure(error, attempt, chat, will_retry=isinstance(outcome, Retry))
         return outcome
     latency_ms = _since(started)
-    context.calls.add_call(provider, chat["model"], "", latency_ms)
-    return Finished(_answer(completion, attempt, latency_ms))
+    context.calls.add_call(provider, request["model"], "", latency_ms)
+    return Finished(_answer(answer, attempt, latency_ms))
 
 
 def _after_failure(
@@ -120,14 +123,14 @@ def _not_configured(attempt: Attempt, provider: str) -> Result:
     )
 
 
-def _answer(completion: Completion, attempt: Attempt, latency_ms: float) -> Result:
+def _answer(answer: Answer, attempt: Attempt, latency_ms: float) -> Result:
     return Result(
-        content=completion.content,
-        prompt_tokens=completion.prompt_tokens,
-        completion_tokens=completion.completion_tokens,
-        total_tokens=completion.total_tokens,
-        finish_reason=completion.finish_reason,
-        cost_usd=completion.cost_usd,
+        content=answer.content,
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        total_tokens=answer.total_tokens,
+        finish_reason=answer.finish_reason,
+        cost_usd=answer.cost_usd,
         latency_ms=latency_ms,
         attempts=attempt.number,
         queued_ms=attempt.queued_ms,
@@ -138,23 +141,23 @@ def _answer(completion: Completion, attempt: Attempt, latency_ms: float) -> Resu
 async def _traced_call(
     context: ProviderContext,
     endpoint: Endpoint,
-    chat: ChatRequest,
+    request: ItemRequest,
     attempt: Attempt,
     timeout_s: float,
-) -> Completion:
-    with context.tracer.attempt_span(chat, attempt.item_id, attempt.number) as span:
+) -> Answer:
+    with context.tracer.attempt_span(request, attempt.item_id, attempt.number) as span:
         try:
-            completion = await call(context.client, endpoint, chat, timeout_s=timeout_s)
+            answer = await call(context.client, endpoint, request, timeout_s=timeout_s)
         except ProviderError as error:
             span.failed(error.code)
             raise
         span.answered(
-            completion.content,
-            completion.prompt_tokens,
-            completion.completion_tokens,
-            completion.finish_reason,
+            answer.content,
+            answer.prompt_tokens,
+            answer.completion_tokens,
+            answer.finish_reason,
         )
-        return completion
+        return answer
 
 
 def _since(started: float) -> float:

@@ -12,7 +12,6 @@ from shared.jobs.store import Store
 from shared.jobs.submission import Fingerprint, JobPolicy, Submission, acceptance
 from shared.models import (
     MAX_BATCH_REQUESTS,
-    ChatRequest,
     Job,
     JobStatus,
     JobSummary,
@@ -21,6 +20,7 @@ from shared.models import (
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK, encode_payload
 from shared.queue.ids import DELIVERY_SUFFIX
+from shared.queue.item_request import ItemRequest
 
 PAGE_ITEMS = 50  # limit of items per page, because an answer may be large
 PAGE_JOBS = 20
@@ -200,13 +200,12 @@ async def to_async(requests: Iterable[LLMRequest]) -> AsyncIterator[LLMRequest]:
 
 
 def _payload(request: LLMRequest, traceparent: str | None) -> bytes:
-    chat = ChatRequest(
-        provider=request.provider,
-        model=request.model,
-        messages=[{"role": m.role, "content": m.content} for m in request.messages],
-        temperature=request.temperature,
-        max_tokens=request.max_tokens,
-    )
+    chat = {
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "temperature": request.temperature,
+        "max_tokens": request.max_tokens,
+    }
+    item = ItemRequest(provider=request.provider, model=request.model, chat=chat)
     if traceparent:
-        chat["traceparent"] = traceparent
-    return encode_payload(CALL_PROVIDER, chat)
+        item["traceparent"] = traceparent
+    return encode_payload(CALL_PROVIDER, item)

@@ -1,8 +1,7 @@
-"""Defines the requests that a client sends, their checks, and the form of a queued request."""
+"""Defines the requests that a client sends, and their checks."""
 
-from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, NotRequired, Self, TypedDict
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -160,18 +159,3 @@ class BatchLLMRequest(JobOptions):
                     {"index": index, "earlier": earlier},
                 )
         return self
-
-
-class ChatRequest(TypedDict):
-    """A request as it is stored in the queue.
-
-    Fields may be added but not renamed, because workers of two versions read them during an
-    upgrade.
-    """
-
-    provider: str
-    model: str
-    messages: Sequence[dict[str, str]]
-    temperature: float
-    max_tokens: int
-    traceparent: NotRequired[str]  # W3C Trace Context: https://www.w3.org/TR/trace-context/

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from shared.models import ChatRequest
+from shared.queue.item_request import ItemRequest
 
 
 class OpenTelemetryTracer:
@@ -63,20 +63,26 @@ class OpenTelemetryTracer:
 
     @contextmanager
     def attempt_span(
-        self, chat: ChatRequest, item_id: str, attempt: int
+        self, request: ItemRequest, item_id: str, attempt: int
     ) -> Iterator["OpenTelemetryAttemptSpan"]:
         job_id, _, index = item_id.rpartition(":")
-        parent = self._propagator.extract({"traceparent": chat.get("traceparent", "")})
+        parent = self._propagator.extract({"traceparent": request.get("traceparent", "")})
+        operation = request.get("operation", "chat")
+        chat = request.get("chat", {})
+        parameters = {
+            f"gen_ai.request.{name}": chat[name]
+            for name in ("temperature", "max_tokens")
+            if name in chat
+        }
         with self._tracer.start_as_current_span(
-            f"chat {chat['model']}",
+            f"{operation} {request['model']}",
             parent,
             SpanKind.CLIENT,
             {
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": chat["provider"],
-                "gen_ai.request.model": chat["model"],
-                "gen_ai.request.temperature": chat["temperature"],
-                "gen_ai.request.max_tokens": chat["max_tokens"],
+                "gen_ai.operation.name": operation,
+                "gen_ai.provider.name": request["provider"],
+                "gen_ai.request.model": request["model"],
+                **parameters,
                 "orchestrator.job.id": job_id,
                 "orchestrator.item.index": int(index),
                 "orchestrator.attempt": attempt,
@@ -85,7 +91,7 @@ class OpenTelemetryTracer:
             set_status_on_exception=False,
         ) as span:
             if self._capture_content:
-                span.set_attribute("gen_ai.input.messages", _json(chat["messages"]))
+                span.set_attribute("gen_ai.input.messages", _input(request))
             yield OpenTelemetryAttemptSpan(span, capture_content=self._capture_content)
 
 
@@ -119,6 +125,11 @@ class _QueryRedactor(SpanProcessor):
     def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002
         if "url.query" in (span.attributes or {}):
             span.set_attribute("url.query", "REDACTED")
+
+
+def _input(request: ItemRequest) -> str:
+    """Returns the messages of a native request, or the body of a foreign request without model."""
+    return "".join(request["body"]) if "body" in request else _json(request["chat"]["messages"])
 
 
 def _json(messages: Sequence[Mapping[str, Any]]) -> str:

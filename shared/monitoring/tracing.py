@@ -6,7 +6,7 @@ Without tracing, the OpenTelemetry SDK is not imported, because it belongs to an
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
-from shared.models import ChatRequest
+from shared.queue.item_request import ItemRequest
 from shared.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Tracer(Protocol):
         continue, or None without tracing."""
 
     def attempt_span(
-        self, chat: ChatRequest, item_id: str, attempt: int
+        self, request: ItemRequest, item_id: str, attempt: int
     ) -> AbstractContextManager[AttemptSpan]:
         """Records the work in the context as one attempt, a child of the item's span."""
 
@@ -63,7 +63,7 @@ class NoTracer:
 
     def attempt_span(
         self,
-        chat: ChatRequest,  # noqa: ARG002
+        request: ItemRequest,  # noqa: ARG002
         item_id: str,  # noqa: ARG002
         attempt: int,  # noqa: ARG002
     ) -> AbstractContextManager[AttemptSpan]:

@@ -10,6 +10,13 @@ from shared.models import ErrorCode
 
 @dataclass(frozen=True, slots=True)
 class Result:
+    """The result of an item.
+
+    message, choices, logprobs, usage: see `shared.dialects.dialect.Answer`.
+    body: the provider's JSON as text, for a foreign request that was answered.
+    status_code: the HTTP status with which the provider refused the request.
+    """
+
     content: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -22,6 +29,12 @@ class Result:
     attempts: int = 0
     error: str | None = None
     error_code: ErrorCode | None = None
+    status_code: int | None = None
+    message: dict[str, Any] | None = None
+    choices: list[Any] | None = None
+    logprobs: Any = None
+    usage: dict[str, Any] | None = None
+    body: str | None = None
 
     def to_json(self) -> bytes:
         return orjson.dumps(self)

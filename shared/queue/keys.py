@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-LAYOUT_VERSION = 2  # raised when keys, fields or their meaning change: see layout_version.py
+LAYOUT_VERSION = 3  # raised when keys, fields or their meaning change: see layout_version.py
 
 
 class _KeyWithId:

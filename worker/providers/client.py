@@ -14,9 +14,10 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
-from shared.models import ChatRequest, ErrorCode
-from worker.providers.dialect import Completion, ErrorInBody
-from worker.providers.endpoint import Endpoint
+from shared.dialects.dialect import Answer, Codec, ErrorInBody
+from shared.models import ErrorCode
+from shared.queue.item_request import ItemRequest
+from worker.providers.endpoint import Endpoint, encode
 from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
 from worker.providers.redaction import redact
 
@@ -49,16 +50,17 @@ def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
 
 
 async def call(
-    client: httpx.AsyncBaseTransport, endpoint: Endpoint, chat: ChatRequest, *, timeout_s: float
-) -> Completion:
+    client: httpx.AsyncBaseTransport, endpoint: Endpoint, request: ItemRequest, *, timeout_s: float
+) -> Answer:
     """Makes one call and returns the provider's answer. Raises ProviderError.
 
     `timeout_s` limits the time of the whole call, even if the answer arrives one byte at a time.
     """
     name = endpoint.provider
+    codec = endpoint.codec(request)
     try:
         async with asyncio.timeout(timeout_s):
-            response, body = await _exchange(client, endpoint, chat)
+            response, body = await _exchange(client, endpoint, codec, request)
     except TimeoutError:
         raise Transient(ErrorCode.TIMEOUT, f"{name} did not answer in {timeout_s:g} s") from None
     except UnicodeError:
@@ -74,26 +76,28 @@ async def call(
         ) from None
 
     if not response.is_success:
-        text = endpoint.dialect.error_text(body)
-        raise _error(endpoint, chat, response.status_code, text, response.headers)
+        text = _error_text(body)
+        raise _error(endpoint, request, response.status_code, text, response.headers)
     try:
-        return endpoint.dialect.decode(body)
+        return codec.decode(orjson.loads(body))
     except ErrorInBody as error:
-        raise _error(endpoint, chat, error.status_code, error.message, response.headers) from None
-    except ValueError:  # includes pydantic's ValidationError, whose text would repeat the body
+        raise _error(
+            endpoint, request, error.status_code, error.message, response.headers
+        ) from None
+    except (ValueError, AttributeError, LookupError, TypeError):
         raise _bad_response(
             response, f"{name} answered with something that is not a chat completion"
         ) from None
 
 
 async def _exchange(
-    client: httpx.AsyncBaseTransport, endpoint: Endpoint, chat: ChatRequest
+    client: httpx.AsyncBaseTransport, endpoint: Endpoint, codec: Codec, item: ItemRequest
 ) -> tuple[httpx.Response, bytes]:
     # The body and the headers stay in memory while the call runs. The body is copied to its real
     # size, because the bytes that orjson returns occupy at least 4 KB. The headers are set after
     # construction, because httpx would decode and copy an argument instead of sharing the headers.
-    content = bytes(memoryview(orjson.dumps(endpoint.dialect.encode(chat))))
-    request = httpx.Request("POST", endpoint.url, content=content)
+    content = bytes(memoryview(encode(codec, item)))
+    request = httpx.Request("POST", endpoint.url(codec, item["model"]), content=content)
     request.headers = endpoint.headers
     async with aclosing(await client.handle_async_request(request)) as response:
         return response, await _read_body(endpoint.provider, response)
@@ -121,7 +125,7 @@ def _bad_response(response: httpx.Response, message: str) -> Transient:
 
 
 def _error(
-    endpoint: Endpoint, chat: ChatRequest, status: int, text: str | None, headers: httpx.Headers
+    endpoint: Endpoint, request: ItemRequest, status: int, text: str | None, headers: httpx.Headers
 ) -> ProviderError:
     """Returns the exception for a response with an error status.
 
@@ -129,7 +133,7 @@ def _error(
     """
     message = f"{endpoint.provider} answered {status}"
     if text:
-        secrets = [endpoint.key or "", *(entry["content"] for entry in chat["messages"])]
+        secrets = [endpoint.key or "", *_texts(request)]
         message += f": {redact(secrets, text)}"
     wait_s = retry_after_s(headers, datetime.now(UTC))
     if status == httpx.codes.TOO_MANY_REQUESTS or (status in {503, 529} and wait_s is not None):
@@ -139,6 +143,20 @@ def _error(
         return Transient(code, message, status_code=status)
     code = _REJECTION_CODES.get(status, ErrorCode.INVALID_REQUEST)
     return Rejected(code, message, status_code=status)
+
+
+def _error_text(body: bytes) -> str | None:
+    """Returns the error message in the body of an error response, or None."""
+    try:
+        error = orjson.loads(body)["error"]
+        return str(error if isinstance(error, str) else error["message"])
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _texts(request: ItemRequest) -> list[str]:
+    """Returns the texts of the request that must not appear in an error."""
+    return [str(message["content"]) for message in request.get("chat", {}).get("messages", ())]
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:

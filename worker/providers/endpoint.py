@@ -1,13 +1,17 @@
-"""Combines the row and the settings of a provider into what a call needs: URL, headers, dialect."""
+"""Combines the row and the settings of a provider into what a call needs: URL, headers, body."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
+import orjson
 
+from shared.dialects.dialect import Codec, Dialect, Operation
+from shared.dialects.dialects import DIALECTS
 from shared.providers import Provider
+from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
-from worker.providers.dialect import Dialect
-from worker.providers.dialects import DIALECTS
 
 _HEADERS = {
     "Accept": "*/*",
@@ -21,10 +25,34 @@ _HEADERS = {
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     provider: str
-    url: httpx.URL
+    base_url: str
+    urls: Mapping[str, httpx.URL]  # URLs by path, for the paths without a model's name
     headers: httpx.Headers  # headers of every call, including the key
     dialect: Dialect
     key: str | None  # API key, which is removed from error texts
+
+    def codec(self, request: ItemRequest) -> Codec:
+        """Returns the codec of a request. Raises KeyError if the dialect has none."""
+        if "chat" in request:
+            return self.dialect.native
+        return self.dialect.foreign[Operation(request["operation"])]
+
+    def url(self, codec: Codec, model: str) -> httpx.URL:
+        return self.urls.get(codec.path) or httpx.URL(
+            self.base_url + codec.path.format(model=model)
+        )
+
+
+def encode(codec: Codec, request: ItemRequest) -> bytes:
+    """Returns the body of a call."""
+    model = request["model"]
+    if "chat" in request:
+        chat = request["chat"]
+        body: Mapping[str, Any] = (
+            codec.translate(model, chat) if codec.translate else {"model": model, **chat}
+        )
+        return orjson.dumps(body)
+    return orjson.dumps(model).join(part.encode() for part in request["body"])
 
 
 def endpoint(row: Provider, settings: ProviderSettings) -> Endpoint | None:
@@ -39,5 +67,7 @@ def endpoint(row: Provider, settings: ProviderSettings) -> Endpoint | None:
     }
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
-    url = httpx.URL((settings.base_url or row.base_url) + dialect.path)
-    return Endpoint(row.name, url, httpx.Headers(headers), dialect, key)
+    base_url = settings.base_url or row.base_url
+    paths = {codec.path for codec in (dialect.native, *dialect.foreign.values())}
+    urls = {path: httpx.URL(base_url + path) for path in paths if "{model}" not in path}
+    return Endpoint(row.name, base_url, urls, httpx.Headers(headers), dialect, key)

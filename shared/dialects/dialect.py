@@ -1,0 +1,106 @@
+"""Defines the interface of a dialect.
+
+A dialect is a set of pure functions that convert requests to a provider's JSON, and the provider's
+JSON to answers. Each dialect has a module in this package and an entry in `dialects.py`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+MAX_TOKENS, MAX_USD = 2**31, 1e6  # limits; larger values are mistakes of the provider
+
+
+class Operation(StrEnum):
+    """The kind of a request's body."""
+
+    CHAT = "chat"  # OpenAI: POST /chat/completions
+    RESPONSES = "responses"  # OpenAI: POST /responses
+    EMBEDDINGS = "embeddings"  # OpenAI: POST /embeddings
+    MESSAGES = "messages"  # Anthropic: POST /v1/messages
+    GENERATE_CONTENT = "generate_content"  # Gemini: POST /models/{model}:generateContent
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a worker reads from a provider's answer. Missing or invalid counts are 0."""
+
+    content: str  # text of the answer; "" if the answer has no text
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    finish_reason: str | None = None
+    cost_usd: float | None = None  # None if the provider does not report it
+    message: dict[str, Any] | None = None  # None if it has only a role and a text
+    choices: list[Any] | None = None  # None if there is only one
+    logprobs: Any = None
+    usage: dict[str, Any] | None = None  # as the provider gave it
+
+
+class ErrorInBody(Exception):
+    """The response has status 200, but its body reports an error.
+
+    `status_code` is the HTTP status that corresponds to the error.
+    """
+
+    def __init__(self, status_code: int, message: str) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.message = message
+
+
+class Untranslatable(ValueError):
+    """A field of a chat request has no faithful translation.
+
+    `field` is the field's path, such as `messages[0].content[1]`. `reason` says why, and what the
+    provider would accept.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """Describes one kind of call.
+
+    path: appended to the provider's base URL; `{model}` stands for the model's name.
+    decode: returns the answer from the parsed JSON of a response with status 200. Raises
+        ErrorInBody if the JSON reports an error, and ValueError if it contains no answer.
+    translate: returns the body of the call, from the model's name and the fields of an OpenAI chat
+        request without `model`. Raises Untranslatable. None if the body is sent as it is.
+    to_chat: returns the OpenAI chat completion that has the same meaning as a parsed response with
+        status 200. None if the response is a chat completion, or if `translate` is None.
+    """
+
+    path: str
+    decode: Callable[[Any], Answer]
+    translate: Callable[[str, Mapping[str, Any]], dict[str, Any]] | None = None
+    to_chat: Callable[[Any], dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Describes how to call the providers of one dialect.
+
+    native: the codec of native requests, whose fields are those of an OpenAI chat request.
+    foreign: the codecs of foreign bodies. A missing operation is not supported.
+    """
+
+    native: Codec
+    foreign: Mapping[Operation, Codec]
+
+
+def tokens(value: object) -> int:
+    """Returns a token count, or 0 if it is invalid, because the answer has been paid for."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else 0
+
+
+def usd(value: object) -> float | None:
+    is_valid = type(value) in {int, float} and 0 <= value <= MAX_USD  # type: ignore[operator]
+    return value if is_valid else None  # type: ignore[return-value]

@@ -1,0 +1,15 @@
+"""Defines the providers: their rows, their settings and their names."""
+
+from shared.providers.built_in import PROVIDERS, WEBHOOK_LANE
+from shared.providers.catalogue import BUILT_IN, Alias, Catalogue
+from shared.providers.row import Provider, variable
+
+__all__ = [
+    "BUILT_IN",
+    "PROVIDERS",
+    "WEBHOOK_LANE",
+    "Alias",
+    "Catalogue",
+    "Provider",
+    "variable",
+]

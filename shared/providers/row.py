@@ -1,0 +1,54 @@
+"""Defines the row of a provider: everything in which providers of one dialect differ."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ModelCase = Literal["exact", "lower"]
+LimitsPer = Literal["account", "model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """The row of a provider.
+
+    name: also the name of the provider's lane, and the prefix of its environment variables.
+    dialect: a key of `shared.dialects.dialects.DIALECTS`.
+    api_key_env: environment variable with the API key; "" stands for `<NAME>_API_KEY`.
+    auth: `bearer`, `none`, or the name of the header that carries the key.
+    model_case: `lower` if the provider gets the names of models in lower case; `exact` if it gets
+        the names as the client wrote them.
+    token_limit_param: name of the field that limits the tokens of a native request's answer:
+        `max_tokens` or `max_completion_tokens`.
+    unsupported: fields of native requests that the provider refuses, and that are left out.
+    headers: headers of every call. `{http_referer}` stands for the provider's setting
+        `http_referer`.
+    timeout_s: time limit of a call; None for the general setting.
+    limits_per: whether the provider counts its rate limits per account or per model.
+    fills_defaults: whether native requests get the documented defaults of `temperature` and
+        `max_tokens`. If not, an absent field is not sent.
+    """
+
+    name: str
+    base_url: str
+    dialect: str = "openai"
+    api_key_env: str = ""
+    auth: str = "bearer"
+    key_required: bool = True
+    model_case: ModelCase = "exact"
+    token_limit_param: str = "max_tokens"  # noqa: S105 — not a secret
+    unsupported: frozenset[str] = frozenset()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None
+    limits_per: LimitsPer = "model"
+    max_concurrent_requests: int | None = None
+    fills_defaults: bool = False
+
+    def model_name(self, name: str) -> str:
+        """Returns the name of a model as the provider gets it."""
+        return name.lower() if self.model_case == "lower" else name
+
+
+def variable(provider: str, setting: str) -> str:
+    """Returns the name of a provider's environment variable, such as `OPENROUTER_API_KEY`."""
+    return f"{provider}_{setting}".replace("-", "_").upper()

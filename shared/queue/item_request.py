@@ -1,0 +1,21 @@
+"""Defines the request of an item, as the queue stores it and a worker sends it."""
+
+from typing import Any, NotRequired, TypedDict
+
+
+class ItemRequest(TypedDict):
+    """A request for one provider. It has either `chat` (native) or `operation` and `body` (foreign).
+
+    chat: the fields of an OpenAI chat request, without `model`, as the client wrote them.
+    operation: the kind of the foreign body, a value of `shared.dialects.dialect.Operation`.
+    body: the text of the foreign body, cut at the value of its field `model`: a worker sends the
+        first part, the model's name as JSON, and the second part. A body without the field `model`
+        has only one part, and is sent unchanged.
+    """
+
+    provider: str
+    model: str  # name of the model that the provider gets
+    chat: NotRequired[dict[str, Any]]
+    operation: NotRequired[str]
+    body: NotRequired[list[str]]
+    traceparent: NotRequired[str]  # W3C Trace Context: https://www.w3.org/TR/trace-context/
