@@ -7,12 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
+from arq.connections import ArqRedis
 from support.in_process import running_api, running_worker
 from support.redis_server import Server
 from support.stack import chat, eventually, queued, stored
 
 from cli.simulator import Simulator
 from shared.queue.keys import Keys
+from shared.redis.client import RedisUnavailable
 from shared.settings import ProviderSettings, Settings
 
 
@@ -217,3 +219,21 @@ async def test_requests_get_503_within_seconds_while_redis_does_not_answer(
 
     assert_unavailable(refused)
     assert took_s < 10
+
+
+async def test_a_connection_that_closes_before_a_command_is_not_a_bug(
+    redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop, which the processes use, raises a RuntimeError for a closed transport."""
+    await redis.ping()
+    [connection] = redis.connection_pool._available_connections  # noqa: SLF001
+    message = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+
+    def writelines(_chunks: object) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(connection._writer, "writelines", writelines)  # noqa: SLF001
+
+    with pytest.raises(RedisUnavailable, match="was closed"):
+        await redis.ping()
+    assert await redis.ping()

@@ -189,6 +189,13 @@ async def _bounded(seconds: float, outages: OutageLog | None = None) -> AsyncIte
             yield
     except NoScriptError:  # redis-py loads the script and repeats the command: see `Script`
         raise
+    except RuntimeError as error:  # uvloop raises this for a connection that was just closed
+        if "closed" not in str(error):
+            raise
+        unavailable = RedisUnavailable("the connection to Redis was closed")
+        if outages:
+            outages.failed(str(unavailable))
+        raise unavailable from error
     except (RedisError, OSError) as error:  # TimeoutError is an OSError
         unavailable = _unavailable(error, seconds)
         if outages:
