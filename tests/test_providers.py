@@ -82,9 +82,7 @@ async def test_a_call_to_a_third_provider(simulator: Simulator) -> None:
             {
                 "provider": THIRD.name,
                 "model": "m",
-                "messages": [{"role": "user", "content": "hello"}],
-                "temperature": 0.5,
-                "max_tokens": 7,
+                "chat": {"messages": [{"role": "user", "content": "hello"}]},
             },
             timeout_s=5,
         )
@@ -131,7 +129,7 @@ def test_simulating_leaves_no_provider_at_the_real_api(monkeypatch: pytest.Monke
         endpoint(PROVIDERS[name], settings) for name, settings in load_provider_settings().items()
     ]
 
-    assert [str(there.url) for there in found if there] == [
+    assert [str(there.url(there.dialect.native, "m")) for there in found if there] == [
         "http://127.0.0.1:9/api/v1/chat/completions",
         "http://127.0.0.1:9/api/chat",
         "http://127.0.0.1:9/openai/v1/chat/completions",

@@ -60,7 +60,7 @@ async def _call_once(
         latency_ms = _since(started)
         context.calls.add_call(provider, request["model"], error.code, latency_ms)
         outcome = _after_failure(error, attempt, latency_ms, max_retries=context.max_retries)
-        _log_failure(error, attempt, chat, will_retry=isinstance(outcome, Retry))
+        _log_failure(error, attempt, request, will_retry=isinstance(outcome, Retry))
         return outcome
     latency_ms = _since(started)
     context.calls.add_call(provider, request["model"], "", latency_ms)
@@ -97,14 +97,14 @@ def _after_failure(
 
 
 def _log_failure(
-    error: ProviderError, attempt: Attempt, chat: ChatRequest, *, will_retry: bool
+    error: ProviderError, attempt: Attempt, request: ItemRequest, *, will_retry: bool
 ) -> None:
     log.info(
         "attempt_failed",
         job=attempt.item_id.job_id,
         item=attempt.item_id.request_index,
-        provider=chat["provider"],
-        model=chat["model"],
+        provider=request["provider"],
+        model=request["model"],
         attempt=attempt.number,
         code=error.code,
         status_code=error.status_code,

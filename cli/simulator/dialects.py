@@ -95,7 +95,7 @@ def _ollama_error(_status: int, message: str) -> bytes:
     return orjson.dumps({"error": message})
 
 
-# The keys are the names that the rows in shared/providers.py use.
+# The keys are the names that the rows in shared/providers/ use.
 DIALECTS = {
     "openai": SimulatedDialect(
         "/chat/completions",

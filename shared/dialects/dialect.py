@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-MAX_TOKENS, MAX_USD = 2**31, 1e6  # limits; larger values are mistakes of the provider
-
 
 class Operation(StrEnum):
     """The kind of a request's body."""
@@ -39,15 +37,31 @@ class Answer:
 
 
 class ErrorInBody(Exception):
-    """The response has status 200, but its body reports an error.
+    """The response has status 200, but its JSON reports an error.
 
-    `status_code` is the HTTP status that corresponds to the error.
+    `status_code` is the HTTP status that corresponds to the error. `message` is the provider's
+    reason, or "".
     """
 
     def __init__(self, status_code: int, message: str) -> None:
         super().__init__(message)
         self.status_code = status_code
         self.message = message
+
+
+class Unfinished(Exception):
+    """The response has status 200, but its JSON says that the answer was not finished.
+
+    `evidence` quotes the field that says so, such as `finish_reason: error`.
+    """
+
+    def __init__(self, evidence: str) -> None:
+        super().__init__(evidence)
+        self.evidence = evidence
+
+
+class NoAnswer(Exception):
+    """The response has status 200, and its JSON is complete but contains no answer."""
 
 
 class Untranslatable(ValueError):
@@ -68,12 +82,13 @@ class Codec:
     """Describes one kind of call.
 
     path: appended to the provider's base URL; `{model}` stands for the model's name.
-    decode: returns the answer from the parsed JSON of a response with status 200. Raises
-        ErrorInBody if the JSON reports an error, and ValueError if it contains no answer.
+    decode: returns the answer from the parsed JSON of a response with status 200, after `to_chat`
+        if there is one. Raises ErrorInBody, Unfinished and NoAnswer.
     translate: returns the body of the call, from the model's name and the fields of an OpenAI chat
         request without `model`. Raises Untranslatable. None if the body is sent as it is.
-    to_chat: returns the OpenAI chat completion that has the same meaning as a parsed response with
-        status 200. None if the response is a chat completion, or if `translate` is None.
+    to_chat: returns the OpenAI chat completion that has the same meaning as the parsed JSON of a
+        response with status 200. Raises ErrorInBody, Unfinished and NoAnswer. None if the response
+        needs no conversion.
     """
 
     path: str
@@ -92,15 +107,3 @@ class Dialect:
 
     native: Codec
     foreign: Mapping[Operation, Codec]
-
-
-def tokens(value: object) -> int:
-    """Returns a token count, or 0 if it is invalid, because the answer has been paid for."""
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 <= value <= MAX_TOKENS else 0
-
-
-def usd(value: object) -> float | None:
-    is_valid = type(value) in {int, float} and 0 <= value <= MAX_USD  # type: ignore[operator]
-    return value if is_valid else None  # type: ignore[return-value]

@@ -22,11 +22,9 @@ PROJECT = Path(__file__).parents[2]
 # The next version adds a field to requests and a field to results. By file: the text after which it
 # inserts code, and the inserted code.
 ADDED = {
-    "shared/models/requests.py": ("    temperature: float\n", "    top_p: float\n"),
-    "shared/jobs/service.py": ("temperature=request.temperature,\n", "        top_p=0.5,\n"),
-    "worker/providers/openai.py": (
-        '"temperature": chat["temperature"],\n',
-        '        "top_p": chat.get("top_p", 1.0),\n',
+    "shared/jobs/service.py": (
+        '"max_tokens": request.max_tokens,\n',
+        '        "top_p": 0.5,\n',
     ),
     "shared/queue/item_results.py": ("    attempts: int = 0\n", "    cost: float = 0.5\n"),
 }

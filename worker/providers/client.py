@@ -14,7 +14,8 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
-from shared.dialects.dialect import Answer, Codec, ErrorInBody
+from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfinished
+from shared.dialects.reason import reason
 from shared.models import ErrorCode
 from shared.queue.item_request import ItemRequest
 from worker.providers.endpoint import Endpoint, encode
@@ -84,10 +85,20 @@ async def call(
         raise _error(
             endpoint, request, error.status_code, error.message, response.headers
         ) from None
-    except (ValueError, AttributeError, LookupError, TypeError):
-        raise _bad_response(
-            response, f"{name} answered with something that is not a chat completion"
+    except Unfinished as error:
+        raise Transient(
+            ErrorCode.PROVIDER_ERROR,
+            f"{name} did not finish its answer ({error.evidence})",
+            status_code=response.status_code,
         ) from None
+    except NoAnswer:
+        raise Rejected(
+            ErrorCode.BAD_RESPONSE,
+            f"{name} answered with JSON that contains no answer",
+            status_code=response.status_code,
+        ) from None
+    except ValueError:
+        raise _bad_response(response, f"{name} answered with something that is not JSON") from None
 
 
 async def _exchange(
@@ -148,9 +159,8 @@ def _error(
 def _error_text(body: bytes) -> str | None:
     """Returns the error message in the body of an error response, or None."""
     try:
-        error = orjson.loads(body)["error"]
-        return str(error if isinstance(error, str) else error["message"])
-    except (ValueError, LookupError, TypeError):
+        return reason(orjson.loads(body)) or None
+    except ValueError:
         return None
 
 
