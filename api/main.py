@@ -4,6 +4,7 @@ import resource
 import sys
 
 from api.app import create_app
+from api.uvicorn_protocol import adapt_uvicorn
 from shared.logs import configure_logging
 from shared.setting_names import log_unknown_settings
 from shared.settings import SettingsError, load_settings
@@ -13,6 +14,7 @@ try:
     configure_logging(_settings.log_level)
     log_unknown_settings()
     app = create_app(_settings)
+    adapt_uvicorn(_settings.keep_alive_seconds)
 except SettingsError as error:
     sys.exit(f"wrong settings\n{error}")
 # Each stream holds a file descriptor, and 1,000 streams need more than the usual soft limit.

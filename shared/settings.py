@@ -37,6 +37,13 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _root_path(path: str) -> str:
+    path = path.rstrip("/")
+    if path and (not path.startswith("/") or " " in _header_text(path) or {"?", "#"} & {*path}):
+        raise ValueError("must start with / and contain no space, ? or #")
+    return path
+
+
 def _header_text(text: str) -> str:
     """Returns `text` if an HTTP header may contain it (RFC 9110, 5.5). Raises ValueError."""
     if not (text.isascii() and text.isprintable()):
@@ -156,6 +163,8 @@ class Settings(BaseSettings):
         Annotated[int, Field(ge=1, le=65_535)] | None, _UNSET_IF_BLANK
     ] = None
     dashboard: bool = True
+    root_path: Annotated[Annotated[str, AfterValidator(_root_path)] | None, _UNSET_IF_BLANK] = None
+    keep_alive_seconds: float = Field(default=75, gt=0, le=3600, allow_inf_nan=False)
     otel_exporter_otlp_endpoint: Annotated[
         Annotated[str, AfterValidator(_http_url)] | None, _UNSET_IF_BLANK
     ] = None

@@ -101,6 +101,13 @@ def test_provider_defaults() -> None:
         ("MAX_BODY_BYTES", "0"),
         ("MAX_QUEUE_DEPTH", "0"),
         ("MAX_OPEN_REQUESTS", "0"),
+        ("KEEP_ALIVE_SECONDS", "0"),
+        ("KEEP_ALIVE_SECONDS", "inf"),
+        ("ROOT_PATH", "llm"),
+        ("ROOT_PATH", "https://host/llm"),
+        ("ROOT_PATH", "/l m"),
+        ("ROOT_PATH", "/llm?x"),
+        ("ROOT_PATH", "/größe"),
     ],
 )
 def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -111,6 +118,18 @@ def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
 
     [line] = str(caught.value).splitlines()
     assert line.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "prefix"),
+    [("", None), ("/", ""), ("/llm", "/llm"), ("/llm/", "/llm"), ("/a/b", "/a/b")],
+)
+def test_a_path_prefix_has_no_slash_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, value: str, prefix: str | None
+) -> None:
+    monkeypatch.setenv("ROOT_PATH", value)
+
+    assert load_settings().root_path == prefix
 
 
 @pytest.mark.parametrize("provider", ["OPENROUTER", "OLLAMA"])

@@ -1,0 +1,119 @@
+"""Adapts uvicorn's protocol classes to clients and proxies that uvicorn does not expect.
+
+uvicorn chooses its protocol class before it imports the application, and has no parameter for these
+changes. `adapt_uvicorn` therefore makes uvicorn's classes create subclasses. `api.main` calls it,
+so that it applies to every way to start uvicorn.
+"""
+
+import asyncio
+from typing import Any
+
+import httptools
+from uvicorn._types import ASGI3Application, ASGISendEvent
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from api.middleware.path_prefix import PathPrefixMiddleware
+
+UVICORN_KEEP_ALIVE_S = 5  # uvicorn's default for --timeout-keep-alive
+
+
+def adapt_uvicorn(keep_alive_s: float) -> None:
+    """Makes uvicorn keep idle connections for `keep_alive_s`, ignore upgrades, send HTTP/1.0
+    clients no chunk sizes, and prefix Location headers if it was started with `--root-path`.
+
+    If uvicorn was started with another `--timeout-keep-alive` than its default, that time applies.
+    """
+    _Adapted.keep_alive_s = keep_alive_s
+    for original, adapted in ((HttpToolsProtocol, _HttpTools), (H11Protocol, _H11)):
+        original.__new__ = _creator(adapted)  # type: ignore[method-assign]
+
+
+def _creator(adapted: type[asyncio.Protocol]) -> Any:  # noqa: ANN401 — the type of `__new__`
+    def new(_class: type, *_: object, **__: object) -> asyncio.Protocol:
+        return object.__new__(adapted)
+
+    return new
+
+
+class _Adapted:
+    keep_alive_s: float
+    timeout_keep_alive: float
+    app: Any
+    root_path: str
+
+    def __init__(self, config: Config, *args: Any, **options: Any) -> None:  # noqa: ANN401 — uvicorn's
+        super().__init__(config, *args, **options)  # type: ignore[call-arg]
+        if config.timeout_keep_alive == UVICORN_KEEP_ALIVE_S:
+            self.timeout_keep_alive = self.keep_alive_s
+        if self.root_path:
+            self.app = PathPrefixMiddleware(self.app, self.root_path)
+            self.root_path = ""  # the middleware adds the prefix to the path
+
+
+class _H11(_Adapted, H11Protocol):  # type: ignore[misc]
+    """Is used with `--http h11`, which already ignores upgrades and knows HTTP/1.0."""
+
+
+class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
+    def data_received(self, data: bytes) -> None:
+        """Reads a request that asks for an upgrade as if it did not ask (RFC 9110, 7.8).
+
+        Java's HttpClient and `curl --http2` ask for h2c. The parser stops behind the headers of
+        such a request, even if a body follows. A new parser reads the request without the header
+        Upgrade.
+        """
+        self._unset_keepalive_if_required()
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                message = "Invalid HTTP request received."
+                self.logger.warning(message)
+                self.send_400_response(message)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._should_upgrade():
+                    data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                    self.parser = httptools.HttpRequestParser(self)
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                    continue
+            return
+
+    def _should_upgrade(self) -> bool:
+        """Returns whether the request has the header Upgrade. Only CONNECT upgrades without it.
+
+        uvicorn starts no request for which this is true.
+        """
+        return self.parser.get_method() != b"CONNECT"
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join((*lines, b"", b""))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if cycle.scope["http_version"] == "1.0":
+            cycle.__class__ = _UnchunkedCycle
+        super()._start_asgi_task(cycle, app)
+
+
+class _UnchunkedCycle(RequestResponseCycle):
+    """Sends a body of unknown length without chunk sizes, because HTTP/1.0 has none.
+
+    The end of the connection is the end of the body (RFC 9112, 6.3).
+    """
+
+    ends_with_connection = False
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            if all(name.lower() != b"content-length" for name, _ in message["headers"]):
+                self.ends_with_connection = True
+                self.chunked_encoding = False
+        elif message["type"] == "http.response.body" and self.ends_with_connection:
+            # uvicorn compares this number with the length of the body: 0 must be left at the end.
+            more = message.get("more_body", False)
+            self.expected_content_length = len(message.get("body", b"")) + more
+        await super().send(message)
