@@ -4,9 +4,11 @@ If OpenTelemetry's conventions for generative AI define a metric, the metric has
 conventions give it. All other names start with `orchestrator_`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import Counter, Gauge, start_http_server
+from prometheus_client import Counter, Gauge, make_wsgi_app, start_http_server
 
 from shared.monitoring.metrics import new_registry
 from worker.call_metrics import CallMetrics
@@ -55,6 +57,7 @@ class WorkerMetrics:
                 f"WORKER_METRICS_PORT: can't listen on port {port}: {error.strerror}."
                 " Choose another port."
             ) from None
+        server.set_app(_answering_head(make_wsgi_app(self.registry)))
 
         def stop() -> None:
             server.shutdown()
@@ -68,6 +71,27 @@ class WorkerMetrics:
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"orchestrator_{name}", text, ("provider",), registry=self.registry)
+
+
+def _answering_head(app: WSGIApplication) -> WSGIApplication:
+    """Returns an application that answers HEAD like GET, without the body (RFC 9110, 9.3.2)."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "HEAD":
+            return app(environ, start_response)
+        started: list[Any] = []
+
+        def start(*args: Any) -> Callable[[bytes], object]:  # noqa: ANN401 — as WSGI defines it
+            started.extend(args)
+            return lambda _: None
+
+        body = app(environ | {"REQUEST_METHOD": "GET"}, start)
+        status, headers = started
+        length = sum(len(part) for part in body)
+        start_response(status, [*headers, ("Content-Length", str(length))])
+        return []
+
+    return answer
 
 
 def _reader(running: Mapping[str, int], lane: str) -> Callable[[], float]:

@@ -1,0 +1,26 @@
+"""Answers HEAD like GET, without the body (RFC 9110, 9.3.2)."""
+
+from collections.abc import Awaitable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class HeadMiddleware:
+    """Lets the route of GET answer HEAD. The response ends after its headers, even a stream."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            return self._app(scope, receive, send)
+        scope["method"] = "GET"
+
+        async def send_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                scope["method"] = "HEAD"  # for the server and the metrics
+                await send(message)
+                # Ends a stream, because `receive` then says that the client has disconnected.
+                await send({"type": "http.response.body", "body": b""})
+
+        return self._app(scope, receive, send_headers)
