@@ -6,16 +6,20 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api.dashboard import add_dashboard
+from api.docs_page import add_docs_page
 from api.errors import add_exception_handlers
 from api.examples import description
 from api.lifespan import running_services
 from api.middleware.authentication import AuthenticationMiddleware
 from api.middleware.concurrency_limit import ConcurrencyLimitMiddleware
 from api.middleware.deferred_stream import DeferredStreamMiddleware
+from api.middleware.head import HeadMiddleware
+from api.middleware.path_prefix import PathPrefixMiddleware
 from api.middleware.request_metrics import RequestMetricsMiddleware
 from api.middleware.startup_errors import StartupErrorsMiddleware
 from api.openapi import openapi_document
 from api.routes import batches, health, jobs, overview
+from api.trailing_slash import accept_trailing_slashes
 from shared.monitoring.metrics import new_registry
 from shared.monitoring.tracing import load_tracer
 from shared.queue.layout_version import LayoutMismatch
@@ -43,6 +47,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=VERSION,
         description=description(),
         lifespan=lifespan,
+        docs_url=None,  # the framework's pages load scripts from another host
+        redoc_url=None,
+        redirect_slashes=False,
         telemetry={
             "tracing": tracer.provider is not None,
             "tracer_provider": tracer.provider,
@@ -53,14 +60,19 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # A request passes these in reverse order, beginning with the middleware that is added last.
     app.add_middleware(DeferredStreamMiddleware)
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(ConcurrencyLimitMiddleware, limit=settings.max_open_requests)
     app.add_middleware(AuthenticationMiddleware, keys=settings.api_keys)
     app.add_middleware(RequestMetricsMiddleware, registry=registry)
+    if settings.root_path:
+        app.add_middleware(PathPrefixMiddleware, prefix=settings.root_path)
     app.add_middleware(StartupErrorsMiddleware, expected=(LayoutMismatch, EmbeddedServerError))
     for resource in (batches, jobs, overview, health):
         app.include_router(resource.router)
+    add_docs_page(app)
     if settings.dashboard:
         add_dashboard(app)
+    accept_trailing_slashes(app)
     add_exception_handlers(app)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app

@@ -54,6 +54,11 @@ async def _owner(request: Request) -> str:
     return owner
 
 
+async def _identified(request: Request, services: ServicesDep) -> bool:
+    """Returns whether the request has a valid API key. Without `API_KEYS`, none is needed."""
+    return not services.settings.api_keys or "owner" in request.scope
+
+
 async def _disconnect(request: Request) -> Callable[[], Awaitable[None]]:
     """Returns a coroutine function that waits until the client has disconnected."""
     return partial(wait_for_disconnect, request.receive)
@@ -62,4 +67,5 @@ async def _disconnect(request: Request) -> Callable[[], Awaitable[None]]:
 SettingsDep = Annotated[Settings, Depends(_settings)]
 JobsDep = Annotated[Jobs, Depends(_jobs)]
 OwnerDep = Annotated[str, Depends(_owner)]
+IdentifiedDep = Annotated[bool, Depends(_identified)]
 DisconnectDep = Annotated[Callable[[], Awaitable[None]], Depends(_disconnect)]

@@ -14,7 +14,12 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
+    """If `API_KEYS` is set, a request without a valid key gets only `status`."""
+
     status: Literal["ready", "not_ready"]
+
+
+class DetailedReadiness(Readiness):
     redis: Literal["ok", "unreachable"] = Field(
         description="`unreachable` if Redis is unavailable for any reason."
     )
@@ -23,12 +28,18 @@ class Readiness(BaseModel):
     )
     version: str = Field(description="The version of this API process.")
 
+    def public(self) -> Readiness:
+        """Returns the part that anybody may read."""
+        return Readiness(status=self.status)
 
-async def check_readiness(queue: Queue) -> Readiness:
+
+async def check_readiness(queue: Queue) -> DetailedReadiness:
     """Returns `ready` if Redis is available and at least one worker is alive."""
     try:
         workers = len(await queue.workers())
     except RedisUnavailable:
-        return Readiness(status="not_ready", redis="unreachable", workers=None, version=VERSION)
+        return DetailedReadiness(
+            status="not_ready", redis="unreachable", workers=None, version=VERSION
+        )
     status: Literal["ready", "not_ready"] = "ready" if workers else "not_ready"
-    return Readiness(status=status, redis="ok", workers=workers, version=VERSION)
+    return DetailedReadiness(status=status, redis="ok", workers=workers, version=VERSION)

@@ -13,6 +13,7 @@ from support.processes import PIPE, STDOUT, start
 from support.stack import Stack, chat, eventually
 
 from shared.queue.keys import Keys
+from shared.version import VERSION
 
 Start = Callable[..., Awaitable[Stack]]
 
@@ -23,7 +24,6 @@ async def deployment(stack: Start) -> Stack:
 
 
 ENDPOINTS = [
-    ("GET", "/health/ready"),
     ("POST", "/batch"),
     ("POST", "/jobs"),
     ("GET", "/jobs"),
@@ -32,10 +32,11 @@ ENDPOINTS = [
     ("POST", "/jobs/x/retry"),
     ("GET", "/jobs/x/results"),
     ("GET", "/jobs/x/events"),
-    ("GET", "/docs"),
-    ("GET", "/openapi.json"),
+    ("GET", "/overview"),
+    ("GET", "/metrics"),
     ("GET", "/nothing"),
 ]
+OPEN = ["/", "/health", "/health/ready", "/docs", "/openapi.json"]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ ENDPOINTS = [
         f"Bearer {hashlib.sha256(ANN.encode()).hexdigest()}",
     ],
 )
-async def test_every_endpoint_but_the_health_check_needs_a_key(
+async def test_every_endpoint_with_data_needs_a_key(
     deployment: Stack, authorization: str | None
 ) -> None:
     headers = {} if authorization is None else {"authorization": authorization}
@@ -62,7 +63,8 @@ async def test_every_endpoint_but_the_health_check_needs_a_key(
         assert answer.status_code == 401, path
         assert answer.headers["www-authenticate"] == "Bearer"
         assert "detail" in answer.json()
-    assert (await deployment.api.get("/health")).status_code == 200
+    for path in OPEN:
+        assert (await deployment.api.get(path, headers=headers)).status_code == 200, path
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
@@ -75,6 +77,25 @@ async def test_a_valid_key_is_accepted_by_every_endpoint(
     answers = [await deployment.api.request(*endpoint) for endpoint in ENDPOINTS]
 
     assert 401 not in {answer.status_code for answer in answers}
+
+
+async def test_readiness_without_a_key_is_only_a_status(deployment: Stack) -> None:
+    """A load balancer has no key, and needs no more than the status."""
+    known = await deployment.api.get("/health/ready")
+    deployment.api.headers.pop("authorization")
+    unknown = await deployment.api.get("/health/ready")
+    wrong = await deployment.api.get("/health/ready", headers={"authorization": "Bearer x"})
+    deployment.workers[0].kill()
+
+    async def not_ready() -> bool:
+        return (await deployment.api.get("/health/ready")).status_code == 503
+
+    await eventually(not_ready)
+    later = await deployment.api.get("/health/ready")
+
+    assert known.json() == {"status": "ready", "redis": "ok", "workers": 1, "version": VERSION}
+    assert unknown.json() == wrong.json() == {"status": "ready"}
+    assert later.json() == {"status": "not_ready"}
 
 
 async def test_a_job_is_not_found_by_other_owners(deployment: Stack) -> None:

@@ -132,12 +132,6 @@ def document(url: str) -> dict[str, Any]:
     return found
 
 
-def test_docs_are_served(url: str) -> None:
-    answer = httpx.get(f"{url}/docs")
-
-    assert (answer.status_code, "/openapi.json" in answer.text) == (200, True)
-
-
 def test_every_status_is_documented(document: dict[str, Any]) -> None:
     statuses = {
         (method, path): set(operation["responses"])
@@ -149,7 +143,7 @@ def test_every_status_is_documented(document: dict[str, Any]) -> None:
     submission = usual | {"202", "400", "408", "409", "413", "415", "429"}
     assert statuses == {
         ("get", "/health"): {"200"},
-        ("get", "/health/ready"): {"200", "401", "503"},
+        ("get", "/health/ready"): {"200", "503"},
         ("post", "/batch"): submission | {"200"},
         ("post", "/jobs"): submission,
         ("get", "/jobs"): usual | {"200", "400"},

@@ -9,16 +9,20 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.dashboard import STATIC
+from api.docs_page import DOCS
+from api.middleware.path_prefix import path_below_prefix
 from shared.settings import ApiKey
 
-OPEN_PATHS = ("/", "/health")  # paths without a key; the dashboard's files contain no data
+# Paths that need no key. The files of the dashboard and of the documentation contain no data.
+OPEN_PATHS = ("/", "/health", "/health/ready", DOCS, "/openapi.json")
+OPEN_FOLDERS = (f"{STATIC}/", f"{DOCS}/")
 
 
 class AuthenticationMiddleware:
     """Refuses requests without a valid key with 401, if `API_KEYS` is set.
 
-    The health check and the dashboard's files need no key. The key's owner becomes the field
-    `owner` of the ASGI scope.
+    The health checks, the documentation and the files of the dashboard need no key. The owner of a
+    valid key becomes the field `owner` of the ASGI scope.
     """
 
     def __init__(self, app: ASGIApp, keys: Sequence[ApiKey]) -> None:
@@ -26,16 +30,17 @@ class AuthenticationMiddleware:
         self._keys = keys
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "http" and self._keys and not _is_open(scope["path"]):
+        if scope["type"] == "http" and self._keys:
             owner = self._owner(Headers(scope=scope).get("authorization", ""))
-            if owner is None:
+            if owner is not None:
+                scope["owner"] = owner
+            elif not _is_open(path_below_prefix(scope)):
                 refusal = JSONResponse(
                     {"detail": "a valid API key is required, as Authorization: Bearer YOUR_KEY"},
                     401,
                     headers={"WWW-Authenticate": "Bearer"},
                 )
                 return refusal(scope, receive, send)
-            scope["owner"] = owner
         return self._app(scope, receive, send)
 
     def _owner(self, authorization: str) -> str | None:
@@ -49,4 +54,4 @@ class AuthenticationMiddleware:
 
 
 def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path.startswith(f"{STATIC}/")
+    return (path.rstrip("/") or "/") in OPEN_PATHS or path.startswith(OPEN_FOLDERS)

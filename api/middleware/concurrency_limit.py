@@ -3,6 +3,8 @@
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.middleware.path_prefix import path_below_prefix
+
 
 class ConcurrencyLimitMiddleware:
     """Refuses requests above the limit with 503 and Retry-After, but never the health check."""
@@ -13,7 +15,7 @@ class ConcurrencyLimitMiddleware:
         self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == "/health":
+        if scope["type"] != "http" or _is_health_check(scope):
             await self._app(scope, receive, send)
             return
         if self._open >= self._limit:
@@ -29,3 +31,7 @@ class ConcurrencyLimitMiddleware:
             await self._app(scope, receive, send)
         finally:
             self._open -= 1
+
+
+def _is_health_check(scope: Scope) -> bool:
+    return scope["path"].endswith("/health") and path_below_prefix(scope) == "/health"

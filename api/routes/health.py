@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response, status
 
-from api.dependencies import ServicesDep
-from api.health import Health, Readiness, check_readiness
-from api.openapi import AUTHENTICATED, HEALTH, UNAUTHORIZED
+from api.dependencies import IdentifiedDep, ServicesDep
+from api.health import DetailedReadiness, Health, Readiness, check_readiness
+from api.openapi import AUTHENTICATED, HEALTH
 
 router = APIRouter(tags=[HEALTH])
 
@@ -20,13 +20,19 @@ async def health() -> Health:
     summary="Check the deployment",
     dependencies=[AUTHENTICATED],
     responses={
-        **UNAUTHORIZED,
-        503: {"model": Readiness, "description": "Redis is unavailable, or no worker is alive."},
+        503: {
+            "model": DetailedReadiness | Readiness,
+            "description": "Redis is unavailable, or no worker is alive.",
+        },
     },
 )
-async def ready(services: ServicesDep, response: Response) -> Readiness:
-    """Return 200 if this deployment can run jobs: Redis is available and a worker is alive."""
+async def ready(
+    services: ServicesDep, identified: IdentifiedDep, response: Response
+) -> DetailedReadiness | Readiness:
+    """Return 200 if this deployment can run jobs: Redis is available and a worker is alive.
+
+    No key is required. If `API_KEYS` is set, a request without a valid key gets only `status`."""
     readiness = await check_readiness(services.queue)
     if readiness.status != "ready":
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    return readiness
+    return readiness if identified else readiness.public()

@@ -57,14 +57,14 @@ function App() {
       main.current?.focus();
     }}>Skip to content</a>
     <header>
-      <span class="brand"><img src="/static/icon.svg" alt="" width="24" height="24" />Orchestrator <small>${VERSION}</small></span>
+      <span class="brand"><img src="static/icon.svg" alt="" width="24" height="24" />Orchestrator <small>${VERSION}</small></span>
       <nav aria-label="Views">
         ${VIEWS.map(
           ({ path: to, title: name }) => html`
             <a href="#/${to}" aria-current=${to === current.path ? "page" : undefined}>${name}</a>
           `,
         )}
-        ${state.connection !== SIGNED_OUT && !getKey() && html`<a href="/docs">API docs</a>`}
+        <a href="docs">API docs</a>
       </nav>
       <span class="connection ${state.connection}" role="status">${CONNECTION_LABELS[state.connection]}</span>
       ${getKey() && html`<button class="quiet" onClick=${() => live.current.signOut()}>Sign out</button>`}
