@@ -5,10 +5,19 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.dialects.dialect import Answer, Dialect, ErrorInBody, NoAnswer
+from shared.dialects.dialect import (
+    Answer,
+    Codec,
+    Dialect,
+    ErrorInBody,
+    NoAnswer,
+    Operation,
+    Unfinished,
+)
 from shared.dialects.ollama import OLLAMA
 from shared.dialects.openai import OPENAI
 from shared.dialects.reason import reason
+from shared.providers import PROVIDERS, Provider
 from shared.queue.item_request import ItemRequest
 from worker.providers.endpoint import encode
 
@@ -31,12 +40,16 @@ NO_USAGE = Answer("hi", 0, 0, 0, None)
 USAGE = {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7}
 
 
+def without_usage(codec: Codec, reply: object) -> Answer:
+    return replace(codec.read(reply)[0], usage=None)
+
+
 def choices(message: object, **fields: object) -> dict[str, Any]:
     return {"choices": [{"message": message, "finish_reason": "stop", **fields}]}
 
 
 def test_openai_encode() -> None:
-    assert orjson.loads(encode(OPENAI.native, CHAT)) == {
+    assert orjson.loads(encode(PROVIDERS["openrouter"], OPENAI.native, CHAT)) == {
         "model": "some/model:free",
         "messages": CHAT["chat"]["messages"],
         "temperature": 0.0,
@@ -45,7 +58,7 @@ def test_openai_encode() -> None:
 
 
 def test_ollama_encode() -> None:
-    assert orjson.loads(encode(OLLAMA.native, CHAT)) == {
+    assert orjson.loads(encode(PROVIDERS["ollama"], OLLAMA.native, CHAT)) == {
         "model": "some/model:free",
         "messages": CHAT["chat"]["messages"],
         "stream": False,
@@ -136,7 +149,7 @@ def test_path(dialect: Dialect, path: str) -> None:
     ],
 )
 def test_openai_decode(reply: dict[str, Any], completion: Answer) -> None:
-    assert OPENAI.native.decode(reply) == replace(completion, usage=reply.get("usage"))
+    assert OPENAI.native.read(reply)[0] == replace(completion, usage=reply.get("usage"))
 
 
 INVALID_COUNTS = ["-1", "0.5", '"4"', "true", "[]", "{}", "null", str(2**63), "9" * 400]
@@ -149,7 +162,7 @@ def test_an_invalid_count_discards_no_answer(name: str, count: str) -> None:
     usage = f'{{"{name}": {count}}}'
     body = f'{{"choices": [{{"message": {{"content": "hi"}}}}], "usage": {usage}}}'
 
-    assert replace(OPENAI.native.decode(json.loads(body)), usage=None) == NO_USAGE
+    assert without_usage(OPENAI.native, json.loads(body)) == NO_USAGE
 
 
 @pytest.mark.parametrize("count", INVALID_COUNTS)
@@ -158,14 +171,14 @@ def test_an_invalid_count_of_ollama_discards_no_answer(count: str) -> None:
         f'{{"message": {{"content": "hi"}}, "prompt_eval_count": {count}, "eval_count": {count}}}'
     )
 
-    assert OLLAMA.native.decode(json.loads(body)) == NO_USAGE
+    assert without_usage(OLLAMA.native, json.loads(body)) == NO_USAGE
 
 
 @pytest.mark.parametrize("cost", ["-1", "NaN", "Infinity", '"0.1"', "true", "{}", "9" * 400])
 def test_an_invalid_cost_discards_no_answer(cost: str) -> None:
     body = f'{{"choices": [{{"message": {{"content": "hi"}}}}], "usage": {{"cost": {cost}}}}}'
 
-    assert replace(OPENAI.native.decode(json.loads(body)), usage=None) == NO_USAGE
+    assert without_usage(OPENAI.native, json.loads(body)) == NO_USAGE
 
 
 @pytest.mark.parametrize(
@@ -192,7 +205,7 @@ def test_an_invalid_cost_discards_no_answer(cost: str) -> None:
                 "eval_count": 3,
                 "error": None,
             },
-            HI,
+            replace(HI, message={"role": "assistant", "content": "hi", "reasoning": "hm"}),
         ),
         ({"message": {"content": "hi"}}, NO_USAGE),
         (
@@ -211,7 +224,7 @@ def test_an_invalid_cost_discards_no_answer(cost: str) -> None:
     ],
 )
 def test_ollama_decode(reply: dict[str, Any], completion: Answer) -> None:
-    assert OLLAMA.native.decode(reply) == completion
+    assert replace(OLLAMA.native.read(reply)[0], usage=None) == completion
 
 
 @pytest.mark.parametrize(
@@ -248,8 +261,8 @@ def test_error_object(
     dialect: Dialect, reply: dict[str, Any], status_code: int, message: str
 ) -> None:
     with pytest.raises(ErrorInBody) as caught:
-        dialect.native.decode(reply)
-    assert vars(caught.value) == {"status_code": status_code, "message": message}
+        dialect.native.read(reply)
+    assert (caught.value.status_code, reason(caught.value.error)) == (status_code, message)
 
 
 @pytest.mark.parametrize("dialect", [OPENAI, OLLAMA], ids=["openai", "ollama"])
@@ -258,7 +271,7 @@ def test_error_object(
 )
 def test_json_without_an_answer(dialect: Dialect, reply: object) -> None:
     with pytest.raises(NoAnswer):
-        dialect.native.decode(reply)
+        dialect.native.read(reply)
 
 
 @pytest.mark.parametrize(
@@ -277,13 +290,13 @@ def test_json_without_an_answer(dialect: Dialect, reply: object) -> None:
 )
 def test_openai_json_without_an_answer(reply: dict[str, Any]) -> None:
     with pytest.raises(NoAnswer):
-        OPENAI.native.decode(reply)
+        OPENAI.native.read(reply)[0]
 
 
 @pytest.mark.parametrize("reply", [{"message": None}, {"message": []}, {"response": "hi"}])
 def test_ollama_json_without_an_answer(reply: dict[str, Any]) -> None:
     with pytest.raises(NoAnswer):
-        OLLAMA.native.decode(reply)
+        OLLAMA.native.read(reply)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +324,7 @@ def test_ollama_json_without_an_answer(reply: dict[str, Any]) -> None:
     ],
 )
 def test_an_odd_field_costs_no_answer_of_openai(reply: dict[str, Any], answer: Answer) -> None:
-    assert OPENAI.native.decode(reply) == answer
+    assert OPENAI.native.read(reply)[0] == answer
 
 
 @pytest.mark.parametrize(
@@ -325,7 +338,7 @@ def test_an_odd_field_costs_no_answer_of_openai(reply: dict[str, Any], answer: A
     ],
 )
 def test_an_odd_field_costs_no_answer_of_ollama(reply: dict[str, Any], answer: Answer) -> None:
-    assert OLLAMA.native.decode(reply) == answer
+    assert without_usage(OLLAMA.native, reply) == answer
 
 
 @pytest.mark.parametrize(
@@ -339,7 +352,7 @@ def test_an_odd_field_costs_no_answer_of_ollama(reply: dict[str, Any], answer: A
         ({"error": {"message": 7}}, ""),
         ({"object": "error", "message": "no", "code": 400}, "no"),
         ({"detail": "no"}, "no"),
-        ({"detail": [{"loc": ["body", "x"], "msg": "no", "input": "secret"}]}, "no"),
+        ({"detail": [{"loc": ["body", "x"], "msg": "no", "input": "secret"}]}, "body.x: no"),
         ([{"error": {"message": "no"}}], "no"),
         (
             {"error": {"message": "upstream failed", "metadata": {"raw": "the limit is 512"}}},
@@ -357,3 +370,124 @@ def test_an_odd_field_costs_no_answer_of_ollama(reply: dict[str, Any], answer: A
 )
 def test_reason(body: object, text: str) -> None:
     assert reason(body) == text
+
+
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "completed",
+    "error": None,
+    "incomplete_details": None,
+    "output": [
+        {"type": "reasoning", "id": "rs_1", "summary": []},
+        {
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [
+                {"type": "output_text", "text": "h", "annotations": []},
+                {"type": "output_text", "text": "i", "annotations": []},
+            ],
+        },
+    ],
+    "usage": {"input_tokens": 4, "output_tokens": 3, "total_tokens": 7},
+}
+CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+VECTOR = {"object": "embedding", "index": 0, "embedding": [0.1, -2e-05]}
+
+
+@pytest.mark.parametrize(
+    ("operation", "reply", "answer"),
+    [
+        (Operation.RESPONSES, RESPONSE, Answer("hi", 4, 3, 7, "completed")),
+        (
+            Operation.RESPONSES,
+            RESPONSE
+            | {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+            Answer("hi", 4, 3, 7, "max_output_tokens"),
+        ),
+        (
+            Operation.RESPONSES,
+            RESPONSE | {"output": [CALL], "usage": None},
+            Answer("", finish_reason="completed"),
+        ),
+        (
+            Operation.RESPONSES,
+            RESPONSE | {"status": "queued", "output": [], "usage": None},
+            Answer("", finish_reason="queued"),
+        ),
+        (
+            Operation.EMBEDDINGS,
+            {"data": [VECTOR], "usage": {"prompt_tokens": 4, "total_tokens": 4}},
+            Answer("", 4, 0, 4),
+        ),
+        (Operation.EMBEDDINGS, {"data": [{"embedding": "zczMPQ=="}]}, Answer("")),
+    ],
+)
+@pytest.mark.parametrize("dialect", [OPENAI, OLLAMA], ids=["openai", "ollama"])
+def test_responses_and_embeddings(
+    dialect: Dialect, operation: Operation, reply: object, answer: Answer
+) -> None:
+    assert without_usage(dialect.foreign[operation], reply) == answer
+
+
+@pytest.mark.parametrize(
+    ("operation", "reply", "error"),
+    [
+        (Operation.RESPONSES, {"output": None}, NoAnswer),
+        (Operation.RESPONSES, choices({"content": "hi"}), NoAnswer),
+        (Operation.RESPONSES, RESPONSE | {"status": "failed"}, Unfinished),
+        (Operation.RESPONSES, RESPONSE | {"status": "cancelled"}, Unfinished),
+        (
+            Operation.RESPONSES,
+            RESPONSE | {"error": {"code": "server_error", "message": "oh"}},
+            ErrorInBody,
+        ),
+        (Operation.EMBEDDINGS, {"data": []}, NoAnswer),
+        (Operation.EMBEDDINGS, {"data": [{"embedding": []}]}, NoAnswer),
+        (Operation.EMBEDDINGS, {"data": [{"object": "embedding"}]}, NoAnswer),
+        (Operation.EMBEDDINGS, {"error": "oh"}, ErrorInBody),
+    ],
+)
+def test_no_response_and_no_embeddings(
+    operation: Operation, reply: object, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        OPENAI.foreign[operation].read(reply)
+
+
+ROW = PROVIDERS["openrouter"]
+RENAMES = replace(ROW, token_limit_param="max_completion_tokens")  # noqa: S106 — not a secret
+
+
+@pytest.mark.parametrize(
+    ("row", "chat", "sent"),
+    [
+        (ROW, {"max_tokens": 7}, {"max_tokens": 7}),
+        (ROW, {"max_completion_tokens": 7}, {"max_tokens": 7}),
+        (ROW, {"max_completion_tokens": 7, "max_tokens": 8}, {"max_tokens": 8}),
+        (
+            RENAMES,
+            {"max_tokens": 7, "seed": 1},
+            {"max_completion_tokens": 7, "seed": 1},
+        ),
+        (replace(ROW, unsupported=frozenset({"seed"})), {"seed": 1, "n": 2}, {"n": 2}),
+        (replace(ROW, unsupported=frozenset({"max_tokens"})), {"max_tokens": 1}, {}),
+    ],
+)
+def test_a_row_renames_and_leaves_out_fields_of_native_requests(
+    row: Provider, chat: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    native: ItemRequest = {"provider": "p", "model": "m", "chat": chat}
+
+    assert orjson.loads(encode(row, OPENAI.native, native)) == {"model": "m", **sent}
+
+
+def test_a_foreign_body_is_sent_as_it_was_written() -> None:
+    row = replace(RENAMES, unsupported=frozenset({"seed", "z"}))
+    body = ['{ "z":1E+2, "model" : ', ',\t"max_tokens":7.0,"seed":1,"é":"\\u00e9"}']
+    foreign: ItemRequest = {"provider": "p", "model": 'a "b"', "operation": "chat", "body": body}
+
+    sent = encode(row, OPENAI.foreign[Operation.CHAT], foreign)
+
+    assert sent.decode() == f'{body[0]}"a \\"b\\""{body[1]}'

@@ -2,8 +2,8 @@ import asyncio
 import gzip
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from support.raw_server import http, raw
 from support.stack import eventually
 
 from cli.simulator import Behaviour, Simulator
@@ -78,59 +79,6 @@ async def failure(
 
 def facts(error: ProviderError) -> tuple[type[ProviderError], dict[str, Any]]:
     return type(error), vars(error)
-
-
-@dataclass
-class Server:
-    """Answers every request with the same chunks, whether they are HTTP or not."""
-
-    answer: tuple[bytes, ...]
-    url: str = ""
-    connections: int = 0
-    requests: list[bytes] = field(default_factory=list)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-                self.requests.append(head + await reader.readexactly(length))
-                for chunk in self.answer:
-                    writer.write(chunk)
-                    await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    def endpoint(self, provider: str = "openrouter") -> Endpoint:
-        return with_key(provider, self.url)
-
-
-@asynccontextmanager
-async def raw(*answer: bytes) -> AsyncIterator[Server]:
-    server = Server(answer)
-    tasks: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.create_task(server.serve(reader, writer)))
-
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
-    server.url = "http://{}:{}".format(*listener.sockets[0].getsockname())
-    try:
-        yield server
-    finally:
-        listener.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def http(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") -> bytes:
-    content = body if isinstance(body, bytes) else orjson.dumps(body)
-    head = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(content)}"]
-    return "\r\n".join(head).encode() + b"\r\n\r\n" + content
 
 
 HI = http({"choices": [{"message": {"content": "hi"}}]})
@@ -275,7 +223,7 @@ async def test_text_is_unchanged_both_ways(
 async def test_gzipped_answer(client: httpx.AsyncBaseTransport) -> None:
     body = gzip.compress(orjson.dumps({"choices": [{"message": {"content": "hi"}}]}))
     async with raw(http(body, "Content-Encoding: gzip")) as server:
-        completion = await call(client, server.endpoint(), chat(), timeout_s=5)
+        completion = await call(client, with_key("openrouter", server.url), chat(), timeout_s=5)
     assert completion == Answer("hi", 0, 0, 0, None)
 
 
@@ -400,7 +348,7 @@ async def test_rate_limited_until_a_date_of_the_providers_clock(
         status="429 Too Many Requests",
     )
     async with raw(answer) as server:
-        error = await failure(client, server.endpoint(), chat())
+        error = await failure(client, with_key("openrouter", server.url), chat())
     assert facts(error) == facts(RateLimited("openrouter answered 429", retry_after_s=30))
 
 
@@ -408,7 +356,7 @@ async def test_overloaded_with_retry_after_is_rate_limited(
     client: httpx.AsyncBaseTransport,
 ) -> None:
     async with raw(http(b"", "Retry-After: 7", status="529 Overloaded")) as server:
-        error = await failure(client, server.endpoint(), chat())
+        error = await failure(client, with_key("openrouter", server.url), chat())
     assert facts(error) == facts(
         RateLimited("openrouter answered 529", retry_after_s=7, status_code=529)
     )
@@ -427,7 +375,7 @@ async def test_overload_without_retry_after_is_transient(
     client: httpx.AsyncBaseTransport, status: str, headers: list[str]
 ) -> None:
     async with raw(http(b"", *headers, status=status)) as server:
-        error = await failure(client, server.endpoint(), chat())
+        error = await failure(client, with_key("openrouter", server.url), chat())
     assert facts(error) == facts(
         Transient(
             ErrorCode.PROVIDER_ERROR,
@@ -486,7 +434,7 @@ async def test_ollama_error_object(
 async def test_error_object_with_retry_after(client: httpx.AsyncBaseTransport) -> None:
     answer = http({"error": {"code": 503, "message": "busy"}}, "Retry-After: 7")
     async with raw(answer) as server:
-        error = await failure(client, server.endpoint(), chat())
+        error = await failure(client, with_key("openrouter", server.url), chat())
     assert facts(error) == facts(
         RateLimited("openrouter answered 503: busy", retry_after_s=7, status_code=503)
     )
@@ -498,7 +446,7 @@ async def test_redirect_is_not_followed(
     client: httpx.AsyncBaseTransport, status: int, location: str
 ) -> None:
     async with raw(http(b"", f"Location: {location}", status=f"{status} Moved")) as server:
-        error = await failure(client, server.endpoint(), chat())
+        error = await failure(client, with_key("openrouter", server.url), chat())
     expected = Rejected(
         ErrorCode.INVALID_REQUEST, f"openrouter answered {status}", status_code=status
     )
@@ -507,7 +455,7 @@ async def test_redirect_is_not_followed(
 
 async def test_error_without_json_has_no_text(client: httpx.AsyncBaseTransport) -> None:
     async with raw(http(b"<h1>Bad gateway</h1>", status="502 Bad Gateway")) as server:
-        error = await failure(client, server.endpoint(), chat())
+        error = await failure(client, with_key("openrouter", server.url), chat())
     assert facts(error) == facts(
         Transient(ErrorCode.PROVIDER_ERROR, "openrouter answered 502", status_code=502)
     )
@@ -516,7 +464,7 @@ async def test_error_without_json_has_no_text(client: httpx.AsyncBaseTransport) 
 async def test_error_text_is_cut(client: httpx.AsyncBaseTransport) -> None:
     answer = http({"error": {"message": "no" * 50_000}}, status="400 Bad Request")
     async with raw(answer) as server:
-        error = await failure(client, server.endpoint(), chat())
+        error = await failure(client, with_key("openrouter", server.url), chat())
     assert error.message == f"openrouter answered 400: {'no' * 150}…"
 
 
@@ -525,7 +473,7 @@ async def test_key_is_not_in_the_error(client: httpx.AsyncBaseTransport, provide
     text = f"key {KEY} and header 'Bearer {KEY}'"
     body = {"error": text if provider == "ollama" else {"code": 401, "message": text}}
     async with raw(http(body, status="401 Unauthorized")) as server:
-        error = await failure(client, server.endpoint(provider), chat())
+        error = await failure(client, with_key(provider, server.url), chat())
     assert error.message == f"{provider} answered 401: key … and header 'Bearer …'"
 
 
@@ -534,7 +482,7 @@ async def test_prompt_is_not_in_the_error(client: httpx.AsyncBaseTransport, prov
     text = f"cannot take: {PROMPT} (twice: {PROMPT})"
     body = {"error": text if provider == "ollama" else {"code": 400, "message": text}}
     async with raw(http(body, status="400 Bad Request")) as server:
-        error = await failure(client, server.endpoint(provider), chat("be brief", PROMPT))
+        error = await failure(client, with_key(provider, server.url), chat("be brief", PROMPT))
     assert error.message == f"{provider} answered 400: cannot take: … (twice: …)"
 
 
@@ -542,13 +490,15 @@ async def test_prompt_is_not_in_the_error_of_an_error_object(
     client: httpx.AsyncBaseTransport,
 ) -> None:
     async with raw(http({"error": {"code": 400, "message": f"no {PROMPT} {KEY}"}})) as server:
-        error = await failure(client, server.endpoint(), chat(PROMPT))
+        error = await failure(client, with_key("openrouter", server.url), chat(PROMPT))
     assert error.message == "openrouter answered 400: no … …"
 
 
 async def test_prompt_around_another_is_not_in_the_error(client: httpx.AsyncBaseTransport) -> None:
     async with raw(http({"error": {"code": 400, "message": f"no: {PROMPT}"}})) as server:
-        error = await failure(client, server.endpoint(), chat("The patient's name is", PROMPT))
+        error = await failure(
+            client, with_key("openrouter", server.url), chat("The patient's name is", PROMPT)
+        )
     assert "Lovelace" not in error.message
 
 
@@ -561,7 +511,7 @@ async def test_altered_prompt_is_not_in_the_error(
     client: httpx.AsyncBaseTransport, echo: str
 ) -> None:
     async with raw(http({"error": {"code": 400, "message": f"no: {echo}"}})) as server:
-        error = await failure(client, server.endpoint(), chat(PROMPT))
+        error = await failure(client, with_key("openrouter", server.url), chat(PROMPT))
     assert "Lovelace" not in error.message
 
 
@@ -623,14 +573,14 @@ async def test_broken_http(
     client: httpx.AsyncBaseTransport, answer: bytes, code: ErrorCode, status_code: int | None
 ) -> None:
     async with raw(answer) as server:
-        error = await failure(client, server.endpoint(), chat())
+        error = await failure(client, with_key("openrouter", server.url), chat())
     assert (type(error), error.code, error.status_code) == (Transient, code, status_code)
 
 
 async def test_reason_phrase_that_is_not_utf_8(client: httpx.AsyncBaseTransport) -> None:
     answer = b"HTTP/1.1 503 \xdcberlastet\r\nContent-Length: 0\r\n\r\n"
     async with raw(answer) as server:
-        assert type(await failure(client, server.endpoint(), chat())) is Transient
+        assert type(await failure(client, with_key("openrouter", server.url), chat())) is Transient
 
 
 @both_providers
@@ -653,7 +603,7 @@ async def test_broken_connection(
 async def test_nobody_listens(client: httpx.AsyncBaseTransport) -> None:
     async with raw() as server:
         pass
-    error = await failure(client, server.endpoint(), chat())
+    error = await failure(client, with_key("openrouter", server.url), chat())
     text = "the connection to openrouter failed (ClientConnectorError)"
     assert facts(error) == facts(Transient(ErrorCode.CONNECTION_ERROR, text))
 
@@ -703,7 +653,7 @@ async def test_large_answer_is_not_read_further(
     chunks = [b"x" * 65536] * 4096
     head = f"HTTP/1.1 {status}\r\nContent-Length: {sum(map(len, chunks))}\r\n\r\n".encode()
     async with raw(head, *chunks) as server:
-        error = await failure(client, server.endpoint(), chat())
+        error = await failure(client, with_key("openrouter", server.url), chat())
     expected = Transient(
         ErrorCode.BAD_RESPONSE,
         "openrouter sent more than 4194304 bytes",
@@ -725,7 +675,7 @@ async def test_gzip_bomb_is_not_unpacked(
     body = bomb if layers == 1 else gzip.compress(bomb)
     encoding = ", ".join(["gzip"] * layers)
     async with raw(http(body, f"Content-Encoding: {encoding}")) as server:
-        error = await failure(client, server.endpoint(), chat())
+        error = await failure(client, with_key("openrouter", server.url), chat())
     assert (type(error), error.code) == (Transient, ErrorCode.BAD_RESPONSE)
     assert memory() < MAX_MEMORY
 
@@ -771,7 +721,7 @@ async def test_connection_is_reused(client: httpx.AsyncBaseTransport, answer: by
     async with raw(answer) as server:
         for _ in range(3):
             with suppress(RateLimited):
-                await call(client, server.endpoint(), chat(), timeout_s=5)
+                await call(client, with_key("openrouter", server.url), chat(), timeout_s=5)
     assert (server.connections, len(server.requests)) == (1, 3)
 
 
@@ -789,5 +739,5 @@ async def test_no_cookie_is_kept(client: httpx.AsyncBaseTransport) -> None:
     answer = http({"choices": [{"message": {"content": "hi"}}]}, "Set-Cookie: who=me; Path=/")
     async with raw(answer) as server:
         for _ in range(2):
-            await call(client, server.endpoint(), chat(), timeout_s=5)
+            await call(client, with_key("openrouter", server.url), chat(), timeout_s=5)
     assert [b"\r\ncookie:" in request.lower() for request in server.requests] == [False, False]

@@ -4,8 +4,8 @@ import httpx
 import pytest
 
 from shared.models import ErrorCode
-from worker.providers.client import retry_after_s
 from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
+from worker.providers.refusals import retry_after_s
 from worker.retry_and_pause import MAX_PAUSE_S, RetryDecision, decide
 
 NOW = datetime(2026, 11, 6, 8, 0, tzinfo=UTC)

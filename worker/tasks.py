@@ -21,6 +21,8 @@ from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, RateLimited
 from worker.retry_and_pause import decide
 
+_FIRST_ERROR_STATUS = 400
+
 log = structlog.get_logger()
 
 
@@ -85,9 +87,11 @@ def _after_failure(
             return Retry(decision.delay_s, pause)
         code = ErrorCode.DEADLINE_EXCEEDED
         message = f"{DEADLINE_EXCEEDED.error}; the last attempt failed: {message}"
+    refused = error.status_code is not None and error.status_code >= _FIRST_ERROR_STATUS
     failed = Result(
         error=message,
         error_code=code,
+        status_code=error.status_code if refused else None,
         latency_ms=latency_ms,
         attempts=attempt.number,
         queued_ms=attempt.queued_ms,
@@ -131,6 +135,11 @@ def _answer(answer: Answer, attempt: Attempt, latency_ms: float) -> Result:
         total_tokens=answer.total_tokens,
         finish_reason=answer.finish_reason,
         cost_usd=answer.cost_usd,
+        message=answer.message,
+        choices=answer.choices,
+        logprobs=answer.logprobs,
+        usage=answer.usage,
+        body=answer.body,
         latency_ms=latency_ms,
         attempts=attempt.number,
         queued_ms=attempt.queued_ms,

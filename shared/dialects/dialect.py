@@ -22,7 +22,7 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a worker reads from a provider's answer. Missing or invalid counts are 0."""
+    """Holds what a worker reads from a provider's response. Missing or invalid counts are 0."""
 
     content: str  # text of the answer; "" if the answer has no text
     prompt_tokens: int = 0
@@ -34,19 +34,20 @@ class Answer:
     choices: list[Any] | None = None  # None if there is only one
     logprobs: Any = None
     usage: dict[str, Any] | None = None  # as the provider gave it
+    body: str | None = None  # the answer's JSON in one line, for a foreign request
 
 
 class ErrorInBody(Exception):
     """The response has status 200, but its JSON reports an error.
 
-    `status_code` is the HTTP status that corresponds to the error. `message` is the provider's
-    reason, or "".
+    `status_code` is the HTTP status that corresponds to the error. `error` is the JSON that reports
+    the error: see `shared.dialects.reason`.
     """
 
-    def __init__(self, status_code: int, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, status_code: int, error: object) -> None:
+        super().__init__(status_code)
         self.status_code = status_code
-        self.message = message
+        self.error = error
 
 
 class Unfinished(Exception):
@@ -96,14 +97,24 @@ class Codec:
     translate: Callable[[str, Mapping[str, Any]], dict[str, Any]] | None = None
     to_chat: Callable[[Any], dict[str, Any]] | None = None
 
+    def read(self, reply: Any) -> tuple[Answer, Any]:  # noqa: ANN401 — JSON
+        """Returns the answer in the parsed JSON of a response with status 200.
+
+        The second value is the JSON in the form that the request's author expects. Raises
+        ErrorInBody, Unfinished and NoAnswer.
+        """
+        if self.to_chat is not None:
+            reply = self.to_chat(reply)
+        return self.decode(reply), reply
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """Describes how to call the providers of one dialect.
 
     native: the codec of native requests, whose fields are those of an OpenAI chat request.
-    foreign: the codecs of foreign bodies. A missing operation is not supported.
+    foreign: the codecs of foreign bodies, by `Operation`. A missing operation is not supported.
     """
 
     native: Codec
-    foreign: Mapping[Operation, Codec]
+    foreign: Mapping[str, Codec]

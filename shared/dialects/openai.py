@@ -1,23 +1,15 @@
 """Defines the dialect of OpenAI's API, with OpenRouter's additional fields and errors.
 
-https://platform.openai.com/docs/api-reference/chat
+https://platform.openai.com/docs/api-reference/chat · …/responses · …/embeddings
 https://openrouter.ai/docs/api-reference/overview · https://openrouter.ai/docs/api-reference/errors
 https://openrouter.ai/docs/use-cases/usage-accounting
 """
 
-import re
+from collections.abc import Mapping
 from typing import Any
 
-from shared.dialects.dialect import (
-    Answer,
-    Codec,
-    Dialect,
-    ErrorInBody,
-    NoAnswer,
-    Operation,
-    Unfinished,
-)
-from shared.dialects.reason import reason
+from shared.dialects.dialect import Answer, Codec, Dialect, NoAnswer, Operation, Unfinished
+from shared.dialects.error_in_body import raise_error
 from shared.dialects.values import record, records, text_of, tokens, usd, word
 
 
@@ -27,22 +19,22 @@ def decode_chat(reply: Any) -> Answer:  # noqa: ANN401 — JSON
     raise_error(reply.get("error"))
     choices = [choice for choice in records(reply.get("choices")) if _has_message(choice)]
     if not choices:
-        raise_error(*(choice.get("error") for choice in records(reply.get("choices"))))
+        for choice in records(reply.get("choices")):
+            raise_error(choice.get("error"))
         raise NoAnswer
-    choice = choices[0] if len(choices) == 1 else next(filter(_has_content, choices), choices[0])
+    choice = choices[0] if len(choices) == 1 else next(filter(_is_answer, choices), choices[0])
     raise_error(choice.get("error"))
     finish_reason = word(choice.get("finish_reason"))
     if finish_reason == "error":
         raise Unfinished("finish_reason: error")
-    message = choice.get("message")
-    content = message.get("content") if isinstance(message, dict) else message
+    message = choice["message"]
     usage = record(reply.get("usage"))
-    prompt, completion = tokens(usage.get("prompt_tokens")), tokens(usage.get("completion_tokens"))
+    prompt_tokens, completion_tokens, total_tokens = counts(usage)
     return Answer(
-        content=text_of(content),
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        total_tokens=tokens(usage.get("total_tokens")) or prompt + completion,
+        content=text_of(message.get("content") if isinstance(message, dict) else message),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=total_tokens,
         finish_reason=finish_reason,
         cost_usd=usd(usage.get("cost")),
         message=message if isinstance(message, dict) and _has_more(message) else None,
@@ -52,20 +44,62 @@ def decode_chat(reply: Any) -> Answer:  # noqa: ANN401 — JSON
     )
 
 
+def decode_response(reply: Any) -> Answer:  # noqa: ANN401 — JSON
+    """Returns the answer of a response: see `Codec.decode`.
+
+    A response that runs in the background is `queued` or `in_progress`. It is the answer that its
+    request asked for.
+    """
+    reply = record(reply)
+    raise_error(reply.get("error"))
+    status = word(reply.get("status"))
+    if status in {"failed", "cancelled"}:
+        raise Unfinished(f"status: {status}")
+    if not isinstance(reply.get("output"), list):
+        raise NoAnswer
+    messages = [item for item in records(reply["output"]) if item.get("type") == "message"]
+    usage = record(reply.get("usage"))
+    prompt_tokens, completion_tokens, total_tokens = counts(usage)
+    return Answer(
+        content="".join(text_of(message.get("content")) for message in messages),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=total_tokens,
+        finish_reason=word(reply.get("incomplete_details")) or status,
+        usage=usage or None,
+    )
+
+
+def decode_embeddings(reply: Any) -> Answer:  # noqa: ANN401 — JSON
+    """Returns the counts of embeddings, which have no text: see `Codec.decode`."""
+    reply = record(reply)
+    raise_error(reply.get("error"))
+    if not any(item.get("embedding") for item in records(reply.get("data"))):
+        raise NoAnswer
+    usage = record(reply.get("usage"))
+    prompt_tokens, completion_tokens, total_tokens = counts(usage)
+    return Answer("", prompt_tokens, completion_tokens, total_tokens, usage=usage or None)
+
+
+def counts(usage: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Returns the tokens of the prompt, of the completion, and of both."""
+    prompt = tokens(usage.get("prompt_tokens", usage.get("input_tokens")))
+    completion = tokens(usage.get("completion_tokens", usage.get("output_tokens")))
+    return prompt, completion, tokens(usage.get("total_tokens")) or prompt + completion
+
+
 def _has_message(choice: dict[str, Any]) -> bool:
     return isinstance(choice.get("message"), dict | str)
 
 
-def _has_content(choice: dict[str, Any]) -> bool:
-    """Returns whether a choice is an answer: a text, a tool call, a refusal, …"""
+def _is_answer(choice: dict[str, Any]) -> bool:
+    """Returns whether a choice has a text, a tool call, a refusal, …, and no error."""
     if choice.get("error") or word(choice.get("finish_reason")) == "error":
         return False
     message = choice["message"]
-    return bool(message) and (isinstance(message, str) or any(_fields(message)))
-
-
-def _fields(message: dict[str, Any]) -> list[Any]:
-    return [value for name, value in message.items() if name != "role"]
+    return bool(
+        message.get("content") or _has_more(message) if isinstance(message, dict) else message
+    )
 
 
 def _has_more(message: dict[str, Any]) -> bool:
@@ -76,24 +110,14 @@ def _has_more(message: dict[str, Any]) -> bool:
     return False
 
 
-def raise_error(*errors: object) -> None:
-    """Raises ErrorInBody for the first error that says anything. `{}`, `false` and "" do not."""
-    for error in errors:
-        if isinstance(error, dict):
-            if any(error.values()):
-                raise ErrorInBody(_status(error.get("code")), reason(error))
-        elif error and isinstance(error, str | list):
-            raise ErrorInBody(BAD_GATEWAY, reason(error))
-
-
-BAD_GATEWAY = 502
-
-
-def _status(code: object) -> int:
-    """Returns `code` as an HTTP error status, or 502 if it is a vendor's code."""
-    text = str(code)
-    return int(text) if re.fullmatch(r"[45][0-9]{2}", text) else BAD_GATEWAY
-
-
 CHAT = Codec("/chat/completions", decode_chat)
-OPENAI = Dialect(CHAT, {Operation.CHAT: CHAT})
+RESPONSES = Codec("/responses", decode_response)
+EMBEDDINGS = Codec("/embeddings", decode_embeddings)
+OPENAI = Dialect(
+    CHAT,
+    {
+        Operation.CHAT: CHAT,
+        Operation.RESPONSES: RESPONSES,
+        Operation.EMBEDDINGS: EMBEDDINGS,
+    },
+)

@@ -1,31 +1,47 @@
 """Finds a provider's reason for a refusal, wherever it stands in the JSON of the response."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
-MAX_DEPTH = 6
-MAX_REASONS = 3  # of a list
+_MAX_DEPTH = 6
+_MAX_REASONS = 3  # of a list
 # Names of fields that contain the reason, in the order in which they are tried.
-_NAMES = ("message", "error", "detail", "details", "msg", "errors", "error_description", "reason")
+_NAMES = (
+    "message",
+    "error",
+    "detail",
+    "details",
+    "msg",
+    "errors",
+    "error_message",
+    "error_description",
+    "reason",
+)
+_CODES = ("code", "type", "status", "error_code", "reason")
+_WITH_CODES = ("error", "errors", "detail", "details", "metadata")  # fields that contain errors
 
 
 def reason(value: Any, depth: int = 0) -> str:  # noqa: ANN401 — JSON
     """Returns the reason in `value`, or "" if there is none.
 
-    A gateway's message may say only that the provider behind it failed. So the text in
-    `metadata.raw`, which is the message of the provider behind it, is added.
+    The message of a gateway may say only that the provider behind it failed. So `metadata.raw`,
+    which is the response of the provider behind the gateway, is added:
+    https://openrouter.ai/docs/api-reference/errors
     """
-    if depth > MAX_DEPTH:
+    if depth > _MAX_DEPTH:
         return ""
     if isinstance(value, str):
         return _inner(value, depth)
     if isinstance(value, list):
-        found = (reason(item, depth + 1) for item in value[:MAX_REASONS])
-        return "; ".join(filter(None, found))
+        found = (reason(item, depth + 1) for item in value[:_MAX_REASONS])
+        return "; ".join(dict.fromkeys(filter(None, found)))
     if not isinstance(value, dict):
         return ""
     message = next(filter(None, (reason(value.get(name), depth + 1) for name in _NAMES)), "")
+    if message and isinstance(value.get("loc"), list):  # FastAPI, for example vLLM
+        message = f"{'.'.join(map(str, value['loc']))}: {message}"
     metadata = value.get("metadata")
     raw = reason(metadata.get("raw"), depth + 1) if isinstance(metadata, dict) else ""
     return message if raw in message else ": ".join(filter(None, (message, raw)))
@@ -39,3 +55,22 @@ def _inner(text: str, depth: int) -> str:
         return reason(orjson.loads(text), depth + 1) or text
     except ValueError:
         return text
+
+
+def codes(value: Any) -> frozenset[str]:  # noqa: ANN401 — JSON
+    """Returns the codes in an error: lower-case letters and digits, such as `modelnotfound`."""
+    return frozenset(_codes(value, 0))
+
+
+def _codes(value: Any, depth: int) -> Iterator[str]:  # noqa: ANN401 — JSON
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(value, list):
+        for item in value[:_MAX_REASONS]:
+            yield from _codes(item, depth + 1)
+    elif isinstance(value, dict):
+        for name in _CODES:
+            if isinstance(code := value.get(name), str | int):
+                yield "".join(filter(str.isalnum, str(code).lower()))
+        for name in _WITH_CODES:
+            yield from _codes(value.get(name), depth + 1)

@@ -1,6 +1,6 @@
 """Defines the result of an item: workers and scripts store it, the API reads it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import orjson
@@ -37,7 +37,12 @@ class Result:
     body: str | None = None
 
     def to_json(self) -> bytes:
-        return orjson.dumps(self)
+        try:
+            return orjson.dumps(self)
+        except orjson.JSONEncodeError:  # the provider's JSON is nested too deeply
+            return orjson.dumps(
+                replace(self, message=None, choices=None, logprobs=None, usage=None)
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a dict."""

@@ -6,8 +6,8 @@ No function in this module sleeps or retries, because the queue decides when an 
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import httpx
@@ -15,24 +15,17 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfinished
-from shared.dialects.reason import reason
+from shared.dialects.json_text import one_line, read_json
+from shared.dialects.reason import codes, reason
 from shared.models import ErrorCode
 from shared.queue.item_request import ItemRequest
 from worker.providers.endpoint import Endpoint, encode
-from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
-from worker.providers.redaction import redact
+from worker.providers.errors import ProviderError, Rejected, Transient
+from worker.providers.redaction import redact, texts
+from worker.providers.refusals import refusal
 
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024  # an answer of 32,000 tokens is about 200 KB
 KEEP_ALIVE_S = 60
-
-_REJECTION_CODES = {  # error codes by HTTP status; the code of any other status is invalid_request
-    401: ErrorCode.UNAUTHORIZED,
-    402: ErrorCode.PAYMENT_REQUIRED,
-    403: ErrorCode.UNAUTHORIZED,
-    404: ErrorCode.MODEL_NOT_FOUND,
-}
-_TRANSIENT_STATUSES = {408, 409, 425}  # statuses that are transient, in addition to 5xx
-_TIMEOUT_STATUSES = {408, 504}
 
 
 def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
@@ -59,6 +52,8 @@ async def call(
     """
     name = endpoint.provider
     codec = endpoint.codec(request)
+    if codec is None:
+        raise Rejected(ErrorCode.INVALID_REQUEST, f"{name} does not support {request['operation']}")
     try:
         async with asyncio.timeout(timeout_s):
             response, body = await _exchange(client, endpoint, codec, request)
@@ -71,34 +66,47 @@ async def call(
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
         # The cause is aiohttp's exception, which says what happened. httpx-aiohttp turns most of
         # aiohttp's exceptions into a timeout.
-        reason = type(error.__cause__ or error).__name__
+        cause = type(error.__cause__ or error).__name__
         raise Transient(
-            ErrorCode.CONNECTION_ERROR, f"the connection to {name} failed ({reason})"
+            ErrorCode.CONNECTION_ERROR, f"the connection to {name} failed ({cause})"
         ) from None
-
     if not response.is_success:
-        text = _error_text(body)
-        raise _error(endpoint, request, response.status_code, text, response.headers)
+        reported = _error(response, body)
+        raise _refusal(endpoint, request, response.status_code, response.headers, reported)
+    return _answer(endpoint, request, codec, response, body)
+
+
+def _answer(
+    endpoint: Endpoint, request: ItemRequest, codec: Codec, response: httpx.Response, body: bytes
+) -> Answer:
+    """Returns the answer in a response with a status of success. Raises ProviderError."""
+    name, status = endpoint.provider, response.status_code
     try:
-        return codec.decode(orjson.loads(body))
+        value, text = read_json(body)
+        answer, converted = codec.read(value)
     except ErrorInBody as error:
-        raise _error(
-            endpoint, request, error.status_code, error.message, response.headers
+        raise _refusal(
+            endpoint, request, error.status_code, response.headers, error.error
         ) from None
     except Unfinished as error:
         raise Transient(
             ErrorCode.PROVIDER_ERROR,
             f"{name} did not finish its answer ({error.evidence})",
-            status_code=response.status_code,
+            status_code=status,
         ) from None
     except NoAnswer:
         raise Rejected(
             ErrorCode.BAD_RESPONSE,
             f"{name} answered with JSON that contains no answer",
-            status_code=response.status_code,
+            status_code=status,
         ) from None
     except ValueError:
         raise _bad_response(response, f"{name} answered with something that is not JSON") from None
+    if "chat" in request:
+        return answer
+    # The rest of the answer is in the body.
+    kept = one_line(text if converted is value else orjson.dumps(converted))
+    return replace(answer, body=kept, message=None, choices=None, logprobs=None)
 
 
 async def _exchange(
@@ -107,7 +115,7 @@ async def _exchange(
     # The body and the headers stay in memory while the call runs. The body is copied to its real
     # size, because the bytes that orjson returns occupy at least 4 KB. The headers are set after
     # construction, because httpx would decode and copy an argument instead of sharing the headers.
-    content = bytes(memoryview(encode(codec, item)))
+    content = bytes(memoryview(encode(endpoint.row, codec, item)))
     request = httpx.Request("POST", endpoint.url(codec, item["model"]), content=content)
     request.headers = endpoint.headers
     async with aclosing(await client.handle_async_request(request)) as response:
@@ -135,60 +143,22 @@ def _bad_response(response: httpx.Response, message: str) -> Transient:
     return Transient(ErrorCode.BAD_RESPONSE, message, status_code=response.status_code)
 
 
-def _error(
-    endpoint: Endpoint, request: ItemRequest, status: int, text: str | None, headers: httpx.Headers
+def _error(response: httpx.Response, body: bytes) -> Any:  # noqa: ANN401 — JSON
+    """Returns the JSON of an error response, or its text if it is a plain text."""
+    try:
+        return read_json(body)[0]
+    except ValueError:
+        is_text = response.headers.get("content-type", "").startswith("text/plain")
+        return body.decode(errors="replace") if is_text else None
+
+
+def _refusal(
+    endpoint: Endpoint,
+    request: ItemRequest,
+    status: int,
+    headers: Mapping[str, str],
+    error: object,
 ) -> ProviderError:
-    """Returns the exception for a response with an error status.
-
-    `text` is the error message in the body of the response, if the body has one.
-    """
-    message = f"{endpoint.provider} answered {status}"
-    if text:
-        secrets = [endpoint.key or "", *_texts(request)]
-        message += f": {redact(secrets, text)}"
-    wait_s = retry_after_s(headers, datetime.now(UTC))
-    if status == httpx.codes.TOO_MANY_REQUESTS or (status in {503, 529} and wait_s is not None):
-        return RateLimited(message, retry_after_s=wait_s, status_code=status)
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
-        code = ErrorCode.TIMEOUT if status in _TIMEOUT_STATUSES else ErrorCode.PROVIDER_ERROR
-        return Transient(code, message, status_code=status)
-    code = _REJECTION_CODES.get(status, ErrorCode.INVALID_REQUEST)
-    return Rejected(code, message, status_code=status)
-
-
-def _error_text(body: bytes) -> str | None:
-    """Returns the error message in the body of an error response, or None."""
-    try:
-        return reason(orjson.loads(body)) or None
-    except ValueError:
-        return None
-
-
-def _texts(request: ItemRequest) -> list[str]:
-    """Returns the texts of the request that must not appear in an error."""
-    return [str(message["content"]) for message in request.get("chat", {}).get("messages", ())]
-
-
-def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Returns the seconds to wait according to Retry-After (RFC 9110, 10.2.3).
-
-    The header contains seconds or a date. A date is compared with the Date header, or with `now` if
-    there is no Date header. Returns None if Retry-After is missing or invalid.
-    """
-    value = headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        pass
-    else:
-        return seconds if 0 <= seconds < float("inf") else None
-    until, sent = _http_date(value), _http_date(headers.get("date", ""))
-    return max(0.0, (until - (sent or now)).total_seconds()) if until else None
-
-
-def _http_date(value: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
+    text = reason(error)
+    shown = redact([endpoint.key or "", *texts(request)], text) if text else ""
+    return refusal(endpoint.provider, status, text, codes(error), headers, shown=shown)

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import orjson
 
-from shared.dialects.dialect import Codec, Dialect, Operation
+from shared.dialects.dialect import Codec, Dialect
 from shared.dialects.dialects import DIALECTS
+from shared.dialects.parameters import body_of
 from shared.providers import Provider
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
@@ -30,12 +30,13 @@ class Endpoint:
     headers: httpx.Headers  # headers of every call, including the key
     dialect: Dialect
     key: str | None  # API key, which is removed from error texts
+    row: Provider
 
-    def codec(self, request: ItemRequest) -> Codec:
-        """Returns the codec of a request. Raises KeyError if the dialect has none."""
+    def codec(self, request: ItemRequest) -> Codec | None:
+        """Returns the codec of a request, or None if the dialect has none."""
         if "chat" in request:
             return self.dialect.native
-        return self.dialect.foreign[Operation(request["operation"])]
+        return self.dialect.foreign.get(request["operation"])
 
     def url(self, codec: Codec, model: str) -> httpx.URL:
         return self.urls.get(codec.path) or httpx.URL(
@@ -43,16 +44,16 @@ class Endpoint:
         )
 
 
-def encode(codec: Codec, request: ItemRequest) -> bytes:
-    """Returns the body of a call."""
+def encode(row: Provider, codec: Codec, request: ItemRequest) -> bytes:
+    """Returns the body of a call. Raises Untranslatable."""
     model = request["model"]
     if "chat" in request:
-        chat = request["chat"]
-        body: Mapping[str, Any] = (
-            codec.translate(model, chat) if codec.translate else {"model": model, **chat}
-        )
-        return orjson.dumps(body)
-    return orjson.dumps(model).join(part.encode() for part in request["body"])
+        return orjson.dumps(body_of(row, codec, model, request["chat"]))
+    body = orjson.dumps(model).join(part.encode() for part in request["body"])
+    if codec.translate is None:
+        return body
+    chat = {name: value for name, value in orjson.loads(body).items() if name != "model"}
+    return orjson.dumps(body_of(row, codec, model, chat))
 
 
 def endpoint(row: Provider, settings: ProviderSettings) -> Endpoint | None:
@@ -70,4 +71,4 @@ def endpoint(row: Provider, settings: ProviderSettings) -> Endpoint | None:
     base_url = settings.base_url or row.base_url
     paths = {codec.path for codec in (dialect.native, *dialect.foreign.values())}
     urls = {path: httpx.URL(base_url + path) for path in paths if "{model}" not in path}
-    return Endpoint(row.name, base_url, urls, httpx.Headers(headers), dialect, key)
+    return Endpoint(row.name, base_url, urls, httpx.Headers(headers), dialect, key, row)

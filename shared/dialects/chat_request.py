@@ -1,0 +1,199 @@
+"""Reads the fields of an OpenAI chat request, for its translation into other dialects.
+
+https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from shared.dialects.dialect import Untranslatable
+
+# Fields that change nothing in the answer: the caller's notes, where it is stored, how it is sent.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "metadata",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "store",
+        "stream",
+        "stream_options",
+        "user",
+    }
+)
+# Values that a field has if it is left out.
+_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "function_call": ("auto",),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "n": (1,),
+    "parallel_tool_calls": (True,),
+    "presence_penalty": (0,),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
+    "tool_choice": ("auto",),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "verbosity": ("medium",),
+}
+
+
+class Fields:
+    """The fields of a chat request. A translation takes each field, and refuses the rest."""
+
+    def __init__(self, chat: Mapping[str, Any], provider: str) -> None:
+        self._fields = {
+            name: value
+            for name, value in chat.items()
+            if value is not None and value not in _DEFAULTS.get(name, ())
+        }
+        self._provider = provider
+
+    def take(self, name: str) -> Any:  # noqa: ANN401 — JSON
+        """Returns the value of a field; None if it is left out, or has its default."""
+        return self._fields.pop(name, None)
+
+    def take_all(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """Returns the fields that exist, by their names in the translation."""
+        return {
+            translated: self._fields.pop(name)
+            for name, translated in names.items()
+            if name in self._fields
+        }
+
+    def refuse_rest(self) -> None:
+        """Raises Untranslatable if there is a field that nobody took and that has an effect."""
+        for name in self._fields:
+            if name not in _WITHOUT_EFFECT:
+                raise Untranslatable(
+                    name,
+                    f"{self._provider} has no such parameter. Leave it out, or list it under"
+                    " `unsupported` in the provider's row",
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An image or a document: its address, or its type and its data in base64."""
+
+    kind: str  # image or document
+    url: str = ""
+    media_type: str = ""
+    data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+def messages_of(fields: Fields) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the messages, each with its path, such as `messages[0]`."""
+    messages = fields.take("messages")
+    if not isinstance(messages, list):
+        raise Untranslatable("messages", "an array of messages is expected")
+    for index, message in enumerate(messages):
+        path = f"messages[{index}]"
+        if not isinstance(message, dict):
+            raise Untranslatable(path, "an object is expected")
+        yield path, message
+
+
+def parts_of(path: str, content: Any) -> list[Text | File]:  # noqa: ANN401 — JSON
+    """Returns the parts of a content that is a text, or an array of parts."""
+    if content is None or content == "":
+        return []
+    if isinstance(content, str):
+        return [Text(content)]
+    if not isinstance(content, list):
+        raise Untranslatable(f"{path}.content", "a text or an array of parts is expected")
+    return [_part(f"{path}.content[{index}]", part) for index, part in enumerate(content)]
+
+
+def _part(path: str, part: Any) -> Text | File:  # noqa: ANN401 — JSON
+    match part:
+        case str(text) | {"type": "text", "text": str(text)}:
+            return Text(text)
+        case {"type": "refusal", "refusal": str(text)}:
+            return Text(text)
+        case {"type": "image_url", "image_url": {"url": str(url)} | str(url)}:
+            return _file(path, "image", url)
+        case {"type": "file", "file": {"file_data": str(url)}} if url.startswith("data:"):
+            return _file(path, "document", url)
+    kind = part.get("type") if isinstance(part, dict) else None
+    raise Untranslatable(path, f"a part of type {kind} has no translation")
+
+
+def _file(path: str, kind: str, url: str) -> File:
+    if not url.startswith("data:"):
+        return File(kind, url)
+    head, _, data = url.removeprefix("data:").partition(",")
+    media_type, *parameters = head.split(";")
+    if "base64" not in parameters:
+        raise Untranslatable(path, "a data: URL must have base64")
+    return File(kind, media_type=media_type, data=data)
+
+
+def tool_calls_of(path: str, message: Mapping[str, Any]) -> Iterator[ToolCall]:
+    """Yields the tool calls of an assistant's message."""
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        match call:
+            case {"function": {"name": str(name), "arguments": arguments}}:
+                where = f"{path}.tool_calls[{index}].function.arguments"
+                yield ToolCall(str(call.get("id", "")), name, _arguments(where, arguments))
+            case _:
+                raise Untranslatable(f"{path}.tool_calls[{index}]", "only functions are supported")
+
+
+def _arguments(path: str, arguments: Any) -> dict[str, Any]:  # noqa: ANN401 — JSON
+    if isinstance(arguments, str):
+        try:
+            arguments = orjson.loads(arguments or "{}")
+        except ValueError:
+            arguments = None
+    if not isinstance(arguments, dict):
+        raise Untranslatable(path, "a JSON object is expected")
+    return arguments
+
+
+def only(path: str, message: Mapping[str, Any], *names: str) -> None:
+    """Raises Untranslatable if a message has a field that says something and is not in `names`."""
+    for name, value in message.items():
+        if value and name not in names:
+            raise Untranslatable(f"{path}.{name}", "the field has no translation")
+
+
+def token_limit(fields: Fields) -> int | None:
+    """Returns the limit of the answer's tokens."""
+    limits = [fields.take(name) for name in ("max_completion_tokens", "max_tokens")]
+    return next((limit for limit in limits if limit is not None), None)
+
+
+def stops(fields: Fields) -> list[str]:
+    stop = fields.take("stop")
+    return [stop] if isinstance(stop, str) else list(stop or ())
+
+
+def json_schema(fields: Fields) -> dict[str, Any] | str | None:
+    """Returns the schema of `response_format`, or "json" if it asks for any JSON object."""
+    match fields.take("response_format"):
+        case None:
+            return None
+        case {"type": "json_object"}:
+            return "json"
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return schema
+    raise Untranslatable("response_format", "json_object or json_schema with a schema is expected")

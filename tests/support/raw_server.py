@@ -1,0 +1,59 @@
+"""Answers calls with bytes that a test wrote, over a real socket."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+
+@dataclass
+class Server:
+    """Answers every request with the same chunks, whether they are HTTP or not."""
+
+    answer: tuple[bytes, ...]
+    url: str = ""
+    connections: int = 0
+    requests: list[bytes] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                self.requests.append(head + await reader.readexactly(length))
+                for chunk in self.answer:
+                    writer.write(chunk)
+                    await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def raw(*answer: bytes) -> AsyncIterator[Server]:
+    server = Server(answer)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.create_task(server.serve(reader, writer)))
+
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server.url = "http://{}:{}".format(*listener.sockets[0].getsockname())
+    try:
+        yield server
+    finally:
+        listener.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def http(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") -> bytes:
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    head = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(content)}"]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + content
