@@ -42,6 +42,8 @@ from orchestrator_client.models import (
     Order,
     Outcome,
     Overview,
+    RequestFormat,
+    ResultFormat,
     WebhookStatus,
     WorkerView,
 )
@@ -69,7 +71,9 @@ __all__ = [
     "Outcome",
     "Overview",
     "Request",
+    "RequestFormat",
     "RequestRejected",
+    "ResultFormat",
     "ServiceUnavailable",
     "WebhookStatus",
     "WorkerView",

@@ -23,6 +23,8 @@ from orchestrator_client.models import (
     Order,
     Outcome,
     Overview,
+    RequestFormat,
+    ResultFormat,
 )
 from orchestrator_client.request_lines import (
     ReplayableLines,
@@ -31,7 +33,7 @@ from orchestrator_client.request_lines import (
     to_line,
     upload_chunks,
 )
-from orchestrator_client.result_lines import ReadStalled, read_items
+from orchestrator_client.result_lines import ReadStalled, read_lines
 from orchestrator_client.retry import RETRY_S
 
 RETRY_FOR_S = 60.0
@@ -39,6 +41,7 @@ WAIT_S = 30  # limit of the API's wait in one POST /batch; the client then posts
 JOBS_PER_PAGE = 100
 
 Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T")
 
 
 class AsyncClient:
@@ -112,6 +115,9 @@ class AsyncClient:
         new: bool = False,
         deadline_s: float | None = None,
         webhook_url: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        format: RequestFormat | None = None,  # noqa: A002 — the API's name
     ) -> Job:
         """Submits any number of requests as one job, and returns without waiting for the results.
 
@@ -120,14 +126,14 @@ class AsyncClient:
         """
         if isinstance(requests, Iterator):
             requests = ReplayableLines(requests)
-        key = choose_idempotency_key(
-            requests, key=key, new=new, deadline_s=deadline_s, webhook_url=webhook_url
-        )
+        options: dict[str, Any] = {"deadline_s": deadline_s, "webhook_url": webhook_url}
+        foreign: dict[str, Any] = {"provider": provider, "model": model, "format": format}
+        key = choose_idempotency_key(requests, key=key, new=new, **options, **foreign)
         response = await self._connection.request(
             "POST",
             "/jobs",
             body=lambda: upload_chunks(requests),
-            params=_drop_none({"deadline_s": deadline_s, "webhook_url": webhook_url}),
+            params=_drop_none(options | foreign),
             headers={"Content-Type": "application/x-ndjson", "Idempotency-Key": key},
         )
         return _parse(Job, response)
@@ -185,17 +191,86 @@ class AsyncClient:
         follow: bool = True,
     ) -> AsyncGenerator[list[JobItem], None]:
         """Yields the same results as `results`, in lists. Results of one list arrived together."""
-        after, budget = 0, self._connection.retry_budget()
+        after = 0
+
+        def query() -> dict[str, Any]:
+            return {"order": order, "after": after, "follow": follow}
+
+        async with aclosing(
+            self._stream(_path(job_id, "/results"), query, JobItem.model_validate_json)
+        ) as pages:
+            async for page in pages:
+                after = page[-1].cursor
+                yield [item for item in page if _has_outcome(item, status)]
+
+    async def result_lines(
+        self,
+        job_id: str,
+        *,
+        format: ResultFormat = "native",  # noqa: A002 — the API's name
+        order: Order = "index",
+        status: Outcome | None = None,
+        follow: bool = True,
+    ) -> AsyncGenerator[bytes, None]:
+        """Yields the results of a job as lines of JSON. See `Client.result_lines`."""
+        async with aclosing(
+            self.result_line_pages(job_id, format=format, order=order, status=status, follow=follow)
+        ) as pages:
+            async for page in pages:
+                for line in page:
+                    yield line
+
+    async def result_line_pages(
+        self,
+        job_id: str,
+        *,
+        format: ResultFormat = "native",  # noqa: A002 — the API's name
+        order: Order = "index",
+        status: Outcome | None = None,
+        follow: bool = True,
+    ) -> AsyncGenerator[list[bytes], None]:
+        """Yields the same lines as `result_lines`, in lists. Lines of one list arrived together."""
+        read = skip = 0
+        form = None if format == "native" else format  # an older API has no other format
+
+        def query() -> dict[str, Any]:
+            nonlocal skip
+            # A line in a provider's format has no cursor. If all results are read, the number of
+            # lines is the cursor; otherwise, the lines that were read before are read again.
+            skip = read if status else 0
+            after = read - skip
+            return {
+                "format": form,
+                "order": order,
+                "after": after,
+                "status": status,
+                "follow": follow,
+            }
+
+        async with aclosing(self._stream(_path(job_id, "/results"), query, bytes)) as pages:
+            async for page in pages:
+                new, skip = page[skip:], max(0, skip - len(page))
+                read += len(new)
+                if new:
+                    yield new
+
+    async def _stream(
+        self, path: str, query: Callable[[], dict[str, Any]], parse: Callable[[bytes], T]
+    ) -> AsyncGenerator[list[T], None]:
+        """Yields the parsed lines of a stream, in lists of lines that arrived together.
+
+        If the connection breaks, connects again, with a new query.
+        """
+        budget = self._connection.retry_budget()
         while True:
-            query = _drop_none({"order": order, "after": after, "follow": follow})
             try:
                 async with (
-                    self._connection.stream(_path(job_id, "/results"), query) as response,
-                    aclosing(read_items(response)) as pages,
+                    self._connection.stream(path, _drop_none(query())) as response,
+                    aclosing(read_lines(response, parse)) as pages,
                 ):
                     async for page in pages:
-                        after, budget = page[-1].cursor, self._connection.retry_budget()
-                        yield [item for item in page if _has_outcome(item, status)]
+                        budget = self._connection.retry_budget()
+                        yield page
                 return  # noqa: TRY300 — the stream has ended
             except ReadStalled:
                 budget = self._connection.retry_budget()
@@ -229,4 +304,6 @@ def _parse_json(model: type[Model], text: bytes, response: httpx.Response) -> Mo
     try:
         return model.model_validate_json(text)
     except ValidationError:
-        raise InvalidResponse(str(response.url), response.status_code) from None
+        raise InvalidResponse(
+            str(response.url.copy_with(query=None)), response.status_code
+        ) from None

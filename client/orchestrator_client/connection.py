@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from orchestrator_client.error_texts import refusal_text
 from orchestrator_client.errors import (
     ConnectionFailed,
     InvalidConfiguration,
@@ -45,6 +46,7 @@ class Connection:
         key = (api_key or os.environ.get("ORCHESTRATOR_API_KEY") or "").strip()
         self.url = url or os.environ.get("ORCHESTRATOR_URL") or DEFAULT_URL
         _check_configuration(self.url, key)
+        self._key = key
         self._http = httpx.AsyncClient(
             base_url=self.url,
             timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
@@ -126,7 +128,7 @@ class Connection:
             return
         await response.aread()
         url, code = str(response.url), response.status_code
-        detail = _detail(response)
+        detail = refusal_text(response, has_key=bool(self._key))
         if code in {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}:
             after = response.headers.get("retry-after", "")
             retry_after_s = float(after) if after.isdecimal() else RETRY_S
@@ -168,19 +170,3 @@ def _reason(error: BaseException) -> str:
             return os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__
-
-
-def _detail(response: httpx.Response) -> str:
-    """Returns the response's reason for an error status.
-
-    A 422 has several errors. They become one line each, such as `line 2 provider: Field required`.
-    """
-    try:
-        detail = response.json()["detail"]
-    except (ValueError, KeyError, TypeError):
-        return f"{response.status_code} {response.reason_phrase}"
-    if not isinstance(detail, list):
-        return str(detail)
-    return "\n".join(
-        f"{' '.join(str(part) for part in error['loc'][1:])}: {error['msg']}" for error in detail
-    )

@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 JobStatus = Literal["queued", "running", "completed", "cancelled", "deadline_exceeded"]
 Outcome = Literal["successful", "failed"]
 Order = Literal["index", "completion"]
+RequestFormat = Literal[
+    "native", "openai-batch", "openai", "anthropic-batch", "anthropic", "gemini-batch", "gemini"
+]
+ResultFormat = Literal["native", "openai", "anthropic", "gemini"]
 
 
 class _Response(BaseModel):
@@ -100,6 +104,9 @@ class JobSummary(_Response):
     successful: int = Field(description="The number of requests that have an answer.")
     failed: int = Field(
         description="The number of requests that have an error of any code, also `cancelled`."
+    )
+    cancelled: int = Field(
+        default=0, description="The number of failed requests whose error is `cancelled`."
     )
     accepted_at: datetime
     started_at: datetime | None = None

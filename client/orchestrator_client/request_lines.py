@@ -73,6 +73,9 @@ def choose_idempotency_key(
     new: bool,
     deadline_s: float | None = None,
     webhook_url: str | None = None,
+    provider: str | None = None,
+    model: str | None = None,
+    format: str | None = None,  # noqa: A002 — the API's name
 ) -> str:
     """Returns the idempotency key of a submission.
 
@@ -90,7 +93,14 @@ def choose_idempotency_key(
         if line := to_line(request):
             digest.update(_canonical(line) + b"\n")
     deadline_s = None if deadline_s is None else float(deadline_s)
-    digest.update(json.dumps([deadline_s, webhook_url]).encode())
+    options: list[object] = [deadline_s, webhook_url]
+    if foreign := {
+        name: value
+        for name, value in (("provider", provider), ("model", model), ("format", format))
+        if value is not None
+    }:
+        options.append(foreign)
+    digest.update(json.dumps(options).encode())
     return f"requests-{digest.hexdigest()}"
 
 

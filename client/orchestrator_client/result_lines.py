@@ -1,21 +1,25 @@
 """Reads the results of a job as they arrive."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import TypeVar
 
 import httpx
 from pydantic import ValidationError
 
 from orchestrator_client.errors import InvalidResponse
-from orchestrator_client.models import JobItem
+
+T = TypeVar("T")
 
 
 class ReadStalled(Exception):
     """Nothing arrived within the timeout: no request finished, or the connection is broken."""
 
 
-async def read_items(response: httpx.Response) -> AsyncGenerator[list[JobItem], None]:
-    """Yields lists of results that arrived together. Raises ReadStalled and InvalidResponse.
+async def read_lines(
+    response: httpx.Response, parse: Callable[[bytes], T]
+) -> AsyncGenerator[list[T], None]:
+    """Yields lists of parsed lines that arrived together. Raises ReadStalled and InvalidResponse.
 
     Lines are split at line feeds only. httpx would split them also at other characters, such as
     U+2028, which an answer may contain.
@@ -26,8 +30,10 @@ async def read_items(response: httpx.Response) -> AsyncGenerator[list[JobItem], 
             async for chunk in chunks:
                 *lines, rest = (rest + chunk).split(b"\n")
                 if lines:
-                    yield [JobItem.model_validate_json(line) for line in lines]
+                    yield [parse(line) for line in lines]
     except ValidationError:
-        raise InvalidResponse(str(response.url), response.status_code) from None
+        raise InvalidResponse(
+            str(response.url.copy_with(query=None)), response.status_code
+        ) from None
     except httpx.ReadTimeout:
         raise ReadStalled from None

@@ -15,6 +15,8 @@ from orchestrator_client.models import (
     Order,
     Outcome,
     Overview,
+    RequestFormat,
+    ResultFormat,
 )
 from orchestrator_client.request_lines import ReplayableLines, Request, choose_idempotency_key
 
@@ -86,6 +88,9 @@ class Client:
         new: bool = False,
         deadline_s: float | None = None,
         webhook_url: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        format: RequestFormat | None = None,  # noqa: A002 — the API's name
     ) -> Job:
         """Submits any number of requests as one job, and returns without waiting for the results.
 
@@ -104,16 +109,35 @@ class Client:
         deadline_s: seconds from acceptance to the deadline. Requests that have not finished by
             then fail.
         webhook_url: URL that gets a signed POST when the job has ended.
+        provider, model: the provider and the model of requests in another API's form, such as the
+            lines of an OpenAI batch file. They have no effect on requests that name a provider.
+        format: the form of the requests. Default: the API finds it out from the first request.
         """
         if not isinstance(requests, Sequence):
             # The requests are read in this thread, because a generator may call this client.
             requests = ReplayableLines(iter(requests))
             requests.read_all()
+        # The key is derived in this thread, too, because that takes time.
         key = choose_idempotency_key(
-            requests, key=key, new=new, deadline_s=deadline_s, webhook_url=webhook_url
+            requests,
+            key=key,
+            new=new,
+            deadline_s=deadline_s,
+            webhook_url=webhook_url,
+            provider=provider,
+            model=model,
+            format=format,
         )
         return self._loop.run(
-            self._client.submit(requests, key=key, deadline_s=deadline_s, webhook_url=webhook_url)
+            self._client.submit(
+                requests,
+                key=key,
+                deadline_s=deadline_s,
+                webhook_url=webhook_url,
+                provider=provider,
+                model=model,
+                format=format,
+            )
         )
 
     def status(self, job_id: str) -> Job:
@@ -160,6 +184,30 @@ class Client:
         """
         for page in self._loop.iterate(
             self._client.result_pages(job_id, order=order, status=status, follow=follow)
+        ):
+            yield from page
+
+    def result_lines(
+        self,
+        job_id: str,
+        *,
+        format: ResultFormat = "native",  # noqa: A002 — the API's name
+        order: Order = "index",
+        status: Outcome | None = None,
+        follow: bool = True,
+    ) -> Iterator[bytes]:
+        """Yields the results of a job as lines of JSON, in the format of a provider's batches.
+
+        So a program that reads a provider's output file can read these lines. If the connection
+        breaks, the client connects again and continues with the next line. A line has no line feed.
+
+        format: `openai`, `anthropic`, `gemini`, or `native` for this API's own lines.
+        order, status, follow: as for `results`.
+        """
+        for page in self._loop.iterate(
+            self._client.result_line_pages(
+                job_id, format=format, order=order, status=status, follow=follow
+            )
         ):
             yield from page
 
