@@ -62,7 +62,10 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
 
 
 def ignore_broken_pipe(command: Callable[..., None]) -> Callable[..., None]:
-    """Makes a command succeed if its output is no longer read, as in `orchestrator jobs | head`."""
+    """Makes a command succeed if its output is no longer read, as in `orchestrator jobs | head`.
+
+    If stdout cannot be written for another reason, the command fails with that reason.
+    """
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:  # noqa: ANN401 — the arguments of `command`
@@ -70,7 +73,15 @@ def ignore_broken_pipe(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **options)
             sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             raise typer.Exit(0) from None
+        except OSError as error:
+            _discard_output()
+            fail(f"stdout: {error.strerror}. Nothing is lost: run the command again.")
 
     return run
+
+
+def _discard_output() -> None:
+    """Lets the interpreter flush what stdout still holds, without another error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,15 +1,15 @@
 """Prints the progress of a job, and the causes of its failures."""
 
-import sys
 from collections import Counter
 
 from rich.console import Console
 
-from cli.console import out
+from cli.console import out, write_line
 from orchestrator_client import JobItem, JobSummary
 
 FAILURES_READ = 1000  # maximum number of failures that are read, to count their causes
 CAUSES_SHOWN = 5
+CANCELLED = "cancelled"
 
 
 def print_summary(job: JobSummary, console: Console) -> None:
@@ -22,21 +22,26 @@ def print_summary(job: JobSummary, console: Console) -> None:
         return
     after = "in" if job.status == "completed" else "after"
     took = "" if job.total_latency_ms is None else f" {after} {job.total_latency_ms / 1000:,.1f} s"
-    # A cancelled job counts its cancelled items as failed.
-    failed = "failed or cancelled" if job.status == "cancelled" else "failed"
-    console.print(
-        f"{job.status.replace('_', ' ')}{took}: {answered}, {job.failed:,} {failed}", markup=False
-    )
+    counts = {"failed": job.failed - job.cancelled, CANCELLED: job.cancelled}
+    if not job.cancelled:
+        del counts[CANCELLED]
+    listed = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    console.print(f"{job.status.replace('_', ' ')}{took}: {answered}, {listed}", markup=False)
     if job.failed:
-        console.print(f"Retry the {failed} requests: orchestrator retry {job.job_id}")
+        what = " and ".join(name for name, count in counts.items() if count)
+        console.print(f"Retry the {what} requests: orchestrator retry {job.job_id}")
 
 
 def print_causes(failures: list[JobItem]) -> None:
-    """Counts the causes of the failures, and prints the most frequent ones with an example."""
+    """Counts the causes of the failures, and prints the most frequent ones with an example.
+
+    A cancelled request has not failed: the user has cancelled its job.
+    """
 
     def cause(item: JobItem) -> tuple[str, str, str | None]:
         return item.provider, item.model, item.error_code
 
+    failures = [item for item in failures if item.error_code != CANCELLED]
     examples = {cause(item): item.error for item in failures}
     is_limited = len(failures) == FAILURES_READ
     what = f"of the first {FAILURES_READ:,} failures" if is_limited else "failed"
@@ -49,4 +54,4 @@ def print_causes(failures: list[JobItem]) -> None:
 
 
 def print_json(job: JobSummary) -> None:
-    sys.stdout.write(job.model_dump_json(exclude={"responses"}) + "\n")
+    write_line(job.model_dump_json(exclude={"responses"}).encode())

@@ -1,27 +1,24 @@
 """Defines the commands that call a running API: submit, jobs, status, watch, results and others."""
 
 import asyncio
-from contextlib import aclosing
+import shlex
+import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from cli.command_runner import (
-    NOT_ALL_ANSWERED,
-    RETRY_FOR_S,
-    WRONG_ARGUMENTS,
-    fail,
-    ignore_broken_pipe,
-    run_with_client,
-)
+from cli.command import FOLLOWS, SHOWS, Command, epilog
+from cli.command_runner import RETRY_FOR_S, ignore_broken_pipe, run_with_client
 from cli.console import err, out
+from cli.job_id import find_job
 from cli.job_list import job_table, newest_jobs
+from cli.job_progress import follow_job, report
 from cli.job_summary import FAILURES_READ, print_causes, print_json, print_summary
-from cli.progress import progress_bars
-from cli.request_file import InputError, WrongArguments, read_requests
-from cli.result_file import STDOUT, check_directory, save_results
-from cli.tables import duration
+from cli.options import OUTPUT, RESULTS, AsJson, JobId, ResultsFile, ResultsFormat, Wait, Wide
+from cli.result_file import STDOUT, check_output, save_results
+from cli.submit import submit
 from cli.top import show_top
 from orchestrator_client import (
     AsyncClient,
@@ -33,96 +30,55 @@ from orchestrator_client import (
     Outcome,
 )
 
-# A job older than this was accepted for an earlier command. Clocks usually differ by less.
-EARLIER_S = 60.0
-
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="ID of the job.")]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print JSON for scripts, with one object per line.")
-]
-Output = Annotated[
-    str | None,
-    typer.Option("-o", "--output", help="File for the results, in NDJSON; '-' for stdout."),
-]
-Wait = Annotated[bool, typer.Option(help="Wait until the job completes.")]
+INTERRUPTIBLE = {**SHOWS, 130: "interrupted"}
+WORK, MONITOR = "Work with jobs", "See what happens"  # panels of the help
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (submit, jobs, status, watch, results, cancel, retry, top):
-        app.command()(ignore_broken_pipe(command))
+    def add(
+        panel: str, command: Callable[..., None], codes: Mapping[int, str], *examples: str
+    ) -> None:
+        app.command(cls=Command, rich_help_panel=panel, epilog=epilog(*examples, codes=codes))(
+            ignore_broken_pipe(command)
+        )
 
-
-def submit(
-    file: Annotated[
-        str, typer.Argument(help="File with requests (JSON or NDJSON) or prompts; '-' for stdin.")
-    ],
-    provider: Annotated[
-        str | None,
-        typer.Option(help="Send each line as a prompt to this provider. Needs --model."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model that gets the prompts. Needs --provider.")
-    ] = None,
-    system: Annotated[
-        str | None,
-        typer.Option(help="System message for each prompt. Needs --provider and --model."),
-    ] = None,
-    output: Output = None,
-    key: Annotated[
-        str | None,
-        typer.Option(help="Idempotency key. Default: derived from the requests and options."),
-    ] = None,
-    deadline: Annotated[
-        float | None,
-        typer.Option(help="Time limit in seconds. Requests that have not finished by then fail."),
-    ] = None,
-    webhook: Annotated[
-        str | None, typer.Option(help="URL that receives a POST at the end of the job.")
-    ] = None,
-    *,
-    new: Annotated[
-        bool,
-        typer.Option("--new", help="Create a new job, even for requests submitted before."),
-    ] = False,
-    wait: Wait = True,
-    as_json: AsJson = False,
-) -> None:
-    """Submit a JSON batch, requests in NDJSON or plain-text prompts, and follow the job.
-
-    If you run the command again with the same input, it continues the same job. So you pay for
-    nothing twice."""
-    try:
-        requests = read_requests(file, provider=provider, model=model, system=system)
-        check_directory(output)
-    except WrongArguments as error:
-        fail(str(error), WRONG_ARGUMENTS)
-    except (InputError, OSError) as error:
-        fail(f"{file}: {error.strerror if isinstance(error, OSError) else error}")
-    given = {"deadline_s": deadline, "webhook_url": webhook}
-    options = {**requests.options, **{n: value for n, value in given.items() if value is not None}}
-
-    async def run(client: AsyncClient) -> JobSummary:
-        try:
-            job = await client.submit(requests, key=key, new=new, **options)
-        except asyncio.CancelledError:
-            err.print(
-                "interrupted; without --new, the same command continues the job,"
-                " or submits it if the upload was not complete"
-            )
-            raise
-        if not as_json:
-            err.print(f"job {job.job_id}{_accepted_earlier(job)}")
-        return await _follow(client, job, output) if wait else job
-
-    _report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
+    add(
+        WORK,
+        submit,
+        FOLLOWS,
+        "orchestrator submit requests.ndjson -o results.ndjson",
+        "orchestrator submit batch.jsonl --provider openrouter -o output.jsonl",
+        "orchestrator submit prompts.txt --provider ollama --model llama3.2:3b",
+        "orchestrator submit rows.csv --field text --provider ollama --model qwen3",
+    )
+    add(WORK, jobs, SHOWS, "orchestrator jobs --status running --limit 5")
+    add(WORK, status, SHOWS, "orchestrator status 5b1c7a0e")
+    add(WORK, watch, FOLLOWS, "orchestrator watch 5b1c7a0e")
+    add(
+        WORK,
+        results,
+        INTERRUPTIBLE,
+        "orchestrator results 5b1c7a0e -o results.ndjson",
+        "orchestrator results 5b1c7a0e --status failed",
+    )
+    add(WORK, cancel, SHOWS, "orchestrator cancel 5b1c7a0e")
+    add(WORK, retry, FOLLOWS, "orchestrator retry 5b1c7a0e -o again.ndjson")
+    add(MONITOR, top, INTERRUPTIBLE, "orchestrator top", "orchestrator top --once --wide")
 
 
 def jobs(
     state: Annotated[
-        JobStatus | None, typer.Option("--status", help="List only jobs with this status.")
+        JobStatus | None,
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help="List only jobs with this status: queued, running, completed, cancelled or"
+            " deadline_exceeded.",
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Number of jobs to list.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Number of jobs to list.")] = 20,
     *,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """List your jobs, newest first."""
@@ -135,15 +91,16 @@ def jobs(
         for job in found:
             print_json(job)
     else:
-        out.print(job_table(found, datetime.now(UTC)))
+        out.print(job_table(found, datetime.now(UTC), wide=wide or not out.is_terminal))
 
 
 def status(job_id: JobId, *, as_json: AsJson = False) -> None:
     """Show the progress of a job, its failures, and problems that make it slow."""
 
     async def run(client: AsyncClient) -> tuple[JobSummary, list[Notice], list[JobItem]]:
-        job = await client.status(job_id)
-        failures = await client.failures(job_id, FAILURES_READ) if job.failed else []
+        job = await client.status(await find_job(client, job_id))
+        has_failures = job.failed > job.cancelled
+        failures = await client.failures(job.job_id, FAILURES_READ) if has_failures else []
         return job, (await client.overview()).notices, failures
 
     job, notices, failures = run_with_client(run)
@@ -161,34 +118,57 @@ def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
     """Follow a job until it completes or ends early."""
 
     async def run(client: AsyncClient) -> JobSummary:
-        return await _follow(client, await client.status(job_id), None)
+        job = await client.status(await find_job(client, job_id))
+        try:
+            return await follow_job(client, job)
+        except asyncio.CancelledError:
+            _interrupted(job.job_id)
+            raise
 
-    _report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
+    report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
 
 
 def results(
     job_id: JobId,
-    output: Output = STDOUT,
+    output: ResultsFile = STDOUT,
+    output_format: ResultsFormat = None,
     order: Annotated[
         Order,
         typer.Option(
-            help="index: the order of the requests. completion: the order in which they finish."
+            metavar="ORDER",
+            help="index: the order of the requests. completion: the order in which they finish.",
+            rich_help_panel=RESULTS,
         ),
     ] = "index",
     only: Annotated[
-        Outcome | None, typer.Option("--status", help="Print only results with this status.")
+        Outcome | None,
+        typer.Option(
+            "--status",
+            metavar="OUTCOME",
+            help="Print only results with this status: successful or failed.",
+            rich_help_panel=RESULTS,
+        ),
     ] = None,
     *,
-    follow: Annotated[bool, typer.Option(help="Wait for requests that have not finished.")] = True,
+    follow: Annotated[
+        bool,
+        typer.Option(help="Wait for requests that have not finished.", rich_help_panel=RESULTS),
+    ] = True,
     as_json: Annotated[  # noqa: ARG001 — so that scripts can pass --json to every command
-        bool, typer.Option("--json", help="No effect: the results are always printed as NDJSON.")
+        bool,
+        typer.Option(
+            "--json", help="No effect: the results are always JSON.", rich_help_panel=OUTPUT
+        ),
     ] = False,
 ) -> None:
-    """Print the results of a job as NDJSON."""
+    """Print the results of a job, one JSON object per line, in the format of its requests."""
+    check_output(output)
 
     async def run(client: AsyncClient) -> None:
+        whole_id = await find_job(client, job_id)
+        form = output_format or "native"
         await save_results(
-            client, job_id, output or STDOUT, order=order, status=only, follow=follow
+            client, whole_id, output or STDOUT, form=form, order=order, status=only, follow=follow
         )
 
     run_with_client(run, RETRY_FOR_S)
@@ -196,7 +176,11 @@ def results(
 
 def cancel(job_id: JobId, *, as_json: AsJson = False) -> None:
     """Cancel a job. Finished requests keep their results."""
-    job = run_with_client(lambda client: client.cancel(job_id))
+
+    async def run(client: AsyncClient) -> JobSummary:
+        return await client.cancel(await find_job(client, job_id))
+
+    job = run_with_client(run)
     if as_json:
         print_json(job)
     else:
@@ -205,21 +189,28 @@ def cancel(job_id: JobId, *, as_json: AsJson = False) -> None:
 
 def retry(
     job_id: JobId,
-    output: Output = None,
+    output: ResultsFile = None,
+    output_format: ResultsFormat = None,
     *,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
-    """Create a new job from the failed requests of a job, and follow the new job."""
-    check_directory(output)
+    """Create a new job from the failed requests of a job, and follow the new job.
+
+    If you run the command again for the same job, it continues the same new job."""
+    check_output(output)
 
     async def run(client: AsyncClient) -> JobSummary:
-        job = await client.retry(job_id)
+        job = await client.retry(await find_job(client, job_id))
         if not as_json:
             err.print(f"job {job.job_id}")
-        return await _follow(client, job, output) if wait else job
+        try:
+            return await follow_job(client, job, output, output_format) if wait else job
+        except asyncio.CancelledError:
+            _interrupted(job.job_id)
+            raise
 
-    _report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
+    report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
 
 
 def top(
@@ -228,42 +219,14 @@ def top(
         bool,
         typer.Option("--once", help="Print once (the default if stdout is not a terminal)."),
     ] = False,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Show providers, workers, jobs and current problems, updated until Ctrl-C."""
     live = out.is_terminal and not once and not as_json
-    run_with_client(lambda client: show_top(client, out, live=live, as_json=as_json))
+    run_with_client(lambda client: show_top(client, out, live=live, as_json=as_json, wide=wide))
 
 
-async def _follow(client: AsyncClient, job: JobSummary, output: str | None) -> JobSummary:
-    """Shows progress until the end of the job, saves its results, and returns its status."""
-    try:
-        async with (
-            progress_bars(client, job, err) as advance,
-            aclosing(client.results(job.job_id, order="completion")) as items,
-        ):
-            async for item in items:
-                advance(item)
-        if output:
-            await save_results(client, job.job_id, output)
-        return await client.status(job.job_id)
-    except asyncio.CancelledError:
-        err.print("interrupted; the job continues")
-        raise
-
-
-def _report(job: JobSummary, *, as_json: bool) -> None:
-    """Prints the job. Raises typer.Exit if the job has ended and not every request was answered."""
-    if as_json:
-        print_json(job)
-    else:
-        print_summary(job, err)
-    if job.finished_at and job.failed:
-        raise typer.Exit(NOT_ALL_ANSWERED)
-
-
-def _accepted_earlier(job: JobSummary) -> str:
-    ago_s = (datetime.now(UTC) - job.accepted_at).total_seconds()
-    if ago_s <= EARLIER_S:
-        return ""
-    return f" was accepted {duration(ago_s)} ago; use --new to create a new job"
+def _interrupted(job_id: str) -> None:
+    err.print(f"interrupted; the job continues: {job_id}")
+    err.print(f"To continue: {shlex.join(['orchestrator', *sys.argv[1:]])}", markup=False)

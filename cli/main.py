@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli.console import err
+from cli.command import FOLLOWS, STARTS, Command, Group, epilog
+from cli.console import err, use_utf8
 from cli.demo import run_demo
 from cli.jobs import add_to
 from cli.local_stack import LocalStack, StartError
@@ -23,9 +24,21 @@ from shared.setting_names import unknown_settings
 from shared.settings import OWNER, Settings, SettingsError, load_provider_settings, load_settings
 from shared.version import VERSION
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-keys = typer.Typer(help="Create API keys.", no_args_is_help=True)
-app.add_typer(keys, name="keys")
+RUN = "Run the service"  # panel of the help
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog=epilog(
+        "orchestrator up",
+        "orchestrator submit prompts.txt --provider ollama --model llama3.2:3b",
+        "orchestrator submit --help",
+        codes=FOLLOWS,
+    ),
+)
+keys = typer.Typer(cls=Group, help="Create API keys.", no_args_is_help=True)
+app.add_typer(keys, name="keys", rich_help_panel=RUN)
 add_to(app)
 console = Console(highlight=False)
 
@@ -49,22 +62,37 @@ def options(
     """Run thousands of LLM requests across providers; get every answer back, in order."""
 
 
-Workers = Annotated[int, typer.Option(min=1, max=64, help="Number of worker processes.")]
+Workers = Annotated[
+    int, typer.Option(min=1, max=64, metavar="N", help="Number of worker processes.")
+]
 
 
-@app.command()
+@app.command(cls=Command, rich_help_panel=RUN, epilog=epilog("orchestrator demo", codes=STARTS))
 def demo(workers: Workers = 2) -> None:
     """Start everything with a provider simulator, send 100 requests, and show the results."""
     if not asyncio.run(run_demo(_settings(), console, workers=workers)):
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    rich_help_panel=RUN,
+    epilog=epilog(
+        "orchestrator up --simulate",
+        "MAX_CONCURRENT_REQUESTS=50 orchestrator up --workers 4",
+        codes=STARTS,
+    ),
+)
 def up(
     workers: Workers = 2,
-    host: Annotated[str, typer.Option(help="Address that the API listens on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address that the API listens on.")
+    ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the API. 0 selects a free port.")
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="Port of the API. 0 selects a free port."
+        ),
     ] = 8000,
     *,
     simulate: Annotated[
@@ -86,13 +114,20 @@ def up(
     asyncio.run(_stay_up(stack, settings, simulate=simulate))
 
 
-@keys.command()
+@keys.command(
+    cls=Command,
+    epilog=epilog(
+        "orchestrator keys create ada",
+        codes={0: "success", 1: "the name cannot be used", 2: "wrong arguments"},
+    ),
+)
 def create(
     name: Annotated[
         str,
         typer.Argument(
+            metavar="NAME",
             help="Name of the key, and owner of the jobs that it submits:"
-            " 1 to 64 of A-Z a-z 0-9 _ . -"
+            " 1 to 64 of A-Z a-z 0-9 _ . -",
         ),
     ],
 ) -> None:
@@ -108,6 +143,7 @@ def create(
 
 
 def main() -> None:
+    use_utf8()
     try:
         app()
     except (StartError, EmbeddedServerError, OrchestratorError) as error:

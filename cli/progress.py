@@ -1,24 +1,109 @@
 """Shows the progress of a job: a bar per provider or, without a terminal, a line every 5 s."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
+from time import monotonic
+from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from cli.tables import duration
 from orchestrator_client import AsyncClient, JobItem, JobSummary, Lane
 
 POLL_S = 1.0
 PLAIN_S = 5.0  # seconds between two lines if there is no terminal
+RATE_S = 30.0  # the rate counts the items that finished in this period
+ALL = "all"
+NARROW, NARROW_BAR = 100, 14
+
+
+class Rate:
+    """Measures how many items finish in a second, by the times at which they finished.
+
+    The times at which they arrive would be wrong: a command that begins to follow a job reads all
+    earlier results at once.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._times: deque[datetime] = deque()
+        self._arrived = 0.0
+
+    def add(self, time: datetime) -> None:
+        self._times.append(time)
+        self._arrived = self._clock()
+        while (time - self._times[0]).total_seconds() > RATE_S:
+            self._times.popleft()
+
+    def per_s(self) -> float | None:
+        """Returns None if too few items have finished to know."""
+        minimum = 2
+        if len(self._times) < minimum:
+            return None
+        period_s = (self._times[-1] - self._times[0]).total_seconds()
+        period_s += self._clock() - self._arrived
+        return (len(self._times) - 1) / period_s if period_s > 0 else None
+
+
+class ProgressBars:
+    """Shows a bar for each provider and, for several providers, a bar for the whole job.
+
+    All figures are of this job. The pause of a lane belongs to all jobs that use the lane.
+    """
+
+    def __init__(self, job: JobSummary, console: Console) -> None:
+        narrow = console.width < NARROW
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(NARROW_BAR if narrow else 40),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[failed]} failed"),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        totals = dict(job.providers)
+        if len(totals) > 1:
+            totals[ALL] = job.total_requests
+        self._rows: dict[str, TaskID] = {
+            name: self._bars.add_task(name, total=total, failed=0, rate="", state="")
+            for name, total in totals.items()
+        }
+        self._rates = {name: Rate() for name in totals}
+        self._failed = Counter[str]()
+        self._whole = ALL if len(job.providers) > 1 else next(iter(totals), ALL)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def advance(self, item: JobItem) -> None:
+        for name in {item.provider, self._whole} & self._rows.keys():
+            self._failed[name] += item.error is not None
+            self._rates[name].add(item.timestamp)
+            self._bars.update(self._rows[name], advance=1, failed=self._failed[name])
+
+    def show(self, job: JobSummary, lanes: list[Lane]) -> None:
+        """Shows the rates, the running requests of the job, and the pauses of the lanes."""
+        paused = {lane.name: lane.paused_until for lane in lanes if lane.paused_until}
+        for name, row in self._rows.items():
+            task, rate = self._bars.tasks[row], self._rates[name].per_s()
+            state = []
+            if until := paused.get(name):
+                state.append(f"[yellow]paused until {until:%H:%M:%S} UTC[/]")
+            elif name == self._whole:
+                state.append(f"{job.running:,} running")
+            if rate and task.remaining and name not in paused:
+                state.append(f"{duration(task.remaining / rate)} left")
+            self._bars.update(row, rate=f"{rate:.1f}/s" if rate else "", state=", ".join(state))
 
 
 @asynccontextmanager
@@ -26,54 +111,23 @@ async def progress_bars(
     client: AsyncClient, job: JobSummary, console: Console
 ) -> AsyncIterator[Callable[[JobItem], None]]:
     """Shows the progress. Yields a function that must be called with each finished item."""
-    failed = Counter[str]()
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed"),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[lane]}"),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    rows: dict[str, TaskID] = {
-        provider: bars.add_task(provider, total=total, failed=0, rate="", lane="")
-        for provider, total in job.providers.items()
-    }
 
-    def advance(item: JobItem) -> None:
-        failed[item.provider] += item.error is not None
-        bars.update(rows[item.provider], advance=1, failed=failed[item.provider])
-
-    async def poll() -> None:
-        """Shows the state of the lanes or, without a terminal, the counts of the job."""
+    async def poll(bars: ProgressBars) -> None:
         while True:
+            now = await client.status(job.job_id)
             if console.is_terminal:
-                for lane in (await client.overview()).lanes:
-                    if lane.name in rows:
-                        speed = bars.tasks[rows[lane.name]].speed
-                        rate = f"{speed:.1f}/s" if speed else ""
-                        bars.update(rows[lane.name], rate=rate, lane=_lane_text(lane))
+                bars.show(now, (await client.overview()).lanes)
             else:
-                console.print(_plain_text(await client.status(job.job_id)))
+                console.print(_plain_text(now))
             await asyncio.sleep(POLL_S if console.is_terminal else PLAIN_S)
 
-    polling = asyncio.create_task(poll())
-    try:
-        with bars:
-            yield advance
-    finally:
-        polling.cancel()
-        await asyncio.gather(polling, return_exceptions=True)
-
-
-def _lane_text(lane: Lane) -> str:
-    """Returns the state of a lane. Its running calls belong to all jobs, not only to this job."""
-    if lane.paused_until:
-        return f"[yellow]paused until {lane.paused_until:%H:%M:%S} UTC"
-    return f"{lane.in_flight} of {'?' if lane.limit is None else lane.limit} running"
+    with ProgressBars(job, console) as bars:
+        polling = asyncio.create_task(poll(bars))
+        try:
+            yield bars.advance
+        finally:
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
 
 
 def _plain_text(job: JobSummary) -> str:

@@ -1,41 +1,50 @@
-"""Reads the input of `orchestrator submit`: a JSON batch, requests in NDJSON, or prompts."""
+"""Reads the input of `orchestrator submit`: requests of any form, or prompts."""
 
 import sys
 import tempfile
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
+from cli.input_errors import InputError, WrongArguments
+from cli.input_kind import JsonArray, JsonObjects, JsonStrings, Kind, PlainText, Table, recognise
+from cli.prompts import PromptRequest, Prompts
+
 OPTIONS = {"deadline_s", "webhook_url"}  # fields of a JSON batch in addition to its requests
 # A JSON batch has a limit, because it is read completely into memory. NDJSON has no limit.
 BATCH_BYTES = 64 * 1024 * 1024
+# An object with one of these fields is a request: the API finds out its form.
+REQUEST_FIELDS = {"provider", "messages", "input", "contents", "params", "request", "body"}
+PROMPT_FIELDS = ("prompt", "text", "question", "query", "instruction", "content")
 
 
-class InputError(Exception):
-    """The input is not valid. `str(error)` says why, and names the line."""
+@dataclass(frozen=True, slots=True)
+class InputOptions:
+    """The options of `orchestrator submit` that say how the input is read."""
 
-
-class WrongArguments(InputError):
-    """The arguments are wrong, independent of the input."""
+    provider: str | None = None
+    model: str | None = None
+    format: str | None = None
+    system: str | None = None
+    field: str | None = None
+    id_field: str | None = None
+    lines: bool = False
 
 
 class Requests:
     """Yields the lines to upload, reading them again each time, and has the job's options."""
 
     def __init__(self, lines: Iterable[bytes], options: Mapping[str, Any] | None = None) -> None:
-        """Raises InputError if a line is not a request, or if there are no requests."""
+        """Raises InputError if a prompt cannot be read, or if there are no requests."""
         self._lines = lines
+        self.are_prompts = isinstance(lines, Prompts)
         self.options = options or {}
-        is_empty = True
-        for number, line in enumerate(lines, 1):
-            if line:
-                _check_request(line, number)
-                is_empty = False
-        if is_empty:
+        if not sum(1 for line in lines if line):
             raise InputError("the input has no requests")
 
     def __iter__(self) -> Iterator[bytes]:
@@ -43,10 +52,8 @@ class Requests:
 
 
 class _Lines:
-    """Yields the lines of a file, including empty lines, because errors contain line numbers.
-
-    Skips the byte order mark that editors on Windows write at the start of a file.
-    """
+    """Yields the lines of a file as they are, including empty lines, because the API's errors
+    contain line numbers. Skips the byte order mark."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -57,34 +64,10 @@ class _Lines:
                 yield (line if number else line.removeprefix(BOM_UTF8)).strip()
 
 
-class _Prompts:
-    """Yields a request for each line of a file."""
-
-    def __init__(self, path: Path, request: dict[str, Any], system: str | None) -> None:
-        self._lines = _Lines(path)
-        self._request = request
-        self._first = [] if system is None else [{"role": "system", "content": system}]
-
-    def __iter__(self) -> Iterator[bytes]:
-        for prompt in self._lines:
-            if not prompt:
-                yield prompt
-                continue
-            try:
-                text = prompt.decode()
-            except UnicodeDecodeError:
-                raise InputError("the prompts are not UTF-8") from None
-            messages = [*self._first, {"role": "user", "content": text}]
-            yield orjson.dumps({**self._request, "messages": messages})
-
-
-def read_requests(
-    file: str, *, provider: str | None, model: str | None, system: str | None
-) -> Requests:
+def read_requests(file: str, given: InputOptions) -> Requests:
     """Returns the requests in a file, or in stdin if `file` is `-`. Raises InputError, OSError.
 
-    If `provider` and `model` are given, each line is a prompt. A pipe can be read only once, so its
-    content is copied to a temporary file.
+    A pipe can be read only once, so its content is copied to a temporary file.
     """
     path = Path(file)
     if file == "-":
@@ -92,13 +75,72 @@ def read_requests(
     elif not path.is_file():
         with path.open("rb") as stream:
             path = _copy(stream)
-    if provider or model:
-        if not (provider and model):
-            raise WrongArguments("plain-text prompts need --provider and --model")
-        return Requests(_Prompts(path, {"provider": provider, "model": model}, system))
-    if system:
-        raise WrongArguments("--system needs --provider and --model")
+    kind = PlainText() if given.lines else recognise(path, file, BATCH_BYTES)
+    if isinstance(kind, JsonObjects | JsonArray) and not given.field and _has_requests(kind):
+        return _requests(path, kind, given)
+    if given.format:
+        raise WrongArguments("--format is for requests in JSON; the input has prompts")
+    return Requests(Prompts(path, kind, _prompt_request(kind, given)))
+
+
+def _has_requests(kind: JsonObjects | JsonArray) -> bool:
+    """Returns whether the objects are requests. Raises WrongArguments if they have prompts."""
+    first = kind.values[0] if isinstance(kind, JsonArray) and kind.values else None
+    if isinstance(kind, JsonObjects):
+        first = kind.first
+    if isinstance(first, str):
+        return False
+    if isinstance(first, dict) and not first.keys() & {*REQUEST_FIELDS, "requests"}:
+        texts = [name for name, value in first.items() if isinstance(value, str)]
+        if texts:
+            raise WrongArguments(
+                f"the first object has the fields {_listed(texts)}, but is not a request. To send"
+                f" one of these as the prompt, add --field {_likely(texts)}, --provider and --model"
+            )
+    return True
+
+
+def _requests(path: Path, kind: JsonObjects | JsonArray, given: InputOptions) -> Requests:
+    if given.system or given.id_field:
+        raise WrongArguments(
+            "--system and --id-field are for prompts; the input has requests in JSON"
+        )
+    if isinstance(kind, JsonArray):
+        return Requests([orjson.dumps(value) for value in kind.values])
     return _read_batch(path) or Requests(_Lines(path))
+
+
+def _prompt_request(kind: Kind, given: InputOptions) -> PromptRequest:
+    """Raises WrongArguments if an option is missing, or does not fit the input."""
+    match kind:
+        case Table(columns=columns) if given.field not in columns or not given.field:
+            found = f"no column {given.field!r}; it" if given.field else "the columns"
+            raise WrongArguments(
+                f"the input is {kind.name} with {found}{' has' if given.field else ''}"
+                f" {_listed(columns)}. Add --field {_likely(columns)} to send that column's text as"
+                " prompts. If each line is a prompt, add --lines"
+            )
+        case PlainText() | JsonStrings() if given.field:
+            raise WrongArguments("--field is for tables and JSON objects; the input has neither")
+        case PlainText() | JsonStrings() if given.id_field:
+            raise WrongArguments("--id-field needs --field")
+    if not (given.provider or given.model) and given.system:
+        raise WrongArguments("--system needs --provider and --model")
+    if not (given.provider and given.model):
+        what = "plain-text prompts" if isinstance(kind, PlainText) else "prompts"
+        raise WrongArguments(f"{what} need --provider and --model")
+    return PromptRequest(given.provider, given.model, given.system, given.field, given.id_field)
+
+
+def _likely(names: list[str]) -> str:
+    """Returns the name that most likely has the prompts, for an advice."""
+    likely = {name for name in names if name.lower().rstrip("s") in PROMPT_FIELDS}
+    return next((name for name in names if name in likely), names[-1] if names else "COLUMN")
+
+
+def _listed(names: list[str]) -> str:
+    limit = 12
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
 
 
 def _read_batch(path: Path) -> Requests | None:
@@ -113,16 +155,6 @@ def _read_batch(path: Path) -> Requests | None:
                 raise InputError(f"the batch has unknown fields: {', '.join(sorted(unknown))}")
             return Requests([orjson.dumps(request) for request in requests], document)
     return None
-
-
-def _check_request(line: bytes, number: int) -> None:
-    try:
-        orjson.loads(line)["provider"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise InputError(
-            f'line {number} is not a JSON request (no "provider" field);'
-            " plain-text prompts need --provider and --model"
-        ) from None
 
 
 def _copy(stream: IO[bytes]) -> Path:

@@ -81,6 +81,7 @@ def _summary(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
         "running": 0 if is_finished else s.total - s.finished - s.queued,
         "successful": successful,
         "failed": s.total - successful if is_finished else s.failed,
+        "cancelled": s.total - s.finished if s.finished_early_as == JobStatus.CANCELLED else 0,
         "accepted_at": _time(s.accepted_ms),
         "started_at": _time(s.started_ms) if s.started_ms else None,
         "finished_at": _time(s.finished_ms) if s.finished_ms else None,

@@ -65,6 +65,9 @@ class JobSummary(Outbound):
     failed: int = Field(
         description="The number of requests that have an error of any code, also `cancelled`."
     )
+    cancelled: int = Field(
+        description="The number of `failed` requests that had no result when the job was cancelled."
+    )
     accepted_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -1,6 +1,7 @@
 """Runs the `orchestrator` command as a process."""
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -29,6 +30,29 @@ async def run(
     async with asyncio.timeout(60):
         output, _ = await process.communicate()
     return process.returncode or 0, output.decode()
+
+
+async def execute(
+    environment: dict[str, str],
+    *argv: str,
+    directory: Path | None = None,
+    program: str = ORCHESTRATOR,
+) -> tuple[int, str, str]:
+    """Runs a command in a new interpreter, which reads the locale of `environment`.
+
+    Returns the exit code, stdout and stderr.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(program, *argv),
+        env=environment,
+        cwd=directory,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        output, errors = await process.communicate()
+    return process.returncode or 0, output.decode(), errors.decode()
 
 
 class Up:
@@ -87,10 +111,12 @@ class Orchestrator:
     """Runs the command in `directory`, against the API of `stack`."""
 
     def __init__(self, stack: Stack, directory: Path) -> None:
-        self._environment = {
+        inherited = {"PYTHONPATH": path} if (path := os.environ.get("PYTHONPATH")) else {}
+        self.environment = inherited | {
             "PATH": "/usr/bin:/bin",
             "TERM": "xterm",
             "ORCHESTRATOR_URL": str(stack.api.base_url),
+            "XDG_STATE_HOME": str(directory / ".state"),
         }
         self.directory = directory
         self._processes: list[Process] = []
@@ -108,7 +134,7 @@ class Orchestrator:
         process = await start(
             "cli.main:main",
             *argv,
-            environment=self._environment | ({"ORCHESTRATOR_URL": url} if url else {}),
+            environment=self.environment | ({"ORCHESTRATOR_URL": url} if url else {}),
             directory=self.directory,
             stdin=PIPE,
             stdout=output,

@@ -92,6 +92,7 @@ class ForkServer:
             os.dup2(fd, target)
             os.close(fd)
         sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1)  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
         os.chdir(request["directory"])
         os.environ.clear()
         os.environ.update(request["environment"])

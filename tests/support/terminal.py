@@ -17,9 +17,9 @@ class Terminal:
     command is about to exit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, rows: int = 40, columns: int = 160) -> None:
         self._master, self.slave = os.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         os.set_blocking(self._master, False)
         self._written = b""
         self._loop = asyncio.get_running_loop()
@@ -32,13 +32,31 @@ class Terminal:
         """Waits until the output, without its control sequences, contains `text`."""
 
         async def shown() -> bool:
-            return text in re.sub(
-                r"\x1b\[[0-9;?]*[a-zA-Z]", "", self._written.decode(errors="ignore")
-            )
+            return text in self.text()
 
         await eventually(shown)
+
+    def text(self) -> str:
+        """Returns the output so far without its control sequences."""
+        return _plain(self._written.decode(errors="ignore"))
+
+    async def screen(self) -> list[str]:
+        """Returns the lines of a screen that a full-screen command has written completely."""
+        found: list[str] = []
+
+        async def complete() -> bool:
+            parts = self._written.decode(errors="ignore").split("\x1b[H")
+            found[:] = [text for part in parts[1:-1] if (text := _plain(part).rstrip())]
+            return bool(found)
+
+        await eventually(complete)
+        return found[-1].splitlines()
 
     def close(self) -> None:
         self._loop.remove_reader(self._master)
         os.close(self._master)
         os.close(self.slave)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)

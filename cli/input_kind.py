@@ -1,0 +1,165 @@
+"""Recognises by its content what an input of `orchestrator submit` contains."""
+
+import csv
+import io
+import re
+from codecs import BOM_UTF8
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import orjson
+
+from cli.input_errors import InputError
+
+HEAD_BYTES = 256 * 1024  # what is read of a file to recognise a table
+COMPARED_ROWS = 50
+DELIMITERS = {",": "CSV", "\t": "TSV", ";": "CSV (with semicolons)"}
+
+_PANDAS = "python -c \"import pandas; pandas.read_{}('FILE').to_csv('FILE.csv', index=False)\""
+_BINARY = (
+    (b"PAR1", "a Parquet file", _PANDAS.format("parquet")),
+    (b"ARROW1", "an Arrow file", _PANDAS.format("feather")),
+    (b"PK\x03\x04", "a spreadsheet or a ZIP archive", _PANDAS.format("excel") + ", or unzip it"),
+    (b"\x1f\x8b", "compressed with gzip", "gunzip -c FILE | orchestrator submit -"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstd -dc FILE | orchestrator submit -"),
+    (b"BZh", "compressed with bzip2", "bunzip2 -c FILE | orchestrator submit -"),
+    (b"SQLite format 3", "an SQLite database", "sqlite3 -csv -header FILE 'SELECT …' > FILE.csv"),
+    (b"%PDF", "a PDF document", "send its text"),
+    (b"\xff\xfe", "UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | orchestrator submit -"),
+    (b"\xfe\xff", "UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | orchestrator submit -"),
+)
+# A prompt is a sentence; the name of a column has neither a sentence's end nor spaces around it.
+_COLUMN = re.compile(r"[^\s\"](?:[^\n\"]{0,58}[^\s\".?!:])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of values, below a row with the names of the columns."""
+
+    delimiter: str
+    columns: list[str]
+
+    @property
+    def name(self) -> str:
+        return DELIMITERS[self.delimiter]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonArray:
+    """One JSON array: each value is a request or a prompt."""
+
+    values: list[object]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonObjects:
+    """JSON objects, one on each line or printed over several lines. `first` is None if the first
+    object has several lines."""
+
+    first: dict[str, object] | None
+
+
+class JsonStrings:
+    """A JSON string on each line: each string is a prompt."""
+
+
+class PlainText:
+    """Text: each line is a prompt."""
+
+
+Kind = Table | JsonArray | JsonObjects | JsonStrings | PlainText
+
+
+def recognise(path: Path, name: str, batch_bytes: int) -> Kind:
+    """Returns the kind of the file's content. Raises InputError if it is not text, and OSError.
+
+    name: the name that the user gave. A name that ends in .csv or .tsv decides.
+    batch_bytes: limit of the size of a JSON array.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if not head.removeprefix(BOM_UTF8).strip() and len(head) < HEAD_BYTES:
+        raise InputError("the input has no requests")
+    is_complete = len(head) < HEAD_BYTES
+    _refuse_binary(head)
+    head = head.removeprefix(BOM_UTF8)
+    text = head.decode(errors="replace")
+    named = {".csv": "", ".tsv": "\t", ".tab": "\t"}.get(Path(name).suffix.lower())
+    if named is not None:
+        return _named_table(text, named)
+    match head.lstrip()[:1]:
+        case b"{" if (objects := _json_objects(head)) is not None:
+            return objects
+        case b"[" if path.stat().st_size <= batch_bytes:
+            if (values := _json(path.read_bytes().removeprefix(BOM_UTF8))) is not None:
+                return JsonArray(values if isinstance(values, list) else [values])
+        case b'"' if _are_strings(path):
+            return JsonStrings()
+    for delimiter in ("\t", ",", ";"):
+        rows = _rows(text, delimiter, is_complete=is_complete)
+        if _is_table(rows):
+            return Table(delimiter, rows[0])
+    return PlainText()
+
+
+def _refuse_binary(head: bytes) -> None:
+    for signature, what, advice in _BINARY:
+        if head.startswith(signature):
+            raise InputError(f"the input is {what}. Convert it first: {advice}")
+    if b"\0" in head:
+        raise InputError("the input is not text: it contains zero bytes")
+
+
+def _json_objects(head: bytes) -> JsonObjects | None:
+    first = _json(head.lstrip().splitlines()[0])
+    if isinstance(first, dict):
+        return JsonObjects(first)
+    # The first line of an object that has several lines is `{`, or `{` and the first field's name.
+    return JsonObjects(None) if re.match(rb'\s*\{\s*("|\})', head) else None
+
+
+def _are_strings(path: Path) -> bool:
+    with path.open("rb") as file:
+        lines = (line.removeprefix(BOM_UTF8).strip() for line in file)
+        return all(isinstance(_json(line), str) for line in lines if line)
+
+
+def _named_table(text: str, delimiter: str) -> Table:
+    first = text.partition("\n")[0]
+    if not delimiter:
+        delimiter = max(",", ";", "\t", key=first.count)
+    rows = _rows(text, delimiter, is_complete=False)
+    return Table(delimiter, rows[0] if rows else [])
+
+
+def _rows(text: str, delimiter: str, *, is_complete: bool) -> list[list[str]]:
+    """Returns the first rows; none if the text is not a table with this delimiter."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[list[str]] = []
+    try:
+        rows.extend(row for row in islice(reader, COMPARED_ROWS) if row)
+    except csv.Error:
+        return []
+    if not is_complete and len(rows) < COMPARED_ROWS:
+        rows.pop()  # it may be cut
+    return rows
+
+
+def _is_table(rows: list[list[str]]) -> bool:
+    minimum = 2
+    if len(rows) < minimum or len(rows[0]) < minimum:
+        return False
+    return (
+        {len(row) for row in rows} == {len(rows[0])}
+        and len(set(rows[0])) == len(rows[0])
+        and all(_COLUMN.fullmatch(column) for column in rows[0])
+    )
+
+
+def _json(text: bytes) -> object:
+    """Returns the JSON value, or None if the text is not JSON."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None

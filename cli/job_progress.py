@@ -1,0 +1,45 @@
+"""Follows a job until its end, and reports how it ended."""
+
+from contextlib import aclosing
+
+import typer
+
+from cli.command_runner import NOT_ALL_ANSWERED
+from cli.console import err
+from cli.job_summary import print_json, print_summary
+from cli.progress import progress_bars
+from cli.result_file import save_results
+from orchestrator_client import AsyncClient, JobSummary, ResultFormat
+
+
+async def follow_job(
+    client: AsyncClient,
+    job: JobSummary,
+    output: str | None = None,
+    output_format: ResultFormat | None = None,
+) -> JobSummary:
+    """Shows progress until the end of the job, saves its results, and returns its status.
+
+    output_format: format of the results. Default: `native`.
+    """
+    if job.finished_at is None:
+        async with (
+            progress_bars(client, job, err) as advance,
+            aclosing(client.results(job.job_id, order="completion")) as items,
+        ):
+            async for item in items:
+                advance(item)
+    if output:
+        form = output_format or "native"
+        await save_results(client, job.job_id, output, form=form)
+    return await client.status(job.job_id)
+
+
+def report(job: JobSummary, *, as_json: bool) -> None:
+    """Prints the job. Raises typer.Exit if the job has ended and not every request was answered."""
+    if as_json:
+        print_json(job)
+    else:
+        print_summary(job, err)
+    if job.finished_at and job.failed:
+        raise typer.Exit(NOT_ALL_ANSWERED)

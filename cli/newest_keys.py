@@ -1,0 +1,67 @@
+"""Remembers the idempotency key of the newest `orchestrator submit --new` of each input.
+
+Without this memory, the same command without `--new` would not continue the newest job, but submit
+another job or continue an older one. The memory is a small file on this machine for each input.
+"""
+
+import os
+import time
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+KEPT_S = 30 * 86_400  # results are normally kept for a day
+
+
+class NewestKeys:
+    def __init__(self, directory: Path | None, url: str, api_key: str) -> None:
+        """
+        directory: where the files are. None: nothing is remembered.
+        url, api_key: an idempotency key belongs to one API and to one owner.
+        """
+        self._directory = directory
+        self._place = f"{url}\0{api_key}"
+
+    def create(self, derived: str) -> str | None:
+        """Returns a new key for the input whose derived key is `derived`, and remembers the key.
+
+        Returns None if the key cannot be remembered.
+        """
+        if self._directory is None:
+            return None
+        key, path = str(uuid4()), self._path(self._directory, derived)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._delete_old(path.parent)
+            new = path.with_name(f"{path.name}.{key}")
+            new.write_text(key, "ascii")
+            new.replace(path)
+        except OSError:
+            return None
+        return key
+
+    def find(self, derived: str) -> str | None:
+        """Returns the newest key that was remembered for the input, or None."""
+        if self._directory is not None:
+            with suppress(OSError, UnicodeError):
+                return self._path(self._directory, derived).read_text("ascii") or None
+        return None
+
+    def _path(self, directory: Path, derived: str) -> Path:
+        return directory / sha256(f"{self._place}\0{derived}".encode()).hexdigest()
+
+    def _delete_old(self, directory: Path) -> None:
+        for path in directory.iterdir():
+            if path.stat().st_mtime < time.time() - KEPT_S:
+                path.unlink(missing_ok=True)
+
+
+def state_directory() -> Path | None:
+    """Returns the directory for the commands' state (XDG Base Directory); None without a home."""
+    if state := os.environ.get("XDG_STATE_HOME"):
+        return Path(state) / "llm-batch-orchestrator"
+    try:
+        return Path.home() / ".local" / "state" / "llm-batch-orchestrator"
+    except RuntimeError:
+        return None

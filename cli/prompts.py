@@ -1,0 +1,133 @@
+"""Makes requests from prompts: lines of text, JSON strings, or a field of rows or objects."""
+
+import csv
+import sys
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cli.input_errors import InputError
+from cli.input_kind import JsonArray, JsonObjects, JsonStrings, Kind, PlainText, Table
+
+csv.field_size_limit(sys.maxsize)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRequest:
+    """Describes the requests that prompts become.
+
+    field: name of the column or of the JSON field with the prompt.
+    id_field: name of the column or of the JSON field that becomes the `request_id`.
+    """
+
+    provider: str
+    model: str
+    system: str | None = None
+    field: str | None = None
+    id_field: str | None = None
+
+    def line(self, prompt: str, request_id: str | None) -> bytes:
+        messages = [{"role": "user", "content": prompt}]
+        if self.system is not None:
+            messages.insert(0, {"role": "system", "content": self.system})
+        request: dict[str, Any] = {"provider": self.provider, "model": self.model}
+        if request_id is not None:
+            request["request_id"] = request_id
+        return orjson.dumps({**request, "messages": messages})
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Yields a request as a line of JSON for each prompt of a file, each time it is iterated.
+
+    An empty line of text is yielded as an empty line, because errors contain line numbers.
+    """
+
+    path: Path
+    kind: Kind
+    request: PromptRequest
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Raises InputError."""
+        match self.kind:
+            case PlainText():
+                for _, text in _lines(self.path):
+                    yield self.request.line(text, None) if text else b""
+            case JsonStrings():
+                for number, text in _lines(self.path):
+                    yield self.request.line(_string(text, number), None) if text else b""
+            case Table(delimiter):
+                yield from self._rows(delimiter)
+            case JsonObjects():
+                for number, text in _lines(self.path):
+                    yield (
+                        self._from_fields(_object(text, number), f"line {number}") if text else b""
+                    )
+            case JsonArray(values):
+                for number, value in enumerate(values, 1):
+                    yield self._from_value(value, f"value {number}")
+
+    def _rows(self, delimiter: str) -> Iterator[bytes]:
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, delimiter=delimiter, strict=True)
+            try:
+                for number, row in enumerate(rows, 1):
+                    yield self._from_fields(row, f"row {number} (line {rows.line_num})")
+            except csv.Error as error:
+                raise InputError(f"line {rows.line_num} is not a row of a table: {error}") from None
+            except UnicodeDecodeError:
+                raise InputError("the input is not UTF-8") from None
+
+    def _from_value(self, value: object, where: str) -> bytes:
+        if isinstance(value, str):
+            return self.request.line(value, None)
+        if isinstance(value, dict):
+            return self._from_fields(value, where)
+        raise InputError(f"{where} is neither a string nor an object")
+
+    def _from_fields(self, fields: Mapping[str, Any], where: str) -> bytes:
+        prompt = fields.get(self.request.field or "")
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise InputError(f"{where} has no text in the field {self.request.field!r}")
+        request_id = None
+        if self.request.id_field is not None:
+            value = fields.get(self.request.id_field)
+            if not isinstance(value, str | int) or value == "":
+                raise InputError(f"{where} has no id in the field {self.request.id_field!r}")
+            request_id = str(value)
+        return self.request.line(prompt, request_id)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields the number and the text of each line. Raises InputError.
+
+    Skips the byte order mark that editors on Windows write at the start of a file.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            text = line.removeprefix(BOM_UTF8) if number == 1 else line
+            try:
+                yield number, text.decode().strip()
+            except UnicodeDecodeError:
+                raise InputError(f"the prompts are not UTF-8: line {number}") from None
+
+
+def _string(text: str, number: int) -> str:
+    value = orjson.loads(text)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"line {number} is an empty string")
+    return value
+
+
+def _object(text: str, number: int) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(f"line {number} is not a JSON object; --field needs one object a line")
+    return value

@@ -1,0 +1,176 @@
+"""Tests that `orchestrator submit` recognises its input, and continues the same job."""
+
+import gzip
+import json
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import Orchestrator, execute
+from support.jobs import lines
+from support.stack import Stack
+
+Start = Callable[..., Awaitable[Stack]]
+PROMPTS = ("--provider", "ollama", "--model", "m")
+
+
+@pytest.fixture
+async def deployment(stack: Start) -> Stack:
+    return await stack(workers=2)
+
+
+@pytest.fixture
+async def orchestrator(deployment: Stack, tmp_path: Path) -> AsyncIterator[Orchestrator]:
+    orchestrator = Orchestrator(deployment, tmp_path)
+    yield orchestrator
+    await orchestrator.stop()
+
+
+def parsed(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+async def ids(deployment: Stack) -> list[str]:
+    found = (await deployment.api.get("/jobs")).json()["jobs"]
+    return [job["job_id"] for job in found]
+
+
+CSV = 'id,text\n1,"a, b"\n2,"two\nlines"\n'
+REFUSED: list[tuple[str, str | bytes, tuple[str, ...], str]] = [
+    ("t.csv", CSV, PROMPTS, "t.csv: the input is CSV with the columns id, text. Add --field text"),
+    ("-", CSV, PROMPTS, "-: the input is CSV with the columns id, text. Add --field text"),
+    ("one.csv", "item\na\n", PROMPTS, "CSV with the columns item. Add --field item"),
+    ("t.tsv", "id\tquery\n1\tx\n", PROMPTS, "TSV with the columns id, query. Add --field query"),
+    ("-", "id;Prompts\n1;x\n", (), "CSV (with semicolons) with the columns id, Prompts."),
+    ("t.csv", CSV, (*PROMPTS, "--field", "txt"), "CSV with no column 'txt'; it has id, text"),
+    ("t.csv", CSV, ("--field", "text"), "prompts need --provider and --model"),
+    ("j", '{"id": 1, "prompt": "x"}', PROMPTS, "has the fields prompt, but is not a request."),
+    ("j", '{"id": "a", "text": "x"}', (), "add --field text, --provider and --model"),
+    ("s", '"green"\n"red"\n', (), "prompts need --provider and --model"),
+    ("p", "PAR1\0\0rows\0PAR1", PROMPTS, "the input is a Parquet file. Convert it first:"),
+    ("p", gzip.compress(b"x\n"), PROMPTS, "the input is compressed with gzip. Convert it first:"),
+    ("p", "héllo\n".encode("utf-16"), PROMPTS, "the input is UTF-16 text. Convert it first:"),
+    ("p", b"a\0b\n", PROMPTS, "the input is not text: it contains zero bytes"),
+    ("p", "café\n".encode("latin-1"), PROMPTS, "the prompts are not UTF-8: line 1"),
+    ("t.csv", "id,text\n1,\n", (*PROMPTS, "--field", "text"), "row 1 (line 2) has no text in"),
+    ("j", '{"text": "x"}\n[]\n', (*PROMPTS, "--field", "text"), "line 2 is not a JSON object"),
+    ("x", "hello\n", (*PROMPTS, "--format", "openai"), "--format is for requests in JSON"),
+    ("x", "hello\n", (*PROMPTS, "--field", "a"), "--field is for tables and JSON objects"),
+    ("x", "hello\n", (*PROMPTS, "--key", "a", "--new"), "--key and --new exclude each other"),
+]
+
+
+async def test_an_input_that_is_not_plain_text_is_named_and_nothing_is_submitted(
+    deployment: Stack, orchestrator: Orchestrator
+) -> None:
+    for name, content, argv, said in REFUSED:
+        body = content.encode() if isinstance(content, str) else content
+        if name != "-":
+            (orchestrator.directory / name).write_bytes(body)
+        code, output, errors = await orchestrator("submit", name, *argv, stdin=body)
+
+        assert code in {1, 2}, (name, argv)
+        assert output == ""
+        assert said in errors, (name, argv, errors)
+        assert "Traceback" not in errors
+    assert await ids(deployment) == []
+
+
+TAKEN = [
+    ("t.csv", CSV, ("--field", "text"), ["a, b", "two\nlines"]),
+    ("-", "\ufeff" + CSV, ("--field", "text"), ["a, b", "two\nlines"]),
+    ("t.tsv", "query\tid\nx\t1\n", ("--field", "query"), ["x"]),
+    ("j", '{"id": 1, "prompt": "x"}\n\n{"prompt": "y"}\n', ("--field", "prompt"), ["x", "y"]),
+    ("a", '[{"text": "x"}, {"text": "y"}]', ("--field", "text"), ["x", "y"]),
+    ("s", '"green"\n"two\\nlines"\n', (), ["green", "two\nlines"]),
+    ("a", '["x", "y"]', (), ["x", "y"]),
+    ("p", "Hello, world\nHi, there\n", (), ["Hello, world", "Hi, there"]),
+    ("p", '"Hello," she said.\n"Bye."\n', (), ['"Hello," she said.', '"Bye."']),
+    ("p", "{name}, write\n[INST] x\n", (), ["{name}, write", "[INST] x"]),
+    ("p", "id,text\n1,x\n", ("--lines",), ["id,text", "1,x"]),
+]
+
+
+async def test_each_form_of_prompts_becomes_these_prompts(orchestrator: Orchestrator) -> None:
+    for name, content, argv, prompts in TAKEN:
+        if name != "-":
+            (orchestrator.directory / name).write_text(content)
+        code, output, errors = await orchestrator(
+            *("submit", name, *PROMPTS, *argv, "-o", "-"), stdin=content.encode()
+        )
+
+        assert code == 0, (name, argv, errors)
+        assert [item["content"] for item in parsed(output)] == [f"echo: {text}" for text in prompts]
+
+
+async def test_a_column_becomes_the_request_id(orchestrator: Orchestrator) -> None:
+    (orchestrator.directory / "t.csv").write_text(CSV)
+
+    _, output, _ = await orchestrator(
+        *("submit", "t.csv", *PROMPTS, "--field", "text", "--id-field", "id", "-o", "-")
+    )
+
+    assert [item["request_id"] for item in parsed(output)] == ["1", "2"]
+
+
+# The same job
+
+
+async def test_an_interrupted_new_job_is_continued_by_the_same_command(
+    deployment: Stack, orchestrator: Orchestrator
+) -> None:
+    await deployment.simulate(latency_ms=300)
+    (orchestrator.directory / "in").write_bytes(lines(str(n) for n in range(40)))
+    earlier = json.loads((await orchestrator("submit", "in", "--json"))[1])["job_id"]
+    first = await orchestrator.start("submit", "in", "-o", "o u t", "--new")
+    await deployment.in_flight(10)
+
+    first.send_signal(signal.SIGINT)
+    _, errors = await first.communicate()
+    _, output, _ = await orchestrator("submit", "in", "-o", "o u t", "--json")
+
+    job_id = json.loads(output)["job_id"]
+    assert first.returncode == 130
+    assert "To continue: orchestrator submit in -o 'o u t'\n" in errors.decode()
+    assert f"To cancel:   orchestrator cancel {job_id}\n" in errors.decode()
+    assert sorted(await ids(deployment)) == sorted([earlier, job_id])
+    assert len(parsed((orchestrator.directory / "o u t").read_text())) == 40
+
+
+async def test_ctrl_c_says_how_to_get_the_results_of_an_input_that_was_piped(
+    deployment: Stack, orchestrator: Orchestrator
+) -> None:
+    await deployment.simulate(latency_ms=60_000)
+    process = await orchestrator.start("submit", "-", *PROMPTS, "-o", "out")
+    assert process.stdin
+    process.stdin.write(b"x\n")
+    process.stdin.close()
+    await deployment.in_flight(1)
+
+    process.send_signal(signal.SIGINT)
+    _, errors = await process.communicate()
+
+    [job_id] = await ids(deployment)
+    assert f"To continue: orchestrator results {job_id} -o out\n" in errors.decode()
+
+
+@pytest.mark.parametrize(
+    ("argv", "option"),
+    [
+        (("submit", "in", "--model", "a", "--model", "b"), "--model"),
+        (("submit", "in", "-o", "a", "--output", "b"), "--output"),
+        (("submit", "in", "--wait", "--no-wait"), "--wait"),
+        (("jobs", "--limit", "1", "--limit", "2"), "--limit"),
+        (("up", "--port", "1", "--port", "2"), "--port"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+async def test_an_option_that_is_given_twice_is_refused(
+    environment: dict[str, str], argv: tuple[str, ...], option: str
+) -> None:
+    code, _, errors = await execute(environment, *argv)
+
+    assert code == 2
+    assert f"Option '{option}' is given 2 times." in errors
