@@ -45,8 +45,8 @@ class ResettableEvent:
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def wait(self, timeout_s: float) -> bool:
-        """Waits until the event is set, and resets it. Returns False if `timeout_s` has passed."""
+    async def wait(self, timeout_s: float) -> None:
+        """Waits until the event is set or `timeout_s` has passed, and resets the event."""
         if not self._is_set:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
@@ -55,8 +55,7 @@ class ResettableEvent:
                 await self._waiter
             finally:
                 timer.cancel()
-        was_set, self._is_set = self._is_set, False
-        return was_set
+        self._is_set = False
 
 
 Subscriptions = defaultdict[str, set[Settable]]  # the events of each job, by job id

@@ -13,7 +13,7 @@ from shared.jobs.store import Store
 from shared.models import JobItem
 
 MAX_CONCURRENT_READS = 8  # limit of reads; other connections to Redis stay free for requests
-HEARTBEAT_S = 15.0
+READ_AGAIN_S = 15.0  # time after which a stream reads again, in case that a message was lost
 RETRY_FOR_S = 30.0  # time for which a read is retried while Redis is unavailable
 
 
@@ -32,8 +32,8 @@ class ResultStream:
     ) -> AsyncIterator[list[JobItem]]:
         """Yields pages of items as they finish, until all items have finished, or until `until`.
 
-        `until` is a value of `time.monotonic`. An empty page is a heartbeat: it says that no item
-        has finished for some seconds. Raises StreamInterrupted, RedisUnavailable and JobNotFound.
+        `until` is a value of `time.monotonic`. Raises StreamInterrupted, RedisUnavailable and
+        JobNotFound.
         """
         with self._events.subscribe(reader.job_id) as changes:
             await self._store.follow_progress([reader.job_id], PUBLISH_PROGRESS_S)
@@ -51,11 +51,10 @@ class ResultStream:
                     continue
                 if self._events.closed:
                     raise StreamInterrupted("the API process is shutting down")
-                left_s = HEARTBEAT_S if until is None else min(HEARTBEAT_S, until - monotonic())
+                left_s = READ_AGAIN_S if until is None else min(READ_AGAIN_S, until - monotonic())
                 if left_s <= 0:
                     return
-                if not await changes.wait(left_s):
-                    yield []
+                await changes.wait(left_s)
 
     async def finished_pages(self, reader: JobReader) -> AsyncIterator[list[JobItem]]:
         """Yields pages of finished items, and ends where it would have to wait for an item."""
@@ -76,8 +75,7 @@ async def filter_items(
 ) -> AsyncIterator[list[JobItem]]:
     """Yields the pages with only the items that `keep` accepts, at most `limit` items in all.
 
-    If `content` is false, the answers are removed. Empty pages are yielded, too, because they serve
-    as heartbeats.
+    If `content` is false, the answers are removed.
     """
     remaining = limit
     async with aclosing(pages):  # type: ignore[type-var]

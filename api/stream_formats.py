@@ -17,9 +17,6 @@ class StreamFormat(Protocol):
     def summary(self, summary: JobSummary) -> bytes:
         """Returns the last part of a stream: the job without its responses."""
 
-    def heartbeat(self) -> bytes:
-        """Returns the bytes to send when no item has finished for some seconds."""
-
 
 class NdjsonFormat:
     media_type = NDJSON
@@ -29,9 +26,6 @@ class NdjsonFormat:
 
     def summary(self, summary: JobSummary) -> bytes:
         return _without_responses(summary).encode() + b"\n"
-
-    def heartbeat(self) -> bytes:
-        return b""  # an empty line is not JSON
 
 
 class ServerSentEventsFormat:
@@ -50,9 +44,6 @@ class ServerSentEventsFormat:
         if summary.finished_at is None:
             return server_sent_event("status", data)
         return server_sent_event("done", data, event_id=summary.total_requests + 1)
-
-    def heartbeat(self) -> bytes:
-        return b": still here\n\n"
 
 
 STREAM_FORMATS: dict[str, StreamFormat] = {
@@ -73,20 +64,19 @@ async def encode_pages(
     *,
     summary: Callable[[], Awaitable[JobSummary]] | None = None,
 ) -> AsyncIterator[bytes]:
-    """Yields encoded items in chunks of about `CHUNK_BYTES`, and a heartbeat for an empty page.
+    """Yields encoded items in chunks of about `CHUNK_BYTES`. A chunk has whole lines or events.
 
     `summary` is called when the pages have ended; its result is the last part of the stream.
     """
     async for page in pages:
-        if not page:
-            yield stream_format.heartbeat()
         chunk = b""
         for item in page:
             chunk += stream_format.item(item)
             if len(chunk) >= CHUNK_BYTES:
                 yield chunk
                 chunk = b""
-        yield chunk
+        if chunk:
+            yield chunk
     if summary:
         yield stream_format.summary(await summary())
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import structlog
@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.disconnect import ClientDisconnected, cancel_on_disconnect, wait_for_disconnect
+from api.heartbeats import Heartbeats
 from api.result_stream import StreamInterrupted
 from shared.jobs.service import JobNotFound
 from shared.redis.client import RedisUnavailable
@@ -25,10 +26,10 @@ log = structlog.get_logger()
 class StreamResponse(Response):
     """Sends `chunks` until they end or the client disconnects.
 
-    A client that reads no data for `SEND_TIMEOUT_S` is disconnected. A stream that cannot be
-    completed is closed without the last HTTP chunk, so that the client sees an error instead of a
-    normal end. `on_disconnect` is called if the connection is closed before the stream ends, by the
-    client or because of the timeout.
+    While `chunks` has nothing to send, heartbeats are sent. A client that reads no data for
+    `SEND_TIMEOUT_S` is disconnected. A stream that cannot be completed is closed without the last
+    HTTP chunk, so that the client sees an error instead of a normal end. `on_disconnect` is called
+    if the connection is closed before the stream ends, by the client or because of the timeout.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class StreamResponse(Response):
         del self.headers["content-length"]
         self.headers.update(headers or {})
         self._chunks = chunks
+        self._media_type = media_type
         self._on_disconnect = on_disconnect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,10 +52,12 @@ class StreamResponse(Response):
         del receive, send
         scope[STREAMS].append(self)
 
-    async def run(self, receive: Receive, send: Send) -> None:
+    async def run(self, receive: Receive, send: Send, heartbeats: Heartbeats) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
-            await cancel_on_disconnect(wait_for_disconnect(receive), self._send_chunks(send))
+            await cancel_on_disconnect(
+                wait_for_disconnect(receive), self._send_chunks(send, heartbeats)
+            )
         except (ClientDisconnected, TimeoutError) as error:
             if isinstance(error, TimeoutError):
                 log.warning(
@@ -64,14 +68,19 @@ class StreamResponse(Response):
         except (StreamInterrupted, JobNotFound, RedisUnavailable, OSError) as error:
             log.warning("stream_interrupted", reason=_reason(error))
         else:
-            await send({"type": "http.response.body", "body": b""})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await send({"type": "http.response.body", "body": b""})
 
-    async def _send_chunks(self, send: Send) -> None:
-        async with aclosing(self._chunks) as chunks:  # type: ignore[type-var]
-            async for chunk in chunks:
-                if chunk:
+    async def _send_chunks(self, send: Send, heartbeats: Heartbeats) -> None:
+        stream = heartbeats.open(send, self._media_type)
+        try:
+            async with aclosing(self._chunks) as chunks:  # type: ignore[type-var]
+                async for chunk in chunks:
                     async with asyncio.timeout(SEND_TIMEOUT_S):
-                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                        await stream.send(chunk)
+        finally:
+            heartbeats.close(stream)
 
 
 def _reason(error: Exception) -> str:

@@ -662,3 +662,19 @@ async def test_it_can_be_turned_off(stack: Start) -> None:
     assert (await deployment.api.get("/")).status_code == 404
     assert (await deployment.api.get("/static/app.js")).status_code == 404
     assert (await deployment.api.get("/overview")).status_code == 200
+
+
+async def test_the_page_skips_the_empty_lines_of_a_stream(browser: Browser, stack: Start) -> None:
+    """The API sends empty lines while it waits for an item."""
+    async with visit(browser, await stack(workers=0)) as page:
+        found = await page.evaluate(
+            """async () => {
+                const { lines } = await import("./static/api.js");
+                const found = [];
+                for await (const batch of lines(new Response('\\n{"a":1}\\n\\n\\n{"a":2}\\n\\n')))
+                    found.push(...batch);
+                return found;
+            }"""
+        )
+
+    assert found == [{"a": 1}, {"a": 2}]

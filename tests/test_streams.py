@@ -10,13 +10,12 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import uvicorn
 from arq.connections import ArqRedis
+from support.in_process import served_api
 from support.jobs import Event, Events, events, job, lines, results, upload, wait_completed
 from support.stack import Stack, chat, eventually
 
-from api import result_stream, stream_response
-from api.app import create_app
+from api import heartbeats, result_stream, stream_response
 from shared.queue.keys import Keys
 from shared.settings import Settings
 
@@ -66,12 +65,12 @@ async def test_each_item_of_a_batch_is_sent_when_it_finishes(stack: Start) -> No
 async def test_an_item_that_finishes_later_is_sent_when_it_finishes(
     stack: Start, path: str
 ) -> None:
-    """The item is sent long before the next heartbeat."""
+    """The item is sent long before the stream would read again by itself."""
     deployment = await stack(workers=1)
     later, much_later = {"latency_ms": 500}, {"latency_ms": 60_000}
     await deployment.simulate(by_dialect={"openai": later, "ollama": much_later})
     requests = [chat("later"), chat("much later", provider="ollama")]
-    async with asyncio.timeout(result_stream.HEARTBEAT_S / 2), AsyncExitStack() as exits:
+    async with asyncio.timeout(result_stream.READ_AGAIN_S / 2), AsyncExitStack() as exits:
         if path == "batch":
             answer = await exits.enter_async_context(streaming(deployment, requests))
         else:
@@ -206,25 +205,11 @@ async def test_a_stream_continues_at_another_api_when_one_stops(stack: Start) ->
     assert [event["id"] for event in await continued] == ["2", "3"]
 
 
-@asynccontextmanager
-async def served(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """Runs uvicorn in this process, so that a test can change constants of the API."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(create_app(settings), log_level="critical")
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        url = "http://{}:{}".format(*listener.getsockname())
-        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-            yield client
-        server.should_exit = server.force_exit = True
-        await serving
-
-
 async def test_a_quiet_stream_has_heartbeats(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(result_stream, "HEARTBEAT_S", 0.02)
-    async with served(settings) as api:
+    monkeypatch.setattr(heartbeats, "HEARTBEAT_S", 0.02)
+    async with served_api(settings) as api:
         location = await upload(api, lines(["x"]))
         reader = Events()
         async with api.stream("GET", f"{location}/events") as answer:
@@ -259,7 +244,7 @@ async def test_a_client_that_does_not_read_is_disconnected(
 ) -> None:
     del caplog
     monkeypatch.setattr(stream_response, "SEND_TIMEOUT_S", 0.2)
-    async with served(settings) as api:
+    async with served_api(settings) as api:
         location = await upload(api, lines(["x"] * 3000))
         job_id = location.removeprefix("/jobs/")
         await put_results(redis, keys, job_id, 3000, ANSWER)
@@ -281,7 +266,7 @@ async def test_the_batch_of_a_client_that_does_not_read_is_cancelled(
     monkeypatch.setattr(stream_response, "SEND_TIMEOUT_S", 0.2)
     body = json.dumps({"requests": [chat("x")] * 100})
     head = f"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
-    async with served(settings) as api:
+    async with served_api(settings) as api:
         with not_reading(api, f"{head}Accept: application/x-ndjson\r\n\r\n{body}"):
 
             async def accepted() -> bool:

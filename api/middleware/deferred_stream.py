@@ -2,6 +2,7 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.heartbeats import Heartbeats
 from api.middleware.request_metrics import ROUTE
 from api.stream_response import STREAMS, StreamResponse
 
@@ -15,6 +16,7 @@ class DeferredStreamMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._heartbeats = Heartbeats()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         streams: list[StreamResponse] = []
@@ -25,4 +27,4 @@ class DeferredStreamMiddleware:
             for name in scope.keys() - known - {ROUTE}:
                 del scope[name]
             del known
-            await streams.pop().run(receive, send)
+            await streams.pop().run(receive, send, self._heartbeats)

@@ -71,13 +71,15 @@ async function* split(response, separator) {
   }
 }
 
-/** Yields the objects of an NDJSON response: one array per chunk that arrives. */
+/** Yields the objects of an NDJSON response: one array per chunk that arrives. Empty lines only show that the API is
+ *  alive. */
 export async function* lines(response) {
   let rest = "";
   for await (const chunk of chunks(response)) {
     const parts = (rest + chunk).split("\n");
     rest = parts.pop();
-    if (parts.length) yield parts.map((line) => JSON.parse(line));
+    const found = parts.filter(Boolean).map((line) => JSON.parse(line));
+    if (found.length) yield found;
   }
 }
 

@@ -37,7 +37,7 @@ from orchestrator_client.result_lines import ReadStalled, read_lines
 from orchestrator_client.retry import RETRY_S
 
 RETRY_FOR_S = 60.0
-WAIT_S = 30  # limit of the API's wait in one POST /batch; the client then posts the batch again
+WAIT_S = 25  # limit of the API's wait in one POST /batch; proxies often end a wait after 30 s
 JOBS_PER_PAGE = 100
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -93,17 +93,24 @@ class AsyncClient:
         lines = [to_line(request) for request in requests]
         headers = {
             "Content-Type": "application/json",
-            "Prefer": f"wait={WAIT_S}",
             "Idempotency-Key": choose_idempotency_key(lines, key=key, new=new),
         }
         body = b'{"requests":[' + b",".join(lines) + b"]}"
+        wait_s, budget = WAIT_S, self._connection.retry_budget()
         while True:
             asked_at = monotonic()
-            response = await self._connection.request(
-                "POST", "/batch", content=body, headers=headers
-            )
+            preference = {"Prefer": f"wait={wait_s}"}
+            try:
+                response = await self._connection.attempt(
+                    "POST", "/batch", content=body, headers=headers | preference
+                )
+            except (ConnectionFailed, ServiceUnavailable) as error:
+                wait_s = _shorter_wait(wait_s, monotonic() - asked_at)
+                await budget.wait(error)
+                continue
             if response.status_code == httpx.codes.OK:  # the alternative is 202: not complete yet
                 return _parse(BatchLLMResponse, response)
+            budget.renew()
             # The API may be configured to wait for less than WAIT_S, even for 0 s.
             await asyncio.sleep(max(0, asked_at + RETRY_S - monotonic()))
 
@@ -268,12 +275,15 @@ class AsyncClient:
                     self._connection.stream(path, _drop_none(query())) as response,
                     aclosing(read_lines(response, parse)) as pages,
                 ):
+                    budget.renew()
                     async for page in pages:
-                        budget = self._connection.retry_budget()
-                        yield page
+                        budget.renew()
+                        if page:
+                            budget = self._connection.retry_budget()
+                            yield page
                 return  # noqa: TRY300 — the stream has ended
             except ReadStalled:
-                budget = self._connection.retry_budget()
+                budget.renew()
             except (ConnectionFailed, ServiceUnavailable) as error:
                 await budget.wait(error)
 
@@ -281,7 +291,18 @@ class AsyncClient:
         """Returns up to `limit` failed results. See `Client.failures`."""
         query = {"status": "failed", "order": "completion", "follow": "false", "limit": str(limit)}
         response = await self._connection.request("GET", _path(job_id, "/results"), params=query)
-        return [_parse_json(JobItem, line, response) for line in response.content.splitlines()]
+        lines = response.content.splitlines()
+        return [_parse_json(JobItem, line, response) for line in lines if line]
+
+
+def _shorter_wait(wait_s: int, failed_after_s: float) -> int:
+    """Returns the wait to ask for after an attempt that failed.
+
+    If the attempt was open for some time, a proxy may have ended it, because proxies do not wait
+    for as long as the API.
+    """
+    half_s = int(failed_after_s / 2)
+    return min(wait_s, half_s) if half_s else wait_s
 
 
 def _path(job_id: str, suffix: str = "") -> str:

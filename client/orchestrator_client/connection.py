@@ -23,6 +23,9 @@ DEFAULT_URL = "http://localhost:8000"
 TIMEOUT_S = 60.0  # limit of each read and each write
 CONNECT_TIMEOUT_S = 5.0
 
+# The API is full (429, 503), or a proxy cannot reach the API or waited too long for the API: 502,
+# 504, and Cloudflare's statuses for both.
+_UNAVAILABLE = {429, 502, 503, 504, *range(520, 525), 530}
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 
 log = logging.getLogger("orchestrator_client")
@@ -79,13 +82,21 @@ class Connection:
             if body:
                 request["content"] = body()
             try:
-                with self._translated_errors():
-                    response = await self._http.request(method, path, **request)
-                await self._raise_for_status(response)
+                return await self.attempt(method, path, **request)
             except (ConnectionFailed, ServiceUnavailable) as error:
                 await budget.wait(error)
-            else:
-                return response
+
+    async def attempt(
+        self,
+        method: str,
+        path: str,
+        **request: Any,  # noqa: ANN401 — arguments of httpx
+    ) -> httpx.Response:
+        """Returns a response with status 2xx, after one attempt. Raises OrchestratorError."""
+        with self._translated_errors():
+            response = await self._http.request(method, path, **request)
+        await self._raise_for_status(response)
+        return response
 
     @asynccontextmanager
     async def stream(
@@ -129,7 +140,7 @@ class Connection:
         await response.aread()
         url, code = str(response.url), response.status_code
         detail = refusal_text(response, has_key=bool(self._key))
-        if code in {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}:
+        if code in _UNAVAILABLE:
             after = response.headers.get("retry-after", "")
             retry_after_s = float(after) if after.isdecimal() else RETRY_S
             raise ServiceUnavailable(detail, url=url, status_code=code, retry_after_s=retry_after_s)

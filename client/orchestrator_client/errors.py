@@ -3,7 +3,8 @@
 OrchestratorError           This is the base class: catch it to catch every error.
 ├── InvalidConfiguration    The URL or the API key cannot be used.
 ├── ConnectionFailed        The API could not be reached, or the connection failed.
-├── ServiceUnavailable      The API is full (429 or 503), or Redis is unavailable (503).
+├── ServiceUnavailable      The API is full (429 or 503), Redis is unavailable (503), or a proxy
+│                           cannot reach the API (502) or waited too long for it (504).
 ├── RequestRejected         The API returned another error status; `str(error)` is the reason.
 └── InvalidResponse         The response is not from an orchestrator, or is not valid.
 """
@@ -40,7 +41,10 @@ class ConnectionFailed(OrchestratorError):
 
 
 class ServiceUnavailable(OrchestratorError):
-    """The API is full (429 or 503), or Redis is unavailable (503)."""
+    """The API is full, Redis is unavailable, or a proxy gets no answer from the API.
+
+    The status is 429, 502, 503, 504, 520 to 524 or 530.
+    """
 
 
 class RequestRejected(OrchestratorError):

@@ -21,8 +21,9 @@ async def read_lines(
 ) -> AsyncGenerator[list[T], None]:
     """Yields lists of parsed lines that arrived together. Raises ReadStalled and InvalidResponse.
 
-    Lines are split at line feeds only. httpx would split them also at other characters, such as
-    U+2028, which an answer may contain.
+    An empty list says that only empty lines arrived: the API shows that it is alive. Lines are
+    split at line feeds only. httpx would split them also at other characters, such as U+2028, which
+    an answer may contain.
     """
     rest = b""
     try:
@@ -30,7 +31,7 @@ async def read_lines(
             async for chunk in chunks:
                 *lines, rest = (rest + chunk).split(b"\n")
                 if lines:
-                    yield [parse(line) for line in lines]
+                    yield [parse(line) for line in lines if line]
     except ValidationError:
         raise InvalidResponse(
             str(response.url.copy_with(query=None)), response.status_code

@@ -14,22 +14,29 @@ Retryable = ConnectionFailed | ServiceUnavailable
 class RetryBudget:
     """Limits the time for which one request is repeated.
 
-    duration_s: the limit, in seconds.
+    duration_s: the limit, in seconds from the first failure, or from the first after `renew`.
     on_retry: function that is called with the reason before a retry, once per different reason.
     """
 
     def __init__(self, duration_s: float, on_retry: Callable[[str], None]) -> None:
         self._duration_s = duration_s
-        self._ends_at = monotonic() + duration_s
+        self._ends_at: float | None = None
         self._on_retry = on_retry
         self._reported: set[str] = set()
+
+    def renew(self) -> None:
+        """Allows retries for the whole duration again, because the API has answered."""
+        self._ends_at = None
 
     async def wait(self, error: Retryable) -> None:
         """Sleeps until the next attempt.
 
         Raises `error` instead if no attempt can succeed, or if the next one would come too late.
         """
-        if error.retry_after_s is None or monotonic() + error.retry_after_s > self._ends_at:
+        now = monotonic()
+        if self._ends_at is None:
+            self._ends_at = now + self._duration_s
+        if error.retry_after_s is None or now + error.retry_after_s > self._ends_at:
             raise error
         if str(error) not in self._reported:
             self._reported.add(str(error))

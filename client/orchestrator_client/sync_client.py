@@ -28,9 +28,10 @@ class Client:
 
     If the API has never been reached, a request that cannot connect fails at once. Later, the
     client repeats a request for up to `retry_for_s` seconds: while the API restarts, while it
-    refuses requests because it is full (429 or 503), and while Redis is unavailable (503). You
-    never pay twice for a repeated request: `submit` and `batch` send an idempotency key, and the
-    other methods have no further effect if they are repeated.
+    refuses requests because it is full (429 or 503), while Redis is unavailable (503), and while a
+    proxy gets no answer from the API (502 or 504). You never pay twice for a repeated request:
+    `submit` and `batch` send an idempotency key, and the other methods have no further effect if
+    they are repeated.
 
     Closing a client is optional: call `close`, or use the client in a `with` statement. The
     methods raise OrchestratorError: see `orchestrator_client.errors`.
@@ -47,7 +48,8 @@ class Client:
 
         url: the API's URL. Default: ORCHESTRATOR_URL, or http://localhost:8000 if that is not set.
         api_key: your API key. Default: ORCHESTRATOR_API_KEY. Not needed if the API has no API_KEYS.
-        retry_for_s: limit, in seconds, of the time for which one request is repeated.
+        retry_for_s: limit, in seconds, of the time for which one request is repeated. The time
+            begins at the first failure, and again whenever the API answers.
         """
         self._client = AsyncClient(url, api_key=api_key, retry_for_s=retry_for_s)
         self._loop = EventLoopThread(self._client.close)

@@ -1,10 +1,12 @@
 """Runs the API and the worker inside the test's process, so that no process has to be started."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import httpx
+import uvicorn
 
 from api.app import create_app
 from shared.redis.client import connect
@@ -28,6 +30,20 @@ async def running_api(
         ) as client,
     ):
         yield client
+
+
+@asynccontextmanager
+async def served_api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Runs uvicorn in this process, so that a test can change constants of the API."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(create_app(settings), log_level="critical")
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        url = "http://{}:{}".format(*listener.getsockname())
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            yield client
+        server.should_exit = server.force_exit = True
+        await serving
 
 
 @asynccontextmanager
