@@ -181,11 +181,11 @@ async def _last_event_id(
         Header(
             alias="Last-Event-ID",
             description="The `id` of the last event that you have read. The stream continues after"
-            " that event.",
+            " that event. An empty value is the same as no header.",
         ),
-    ] = "0",
+    ] = "",
 ) -> int:
-    return parse_cursor(header, "Last-Event-ID")
+    return parse_cursor(header or "0", "Last-Event-ID")
 
 
 LastEventId = Annotated[int, Depends(_last_event_id)]

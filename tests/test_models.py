@@ -65,6 +65,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         {"temperature": 2.0},
         {"temperature": 2},
         {"max_tokens": 1},
+        {"max_tokens": 1.0},
         {"max_tokens": 32_000},
         {"request_id": None},
         {"request_id": "req-1"},

@@ -167,6 +167,15 @@ async def test_a_client_that_reconnects_gets_every_item_once(
     assert stop.status_code == 204
 
 
+async def test_an_empty_event_id_is_like_none(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    location = await upload(deployment.api, lines(["a", "b"]))
+
+    found = await events(deployment.api, location, after="")
+
+    assert [event["id"] for event in found] == ["1", "2", "3"]
+
+
 @pytest.mark.parametrize("garbage", ["x", "-1", "302", "1.0", "9" * 300])
 async def test_an_invalid_event_id_is_refused(stack: Start, garbage: str) -> None:
     deployment = await stack(workers=1)

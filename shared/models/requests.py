@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from shared.models.integers import WholeNumber
 from shared.providers import PROVIDERS
 
 MAX_BATCH_REQUESTS = 100
@@ -92,7 +93,7 @@ class LLMRequest(_Inbound):
     # Validation stops at the first error, because a list of a million errors takes gigabytes.
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), FailFast()]
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
-    max_tokens: Annotated[int, Field(ge=1, le=32_000)] = 1000
+    max_tokens: Annotated[int, Field(ge=1, le=32_000), WholeNumber] = 1000
     request_id: Annotated[str, Field(max_length=256)] | None = Field(
         default=None,
         description="Your id for the request. It must be unique within the job. The result"
