@@ -10,9 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
+from api.body_decoder import PIECE_BYTES, body_decoder
 from api.dependencies import SettingsDep
 from api.errors import validation_error
-from api.media_types import JSON, NDJSON
+from api.media_types import JSON, NDJSON, declared_media_type
 from shared.jobs.service import to_async
 from shared.models import BatchLLMRequest, JobOptions, LLMRequest
 from shared.settings import Settings
@@ -57,12 +58,10 @@ async def read_job(
 def require_media_type(request: Request, allowed: Sequence[str]) -> str:
     """Returns the media type of the body. Raises HTTPException 415 unless it is one of `allowed`.
 
-    If the request has no Content-Type, returns the first of `allowed`, unless a web page has sent
-    the request. Such a request has an Origin header. A browser lets the pages of other sites send a
-    body without a type, but it asks this server before it sends a body of an allowed type.
+    If the request has no Content-Type, returns the first of `allowed`, unless a page of another
+    site has sent the request.
     """
-    default = "" if "origin" in request.headers else allowed[0]
-    media_type = request.headers.get("content-type", default).partition(";")[0].strip().lower()
+    media_type = declared_media_type(request.headers, default=allowed[0])
     if media_type not in allowed:
         raise HTTPException(
             status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be {' or '.join(allowed)}"
@@ -122,8 +121,9 @@ async def _lines(request: Request, settings: Settings) -> AsyncIterator[tuple[in
 
 
 async def _chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:
-    """Yields the chunks of the body. Raises HTTPException 400, 408 or 413.
+    """Yields the chunks of the body, unpacked. Raises HTTPException 400, 408, 413 or 415.
 
+    The limit applies to the received bytes and to the unpacked bytes.
     FastAPI's `max_body_size` is not used, because it continues to read a body that it has refused.
     """
     too_large = HTTPException(
@@ -134,18 +134,26 @@ async def _chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterat
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
         raise too_large
-    size = 0
+    decoder = body_decoder(request.headers.get("content-encoding", ""))
+    received = size = 0
     stream = aiter(request.stream())
     try:
         while True:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 chunk = await anext(stream, None)
             if chunk is None:
+                yield decoder.finish()
                 return
-            size += len(chunk)
-            if size > max_bytes:
+            received += len(chunk)
+            if received > max_bytes:
                 raise too_large
-            yield chunk
+            for piece in decoder.decode(chunk):
+                size += len(piece)
+                if size > max_bytes:
+                    raise too_large
+                yield piece
+                if len(piece) == PIECE_BYTES:
+                    await asyncio.sleep(0)  # lets other requests run: one chunk may unpack to many
     except ClientDisconnect:
         raise HTTPException(status.HTTP_400_BAD_REQUEST, "the body ended early") from None
     except TimeoutError:

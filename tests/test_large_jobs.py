@@ -168,7 +168,7 @@ async def test_a_job_over_a_limit_is_refused_and_nothing_runs(
 async def test_another_content_type_is_refused(stack: Start) -> None:
     deployment = await stack(workers=0)
 
-    answer = await deployment.api.post("/jobs", content="x", headers={"Content-Type": "text/plain"})
+    answer = await deployment.api.post("/jobs", content="x", headers={"Content-Type": "text/csv"})
 
     assert answer.status_code == 415
 

@@ -69,6 +69,9 @@ async def post_job(
 ) -> Response:
     """Submit a job, as JSON like in `POST /batch`, or as NDJSON with one request per line.
 
+    The media types `application/jsonl`, `application/x-jsonlines`, `text/plain` and
+    `application/octet-stream` stand for NDJSON, too, unless a page of another site sends them.
+
     If one line is invalid, the response is a 422 with the line's number, and no request runs."""
     requests, options = await read_job(
         request, services.settings, deadline_s=deadline_s, webhook_url=webhook_url

@@ -1,0 +1,125 @@
+"""Unpacks a request body (Content-Encoding, RFC 9110, 8.4) and removes a byte order mark."""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from fastapi import HTTPException, status
+
+PIECE_BYTES = 64 * 1024  # limit of a piece: a small chunk may unpack to 1,000 times its size
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ZLIB_HEADER_BYTES = 2
+_SUPPORTED = ("gzip", "deflate")
+
+
+class BodyDecoder(Protocol):
+    def decode(self, chunk: bytes) -> Iterable[bytes]:
+        """Returns the decoded pieces. Raises HTTPException 400."""
+
+    def finish(self) -> bytes:
+        """Returns the rest at the end of the body. Raises HTTPException 400."""
+
+
+def body_decoder(content_encoding: str) -> BodyDecoder:
+    """Returns a decoder for one body. Raises HTTPException 415."""
+    if not content_encoding:
+        return _Plain()
+    codings = [coding.strip().lower().removeprefix("x-") for coding in content_encoding.split(",")]
+    match [coding for coding in codings if coding not in {"", "identity"}]:
+        case []:
+            return _Plain()
+        case ["gzip" | "deflate" as coding]:
+            return _Packed(coding)
+    raise HTTPException(
+        status.HTTP_415_UNSUPPORTED_MEDIA_TYPE,
+        f"Content-Encoding {content_encoding[:100]!r} is not supported; send the body with"
+        " gzip or deflate, or not packed",
+        headers={"Accept-Encoding": ", ".join(_SUPPORTED)},
+    )
+
+
+class _Plain:
+    """Removes a byte order mark, which programs on Windows put in front of UTF-8."""
+
+    def __init__(self) -> None:
+        self._start: bytes | None = b""  # None: the body has begun
+
+    def decode(self, chunk: bytes) -> Iterable[bytes]:
+        if self._start is None:
+            return (chunk,)
+        start = self._start + chunk
+        if len(start) < len(BYTE_ORDER_MARK) and BYTE_ORDER_MARK.startswith(start):
+            self._start = start
+            return ()
+        self._start = None
+        return (start.removeprefix(BYTE_ORDER_MARK),)
+
+    def finish(self) -> bytes:
+        return self._start or b""
+
+
+class _Packed:
+    """Unpacks gzip (RFC 1952) of any number of members, or deflate.
+
+    Deflate has the header of zlib (RFC 1950), but some clients leave the header out (RFC 1951).
+    """
+
+    def __init__(self, coding: str) -> None:
+        self._coding = coding
+        self._unpacked = _Plain()
+        self._stream: zlib._Decompress | None = None
+        self._streams = 0  # number of streams that have ended
+        self._start = b""  # bytes of the next stream that do not yet show its format
+
+    def decode(self, chunk: bytes) -> Iterator[bytes]:
+        try:
+            for piece in self._unpack(self._start + chunk):
+                yield from self._unpacked.decode(piece)
+        except zlib.error:
+            raise self._invalid(f"the body is not valid {self._coding}") from None
+
+    def finish(self) -> bytes:
+        if self._stream or self._start:
+            raise self._invalid(f"the {self._coding} body ended early")
+        return self._unpacked.finish()
+
+    def _unpack(self, data: bytes) -> Iterator[bytes]:
+        more = bool(data)
+        while more:
+            if self._stream is None:
+                data = self._begin(data)
+                if self._stream is None:
+                    return
+            piece = self._stream.decompress(data, PIECE_BYTES)
+            # After a full piece, the stream may contain more output although it has no input.
+            data, more = self._stream.unconsumed_tail, len(piece) == PIECE_BYTES
+            if self._stream.eof:
+                data = self._stream.unused_data
+                self._stream, self._streams = None, self._streams + 1
+                more = bool(data)
+            if piece:
+                yield piece
+
+    def _begin(self, data: bytes) -> bytes:
+        """Begins the next stream, and returns its data. Begins none if too few bytes are there."""
+        self._start = b""
+        if self._coding == "gzip":
+            data = data.lstrip(b"\0") if self._streams else data  # padding between members
+            if data:
+                self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        elif self._streams:
+            raise zlib.error
+        elif len(data) < _ZLIB_HEADER_BYTES:
+            self._start = data
+        else:
+            self._stream = zlib.decompressobj(zlib.MAX_WBITS if _is_zlib(data) else -zlib.MAX_WBITS)
+        return data
+
+    def _invalid(self, reason: str) -> HTTPException:
+        # The rest of the body is not read.
+        return HTTPException(status.HTTP_400_BAD_REQUEST, reason, headers={"Connection": "close"})
+
+
+def _is_zlib(data: bytes) -> bool:
+    header = int.from_bytes(data[:_ZLIB_HEADER_BYTES])
+    return data[0] & 0x0F == zlib.DEFLATED and header % 31 == 0
