@@ -11,7 +11,7 @@ from shared.jobs.service import Jobs, to_async
 from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy, Submission
 from shared.models import LLMRequest, Message, Role
-from shared.queue.claims import Capacity, Lease, Queue, Settlement
+from shared.queue.claims import Capacity, Lease, Limits, Queue, Settlement
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
 from shared.redis.client import connect
@@ -133,7 +133,7 @@ async def _round_us(
     size = 2 * ROUNDS * slots // waiting + 10
     for number in range(waiting):
         await _submit(jobs, size, owner=f"owner {number % OWNERS}", size=size)
-    capacity = Capacity({"openrouter": slots}, {}, slots, 0)
+    capacity = Capacity(Limits({"openrouter": slots}), {}, slots)
     settlements: list[Settlement] = []
     for _ in ("warm up", "measure"):
         await client.config_resetstat()
@@ -149,7 +149,7 @@ async def _round_us(
 async def _claim(queue: Queue, count: int) -> list[Lease]:
     leases: list[Lease] = []
     while len(leases) < count:
-        capacity = Capacity({"openrouter": count}, {}, count - len(leases), 0)
+        capacity = Capacity(Limits({"openrouter": count}), {}, count - len(leases))
         leases += (await queue.settle_and_claim([], capacity)).leases
     return leases
 
@@ -164,7 +164,7 @@ async def _renewal_us(client: redis.asyncio.Redis, queue: Queue, leases: list[Le
 
 async def _run(queue: Queue, items: int) -> None:
     """Settles and claims like a worker whose `LIMIT` calls all finish at the same time."""
-    capacity = Capacity({"openrouter": LIMIT, "ollama": LIMIT}, {}, 2 * LIMIT, 0)
+    capacity = Capacity(Limits({"openrouter": LIMIT, "ollama": LIMIT}), {}, 2 * LIMIT)
     result = Result(content=PROMPT, total_tokens=100, finish_reason="stop", attempts=1).to_json()
     settlements: list[Settlement] = []
     for _ in range(items // LIMIT + 1):

@@ -155,7 +155,7 @@ class Settings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)
     ] = "INFO"
 
-    worker_max_jobs: int = Field(default=512, ge=len(PROVIDERS) + 1, le=100_000)
+    worker_max_jobs: int = Field(default=512, ge=3, le=100_000)
     lease_seconds: float = Field(default=15, ge=1, le=3600, allow_inf_nan=False)
     shutdown_grace_seconds: float = Field(default=35, ge=0, le=3600, allow_inf_nan=False)
 

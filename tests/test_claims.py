@@ -15,7 +15,15 @@ from shared.jobs.staging import META_ITEMS, STAGING_TTL_S, Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import QueueFull, UploadExpired
 from shared.queue import item_results
-from shared.queue.claims import MAX_CLAIM, MAX_WORKER_LOSSES, Capacity, Pause, Queue, Settlement
+from shared.queue.claims import (
+    MAX_CLAIM,
+    MAX_WORKER_LOSSES,
+    Capacity,
+    Limits,
+    Pause,
+    Queue,
+    Settlement,
+)
 from shared.queue.keys import Keys
 from shared.redis.client import RedisUnavailable, Script, connect
 
@@ -90,10 +98,12 @@ async def test_a_full_lane_does_not_stop_another_lane(queue: Queue, store: Store
 
 async def test_slots_are_reserved_for_other_lanes(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a" * 10)
-    taken = await claim(queue, free_slots=8, reserve=2, a=100, b=100)
+    taken = await claim(queue, free_slots=8, a=100, b=100)
     await accept(store, "late", "b" * 10)
 
-    late = await queue.settle_and_claim([], Capacity({"a": 100, "b": 100}, {"a": len(taken)}, 2, 2))
+    late = await queue.settle_and_claim(
+        [], Capacity(Limits({"a": 100, "b": 100}), {"a": len(taken)}, 2)
+    )
 
     assert len(taken) == 6
     assert [lease.lane for lease in late.leases] == ["b", "b"]
@@ -217,9 +227,11 @@ async def test_a_worker_runs_one_quarantined_item_at_a_time(
             await expire_leases(redis, keys, lane)
     await accept(store, "new", "aabb")
 
-    first = (await queue.settle_and_claim([], Capacity(limits, {}, 100, 0))).leases
-    second = (await queue.settle_and_claim([], Capacity(limits, {}, 100, 0, quarantined=1))).leases
-    third = (await queue.settle_and_claim([], Capacity(limits, {}, 100, 0))).leases
+    first = (await queue.settle_and_claim([], Capacity(Limits(limits), {}, 100))).leases
+    second = (
+        await queue.settle_and_claim([], Capacity(Limits(limits), {}, 100, quarantined=1))
+    ).leases
+    third = (await queue.settle_and_claim([], Capacity(Limits(limits), {}, 100))).leases
 
     assert [lease.item_id for lease in first if lease.quarantined] == ["job:0"]
     assert len(first) == 1 + 4
@@ -307,7 +319,7 @@ async def test_a_shorter_pause_never_shortens_a_longer_one(
     await settle(queue, Settlement(short, "retry", pause=Pause(0.01, "")))
 
     assert await redis.pttl(keys.pause("a")) > 30_000
-    claimed = await queue.settle_and_claim([], Capacity({"a": 10}, {}, 10, 0))
+    claimed = await queue.settle_and_claim([], Capacity(Limits({"a": 10}), {}, 10))
     assert claimed.next_round_s == pytest.approx(60, abs=5)
 
 
@@ -432,6 +444,7 @@ async def test_a_completed_job_keeps_only_keys_that_expire(
 ) -> None:
     await accept(store, "job", "ab")
     await finish(queue, await claim(queue, a=5, b=5))
+    assert await claim(queue, a=5, b=5) == []  # this round removes the lanes from the index
 
     left = {key.decode(): await redis.ttl(key) for key in await redis.keys(f"{keys.prefix}*")}
 
@@ -501,7 +514,7 @@ async def test_scripts_are_loaded_again_after_the_server_has_lost_them(
     [lease] = await claim(queue)
     await redis.script_flush()
     claimed = await queue.settle_and_claim(
-        [Settlement(lease, "complete", b'"answer"')], Capacity({"a": 1}, {}, 1, 0)
+        [Settlement(lease, "complete", b'"answer"')], Capacity(Limits({"a": 1}), {}, 1)
     )
 
     assert claimed.leases == []
@@ -550,7 +563,7 @@ async def test_a_claim_returns_the_time_until_a_retry_is_due(queue: Queue, store
     await accept(store, "job", "a")
     [lease] = await claim(queue)
     await settle(queue, Settlement(lease, "retry", delay_s=0.04))
-    capacity = Capacity({"a": 1}, {}, 1, 0)
+    capacity = Capacity(Limits({"a": 1}), {}, 1)
 
     claimed = await queue.settle_and_claim([], capacity)
 
@@ -578,7 +591,7 @@ async def test_a_retry_that_became_due_runs_once(
 async def test_a_claim_returns_the_time_until_a_lease_expires(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a")
 
-    claimed = await queue.settle_and_claim([], Capacity({"a": 1}, {}, 1, 0))
+    claimed = await queue.settle_and_claim([], Capacity(Limits({"a": 1}), {}, 1))
 
     assert claimed.next_round_s == pytest.approx(LEASE_S, abs=0.1)
 
@@ -587,7 +600,7 @@ async def test_after_a_claim_of_the_maximum_the_next_round_is_due_at_once(
     queue: Queue, store: Store
 ) -> None:
     await accept(store, "job", "a" * (MAX_CLAIM + 1))
-    capacity = Capacity({"a": 100}, {}, 100, 0)
+    capacity = Capacity(Limits({"a": 100}), {}, 100)
 
     first = await queue.settle_and_claim([], capacity)
     rest = await queue.settle_and_claim([], capacity)
@@ -601,7 +614,7 @@ async def test_a_worker_that_cannot_claim_all_items_wakes_the_others(
 ) -> None:
     await accept(store, "job", "a" * 9)
     first, *_ = await claim(queue, free_slots=3)
-    capacity = Capacity({"a": 10}, {}, 1, 0)
+    capacity = Capacity(Limits({"a": 10}), {}, 1)
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.wake)
         await pubsub.get_message(timeout=5)
@@ -630,7 +643,9 @@ async def test_a_worker_that_claims_nothing_wakes_the_others(
 
 
 async def test_an_idle_queue_needs_no_next_round(queue: Queue) -> None:
-    assert (await queue.settle_and_claim([], Capacity({"a": 1}, {}, 1, 0))).next_round_s is None
+    assert (
+        await queue.settle_and_claim([], Capacity(Limits({"a": 1}), {}, 1))
+    ).next_round_s is None
 
 
 async def test_prefixes_with_odd_characters_work(redis: ArqRedis, keys: Keys) -> None:

@@ -25,7 +25,7 @@ from shared.jobs.store import Store
 from shared.jobs.submission import Submission
 from shared.models import BatchLLMRequest
 from shared.providers import PROVIDERS
-from shared.queue.claims import Capacity, Queue, Settlement
+from shared.queue.claims import Capacity, Limits, Queue, Settlement
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
 from shared.redis.client import connect
@@ -235,7 +235,7 @@ async def test_queue_runs_on_a_stock_redis(monkeypatch: pytest.MonkeyPatch) -> N
         requests = {"requests": [chat("one"), chat("two")]}
         batch = BatchLLMRequest.model_validate_json(json.dumps(requests))
         await jobs.submit("job", to_async(batch.requests), Submission())
-        one = Capacity({"openrouter": 1}, {}, free_slots=10, reserve=1)
+        one = Capacity(Limits({"openrouter": 1}), {}, free_slots=10)
 
         (first,) = (await queue.settle_and_claim([], one)).leases
         nothing = await queue.settle_and_claim([], one)

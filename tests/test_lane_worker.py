@@ -2,10 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
 
 import pytest
 from arq.connections import ArqRedis
+from arq.worker import func
 from support.claims import POLICY, commit
 from support.in_process import LEASE_S, running_worker
 from support.stack import eventually, queued
@@ -15,9 +19,15 @@ from shared.jobs.service import Jobs, to_async
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission
 from shared.models import Job, JobStatus, LLMRequest, Message, Role
+from shared.monitoring.reports import ReportWriter
 from shared.queue.claims import Capacity, Claimed, Queue, Settlement
+from shared.queue.codec import encode_payload
+from shared.queue.item_results import Result
 from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
+from worker.lane_worker import LaneWorker
+from worker.metrics import WorkerMetrics
+from worker.outcomes import Attempt, Finished, TaskOutcome
 
 SUBMISSION = Submission()
 
@@ -186,6 +196,69 @@ async def test_an_item_that_cannot_run_fails(store: Store, jobs: Jobs, payload: 
     [response] = status.responses or [None]
     assert response is not None
     assert (response.error_code, response.content) == ("internal_error", "")
+
+
+@asynccontextmanager
+async def worker_of_25_lanes(
+    redis: ArqRedis, queue: Queue, keys: Keys, call: Callable[..., Awaitable[TaskOutcome]]
+) -> AsyncIterator[None]:
+    """Runs a worker that runs three calls at once. `call` is the task of every item."""
+    lanes = [f"lane-{number}" for number in range(25)]
+    worker = LaneWorker(
+        queue=queue,
+        reports=ReportWriter(redis, keys),
+        metrics=WorkerMetrics(),
+        keys=keys,
+        worker_id="worker",
+        limits=dict.fromkeys(lanes, 10),
+        lease_s=LEASE_S,
+        functions=[func(cast("Any", call), name="call")],
+        redis_pool=redis,
+        handle_signals=False,
+        max_jobs=3,
+        job_completion_wait=0.01,
+    )
+    running = asyncio.create_task(worker.main())
+    try:
+        yield
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+async def test_one_dead_lane_of_25_delays_nobody_in_a_worker_of_three_slots(
+    store: Store, redis: ArqRedis, queue: Queue, keys: Keys, jobs: Jobs
+) -> None:
+    dead, hanging = "lane-7", Counter[str]()
+
+    async def call(_ctx: object, attempt: Attempt, lane: str) -> TaskOutcome:
+        if lane == dead:
+            hanging[attempt.item_id] += 1
+            await asyncio.Event().wait()
+        return Finished(Result(content=lane))
+
+    async def accept(job_id: str, lane: str, count: int) -> None:
+        async with store.staging(job_id) as staging:
+            for _ in range(count):
+                await staging.add(lane, encode_payload("call", lane), (None, lane, "m"))
+            await commit(staging)
+
+    async def hangs() -> bool:
+        return len(hanging) == 2  # a third call would leave no slot to the other lanes
+
+    await accept("dead", dead, 50)
+    async with worker_of_25_lanes(redis, queue, keys, call):
+        await eventually(hangs)
+        others = [f"lane-{number}" for number in range(25) if f"lane-{number}" != dead]
+        for lane in others:
+            await accept(lane, lane, 4)
+
+        for lane in others:
+            assert (await finished(jobs, lane)).successful == 4
+
+        assert len(hanging) == 2
+        assert (await jobs.get("dead")).finished_at is None
 
 
 async def test_a_stopping_worker_releases_its_items_at_once(

@@ -17,7 +17,7 @@ from shared.monitoring.histogram import quantile_ms
 from shared.monitoring.models import Lane, WorkerState
 from shared.monitoring.monitor import MAX_LOST_WORKERS, Monitor
 from shared.monitoring.reports import Report, ReportWriter
-from shared.queue.claims import Capacity, Pause, Queue, Settlement
+from shared.queue.claims import Capacity, Limits, Pause, Queue, Settlement
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
 from worker.call_metrics import CallMetrics
@@ -127,7 +127,7 @@ async def test_the_overview_shows_the_state_of_a_lane(
     await job(store, "old", *["openrouter"] * 4)
     await job(store, "young", "openrouter")
     await reports.write(report(), {})
-    capacity = Capacity({"openrouter": 2}, {}, free_slots=9, reserve=0)
+    capacity = Capacity(Limits({"openrouter": 2}), {}, free_slots=9)
     first, second = (await queue.settle_and_claim([], capacity)).leases
 
     claimed = await lane(monitor)
@@ -150,7 +150,7 @@ async def test_the_oldest_waiting_item_is_found(
     monitor: Monitor, queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     await job(store, "running", "openrouter")
-    await queue.settle_and_claim([], Capacity({"openrouter": 1}, {}, free_slots=9, reserve=0))
+    await queue.settle_and_claim([], Capacity(Limits({"openrouter": 1}), {}, free_slots=9))
     await job(store, "waits", "openrouter")
     for job_id, ms in (("running", 1000), ("waits", 5000)):
         await redis.hset(keys.job(job_id), "accepted_ms", str(ms))  # type: ignore[misc]

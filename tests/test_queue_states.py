@@ -34,6 +34,7 @@ from shared.queue.claims import (
     MAX_WORKER_LOSSES,
     Capacity,
     Lease,
+    Limits,
     Pause,
     Queue,
     Settlement,
@@ -41,8 +42,9 @@ from shared.queue.claims import (
 from shared.queue.keys import Keys
 from shared.redis.client import connect
 
-LIMITS = {"a": 3, "b": 2}
-WORKERS = ("one", "two")
+LIMITS = {"a": 3, "b": 2, "c": 4}  # limits of the lanes; no job has items in lane c
+SERVED = {"one": "abc", "two": "ac"}  # the lanes that each worker serves
+WORKERS = tuple(SERVED)
 OWNERS = ("", "ann", "bob")
 QUANTUM = 5  # number of items by which an owner or job may get ahead: see fair_share.lua
 HOUR_S = 3600.0  # long enough that nothing expires or becomes due during a test
@@ -136,6 +138,7 @@ class Scripts(RuleBasedStateMachine):
         self.held: dict[str, Held] = {}
         self.spent: list[Lease] = []
         self.paused: set[str] = set()
+        self.active: dict[str, int] = {}  # score of each lane in the index: see active_lanes.lua
 
     def run(self, call: Awaitable[T]) -> T:
         async def awaited() -> T:
@@ -173,9 +176,9 @@ class Scripts(RuleBasedStateMachine):
         """Accepts a job again: a client repeats its upload if the first reply was lost."""
         self._accept(self._some_job(data))
 
-    @rule(worker=st.sampled_from(WORKERS), free_slots=st.integers(0, 6), reserve=st.integers(0, 2))
-    def claim(self, worker: str, free_slots: int, reserve: int) -> None:
-        self._settle_and_claim([], worker, free_slots, reserve)
+    @rule(worker=st.sampled_from(WORKERS), free_slots=st.integers(0, 20))
+    def claim(self, worker: str, free_slots: int) -> None:
+        self._settle_and_claim([], worker, free_slots)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), worker=st.sampled_from([*WORKERS, None]), free_slots=st.integers(1, 4))
@@ -192,7 +195,7 @@ class Scripts(RuleBasedStateMachine):
             )
             for lease_id in data.draw(some)
         ]
-        self._settle_and_claim(settlements, worker, free_slots, 0)
+        self._settle_and_claim(settlements, worker, free_slots)
 
     @precondition(lambda self: self.spent)
     @rule(data=st.data(), outcome=st.sampled_from(["complete", "fail", "retry", "release"]))
@@ -261,7 +264,7 @@ class Scripts(RuleBasedStateMachine):
             for held in self.held.values():
                 self._expire_lease(held)
             for worker in WORKERS:
-                self._settle_and_claim([], worker, 6, 0)
+                self._settle_and_claim([], worker, 6)
 
     @precondition(lambda self: self._items("deferred"))
     @rule()
@@ -294,21 +297,22 @@ class Scripts(RuleBasedStateMachine):
         self.run(upload())
 
     def _settle_and_claim(
-        self, settlements: list[Settlement], worker: str | None, free_slots: int, reserve: int
+        self, settlements: list[Settlement], worker: str | None, free_slots: int
     ) -> None:
         mine = [h for h in self.held.values() if h.worker == worker]
         settled = {settlement.lease.lease_id for settlement in settlements}
         mine = [held for held in mine if held.lease.lease_id not in settled]
         running = Counter(held.lease.lane for held in mine)
         quarantined = sum(held.lease.quarantined for held in mine)
-        capacity = Capacity(LIMITS, running, free_slots, reserve, quarantined) if worker else None
+        served = {lane: LIMITS[lane] for lane in SERVED[worker]} if worker else {}
+        capacity = Capacity(Limits(served), running, free_slots, quarantined) if worker else None
 
         claimed = self.run(self.queue.settle_and_claim(settlements, capacity)).leases
 
         self._end_overdue_jobs()
         for settlement in settlements:
             self._settle_in_model(settlement)
-        expected = self._claim_in_model(running, free_slots, reserve, quarantined) if worker else []
+        expected = self._claim_in_model(served, running, free_slots, quarantined)
         assert [lease.item_id for lease in claimed] == [item.id for item in expected]
         for lease, item in zip(claimed, expected, strict=True):
             assert (lease.attempts, lease.worker_losses) == (item.attempts, len(item.losses))
@@ -347,6 +351,7 @@ class Scripts(RuleBasedStateMachine):
             self._enqueue(item.job, item.lane)
 
     def _enqueue(self, job: Job, lane: str) -> None:
+        self.active.setdefault(lane, 0)
         path: tuple[str, ...] = (lane,)
         for child in (job.owner, job.kind, job.id):
             shares = self.shares[path]
@@ -360,14 +365,23 @@ class Scripts(RuleBasedStateMachine):
             job.overdue = False
 
     def _claim_in_model(
-        self, running: Counter[str], free_slots: int, reserve: int, quarantined: int
+        self, served: dict[str, int], running: Counter[str], free_slots: int, quarantined: int
     ) -> list[Item]:
+        order = sorted(self.active, key=lambda lane: (self.active[lane], lane))
+        latest = order[-1:]
+        score = max(self.active.values(), default=0)
+        allowed = {lane: self._prepare(lane, served[lane]) for lane in order if lane in served}
+        ready = [lane for lane in allowed if allowed[lane] > 0]
+        slots = free_slots + running.total()
+        reserve = max(1, slots // (4 * len(ready))) if ready else 0
+        others = reserve if len(ready) < len(served) else 0  # the reserve of the lanes not ready
         admitted: list[Item] = []
-        for lane, limit in LIMITS.items():
-            self._reclaim(lane)
-            taken = sum(held.lease.lane == lane for held in self.held.values())
-            kept = sum(max(0, reserve - running[other]) for other in LIMITS if other != lane)
-            room = 0 if lane in self.paused else max(0, min(limit - taken, free_slots - kept))
+        for lane in ready:
+            kept = others + sum(
+                max(0, reserve - running[other]) for other in ready if other != lane
+            )
+            slots_for_lane = max(free_slots - kept, 0 if running[lane] else min(1, free_slots))
+            room = max(0, min(allowed[lane], slots_for_lane))
             runs = self._take_quarantined(lane) if room and not quarantined else []
             quarantined += len(runs)
             runs += self._take((lane,), room - len(runs))
@@ -376,17 +390,33 @@ class Scripts(RuleBasedStateMachine):
             assert len(runs) == room or not waiting
             for item in runs:
                 item.job.started = True
+            if runs and (latest != [lane] or score == 0):
+                latest, score = [lane], score + 1
+                self.active[lane] = score
             running[lane] += len(runs)
             free_slots -= len(runs)
             admitted += runs
         return admitted
 
+    def _prepare(self, lane: str, limit: int) -> int:
+        """Reclaims items. Returns how many items the lane's limit and pause allow to start."""
+        self._reclaim(lane)
+        leased = sum(held.lease.lane == lane for held in self.held.values())
+        parked = [item for item in self._items("deferred") if item.lane == lane]
+        if not self.shares[(lane,)] and not self._quarantined(lane):
+            if not leased and not parked:
+                del self.active[lane]
+            return 0
+        return 0 if lane in self.paused else limit - leased
+
+    def _quarantined(self, lane: str) -> list[Item]:
+        return [item for item in self._items("quarantine") if item.lane == lane]
+
     def _take_quarantined(self, lane: str) -> list[Item]:
-        for item in self._items("quarantine"):
-            if item.lane == lane:
-                item.place = "nowhere" if item.job.ended else "leases"
-                if item.place == "leases":
-                    return [item]
+        for item in self._quarantined(lane):
+            item.place = "nowhere" if item.job.ended else "leases"
+            if item.place == "leases":
+                return [item]
         return []
 
     def _take(self, path: tuple[str, ...], wanted: int) -> list[Item]:
@@ -445,6 +475,7 @@ class Scripts(RuleBasedStateMachine):
             *(self._compare_job(pipe, job) for job in self.jobs.values()),
             *(self._compare_owner(pipe, owner) for owner in OWNERS),
             self._compare_expirations(pipe),
+            self._compare_active_lanes(pipe),
         ]
         commands = [next(check) for check in checks]
         replies = iter(await pipe.execute())
@@ -481,6 +512,14 @@ class Scripts(RuleBasedStateMachine):
         [expiring] = yield [pipe.zrange(self.keys.job_expirations, 0, -1)]
         ended = [job for job in self.jobs.values() if job.ended]
         assert {e.decode() for e in expiring} == {f"{job.owner} {job.id}" for job in ended}
+
+    def _compare_active_lanes(self, pipe: Pipeline) -> Check:
+        [stored] = yield [pipe.zrange(self.keys.active_lanes, 0, -1, withscores=True)]
+        active = {lane.decode(): score for lane, score in stored}
+        places = ("queue", "quarantine", "deferred")
+        assert active.keys() >= {item.lane for place in places for item in self._items(place)}
+        assert active.keys() >= {held.lease.lane for held in self.held.values()}
+        assert active == self.active
 
     async def _compare_snapshot(self, job: Job) -> None:
         snapshot = await self.store.snapshot(job.id)

@@ -132,6 +132,14 @@ def test_a_path_prefix_has_no_slash_at_its_end(
     assert load_settings().root_path == prefix
 
 
+def test_a_worker_may_run_three_calls_however_many_providers_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORKER_MAX_JOBS", "3")
+
+    assert load_settings().worker_max_jobs == 3
+
+
 @pytest.mark.parametrize("provider", ["OPENROUTER", "OLLAMA"])
 @pytest.mark.parametrize(
     ("name", "value"),

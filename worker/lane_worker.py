@@ -11,7 +11,7 @@ import structlog
 from arq.worker import Worker
 
 from shared.monitoring.reports import ReportWriter
-from shared.queue.claims import Capacity, Lease, Queue, Settlement
+from shared.queue.claims import Capacity, Lease, Limits, Queue, Settlement
 from shared.queue.keys import Keys
 from shared.queue.layout_version import wait_for_layout
 from shared.redis.client import RedisUnavailable
@@ -59,7 +59,7 @@ class LaneWorker(Worker):
         self._queue = queue
         self._keys = keys
         self._worker_id = worker_id
-        self._limits = limits
+        self._limits = Limits(limits)
         self._calls = RunningCalls()
         self._metrics = metrics
         self._metrics.show_lanes(limits, self._calls.by_lane)
@@ -75,7 +75,7 @@ class LaneWorker(Worker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         await wait_for_layout(self.pool, self._keys)
-        log.info("worker_started", worker=self._worker_id, limits=dict(self._limits))
+        log.info("worker_started", worker=self._worker_id, limits=dict(self._limits.by_lane))
         handlers = {
             self._keys.wake: lambda _: self._wake.set(),
             self._keys.job_cancelled: self._calls.stop_job,
@@ -156,10 +156,7 @@ class LaneWorker(Worker):
         free_slots = self.max_jobs - len(self._calls)
         if free_slots <= 0 or not self.allow_pick_jobs:
             return None
-        reserve = max(1, self.max_jobs // (4 * len(self._limits)))
-        return Capacity(
-            self._limits, self._calls.by_lane, free_slots, reserve, self._calls.quarantined
-        )
+        return Capacity(self._limits, self._calls.by_lane, free_slots, self._calls.quarantined)
 
     def _start(self, lease: Lease, asked_at: float) -> None:
         stop_at = self._leases.stop_time(asked_at)

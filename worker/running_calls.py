@@ -39,7 +39,7 @@ class RunningCalls:
 
     def __init__(self) -> None:
         self._calls: dict[str, _RunningCall] = {}  # calls by lease id
-        self.by_lane: Counter[str] = Counter()
+        self.by_lane: Counter[str] = Counter()  # number of calls by lane, without idle lanes
         self.quarantined = 0  # number of calls whose items came from the quarantine
 
     def __len__(self) -> int:
@@ -57,6 +57,8 @@ class RunningCalls:
     def remove(self, lease: Lease) -> None:
         del self._calls[lease.lease_id]
         self.by_lane[lease.lane] -= 1
+        if not self.by_lane[lease.lane]:
+            del self.by_lane[lease.lane]
         self.quarantined -= lease.quarantined
 
     def extend(self, leases: Iterable[Lease], stop_at: float) -> None:

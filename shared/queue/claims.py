@@ -13,7 +13,8 @@ item loses one more worker, it fails. A worker runs only one quarantined item at
 item that crashes the worker cannot make other quarantined items fail.
 
 Invariants: A lane never has more leases than its limit. A result is written once. Settling a lease
-that has expired or was settled before changes no item.
+that has expired or was settled before changes no item. A lane with an item is in the index of
+ACTIVE_LANES: a round looks only at the lanes in the index.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,18 +102,39 @@ class Settlement:
         )
 
 
+class Limits:
+    """The lanes that a worker serves, with the limit of running items on all workers together."""
+
+    def __init__(self, by_lane: Mapping[str, int]) -> None:
+        self.by_lane = by_lane
+        # Encoded once, because a worker sends its limits in every round.
+        self.encoded = (
+            f" {' '.join(f'{lane}={limit}' for lane, limit in by_lane.items())} ".encode()
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What a worker tells Redis before it claims: its limits, running items and free slots."""
 
-    limits: Mapping[str, int]  # lane → limit of running items on all workers together
-    running: Mapping[str, int]  # lane → number of items that this worker runs
+    limits: Limits
+    running: Mapping[str, int]  # lane → number of items that this worker runs, if it runs any
     free_slots: int  # number of items that this worker can still take
-    reserve: int  # number of slots per lane that other lanes must leave free in this worker
     quarantined: int = 0  # number of quarantined items that this worker runs
 
+    def argv(self) -> tuple[str | bytes | int, ...]:
+        running = [part for lane_count in self.running.items() for part in lane_count]
+        return (
+            self.limits.encoded,
+            len(self.limits.by_lane),
+            self.free_slots,
+            self.quarantined,
+            len(self.running),
+            *running,
+        )
 
-_NONE = Capacity(limits={}, running={}, free_slots=0, reserve=0)
+
+_CLAIM_NOTHING = ("", 0, 0, 0, 0)
 
 
 class Queue:
@@ -155,19 +177,9 @@ class Queue:
         Without a capacity, no item is claimed; if a slot became free, the other workers are woken.
         Repeating the settlements changes nothing.
         """
-        capacity = capacity or _NONE
-        lanes = [
-            part
-            for lane, limit in capacity.limits.items()
-            for part in (lane, limit, capacity.running.get(lane, 0))
-        ]
         reply = await self._settle_and_claim(
             args=[
-                capacity.free_slots,
-                capacity.reserve,
-                capacity.quarantined,
-                len(capacity.limits),
-                *lanes,
+                *(capacity.argv() if capacity else _CLAIM_NOTHING),
                 *(part for settlement in settlements for part in settlement.argv()),
             ]
         )

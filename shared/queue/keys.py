@@ -76,6 +76,10 @@ class Keys:
     leases = _KeyWithId("zset: '<job>:<index>@<claimed_us>' by the time at which the lease expires")
     pause = _KeyWithId("hash: until_ms, reason; expires when the pause ends")
 
+    active_lanes = _Key(
+        "zset: all lanes that have items, by their last claim: see active_lanes.lua"
+    )
+
     job_deadlines = _Key("zset: job ids by deadline")
     jobs_by_owner = _KeyWithId("zset, per owner: job ids by acceptance time")
     job_expirations = _Key("zset: '<owner> <job>' by the time at which the results expire")
@@ -84,7 +88,10 @@ class Keys:
 
     # Only monitoring reads these keys: no decision about an item depends on them
     worker_last_seen = _Key("zset: worker ids by the time of their last report")
-    worker_report = _KeyWithId("string, per worker id: '<time in ms> <report as JSON>'")
+    worker_report = _KeyWithId(
+        "string, per worker id: '<time in ms> <configured lanes> <report as JSON>'"
+    )
+    called_lanes = _Key("zset: lanes by the time of the last report of a call")
     history = _KeyWithId(
         "hash, per step of 10 s, by its start in s: counters, running items, queue depth"
     )

@@ -7,7 +7,7 @@ from typing import Any
 from shared.jobs.staging import Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy, Submission, acceptance
-from shared.queue.claims import Capacity, Lease, Queue, Settlement
+from shared.queue.claims import Capacity, Lease, Limits, Queue, Settlement
 
 POLICY = JobPolicy(result_ttl_s=60, idempotency_ttl_s=60, max_queue_depth=100_000)
 
@@ -32,14 +32,12 @@ async def commit(
     return await staging.commit(acceptance(Submission(**submission), policy, retry_of=retry_of))
 
 
-async def claim(
-    queue: Queue, *, free_slots: int = 100, reserve: int = 0, **limits: int
-) -> list[Lease]:
+async def claim(queue: Queue, *, free_slots: int = 100, **limits: int) -> list[Lease]:
     """Claims up to `free_slots` items.
 
     limits: limit of each lane, by the lane's name.
     """
-    capacity = Capacity(limits or {"a": 10}, {}, free_slots, reserve)
+    capacity = Capacity(Limits(limits or {"a": 10}), {}, free_slots)
     return (await queue.settle_and_claim([], capacity)).leases
 
 

@@ -62,12 +62,14 @@ async def verify(
 
 
 async def _verify_redis(stack: Stack, jobs: dict[str, list[str]]) -> None:
-    """Checks that no item is queued or running, and that Redis has one result per item."""
+    """Checks that no item is queued or running, that no lane is active, and that Redis has one
+    result per item."""
     redis, keys = connect(stack.redis_url), stack.keys
 
     async def drained() -> bool:
         lane_keys = (keys.depth, keys.leases, keys.quarantine, keys.deferred)
-        for pattern in (keys.queue("*", "*"), *(key_of("*") for key_of in lane_keys)):
+        lane_patterns = (key_of("*") for key_of in lane_keys)
+        for pattern in (keys.active_lanes, keys.queue("*", "*"), *lane_patterns):
             async for _ in redis.scan_iter(pattern):
                 return False
         return True

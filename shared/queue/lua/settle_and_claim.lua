@@ -5,11 +5,13 @@
 -- Constants: LEASE_MS, MAX_CLAIM (limit of items per round), INTERACTIVE_WEIGHT (number of interactive items that are
 --            served per bulk item of the same owner), MAX_WORKER_LOSSES, LOST_RESULT (the result of an item that lost
 --            MAX_WORKER_LOSSES workers)
--- ARGV: free_slots (number of items that this worker can still take),
---       reserve (number of slots per lane that other lanes must leave free in this worker),
+-- ARGV: limits (the lanes that this worker serves, as ' <lane>=<limit> <lane>=<limit> '; with '' the script claims
+--         nothing),
+--       lane_count (number of these lanes),
+--       free_slots (number of items that this worker can still take),
 --       quarantined (number of quarantined items that this worker runs),
---       lane_count (with 0 lanes the script claims nothing),
---       then three values per lane: name, limit, number of the lane's items that this worker runs,
+--       running_count (number of lanes whose items this worker runs),
+--       then two values per lane whose items this worker runs: name, number of the items,
 --       then seven values per settlement: lane, lease, outcome, value, latency_us, pause_ms (0: no pause), pause_reason
 --         outcome 'complete', 'fail'  the item finishes; value: its result; latency_us: duration of the provider call
 --                 'retry'             the attempt failed; value: ms until the next attempt
@@ -29,40 +31,53 @@
 --- @include "leasing"
 --- @include "fair_share"
 --- @include "results"
-local values_per_lane, values_per_settlement = 3, 7 -- numbers of values in ARGV
-local free_slots, reserve, quarantined, lane_count = unpack(ARGV, 1, 4)
-free_slots, reserve, quarantined = tonumber(free_slots), tonumber(reserve), tonumber(quarantined)
-local first_lane, max_claim = 5, MAX_CLAIM
-local first_settlement = first_lane + values_per_lane * lane_count
-local next_round_ms, has_freed_slot, has_left_items = nil, false, false
+--- @include "worker_slots"
+local values_per_lane, values_per_settlement = 2, 7 -- numbers of values in ARGV
+local limits, lane_count, free, quarantined, running_count = unpack(ARGV, 1, 5)
+local first_running = 6
+local first_settlement = first_running + values_per_lane * running_count
+lane_count, free_slots, quarantined = tonumber(lane_count), tonumber(free), tonumber(quarantined)
+for i = first_running, first_settlement - 1, values_per_lane do running[ARGV[i]] = tonumber(ARGV[i + 1]) end
+local max_claim, next_round_ms, has_freed_slot, has_left_items = MAX_CLAIM, nil, false, false
 
 local function wake_at(time_ms)
   if not next_round_ms or time_ms < next_round_ms then next_round_ms = time_ms end
 end
 
-local running = {}
-for i = first_lane, first_settlement - 1, values_per_lane do running[ARGV[i]] = tonumber(ARGV[i + 2]) end
-
--- Returns the number of slots that a lane must leave free, so that one busy lane cannot fill the worker and delay the
--- other lanes.
-local function reserved_for_others(lane)
-  local reserved = 0
-  for other, count in pairs(running) do
-    if other ~= lane then reserved = reserved + math.max(0, reserve - count) end
-  end
-  return reserved
+-- Returns the limit of a lane, or nil if this worker does not serve the lane.
+local function limit_of(lane)
+  local _, name_end = string.find(limits, ' ' .. lane .. '=', 1, true)
+  return name_end and tonumber(string.match(limits, '^%d+', name_end + 1))
 end
 
 local function has_backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane, QUARANTINE .. lane) > 0 end
 
--- Claims as many items as the lane's limit and this worker's free slots allow.
-local function claim_items(lane, limit)
-  local free = limit - redis.call('ZCARD', LEASES .. lane)
-  local function capacity() return math.max(0, math.min(free, free_slots - reserved_for_others(lane), max_claim)) end
+-- Requeues the lane's items that may run again. Returns the number of items that the lane's limit and pause allow to
+-- start now; 0 if no item is queued.
+local function prepare(lane, limit)
+  local expires_ms, due_ms = earliest(LEASES .. lane), earliest(DEFERRED .. lane)
+  if expires_ms and expires_ms <= now_ms then expires_ms = reclaim_expired(lane) end
+  if due_ms and due_ms <= now_ms then due_ms = requeue_due(lane) end
+  if expires_ms then wake_at(expires_ms) end
+  if due_ms then wake_at(due_ms) end
+
+  if has_backlog(lane) then
+    local until_ms = paused_until(lane)
+    if until_ms <= now_ms then return math.max(0, limit - redis.call('ZCARD', LEASES .. lane)) end
+    wake_at(until_ms)
+  elseif not expires_ms and not due_ms then
+    remove_lane(lane)
+  end
+  return 0
+end
+
+-- Claims up to `allowed` items of a lane, as this worker's slots permit.
+local function claim_items(lane, allowed)
+  local left = allowed
+  local function capacity() return math.min(left, slots_for(lane), max_claim) end
   local function count_claimed(count)
-    if count > 0 then wake_at(now_ms + LEASE_MS) end
-    running[lane], free = running[lane] + count, free - count
-    free_slots, max_claim = free_slots - count, max_claim - count
+    use_slots(lane, count)
+    left, max_claim = left - count, max_claim - count
   end
   if quarantined < 1 and capacity() > 0 then
     local count = lease_quarantined(lane)
@@ -74,9 +89,13 @@ local function claim_items(lane, limit)
       lease_items(lane, load_job(id), indexes)
     end))
   end
-  if free > 0 and has_backlog(lane) then
+  if left < allowed then
+    wake_at(now_ms + LEASE_MS)
+    mark_claimed(lane)
+  end
+  if left > 0 and has_backlog(lane) then
     has_left_items = true
-    if max_claim <= 0 and free_slots > reserved_for_others(lane) then wake_at(now_ms) end
+    if max_claim <= 0 and slots_for(lane) > 0 then wake_at(now_ms) end
   end
 end
 
@@ -86,22 +105,17 @@ for i = first_settlement, #ARGV, values_per_settlement do
   if settle(unpack(ARGV, i, i + values_per_settlement - 1)) then has_freed_slot = true end
 end
 
-for i = first_lane, first_settlement - 1, values_per_lane do
-  local lane, limit = ARGV[i], tonumber(ARGV[i + 1])
-  local expires_ms, due_ms = earliest(LEASES .. lane), earliest(DEFERRED .. lane)
-  if expires_ms and expires_ms <= now_ms then expires_ms = reclaim_expired(lane) end
-  if due_ms and due_ms <= now_ms then due_ms = requeue_due(lane) end
-  if expires_ms then wake_at(expires_ms) end
-  if due_ms then wake_at(due_ms) end
-
-  if has_backlog(lane) then
-    local until_ms = paused_until(lane)
-    if until_ms > now_ms then wake_at(until_ms) else claim_items(lane, limit) end
-  end
+local ready_lanes, allowed = {}, {}
+for _, lane in ipairs(limits == '' and {} or active_lanes()) do
+  local limit = limit_of(lane)
+  allowed[lane] = limit and prepare(lane, limit) or 0
+  if allowed[lane] > 0 then ready_lanes[#ready_lanes + 1] = lane end
 end
+divide_slots(ready_lanes, #ready_lanes < lane_count)
+for _, lane in ipairs(ready_lanes) do claim_items(lane, allowed[lane]) end
 
 record_finished_items()
 -- Other workers may claim items for the slots that this round has freed and not used.
-if has_freed_slot and (has_left_items or lane_count == '0') then redis.call('PUBLISH', WAKE, '') end
+if has_freed_slot and (has_left_items or lane_count == 0) then redis.call('PUBLISH', WAKE, '') end
 -- leasing.lua has filled `claimed`.
 return { next_round_ms and ms(math.max(0, next_round_ms - now_ms)) or '', claimed }

@@ -1,3 +1,4 @@
+--- @include "active_lanes"
 -- Keeps the order of a lane's queued items. FAIR_QUEUE is a tree: owners, the classes of an owner, the jobs of a class.
 -- The children of a node are a sorted set by *service*: the number of items that a child got, divided by its weight.
 -- The items are in QUEUE, one sorted set per lane and job. DEPTH counts them per owner. fair_share.lua takes items out.
@@ -12,6 +13,7 @@ end
 
 -- Adds a job to the tree, after the caller has added `count` items to the job's QUEUE in this lane.
 local function enqueue(lane, job_id, owner, class, count)
+  add_lane(lane)
   redis.call('HINCRBY', DEPTH .. lane, owner, count)
   local siblings = FAIR_QUEUE .. lane
   for _, child in ipairs({ owner, class, job_id }) do

@@ -1,0 +1,26 @@
+-- Keeps ACTIVE_LANES, the index of the lanes that have items, so that idle lanes cost nothing.
+-- Invariant: a lane with an item in QUEUE, QUARANTINE, DEFERRED or LEASES is in the index. An accepted item enters its
+-- lane through `enqueue`, which adds the lane. All later moves of the item stay in the lane. Only settle_and_claim.lua
+-- removes a lane, in the same step in which it finds the lane's four places empty.
+-- The score orders the lanes by their last claim. A lane that has become active is first.
+-- Defines for other files: add_lane, remove_lane, mark_claimed, active_lanes
+local latest_lane, latest_claim = nil, 0 -- the last entry of the index, and its score
+
+local function add_lane(lane) redis.call('ZADD', ACTIVE_LANES, 'NX', 0, lane) end
+
+local function remove_lane(lane) redis.call('ZREM', ACTIVE_LANES, lane) end
+
+-- Returns the active lanes, in their order.
+local function active_lanes()
+  local entries, lanes = redis.call('ZRANGE', ACTIVE_LANES, 0, -1, 'WITHSCORES'), {}
+  for i = 1, #entries, 2 do lanes[#lanes + 1] = entries[i] end
+  latest_lane, latest_claim = lanes[#lanes], tonumber(entries[#entries] or 0)
+  return lanes
+end
+
+-- Moves a lane to the end of the order, after the caller has called `active_lanes`.
+local function mark_claimed(lane)
+  if lane == latest_lane and latest_claim > 0 then return end -- the lane is at the end
+  latest_lane, latest_claim = lane, latest_claim + 1
+  redis.call('ZADD', ACTIVE_LANES, latest_claim, lane)
+end
