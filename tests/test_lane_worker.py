@@ -211,6 +211,7 @@ async def worker_of_25_lanes(
         keys=keys,
         worker_id="worker",
         limits=dict.fromkeys(lanes, 10),
+        configured=lanes,
         lease_s=LEASE_S,
         functions=[func(cast("Any", call), name="call")],
         redis_pool=redis,

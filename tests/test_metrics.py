@@ -8,10 +8,12 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
+from arq.connections import ArqRedis
+from arq.worker import func
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,10 +21,16 @@ from support.authentication import ANN, API_KEYS
 from support.stack import Stack, chat, eventually, free_port
 
 from shared.monitoring.metrics import OTHER_MODELS, ModelLabels
+from shared.monitoring.reports import ReportWriter
+from shared.queue.claims import Queue
+from shared.queue.codec import CALL_PROVIDER
 from shared.queue.item_results import Result
+from shared.queue.keys import Keys
 from shared.version import VERSION
 from worker.call_metrics import CallMetrics
+from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics
+from worker.tasks import call_provider
 
 PROJECT = Path(__file__).parent.parent
 OBSERVABILITY = PROJECT / "observability"
@@ -309,6 +317,38 @@ def test_tokens_are_in_the_right_buckets(tokens: int) -> None:
     }
 
     assert buckets == {le: float(float(le) >= tokens) for le in buckets}
+
+
+def test_idle_lanes_have_no_series(redis: ArqRedis, keys: Keys) -> None:
+    metrics = WorkerMetrics()
+    limits = {f"idle-{number}": 10 for number in range(20)} | {"openrouter": 7, "webhooks": 10}
+    LaneWorker(
+        queue=Queue(redis, keys, lease_s=1),
+        reports=ReportWriter(redis, keys),
+        metrics=metrics,
+        keys=keys,
+        worker_id="worker",
+        limits=limits,
+        configured={"openrouter", "webhooks"},
+        lease_s=1,
+        functions=[func(cast("Any", call_provider), name=CALL_PROVIDER)],
+        redis_pool=redis,
+        handle_signals=False,
+    )
+
+    series = {
+        (sample.name, sample.labels["provider"]): sample.value
+        for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
+        for sample in family.samples
+        if "provider" in sample.labels
+    }
+
+    assert series == {
+        ("orchestrator_worker_in_flight", "openrouter"): 0,
+        ("orchestrator_worker_in_flight", "webhooks"): 0,
+        ("orchestrator_worker_limit", "openrouter"): 7,
+        ("orchestrator_worker_limit", "webhooks"): 10,
+    }
 
 
 async def test_a_worker_stops_if_its_metrics_port_is_in_use(stack: Start) -> None:

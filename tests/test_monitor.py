@@ -36,7 +36,7 @@ def reports(redis: ArqRedis, keys: Keys) -> ReportWriter:
 
 
 def report(worker_id: str = "w", **running: int) -> Report:
-    return Report(worker_id, 5.0, running, LIMITS)
+    return Report(worker_id, 5.0, running, LIMITS, LIMITS.keys())
 
 
 async def lane(monitor: Monitor, name: str = "openrouter") -> Lane:
@@ -117,7 +117,12 @@ def test_quantiles_are_within_a_tenth(seed: int) -> None:
         assert quantile_ms(buckets, percent / 100) == pytest.approx(exact[percent - 1], rel=0.1)
 
 
-async def test_without_calls_there_are_no_quantiles(monitor: Monitor) -> None:
+async def test_without_calls_there_are_no_quantiles(
+    monitor: Monitor, reports: ReportWriter, queue: Queue
+) -> None:
+    await reports.write(report(), {})
+    await queue.renew("w", [])
+
     assert (await lane(monitor)).last_minute.p99_ms is None
 
 
@@ -238,6 +243,93 @@ async def test_the_history_has_running_and_queued_items(
 
     assert {p.lanes["ollama"].queued for p in points} == {7}
     assert all("openrouter" not in p.lanes for p in points)
+
+
+async def names(monitor: Monitor) -> list[str]:
+    return [lane.name for lane in (await monitor.overview()).lanes]
+
+
+async def test_the_overview_shows_no_idle_lane_that_no_worker_has_configured(
+    monitor: Monitor, reports: ReportWriter, queue: Queue, store: Store
+) -> None:
+    limits = {"openrouter": 10, "idle": 10, "active": 10, "called": 10, "webhooks": 10}
+    shown = {"openrouter": 10, "active": 10, "called": 10, "webhooks": 10}
+    await job(store, "job", "active")
+    counts = CallMetrics()
+    counts.add_call("called", "m", "", 100)
+    await reports.write(
+        Report("w", 5.0, {}, limits, ["openrouter", "webhooks"]), counts.unreported()
+    )
+    await queue.renew("w", [])
+
+    overview = await monitor.overview()
+
+    assert {lane.name: lane.limit for lane in overview.lanes} == shown
+    assert [lane.name for lane in overview.lanes] == list(shown)
+    assert [worker.limits for worker in overview.workers] == [shown]
+
+
+async def test_without_a_worker_the_overview_shows_the_active_lanes_and_the_webhooks(
+    monitor: Monitor, reports: ReportWriter, store: Store
+) -> None:
+    await reports.write(report("lost"), {})
+    await job(store, "job", "vllm", "gpu1")
+
+    assert await names(monitor) == ["gpu1", "vllm", "webhooks"]
+
+
+async def test_a_lane_is_shown_for_an_hour_after_its_last_call(
+    monitor: Monitor, reports: ReportWriter, redis: ArqRedis, keys: Keys
+) -> None:
+    counts = CallMetrics()
+    counts.add_call("groq", "m", "", 100)
+    await reports.write(report(), counts.unreported())
+    called_ms = await redis.zscore(keys.called_lanes, "groq")
+    assert called_ms is not None
+    await redis.zadd(keys.called_lanes, {"groq": called_ms - KEPT_S * 1000 + 60_000})
+    await reports.write_levels()
+    within_the_hour = await names(monitor)
+    await redis.zadd(keys.called_lanes, {"groq": called_ms - KEPT_S * 1000 - 1})
+    await reports.write_levels()
+
+    assert within_the_hour == ["groq", "webhooks"]
+    assert await names(monitor) == ["webhooks"]
+
+
+async def test_a_lane_that_no_worker_serves_gets_a_notice_while_it_has_items(
+    monitor: Monitor, reports: ReportWriter, queue: Queue, store: Store
+) -> None:
+    await reports.write(report(), {})
+    await queue.renew("w", [])
+    await job(store, "job", "gpu1", "gpu1")
+    waiting = await monitor.overview()
+    await store.cancel("job")
+    cancelled = await monitor.overview()
+
+    [notice] = waiting.notices
+    assert notice.lane == "gpu1"
+    assert notice.text == (
+        "gpu1: 2 requests are waiting, but no worker knows this provider. Give the workers the same"
+        " PROVIDERS_FILE as the API and restart them, or cancel the jobs."
+    )
+    assert "gpu1" in {lane.name for lane in waiting.lanes}
+    assert cancelled.notices == []
+    assert "gpu1" not in {lane.name for lane in cancelled.lanes}
+
+
+async def test_the_history_has_no_levels_of_idle_lanes(
+    reports: ReportWriter, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await reports.write_levels()
+    await job(store, "job", "ollama")
+    await reports.write(report(), {})
+
+    fields = [
+        field.decode()
+        async for key in redis.scan_iter(keys.history("*"))
+        for field in await redis.hkeys(key)  # type: ignore[misc]
+    ]
+    assert sorted(fields) == ["ollama in_flight", "ollama queued"]
 
 
 @pytest.mark.usefixtures("worker")

@@ -48,6 +48,7 @@ WORKER = WorkerView(
     running={"openrouter": 3},
     limits={"openrouter": 10},
 )
+NOT_SERVING = WORKER.model_copy(update={"limits": {"ollama": 10}})
 LOST = WORKER.model_copy(update={"state": WorkerState.LOST, "seen_at": AT - timedelta(seconds=40)})
 SILENT = WORKER.model_copy(
     update={"state": WorkerState.SILENT, "seen_at": AT - timedelta(seconds=9)}
@@ -241,6 +242,26 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
                     " for all workers: MAX_CONCURRENT_REQUESTS or"
                     " <PROVIDER>_MAX_CONCURRENT_REQUESTS.",
                 )
+            ],
+        ),
+        (IDLE, [WORKER, NOT_SERVING], []),
+        (IDLE, [NOT_SERVING], []),
+        (
+            lane(in_flight=1, queued=2, deferred=3, oldest_waiting_s=60.0),
+            [NOT_SERVING, LOST],
+            [
+                said(
+                    Severity.ERROR,
+                    "openrouter: 6 requests are waiting, but no worker knows this provider. Give"
+                    " the workers the same PROVIDERS_FILE as the API and restart them, or cancel"
+                    " the jobs.",
+                ),
+                said(
+                    Severity.WARNING,
+                    "Worker host:1:abc is lost: it was last seen 40 s ago and was running 3"
+                    " requests. The requests were queued again.",
+                    of_lane=False,
+                ),
             ],
         ),
     ],

@@ -70,6 +70,7 @@ def make_worker(
         keys=keys,
         worker_id=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
         limits=_limits(settings, providers),
+        configured=_configured(providers),
         lease_s=settings.lease_seconds,
         functions=[
             func(cast("Any", call_provider), name=CALL_PROVIDER),
@@ -92,6 +93,12 @@ def _limits(settings: Settings, providers: ProvidersSettings) -> dict[str, int]:
         for name, provider in providers.items()
     }
     return limits | {WEBHOOK_LANE: MAX_DELIVERIES}
+
+
+def _configured(providers: ProvidersSettings) -> set[str]:
+    """Returns the lanes whose calls this worker can make."""
+    callable_providers = {name for name in providers if endpoint(PROVIDERS[name], providers[name])}
+    return callable_providers | {WEBHOOK_LANE}
 
 
 def _provider_context(

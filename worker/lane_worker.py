@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -51,21 +51,32 @@ class LaneWorker(Worker):
         keys: Keys,
         worker_id: str,
         limits: Mapping[str, int],
+        configured: Collection[str],
         lease_s: float,
         **arq: Any,  # noqa: ANN401 — passed on to arq.Worker
     ) -> None:
-        """`limits` has, for each lane, the number of calls that all workers together may run."""
+        """Creates a worker that serves the lanes in `limits`.
+
+        limits: for each lane, the number of calls that all workers together may run.
+        configured: the lanes whose calls this worker can make. The items of the other lanes fail.
+        """
         super().__init__(**arq)
         self._queue = queue
         self._keys = keys
         self._worker_id = worker_id
         self._limits = Limits(limits)
+        self._configured = {lane: limits[lane] for lane in limits if lane in configured}
         self._calls = RunningCalls()
         self._metrics = metrics
-        self._metrics.show_lanes(limits, self._calls.by_lane)
+        self._metrics.show_lanes(self._configured, self._calls.by_lane)
         self._leases = LeaseKeeper(queue, worker_id, self._calls, metrics, lease_s=lease_s)
         self._reporter = StatsReporter(
-            reports, metrics.calls, worker_id, limits=limits, running=self._calls.by_lane
+            reports,
+            metrics.calls,
+            worker_id,
+            limits=limits,
+            configured=self._configured,
+            running=self._calls.by_lane,
         )
         self._settlements: list[Settlement] = []
         self._wake = asyncio.Event()
@@ -75,7 +86,7 @@ class LaneWorker(Worker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         await wait_for_layout(self.pool, self._keys)
-        log.info("worker_started", worker=self._worker_id, limits=dict(self._limits.by_lane))
+        log.info("worker_started", worker=self._worker_id, limits=self._configured)
         handlers = {
             self._keys.wake: lambda _: self._wake.set(),
             self._keys.job_cancelled: self._calls.stop_job,

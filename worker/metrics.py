@@ -35,7 +35,10 @@ class WorkerMetrics:
         )
 
     def show_lanes(self, limits: Mapping[str, int], running: Mapping[str, int]) -> None:
-        """Exposes the limit and the running calls of each lane. Reads `running` at each scrape."""
+        """Exposes the limit and the running calls of the lanes in `limits`.
+
+        Reads `running` at each scrape.
+        """
         in_flight = self._gauge("worker_in_flight", "Calls that this worker runs now.")
         limit_gauge = self._gauge(
             "worker_limit",

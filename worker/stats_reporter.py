@@ -1,7 +1,7 @@
 """Reports the state and the call counts of this worker to Redis, for the overview."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from time import monotonic
 
@@ -22,13 +22,15 @@ class StatsReporter:
         worker_id: str,
         *,
         limits: Mapping[str, int],
+        configured: Collection[str],
         running: Mapping[str, int],
     ) -> None:
-        """`limits` and `running` have one entry per lane. `running` is read for each report."""
+        """`limits` has all lanes that the worker serves. `running` is read for each report."""
         self._reports = reports
         self._calls = calls
         self._worker_id = worker_id
         self._limits = limits
+        self._configured = configured
         self._running = running
         self._started = monotonic()
 
@@ -46,7 +48,11 @@ class StatsReporter:
 
     async def _report(self) -> None:
         report = Report(
-            self._worker_id, monotonic() - self._started, dict(self._running), self._limits
+            worker_id=self._worker_id,
+            uptime_s=monotonic() - self._started,
+            running=dict(self._running),
+            limits=self._limits,
+            configured=self._configured,
         )
         counts = self._calls.unreported()
         with suppress(RedisUnavailable):

@@ -82,7 +82,8 @@ class WorkerView(BaseModel):
     seen_at: datetime = Field(description="The time of the worker's last report.")
     running: dict[str, int] = Field(description="The number of running calls, by lane.")
     limits: dict[str, int] = Field(
-        description="The limit of calls that run at once, on all workers, by lane."
+        description="The limit of calls that run at once, on all workers, by lane, for the lanes of"
+        " the overview."
     )
 
 
@@ -109,7 +110,10 @@ class Overview(BaseModel):
         description="The time of this overview. All times in it come from the clock of the Redis"
         " server."
     )
-    lanes: list[Lane]
+    lanes: list[Lane] = Field(
+        description="The webhook lane, and the lanes that a worker is configured for, that have"
+        " requests, or that had calls in the last hour."
+    )
     workers: list[WorkerView]
     notices: list[Notice] = Field(description="The notices, the most severe first.")
 
@@ -118,10 +122,12 @@ class LanePoint(LaneStats):
     """A lane in one step of the history."""
 
     in_flight: int | None = Field(
-        description="The number of running calls, counted once in the step."
+        description="The number of running calls, counted once in the step; `null` if the lane had"
+        " no requests."
     )
     queued: int | None = Field(
-        description="The number of queued requests, counted once in the step."
+        description="The number of queued requests, counted once in the step; `null` if the lane"
+        " had no requests."
     )
 
 

@@ -1,6 +1,6 @@
 """Reads the overview of lanes and workers, and the history of the last hour."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from shared.monitoring.models import (
     WorkerView,
 )
 from shared.monitoring.notices import notices
-from shared.monitoring.reports import LANES
+from shared.providers import WEBHOOK_LANE
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 
@@ -41,22 +41,24 @@ class Monitor:
 
     async def overview(self) -> Overview:
         now_ms, alive, reports, *lane_fields = await self._overview(
-            args=[MAX_JOBS_SEARCHED, MAX_LOST_WORKERS, *LANES]
+            args=[MAX_JOBS_SEARCHED, MAX_LOST_WORKERS]
         )
         now_s = float(now_ms) / 1000
         workers = _workers(reports, _alive(alive, float(now_ms)), now_s)
         minute, rates = await self._last_minute(now_s)
+        by_name = {fields[0].decode(): fields[1:] for fields in lane_fields}
         lanes = [
             _lane(
                 name,
-                fields,
+                by_name[name],
                 now_s,
                 workers,
-                minute.lanes[name].stats(rates[name]),
+                minute.lanes[name].stats(rates.get(name, 0)),
                 minute.lanes[name].models(),
             )
-            for name, fields in zip(LANES, lane_fields, strict=True)
+            for name in _in_order(by_name, workers)
         ]
+        workers = [_without_idle_limits(worker, by_name) for worker in workers]
         at = _time(now_s)
         return Overview(at=at, lanes=lanes, workers=workers, notices=notices(at, lanes, workers))
 
@@ -87,7 +89,9 @@ class Monitor:
             if start >= current - STEP_S:
                 latest.add(step)
         elapsed_s = now_s - current + STEP_S
-        return minute, {lane: latest.lanes[lane].calls.total() / elapsed_s for lane in LANES}
+        return minute, {
+            lane: counts.calls.total() / elapsed_s for lane, counts in latest.lanes.items()
+        }
 
     async def _steps(self, starts: Iterable[int]) -> list[dict[bytes, bytes]]:
         pipe = self._redis.pipeline(transaction=False)
@@ -139,7 +143,7 @@ def _workers(reply: Sequence[bytes | None], alive: set[str], now_s: float) -> li
 
 
 def _worker(worker_id: str, stored: bytes, now_s: float, alive: set[str]) -> WorkerView:
-    seen_ms, _, report = stored.partition(b" ")
+    seen_ms, _, report = stored.split(b" ", 2)
     reported = orjson.loads(report)
     seen_s = float(seen_ms) / 1000
     if worker_id not in alive:
@@ -154,6 +158,19 @@ def _worker(worker_id: str, stored: bytes, now_s: float, alive: set[str]) -> Wor
         running=reported["running"],
         limits=reported["limits"],
     )
+
+
+def _in_order(lanes: Collection[str], workers: Sequence[WorkerView]) -> list[str]:
+    """Returns the lanes in the order of the workers' settings, then those that no worker serves."""
+    served = (lane for worker in workers for lane in worker.limits if lane in lanes)
+    unserved = sorted(lanes, key=lambda lane: (lane == WEBHOOK_LANE, lane))
+    return list(dict.fromkeys((*served, *unserved)))
+
+
+def _without_idle_limits(worker: WorkerView, lanes: Collection[str]) -> WorkerView:
+    """Returns the worker with its limits of `lanes` only, because it may serve many idle lanes."""
+    limits = {lane: limit for lane, limit in worker.limits.items() if lane in lanes}
+    return worker.model_copy(update={"limits": limits})
 
 
 def _lane(

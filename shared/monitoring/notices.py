@@ -24,6 +24,7 @@ def notices(at: datetime, lanes: Sequence[Lane], workers: Sequence[WorkerView]) 
         *_lost_workers(at, workers),
     ]
     for lane in lanes:
+        found += _not_served(lane, workers)
         found += _pause(at, lane)
         found += _failing_models(lane)
         found += _different_limits(lane, workers)
@@ -115,7 +116,8 @@ def _failing_models(lane: Lane) -> Iterator[Notice]:
 
 
 def _different_limits(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
-    limits = {worker.limits.get(lane.name, 0) for worker in _present(workers)}
+    present = _present(workers)
+    limits = {worker.limits[lane.name] for worker in present if lane.name in worker.limits}
     if len(limits) > 1:
         listed = ", ".join(str(limit) for limit in sorted(limits))
         yield _notice(
@@ -126,9 +128,20 @@ def _different_limits(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Not
         )
 
 
+def _not_served(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
+    waiting = lane.queued + lane.deferred + lane.in_flight
+    if waiting and _present(workers) and not _is_served(lane, workers):
+        yield _notice(
+            Severity.ERROR,
+            lane.name,
+            f"{lane.name}: {_are(waiting, 'waiting')}, but no worker knows this provider. Give the"
+            " workers the same PROVIDERS_FILE as the API and restart them, or cancel the jobs.",
+        )
+
+
 def _queue(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
     """Explains why requests wait when nothing is broken."""
-    if lane.paused_until or not _present(workers):
+    if lane.paused_until or not _is_served(lane, workers):
         return
     if lane.queued and lane.limit is not None and lane.in_flight >= lane.limit:
         yield _notice(
@@ -163,6 +176,10 @@ def _time_to_empty(lane: Lane) -> str:
 
 def _present(workers: Sequence[WorkerView]) -> list[WorkerView]:
     return [worker for worker in workers if worker.state is not WorkerState.LOST]
+
+
+def _is_served(lane: Lane, workers: Sequence[WorkerView]) -> bool:
+    return any(lane.name in worker.limits for worker in _present(workers))
 
 
 def _unseen_s(at: datetime, worker: WorkerView) -> float:

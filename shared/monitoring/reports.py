@@ -1,17 +1,14 @@
 """Stores the reports of workers. No decision about an item depends on a report."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import orjson
 from redis.asyncio import Redis
 
 from shared.monitoring.counters import KEPT_S, STEP_S, Counter, encode
-from shared.providers import PROVIDERS, WEBHOOK_LANE
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
-
-LANES = (*PROVIDERS, WEBHOOK_LANE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +18,8 @@ class Report:
     worker_id: str
     uptime_s: float
     running: Mapping[str, int]  # number of running calls, by lane
-    limits: Mapping[str, int]  # limit of calls on all workers together, by lane
+    limits: Mapping[str, int]  # limit of calls on all workers together, by lane that it serves
+    configured: Collection[str]  # the lanes whose calls the worker can make
 
     def to_json(self) -> bytes:
         return orjson.dumps(
@@ -42,18 +40,26 @@ class ReportWriter:
 
         If a report is repeated because Redis's reply was lost, its counts are added twice.
         """
-        await self._run(report.worker_id, report.to_json(), counts)
+        await self._run(counts, report)
 
     async def write_levels(self) -> None:
         """Records how many items are queued and running, so that the history has no gap while no
         worker reports."""
-        await self._run("", b"", {})
+        await self._run({})
 
     async def remove(self, worker_id: str) -> None:
         """Removes a worker that shuts down normally, so that it does not count as lost."""
         await self._redis.zrem(self._keys.worker_last_seen, worker_id)
 
-    async def _run(self, worker_id: str, report: bytes, counts: Mapping[Counter, int]) -> None:
-        options = {"worker_id": worker_id, "step_s": STEP_S, "kept_s": KEPT_S, "lanes": LANES}
+    async def _run(self, counts: Mapping[Counter, int], report: Report | None = None) -> None:
+        options = {
+            "worker_id": report.worker_id if report else "",
+            "configured": ",".join(report.configured) if report else "",
+            "step_s": STEP_S,
+            "kept_s": KEPT_S,
+            "called": list({counter.lane for counter in counts}),
+        }
         counted = (part for counter, count in counts.items() for part in (encode(counter), count))
-        await self._script(args=[orjson.dumps(options), report, *counted])
+        await self._script(
+            args=[orjson.dumps(options), report.to_json() if report else b"", *counted]
+        )

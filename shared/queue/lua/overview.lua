@@ -1,11 +1,11 @@
 #!lua flags=no-writes
--- Reads all lanes and workers at one moment.
--- ARGV: max_jobs (limit of jobs to search per lane for the oldest item), max_lost (limit of lost workers to return),
---       then lanes
+-- Reads the workers and the lanes that matter at one moment: the webhook lane, the lanes whose calls an alive worker can
+-- make, the active lanes, and the lanes that had calls in the last hour.
+-- ARGV: max_jobs (limit of jobs to search per lane for the oldest item), max_lost (limit of lost workers to return)
 -- Returns: {now_ms,
 --          {worker, time in ms after which the worker counts as lost, …},
 --          {worker, the worker's last report or false, …},
---          then per lane {number of leases, number of queued items, number of deferred items, time in ms at which the
+--          then per lane {name, number of leases, number of queued items, number of deferred items, time in ms at which the
 --          oldest queued item was accepted or false, time in ms at which the pause ends or false, reason of the pause or
 --          false}}
 --- @include "clock"
@@ -38,18 +38,28 @@ local function read_lane(lane)
   local queued = redis.call('ZCARD', QUARANTINE .. lane)
   for _, count in ipairs(redis.call('HVALS', DEPTH .. lane)) do queued = queued + count end
   local oldest_ms = queued > 0 and find_oldest(lane)
-  return { redis.call('ZCARD', LEASES .. lane), queued, redis.call('ZCARD', DEFERRED .. lane),
+  return { lane, redis.call('ZCARD', LEASES .. lane), queued, redis.call('ZCARD', DEFERRED .. lane),
     oldest_ms and ms(oldest_ms) or false, unpack(redis.call('HMGET', PAUSE .. lane, 'until_ms', 'reason')) }
 end
 
 local reports, lost = {}, 0
+local lanes = { [WEBHOOK_LANE] = true }
 for _, worker in ipairs(redis.call('ZREVRANGE', WORKER_LAST_SEEN, 0, -1)) do
   local is_alive = redis.call('ZSCORE', WORKERS, worker)
   if not is_alive then lost = lost + 1 end
   if is_alive or lost <= max_lost then
-    reports[#reports + 1], reports[#reports + 2] = worker, redis.call('GET', WORKER_REPORT .. worker)
+    local report = redis.call('GET', WORKER_REPORT .. worker)
+    reports[#reports + 1], reports[#reports + 2] = worker, report
+    local configured = is_alive and report and string.match(report, '^%S+ (%S*) ') or ''
+    for lane in string.gmatch(configured, '[^,]+') do lanes[lane] = true end
   end
 end
+for _, lane in ipairs(redis.call('ZRANGE', CALLED_LANES, 0, -1)) do lanes[lane] = true end
+for _, lane in ipairs(redis.call('ZRANGE', ACTIVE_LANES, 0, -1)) do
+  -- No worker removes a lane from the index that no worker serves.
+  local places = redis.call('EXISTS', DEPTH .. lane, QUARANTINE .. lane, DEFERRED .. lane, LEASES .. lane)
+  if places > 0 then lanes[lane] = true end
+end
 local reply = { ms(now_ms), redis.call('ZRANGE', WORKERS, 0, -1, 'WITHSCORES'), reports }
-for i = 3, #ARGV do reply[#reply + 1] = read_lane(ARGV[i]) end
+for lane in pairs(lanes) do reply[#reply + 1] = read_lane(lane) end
 return reply

@@ -3,26 +3,31 @@
 -- item depends on the report or on the history.
 -- ARGV: [1] options as JSON:
 --         worker_id ('' records only the current levels of the lanes, without a worker),
+--         configured (lanes whose calls the worker can make, separated by commas),
+--         called (list of the lanes whose calls have ended since the worker's previous report),
 --         step_s (length of a step of the history),
---         kept_s (seconds for which the history and the reports of lost workers are kept),
---         lanes: [name, …]
+--         kept_s (seconds for which the history and the reports of lost workers are kept)
 --       [2] the report as JSON
 --       then two values per counter: its field in the history (see shared/monitoring/counters.py), the number to add
 --- @include "layout"
 --- @include "clock"
 local options, report = cjson.decode(ARGV[1]), ARGV[2]
-local worker, step_s, kept_s, lanes = options.worker_id, options.step_s, options.kept_s, options.lanes
+local worker, step_s, kept_s = options.worker_id, options.step_s, options.kept_s
 
 if worker ~= '' then
-  redis.call('SET', WORKER_REPORT .. worker, ms(now_ms) .. ' ' .. report, 'EX', kept_s)
+  local stored = table.concat({ ms(now_ms), options.configured, report }, ' ')
+  redis.call('SET', WORKER_REPORT .. worker, stored, 'EX', kept_s)
   redis.call('ZADD', WORKER_LAST_SEEN, ms(now_ms), worker)
   redis.call('ZREMRANGEBYSCORE', WORKER_LAST_SEEN, '-inf', now_ms - kept_s * 1000)
 end
+for _, lane in ipairs(options.called) do redis.call('ZADD', CALLED_LANES, ms(now_ms), lane) end
+redis.call('ZREMRANGEBYSCORE', CALLED_LANES, '-inf', now_ms - kept_s * 1000)
+redis.call('EXPIRE', CALLED_LANES, kept_s)
 
 local step = HISTORY .. math.floor(now_ms / 1000 / step_s) * step_s
--- Only the first report in a step records the levels, so that many workers cost little more than one.
-if redis.call('HEXISTS', step, lanes[1] .. ' queued') == 0 then
-  for _, lane in ipairs(lanes) do
+-- Only the first report in a step records the level of a lane, so that many workers cost little more than one.
+for _, lane in ipairs(redis.call('ZRANGE', ACTIVE_LANES, 0, -1)) do
+  if redis.call('HEXISTS', step, lane .. ' queued') == 0 then
     local queued = 0
     for _, count in ipairs(redis.call('HVALS', DEPTH .. lane)) do queued = queued + count end
     redis.call('HSET', step, lane .. ' in_flight', redis.call('ZCARD', LEASES .. lane), lane .. ' queued', queued)
