@@ -267,7 +267,7 @@ async def test_a_large_upload_uses_little_memory(stack: Start) -> None:
 async def mixed(stack: Start) -> tuple[Stack, str]:
     """Returns a completed job: 60 items of one provider, half of them failed, then 60 others."""
     deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="60")
-    await deployment.simulate(by_dialect={"ollama": {"latency_ms": 300}})
+    await deployment.simulate(by_dialect={"ollama": {"latency_ms": 2000}})
     body = b"".join(
         lines([str(n)], provider="ollama" if n % 2 else "openrouter", model=model)
         for n in range(120)
