@@ -100,7 +100,9 @@ async def unsettled(stack: Stack, *processes: Process) -> set[str]:
                 job_id, _, index = item_id.rpartition(":")
                 payload = await redis.hget(keys.payloads(job_id), index)  # type: ignore[misc]
                 if payload:  # without a payload, another process has just settled the lease
-                    leased.add(item_of(orjson.loads(payload)["a"][0]["messages"][-1]["content"]))
+                    leased.add(
+                        item_of(orjson.loads(payload)["a"][0]["chat"]["messages"][-1]["content"])
+                    )
     finally:
         await redis.aclose()
     last = {call.item: call for call in calls}
