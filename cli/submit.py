@@ -160,18 +160,18 @@ def submit(
                 err.print(f"job {job.job_id}{_accepted_earlier(job)}")
             return await follow_job(client, job, output, output_format) if wait else job
         except asyncio.CancelledError:
-            _say_how_to_continue(job, output, from_stdin=file == "-")
+            _say_how_to_continue(job, output, can_repeat=file != "-" and key is not None)
             raise
 
     report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
 
 
-def _say_how_to_continue(job: Job | None, output: str | None, *, from_stdin: bool) -> None:
+def _say_how_to_continue(job: Job | None, output: str | None, *, can_repeat: bool) -> None:
     if job:
         err.print("interrupted; the job continues")
     else:
         err.print("interrupted during the upload; the API may have accepted the job")
-    if job and from_stdin:
+    if job and not can_repeat:
         again = ["orchestrator", "results", job.job_id, *(["-o", output] if output else [])]
     else:
         again = ["orchestrator", *(word for word in sys.argv[1:] if word != "--new")]

@@ -85,6 +85,8 @@ def _narrow_screen(
 ) -> Group:
     """Returns a screen of at most 80 columns and `height` lines, with as many jobs as fit."""
     notices = _notices(overview.notices)
+    for notice in notices:
+        notice.no_wrap, notice.overflow = False, "fold"  # although the console does not wrap lines
     hidden = len(notices) - NOTICES_SHOWN
     if hidden > 0:
         notices = [*notices[:NOTICES_SHOWN], Text(f"and {hidden} more: orchestrator top --once")]

@@ -83,6 +83,27 @@ async def test_lists_fit_80_by_24_and_every_command_takes_their_short_ids(
     assert all(job_id in wide for job_id in all_ids)
 
 
+async def test_top_shows_whole_notices_on_a_small_terminal(
+    deployment: Stack, orchestrator: Orchestrator, small_terminal: Terminal
+) -> None:
+    await deployment.simulate(retry_after="120")
+    await deployment.batch([chat("x", model="sim-429x1")], params={"mode": "async"})
+
+    async def paused() -> bool:
+        return "is paused" in (await orchestrator("top"))[1]
+
+    await eventually(paused)
+    process = await orchestrator.start("top", terminal=small_terminal.slave)
+    screen = await small_terminal.screen()
+    process.send_signal(signal.SIGINT)
+    await process.wait()
+
+    shown = " ".join("\n".join(screen).split())
+    assert "because the provider answered 429 (too many requests) and asked to wait 120 s." in shown
+    assert "1 request is waiting, counted over all jobs." in shown
+    assert max(map(len, screen)) <= 80
+
+
 async def test_characters_that_begin_several_ids_are_refused(
     deployment: Stack, orchestrator: Orchestrator
 ) -> None:
