@@ -17,9 +17,11 @@ from cli.simulator import Behaviour, Simulator
 from cli.simulator.behaviour import draw_latency_ms, draw_plan, fault_shares, load_behaviour
 from cli.simulator.chat import item_of
 from cli.simulator.connection import MAX_BODY_BYTES
+from cli.simulator.dialects import DIALECTS
 from cli.simulator.faults import Fault, Plan, parse_model
 
 PATHS = {"openai": "/api/v1/chat/completions", "ollama": "/api/chat"}
+NO_CALLS = {name: {"total": 0, "in_flight": 0, "peak": 0} for name in DIALECTS}
 both_dialects = pytest.mark.parametrize("dialect", ["openai", "ollama"])
 
 
@@ -496,6 +498,7 @@ async def test_peak_counts_concurrent_calls(client: httpx.AsyncClient) -> None:
     await ask(client)
     assert (figures["total"], figures["peak"], figures["aborted"]) == (17, 17, 17)
     assert (await stats(client))["by_dialect"] == {
+        **NO_CALLS,
         "openai": {"total": 13, "in_flight": 0, "peak": 12},
         "ollama": {"total": 5, "in_flight": 0, "peak": 5},
     }
@@ -556,8 +559,8 @@ async def test_calls_and_answers_are_counted(client: httpx.AsyncClient) -> None:
         "over_limit": 0,
         "answers": {"200": 3, "500": 1},
         "by_dialect": {
+            **NO_CALLS,
             "openai": {"total": 4, "in_flight": 0, "peak": 1},
-            "ollama": {"total": 0, "in_flight": 0, "peak": 0},
         },
         "calls": {item_of("a"): 2, item_of("b"): 1, item_of("c"): 1},
     }
@@ -707,3 +710,116 @@ async def test_process_refuses_a_bad_config() -> None:
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert b"rate_x" in errors
+
+
+TOOLS = {"tools": [{"type": "function", "function": {"name": "weather"}}]}
+CALL = 'call weather {"city":"Oslo"}'
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "text"),
+    [
+        ("/v1/responses", {"input": "{}"}, lambda r: r["output"][0]["content"][0]["text"]),
+        (
+            "/v1/responses",
+            {"input": [{"role": "user", "content": [{"type": "input_text", "text": "{}"}]}]},
+            lambda r: r["output"][0]["content"][0]["text"],
+        ),
+        (
+            "/v1/messages",
+            {"max_tokens": 7, "messages": [{"role": "user", "content": "{}"}]},
+            lambda r: r["content"][0]["text"],
+        ),
+        (
+            "/v1beta/models/m:generateContent",
+            {"contents": [{"parts": [{"text": "{}"}]}]},
+            lambda r: r["candidates"][0]["content"]["parts"][0]["text"],
+        ),
+    ],
+)
+async def test_other_dialects_echo(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], text: Callable[[Any], str]
+) -> None:
+    content = orjson.dumps({"model": "m", **body}).replace(b"{}", b"hello there")
+    response = await client.post(path, content=content)
+
+    assert (response.status_code, text(response.json())) == (200, "echo: hello there")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "call"),
+    [
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": CALL}]},
+            lambda r: r["choices"][0]["message"]["tool_calls"][0]["function"],
+        ),
+        ("/v1/responses", {"input": CALL}, lambda r: r["output"][0]),
+    ],
+)
+async def test_a_message_can_ask_for_a_tool_call(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], call: Callable[[Any], Any]
+) -> None:
+    found = call((await client.post(path, json={"model": "m", **body, **TOOLS})).json())
+
+    assert (found["name"], found["arguments"]) == ("weather", '{"city":"Oslo"}')
+
+
+@pytest.mark.parametrize(
+    ("given", "count"), [("a", 1), (["a", "b"], 2), ([1, 2, 3], 1), ([[1, 2], [3]], 2)]
+)
+async def test_embeddings(client: httpx.AsyncClient, given: object, count: int) -> None:
+    body = (await client.post("/v1/embeddings", json={"model": "m", "input": given})).json()
+
+    assert [item["embedding"][0] for item in body["data"]] == [1.0] * count
+
+
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [
+        ("/v1/responses", {"authorization": "Bearer k"}),
+        ("/v1/messages", {"x-api-key": "k"}),
+        ("/v1beta/models/m:generateContent", {"x-goog-api-key": "k"}),
+    ],
+)
+async def test_each_dialect_has_its_own_header_for_the_key(
+    path: str, header: dict[str, str]
+) -> None:
+    body = {
+        "model": "m",
+        "input": "a",
+        "max_tokens": 1,
+        "messages": [{"content": "a"}],
+        "contents": [{"parts": [{"text": "a"}]}],
+    }
+    async with provider(Behaviour(expect_key="k")) as client:
+        statuses = [
+            (await client.post(path, json=body, headers=headers)).status_code
+            for headers in ({}, header)
+        ]
+
+    assert statuses == [401, 200]
+
+
+async def test_calls_are_kept_byte_for_byte() -> None:
+    body = b'{ "model":"m" ,"messages":[{"content":"a"}],"x":1.0E+2}'
+    async with (
+        Simulator() as simulator,
+        httpx.AsyncClient(base_url=simulator.url) as client,
+    ):
+        await client.post("/v1/chat/completions", content=body)
+        [call] = simulator.received()
+        [shown] = (await client.get("/_sim/received")).json()
+
+    assert (call.path, call.body) == ("/v1/chat/completions", body)
+    assert shown["body"].encode() == body
+
+
+async def test_without_a_ledger_no_call_is_kept() -> None:
+    async with (
+        Simulator(Behaviour(ledger=False)) as simulator,
+        httpx.AsyncClient(base_url=simulator.url) as client,
+    ):
+        await client.post("/v1/chat/completions", json=chat_body())
+
+        assert simulator.received() == []

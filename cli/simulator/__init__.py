@@ -1,12 +1,14 @@
 """Simulates LLM providers for tests, demos, fault tests and benchmarks.
 
-One server supports all dialects in `dialects.py`. It answers with the last message: `echo: …`.
+One server supports all dialects in `dialects.py`. It answers with the last message: `echo: …`; or
+with a tool call, if the request has tools and the message asks for one: `call weather {"a": 1}`.
 Faults come from the rates in a `Behaviour`, or from the model's name (`sim-status-400`, `sim-hang`,
 `sim-429x2`; see `faults.parse_model`). Calls are counted per item. The hash of the last message
 identifies the item.
 
-    POST …/chat/completions, POST …/api/chat
-    GET /_sim/{stats,ledger,last,config}, POST /_sim/reset, PUT /_sim/config
+    POST …/chat/completions, …/responses, …/embeddings, …/api/chat, …/v1/messages,
+         …/models/{model}:generateContent
+    GET /_sim/{stats,ledger,last,received,config}, POST /_sim/reset, PUT /_sim/config
 """
 
 from cli.simulator.behaviour import Behaviour

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from cli.simulator.chat import Chat
 from cli.simulator.connection import Exchange, reason
-from cli.simulator.dialects import SimulatedDialect
+from cli.simulator.dialect import SimulatedDialect
 from cli.simulator.faults import CallOutcome, Fault, Plan
 
 HTML = "text/html; charset=utf-8"

@@ -18,10 +18,12 @@ from cli.simulator.behaviour import (
     fault_shares,
     load_behaviour,
 )
-from cli.simulator.chat import Chat, parse_chat
+from cli.simulator.chat import Chat
 from cli.simulator.connection import Connection, Exchange
-from cli.simulator.dialects import DIALECTS
+from cli.simulator.dialect import SimulatedDialect
+from cli.simulator.dialects import DIALECTS, dialect_at
 from cli.simulator.faults import CallOutcome, Fault, Plan, parse_model
+from cli.simulator.received import Received, ReceivedCalls
 from cli.simulator.responses import reply_error, respond
 from cli.simulator.statistics import Call, CallCounts, Statistics
 
@@ -59,6 +61,7 @@ class Simulator:
         self._statistics = Statistics()
         self._ledger: deque[Call] = deque(maxlen=_MAX_LEDGER_CALLS)
         self._last: dict[str, Exchange] = {}
+        self._received = ReceivedCalls()
         self.configure(behaviour or Behaviour())
 
     async def __aenter__(self) -> Self:
@@ -108,15 +111,20 @@ class Simulator:
             for dialect, exchange in self._last.items()
         }
 
+    def received(self) -> list[Received]:
+        """Returns the last calls, byte for byte, unless the behaviour has `ledger: false`."""
+        return self._received.all()
+
     def reset(self) -> None:
-        """Deletes the counts and the ledger. Calls in flight still count as in flight."""
+        """Deletes the counts, the ledger and the calls. Calls in flight still count as such."""
         self._statistics.reset()
         self._ledger.clear()
         self._last.clear()
+        self._received.clear()
 
     def _handle(self, exchange: Exchange) -> None:
         match exchange.method, exchange.path:
-            case "POST", path if dialect := _dialect_at(path):
+            case "POST", path if dialect := dialect_at(path):
                 self._chat(exchange, dialect)
             case "GET", "/_sim/stats":
                 exchange.reply(200, orjson.dumps(self._statistics))
@@ -124,6 +132,8 @@ class Simulator:
                 exchange.reply(200, orjson.dumps(list(self._ledger)))
             case "GET", "/_sim/last":
                 exchange.reply(200, orjson.dumps(self.last()))
+            case "GET", "/_sim/received":
+                exchange.reply(200, orjson.dumps([_text(call) for call in self.received()]))
             case "GET", "/_sim/config":
                 exchange.reply(200, orjson.dumps(self.behaviour))
             case "PUT", "/_sim/config":
@@ -145,14 +155,15 @@ class Simulator:
     def _chat(self, exchange: Exchange, name: str) -> None:
         state, dialect = self._states[name], DIALECTS[name]
         behaviour = state.behaviour
+        if behaviour.ledger:
+            self._received.add(Received(exchange.path, exchange.headers, exchange.body))
         try:
-            chat = parse_chat(exchange.body, streams_by_default=dialect.streams_by_default)
+            chat = _read(exchange, dialect)
         except ValueError as error:
             self._refuse(exchange, name, Chat(), 400, str(error))
             return
         self._last[name] = exchange
-        expected = None if behaviour.expect_key is None else f"Bearer {behaviour.expect_key}"
-        if dialect.checks_key and expected not in (None, exchange.headers.get("authorization")):
+        if not _has_key(exchange, dialect, behaviour.expect_key):
             self._refuse(exchange, name, chat, 401, "No auth credentials found")
             return
         if self._is_over_limit(exchange, name):
@@ -232,5 +243,25 @@ class Simulator:
         return self._statistics, self._statistics.by_dialect[name]
 
 
-def _dialect_at(path: str) -> str | None:
-    return next((name for name, dialect in DIALECTS.items() if path.endswith(dialect.path)), None)
+def _read(exchange: Exchange, dialect: SimulatedDialect) -> Chat:
+    """Returns the request. Raises ValueError with the reason if a provider would refuse it."""
+    try:
+        document = orjson.loads(exchange.body)
+        chat = dialect.read(document, exchange.path)
+        stream = document.get("stream", dialect.streams_by_default)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError("the body must be a JSON object with a model and an input") from error
+    if stream is not False:
+        raise ValueError("stream must be false: the simulator does not stream")
+    return chat
+
+
+def _has_key(exchange: Exchange, dialect: SimulatedDialect, key: str | None) -> bool:
+    if key is None or dialect.key_header is None:
+        return True
+    expected = f"Bearer {key}" if dialect.key_header == "authorization" else key
+    return exchange.headers.get(dialect.key_header) == expected
+
+
+def _text(call: Received) -> dict[str, Any]:
+    return dataclasses.asdict(call) | {"body": call.body.decode(errors="replace")}

@@ -82,7 +82,7 @@ class Untranslatable(ValueError):
 class Codec:
     """Describes one kind of call.
 
-    path: appended to the provider's base URL; `{model}` stands for the model's name.
+    path: appended to the provider's base URL; `{model}` stands for the result of `model_path`.
     decode: returns the answer from the parsed JSON of a response with status 200, after `to_chat`
         if there is one. Raises ErrorInBody, Unfinished and NoAnswer.
     translate: returns the body of the call, from the model's name and the fields of an OpenAI chat
@@ -90,12 +90,17 @@ class Codec:
     to_chat: returns the OpenAI chat completion that has the same meaning as the parsed JSON of a
         response with status 200. Raises ErrorInBody, Unfinished and NoAnswer. None if the response
         needs no conversion.
+    model_path: returns the part of the path that names the model. None if the path does not.
+    auth: the authentication of this kind of call, if it does not depend on the provider: see
+        `shared.providers.row.Provider.auth`.
     """
 
     path: str
     decode: Callable[[Any], Answer]
     translate: Callable[[str, Mapping[str, Any]], dict[str, Any]] | None = None
     to_chat: Callable[[Any], dict[str, Any]] | None = None
+    model_path: Callable[[str], str] | None = None
+    auth: str | None = None
 
     def read(self, reply: Any) -> tuple[Answer, Any]:  # noqa: ANN401 — JSON
         """Returns the answer in the parsed JSON of a response with status 200.

@@ -4,7 +4,8 @@ No function in this module sleeps or retries, because the queue decides when an 
 """
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
-from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfinished
+from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfinished, Untranslatable
 from shared.dialects.json_text import one_line, read_json
 from shared.dialects.reason import codes, reason
 from shared.models import ErrorCode
@@ -26,6 +27,7 @@ from worker.providers.refusals import refusal
 
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024  # an answer of 32,000 tokens is about 200 KB
 KEEP_ALIVE_S = 60
+_CHUNK_BYTES = 256 * 1024
 
 
 def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
@@ -57,6 +59,8 @@ async def call(
     try:
         async with asyncio.timeout(timeout_s):
             response, body = await _exchange(client, endpoint, codec, request)
+    except Untranslatable as error:  # the API that accepted the item knows another dialect
+        raise Rejected(ErrorCode.INVALID_REQUEST, f"{name} cannot take {error}") from None
     except TimeoutError:
         raise Transient(ErrorCode.TIMEOUT, f"{name} did not answer in {timeout_s:g} s") from None
     except UnicodeError:
@@ -104,9 +108,10 @@ def _answer(
         raise _bad_response(response, f"{name} answered with something that is not JSON") from None
     if "chat" in request:
         return answer
+    if converted is not value:
+        text = orjson.dumps({"created": int(time.time()), **converted})
     # The rest of the answer is in the body.
-    kept = one_line(text if converted is value else orjson.dumps(converted))
-    return replace(answer, body=kept, message=None, choices=None, logprobs=None)
+    return replace(answer, body=one_line(text), message=None, choices=None, logprobs=None)
 
 
 async def _exchange(
@@ -116,10 +121,26 @@ async def _exchange(
     # size, because the bytes that orjson returns occupy at least 4 KB. The headers are set after
     # construction, because httpx would decode and copy an argument instead of sharing the headers.
     content = bytes(memoryview(encode(endpoint.row, codec, item)))
-    request = httpx.Request("POST", endpoint.url(codec, item["model"]), content=content)
-    request.headers = endpoint.headers
+    url, headers = endpoint.url(codec, item["model"]), endpoint.call_headers(codec)
+    if len(content) > _CHUNK_BYTES:
+        request = httpx.Request("POST", url, stream=_Chunks(content))
+        request.headers = httpx.Headers([*headers.raw, (b"Content-Length", b"%d" % len(content))])
+    else:
+        request = httpx.Request("POST", url, content=content)
+        request.headers = headers
     async with aclosing(await client.handle_async_request(request)) as response:
         return response, await _read_body(endpoint.provider, response)
+
+
+class _Chunks(httpx.AsyncByteStream):
+    """Sends a large body in chunks, because aiohttp would write it at once."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._content), _CHUNK_BYTES):
+            yield self._content[start : start + _CHUNK_BYTES]
 
 
 async def _read_body(provider: str, response: httpx.Response) -> bytes:

@@ -27,7 +27,8 @@ class Endpoint:
     provider: str
     base_url: str
     urls: Mapping[str, httpx.URL]  # URLs by path, for the paths without a model's name
-    headers: httpx.Headers  # headers of every call, including the key
+    headers: httpx.Headers  # headers of a call, including the key
+    headers_by_auth: Mapping[str, httpx.Headers]  # the same, for calls with another authentication
     dialect: Dialect
     key: str | None  # API key, which is removed from error texts
     row: Provider
@@ -39,9 +40,12 @@ class Endpoint:
         return self.dialect.foreign.get(request["operation"])
 
     def url(self, codec: Codec, model: str) -> httpx.URL:
-        return self.urls.get(codec.path) or httpx.URL(
-            self.base_url + codec.path.format(model=model)
-        )
+        if codec.model_path is None:
+            return self.urls[codec.path]
+        return httpx.URL(self.base_url + codec.path.format(model=codec.model_path(model)))
+
+    def call_headers(self, codec: Codec) -> httpx.Headers:
+        return self.headers if codec.auth is None else self.headers_by_auth[codec.auth]
 
 
 def encode(row: Provider, codec: Codec, request: ItemRequest) -> bytes:
@@ -62,13 +66,33 @@ def endpoint(row: Provider, settings: ProviderSettings) -> Endpoint | None:
     if row.key_required and key is None:
         return None
     dialect = DIALECTS[row.dialect]
-    headers = _HEADERS | {
-        name: value.format(http_referer=settings.http_referer)
-        for name, value in row.headers.items()
-    }
-    if key is not None:
-        headers["Authorization"] = f"Bearer {key}"
     base_url = settings.base_url or row.base_url
-    paths = {codec.path for codec in (dialect.native, *dialect.foreign.values())}
-    urls = {path: httpx.URL(base_url + path) for path in paths if "{model}" not in path}
-    return Endpoint(row.name, base_url, urls, httpx.Headers(headers), dialect, key, row)
+    codecs = (dialect.native, *dialect.foreign.values())
+    return Endpoint(
+        provider=row.name,
+        base_url=base_url,
+        urls={c.path: httpx.URL(base_url + c.path) for c in codecs if c.model_path is None},
+        headers=_headers(row, row.auth, key, settings.http_referer),
+        headers_by_auth={
+            codec.auth: _headers(
+                row, "none" if row.auth == "none" else codec.auth, key, settings.http_referer
+            )
+            for codec in codecs
+            if codec.auth
+        },
+        dialect=dialect,
+        key=key,
+        row=row,
+    )
+
+
+def _headers(row: Provider, auth: str, key: str | None, http_referer: str) -> httpx.Headers:
+    """Returns the headers of a call, including the key."""
+    headers = httpx.Headers(_HEADERS)
+    for name, value in row.headers.items():
+        headers[name] = value.replace("{http_referer}", http_referer)
+    if key is not None and auth != "none":
+        headers["Authorization" if auth == "bearer" else auth] = (
+            f"Bearer {key}" if auth == "bearer" else key
+        )
+    return headers

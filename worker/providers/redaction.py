@@ -21,6 +21,7 @@ _NO_LETTER = re.compile(r"[\W_]+")
 # compared, because they have millions of characters.
 _FILE = re.compile(r"(?:data:[^,\s]{0,200},)?(?:[A-Za-z0-9+/_-]{40,}={0,2}\s*)+")
 _MIN_FILE = 1_000  # characters
+_FILE_IN_TEXT = re.compile(r"data:[^,\s]{0,200},[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_-]{40,}={0,2}")
 
 # Fields whose values are the names of things, not text that a user wrote.
 _NAMES = frozenset(
@@ -89,7 +90,7 @@ def redact(secrets: Iterable[str], text: str) -> str:
     compared = []
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) > _MIN_FILE and _FILE.fullmatch(secret):
-            text = _FILE.sub("…", text)
+            text = _FILE_IN_TEXT.sub("…", text)
         elif any(map(str.isalnum, secret)):
             text = _replace(secret, text)
             compared.append(secret)

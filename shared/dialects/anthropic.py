@@ -1,0 +1,246 @@
+"""Defines the dialect of Anthropic's Messages API, and the translation of chat requests into it.
+
+https://platform.claude.com/docs/en/api/messages · version 2023-06-01 of the API, because later
+versions refuse `temperature` and `top_p`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from shared.dialects.anthropic_messages import messages
+from shared.dialects.chat_request import Fields, json_schema, stops, token_limit
+from shared.dialects.dialect import Answer, Codec, Dialect, NoAnswer, Operation, Untranslatable
+from shared.dialects.error_in_body import raise_error
+from shared.dialects.openai import decode_chat
+from shared.dialects.values import record, records, text_of, tokens, word
+
+_PATH = "/v1/messages"
+_SAMPLING = {"top_p": "top_p", "top_k": "top_k"}
+_OWN = {  # fields that only Anthropic has
+    name: name
+    for name in (
+        "cache_control",
+        "container",
+        "context_management",
+        "inference_geo",
+        "mcp_servers",
+        "speed",
+        "thinking",
+    )
+}
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_MAX_TEMPERATURE = 1  # OpenAI's is 2
+# Maximum of `max_tokens` by the beginning of the model's name:
+# https://platform.claude.com/docs/en/about-claude/models/overview
+_MAX_TOKENS = {
+    "claude-3-7": 64_000,
+    "claude-3-5": 8_192,
+    "claude-3-": 4_096,
+    "claude-haiku-4": 64_000,
+    "claude-opus-4-5": 64_000,
+    "claude-opus-4-6": 128_000,
+    "claude-opus-4-7": 128_000,
+    "claude-opus-4-8": 128_000,
+    "claude-opus-4": 32_000,
+    "claude-sonnet-4-6": 128_000,
+    "claude-sonnet-4": 64_000,
+    "claude-fable-5": 128_000,
+    "claude-haiku-5": 128_000,
+    "claude-mythos-5": 128_000,
+    "claude-opus-5": 128_000,
+    "claude-sonnet-5": 128_000,
+}
+_UNKNOWN_MAX_TOKENS = 4_096
+_FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+
+
+def _translate(model: str, chat: Mapping[str, Any]) -> dict[str, Any]:
+    fields = Fields(chat, "Anthropic")
+    system, turns = messages(fields)
+    limit = token_limit(fields)
+    body: dict[str, Any] = {
+        "model": model,
+        "max_tokens": _max_tokens(model) if limit is None else limit,
+        "messages": turns,
+    }
+    if system:
+        body["system"] = system
+    if (temperature := fields.take("temperature")) is not None:
+        if not isinstance(temperature, int | float) or temperature > _MAX_TEMPERATURE:
+            raise Untranslatable("temperature", "Anthropic takes numbers from 0 to 1")
+        body["temperature"] = temperature
+    if stop := stops(fields):
+        body["stop_sequences"] = stop
+    body |= fields.take_all(_SAMPLING) | _tools(fields) | _output_config(fields)
+    if (user := fields.take("user") or fields.take("safety_identifier")) is not None:
+        body["metadata"] = {"user_id": user}
+    body |= fields.take_all(_OWN)
+    fields.refuse_rest()
+    return body
+
+
+def _max_tokens(model: str) -> int:
+    name = model.lower()
+    known = (limit for prefix, limit in _MAX_TOKENS.items() if name.startswith(prefix))
+    return next(known, _UNKNOWN_MAX_TOKENS)
+
+
+def _output_config(fields: Fields) -> dict[str, Any]:
+    config: dict[str, Any] = dict(fields.take("output_config") or {})
+    schema = json_schema(fields)
+    if schema == "json":
+        raise Untranslatable(
+            "response_format",
+            "Anthropic has no JSON mode without a schema: use json_schema, or ask for JSON in the"
+            " prompt",
+        )
+    if schema is not None:
+        config["format"] = {"type": "json_schema", "schema": schema}
+    if (effort := fields.take("reasoning_effort")) is not None:
+        if effort not in _EFFORTS:
+            raise Untranslatable("reasoning_effort", f"Anthropic takes {', '.join(_EFFORTS)}")
+        config["effort"] = effort
+    return {"output_config": config} if config else {}
+
+
+def _tools(fields: Fields) -> dict[str, Any]:
+    tools = [_tool(index, tool) for index, tool in enumerate(fields.take("tools") or ())]
+    choice = _tool_choice(fields.take("tool_choice"))
+    if fields.take("parallel_tool_calls") is False:
+        choice = choice or {"type": "auto"}
+        if choice["type"] != "none":
+            choice["disable_parallel_tool_use"] = True
+    if not tools:
+        return {}
+    return {"tools": tools} | ({"tool_choice": choice} if choice else {})
+
+
+def _tool(index: int, tool: Any) -> dict[str, Any]:  # noqa: ANN401 — JSON
+    function = record(record(tool).get("function"))
+    if not isinstance(name := function.get("name"), str):
+        raise Untranslatable(f"tools[{index}]", "only functions are supported")
+    translated = {
+        "name": name,
+        "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
+    }
+    for optional in ("description", "strict"):
+        if function.get(optional) is not None:
+            translated[optional] = function[optional]
+    return translated
+
+
+def _tool_choice(choice: Any) -> dict[str, Any] | None:  # noqa: ANN401 — JSON
+    match choice:
+        case None:
+            return None
+        case "none":
+            return {"type": "none"}
+        case "required":
+            return {"type": "any"}
+        case {"type": "function", "function": {"name": str(name)}}:
+            return {"type": "tool", "name": name}
+    raise Untranslatable("tool_choice", "auto, none, required or one function is expected")
+
+
+def _read(reply: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # noqa: ANN401 — JSON
+    """Returns a message and its blocks."""
+    reply = record(reply)
+    raise_error(reply.get("error"))
+    content = reply.get("content")
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    if not isinstance(content, list):
+        raise NoAnswer
+    return reply, records(content)
+
+
+def _prompt_tokens(usage: Mapping[str, Any]) -> int:
+    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    return sum(tokens(usage.get(name)) for name in names)
+
+
+def _decode(reply: Any) -> Answer:  # noqa: ANN401 — JSON
+    message, blocks = _read(reply)
+    usage = record(message.get("usage"))
+    prompt, completion = _prompt_tokens(usage), tokens(usage.get("output_tokens"))
+    return Answer(
+        content=text_of(blocks),
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        finish_reason=word(message.get("stop_reason")),
+        usage=usage or None,
+    )
+
+
+def _to_chat(reply: Any) -> dict[str, Any]:  # noqa: ANN401 — JSON
+    message, blocks = _read(reply)
+    reason = word(message.get("stop_reason"))
+    return {
+        "id": message.get("id"),
+        "object": "chat.completion",
+        "model": message.get("model"),
+        "choices": [
+            {
+                "index": 0,
+                "message": _chat_message(message, blocks),
+                "finish_reason": _FINISH_REASONS.get(reason or "", reason),
+                "logprobs": None,
+            }
+        ],
+        "usage": _chat_usage(record(message.get("usage"))),
+    }
+
+
+def _chat_message(message: dict[str, Any], blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    translated: dict[str, Any] = {"role": "assistant", "content": text_of(blocks) or None}
+    if message.get("stop_reason") == "refusal":
+        translated["refusal"] = record(message.get("stop_details")).get("explanation") or "refusal"
+    thoughts = [block for block in blocks if block.get("type") in _THOUGHTS]
+    if thoughts:
+        texts = (block.get("thinking") for block in thoughts)
+        translated["reasoning"] = "".join(text for text in texts if isinstance(text, str))
+        # Anthropic wants them back in the next request: see anthropic_messages.py.
+        translated["thinking_blocks"] = thoughts
+    calls = [_chat_call(block) for block in blocks if block.get("type") == "tool_use"]
+    return translated | {"tool_calls": calls} if calls else translated
+
+
+_THOUGHTS = ("thinking", "redacted_thinking")
+
+
+def _chat_call(block: dict[str, Any]) -> dict[str, Any]:
+    arguments = orjson.dumps(block.get("input") or {}).decode()
+    return {
+        "id": block.get("id"),
+        "type": "function",
+        "function": {"name": block.get("name"), "arguments": arguments},
+    }
+
+
+def _chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
+    """Returns the usage in the words of OpenAI, beside those of Anthropic."""
+    if not usage:
+        return usage
+    prompt, completion = _prompt_tokens(usage), tokens(usage.get("output_tokens"))
+    cached = tokens(usage.get("cache_read_input_tokens"))
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        **usage,
+    }
+
+
+_CHAT = Codec(_PATH, decode_chat, _translate, _to_chat)
+ANTHROPIC = Dialect(_CHAT, {Operation.CHAT: _CHAT, Operation.MESSAGES: Codec(_PATH, _decode)})
