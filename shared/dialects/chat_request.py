@@ -51,7 +51,7 @@ class Fields:
         self._fields = {
             name: value
             for name, value in chat.items()
-            if value is not None and value not in _DEFAULTS.get(name, ())
+            if value is not None and (name not in _DEFAULTS or value not in _DEFAULTS[name])
         }
         self._provider = provider
 
@@ -61,11 +61,8 @@ class Fields:
 
     def take_all(self, names: Mapping[str, str]) -> dict[str, Any]:
         """Returns the fields that exist, by their names in the translation."""
-        return {
-            translated: self._fields.pop(name)
-            for name, translated in names.items()
-            if name in self._fields
-        }
+        found = [name for name in self._fields if name in names]
+        return {names[name]: self._fields.pop(name) for name in found}
 
     def refuse_rest(self) -> None:
         """Raises Untranslatable if there is a field that nobody took and that has an effect."""

@@ -22,6 +22,7 @@ from shared.dialects.chat_request import (
     tool_calls_of,
 )
 from shared.dialects.dialect import (
+    Answer,
     Codec,
     Dialect,
     ErrorInBody,
@@ -98,6 +99,8 @@ def _messages(fields: Fields) -> list[dict[str, Any]]:
 
 def _message(path: str, message: dict[str, Any], called: dict[str, str]) -> dict[str, Any]:
     role, content = message.get("role"), message.get("content")
+    if role in _ROLES and isinstance(content, str) and len(message) == len(_PLAIN):
+        return message  # the usual case: a role and a text
     translated: dict[str, Any] = {"role": "system" if role == "developer" else role}
     match role:
         case "system" | "developer" | "user":
@@ -122,11 +125,13 @@ def _message(path: str, message: dict[str, Any], called: dict[str, str]) -> dict
                 translated["tool_name"] = name
         case _:
             raise Untranslatable(f"{path}.role", f"Ollama has no role {role}")
-    if isinstance(content, str):  # the usual case
+    if isinstance(content, str):
         return translated | {"content": content}
     return translated | _content(path, parts_of(path, content))
 
 
+_ROLES = frozenset({"system", "user", "assistant"})
+_PLAIN = ("role", "content")
 _THOUGHTS = ("reasoning", "reasoning_content")  # names of an assistant's thoughts in use
 
 
@@ -147,9 +152,9 @@ def _content(path: str, parts: Iterable[Text | File]) -> dict[str, Any]:
     return content | {"images": images} if images else content
 
 
-def _to_chat(reply: Any) -> dict[str, Any]:  # noqa: ANN401 — JSON
+def _decode(reply: Any) -> Answer:  # noqa: ANN401 — JSON
     reply = record(reply)
-    if reason(reply.get("error")):
+    if reply.get("error") and reason(reply["error"]):
         raise ErrorInBody(_SERVER_ERROR, reply["error"])
     done_reason = word(reply.get("done_reason"))
     if done_reason in {"load", "unload"}:  # the answer to a request without a message
@@ -157,51 +162,40 @@ def _to_chat(reply: Any) -> dict[str, Any]:  # noqa: ANN401 — JSON
     if reply.get("done") is False:
         raise Unfinished("done: false")
     message = reply.get("message")
-    if isinstance(message, str):
-        message = {"content": message}
-    if not isinstance(message, dict):
+    if not isinstance(message, dict | str):
         raise NoAnswer
-    calls = _tool_calls(message)
-    translated: dict[str, Any] = {
-        "role": "assistant",
-        "content": text_of(message.get("content")),
-    }
+    content = text_of(message if isinstance(message, str) else message.get("content"))
+    more = _more(record(message))
+    if "tool_calls" in more and done_reason == "stop":
+        done_reason = "tool_calls"
+    logprobs = reply.get("logprobs")
+    prompt = tokens(reply.get("prompt_eval_count"))  # absent if the prompt was cached
+    completion = tokens(reply.get("eval_count"))
+    return Answer(
+        content=content,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        finish_reason=done_reason,
+        message={"role": "assistant", "content": content, **more} if more else None,
+        logprobs={"content": logprobs} if logprobs else None,
+        usage={name: reply[name] for name in _USAGE if name in reply} or None,
+    )
+
+
+def _more(message: dict[str, Any]) -> dict[str, Any]:
+    """Returns the thoughts and the tool calls of a message, in the form of a chat completion."""
+    more: dict[str, Any] = {}
     if thinking := message.get("thinking"):
-        translated["reasoning"] = thinking
-    if calls:
-        translated["tool_calls"] = calls
-    is_call = calls and done_reason == "stop"
-    choice = {
-        "index": 0,
-        "message": translated,
-        "finish_reason": "tool_calls" if is_call else done_reason,
-    }
-    if logprobs := reply.get("logprobs"):
-        choice["logprobs"] = {"content": logprobs}
-    return {
-        "object": "chat.completion",
-        "model": reply.get("model"),
-        "choices": [choice],
-        "usage": _usage(reply),
-    }
-
-
-def _usage(reply: dict[str, Any]) -> dict[str, Any]:
-    """Returns the usage in the words of OpenAI, beside those of Ollama."""
-    usage = {name: reply[name] for name in _USAGE if name in reply}
-    if not usage:
-        return usage
-    prompt = tokens(usage.get("prompt_eval_count"))  # absent if the prompt was cached
-    completion = tokens(usage.get("eval_count"))
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        **usage,
-    }
+        more["reasoning"] = thinking
+    if calls := _tool_calls(message):
+        more["tool_calls"] = calls
+    return more
 
 
 def _tool_calls(message: dict[str, Any]) -> list[dict[str, Any]]:
+    if not message.get("tool_calls"):
+        return []
     return [
         {
             "id": call.get("id") or f"call_{index}",  # older versions of Ollama have no id
@@ -217,7 +211,7 @@ def _tool_calls(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 OLLAMA = Dialect(
-    Codec("/api/chat", decode_chat, _translate, _to_chat),
+    Codec("/api/chat", _decode, _translate),
     {
         Operation.CHAT: Codec("/v1/chat/completions", decode_chat),
         Operation.RESPONSES: Codec("/v1/responses", decode_response),

@@ -16,14 +16,11 @@ from shared.dialects.values import record, records, text_of, tokens, usd, word
 def decode_chat(reply: Any) -> Answer:  # noqa: ANN401 — JSON
     """Returns the answer of a chat completion: see `Codec.decode`."""
     reply = record(reply)
-    raise_error(reply.get("error"))
-    choices = [choice for choice in records(reply.get("choices")) if _has_message(choice)]
-    if not choices:
-        for choice in records(reply.get("choices")):
-            raise_error(choice.get("error"))
-        raise NoAnswer
-    choice = choices[0] if len(choices) == 1 else next(filter(_is_answer, choices), choices[0])
-    raise_error(choice.get("error"))
+    if reply.get("error"):
+        raise_error(reply["error"])
+    choice = _choice(records(reply.get("choices")))
+    if choice.get("error"):
+        raise_error(choice["error"])
     finish_reason = word(choice.get("finish_reason"))
     if finish_reason == "error":
         raise Unfinished("finish_reason: error")
@@ -38,7 +35,7 @@ def decode_chat(reply: Any) -> Answer:  # noqa: ANN401 — JSON
         finish_reason=finish_reason,
         cost_usd=usd(usage.get("cost")),
         message=message if isinstance(message, dict) and _has_more(message) else None,
-        choices=reply["choices"] if len(choices) > 1 else None,
+        choices=reply["choices"] if len(reply["choices"]) > 1 else None,
         logprobs=choice.get("logprobs") or None,
         usage=usage or None,
     )
@@ -81,15 +78,27 @@ def decode_embeddings(reply: Any) -> Answer:  # noqa: ANN401 — JSON
     return Answer("", prompt_tokens, completion_tokens, total_tokens, usage=usage or None)
 
 
+_TOKENS = ("prompt_tokens", "completion_tokens")
+_OTHER_TOKENS = ("input_tokens", "output_tokens")
+
+
 def counts(usage: Mapping[str, Any]) -> tuple[int, int, int]:
     """Returns the tokens of the prompt, of the completion, and of both."""
-    prompt = tokens(usage.get("prompt_tokens", usage.get("input_tokens")))
-    completion = tokens(usage.get("completion_tokens", usage.get("output_tokens")))
+    names = _TOKENS if "prompt_tokens" in usage else _OTHER_TOKENS
+    prompt, completion = tokens(usage.get(names[0])), tokens(usage.get(names[1]))
     return prompt, completion, tokens(usage.get("total_tokens")) or prompt + completion
 
 
-def _has_message(choice: dict[str, Any]) -> bool:
-    return isinstance(choice.get("message"), dict | str)
+def _choice(choices: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the first choice that is an answer. Raises NoAnswer if no choice has a message."""
+    if len(choices) == 1 and isinstance(choices[0].get("message"), dict):  # the usual case
+        return choices[0]
+    found = [choice for choice in choices if isinstance(choice.get("message"), dict | str)]
+    if not found:
+        for choice in choices:
+            raise_error(choice.get("error"))
+        raise NoAnswer
+    return next(filter(_is_answer, found), found[0])
 
 
 def _is_answer(choice: dict[str, Any]) -> bool:

@@ -49,7 +49,7 @@ def word(value: object) -> str | None:
 def tokens(value: object) -> int:
     """Returns a token count, or 0 if it is invalid."""
     if type(value) is float and value.is_integer():
-        value = int(value)
+        return tokens(int(value))
     return value if type(value) is int and 0 <= value <= MAX_TOKENS else 0
 
 
