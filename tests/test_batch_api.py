@@ -668,6 +668,7 @@ async def test_asynchronous_batch_is_accepted(
         "running": 0,
         "successful": 0,
         "failed": 0,
+        "cancelled": 0,
         "started_at": None,
         "finished_at": None,
         "deadline_at": None,
