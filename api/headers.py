@@ -10,7 +10,7 @@ from fastapi import Depends, Header, Query
 from api.cursors import parse_cursor
 from api.dependencies import SettingsDep
 from api.errors import validation_error
-from api.media_types import EVENT_STREAM, JSON, NDJSON
+from api.media_types import EVENT_STREAM, JSON, NDJSON, NDJSON_NAMES
 from api.stream_formats import STREAM_FORMATS, StreamFormat
 
 # Idempotency-Key
@@ -156,6 +156,13 @@ def _weight(parameter: str) -> float:
         return 1.0
 
 
+_FORMATS: dict[str, StreamFormat | None] = {
+    JSON: None,
+    EVENT_STREAM: STREAM_FORMATS[EVENT_STREAM],
+    **dict.fromkeys(NDJSON_NAMES, STREAM_FORMATS[NDJSON]),
+}
+
+
 async def _stream_format(
     accept: Annotated[
         str,
@@ -166,7 +173,7 @@ async def _stream_format(
     ] = "*/*",
 ) -> StreamFormat | None:
     """Returns the format of a stream of items, or None for a single JSON response."""
-    return STREAM_FORMATS.get(select_media_type(accept, (JSON, *STREAM_FORMATS), JSON))
+    return _FORMATS[select_media_type(accept, _FORMATS, JSON)]
 
 
 StreamFormatDep = Annotated[StreamFormat | None, Depends(_stream_format)]

@@ -6,17 +6,17 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"  # server-sent events
 
-# Clients send a file of lines with one of these types, because NDJSON has no registered type.
-_SENT_FOR_NDJSON = {
+# Clients have several names for NDJSON, because it has no registered media type.
+NDJSON_NAMES = (
+    NDJSON,
     "application/json-lines",
     "application/jsonl",
     "application/jsonlines",
     "application/ndjson",
-    "application/octet-stream",
     "application/x-jsonl",
     "application/x-jsonlines",
-    "text/plain",
-}
+)
+_SENT_FOR_NDJSON = {*NDJSON_NAMES, "application/octet-stream", "text/plain"}
 
 
 def declared_media_type(headers: Mapping[str, str], *, default: str) -> str:

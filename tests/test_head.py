@@ -1,12 +1,21 @@
 """Tests that every address that answers GET also answers HEAD."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
+import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from support.authentication import ANN, API_KEYS
 from support.jobs import lines, upload
 from support.raw_http import connect
 from support.stack import Stack, free_port
+
+from api.app import create_app
+from shared.settings import Settings
 
 Start = Callable[..., Awaitable[Stack]]
 
@@ -60,6 +69,31 @@ async def test_head_is_refused_where_get_is(stack: Start) -> None:
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     deployment.api.headers.pop("authorization")
     assert (await deployment.api.head("/jobs")).status_code == 401
+
+
+async def test_an_error_is_answered_without_a_body(settings: Settings) -> None:
+    app = create_app(settings)
+
+    @app.get("/fails")
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    async with served(app) as url, connect(url) as connection:
+        await connection.send(b"HEAD /fails HTTP/1.1\r\nHost: x\r\n\r\n")
+        failed = await connection.response_until_close()
+
+    assert (failed.status, failed.body) == (500, b"")
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[httpx.URL]:
+    """Runs uvicorn in this process, so that a test can add a route."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        yield httpx.URL("http://{}:{}".format(*listener.getsockname()))
+        server.should_exit = server.force_exit = True
+        await serving
 
 
 async def test_head_is_counted_with_its_method_and_route(stack: Start) -> None:

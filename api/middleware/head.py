@@ -12,15 +12,20 @@ class HeadMiddleware:
         self._app = app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
-            return self._app(scope, receive, send)
-        scope["method"] = "GET"
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            return self._head(scope, receive, send)
+        return self._app(scope, receive, send)
 
+    async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                scope["method"] = "HEAD"  # for the server and the metrics
+                scope["method"] = "HEAD"  # for the metrics, and for the server, which reads it now
                 await send(message)
                 # Ends a stream, because `receive` then says that the client has disconnected.
                 await send({"type": "http.response.body", "body": b""})
 
-        return self._app(scope, receive, send_headers)
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, send_headers)
+        finally:
+            scope["method"] = "HEAD"  # also for the response to an error
