@@ -1,35 +1,40 @@
 """Unpacks a request body (Content-Encoding, RFC 9110, 8.4) and removes a byte order mark."""
 
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterator
 
 from fastapi import HTTPException, status
 
 PIECE_BYTES = 64 * 1024  # limit of a piece: a small chunk may unpack to 1,000 times its size
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # programs on Windows put it in front of UTF-8
 _ZLIB_HEADER_BYTES = 2
 _SUPPORTED = ("gzip", "deflate")
 
 
-class BodyDecoder(Protocol):
-    def decode(self, chunk: bytes) -> Iterable[bytes]:
-        """Returns the decoded pieces. Raises HTTPException 400."""
+def without_mark(start: bytes) -> tuple[bytes, bytes | None]:
+    """Removes a byte order mark from the start of a body.
 
-    def finish(self) -> bytes:
-        """Returns the rest at the end of the body. Raises HTTPException 400."""
+    Returns the rest, and None. If the start is too short to tell, returns no rest, and the start,
+    which belongs in front of the next chunk.
+    """
+    if len(start) < len(BYTE_ORDER_MARK) and BYTE_ORDER_MARK.startswith(start):
+        return b"", start
+    return start.removeprefix(BYTE_ORDER_MARK), None
 
 
-def body_decoder(content_encoding: str) -> BodyDecoder:
-    """Returns a decoder for one body. Raises HTTPException 415."""
+def new_unpacker(content_encoding: str | None) -> "Unpacker | None":
+    """Returns an unpacker for one body; None if the body is not packed.
+
+    Raises HTTPException 415.
+    """
     if not content_encoding:
-        return _Plain()
+        return None
     codings = [coding.strip().lower().removeprefix("x-") for coding in content_encoding.split(",")]
     match [coding for coding in codings if coding not in {"", "identity"}]:
         case []:
-            return _Plain()
+            return None
         case ["gzip" | "deflate" as coding]:
-            return _Packed(coding)
+            return Unpacker(coding)
     raise HTTPException(
         status.HTTP_415_UNSUPPORTED_MEDIA_TYPE,
         f"Content-Encoding {content_encoding[:100]!r} is not supported; send the body with"
@@ -38,27 +43,7 @@ def body_decoder(content_encoding: str) -> BodyDecoder:
     )
 
 
-class _Plain:
-    """Removes a byte order mark, which programs on Windows put in front of UTF-8."""
-
-    def __init__(self) -> None:
-        self._start: bytes | None = b""  # None: the body has begun
-
-    def decode(self, chunk: bytes) -> Iterable[bytes]:
-        if self._start is None:
-            return (chunk,)
-        start = self._start + chunk
-        if len(start) < len(BYTE_ORDER_MARK) and BYTE_ORDER_MARK.startswith(start):
-            self._start = start
-            return ()
-        self._start = None
-        return (start.removeprefix(BYTE_ORDER_MARK),)
-
-    def finish(self) -> bytes:
-        return self._start or b""
-
-
-class _Packed:
+class Unpacker:
     """Unpacks gzip (RFC 1952) of any number of members, or deflate.
 
     Deflate has the header of zlib (RFC 1950), but some clients leave the header out (RFC 1951).
@@ -66,22 +51,21 @@ class _Packed:
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
-        self._unpacked = _Plain()
         self._stream: zlib._Decompress | None = None
         self._streams = 0  # number of streams that have ended
         self._start = b""  # bytes of the next stream that do not yet show its format
 
-    def decode(self, chunk: bytes) -> Iterator[bytes]:
+    def unpack(self, chunk: bytes) -> Iterator[bytes]:
+        """Yields pieces of at most `PIECE_BYTES`. Raises HTTPException 400."""
         try:
-            for piece in self._unpack(self._start + chunk):
-                yield from self._unpacked.decode(piece)
+            yield from self._unpack(self._start + chunk)
         except zlib.error:
             raise self._invalid(f"the body is not valid {self._coding}") from None
 
-    def finish(self) -> bytes:
+    def finish(self) -> None:
+        """Raises HTTPException 400 if the end of the body is missing."""
         if self._stream or self._start:
             raise self._invalid(f"the {self._coding} body ended early")
-        return self._unpacked.finish()
 
     def _unpack(self, data: bytes) -> Iterator[bytes]:
         more = bool(data)

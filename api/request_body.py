@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from api.body_decoder import PIECE_BYTES, body_decoder
+from api.body_decoder import PIECE_BYTES, Unpacker, new_unpacker, without_mark
 from api.dependencies import SettingsDep
 from api.errors import validation_error
 from api.media_types import JSON, NDJSON, declared_media_type
@@ -120,40 +120,69 @@ async def _lines(request: Request, settings: Settings) -> AsyncIterator[tuple[in
         yield number, line
 
 
-async def _chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:
-    """Yields the chunks of the body, unpacked. Raises HTTPException 400, 408, 413 or 415.
+def _chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:
+    """Returns the chunks of the body, unpacked and without a byte order mark.
 
-    The limit applies to the received bytes and to the unpacked bytes.
-    FastAPI's `max_body_size` is not used, because it continues to read a body that it has refused.
+    The limit applies to the received bytes and to the unpacked bytes. Raises HTTPException 415; the
+    iteration raises HTTPException 400, 408 or 413.
     """
     too_large = HTTPException(
         status.HTTP_413_CONTENT_TOO_LARGE,
         f"the body is larger than {max_bytes} bytes ({setting})",
         headers={"Connection": "close"},
     )
+    unpacker = new_unpacker(request.headers.get("content-encoding"))
+    received = _received(request, max_bytes, too_large)
+    return _unpacked(received, unpacker, max_bytes, too_large) if unpacker else received
+
+
+async def _unpacked(
+    received: AsyncIterator[bytes], unpacker: Unpacker, max_bytes: int, too_large: HTTPException
+) -> AsyncIterator[bytes]:
+    size = 0
+    start: bytes | None = b""  # becomes None when the body has begun
+    async for chunk in received:
+        for piece in unpacker.unpack(chunk):
+            size += len(piece)
+            if size > max_bytes:
+                raise too_large
+            if start is None:
+                yield piece
+            else:
+                rest, start = without_mark(start + piece)
+                yield rest
+            if len(piece) == PIECE_BYTES:
+                await asyncio.sleep(0)  # lets other requests run: one chunk may unpack to many
+    unpacker.finish()
+    if start:
+        yield start
+
+
+async def _received(
+    request: Request, max_bytes: int, too_large: HTTPException
+) -> AsyncIterator[bytes]:
+    """Yields the chunks of the body without a byte order mark.
+
+    FastAPI's `max_body_size` is not used, because it continues to read a body that it has refused.
+    """
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
         raise too_large
-    decoder = body_decoder(request.headers.get("content-encoding", ""))
-    received = size = 0
+    size = 0
+    start: bytes | None = b""  # becomes None when the body has begun
     stream = aiter(request.stream())
     try:
         while True:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 chunk = await anext(stream, None)
             if chunk is None:
-                yield decoder.finish()
-                return
-            received += len(chunk)
-            if received > max_bytes:
+                break
+            size += len(chunk)
+            if size > max_bytes:
                 raise too_large
-            for piece in decoder.decode(chunk):
-                size += len(piece)
-                if size > max_bytes:
-                    raise too_large
-                yield piece
-                if len(piece) == PIECE_BYTES:
-                    await asyncio.sleep(0)  # lets other requests run: one chunk may unpack to many
+            if start is not None:
+                chunk, start = without_mark(start + chunk)
+            yield chunk
     except ClientDisconnect:
         raise HTTPException(status.HTTP_400_BAD_REQUEST, "the body ended early") from None
     except TimeoutError:
@@ -161,6 +190,8 @@ async def _chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterat
             status.HTTP_408_REQUEST_TIMEOUT,
             f"the client sent no data for {READ_TIMEOUT_S:g} s; send the request again",
         ) from None
+    if start:
+        yield start
 
 
 def _line_too_long(number: int, settings: Settings) -> RequestValidationError:
