@@ -665,6 +665,7 @@ async def test_asynchronous_batch_is_accepted(
         "total_requests": 2,
         "providers": {"openrouter": 1, "ollama": 1},
         "queued": 2,
+        "retrying": 0,
         "running": 0,
         "successful": 0,
         "failed": 0,

@@ -20,6 +20,7 @@ NOTHING = LaneStats(
     calls=0,
     calls_per_s=0,
     errors={},
+    errors_per_s=0,
     prompt_tokens=0,
     completion_tokens=0,
     mean_ms=None,
@@ -37,6 +38,7 @@ IDLE = Lane(
     paused_until=None,
     paused_because=None,
     last_minute=NOTHING,
+    recent_mean_ms=None,
     models=[],
 )
 BUSY = IDLE.model_copy(update={"in_flight": 10, "queued": 2000, "oldest_waiting_s": 60.0})
@@ -63,8 +65,11 @@ def model(calls: int, **errors: int) -> Lane:
     return lane(models=[ModelStats(model="m", calls=calls, errors=errors)])
 
 
-def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
-    return Notice(severity=severity, lane="openrouter" if of_lane else None, text=text)
+def said(
+    severity: Severity, text: str, *, of_lane: bool = True, of_model: str | None = None
+) -> Notice:
+    lane = "openrouter" if of_lane else None
+    return Notice(severity=severity, lane=lane, model=of_model, text=text)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +186,7 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
                     Severity.WARNING,
                     "openrouter: 5 of 10 calls to m failed in the last minute:"
                     " 4 provider_error, 1 timeout.",
+                    of_model="m",
                 )
             ],
         ),
@@ -191,11 +197,17 @@ def said(severity: Severity, text: str, *, of_lane: bool = True) -> Notice:
                 said(
                     Severity.ERROR,
                     "openrouter: 10 of 10 calls to m failed in the last minute: 10 provider_error.",
+                    of_model="m",
                 )
             ],
         ),
         (
-            lane(BUSY, last_minute=NOTHING.model_copy(update={"mean_ms": 1000})),
+            lane(
+                BUSY,
+                # The mean of the last minute may be of earlier, slower calls.
+                last_minute=NOTHING.model_copy(update={"mean_ms": 9000}),
+                recent_mean_ms=1000,
+            ),
             [WORKER],
             [
                 said(

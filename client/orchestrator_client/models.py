@@ -100,6 +100,7 @@ class JobSummary(_Response):
     total_requests: int
     providers: dict[str, int] = Field(description="The number of requests for each provider.")
     queued: int = Field(description="The number of requests that wait to run, or to run again.")
+    retrying: int = Field(default=0, description="The part of `queued` that waits to run again.")
     running: int = Field(description="The number of requests that a worker runs now.")
     successful: int = Field(description="The number of requests that have an answer.")
     failed: int = Field(
@@ -153,6 +154,7 @@ class LaneStats(_Response):
     calls: int
     calls_per_s: float
     errors: dict[str, int] = Field(description="The number of failed calls by error code.")
+    errors_per_s: float = 0
     prompt_tokens: int
     completion_tokens: int
     mean_ms: float | None = None
@@ -187,6 +189,10 @@ class Lane(_Response):
     paused_until: datetime | None = None
     paused_because: str | None = None
     last_minute: LaneStats
+    recent_mean_ms: float | None = Field(
+        default=None,
+        description="The mean duration of the calls of the last 10 to 20 s; None without calls.",
+    )
     models: list[ModelStats] = Field(
         description="The models of the last minute, the busiest first."
     )
@@ -214,6 +220,10 @@ class Notice(_Response):
     lane: str | None = Field(
         default=None,
         description="The lane that the notice is about; None if it is about all lanes.",
+    )
+    model: str | None = Field(
+        default=None,
+        description="The model that the notice is about; None if it is about all models.",
     )
     text: str
 

@@ -23,6 +23,7 @@ class Snapshot:
     finished: int  # number of items with a result
     failed: int  # number of items whose result is an error
     queued: int  # number of items in QUEUE, QUARANTINE and DEFERRED
+    parked: int  # number of items in QUARANTINE and DEFERRED
     accepted_ms: float
     started_ms: float | None
     finished_ms: float | None
@@ -42,7 +43,7 @@ def parse_snapshot(reply: Any) -> Snapshot | None:  # noqa: ANN401 — snapshot.
     """Returns the snapshot that `reply` describes, or None if there is no such job."""
     if reply is None:
         return None
-    fields, finished, failed, queued, delivery, *contents = reply
+    fields, finished, failed, queued, parked, delivery, *contents = reply
     (
         total,
         owner,
@@ -64,6 +65,7 @@ def parse_snapshot(reply: Any) -> Snapshot | None:  # noqa: ANN401 — snapshot.
         finished=finished,
         failed=failed,
         queued=queued,
+        parked=parked,
         accepted_ms=float(accepted_ms),
         started_ms=_number(started_ms),
         finished_ms=_number(finished_ms),

@@ -78,6 +78,7 @@ def _summary(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
         "total_requests": s.total,
         "providers": s.items_by_lane,
         "queued": 0 if is_finished else s.queued,
+        "retrying": 0 if is_finished else s.parked,
         "running": 0 if is_finished else s.total - s.finished - s.queued,
         "successful": successful,
         "failed": s.total - successful if is_finished else s.failed,

@@ -34,15 +34,21 @@ class LaneCounts:
     def is_empty(self) -> bool:
         return not (self.calls or any(self.totals.values()) or any(self.levels.values()))
 
-    def stats(self, calls_per_s: float) -> LaneStats:
+    @property
+    def mean_ms(self) -> float | None:
         calls = self.calls.total()
+        return round(self.totals[Quantity.LATENCY_MS] / calls, 1) if calls else None
+
+    def stats(self, recent: "LaneCounts", recent_s: float) -> LaneStats:
+        """Returns the statistics, with the rates of `recent`, which covers `recent_s` seconds."""
         return LaneStats(
-            calls=calls,
-            calls_per_s=round(calls_per_s, 3),
+            calls=self.calls.total(),
+            calls_per_s=round(recent.calls.total() / recent_s, 3),
             errors=_errors(self.calls),
+            errors_per_s=round(sum(_errors(recent.calls).values()) / recent_s, 3),
             prompt_tokens=self.totals[Quantity.PROMPT_TOKENS],
             completion_tokens=self.totals[Quantity.COMPLETION_TOKENS],
-            mean_ms=round(self.totals[Quantity.LATENCY_MS] / calls, 1) if calls else None,
+            mean_ms=self.mean_ms,
             p50_ms=quantile_ms(self.durations, 0.5),
             p95_ms=quantile_ms(self.durations, 0.95),
             p99_ms=quantile_ms(self.durations, 0.99),

@@ -21,6 +21,7 @@ class LaneStats(BaseModel):
     errors: dict[str, int] = Field(
         description="The number of calls without an answer, by error code."
     )
+    errors_per_s: float = Field(description="The rate of `errors`, over the time of `calls_per_s`.")
     prompt_tokens: int
     completion_tokens: int
     mean_ms: float | None = Field(
@@ -59,6 +60,10 @@ class Lane(BaseModel):
         description="What the provider did, for example `answered 429 (too many requests)`."
     )
     last_minute: LaneStats
+    recent_mean_ms: float | None = Field(
+        description="The mean duration of the calls that ended in the last 10 to 20 s; `null` if no"
+        " call ended."
+    )
     models: list[ModelStats] = Field(
         description="The busiest models of the last minute, at most 20, the busiest first."
     )
@@ -100,6 +105,10 @@ class Notice(BaseModel):
 
     severity: Severity
     lane: str | None = Field(description="The lane that the notice is about; `null` for all lanes.")
+    model: str | None = Field(
+        default=None,
+        description="The model that the notice is about; `null` for all models of the lane.",
+    )
     text: str
 
 

@@ -45,7 +45,7 @@ class Monitor:
         )
         now_s = float(now_ms) / 1000
         workers = _workers(reports, _alive(alive, float(now_ms)), now_s)
-        minute, rates = await self._last_minute(now_s)
+        minute, recent, recent_s = await self._last_minute(now_s)
         by_name = {fields[0].decode(): fields[1:] for fields in lane_fields}
         lanes = [
             _lane(
@@ -53,8 +53,9 @@ class Monitor:
                 by_name[name],
                 now_s,
                 workers,
-                minute.lanes[name].stats(rates.get(name, 0)),
-                minute.lanes[name].models(),
+                last_minute=minute.lanes[name].stats(recent.lanes[name], recent_s),
+                recent_mean_ms=recent.lanes[name].mean_ms,
+                models=minute.lanes[name].models(),
             )
             for name in _in_order(by_name, workers)
         ]
@@ -76,22 +77,17 @@ class Monitor:
             ],
         )
 
-    async def _last_minute(self, now_s: float) -> tuple[CallStats, dict[str, float]]:
-        """Returns the sums of the last minute, and the calls per second by lane.
-
-        The calls per second are the mean of the current and the previous step, 10 to 20 s.
-        """
+    async def _last_minute(self, now_s: float) -> tuple[CallStats, CallStats, float]:
+        """Returns the sums of the last minute, and those of the current and the previous step, with
+        the time that these two steps cover: 10 to 20 s."""
         current = int(now_s) // STEP_S * STEP_S
         starts = [current - step * STEP_S for step in range(RECENT_STEPS, -1, -1)]
-        minute, latest = CallStats(), CallStats()
+        minute, recent = CallStats(), CallStats()
         for start, step in zip(starts, await self._steps(starts), strict=True):
             minute.add(step)
             if start >= current - STEP_S:
-                latest.add(step)
-        elapsed_s = now_s - current + STEP_S
-        return minute, {
-            lane: counts.calls.total() / elapsed_s for lane, counts in latest.lanes.items()
-        }
+                recent.add(step)
+        return minute, recent, now_s - current + STEP_S
 
     async def _steps(self, starts: Iterable[int]) -> list[dict[bytes, bytes]]:
         pipe = self._redis.pipeline(transaction=False)
@@ -110,7 +106,7 @@ def _history_point(start: int, step: dict[bytes, bytes]) -> HistoryPoint:
             name: LanePoint(
                 in_flight=lane.levels.get(LevelName.IN_FLIGHT),
                 queued=lane.levels.get(LevelName.QUEUED),
-                **dict(lane.stats(lane.calls.total() / STEP_S)),
+                **dict(lane.stats(lane, STEP_S)),
             )
             for name, lane in stats.lanes.items()
             if not lane.is_empty
@@ -178,7 +174,9 @@ def _lane(
     fields: Sequence[Any],
     now_s: float,
     workers: Sequence[WorkerView],
+    *,
     last_minute: LaneStats,
+    recent_mean_ms: float | None,
     models: list[ModelStats],
 ) -> Lane:
     """Returns the lane. overview.lua returns its `fields`."""
@@ -193,6 +191,7 @@ def _lane(
         paused_until=_time(float(until_ms) / 1000) if until_ms else None,
         paused_because=reason.decode() if reason else None,
         last_minute=last_minute,
+        recent_mean_ms=recent_mean_ms,
         models=models,
     )
 

@@ -112,6 +112,7 @@ def _failing_models(lane: Lane) -> Iterator[Notice]:
             Severity.ERROR if failed == model.calls else Severity.WARNING,
             lane.name,
             f"{lane.name}: {failed:,} of {calls} failed in the last minute: {codes}.",
+            model=model.model or None,
         )
 
 
@@ -166,8 +167,8 @@ def _queue(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
 
 
 def _time_to_empty(lane: Lane) -> str:
-    """Returns an estimate from the mean latency, or "" if no call finished in the last minute."""
-    mean_ms = lane.last_minute.mean_ms
+    """Returns an estimate from the mean latency, or "" if no call ended lately."""
+    mean_ms = lane.recent_mean_ms
     if mean_ms is None or not lane.limit:
         return ""
     left = _duration(lane.queued * mean_ms / 1000 / lane.limit)
@@ -192,8 +193,8 @@ def _last_seen(at: datetime, worker: WorkerView) -> str:
     return f"it was last seen {_duration(_unseen_s(at, worker))} ago and was running {requests}"
 
 
-def _notice(severity: Severity, lane: str | None, text: str) -> Notice:
-    return Notice(severity=severity, lane=lane, text=text)
+def _notice(severity: Severity, lane: str | None, text: str, *, model: str | None = None) -> Notice:
+    return Notice(severity=severity, lane=lane, model=model, text=text)
 
 
 def _are(requests: int, state: str) -> str:

@@ -3,7 +3,7 @@
 -- ARGV: job id, max_items (the results of a job are returned only if it has at most max_items items)
 -- Returns: nil if there is no such job, else {
 --            the fields of the first HMGET below,
---            number of finished items, number of failed items, number of queued items,
+--            number of finished items, number of failed items, number of queued items, number of them that are parked,
 --            false, or after the end of a job with a webhook {result of the delivery or false, its failed attempts},
 --            and if the job has at most max_items items: its field meta:0, the hash of its results}
 --- @include "attempts"
@@ -14,7 +14,8 @@ local lanes, parked = unpack(redis.call('HMGET', JOB .. job_id, 'lanes', 'parked
 local total, finished_ms, webhook_url = fields[1], fields[5], fields[11]
 if not total or not lanes then return nil end
 
-local queued = tonumber(parked or 0)
+parked = tonumber(parked or 0)
+local queued = parked
 for lane in string.gmatch(lanes, '%S+') do queued = queued + redis.call('ZCARD', QUEUE .. lane .. ':' .. job_id) end
 local delivery = false
 if webhook_url and finished_ms then
@@ -23,9 +24,9 @@ if webhook_url and finished_ms then
   delivery = { redis.call('HGET', RESULTS .. id, 0), tonumber(failed) }
 end
 local reply = { fields, redis.call('LLEN', COMPLETION_ORDER .. job_id), redis.call('SCARD', FAILED .. job_id), queued,
-  delivery }
+  parked, delivery }
 if tonumber(total) <= max_items then
-  reply[6] = redis.call('HGET', JOB .. job_id, 'meta:0')
-  reply[7] = redis.call('HGETALL', RESULTS .. job_id)
+  reply[7] = redis.call('HGET', JOB .. job_id, 'meta:0')
+  reply[8] = redis.call('HGETALL', RESULTS .. job_id)
 end
 return reply
