@@ -16,7 +16,7 @@ from shared.monitoring.monitor import Monitor
 from shared.redis.client import RedisUnavailable
 
 INTERVAL_S = 1.0
-READ_TIMEOUT_S = 2.0  # less than the silence after which the page reports a lost connection
+READ_TIMEOUT_S = 1.5  # with INTERVAL_S less than the silence after which the page is disconnected
 MAX_JOBS = 20
 MAX_CACHED_OWNERS = 100  # limit of owners whose newest jobs are cached
 
@@ -47,8 +47,12 @@ class OverviewFeed:
         return await self._history()
 
     async def events(self, owner: str) -> AsyncIterator[bytes]:
-        """Yields server-sent events: `live` each second, or `trouble` if Redis is unavailable."""
+        """Yields server-sent events: `live` each second, or `trouble` if Redis is unavailable.
+
+        While Redis does not answer, a `trouble` event follows after each `READ_TIMEOUT_S`.
+        """
         while not self._closing.is_set():
+            next_at = monotonic() + INTERVAL_S
             try:
                 async with asyncio.timeout(READ_TIMEOUT_S):
                     live = OverviewEvent(
@@ -59,7 +63,7 @@ class OverviewFeed:
             else:
                 yield server_sent_event("live", live.model_dump_json())
             with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL_S):
+                async with asyncio.timeout(next_at - monotonic()):
                     await self._closing.wait()
 
     async def _newest(self, owner: str) -> list[JobSummary]:
