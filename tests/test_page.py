@@ -22,7 +22,16 @@ import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+from playwright.async_api import (
+    Browser,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    Route,
+    async_playwright,
+    expect,
+)
 from support.authentication import ANN, API_KEYS, BOB
 from support.jobs import lines, upload
 from support.past_hour import write_past_hour
@@ -158,6 +167,40 @@ async def test_every_view_is_accessible_and_fits(
             assert await page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+async def test_a_phone_shows_the_status_first(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1, key=ANN, API_KEYS=API_KEYS)
+    batch = await deployment.batch([chat(str(n), model="sim-404") for n in range(10)])
+
+    async def fits(locator: Locator) -> bool:
+        """Returns whether the element is in one line and in the page's width, without scrolling."""
+        return bool(
+            await locator.evaluate(
+                """element => {
+                    const { left, right, top, bottom } = element.getBoundingClientRect();
+                    const parent = element.closest(".scroll, main, header").getBoundingClientRect();
+                    return left >= parent.left && right <= parent.right && bottom - top < 40;
+                }"""
+            )
+        )
+
+    async with visit(browser, deployment, "jobs", width=360) as page:
+        await page.get_by_label("API key").fill(ANN)
+        await page.keyboard.press("Enter")
+        assert await fits(page.locator("td .status"))
+        connection = page.locator("header .connection")
+        await connection.evaluate("element => { element.textContent = 'Redis unavailable'; }")
+        assert await fits(connection)
+        assert await page.locator("header").evaluate("header => header.offsetHeight") <= 84
+        tops = await page.eval_on_selector_all("nav a", "links => links.map(a => a.offsetTop)")
+        assert len({*tops}) == 1
+        await page.goto(f"/#/jobs/{batch.json()['job_id']}")
+        for tag in ("h1", ".head .status", ".rows .row .tag", ".rows .row .ms"):
+            await expect(page.locator(tag).first).to_be_visible()
+        assert await fits(page.locator(".head .status"))
+        for cell in await page.locator(".rows .row").first.locator("[role=cell]").all():
+            assert await fits(cell)
+
+
 async def test_the_overview_is_live(stack: Start, browser: Browser) -> None:
     deployment = await stack(workers=1)
     async with visit(browser, deployment) as page:
@@ -201,6 +244,65 @@ async def test_a_step_that_has_not_ended_is_not_drawn(stack: Start, browser: Bro
         )
         chart = page.get_by_role("img", name=name)
         await expect(chart).to_be_visible(timeout=15_000)
+
+
+async def test_the_charts_end_with_what_the_cards_show(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(latency_ms=60_000)
+    async with visit(browser, deployment) as page:
+        await expect(page.get_by_text("No request has run in the last hour.")).to_be_visible()
+        await upload(deployment.api, lines(str(n) for n in range(300)))
+        lane = page.get_by_role("region", name="openrouter")
+        await expect(lane).to_contain_text("10 of 10 calls in flight")
+
+        # Both are read at one moment: a chart must not need a second more than a card.
+        card, charts = await page.evaluate(
+            """() => [
+                document.querySelector("section[aria-label=openrouter]").textContent,
+                [...document.querySelectorAll("figure")].map(figure => figure.textContent),
+            ]"""
+        )
+
+    assert "Queued290" in card
+    assert charts[:3] == [
+        "Calls per second nowopenrouter 0.0",
+        "Calls in flight nowopenrouter 10",
+        "Requests queued nowopenrouter 290",
+    ]
+
+
+async def test_hovering_over_a_chart_shows_the_values_of_that_time(
+    stack: Start, browser: Browser
+) -> None:
+    deployment = await stack(workers=0)
+    step_s = 10
+    now = int(time.time()) // step_s * step_s
+    point: dict[str, float] = {
+        "calls": 70,
+        "calls_per_s": 7,
+        "in_flight": 3,
+        "queued": 42,
+        "p95_ms": 1234,
+    }
+    point |= {"errors_per_s": 0.5}
+    points = [
+        {"at": datetime.fromtimestamp(at, UTC).isoformat(), "lanes": {"openrouter": point}}
+        for at in range(now - 3600, now - 60, step_s)
+    ]
+    history = {"step_s": step_s, "points": points}
+    async with visit(browser, deployment, "jobs") as page:
+        await page.route("**/history", lambda route: route.fulfill(json=history))
+        await page.get_by_role("link", name="Overview").click()
+        charts = page.locator("figure")
+        await expect(charts.first).to_have_text("Calls per second nowopenrouter 0.0")
+
+        await charts.first.locator(".u-over").hover()
+
+        shown = [r"openrouter 7\.0", "openrouter 3", "openrouter 42", "openrouter 1,234 ms"]
+        for n, text in enumerate([*shown, r"openrouter 0\.5"]):  # all charts show the same moment
+            await expect(charts.nth(n)).to_have_text(re.compile(rf"\d\d:\d\d:\d\d{text}$"))
+        await page.mouse.move(0, 0)
+        await expect(charts.first).to_have_text("Calls per second nowopenrouter 0.0")
 
 
 async def test_a_job_is_live_and_its_items_are_there(stack: Start, browser: Browser) -> None:
@@ -265,20 +367,134 @@ async def test_the_waterfall_shows_where_time_went(stack: Start, browser: Browse
     batch = (await deployment.batch(requests)).json()
     async with visit(browser, deployment, f"jobs/{batch['job_id']}") as page:
         await expect(page.locator(".rows .row")).to_have_count(3)
-        widths = await page.eval_on_selector_all(
-            ".waterfall",
-            "rows => rows.map(row => [...row.querySelectorAll('i')].map(i => i.offsetWidth))",
-        )
-        words = await page.locator(".waterfall .hidden").all_text_contents()
+        shares = await bar_shares(page)
+        words = await page.locator(".times .hidden").all_text_contents()
 
     responses = batch["responses"]
     assert [responses[n]["retried_ms"] > 100 for n in range(3)] == [False, True, False]
-    for (queued, retried, called), response in zip(widths, responses, strict=True):
-        assert called > 0
-        assert (retried > 0) == (response["retried_ms"] > 0)
-        waited = response["queued_ms"] - response["retried_ms"]
-        assert queued / called == pytest.approx(waited / response["latency_ms"], rel=0.1, abs=0.1)
-    assert words[1].startswith("queued ")
+    waited = [response["queued_ms"] - response["retried_ms"] for response in responses]
+    own = [response["retried_ms"] + response["latency_ms"] for response in responses]
+    for n, ((queued, retried, called), response) in enumerate(zip(shares, responses, strict=True)):
+        assert queued == pytest.approx(waited[n] / max(waited), abs=0.05)
+        assert retried == pytest.approx(response["retried_ms"] / max(own), abs=0.05)
+        assert called == pytest.approx(response["latency_ms"] / max(own), abs=0.05)
+    assert words[2].startswith("queued ")
+    assert words[3].startswith("retrying ")
+
+
+async def bar_shares(page: Page) -> list[list[float]]:
+    """Returns the lengths of each row's bars: queued, retrying, call. 1 is a full bar."""
+    shares: list[list[float]] = await page.eval_on_selector_all(
+        ".rows .row",
+        """rows => {
+            const width = element => element.getBoundingClientRect().width;
+            const share = part => width(part) / width(part.parentElement);
+            return rows.map(row => [...row.querySelectorAll("i")].map(share));
+        }""",
+    )
+    return shares
+
+
+async def test_the_bars_of_a_large_job_can_be_compared(stack: Start, browser: Browser) -> None:
+    """The time in the queue is much longer than the calls, and one call is much slower."""
+    deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="50")
+    await deployment.simulate(latency_ms=20, latency_spread_ms=20)
+    models = ["sim-latency-3000", *["m"] * 4999]
+    location = await upload(deployment.api, ndjson([chat("x", model=model) for model in models]))
+    async with visit(browser, deployment, location[1:]) as page:
+        shown = page.get_by_text("5,000 shown, 5,000 of 5,000 finished")
+        await expect(shown).to_be_visible(timeout=60_000)
+        for end in ("0", "rows.scrollHeight"):
+            await page.locator(".rows").evaluate(f"rows => rows.scrollTo(0, {end})")
+            last = "1" if end == "0" else "4999"
+            await expect(
+                page.get_by_role("button", name=f"Item {last}", exact=True)
+            ).to_be_visible()
+
+            called = [share for *_, share in await bar_shares(page)]
+
+            assert sorted(called)[len(called) // 2] > 0.1
+        numbers = await page.locator(".rows .row").last.locator(".ms").all_text_contents()
+        assert all(re.fullmatch(r"[\d,]+ ms|\d+ s", number) for number in numbers)
+
+
+async def test_slowest_first_leaves_out_the_time_in_the_queue(
+    stack: Start, browser: Browser
+) -> None:
+    deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="1")
+    await deployment.simulate(latency_ms=100)
+    models = ["m", "sim-latency-900", "m", "sim-500x1", "m", "m", "m", "m", "m", "m"]
+    batch = await deployment.batch([chat("x", model=model) for model in models])
+    own = [item["retried_ms"] + item["latency_ms"] for item in batch.json()["responses"]]
+    async with visit(browser, deployment, f"jobs/{batch.json()['job_id']}") as page:
+        await page.get_by_label("Order").select_option("slowest first")
+
+        labels = page.locator(".rows button")
+        await expect(labels).to_have_count(10)
+        shown = [int(label.split()[0]) for label in await labels.all_text_contents()]
+
+    assert shown == sorted(range(10), key=lambda n: -own[n])
+    assert shown[0] in {1, 3}
+
+
+async def test_the_list_shows_ids_errors_tokens_and_cost(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    requests = [
+        chat("a", request_id="review-0001"),
+        chat("b", request_id="review-0002", model="sim-404"),
+        chat("c"),
+    ]
+    job_id = (await deployment.batch(requests)).json()["job_id"]
+    async with visit(browser, deployment, f"jobs/{job_id}") as page:
+        rows = page.locator(".rows .row")
+        await expect(rows.nth(0)).to_contain_text("review-0001")
+        await expect(rows.nth(0)).to_contain_text("1 in / 2 out$0.000003")
+        await expect(rows.nth(1)).to_contain_text("review-0002")
+        await expect(rows.nth(1)).to_contain_text("model_not_found openrouter answered 404")
+        await expect(rows.nth(2).get_by_role("button")).to_have_text("2")
+        await expect(page.get_by_text("Tokens: 2 in / 4 out. Cost: $0.000006")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"content": "text", "message": {"content": "text"}}, "text"),
+        (
+            {
+                "content": "",
+                "message": {
+                    "content": None,
+                    "tool_calls": [{"function": {"name": "weather", "arguments": '{"in":"Rome"}'}}],
+                },
+            },
+            'weather({"in":"Rome"})',
+        ),
+        ({"content": "", "message": {"content": "", "refusal": "No."}}, "Refused: No."),
+        (
+            {"content": "a", "choices": [{"message": {"content": c}} for c in "ab"]},
+            "Choice 1:\na\n\nChoice 2:\nb",
+        ),
+        ({"content": "", "body": {"data": [1]}}, '{\n  "data": [\n    1\n  ]\n}'),
+        ({"content": ""}, ""),
+    ],
+)
+async def test_an_answer_without_text_is_readable(
+    stack: Start, browser: Browser, fields: dict[str, Any], shown: str
+) -> None:
+    deployment = await stack(workers=1)
+    job_id = (await deployment.batch([chat("x")])).json()["job_id"]
+
+    async def answer(route: Route) -> None:
+        item = await (await route.fetch()).json()
+        await route.fulfill(json=item | fields)
+
+    async with visit(browser, deployment, f"jobs/{job_id}") as page:
+        await page.route("**/results?after=0&limit=1&follow=false", answer)
+        await page.get_by_role("button", name="Item 0").click()
+        answered = page.locator("dialog pre")
+        await expect(answered).to_be_attached()
+
+        assert await answered.text_content() == shown
 
 
 async def test_a_hundred_thousand_rows_are_a_few_in_the_page(
@@ -350,6 +566,54 @@ async def test_a_failing_model_is_named(stack: Start, browser: Browser) -> None:
         )
 
 
+async def test_the_reasons_are_those_of_the_job_itself(stack: Start, browser: Browser) -> None:
+    """The lane has a long queue and a failing model, both of another job."""
+    deployment = await stack(workers=1)
+    await deployment.simulate(latency_ms=200)
+    await deployment.batch([chat("x", model="sim-404") for _ in range(10)])
+    await upload(deployment.api, lines(str(n) for n in range(3000)))
+    location = await upload(deployment.api, lines((str(n) for n in range(600)), model="small"))
+    async with visit(browser, deployment) as page:
+        # The overview is about all jobs.
+        notices = page.get_by_role("list", name="Notices")
+        await expect(notices).to_contain_text("calls to sim-404 failed")
+        await expect(notices).to_contain_text("the queue will be empty in about")
+
+        await page.goto(f"/#{location}")
+
+        await expect(notices).to_contain_text(
+            re.compile(r"openrouter: all 10 slots are in use, \d+ of them by this job\.")
+        )
+        speed = r"This job's speed is [\d.]+ requests per second: the rest takes about \d+"
+        await expect(notices).to_contain_text(re.compile(speed))
+        await expect(notices).not_to_contain_text("sim-404")
+        await expect(notices).not_to_contain_text("queue")
+
+
+async def test_requests_that_wait_for_a_retry_are_counted(stack: Start, browser: Browser) -> None:
+    deployment = await stack(workers=1)
+    await deployment.simulate(latency_ms=60_000)
+    others = await upload(deployment.api, lines(["x"]))
+    await deployment.in_flight(1)
+    await deployment.simulate(latency_ms=0)
+    location = await upload(deployment.api, lines(["a", "b", "c"], model="sim-500"))
+
+    async def retrying() -> int:
+        job: dict[str, int] = (await deployment.api.get(location)).json()
+        assert job["retrying"] <= job["queued"]
+        return job["retrying"]
+
+    async def all_wait() -> bool:
+        return await retrying() == 3
+
+    await eventually(all_wait)
+    async with visit(browser, deployment, location[1:]) as page:
+        await expect(page.get_by_text("of them for a retry.")).to_be_visible()
+        await page.goto(f"/#{others}")
+        await expect(page.get_by_text("Running: 1. Waiting: 0.")).to_be_visible()
+        await expect(page.get_by_text("for a retry")).to_have_count(0)
+
+
 async def test_screenshots_for_the_readme(
     stack: Start, browser: Browser, redis: ArqRedis, keys: Keys
 ) -> None:
@@ -388,7 +652,12 @@ async def test_cancel_asks_first(stack: Start, browser: Browser) -> None:
     deployment = await stack(workers=1)
     location = await work(deployment)
     async with visit(browser, deployment, location[1:]) as page:
-        await page.get_by_role("button", name="Cancel the job").click()
+        background = "button => getComputedStyle(button).backgroundColor"
+        button = page.get_by_role("button", name="Cancel the job")
+        assert await button.evaluate(background) == "rgba(0, 0, 0, 0)"  # red only in the question
+        await button.click()
+        danger = page.get_by_role("button", name="Cancel job")
+        assert await danger.evaluate(background) == "rgb(176, 42, 55)"
         await page.get_by_role("button", name="Do not cancel").click()
         assert (await deployment.api.get(location)).json()["finished_at"] is None
 
@@ -588,7 +857,8 @@ async def test_redis_away_is_shown_and_comes_back(
     try:
         await deployment.start(workers=1)
         async with visit(browser, deployment) as page:
-            await expect(page.locator(".connection")).to_have_text("live")
+            workers = page.get_by_role("region", name="Workers")
+            await expect(workers).to_contain_text(re.compile(r"alive.*\d s ago"))
             if fault == "kill":
                 await server.kill()
             else:
@@ -596,11 +866,31 @@ async def test_redis_away_is_shown_and_comes_back(
             await expect(page.locator(".connection")).to_have_text(
                 "Redis unavailable", timeout=20_000
             )
+            # Figures that were true before Redis became unavailable are not shown as true now.
+            await expect(workers).to_contain_text(re.compile(r"unknown.*at \d{4}-\d\d-\d\d"))
+            await expect(page.locator("main")).not_to_contain_text(re.compile("alive|ago|healthy"))
+            others = []
+            for path, missing in {
+                "": "the overview",
+                "jobs": "your jobs",
+                "jobs/x": "the job",
+            }.items():
+                another = await page.context.new_page()
+                await another.goto(f"/#/{path}")
+                text = f"Cannot load {missing} now. This appears by itself when Redis is available"
+                await expect(another.get_by_text(text)).to_be_visible(timeout=20_000)
+                await expect(another.locator("main")).not_to_contain_text("Loading")
+                others.append(another)
             if fault == "kill":
                 await server.start()
             else:
                 server.thaw()
             await expect(page.locator(".connection")).to_have_text("live", timeout=20_000)
+            await expect(workers).to_contain_text(re.compile(r"alive.*\d s ago"), timeout=20_000)
+            for another, shown in zip(
+                others, ("of 10 calls in flight", "No jobs yet.", "no such job"), strict=True
+            ):
+                await expect(another.locator("main")).to_contain_text(shown, timeout=20_000)
     finally:
         await deployment.stop()
 

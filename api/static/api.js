@@ -19,12 +19,13 @@ const describe = (detail) =>
     ? detail.map((error) => `${error.loc.slice(1).join(" ")}: ${error.msg}`).join("; ")
     : String(detail);
 
-/** Returns a successful response. Throws HttpError for an error status, and TypeError if the server cannot be reached.
- *  The path is relative to the page, because a reverse proxy may serve both below a path prefix. */
+/** Returns a successful response. `path` has no leading slash: it is relative to the page, so that the page also works
+ *  behind a proxy that serves it under a path prefix. Throws HttpError for an error status, and TypeError if the server
+ *  cannot be reached. */
 export async function request(path, options = {}) {
   const key = getKey();
   const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
-  const response = await fetch(`.${path}`, { ...options, headers });
+  const response = await fetch(path, { ...options, headers });
   if (!response.ok) {
     const body = await response.json().catch(() => ({}));
     throw new HttpError(response.status, describe(body.detail ?? response.statusText));

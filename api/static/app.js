@@ -4,7 +4,7 @@ import { getKey } from "./api.js";
 import { formatClock } from "./format.js";
 import { JobView } from "./job.js";
 import { JobsView } from "./jobs.js";
-import { CONNECTED, DISCONNECTED, LOADING, SIGNED_OUT, Live, TROUBLE } from "./live.js";
+import { CONNECTED, DISCONNECTED, LOADING, SIGNED_OUT, Live, TROUBLE, isStale } from "./live.js";
 import { OverviewView } from "./overview.js";
 import { TryView } from "./try.js";
 import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
@@ -73,9 +73,9 @@ function App() {
       <${Banner} state=${state} />
       ${state.connection === SIGNED_OUT
         ? html`<${KeyForm} detail=${state.detail} onKey=${(key) => live.current.signIn(key)} />`
-        : id
-          ? html`<${JobView} key=${id} id=${id} live=${state} />`
-          : html`<${current.view} live=${state} />`}
+        : html`<div class=${isStale(state) ? "stale" : ""}>
+            ${id ? html`<${JobView} key=${id} id=${id} live=${state} />` : html`<${current.view} live=${state} />`}
+          </div>`}
     </main>
   `;
 }

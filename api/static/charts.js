@@ -1,67 +1,80 @@
 // Draws the charts of the last hour. Each has its current and highest values as text for screen readers.
 
 import uPlot from "./vendor/uplot-1.6.32.js";
-import { html, useEffect, useRef } from "./vendor/htm-preact-3.1.1.js";
-import { NONE, formatMs, formatNumber, formatRate } from "./format.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+import { NONE, formatClock, formatMs, formatNumber, formatRate } from "./format.js";
+import { alignHistory } from "./history.js";
 
-const COLOURS = ["--series-1", "--series-2", "--series-3", "--series-4"];
+const COLOURS = ["--series-1", "--series-2", "--series-3", "--series-4", "--series-5", "--series-6", "--series-7"];
 const HEIGHT = 170;
-const HOUR_S = 3600;
-const SHORTEST_S = 600;
+const POINTER = uPlot.sync("last hour"); // shows the same moment in all charts
 
-// `gap` is the value of a step in which the lane had no calls; null interrupts the line.
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+
+/** `point` returns a figure of a step of the history, `now` the same figure of a lane of the overview. Null interrupts
+ *  the line; `gap` stands for a step in which the lane had no calls. A `level` is counted at the start of a step, a rate
+ *  over the whole step. `combine` merges the values of several lanes. */
 const CHARTS = [
-  { title: "Calls per second", value: (point) => point.calls_per_s, format: formatRate, gap: 0 },
-  { title: "Calls in flight", value: (point) => point.in_flight, format: formatNumber, gap: 0 },
-  { title: "Requests queued", value: (point) => point.queued, format: formatNumber, gap: 0 },
-  { title: "Latency of calls (p95)", value: (point) => point.p95_ms, format: formatMs, gap: null },
-  { title: "Errors per second", value: (point, step) => sum(point.errors) / step, format: formatRate, gap: 0 },
+  { title: "Calls per second", point: (at) => at.calls_per_s, now: (lane) => lane.last_minute.calls_per_s, format: formatRate, gap: 0, combine: sum },
+  { title: "Calls in flight", point: (at) => at.in_flight, now: (lane) => lane.in_flight, format: formatNumber, gap: 0, combine: sum, level: true },
+  { title: "Requests queued", point: (at) => at.queued, now: (lane) => lane.queued, format: formatNumber, gap: 0, combine: sum, level: true },
+  {
+    title: "Latency of calls (p95)",
+    point: (at) => at.p95_ms,
+    now: (lane) => (lane.last_minute.calls_per_s ? lane.last_minute.p95_ms : null),
+    format: formatMs,
+    gap: null,
+    combine: (values) => Math.max(...values),
+  },
+  { title: "Errors per second", point: (at) => at.errors_per_s, now: (lane) => lane.last_minute.errors_per_s, format: formatRate, gap: 0, combine: sum },
 ];
-
-const sum = (counts) => Object.values(counts).reduce((total, count) => total + count, 0);
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** Draws one chart per figure. `history` is the response of /history, plus `readAt`: the time at which it was read. */
-export function Charts({ history }) {
-  const lanes = [...new Set(history.points.flatMap((point) => Object.keys(point.lanes)))];
-  if (!lanes.length) return html`<p class="empty">No request has run in the last hour.</p>`;
-  const steps = evenSteps(history);
+/** Draws one chart per figure. `history` is the response of /history, plus `readAt`: the time at which it was read. The
+ *  charts end with the values of the overview, so that they show what the cards show. */
+export function Charts({ history, overview }) {
+  const { groups, steps } = alignHistory(history, overview, COLOURS.length);
+  if (!groups.length) return html`<p class="empty">No request has run in the last hour.</p>`;
   return html`
     <div class="charts">
-      ${CHARTS.map(
-        (chart) => html`<${Chart} key=${chart.title} chart=${chart} steps=${steps} lanes=${lanes} step=${history.step_s} />`,
-      )}
+      ${CHARTS.map((chart) => html`<${Chart} key=${chart.title} chart=${chart} groups=${groups} steps=${steps} overview=${overview} />`)}
     </div>
   `;
 }
 
-/** Returns [start, lanes] of every step since the first call: at least ten minutes and at most an hour. It leaves out
- *  the current step, whose rate is still too low, unless there is no other step. */
-function evenSteps({ step_s: step, points, readAt }) {
-  const byTime = new Map(points.map((point) => [Date.parse(point.at) / 1000, point.lanes]));
-  const complete = Math.floor(Date.parse(readAt) / 1000 / step) * step - step;
-  const last = Math.min(...byTime.keys()) > complete ? Math.max(...byTime.keys()) : complete;
-  const first = Math.max(last - HOUR_S + step, Math.min(...byTime.keys(), last - SHORTEST_S));
-  const steps = [];
-  for (let at = first; at <= last; at += step) steps.push([at, byTime.get(at)]);
-  return steps;
+/** Returns [times in s, values of the first group, values of the second group, …]. */
+function readChart(chart, groups, steps, overview) {
+  const shown = chart.level ? steps.started : steps.complete;
+  const combine = (values) => {
+    const known = values.filter((value) => value !== null && value !== undefined);
+    return known.length ? chart.combine(known) : chart.gap;
+  };
+  const lanes = new Map(overview.lanes.map((lane) => [lane.name, lane]));
+  const now = (name) => (lanes.has(name) ? chart.now(lanes.get(name)) : null);
+  return [
+    [...shown.map(([at]) => at), Date.parse(overview.at) / 1000],
+    ...groups.map(({ names }) => [
+      ...shown.map(([, points]) => combine(names.map((name) => points?.[name] && chart.point(points[name])))),
+      combine(names.map(now)),
+    ]),
+  ];
 }
 
-function Chart({ chart, steps, lanes, step }) {
+function Chart({ chart, groups, steps, overview }) {
   const container = useRef(null);
   const plot = useRef(null);
-  const series = lanes.map((lane) =>
-    steps.map(([, points]) => (points?.[lane] ? (chart.value(points[lane], step) ?? chart.gap) : chart.gap)),
-  );
-  const data = [steps.map(([at]) => at), ...series];
-  const shape = lanes.join(" ");
+  const [pointedAt, setPointedAt] = useState(null);
+  const data = readChart(chart, groups, steps, overview);
+  const [times, ...series] = data;
+  const names = groups.map(({ name }) => name);
+  const shape = names.join(" ");
 
   useEffect(() => {
     const element = container.current;
     const draw = () => {
       plot.current?.destroy();
-      plot.current = new uPlot(options(chart, lanes, element.clientWidth), data, element);
+      plot.current = new uPlot(options(chart, names, element.clientWidth, setPointedAt), data, element);
     };
     draw();
     const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -76,19 +89,20 @@ function Chart({ chart, steps, lanes, step }) {
     };
   }, [shape]);
 
-  useEffect(() => plot.current?.setData(data), [steps]);
+  useEffect(() => plot.current?.setData(data), [steps, overview]);
 
-  const descriptions = lanes.map((lane, index) => {
+  const format = (value) => (value === null || value === undefined ? NONE : chart.format(value));
+  const descriptions = names.map((name, index) => {
     const values = series[index].filter((value) => value !== null);
-    const now = values.length ? chart.format(values.at(-1)) : NONE;
-    return `${lane} now ${now}, peak ${values.length ? chart.format(Math.max(...values)) : NONE}`;
+    return `${name} now ${format(series[index].at(-1))}, peak ${values.length ? format(Math.max(...values)) : NONE}`;
   });
+  const shown = pointedAt === null ? times.length - 1 : Math.min(pointedAt, times.length - 1);
   return html`
     <figure class="card">
       <figcaption>
-        ${chart.title}
-        <span class="legend">${lanes.map(
-          (lane, index) => html`<span><i class="swatch s${index % COLOURS.length}"></i>${lane}</span>`,
+        <span>${chart.title} <small class="moment">${pointedAt === null ? "now" : formatClock(times[shown] * 1000)}</small></span>
+        <span class="legend">${names.map(
+          (name, index) => html`<span><i class="swatch s${index}"></i>${name} <b>${format(series[index][shown])}</b></span>`,
         )}</span>
       </figcaption>
       <div ref=${container} role="img" aria-label="${chart.title} in the last hour: ${descriptions.join("; ")}"></div>
@@ -96,13 +110,15 @@ function Chart({ chart, steps, lanes, step }) {
   `;
 }
 
-function options(chart, lanes, width) {
+/** `onPoint` is called with the index of the values at the mouse pointer, and with null when the pointer has left. */
+function options(chart, names, width, onPoint) {
   const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
   return {
     width,
     height: HEIGHT,
     legend: { show: false },
-    cursor: { y: false },
+    cursor: { y: false, sync: { key: POINTER.key } },
+    hooks: { setCursor: [({ cursor }) => onPoint(cursor.left < 0 ? null : (cursor.idx ?? null))] },
     scales: { y: { range: (_, low, high) => [0, Math.max(high, 1) * 1.1] } },
     axes: [
       { ...axis, size: 28, values: "{HH}:{mm}" },
@@ -110,7 +126,7 @@ function options(chart, lanes, width) {
     ],
     series: [
       {},
-      ...lanes.map((_, index) => ({ stroke: colour(COLOURS[index % COLOURS.length]), width: 1.5, points: { show: true, size: 3 } })),
+      ...names.map((_, index) => ({ stroke: colour(COLOURS[index]), width: 1.5, points: { show: true, size: 3 } })),
     ],
   };
 }

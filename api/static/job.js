@@ -2,9 +2,11 @@
 
 import { getJson, request } from "./api.js";
 import { NONE, countFinished, formatElapsed, formatMs, formatNumber, formatRoute, formatTime, isUnfinished } from "./format.js";
-import { Items, useItems } from "./items.js";
-import { CONNECTED } from "./live.js";
-import { ConfirmButton, Loading, Notices, Problem, Progress, Status } from "./parts.js";
+import { Items } from "./items.js";
+import { CONNECTED, isStale } from "./live.js";
+import { ConfirmButton, Loading, Problem, Progress, Status } from "./parts.js";
+import { useItems } from "./results.js";
+import { WhyUnfinished } from "./why.js";
 import { html, useEffect, useMemo, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const MAX_CAUSES = 5;
@@ -13,7 +15,7 @@ export function JobView({ id, live }) {
   const [job, setJob] = useState(null);
   const [error, setError] = useState(null);
   const loadJob = () =>
-    getJson(`/jobs/${encodeURIComponent(id)}`).then(
+    getJson(`jobs/${encodeURIComponent(id)}`).then(
       (loaded) => {
         setJob(loaded);
         setError(null);
@@ -36,9 +38,10 @@ export function JobView({ id, live }) {
   const back = html`<p><a href="#/jobs">All jobs</a></p>`;
   if (!job) {
     return html`${back}<h1>Job</h1>
-      ${error ? html`<${Problem} error=${error} retry=${unknown ? null : loadJob} />` : html`<${Loading} what="the job" />`}`;
+      ${error && (unknown || !isStale(live))
+        ? html`<${Problem} error=${error} retry=${unknown ? null : loadJob} />`
+        : html`<${Loading} what="the job" live=${live} />`}`;
   }
-  const notices = (live.overview?.notices ?? []).filter(({ lane }) => lane === null || lane in job.providers);
   return html`
     ${back}
     <div class="head">
@@ -46,7 +49,7 @@ export function JobView({ id, live }) {
       <${Status} job=${job} />
     </div>
     ${error && live.connection === CONNECTED && html`<${Problem} error=${error} retry=${loadJob} />`}
-    ${isUnfinished(job) && html`<${WhyUnfinished} job=${job} notices=${notices} at=${live.overview?.at} />`}
+    ${isUnfinished(job) && html`<${WhyUnfinished} job=${job} items=${items} live=${live} />`}
     <section class="card" aria-label="Progress">
       <div class="wide"><${Progress} job=${job} /></div>
       <dl>
@@ -67,7 +70,7 @@ export function JobView({ id, live }) {
     </section>
     ${job.failed > 0 && html`<${Failures} items=${items} />`}
     <h2>Items</h2>
-    <${Items} job=${job} items=${items} />
+    <${Items} job=${job} items=${items} live=${live} />
   `;
 }
 
@@ -77,16 +80,6 @@ function Elapsed({ job, at }) {
   if (!isUnfinished(job)) return html`<div><dt>Duration</dt><dd>${formatMs(job.total_latency_ms)}</dd></div>`;
   const label = job.status === "queued" ? "Queued for" : "Running for";
   return html`<div><dt>${label}</dt><dd>${at ? formatElapsed(job.accepted_at, at) : NONE}</dd></div>`;
-}
-
-/** Explains why a queued or running job has not completed. `at` is undefined until the first overview has arrived. */
-function WhyUnfinished({ job, notices, at }) {
-  const elapsed = at ? ` in ${formatElapsed(job.accepted_at, at)}` : "";
-  return html`
-    <h2>What this job is waiting for</h2>
-    <p>${formatNumber(countFinished(job))} of ${formatNumber(job.total_requests)} requests have finished${elapsed}. Running: ${formatNumber(job.running)}. Waiting: ${formatNumber(job.queued)}.</p>
-    ${at && html`<${Notices} notices=${notices} none="No problem is known. Requests that wait will run when slots are free." />`}
-  `;
 }
 
 /** Shows the most frequent causes of failed items, the most frequent first. */
@@ -119,23 +112,23 @@ function causes(list) {
 
 function Actions({ job, onDone }) {
   const cancel = async () => {
-    await request(`/jobs/${job.job_id}`, { method: "DELETE" });
+    await request(`jobs/${job.job_id}`, { method: "DELETE" });
     await onDone();
   };
   const retry = async () => {
-    const newJob = await getJson(`/jobs/${job.job_id}/retry`, { method: "POST" });
+    const newJob = await getJson(`jobs/${job.job_id}/retry`, { method: "POST" });
     location.hash = `#/jobs/${newJob.job_id}`;
   };
   const unfinished = formatNumber(job.total_requests - countFinished(job));
   const failed = formatNumber(job.failed);
   return html`
+    <${Download} job=${job} />
     ${isUnfinished(job) &&
     html`<${ConfirmButton} label="Cancel the job" kind="danger" yes="Cancel job" no="Do not cancel" act=${cancel}
       question="Unfinished requests: ${unfinished}. They will be cancelled, and their running calls will be stopped." />`}
     ${!isUnfinished(job) && job.failed > 0 && !job.retried_as &&
     html`<${ConfirmButton} label="Retry the failed requests" yes="Retry ${failed}" no="Do not retry" act=${retry}
       question="Failed requests: ${failed}. They will be sent again as a new job." />`}
-    <${Download} job=${job} />
   `;
 }
 
@@ -144,7 +137,7 @@ function Download({ job }) {
   const download = async () => {
     setState("loading…");
     try {
-      const blob = await (await request(`/jobs/${job.job_id}/results?follow=false`)).blob();
+      const blob = await (await request(`jobs/${job.job_id}/results?follow=false`)).blob();
       const url = URL.createObjectURL(blob);
       Object.assign(document.createElement("a"), { href: url, download: `${job.job_id}.ndjson` }).click();
       setTimeout(() => URL.revokeObjectURL(url), 60_000);

@@ -1,7 +1,8 @@
 // Lists your jobs, the newest first.
 
 import { getJson } from "./api.js";
-import { formatElapsed, formatNumber, isUnfinished } from "./format.js";
+import { formatAgo, formatNumber, isUnfinished } from "./format.js";
+import { isStale } from "./live.js";
 import { Empty, Loading, Problem, Progress, Status, useLoaded } from "./parts.js";
 import { html, useState } from "./vendor/htm-preact-3.1.1.js";
 
@@ -17,8 +18,8 @@ export function JobsView({ live }) {
   const streamedState = newest ? null : JSON.stringify((live.jobs ?? []).map((job) => [job.job_id, job.status, job.failed]));
   const loaded = useLoaded(async () => {
     const query = new URLSearchParams({ limit: PAGE, ...(state && { status: state }), ...(cursor && { cursor }) });
-    return getJson(`/jobs?${query}`);
-  }, `${state} ${cursor} ${newest ? live.connection : streamedState}`);
+    return getJson(`jobs?${query}`);
+  }, `${state} ${cursor} ${live.connection} ${streamedState}`);
 
   const jobs = newest ? (live.jobs ?? loaded.value?.jobs) : loaded.value?.jobs;
   return html`
@@ -34,9 +35,9 @@ export function JobsView({ live }) {
         </select>
       </label>
     </div>
-    ${loaded.error && html`<${Problem} error=${loaded.error} retry=${loaded.reload} />`}
-    ${!jobs && !loaded.error && html`<${Loading} what="your jobs" />`}
-    ${jobs && html`<${Table} jobs=${jobs} at=${live.overview?.at} filtered=${Boolean(state)} />`}
+    ${loaded.error && !isStale(live) && html`<${Problem} error=${loaded.error} retry=${loaded.reload} />`}
+    ${!jobs && (!loaded.error || isStale(live)) && html`<${Loading} what="your jobs" live=${live} />`}
+    ${jobs && html`<${Table} jobs=${jobs} at=${isStale(live) ? null : live.overview?.at} filtered=${Boolean(state)} />`}
     <div class="actions">
       ${cursors.length > 1 && html`<button class="quiet" onClick=${() => setCursors(cursors.slice(0, -1))}>Newer</button>`}
       ${loaded.value?.next_cursor &&
@@ -51,7 +52,6 @@ function Table({ jobs, at, filtered }) {
       ? html`<${Empty}>No jobs with this status.</>`
       : html`<${Empty}>No jobs yet. Send a batch from <a href="#/try">Try it</a>, or with <code>orchestrator submit FILE</code>.</>`;
   const owners = jobs.some((job) => job.owner);
-  const now = at ?? new Date().toISOString();
   return html`
     <div class="scroll" tabindex="0" role="region" aria-label="Jobs">
       <table>
@@ -63,14 +63,14 @@ function Table({ jobs, at, filtered }) {
           ${jobs.map(
             (job) => html`
               <tr key=${job.job_id}>
-                <td><a href="#/jobs/${job.job_id}"><code>${job.job_id}</code></a></td>
+                <td class="id"><a href="#/jobs/${job.job_id}" title=${job.job_id}><code>${job.job_id}</code></a></td>
                 <td><${Status} job=${job} /></td>
                 <td class="wide"><${Progress} job=${job} /></td>
                 <td class="number">${formatNumber(job.total_requests)}</td>
                 <td class="number">${formatNumber(job.failed)}</td>
-                <td>${Object.keys(job.providers).join(", ")}</td>
+                <td class="wrap">${Object.keys(job.providers).join(", ")}</td>
                 ${owners && html`<td>${job.owner}</td>`}
-                <td>${isUnfinished(job) ? `accepted ${formatElapsed(job.accepted_at, now)} ago` : `ended ${formatElapsed(job.finished_at, now)} ago`}</td>
+                <td>${isUnfinished(job) ? `accepted ${formatAgo(job.accepted_at, at)}` : `ended ${formatAgo(job.finished_at, at)}`}</td>
               </tr>
             `,
           )}

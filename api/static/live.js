@@ -12,6 +12,9 @@ export const TROUBLE = "trouble";
 export const DISCONNECTED = "disconnected";
 export const SIGNED_OUT = "signed-out";
 
+/** Returns whether the page shows figures that may no longer be true. */
+export const isStale = ({ connection }) => connection === TROUBLE || connection === DISCONNECTED;
+
 export class Live {
   constructor(onChange) {
     this.state = { connection: LOADING, overview: null, jobs: null, detail: "" };
@@ -54,7 +57,7 @@ export class Live {
     };
     try {
       restartTimer();
-      const response = await request("/overview/events", { signal });
+      const response = await request("overview/events", { signal });
       for await (const { name, data } of events(response)) {
         restartTimer();
         if (name === "live") this._set({ connection: CONNECTED, detail: "", ...data });

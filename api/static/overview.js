@@ -2,36 +2,42 @@
 
 import { getJson } from "./api.js";
 import { Charts } from "./charts.js";
-import { NONE, formatClock, formatDuration, formatElapsed, formatMs, formatNumber, formatRate, formatTime } from "./format.js";
+import { NONE, formatAgo, formatClock, formatDuration, formatMs, formatNumber, formatRate, formatTime } from "./format.js";
+import { isStale } from "./live.js";
 import { Empty, Loading, Notices, Problem, useLoaded } from "./parts.js";
 import { html } from "./vendor/htm-preact-3.1.1.js";
 
-const HISTORY_EVERY_MS = 10_000;
+const HISTORY_EVERY_MS = 10_000; // the length of a step of the history
+const HISTORY_DELAY_MS = 2500; // time after the start of a step in which workers report the number of queued requests
 const LATENCY = "Latency of the calls in the last minute";
 const WEBHOOK_LANE = "webhooks"; // this lane is shown only while it is in use
 
 export function OverviewView({ live }) {
   const { overview } = live;
-  const step = overview ? Math.floor(Date.parse(overview.at) / HISTORY_EVERY_MS) : null;
-  const history = useLoaded(async () => step && { ...(await getJson("/history")), readAt: overview.at }, step);
-  if (!overview) return html`<h1>Overview</h1><${Loading} what="the overview" />`;
+  const step = overview ? Math.floor((Date.parse(overview.at) - HISTORY_DELAY_MS) / HISTORY_EVERY_MS) : null;
+  const history = useLoaded(async () => step && { ...(await getJson("history")), readAt: overview.at }, step);
+  if (!overview) return html`<h1>Overview</h1><${Loading} what="the overview" live=${live} />`;
+  const at = isStale(live) ? null : overview.at;
   return html`
     <h1>Overview</h1>
-    <${Notices} notices=${overview.notices} />
+    ${at && html`<${Notices} notices=${overview.notices} />`}
     <h2>Providers</h2>
     <div class="lanes">
-      ${overview.lanes.filter(isUsed).map((lane) => html`<${Lane} key=${lane.name} lane=${lane} at=${overview.at} />`)}
+      ${overview.lanes.filter(isUsed).map((lane) => html`<${Lane} key=${lane.name} lane=${lane} at=${at} />`)}
     </div>
     <h2>Workers</h2>
-    <${Workers} workers=${overview.workers} at=${overview.at} />
+    <${Workers} workers=${overview.workers} at=${at} />
     <h2>Last hour</h2>
-    ${history.error && html`<${Problem} error=${history.error} retry=${history.reload} />`}
-    ${history.value ? html`<${Charts} history=${history.value} />` : html`<${Loading} what="the last hour" />`}
+    ${history.error && at && html`<${Problem} error=${history.error} retry=${history.reload} />`}
+    ${history.value
+      ? html`<${Charts} history=${history.value} overview=${overview} />`
+      : !(history.error && at) && html`<${Loading} what="the last hour" live=${live} />`}
   `;
 }
 
 const isUsed = (lane) => lane.name !== WEBHOOK_LANE || lane.in_flight + lane.queued + lane.deferred + lane.last_minute.calls > 0;
 
+/** `at` is null if the lane may have changed since the overview. */
 function Lane({ lane, at }) {
   const { last_minute: last } = lane;
   const errors = Object.entries(last.errors);
@@ -59,13 +65,15 @@ function Lane({ lane, at }) {
 }
 
 function describePause({ name, paused_until: until, paused_because: because }, at) {
-  const leftS = Math.round((Date.parse(until) - Date.parse(at)) / 1000);
-  const state = leftS > 0 ? `Paused until ${formatClock(until)} (for another ${formatDuration(leftS)})` : "Resuming";
+  const leftS = at && Math.round((Date.parse(until) - Date.parse(at)) / 1000);
+  const left = leftS > 0 ? ` (for another ${formatDuration(leftS)})` : "";
+  const state = leftS === null || leftS > 0 ? `Paused until ${formatClock(until)}${left}` : "Resuming";
   return `${state}: ${name} ${because}`;
 }
 
 const WORKER_COLOURS = { alive: "ok", silent: "warn", lost: "bad" };
 
+/** `at` is null if the workers may have changed since the overview. */
 function Workers({ workers, at }) {
   if (!workers.length) return html`<${Empty}>No workers yet. Start one with: <code>python -m worker</code></>`;
   return html`
@@ -77,10 +85,12 @@ function Workers({ workers, at }) {
             (worker) => html`
               <tr key=${worker.worker_id}>
                 <td><code>${worker.worker_id}</code></td>
-                <td><span class="tag ${WORKER_COLOURS[worker.state]}">${worker.state}</span></td>
-                <td>${describeCalls(worker)}</td>
+                <td>${at
+                  ? html`<span class="tag ${WORKER_COLOURS[worker.state]}">${worker.state}</span>`
+                  : html`<span class="tag">unknown</span>`}</td>
+                <td class="wrap">${describeCalls(worker, at)}</td>
                 <td>${formatTime(worker.started_at)}</td>
-                <td>${formatElapsed(worker.seen_at, at)} ago</td>
+                <td>${formatAgo(worker.seen_at, at)}</td>
               </tr>
             `,
           )}
@@ -90,8 +100,8 @@ function Workers({ workers, at }) {
   `;
 }
 
-const describeCalls = ({ running, state }) => {
+const describeCalls = ({ running, state }, at) => {
   const calls = Object.entries(running).filter(([, count]) => count);
   if (!calls.length) return NONE;
-  return (state === "lost" ? "was running: " : "") + calls.map(([lane, count]) => `${lane} ${formatNumber(count)}`).join(", ");
+  return (state === "lost" || !at ? "was running: " : "") + calls.map(([lane, count]) => `${lane} ${formatNumber(count)}`).join(", ");
 };

@@ -1,9 +1,15 @@
 // Defines the components that several views use.
 
+import { TROUBLE, isStale } from "./live.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 import { countFinished, floorPercent, formatNumber, isUnfinished } from "./format.js";
 
-export const Loading = ({ what }) => html`<p class="loading" role="status">Loading ${what}…</p>`;
+/** Says that `what` is not there yet, and if the connection is lost, what has to happen first. */
+export function Loading({ what, live = {} }) {
+  if (!isStale(live)) return html`<p class="loading" role="status">Loading ${what}…</p>`;
+  const condition = live.connection === TROUBLE ? "Redis is available" : "the server responds";
+  return html`<p class="empty" role="status">Cannot load ${what} now. This appears by itself when ${condition} again.</p>`;
+}
 
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 
@@ -46,7 +52,7 @@ export const Status = ({ job }) =>
   html`<span class="status ${isUnfinished(job) ? "going" : job.failed ? "bad" : "ok"}">${job.status.replaceAll("_", " ")}${job.status === "completed" && job.failed > 0 && `, ${formatNumber(job.failed)} failed`}</span>`;
 
 /** Shows a button that asks `question` before it calls `act`, which returns a promise. `yes` and `no` are the labels of
- *  the two answers. */
+ *  the two answers. A button of the kind `danger` is red only in the question, so that nobody's eye falls on it first. */
 export function ConfirmButton({ label, question, yes, no, act, kind = "" }) {
   const dialog = useRef(null);
   const [problem, setProblem] = useState(null);
@@ -60,7 +66,7 @@ export function ConfirmButton({ label, question, yes, no, act, kind = "" }) {
     }
   };
   return html`
-    <button class=${kind} onClick=${() => {
+    <button class=${kind && `quiet ${kind}`} onClick=${() => {
       setProblem(null);
       dialog.current.showModal();
     }}>${label}</button>

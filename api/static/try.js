@@ -1,5 +1,6 @@
 // Sends one prompt to several models and shows the answers side by side as they arrive.
 
+import { Answer as AnswerText } from "./answer.js";
 import { events, getJson, request } from "./api.js";
 import { formatMs, formatRoute, formatTokens, formatUsd } from "./format.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
@@ -20,7 +21,7 @@ export function TryView() {
   const [sending, setSending] = useState(false);
   const abort = useRef(null);
   useEffect(() => {
-    getJson("/openapi.json").then((schema) => {
+    getJson("openapi.json").then((schema) => {
       const names = schema.components.schemas.LLMRequest.properties.provider.enum;
       setProviders(names);
       setTargets((before) => before.map((target) => ({ ...target, provider: target.provider || names[0] })));
@@ -54,7 +55,7 @@ export function TryView() {
     setAnswers(targets.map((target) => ({ ...target, state: WAITING })));
     abort.current = new AbortController();
     try {
-      const response = await request("/batch", {
+      const response = await request("batch", {
         method: "POST",
         body: JSON.stringify({ requests }),
         headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
@@ -107,7 +108,7 @@ export function TryView() {
       </div>
       ${problem && html`<p class="problem" role="alert">${problem.message}</p>`}
       <div class="actions">
-        ${sending && html`<button type="button" class="danger" onClick=${() => abort.current.abort()}>Stop</button>`}
+        ${sending && html`<button type="button" class="quiet danger" onClick=${() => abort.current.abort()}>Stop</button>`}
         <button disabled=${sending || !providers.length}>${sending ? "Waiting…" : "Send"}</button>
       </div>
     </form>
@@ -126,7 +127,7 @@ function Answer({ answer }) {
       ${answer.state === LATER && html`<p>No answer yet: <a href="#/jobs/${answer.job}">the job continues</a>.</p>`}
       ${answer.state === ANSWERED &&
       html`
-        ${answer.error ? html`<p class="problem">${answer.error_code}: ${answer.error}</p>` : html`<pre tabindex="0">${answer.content}</pre>`}
+        ${answer.error ? html`<p class="problem">${answer.error_code}: ${answer.error}</p>` : html`<${AnswerText} item=${answer} />`}
         <p class="dim">${listFacts(answer).join(" · ")}</p>
       `}
     </section>

@@ -1,0 +1,36 @@
+// Brings the history of the last hour into the form that charts need.
+
+const HOUR_S = 3600;
+const SHORTEST_S = 600;
+
+/** Returns {groups, steps}.
+ *
+ *  `groups` lists the lines of a chart: {name, names}, one per lane that was in use. If there are more lanes than
+ *  `maxGroups`, the last group combines the lanes with the fewest calls.
+ *  `steps` has two lists of [start in s, lanes]: the steps whose time has passed are `complete`, and `started` also has
+ *  the current step. Both begin with the first call, at least ten minutes and at most an hour ago. */
+export function alignHistory(history, overview, maxGroups) {
+  return { groups: groupLanes(history, overview, maxGroups), steps: evenSteps(history) };
+}
+
+function groupLanes({ points }, { lanes }, maxGroups) {
+  const calls = new Map();
+  for (const lane of lanes) if (lane.in_flight + lane.queued + lane.deferred + lane.last_minute.calls) calls.set(lane.name, 0);
+  for (const point of points)
+    for (const [name, { calls: count = 0 }] of Object.entries(point.lanes)) calls.set(name, (calls.get(name) ?? 0) + count);
+  const busiest = [...calls].sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  const single = (name) => ({ name, names: [name] });
+  if (busiest.length <= maxGroups) return busiest.sort().map(single);
+  const others = busiest.slice(maxGroups - 1);
+  return [...busiest.slice(0, maxGroups - 1).sort().map(single), { name: `${others.length} others`, names: others }];
+}
+
+function evenSteps({ step_s: step, points, readAt }) {
+  const byTime = new Map(points.map((point) => [Date.parse(point.at) / 1000, point.lanes]));
+  const current = Math.floor(Date.parse(readAt) / 1000 / step) * step;
+  const last = current - step;
+  const first = Math.max(last - HOUR_S + step, Math.min(...byTime.keys(), last - SHORTEST_S));
+  const complete = [];
+  for (let at = first; at <= last; at += step) complete.push([at, byTime.get(at)]);
+  return { complete, started: byTime.has(current) ? [...complete, [current, byTime.get(current)]] : complete };
+}
