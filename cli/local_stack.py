@@ -1,6 +1,7 @@
 """Runs the whole stack on this machine, in child processes that stop when this process stops."""
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -271,7 +272,11 @@ def _reserve(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port))
     except OSError as error:
+        number = error.errno or 0
+        is_name = number < 0  # socket.create_server has turned socket.gaierror into an OSError
+        is_address = is_name or number == errno.EADDRNOTAVAIL
+        reason = "It is not an IPv4 address or the name of one" if is_name else os.strerror(number)
+        advice = "address with --host" if is_address else "port with --port"
         raise StartError(
-            f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}."
-            " Choose another port with --port."
+            f"can't listen on {host}:{port}: {reason}. Choose another {advice}."
         ) from None

@@ -156,6 +156,22 @@ async def test_ctrl_c_says_how_to_get_the_results_of_an_input_that_was_piped(
     assert f"To continue: orchestrator results {job_id} -o out\n" in errors.decode()
 
 
+async def test_without_a_place_for_its_key_a_new_job_is_continued_by_its_id(
+    deployment: Stack, orchestrator: Orchestrator
+) -> None:
+    await deployment.simulate(latency_ms=60_000)
+    (orchestrator.directory / "in").write_bytes(lines(["x"]))
+    orchestrator.environment["XDG_STATE_HOME"] = "/proc/nowhere"
+    process = await orchestrator.start("submit", "in", "--new", "-o", "out")
+    await deployment.in_flight(1)
+
+    process.send_signal(signal.SIGINT)
+    _, errors = await process.communicate()
+
+    [job_id] = await ids(deployment)
+    assert f"To continue: orchestrator results {job_id} -o out\n" in errors.decode()
+
+
 @pytest.mark.parametrize(
     ("argv", "option"),
     [

@@ -69,6 +69,18 @@ async def test_a_port_for_the_metrics_that_is_in_use(environment: dict[str, str]
     assert "Traceback" not in of_worker[1]
 
 
+async def test_an_address_that_this_machine_does_not_have(environment: dict[str, str]) -> None:
+    for host, reason in (
+        ("nosuch.invalid", "It is not an IPv4 address or the name of one"),
+        ("192.0.2.1", "Cannot assign requested address"),
+    ):
+        code, said = await run(environment, "up", "--host", host)
+
+        advice = "Choose another address with --host."
+        assert code == 1
+        assert said == f"orchestrator: can't listen on {host}:8000: {reason}. {advice}\n"
+
+
 async def test_a_redis_that_does_not_answer(environment: dict[str, str]) -> None:
     wrong = environment | {"REDIS_URL": "redis://:secret@127.0.0.1:9"}
 
