@@ -1,0 +1,142 @@
+"""Decides which provider and which model a foreign request is for, from the model's name.
+
+RoutingError
+├── UnknownProvider    no provider has this name
+└── NoProvider         nothing says which provider serves this model
+
+`str(error)` says what would take the request. The attributes carry the same as data.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from shared.providers.catalogue import Catalogue
+from shared.providers.row import Provider, variable
+
+_SIMILARITY = 0.6  # of difflib: 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The provider of a request, and the model's name there."""
+
+    provider: Provider
+    model: str
+
+
+class RoutingError(Exception):
+    """The provider of a request cannot be determined."""
+
+
+class UnknownProvider(RoutingError):
+    """No provider has the name `provider`. `nearest` has the most similar names, best first."""
+
+    def __init__(self, catalogue: Catalogue, provider: str) -> None:
+        super().__init__(unknown_provider_message(catalogue, provider))
+        self.provider = provider
+        self.nearest = nearest_providers(catalogue, provider)
+
+
+class NoProvider(RoutingError):
+    """Nothing says which provider serves `model`.
+
+    `unconfigured` is the provider that the model's first segment names, if this provider exists but
+    has neither a key nor a base URL of its own.
+    """
+
+    def __init__(self, catalogue: Catalogue, model: str) -> None:
+        row = catalogue.rows.get(_first_segment(model))
+        super().__init__(_no_provider_message(catalogue, model, row))
+        self.model = model
+        self.unconfigured = row.name if row else None
+
+
+def route(
+    catalogue: Catalogue, model: str, *, provider: str | None, default_provider: str | None
+) -> Target:
+    """Returns the target of a foreign request.
+
+    `model` is the name in the request. `provider` is the provider that the client asked for beside
+    the request (`?provider=`). The first rule that applies decides:
+
+    1. `provider`: gets the whole name.
+    2. An alias: matches the whole name, in any case.
+    3. The name's first segment, before a slash: if it names a configured provider, this provider
+       gets the rest. Only one segment is removed, because `openrouter/openai/gpt-x` is OpenRouter's
+       `openai/gpt-x`.
+    4. `default_provider`: gets the whole name.
+
+    Raises UnknownProvider or NoProvider.
+    """
+    if provider is not None:
+        return Target(find_provider(catalogue, provider), model)
+    if alias := catalogue.aliases.get(model.lower()):
+        return Target(catalogue.rows[alias.provider], alias.model)
+    first = _first_segment(model)
+    if first in catalogue.configured:
+        return Target(catalogue.rows[first], model[len(first) + 1 :])
+    if default_provider is not None:
+        return Target(find_provider(catalogue, default_provider), model)
+    raise NoProvider(catalogue, model)
+
+
+def find_provider(catalogue: Catalogue, name: str) -> Provider:
+    """Returns the row of a provider. Raises UnknownProvider."""
+    try:
+        return catalogue.rows[name]
+    except KeyError:
+        raise UnknownProvider(catalogue, name) from None
+
+
+def nearest_providers(catalogue: Catalogue, name: str) -> list[str]:
+    """Returns up to three names of providers that are similar to `name`, the most similar first."""
+    # A client chooses the name, and the comparison takes time that grows with its length.
+    return get_close_matches(name.lower()[:64], catalogue.rows, cutoff=_SIMILARITY)
+
+
+def unknown_provider_message(catalogue: Catalogue, name: str) -> str:
+    """Returns a sentence that names the nearest providers and says how to add one."""
+    nearest = nearest_providers(catalogue, name)
+    known = f"did you mean {_either(nearest)}?" if nearest else _known(catalogue)
+    return (
+        f"no provider is named {_shown(name)}; {known}"
+        " To add a provider, add a section [providers.NAME] with its base_url to the file that"
+        " PROVIDERS_FILE names (providers.toml)."
+    )
+
+
+def _no_provider_message(catalogue: Catalogue, model: str, row: Provider | None) -> str:
+    message = f"nothing says which provider serves the model {_shown(model)}."
+    if row is not None:
+        message += (
+            f" The provider '{row.name}' is not configured: set"
+            f" {row.api_key_env or variable(row.name, 'api_key')} or"
+            f" {variable(row.name, 'base_url')}, then restart the API and the workers."
+        )
+    configured = ", ".join(sorted(catalogue.configured)) or "none"
+    return (
+        f"{message} Add ?provider=NAME to the URL, put the provider's name and a slash before the"
+        " model's name, add an alias [models.NAME] to providers.toml, or set DEFAULT_PROVIDER."
+        f" Configured providers: {configured}."
+    )
+
+
+def _first_segment(model: str) -> str:
+    """Returns the part before the first slash; "" if there is no slash or nothing behind it."""
+    first, _, rest = model.partition("/")
+    return first if rest else ""
+
+
+def _known(catalogue: Catalogue) -> str:
+    return f"known are {', '.join(sorted(catalogue.rows))}."
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(f"'{name}'" for name in names)
+
+
+def _shown(name: str) -> str:
+    """Returns `name` in quotes, shortened, because it may have any length."""
+    limit = 100
+    return f"'{name}'" if len(name) <= limit else f"'{name[:limit]}…'"
