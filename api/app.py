@@ -22,13 +22,14 @@ from api.routes import batches, health, jobs, overview
 from api.trailing_slash import accept_trailing_slashes
 from shared.monitoring.metrics import new_registry
 from shared.monitoring.tracing import load_tracer
+from shared.providers import Catalogue
 from shared.queue.layout_version import LayoutMismatch
 from shared.redis.embedded import EmbeddedServerError
 from shared.settings import Settings
 from shared.version import VERSION
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, catalogue: Catalogue) -> FastAPI:
     """Returns the application.
 
     Raises SettingsError if OTEL_EXPORTER_OTLP_ENDPOINT is set without the extra `otel`.
@@ -38,7 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running_services(settings, tracer, registry) as services:
+        async with running_services(settings, catalogue, tracer, registry) as services:
             app.state.services = services
             yield
 

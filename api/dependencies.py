@@ -16,6 +16,7 @@ from api.job_streams import JobStreams
 from api.metrics import Metrics
 from api.overview_feed import OverviewFeed
 from shared.jobs.service import Jobs
+from shared.providers import Catalogue
 from shared.queue.claims import Queue
 from shared.settings import Settings
 
@@ -25,6 +26,7 @@ class Services:
     """The objects that routes use. `api.lifespan` creates them once per process."""
 
     settings: Settings
+    catalogue: Catalogue
     queue: Queue
     jobs: Jobs
     batches: Batches
@@ -42,6 +44,10 @@ ServicesDep = Annotated[Services, Depends(_services)]
 
 async def _settings(services: ServicesDep) -> Settings:
     return services.settings
+
+
+async def _catalogue(services: ServicesDep) -> Catalogue:
+    return services.catalogue
 
 
 async def _jobs(services: ServicesDep) -> Jobs:
@@ -65,6 +71,7 @@ async def _disconnect(request: Request) -> Callable[[], Awaitable[None]]:
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
+CatalogueDep = Annotated[Catalogue, Depends(_catalogue)]
 JobsDep = Annotated[Jobs, Depends(_jobs)]
 OwnerDep = Annotated[str, Depends(_owner)]
 IdentifiedDep = Annotated[bool, Depends(_identified)]

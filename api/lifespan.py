@@ -25,6 +25,7 @@ from shared.jobs.submission import JobPolicy
 from shared.monitoring.monitor import Monitor
 from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer
+from shared.providers import Catalogue
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
@@ -37,7 +38,7 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def running_services(
-    settings: Settings, tracer: Tracer, registry: CollectorRegistry
+    settings: Settings, catalogue: Catalogue, tracer: Tracer, registry: CollectorRegistry
 ) -> AsyncIterator[Services]:
     """Connects to Redis and runs the background tasks until the context ends.
 
@@ -59,10 +60,11 @@ async def running_services(
 
         periodic_tasks = partial(run_periodic_tasks, queue, ReportWriter(redis, keys))
         async with _background(events.run, periodic_tasks):
-            _log_start(settings)
+            _log_start(settings, catalogue)
             with on_shutdown_signal(close_streams):
                 yield Services(
                     settings=settings,
+                    catalogue=catalogue,
                     queue=queue,
                     jobs=jobs,
                     batches=batches,
@@ -123,10 +125,11 @@ def _redis_kind(settings: Settings) -> str:
     return "external"
 
 
-def _log_start(settings: Settings) -> None:
+def _log_start(settings: Settings, catalogue: Catalogue) -> None:
     keys = len(settings.api_keys)
     log.info(
         "api_started",
         redis=_redis_kind(settings),
         authentication=f"{keys} API keys" if keys else "none: API_KEYS is not set",
+        providers=sorted(catalogue.configured),
     )

@@ -6,14 +6,16 @@ import sys
 from api.app import create_app
 from api.uvicorn_protocol import adapt_uvicorn
 from shared.logs import configure_logging
+from shared.providers.loading import load_providers
 from shared.setting_names import log_unknown_settings
 from shared.settings import SettingsError, load_settings
 
 try:
     _settings = load_settings()
     configure_logging(_settings.log_level)
-    log_unknown_settings()
-    app = create_app(_settings)
+    _catalogue = load_providers(_settings).catalogue
+    log_unknown_settings(_catalogue.rows)
+    app = create_app(_settings, _catalogue)
     adapt_uvicorn(_settings.keep_alive_seconds)
 except SettingsError as error:
     sys.exit(f"wrong settings\n{error}")

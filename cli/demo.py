@@ -28,6 +28,8 @@ ENVIRONMENT = {
     "MAX_RETRIES": "3",
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
     **{variable(provider, "max_concurrent_requests"): "" for provider in PROVIDERS},
+    "PROVIDERS_FILE": "",
+    "DEFAULT_PROVIDER": "",
 }
 
 
@@ -59,6 +61,7 @@ async def run_demo(settings: Settings, console: Console, *, workers: int) -> boo
         directory = exits.enter_context(tempfile.TemporaryDirectory(prefix="orchestrator-demo-"))
         stack = LocalStack(
             settings,
+            PROVIDERS,
             workers=workers,
             data_dir=Path(directory),
             simulator=SIMULATOR,

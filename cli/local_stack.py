@@ -5,7 +5,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ import httpx
 
 from cli.redis_start import RedisStartError, wait_for_redis
 from cli.simulator.environment import simulated_environment
+from shared.providers import Provider
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 from shared.redis import embedded
@@ -49,6 +50,7 @@ class LocalStack:
     def __init__(
         self,
         settings: Settings,
+        rows: Mapping[str, Provider],
         *,
         workers: int,
         host: str = "127.0.0.1",
@@ -59,6 +61,7 @@ class LocalStack:
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         """
+        rows: all providers, which the simulator can replace.
         port: the API's port. 0 selects a free port, which `url` contains.
         data_dir: the directory of the embedded Valkey, which runs unless REDIS_URL is set.
         simulator: arguments of the simulator that replaces the providers. None: no simulator runs.
@@ -66,6 +69,7 @@ class LocalStack:
         notice: called with a message when a part is restarted, or if Redis is unavailable.
         """
         self._settings = settings
+        self._rows = rows
         self._workers = workers
         self._address = (host, port)
         self._data_dir = data_dir or settings.data_dir
@@ -157,10 +161,7 @@ class LocalStack:
         # The simulated stack has its own prefix, because requests that wait for the real providers
         # must not get simulated answers.
         self._environment["KEY_PREFIX"] = f"{self._settings.key_prefix}simulated:"
-        try:
-            self._environment |= simulated_environment(url)
-        except ValueError as error:
-            raise StartError(str(error)) from None
+        self._environment |= simulated_environment(url, self._rows)
 
     def _worker_environment(self, number: int) -> dict[str, str]:
         port = self._settings.worker_metrics_port

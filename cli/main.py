@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated
 
@@ -18,10 +19,10 @@ from cli.demo import run_demo
 from cli.jobs import add_to
 from cli.local_stack import LocalStack, StartError
 from orchestrator_client import OrchestratorError
-from shared.providers import PROVIDERS, variable
+from shared.providers.loading import Providers, load_providers
 from shared.redis.embedded import EmbeddedServerError
 from shared.setting_names import unknown_settings
-from shared.settings import OWNER, Settings, SettingsError, load_provider_settings, load_settings
+from shared.settings import OWNER, Settings, SettingsError, load_settings
 from shared.version import VERSION
 
 RUN = "Run the service"  # panel of the help
@@ -70,7 +71,7 @@ Workers = Annotated[
 @app.command(cls=Command, rich_help_panel=RUN, epilog=epilog("orchestrator demo", codes=STARTS))
 def demo(workers: Workers = 2) -> None:
     """Start everything with a provider simulator, send 100 requests, and show the results."""
-    if not asyncio.run(run_demo(_settings(), console, workers=workers)):
+    if not asyncio.run(run_demo(_settings()[0], console, workers=workers)):
         raise typer.Exit(1)
 
 
@@ -100,18 +101,19 @@ def up(
     ] = False,
 ) -> None:
     """Run the API and workers until Ctrl-C, with an embedded Valkey unless REDIS_URL is set."""
-    settings = _settings()
-    for advice in unknown_settings(os.environ):
+    settings, providers = _settings()
+    for advice in unknown_settings(os.environ, providers.catalogue.rows):
         err.print(f"warning: {advice}", markup=False)
     stack = LocalStack(
         settings,
+        providers.catalogue.rows,
         workers=workers,
         host=host,
         port=port,
         simulator=("--latency-ms", "200") if simulate else None,
         notice=partial(console.print, markup=False, soft_wrap=True),
     )
-    asyncio.run(_stay_up(stack, settings, simulate=simulate))
+    asyncio.run(_stay_up(stack, settings, providers, simulate=simulate))
 
 
 @keys.command(
@@ -152,15 +154,17 @@ def main() -> None:
         sys.exit(130)
 
 
-def _settings() -> Settings:
+def _settings() -> tuple[Settings, Providers]:
     try:
-        load_provider_settings()
-        return load_settings()
+        settings = load_settings()
+        return settings, load_providers(settings)
     except SettingsError as error:
         sys.exit(f"orchestrator: wrong settings\n{error}")
 
 
-async def _stay_up(stack: LocalStack, settings: Settings, *, simulate: bool) -> None:
+async def _stay_up(
+    stack: LocalStack, settings: Settings, providers: Providers, *, simulate: bool
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -170,16 +174,21 @@ async def _stay_up(stack: LocalStack, settings: Settings, *, simulate: bool) -> 
         if settings.dashboard:
             console.print(f"web page    {stack.url}/")
         console.print(f"data        {where}")
-        for name, provider in load_provider_settings().items():
-            state = "simulated" if simulate else _state(name, has_key=bool(provider.api_key))
-            console.print(f"{name:<12}{state}")
+        for name, state in _states(providers):
+            console.print(f"{name:<12}{'simulated' if simulate else state}")
         console.print("stop with Ctrl-C")
         await stop.wait()
         console.print("stopping; waiting for running calls")
 
 
-def _state(name: str, *, has_key: bool) -> str:
-    if PROVIDERS[name].key_required and not has_key:
-        key = variable(name, "api_key")
-        return f"{key} is not set: requests fail with provider_not_configured"
-    return "ready"
+def _states(providers: Providers) -> Iterator[tuple[str, str]]:
+    """Yields the configured providers, and the two of the examples, with their states."""
+    missing = providers.missing()
+    shown = {"openrouter", "ollama"} | providers.catalogue.configured
+    for name in providers.catalogue.rows:
+        if name in shown:
+            reason = missing.get(name)
+            yield (
+                name,
+                f"{reason}; requests fail with provider_not_configured" if reason else "ready",
+            )

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 import structlog
 from dotenv import dotenv_values
 
-from shared.providers import PROVIDERS, variable
+from shared.providers import Provider, variable
 from shared.settings import ENV_FILE, ProviderSettings, Settings
 
 SIMILARITY = 0.85  # of 1; DATADIR and DATA_DIR have 0.93, OTLP_ENDPOINT and SENTRY_ENDPOINT 0.64
@@ -20,31 +20,35 @@ REPORTED = "UNKNOWN_SETTINGS_REPORTED"
 log = structlog.get_logger()
 
 
-def log_unknown_settings() -> None:
+def log_unknown_settings(rows: Mapping[str, Provider]) -> None:
     if REPORTED not in os.environ:
-        for advice in unknown_settings(os.environ):
+        for advice in unknown_settings(os.environ, rows):
             log.warning("unknown_setting", advice=advice)
 
 
-def unknown_settings(environment: Mapping[str, str]) -> list[str]:
-    """Returns a sentence for each variable, also of `.env`, that is probably meant as a setting."""
+def unknown_settings(environment: Mapping[str, str], rows: Mapping[str, Provider]) -> list[str]:
+    """Returns a sentence for each variable, also of `.env`, that is probably meant as a setting.
+
+    `rows` has all providers.
+    """
     names = {*map(str.upper, environment), *map(str.upper, dotenv_values(ENV_FILE))}
     return [
         f"{name} is not a setting, and has no effect. {advice}"
-        for name, advice in sorted(_suspicious(names))
+        for name, advice in sorted(_suspicious(names, rows))
     ]
 
 
-def known_settings() -> set[str]:
+def known_settings(rows: Mapping[str, Provider]) -> set[str]:
     return {
         *map(str.upper, Settings.model_fields),
         *CLIENT_VARIABLES,
-        *(variable(name, field) for name in PROVIDERS for field in ProviderSettings.model_fields),
+        *(variable(name, field) for name in rows for field in ProviderSettings.model_fields),
+        *(name for row in rows.values() for name in row.key_variables),
     }
 
 
-def _suspicious(names: set[str]) -> Iterator[tuple[str, str]]:
-    known = known_settings()
+def _suspicious(names: set[str], rows: Mapping[str, Provider]) -> Iterator[tuple[str, str]]:
+    known = known_settings(rows)
     missing = known - names  # whoever sets the right name does not mean it with another name
     for name in names - known:
         if nearest := _nearest(name, missing):
@@ -52,8 +56,12 @@ def _suspicious(names: set[str]) -> Iterator[tuple[str, str]]:
         elif ending := next((end for end in _OURS if name.endswith(end.upper())), None):
             provider = name.removesuffix(ending.upper())
             if provider:
-                providers = ", ".join(PROVIDERS)
-                yield name, f"There is no provider {provider.lower()}. The providers: {providers}."
+                providers = ", ".join(rows)
+                advice = (
+                    f"There is no provider {provider.lower()}; add it to the file that"
+                    f" PROVIDERS_FILE names. The providers: {providers}."
+                )
+                yield name, advice
 
 
 def _nearest(name: str, missing: Iterable[str]) -> str | None:

@@ -5,16 +5,31 @@
 
 import re
 from base64 import b64decode
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    SettingsConfigDict,
+)
 from redis.asyncio.connection import parse_url
 
-from shared.providers import PROVIDERS, variable
+from shared.providers import PROVIDERS, Provider, variable
 from shared.queue.claims import INTERACTIVE_WEIGHT
 from shared.redis import sentinel
 
@@ -26,10 +41,11 @@ class SettingsError(Exception):
     """
 
 
-def _http_url(url: str) -> str:
+def http_url(url: str) -> str:
+    """Returns `url` without a slash at its end, if calls can be made to it. Raises ValueError."""
     parts = urlsplit(url)
-    if " " in _header_text(url):
-        raise ValueError("must not contain spaces")
+    if set(header_text(url)) & set(" {}"):
+        raise ValueError("must not contain spaces or braces")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must start with http:// or https:// and contain a host")
     if parts.port == 0 or parts.query or parts.fragment:
@@ -39,12 +55,12 @@ def _http_url(url: str) -> str:
 
 def _root_path(path: str) -> str:
     path = path.rstrip("/")
-    if path and (not path.startswith("/") or " " in _header_text(path) or {"?", "#"} & {*path}):
+    if path and (not path.startswith("/") or " " in header_text(path) or {"?", "#"} & {*path}):
         raise ValueError("must start with / and contain no space, ? or #")
     return path
 
 
-def _header_text(text: str) -> str:
+def header_text(text: str) -> str:
     """Returns `text` if an HTTP header may contain it (RFC 9110, 5.5). Raises ValueError."""
     if not (text.isascii() and text.isprintable()):
         raise ValueError("must contain only printable ASCII characters")
@@ -52,7 +68,7 @@ def _header_text(text: str) -> str:
 
 
 def _key(key: SecretStr) -> SecretStr:
-    _header_text(key.get_secret_value())
+    header_text(key.get_secret_value())
     return key
 
 
@@ -117,26 +133,34 @@ def _webhook_secret(secret: SecretStr) -> SecretStr:
 
 _UNSET_IF_BLANK = BeforeValidator(_blank_is_unset)
 _Concurrency = Annotated[int, Field(ge=1, le=100_000)]
+_TimeoutSeconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 _MIN_SECRET_BYTES, _MAX_SECRET_BYTES = 24, 64  # limits that Standard Webhooks prescribes
 OWNER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 ENV_FILE = ".env"
+_Read = TypeVar("_Read")
 _CONFIG = SettingsConfigDict(env_file=ENV_FILE, extra="ignore", hide_input_in_errors=True)
 
 
-class ProviderSettings(BaseSettings):
+class ProviderSettings(BaseModel):
     """The settings of one provider.
 
     They come from environment variables that begin with the provider's name, for example
     `OPENROUTER_API_KEY`.
     """
 
-    model_config = _CONFIG
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     api_key: Annotated[Annotated[SecretStr, AfterValidator(_key)] | None, _UNSET_IF_BLANK] = None
-    base_url: Annotated[Annotated[str, AfterValidator(_http_url)] | None, _UNSET_IF_BLANK] = None
-    http_referer: Annotated[str, AfterValidator(_header_text)] = "http://localhost:8000"
+    base_url: Annotated[Annotated[str, AfterValidator(http_url)] | None, _UNSET_IF_BLANK] = None
+    http_referer: Annotated[str, AfterValidator(header_text)] = "http://localhost:8000"
     max_concurrent_requests: Annotated[_Concurrency | None, _UNSET_IF_BLANK] = None
+    timeout: Annotated[_TimeoutSeconds | None, _UNSET_IF_BLANK] = None
+
+    @property
+    def key(self) -> str | None:
+        """Returns the key in clear text."""
+        return self.api_key.get_secret_value().strip() if self.api_key else None
 
 
 class Settings(BaseSettings):
@@ -148,8 +172,11 @@ class Settings(BaseSettings):
     data_dir: Path = Path.home() / ".llm-batch-orchestrator"
     key_prefix: str = Field(default="orchestrator:", min_length=1)
 
+    providers_file: Annotated[Path | None, _UNSET_IF_BLANK] = None
+    default_provider: Annotated[str | None, _UNSET_IF_BLANK] = None
+
     max_concurrent_requests: _Concurrency = 10
-    request_timeout: float = Field(default=30, gt=0, le=3600, allow_inf_nan=False)
+    request_timeout: _TimeoutSeconds = 30
     max_retries: int = Field(default=3, ge=0, le=100)
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)
@@ -166,7 +193,7 @@ class Settings(BaseSettings):
     root_path: Annotated[Annotated[str, AfterValidator(_root_path)] | None, _UNSET_IF_BLANK] = None
     keep_alive_seconds: float = Field(default=75, gt=0, le=3600, allow_inf_nan=False)
     otel_exporter_otlp_endpoint: Annotated[
-        Annotated[str, AfterValidator(_http_url)] | None, _UNSET_IF_BLANK
+        Annotated[str, AfterValidator(http_url)] | None, _UNSET_IF_BLANK
     ] = None
     otel_capture_content: bool = False
 
@@ -189,42 +216,63 @@ class Settings(BaseSettings):
     webhook_allow_private: bool = False
 
 
-AnySettings = TypeVar("AnySettings", Settings, ProviderSettings)
-
-
 def load_settings() -> Settings:
     """Returns the settings. Raises SettingsError."""
-    return _load(Settings)
-
-
-def load_provider_settings() -> dict[str, ProviderSettings]:
-    """Returns the settings of each provider by the provider's name. Raises SettingsError."""
-    return {name: _load(ProviderSettings, variable(name, "")) for name in PROVIDERS}
-
-
-def _load(model: type[AnySettings], prefix: str = "") -> AnySettings:
     try:
-        return model(_env_prefix=prefix)
+        return _reading_env_file(Settings)
     except ValidationError as error:
-        raise _settings_error(error, prefix) from None
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(f"{Path(ENV_FILE).resolve()}: {_unreadable(error)}") from None
+        raise _settings_error(error) from None
 
 
-def _unreadable(error: OSError | UnicodeError) -> str:
-    """Returns why a file cannot be read, without any of the file's text."""
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return "the file must be UTF-8"
+def load_provider_settings(
+    rows: Mapping[str, Provider] = PROVIDERS,
+) -> dict[str, ProviderSettings]:
+    """Returns the settings of each provider by the provider's name. Raises SettingsError."""
+    variables = _reading_env_file(_variables)
+    return {name: _provider_settings(row, variables) for name, row in rows.items()}
+
+
+def _variables() -> dict[str, str | None]:
+    """Returns all variables and their values, by their names in lower case."""
+    # A settings class per provider would read .env once per provider.
+    return {**DotEnvSettingsSource(Settings).env_vars, **EnvSettingsSource(Settings).env_vars}
+
+
+def _reading_env_file(read: Callable[[], _Read]) -> _Read:
+    try:
+        return read()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except UnicodeError:
+        reason = "the file must be UTF-8"
+    raise SettingsError(f"{Path(ENV_FILE).resolve()}: {reason}")
+
+
+def _provider_settings(row: Provider, variables: Mapping[str, str | None]) -> ProviderSettings:
+    names = {setting: variable(row.name, setting) for setting in ProviderSettings.model_fields}
+    for name in row.key_variables:
+        if (variables.get(name.lower()) or "").strip():
+            names["api_key"] = name
+            break
+    values = {setting: variables.get(name.lower()) for setting, name in names.items()}
+    try:
+        return ProviderSettings.model_validate(
+            {setting: value for setting, value in values.items() if value is not None}
+        )
+    except ValidationError as error:
+        raise _settings_error(error, names) from None
 
 
 _PREFIX = "Value error, "  # pydantic writes this before the text of a ValueError
 
 
-def _settings_error(error: ValidationError, prefix: str = "") -> SettingsError:
-    return SettingsError(
-        "\n".join(
-            f"{prefix}{detail['loc'][0]}".upper() + f": {detail['msg'].removeprefix(_PREFIX)}"
-            for detail in error.errors()
-        )
-    )
+def _settings_error(
+    error: ValidationError, names: Mapping[str, str] | None = None
+) -> SettingsError:
+    """`names` has the variables of fields whose variable has another name than the field."""
+    lines = []
+    for detail in error.errors():
+        field = str(detail["loc"][0])
+        name = (names or {}).get(field, field.upper())
+        lines.append(f"{name}: {detail['msg'].removeprefix(_PREFIX)}")
+    return SettingsError("\n".join(lines))

@@ -87,10 +87,8 @@ def settings(valkey_url: str, keys: Keys) -> Settings:
 @pytest.fixture
 def providers(simulator: Simulator) -> dict[str, ProviderSettings]:
     return {
-        "openrouter": ProviderSettings(
-            _env_file=None, api_key="test-key", base_url=f"{simulator.url}/api/v1"
-        ),
-        "ollama": ProviderSettings(_env_file=None, base_url=simulator.url),
+        "openrouter": ProviderSettings(api_key="test-key", base_url=f"{simulator.url}/api/v1"),
+        "ollama": ProviderSettings(base_url=simulator.url),
     }
 
 

@@ -280,7 +280,7 @@ async def test_ollama_404_names_the_model_to_pull(api: httpx.AsyncClient) -> Non
 
 
 async def test_provider_that_is_unreachable(settings: Settings, providers: Providers) -> None:
-    down = {"openrouter": ProviderSettings(_env_file=None, api_key="k", base_url="http://[::1]:1")}
+    down = {"openrouter": ProviderSettings(api_key="k", base_url="http://[::1]:1")}
     async with service(settings, providers | down, max_retries=0) as client:
         refused, fine = await answers(client, chat("x"), chat("y", provider="ollama"))
 
@@ -292,7 +292,7 @@ async def test_provider_without_its_key_is_not_called(
     settings: Settings, providers: Providers, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
-    keyless = {"openrouter": ProviderSettings(_env_file=None, base_url=simulator.url)}
+    keyless = {"openrouter": ProviderSettings(base_url=simulator.url)}
     async with service(settings, providers | keyless) as client:
         refused, fine = await answers(client, chat("x"), chat("y", provider="ollama"))
 

@@ -111,7 +111,7 @@ def test_model_is_lower_cased(given: str, sent: str) -> None:
 @pytest.mark.parametrize(
     ("change", "loc", "kind"),
     [
-        ({"provider": "openai"}, ("provider",), "provider"),
+        ({"provider": "opnai"}, ("provider",), "provider"),
         ({"provider": "OpenRouter"}, ("provider",), "provider"),
         ({"provider": ""}, ("provider",), "provider"),
         ({"provider": 1}, ("provider",), "string_type"),

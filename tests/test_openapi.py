@@ -209,7 +209,7 @@ def test_ranges_and_defaults_are_documented(document: dict[str, Any]) -> None:
     def limits(described: dict[str, Any]) -> dict[str, Any]:
         return {k: v for k, v in described.items() if k not in {"title", "description"}}
 
-    assert limits(request["provider"]) == {"type": "string", "enum": ["openrouter", "ollama"]}
+    assert limits(request["provider"]) == {"type": "string", "enum": list(PROVIDERS)}
     assert limits(request["temperature"]) == {
         "type": "number",
         "minimum": 0.0,

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from support.providers import endpoint_of
 from support.raw_server import http, raw
 from support.stack import eventually
 
@@ -21,7 +22,7 @@ from shared.providers import PROVIDERS
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 from worker.providers.client import MAX_RESPONSE_BYTES, call, http_client
-from worker.providers.endpoint import Endpoint, endpoint
+from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
 
 KEY = "sk-or-v1-0123456789abcdef"
@@ -38,18 +39,13 @@ async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
 
 
 def with_key(provider: str, base_url: str, referer: str = "http://localhost:8000") -> Endpoint:
-    settings = ProviderSettings(
-        _env_file=None, api_key=KEY, base_url=base_url, http_referer=referer
-    )
-    found = endpoint(PROVIDERS[provider], settings)
-    assert found is not None
-    return found
+    settings = ProviderSettings(api_key=KEY, base_url=base_url, http_referer=referer)
+    return endpoint_of(PROVIDERS[provider], settings)
 
 
 @pytest.fixture
 def endpoints(providers: dict[str, ProviderSettings]) -> dict[str, Endpoint]:
-    found = {name: endpoint(PROVIDERS[name], settings) for name, settings in providers.items()}
-    return {name: there for name, there in found.items() if there}
+    return {name: endpoint_of(PROVIDERS[name], settings) for name, settings in providers.items()}
 
 
 def chat(
@@ -151,10 +147,6 @@ async def test_referer_is_a_setting(client: httpx.AsyncBaseTransport, simulator:
     openrouter = with_key("openrouter", f"{simulator.url}/v1", "https://me.test/")
     await call(client, openrouter, chat(), timeout_s=5)
     assert simulator.last()["openai"]["headers"]["http-referer"] == "https://me.test/"
-
-
-def test_openrouter_needs_a_key() -> None:
-    assert endpoint(PROVIDERS["openrouter"], ProviderSettings(_env_file=None)) is None
 
 
 async def test_path_is_added_to_the_base_url(client: httpx.AsyncBaseTransport) -> None:

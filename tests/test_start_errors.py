@@ -12,6 +12,7 @@ import pytest
 from support.command import run, up
 from support.stack import chat, free_port
 
+from shared.providers import PROVIDERS
 from shared.setting_names import unknown_settings
 
 
@@ -117,10 +118,16 @@ async def test_a_file_of_settings_that_is_not_text(
         ("openroter_api_key", "Did you mean OPENROUTER_API_KEY?"),
         ("OLAMA_BASE_URL", "Did you mean OLLAMA_BASE_URL?"),
         ("ORCHESTRATOR_APIKEY", "Did you mean ORCHESTRATOR_API_KEY?"),
-        ("GPU_1_BASE_URL", "There is no provider gpu_1."),
+        ("GPU_1_BASE_URL", "There is no provider gpu_1; add it to"),
         ("MAX_RETRIES", None),
         ("PATH", None),
+        ("OPENAI_TIMOUT", "Did you mean OPENAI_TIMEOUT?"),
+        ("ANTROPIC_API_KEY", "Did you mean ANTHROPIC_API_KEY?"),
+        ("HF_TOKEN", None),
         ("EXA_API_KEY", None),
+        ("OPENAI_API_BASE", None),
+        ("HUGGINGFACE_TOKEN", None),
+        ("OLLAMA_LOAD_TIMEOUT", None),
         ("KUBERNETES_SERVICE_HOST", None),
         ("ORCHESTRATOR_SERVICE_PORT", None),
     ],
@@ -129,7 +136,7 @@ def test_names_that_look_like_settings(
     name: str, advice: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = unknown_settings({name: "1"})
+    said = unknown_settings({name: "1"}, PROVIDERS)
 
     if advice is None:
         assert said == []

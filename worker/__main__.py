@@ -10,13 +10,14 @@ import sys
 import uvloop
 
 from shared.logs import configure_logging
+from shared.providers.loading import load_providers
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 from shared.queue.layout_version import LayoutMismatch, layout_check
 from shared.redis.client import RedisUnavailable, open_redis
 from shared.redis.embedded import EmbeddedServerError
 from shared.setting_names import log_unknown_settings
-from shared.settings import SettingsError, load_provider_settings, load_settings
+from shared.settings import SettingsError, load_settings
 from worker.factory import make_worker
 from worker.metrics import MetricsPortError
 
@@ -40,7 +41,8 @@ def main() -> None:
 
 
 def _run() -> None:
-    settings, providers = load_settings(), load_provider_settings()
+    settings = load_settings()
+    providers = load_providers(settings)
     configure_logging(settings.log_level)
     keys = Keys(settings.key_prefix)
     connection = open_redis(settings.redis_url, settings.data_dir, layout_check(keys))
@@ -48,7 +50,7 @@ def _run() -> None:
     if "--check" in sys.argv[1:]:
         queue = Queue(redis, keys, lease_s=settings.lease_seconds)
         sys.exit(0 if asyncio.run(has_live_worker(queue)) else 1)
-    log_unknown_settings()
+    log_unknown_settings(providers.catalogue.rows)
     asyncio.set_event_loop(uvloop.new_event_loop())
     make_worker(settings, providers, redis).run()
 

@@ -14,11 +14,12 @@ from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy
 from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer, load_tracer
-from shared.providers import PROVIDERS, WEBHOOK_LANE
+from shared.providers import WEBHOOK_LANE
+from shared.providers.loading import Providers
 from shared.queue.claims import Queue
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK
 from shared.queue.keys import Keys
-from shared.settings import ProviderSettings, Settings
+from shared.settings import Settings
 from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics
 from worker.providers.client import http_client
@@ -26,12 +27,10 @@ from worker.providers.endpoint import endpoint
 from worker.tasks import ProviderContext, call_provider
 from worker.webhooks import MAX_DELIVERIES, WebhookContext, deliver_webhook, signing_key
 
-ProvidersSettings = dict[str, ProviderSettings]  # settings by provider
-
 
 def make_worker(
     settings: Settings,
-    providers: ProvidersSettings,
+    providers: Providers,
     redis: ArqRedis,
     *,
     handle_signals: bool = True,
@@ -86,30 +85,32 @@ def make_worker(
     )
 
 
-def _limits(settings: Settings, providers: ProvidersSettings) -> dict[str, int]:
+def _limits(settings: Settings, providers: Providers) -> dict[str, int]:
     """Returns the limit of each lane."""
     limits = {
-        name: provider.max_concurrent_requests or settings.max_concurrent_requests
-        for name, provider in providers.items()
+        name: row.max_concurrent_requests or settings.max_concurrent_requests
+        for name, row in providers.catalogue.rows.items()
     }
     return limits | {WEBHOOK_LANE: MAX_DELIVERIES}
 
 
-def _configured(providers: ProvidersSettings) -> set[str]:
+def _configured(providers: Providers) -> set[str]:
     """Returns the lanes whose calls this worker can make."""
-    callable_providers = {name for name in providers if endpoint(PROVIDERS[name], providers[name])}
-    return callable_providers | {WEBHOOK_LANE}
+    return (providers.catalogue.rows.keys() - providers.missing().keys()) | {WEBHOOK_LANE}
 
 
 def _provider_context(
-    settings: Settings, providers: ProvidersSettings, metrics: WorkerMetrics, tracer: Tracer
+    settings: Settings, providers: Providers, metrics: WorkerMetrics, tracer: Tracer
 ) -> ProviderContext:
+    missing = providers.missing()
     return ProviderContext(
         client=http_client(settings.worker_max_jobs),
         endpoints={
-            name: endpoint(PROVIDERS[name], provider) for name, provider in providers.items()
+            name: endpoint(row, providers.settings[name], timeout_s=settings.request_timeout)
+            for name, row in providers.catalogue.rows.items()
+            if name not in missing
         },
-        timeout_s=settings.request_timeout,
+        missing=missing,
         max_retries=settings.max_retries,
         calls=metrics.calls,
         tracer=tracer,

@@ -1,6 +1,7 @@
 """Defines the task that calls a provider. Each run of the task makes one attempt."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,6 @@ import structlog
 from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
-from shared.providers import variable
 from shared.queue.claims import Pause
 from shared.queue.item_request import ItemRequest
 from shared.queue.item_results import DEADLINE_EXCEEDED, Result
@@ -31,8 +31,8 @@ class ProviderContext:
     """Holds what all attempts of this process share. arq's ctx has it as `provider_context`."""
 
     client: httpx.AsyncBaseTransport
-    endpoints: dict[str, Endpoint | None]  # endpoints by provider; None if not configured
-    timeout_s: float
+    endpoints: Mapping[str, Endpoint]  # endpoints by provider, of the providers that can be called
+    missing: Mapping[str, str]  # reasons by provider, of the other providers
     max_retries: int
     calls: CallMetrics
     tracer: Tracer = NO_TRACER
@@ -53,9 +53,9 @@ async def _call_once(
     provider = request["provider"]
     endpoint = context.endpoints.get(provider)
     if endpoint is None:
-        return Finished(_not_configured(attempt, provider))
+        return Finished(_not_configured(attempt, context.missing.get(provider)))
     started = time.perf_counter()
-    timeout_s = min(context.timeout_s, attempt.remaining_s)
+    timeout_s = min(endpoint.timeout_s, attempt.remaining_s)
     try:
         answer = await _traced_call(context, endpoint, request, attempt, timeout_s)
     except ProviderError as error:
@@ -117,9 +117,10 @@ def _log_failure(
     )
 
 
-def _not_configured(attempt: Attempt, provider: str) -> Result:
+def _not_configured(attempt: Attempt, reason: str | None) -> Result:
     return Result(
-        error=f"{provider} has no API key: set {variable(provider, 'api_key')} for the workers",
+        # Without a reason, the API that accepted the item has another providers.toml.
+        error=reason or "this worker does not know the provider: PROVIDERS_FILE differs",
         error_code=ErrorCode.PROVIDER_NOT_CONFIGURED,
         attempts=attempt.number - 1,
         queued_ms=attempt.queued_ms,

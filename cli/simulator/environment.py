@@ -1,23 +1,19 @@
 """Defines the settings with which the simulator replaces all providers."""
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from cli.simulator.dialects import DIALECTS
-from shared.providers import PROVIDERS, variable
+from shared.providers import Provider, variable
 
 
-def simulated_environment(url: str) -> dict[str, str]:
+def simulated_environment(url: str, rows: Mapping[str, Provider]) -> dict[str, str]:
     """Returns the environment variables that send every provider's calls to the simulator at `url`.
 
-    Raises ValueError if the simulator does not support the dialect of a provider, because calls to
-    this provider would reach the real API.
+    The simulator answers 404 to the calls of a dialect that it does not support. No call reaches
+    the real API.
     """
     environment = {}
-    for row in PROVIDERS.values():
-        if row.dialect not in DIALECTS:
-            raise ValueError(
-                f"the simulator does not support the dialect {row.dialect}, which {row.name} uses"
-            )
+    for row in rows.values():
         environment[variable(row.name, "base_url")] = url + urlsplit(row.base_url).path
         environment[variable(row.name, "api_key")] = "simulated"
     return environment

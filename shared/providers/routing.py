@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from shared.providers.catalogue import Catalogue
-from shared.providers.row import Provider, variable
+from shared.providers.row import Provider
 
 _SIMILARITY = 0.6  # of difflib: 0 to 1
 
@@ -110,9 +110,8 @@ def _no_provider_message(catalogue: Catalogue, model: str, row: Provider | None)
     message = f"nothing says which provider serves the model {_shown(model)}."
     if row is not None:
         message += (
-            f" The provider '{row.name}' is not configured: set"
-            f" {row.api_key_env or variable(row.name, 'api_key')} or"
-            f" {variable(row.name, 'base_url')}, then restart the API and the workers."
+            f" The provider '{row.name}' is not configured: set {row.needs}, then restart the API"
+            " and the workers."
         )
     configured = ", ".join(sorted(catalogue.configured)) or "none"
     return (

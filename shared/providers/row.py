@@ -13,9 +13,12 @@ class Provider:
     """The row of a provider.
 
     name: also the name of the provider's lane, and the prefix of its environment variables.
+    base_url: `{}` in it stands for a part that the user knows; then `<NAME>_BASE_URL` must be set.
     dialect: a key of `shared.dialects.dialects.DIALECTS`.
-    api_key_env: environment variable with the API key; "" stands for `<NAME>_API_KEY`.
+    api_key_env: a variable with the API key, which counts if `<NAME>_API_KEY` is not set; or "".
     auth: `bearer`, `none`, or the name of the header that carries the key.
+    key_required: whether nothing can be sent without a key.
+    enabled: whether the provider is used although neither a key nor a base URL is set for it.
     model_case: `lower` if the provider gets the names of models in lower case; `exact` if it gets
         the names as the client wrote them.
     token_limit_param: name of the field that limits the tokens of a native request's answer:
@@ -23,8 +26,10 @@ class Provider:
     unsupported: fields of native requests that the provider refuses, and that are left out.
     headers: headers of every call. `{http_referer}` stands for the provider's setting
         `http_referer`.
-    timeout_s: time limit of a call; None for the general setting.
+    timeout_s: time limit of a call; None for the general setting, `REQUEST_TIMEOUT`.
     limits_per: whether the provider counts its rate limits per account or per model.
+    max_concurrent_requests: limit of running calls; None for the general setting,
+        `MAX_CONCURRENT_REQUESTS`.
     fills_defaults: whether native requests get the documented defaults of `temperature` and
         `max_tokens`. If not, an absent field is not sent.
     """
@@ -35,6 +40,7 @@ class Provider:
     api_key_env: str = ""
     auth: str = "bearer"
     key_required: bool = True
+    enabled: bool = False
     model_case: ModelCase = "exact"
     token_limit_param: str = "max_tokens"  # noqa: S105 — not a secret
     unsupported: frozenset[str] = frozenset()
@@ -47,6 +53,25 @@ class Provider:
     def model_name(self, name: str) -> str:
         """Returns the name of a model as the provider gets it."""
         return name.lower() if self.model_case == "lower" else name
+
+    @property
+    def has_base_url(self) -> bool:
+        """Returns whether the base URL is complete."""
+        return "{" not in self.base_url
+
+    @property
+    def needs(self) -> str:
+        """Returns the variables that have to be set before the provider can be used."""
+        key, base_url = variable(self.name, "api_key"), variable(self.name, "base_url")
+        if not self.has_base_url:
+            return f"{base_url} and {key}"
+        return key if self.key_required else base_url
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """Returns the variables that may contain the key. The first that is set counts."""
+        own = variable(self.name, "api_key")
+        return (own, self.api_key_env) if self.api_key_env else (own,)
 
 
 def variable(provider: str, setting: str) -> str:

@@ -2,15 +2,17 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 import httpx
 import uvicorn
 
 from api.app import create_app
+from shared.providers import BUILT_IN, PROVIDERS, Catalogue
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings
+from support.providers import combined
 from worker.factory import make_worker
 
 LEASE_S = 1.0
@@ -18,10 +20,13 @@ LEASE_S = 1.0
 
 @asynccontextmanager
 async def running_api(
-    settings: Settings, *, headers: dict[str, str] | None = None
+    settings: Settings,
+    catalogue: Catalogue = BUILT_IN,
+    *,
+    headers: dict[str, str] | None = None,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Runs the API. Yields a client of the API that sends `headers` with every request."""
-    app = create_app(settings)
+    app = create_app(settings, catalogue)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -36,7 +41,7 @@ async def running_api(
 async def served_api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """Runs uvicorn in this process, so that a test can change constants of the API."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(create_app(settings), log_level="critical")
+        config = uvicorn.Config(create_app(settings, BUILT_IN), log_level="critical")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         url = "http://{}:{}".format(*listener.getsockname())
@@ -48,11 +53,11 @@ async def served_api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def running_worker(
-    settings: Settings, providers: dict[str, ProviderSettings]
+    settings: Settings, providers: Mapping[str, ProviderSettings]
 ) -> AsyncIterator[None]:
-    worker = make_worker(
-        settings, providers, connect(settings.redis_url or ""), handle_signals=False
-    )
+    """Runs a worker that knows the providers whose settings are given."""
+    known = combined({name: PROVIDERS[name] for name in providers}, providers)
+    worker = make_worker(settings, known, connect(settings.redis_url or ""), handle_signals=False)
     task = asyncio.create_task(worker.main())
     try:
         yield

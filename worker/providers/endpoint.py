@@ -30,6 +30,7 @@ class Endpoint:
     headers: httpx.Headers  # headers of a call, including the key
     headers_by_auth: Mapping[str, httpx.Headers]  # the same, for calls with another authentication
     dialect: Dialect
+    timeout_s: float  # time limit of a call
     key: str | None  # API key, which is removed from error texts
     row: Provider
 
@@ -60,39 +61,38 @@ def encode(row: Provider, codec: Codec, request: ItemRequest) -> bytes:
     return orjson.dumps(body_of(row, codec, model, chat))
 
 
-def endpoint(row: Provider, settings: ProviderSettings) -> Endpoint | None:
-    """Returns the endpoint, or None if the provider needs a key and the settings have no key."""
-    key = settings.api_key.get_secret_value().strip() if settings.api_key else None
-    if row.key_required and key is None:
-        return None
+def endpoint(row: Provider, settings: ProviderSettings, *, timeout_s: float) -> Endpoint:
+    """Returns the endpoint. `timeout_s` is the time limit of a call if the row has none."""
     dialect = DIALECTS[row.dialect]
-    base_url = settings.base_url or row.base_url
     codecs = (dialect.native, *dialect.foreign.values())
+    by_auth = {codec.auth for codec in codecs if codec.auth}
     return Endpoint(
         provider=row.name,
-        base_url=base_url,
-        urls={c.path: httpx.URL(base_url + c.path) for c in codecs if c.model_path is None},
-        headers=_headers(row, row.auth, key, settings.http_referer),
-        headers_by_auth={
-            codec.auth: _headers(
-                row, "none" if row.auth == "none" else codec.auth, key, settings.http_referer
-            )
-            for codec in codecs
-            if codec.auth
-        },
+        base_url=row.base_url,
+        urls={c.path: httpx.URL(row.base_url + c.path) for c in codecs if c.model_path is None},
+        headers=call_headers(row, settings),
+        headers_by_auth={auth: call_headers(row, settings, auth) for auth in by_auth},
         dialect=dialect,
-        key=key,
+        timeout_s=row.timeout_s or timeout_s,
+        key=settings.key,
         row=row,
     )
 
 
-def _headers(row: Provider, auth: str, key: str | None, http_referer: str) -> httpx.Headers:
-    """Returns the headers of a call, including the key."""
+def call_headers(
+    row: Provider, settings: ProviderSettings, auth: str | None = None
+) -> httpx.Headers:
+    """Returns the headers of a call, including the key.
+
+    `auth` is the authentication of this kind of call, if it differs from the row's.
+    """
     headers = httpx.Headers(_HEADERS)
     for name, value in row.headers.items():
-        headers[name] = value.replace("{http_referer}", http_referer)
-    if key is not None and auth != "none":
-        headers["Authorization" if auth == "bearer" else auth] = (
-            f"Bearer {key}" if auth == "bearer" else key
-        )
+        headers[name] = value.replace("{http_referer}", settings.http_referer)
+    if settings.key is not None and row.auth != "none":
+        auth = auth or row.auth
+        if auth == "bearer":
+            headers["Authorization"] = f"Bearer {settings.key}"
+        else:
+            headers[auth] = settings.key
     return headers

@@ -1,0 +1,203 @@
+"""Reads `providers.toml`: more providers, changes to the built-in providers, and aliases of models.
+
+A wrong file is refused as a whole. Each complaint has the line and the reason, and none repeats a
+value, because the value may be a key.
+"""
+
+import re
+import tomllib
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from shared.providers.built_in import WEBHOOK_LANE
+from shared.providers.catalogue import Alias
+from shared.providers.row import Provider, variable
+from shared.providers.section import MAX_MODEL_LENGTH, NAME, AliasSection, Deployment, Section
+from shared.providers.toml_lines import line_of, lines_of
+from shared.settings import ProviderSettings, Settings, SettingsError
+
+_NOT_YET = {
+    "adaptive",
+    "counts_refused",
+    "fallbacks",
+    "limit_headers",
+    "models",
+    "reserves_output",
+    "rpd",
+    "rpm",
+    "tpm",
+    "weight",
+}
+_KEYS = {"api_key", "key", "password", "secret", "token"}
+_OTHER_SETTINGS = {name.upper() for name in Settings.model_fields} | {"ORCHESTRATOR_API_KEY"}
+_POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+TomlPath = tuple[int | str, ...]
+_Table = TypeVar("_Table", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class ProvidersFile:
+    """The content of a valid file.
+
+    rows: the built-in rows, changed and extended by the file, by the provider's name.
+    aliases: by the alias, in lower case.
+    given: the fields that each section of the file contains, by the provider's name.
+    """
+
+    rows: Mapping[str, Provider]
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+    given: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def read_providers_file(path: Path, rows: Mapping[str, Provider]) -> ProvidersFile:
+    """Returns the content of the file, on top of the built-in `rows`. Raises SettingsError."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise SettingsError(f"PROVIDERS_FILE: can't read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SettingsError(f"{path}, line {line}: the file must be UTF-8") from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(_not_toml(path, text, str(error))) from None
+
+    check = _Check()
+    content = check.content(document, rows)
+    if check.complaints:
+        lines = lines_of(text)
+        numbered = sorted((line_of(where, lines), reason) for where, reason in check.complaints)
+        raise SettingsError(
+            "\n".join(f"{path}, line {line}: {reason}" for line, reason in numbered)
+        )
+    return content
+
+
+def _not_toml(path: Path, text: str, reason: str) -> str:
+    position = _POSITION.search(reason)
+    line = (position and position[1]) or len(text.rstrip().split("\n"))
+    return f"{path}, line {line}: {_POSITION.sub('', reason)}. The file must be TOML (toml.io)."
+
+
+class _Check:
+    """Collects the complaints about a document. A complaint is a path in it and a reason."""
+
+    def __init__(self) -> None:
+        self.complaints: list[tuple[TomlPath, str]] = []
+
+    def content(self, document: Mapping[str, Any], rows: Mapping[str, Provider]) -> ProvidersFile:
+        """Returns the content, which may be used only if there are no complaints."""
+        for name in document.keys() - {"providers", "models"}:
+            self._unknown((name,), ("providers", "models"))
+        sections = {
+            name: section.given()
+            for name, section in self._tables(document, "providers", Section)
+            if self._is_provider_name(name)
+        }
+        all_rows = dict(rows)
+        for name, given in sections.items():
+            row = rows.get(name) or Provider(name, "", key_required=False)
+            all_rows[name] = replace(row, **given)
+            if not all_rows[name].base_url:
+                self._add(("providers", name), "base_url is missing")
+        aliases: dict[str, Alias] = {}
+        for name, table in self._tables(document, "models", AliasSection):
+            target = table.deployments[0]
+            self._alias(name, target, all_rows, aliases)
+            aliases[name.lower()] = Alias(target.provider, target.model)
+        given_fields = {name: frozenset(given) for name, given in sections.items()}
+        return ProvidersFile(all_rows, aliases, given_fields)
+
+    def _add(self, path: TomlPath, reason: str) -> None:
+        self.complaints.append((path, f"{_shown(path)}: {reason}"))
+
+    def _tables(
+        self, document: Mapping[str, Any], kind: str, model: type[_Table]
+    ) -> Iterator[tuple[str, _Table]]:
+        """Yields the valid tables `[kind.NAME]` with their names."""
+        tables = document.get(kind, {})
+        if not isinstance(tables, dict):
+            self._add((kind,), f"must be sections [{kind}.NAME]")
+            return
+        for name, table in tables.items():
+            try:
+                yield name, model.model_validate(table)
+            except ValidationError as error:
+                for wrong in error.errors(include_url=False, include_input=False):
+                    self._wrong((kind, name, *wrong["loc"]), wrong["type"], wrong["msg"], model)
+
+    def _wrong(self, path: TomlPath, kind: str, message: str, model: type[BaseModel]) -> None:
+        match kind:
+            case "extra_forbidden":
+                known = Deployment if "deployments" in path[:-1] else model
+                self._unknown(path, known.model_fields)
+            case "model_type":
+                self._add(path, "must be a section")
+            case "missing":
+                self._add(path[:-1], f"{path[-1]} is missing")
+            case _:
+                message = message.removeprefix("Value error, ")
+                self._add(path, re.sub("^(Input|String|List|Value) should", "must", message))
+
+    def _unknown(self, path: TomlPath, known: Iterable[str]) -> None:
+        name = str(path[-1])
+        if name in _NOT_YET:
+            self._add(path, "is not supported yet")
+        elif name in _KEYS:
+            self._add(path, f"must not be in this file: {_where_keys_are(str(path[1]))}")
+        else:
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
+            self._add(path, f"is unknown; {hint}")
+
+    def _is_provider_name(self, name: str) -> bool:
+        path = ("providers", name)
+        taken = {variable(name, setting) for setting in ProviderSettings.model_fields}
+        if not NAME.fullmatch(name):
+            self._add(path, "the name must be 1 to 64 of the characters a-z 0-9 -")
+        elif name == WEBHOOK_LANE:
+            self._add(path, "the name is taken by the delivery of webhooks")
+        elif shared := sorted(taken & _OTHER_SETTINGS):
+            self._add(path, f"the name is taken: {shared[0]} is a setting with another meaning")
+        else:
+            return True
+        return False
+
+    def _alias(
+        self,
+        name: str,
+        target: Deployment,
+        rows: Mapping[str, Provider],
+        earlier: Container[str],
+    ) -> None:
+        path = ("models", name)
+        first, slash, _ = name.partition("/")
+        if not name.strip() or len(name) > MAX_MODEL_LENGTH:
+            self._add(path, f"the alias must have 1 to {MAX_MODEL_LENGTH} characters")
+        elif slash and first.lower() in rows:
+            self._add(path, "an alias must not begin with a provider's name and a slash")
+        elif name.lower() in earlier:
+            self._add(path, "the alias exists already; upper and lower case make no difference")
+        if target.provider not in rows:
+            nearest = get_close_matches(target.provider, rows, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            self._add((*path, "deployments"), f"no provider has this name{hint}")
+
+
+def _where_keys_are(provider: str) -> str:
+    return (
+        f"set {variable(provider, 'api_key')} in the environment or in .env, or name another"
+        " variable with api_key_env"
+    )
+
+
+def _shown(path: TomlPath) -> str:
+    return ".".join(str(part) if _BARE_KEY.fullmatch(str(part)) else f'"{part}"' for part in path)
