@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
 from functools import partial
 from typing import Annotated
 
@@ -18,6 +17,8 @@ from cli.console import err, use_utf8
 from cli.demo import run_demo
 from cli.jobs import add_to
 from cli.local_stack import LocalStack, StartError
+from cli.provider_probe import Health, Probe, probe_all
+from cli.providers import app as providers_commands
 from orchestrator_client import OrchestratorError
 from shared.providers.loading import Providers, load_providers
 from shared.redis.embedded import EmbeddedServerError
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 keys = typer.Typer(cls=Group, help="Create API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys", rich_help_panel=RUN)
+app.add_typer(providers_commands, name="providers", rich_help_panel=RUN)
 add_to(app)
 console = Console(highlight=False)
 
@@ -168,27 +170,35 @@ async def _stay_up(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # The providers are asked while the stack starts.
+    shown = [] if simulate else _shown_providers(providers)
+    probing = asyncio.create_task(probe_all(providers, shown))
     async with stack:
         where = "REDIS_URL" if settings.redis_url else str(settings.data_dir)
         console.print(f"API         {stack.url}   (docs at {stack.url}/docs)")
         if settings.dashboard:
             console.print(f"web page    {stack.url}/")
         console.print(f"data        {where}")
-        for name, state in _states(providers):
-            console.print(f"{name:<12}{'simulated' if simulate else state}")
+        if simulate:
+            console.print("providers   simulated")
+        for probe in await probing:
+            console.print(f"{probe.provider:<12}{_state(probe)}", markup=False, soft_wrap=True)
         console.print("stop with Ctrl-C")
         await stop.wait()
         console.print("stopping; waiting for running calls")
 
 
-def _states(providers: Providers) -> Iterator[tuple[str, str]]:
-    """Yields the configured providers, and the two of the examples, with their states."""
-    missing = providers.missing()
+def _shown_providers(providers: Providers) -> list[str]:
+    """Returns the names of the configured providers, and of the two in the examples."""
     shown = {"openrouter", "ollama"} | providers.catalogue.configured
-    for name in providers.catalogue.rows:
-        if name in shown:
-            reason = missing.get(name)
-            yield (
-                name,
-                f"{reason}; requests fail with provider_not_configured" if reason else "ready",
-            )
+    return [name for name in providers.catalogue.rows if name in shown]
+
+
+def _state(probe: Probe) -> str:
+    match probe.health:
+        case Health.READY | Health.UNCHECKED:
+            return "ready"
+        case Health.MISSING:
+            return f"{probe.detail}; requests fail with provider_not_configured"
+        case _:
+            return f"warning: {probe.health}: {probe.detail}"

@@ -228,14 +228,22 @@ def load_provider_settings(
     rows: Mapping[str, Provider] = PROVIDERS,
 ) -> dict[str, ProviderSettings]:
     """Returns the settings of each provider by the provider's name. Raises SettingsError."""
-    variables = _reading_env_file(_variables)
-    return {name: _provider_settings(row, variables) for name, row in rows.items()}
+    found = variables()
+    return {name: _provider_settings(row, found) for name, row in rows.items()}
 
 
-def _variables() -> dict[str, str | None]:
-    """Returns all variables and their values, by their names in lower case."""
-    # A settings class per provider would read .env once per provider.
-    return {**DotEnvSettingsSource(Settings).env_vars, **EnvSettingsSource(Settings).env_vars}
+def variables() -> dict[str, str | None]:
+    """Returns all variables of the environment and of `.env`, by their names in lower case.
+
+    Raises SettingsError.
+    """
+
+    def read() -> dict[str, str | None]:
+        # A settings class per provider would read .env once per provider.
+        file, environment = DotEnvSettingsSource(Settings), EnvSettingsSource(Settings)
+        return {**file.env_vars, **environment.env_vars}
+
+    return _reading_env_file(read)
 
 
 def _reading_env_file(read: Callable[[], _Read]) -> _Read:
@@ -248,13 +256,13 @@ def _reading_env_file(read: Callable[[], _Read]) -> _Read:
     raise SettingsError(f"{Path(ENV_FILE).resolve()}: {reason}")
 
 
-def _provider_settings(row: Provider, variables: Mapping[str, str | None]) -> ProviderSettings:
+def _provider_settings(row: Provider, found: Mapping[str, str | None]) -> ProviderSettings:
     names = {setting: variable(row.name, setting) for setting in ProviderSettings.model_fields}
     for name in row.key_variables:
-        if (variables.get(name.lower()) or "").strip():
+        if (found.get(name.lower()) or "").strip():
             names["api_key"] = name
             break
-    values = {setting: variables.get(name.lower()) for setting, name in names.items()}
+    values = {setting: found.get(name.lower()) for setting, name in names.items()}
     try:
         return ProviderSettings.model_validate(
             {setting: value for setting, value in values.items() if value is not None}

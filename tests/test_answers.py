@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.providers import endpoint_of
 from support.raw_server import http, raw
 
 from shared.dialects.dialect import Answer
@@ -17,7 +18,6 @@ from shared.providers import PROVIDERS
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 from worker.providers.client import call, http_client
-from worker.providers.endpoint import endpoint
 from worker.providers.errors import ProviderError, Rejected, Transient
 
 ANSWERS = Path(__file__).parent / "answers"
@@ -50,9 +50,8 @@ async def outcome(
 ) -> tuple[Answer | ProviderError, int]:
     """Returns the outcome of a call, and the number of calls that the server received."""
     async with raw(answer) as server:
-        settings = ProviderSettings(_env_file=None, api_key="secret-key", base_url=server.url)
-        there = endpoint(PROVIDERS[provider], settings)
-        assert there is not None
+        settings = ProviderSettings(api_key="secret-key", base_url=server.url)
+        there = endpoint_of(PROVIDERS[provider], settings)
         try:
             found: Answer | ProviderError = await call(client, there, request, timeout_s=5)
         except ProviderError as error:

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from support.providers import endpoint_of
 from support.raw_server import http, raw
 
 from cli.simulator import Simulator
@@ -15,7 +16,7 @@ from shared.providers import PROVIDERS, Provider
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 from worker.providers.client import call, http_client
-from worker.providers.endpoint import Endpoint, endpoint
+from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, Rejected
 
 OPENAI = Provider("openai", "https://api.openai.com/v1")
@@ -52,10 +53,7 @@ async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
 
 
 def at(row: Provider, base_url: str) -> Endpoint:
-    settings = ProviderSettings(_env_file=None, api_key="k", base_url=base_url)
-    found = endpoint(row, settings)
-    assert found is not None
-    return found
+    return endpoint_of(row, ProviderSettings(api_key="k", base_url=base_url))
 
 
 def foreign(operation: Operation, *body: str, model: str = "m") -> ItemRequest:

@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+from support.providers import endpoint_of
 
 from shared.dialects.dialect import Answer, ErrorInBody, NoAnswer, Operation
 from shared.dialects.gemini import GEMINI
 from shared.providers import Provider
 from shared.settings import ProviderSettings
-from worker.providers.endpoint import Endpoint, endpoint
+from worker.providers.endpoint import Endpoint
 
 ROW = Provider(
     "gemini",
@@ -22,9 +23,7 @@ GENERATE = GEMINI.foreign[Operation.GENERATE_CONTENT]
 
 @pytest.fixture
 def there() -> Endpoint:
-    found = endpoint(ROW, ProviderSettings(_env_file=None, api_key="k"))
-    assert found is not None
-    return found
+    return endpoint_of(ROW, ProviderSettings(api_key="k"))
 
 
 @pytest.mark.parametrize(

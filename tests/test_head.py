@@ -15,6 +15,7 @@ from support.raw_http import connect
 from support.stack import Stack, free_port
 
 from api.app import create_app
+from shared.providers import BUILT_IN
 from shared.settings import Settings
 
 Start = Callable[..., Awaitable[Stack]]
@@ -72,7 +73,7 @@ async def test_head_is_refused_where_get_is(stack: Start) -> None:
 
 
 async def test_an_error_is_answered_without_a_body(settings: Settings) -> None:
-    app = create_app(settings)
+    app = create_app(settings, BUILT_IN)
 
     @app.get("/fails")
     async def fails() -> None:

@@ -20,6 +20,7 @@ from support.examples import SEED_EXAMPLE
 from support.search_depth import examples
 from support.stack import Stack
 
+from shared.providers import PROVIDERS
 from shared.queue.keys import Keys
 
 CHECKS: list[schemathesis.CheckFunction] = [

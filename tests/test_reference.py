@@ -92,11 +92,11 @@ def test_the_command_line_reference_is_complete() -> None:
 
 
 def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yields the commands that have no subcommands, with their names. The type is Any because typer
-    contains its own click and hides its types."""
-    if not hasattr(command, "commands"):
+    """Yields the commands that do something without a subcommand, with their names. The type is Any
+    because typer contains its own click and hides its types."""
+    if not hasattr(command, "commands") or command.invoke_without_command:
         yield name, command
-    else:
+    if hasattr(command, "commands"):
         for child, nested in command.commands.items():
             yield from _commands(nested, f"{name} {child}")
 

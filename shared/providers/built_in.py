@@ -19,6 +19,7 @@ PROVIDERS = {
             model_case="lower",
             fills_defaults=True,
             limits_per="account",
+            check_path="/key",  # the listing of models needs no key
             # OpenRouter shows both on its pages: https://openrouter.ai/docs/app-attribution
             headers={"HTTP-Referer": "{http_referer}", "X-Title": "LLM batch orchestrator"},
         ),

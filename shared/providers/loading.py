@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from shared.dialects.dialects import DIALECTS
 from shared.providers.built_in import PROVIDERS
 from shared.providers.catalogue import Catalogue
 from shared.providers.file import ProvidersFile, read_providers_file
@@ -34,8 +33,6 @@ class Providers:
         }
 
     def _lacks(self, row: Provider) -> str:
-        if row.dialect not in DIALECTS:
-            return f"speaks the dialect {row.dialect}, which is not supported"
         advice = f"set {row.needs} for the workers"
         if not row.has_base_url:
             return f"has no base URL: {advice}"

@@ -30,6 +30,8 @@ class Provider:
     limits_per: whether the provider counts its rate limits per account or per model.
     max_concurrent_requests: limit of running calls; None for the general setting,
         `MAX_CONCURRENT_REQUESTS`.
+    check_path: path of a GET that shows whether the key is accepted; "" for the dialect's listing
+        of models.
     fills_defaults: whether native requests get the documented defaults of `temperature` and
         `max_tokens`. If not, an absent field is not sent.
     """
@@ -48,6 +50,7 @@ class Provider:
     timeout_s: float | None = None
     limits_per: LimitsPer = "model"
     max_concurrent_requests: int | None = None
+    check_path: str = ""
     fills_defaults: bool = False
 
     def model_name(self, name: str) -> str:

@@ -1,0 +1,118 @@
+"""Asks providers whether they can be reached and accept the key, without a call to a model."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+
+import httpx
+
+from shared.providers import Provider, variable
+from shared.providers.loading import Providers
+from shared.settings import ProviderSettings
+from worker.providers.endpoint import call_headers
+
+TIMEOUT_S = 5.0
+_MAX_BODY_BYTES = 10_000
+_PATHS = {  # paths that list models, by dialect
+    "openai": "/models",
+    "anthropic": "/v1/models",
+    "gemini": "/models",
+    "ollama": "/api/tags",
+}
+
+
+class Health(StrEnum):
+    READY = "ready"  # answers; and accepts the key, if there is one
+    UNCHECKED = "key not checked"  # answers, but does not say whether the key is accepted
+    KEY_REFUSED = "key refused"
+    FAILING = "failing"  # answers with another error
+    UNREACHABLE = "unreachable"
+    MISSING = "not configured"  # cannot be called, because a setting is missing
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The health of a provider. `detail` says what happened, and what to do."""
+
+    provider: str
+    health: Health
+    detail: str
+
+    @property
+    def is_good(self) -> bool:
+        return self.health in {Health.READY, Health.UNCHECKED}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    is_json: bool
+    start: bytes
+
+
+async def probe_all(providers: Providers, names: Iterable[str]) -> list[Probe]:
+    """Probes the providers at the same time. Takes at most twice TIMEOUT_S."""
+    missing = providers.missing()
+    # Workers do not use proxies from the environment and do not follow redirects either.
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
+        return await asyncio.gather(*(_probe(client, providers, name, missing) for name in names))
+
+
+async def _probe(
+    client: httpx.AsyncClient, providers: Providers, name: str, missing: Mapping[str, str]
+) -> Probe:
+    row, settings = providers.catalogue.rows[name], providers.settings[name]
+    if name in missing:
+        return Probe(name, Health.MISSING, missing[name])
+    url = row.base_url + (row.check_path or _PATHS[row.dialect])
+    try:
+        reply = await _ask(client, url, row, settings)
+        health, detail = _judge(row, reply, has_key=settings.key is not None)
+        if health is Health.READY and settings.key is not None:
+            # Some providers list their models for everybody.
+            keyless = await _ask(client, url, row, settings.model_copy(update={"api_key": None}))
+            if keyless.status < HTTPStatus.BAD_REQUEST:
+                health, detail = Health.UNCHECKED, "answers also without a key"
+    except (TimeoutError, httpx.TimeoutException):
+        health, detail = Health.UNREACHABLE, f"did not answer in {TIMEOUT_S:g} s"
+    except httpx.ConnectError:
+        advice = f"start it, or correct {variable(name, 'base_url')}"
+        health, detail = Health.UNREACHABLE, f"can't connect; {advice}"
+    except (httpx.HTTPError, OSError, UnicodeError) as error:
+        health, detail = Health.UNREACHABLE, str(error) or type(error).__name__
+    return Probe(name, health, f"{url}: {detail}")
+
+
+async def _ask(
+    client: httpx.AsyncClient, url: str, row: Provider, settings: ProviderSettings
+) -> _Reply:
+    headers = call_headers(row, settings)
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        client.stream("GET", url, headers=headers) as response,
+    ):
+        start = b""
+        async for chunk in response.aiter_bytes():
+            start += chunk
+            if len(start) >= _MAX_BODY_BYTES:
+                break
+        is_json = "json" in response.headers.get("content-type", "")
+        return _Reply(response.status_code, is_json, start)
+
+
+def _judge(row: Provider, reply: _Reply, *, has_key: bool) -> tuple[Health, str]:
+    variables = " or ".join(row.key_variables)
+    refused = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+    # Gemini: https://ai.google.dev/gemini-api/docs/troubleshooting
+    if reply.status in refused or b"API_KEY_INVALID" in reply.start:
+        advice = f"correct {variables}" if has_key else f"it needs a key: set {variables}"
+        return Health.KEY_REFUSED, f"answered {reply.status}; {advice}"
+    if reply.status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
+        return Health.UNCHECKED, f"answered {reply.status}, so the key was not checked"
+    if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
+        return Health.FAILING, f"answered {reply.status}"
+    if not reply.is_json:
+        return Health.FAILING, "answered with something that is not JSON; is the base URL right?"
+    return Health.READY, "answers and accepts the key" if has_key else "answers"

@@ -1,0 +1,99 @@
+"""Defines the commands about providers: which are configured, and whether they work."""
+
+import asyncio
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+import typer
+
+from cli.command import Command, Group, epilog
+from cli.console import err, out
+from cli.provider_check import check as check_provider
+from cli.provider_probe import Probe, probe_all
+from cli.tables import table
+from shared.providers import variable
+from shared.providers.loading import Providers, load_providers
+from shared.providers.routing import unknown_provider_message
+from shared.settings import SettingsError, load_settings, variables
+from worker.providers.endpoint import endpoint
+
+_LISTS = {0: "all of them work", 1: "one of them does not work, or the settings are wrong"}
+_CHECKS = {0: "the provider answered", 1: "there is no answer", 2: "wrong arguments"}
+
+app = typer.Typer(cls=Group)
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog=epilog("orchestrator providers", "orchestrator providers check --help", codes=_LISTS),
+)
+def providers(context: typer.Context) -> None:
+    """Show which providers are configured, from where, and whether they accept the key."""
+    if context.invoked_subcommand is None:
+        known = _load()
+        probes = asyncio.run(probe_all(known, known.catalogue.configured))
+        _print(known, {probe.provider: probe for probe in probes})
+        if not all(probe.is_good for probe in probes):
+            raise typer.Exit(1)
+
+
+@app.command(
+    cls=Command,
+    epilog=epilog("orchestrator providers check openai --model gpt-5-mini", codes=_CHECKS),
+)
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the provider.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Model that gets the call.")],
+) -> None:
+    """Make one small call to a provider. Show what was sent and answered, without the key."""
+    known = _load()
+    row = known.catalogue.rows.get(name)
+    if row is None:
+        sys.exit(f"orchestrator: {unknown_provider_message(known.catalogue, name)}")
+    if reason := known.missing().get(name):
+        sys.exit(f"orchestrator: {reason}")
+    timeout_s = load_settings().request_timeout
+    target = endpoint(row, known.settings[name], timeout_s=timeout_s)
+    lines, is_answered = asyncio.run(check_provider(target, row.model_name(model)))
+    for line in lines:
+        out.print(line, markup=False)
+    if not is_answered:
+        raise typer.Exit(1)
+
+
+def _load() -> Providers:
+    try:
+        return load_providers(load_settings())
+    except SettingsError as error:
+        sys.exit(f"orchestrator: wrong settings\n{error}")
+
+
+def _print(known: Providers, probes: Mapping[str, Probe]) -> None:
+    rows = table("provider", "from", "key", "state")
+    for name in known.catalogue.rows:
+        if name in probes:
+            rows.add_row(name, _source(known, name), _key(known, name), str(probes[name].health))
+    out.print(rows)
+    out.print()
+    for probe in probes.values():
+        out.print(f"{probe.provider}: {probe.detail}", markup=False)
+    others = [name for name in known.catalogue.rows if name not in probes]
+    if others:
+        err.print(f"not configured: {', '.join(others)}", markup=False)
+
+
+def _source(known: Providers, name: str) -> str:
+    """Returns where the base URL comes from."""
+    if known.settings[name].base_url:
+        return variable(name, "base_url")
+    return "providers.toml" if "base_url" in known.file.given.get(name, ()) else "built in"
+
+
+def _key(known: Providers, name: str) -> str:
+    """Returns the variable that has the key."""
+    if known.settings[name].key is None:
+        return "none"
+    given = variables()
+    names: Iterable[str] = known.catalogue.rows[name].key_variables
+    return next(name for name in names if (given.get(name.lower()) or "").strip())
