@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from time import monotonic
 
 from api.disconnect import ClientDisconnected, cancel_on_disconnect
@@ -31,13 +32,16 @@ class IdempotencyResultExpired(Exception):
 class Batches:
     """Accepts jobs, and waits for them.
 
-    If `cancels_abandoned` is true, a job is cancelled when the client that waits for the job
-    disconnects.
+    If the client that waits for a job disconnects, a client that posts the same body within
+    `grace_s` gets the same job. Otherwise the job is cancelled, if `cancels_abandoned` is true.
     """
 
-    def __init__(self, jobs: Jobs, events: JobEvents, *, cancels_abandoned: bool) -> None:
+    def __init__(
+        self, jobs: Jobs, events: JobEvents, *, grace_s: float, cancels_abandoned: bool
+    ) -> None:
         self._jobs = jobs
         self._events = events
+        self._grace_s = grace_s
         self._cancels_abandoned = cancels_abandoned
 
     async def start(self, requests: AsyncIterable[LLMRequest], submission: Submission) -> Job:
@@ -68,7 +72,7 @@ class Batches:
         with ExitStack() as subscriptions:
             finished = subscriptions.enter_context(self._events.wait_finished(new_id))
             job_id = await self._jobs.submit(new_id, requests, submission)
-            if job_id != new_id:  # an earlier job has the same key; it may have ended
+            if job_id != new_id:  # an earlier job has the same key or body; it may have ended
                 finished = subscriptions.enter_context(self._events.wait_finished(job_id))
                 job = await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
                 if job.finished_at:
@@ -76,19 +80,29 @@ class Batches:
             try:
                 await cancel_on_disconnect(wait_for_disconnect(), _wait(finished, wait_s))
             except ClientDisconnected:
-                await self.cancel_abandoned(job_id, submission)
+                await self.abandon(job_id, submission)
                 raise
         left_s = deadline - monotonic()
         return await self.status(job_id, submission, retry_for_s=max(left_s, MIN_RETRY_S))
 
-    async def cancel_abandoned(self, job_id: str, submission: Submission) -> None:
-        """Cancels the job of a disconnected client, because nobody will read the answers.
+    async def abandon(self, job_id: str, submission: Submission) -> None:
+        """Keeps the job of a disconnected client for the grace period.
 
-        A job with an idempotency key continues, because its client can repeat the request.
+        A proxy may have ended the connection, and the client may post the same body again. After
+        the period, nobody will read the answers. A job with an idempotency key continues, because
+        its client can repeat the request at any time.
         """
-        if self._cancels_abandoned and not submission.idempotency_key:
-            with suppress(RedisUnavailable, JobNotFound):
-                await redis_retry(MIN_RETRY_S)(self._jobs.cancel, job_id, submission.owner)
+        if not submission.idempotency_key:
+            with suppress(RedisUnavailable):
+                await redis_retry(MIN_RETRY_S)(
+                    partial(
+                        self._jobs.abandon,
+                        job_id,
+                        submission,
+                        grace_s=self._grace_s,
+                        cancels=self._cancels_abandoned,
+                    )
+                )
 
     async def status(self, job_id: str, submission: Submission, *, retry_for_s: float) -> Job:
         """Returns the status of a job that was accepted.

@@ -47,7 +47,7 @@ class JobStreams:
         """Returns a stream of the items of a batch as they finish, and then of the job's status.
 
         The stream ends when the job has ended, or after `wait_s`. If the client disconnects,
-        the job is cancelled as in `Batches.run`.
+        the job is abandoned as in `Batches.run`.
         """
         reader = JobReader(
             self._store, job_id, submission.owner, order=Order.COMPLETION, position=0
@@ -58,7 +58,7 @@ class JobStreams:
             encode_pages(pages, stream_format, summary=self._status(job_id, submission, until)),
             stream_format.media_type,
             headers={"Location": f"/jobs/{job_id}", **headers},
-            on_disconnect=partial(self._batches.cancel_abandoned, job_id, submission),
+            on_disconnect=partial(self._batches.abandon, job_id, submission),
         )
 
     def _status(

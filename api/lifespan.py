@@ -51,7 +51,12 @@ async def running_services(
         store = Store(redis, keys)
         jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
         events = JobEvents(redis, keys, store)
-        batches = Batches(jobs, events, cancels_abandoned=settings.cancel_on_disconnect)
+        batches = Batches(
+            jobs,
+            events,
+            grace_s=settings.disconnect_grace_seconds,
+            cancels_abandoned=settings.cancel_on_disconnect,
+        )
         overview_feed = OverviewFeed(Monitor(redis, keys), jobs)
 
         def close_streams() -> None:

@@ -23,7 +23,7 @@ READ_TIMEOUT_S = 60.0  # time within which a client must send the next chunk
 
 
 async def read_batch(request: Request, settings: SettingsDep) -> BatchLLMRequest:
-    """Returns the batch in a JSON body.
+    """Returns the batch in a JSON body. The digest of the body becomes `request.state.body_digest`.
 
     Raises HTTPException 400, 408, 413 or 415, and RequestValidationError.
     """
@@ -31,6 +31,7 @@ async def read_batch(request: Request, settings: SettingsDep) -> BatchLLMRequest
     body = bytearray()
     async for chunk in _chunks(request, settings.max_body_bytes, "MAX_BODY_BYTES"):
         body += chunk
+    request.state.body_digest = blake2b(body, digest_size=16).hexdigest()
     try:
         return BatchLLMRequest.model_validate_json(bytes(body))
     except ValidationError as error:

@@ -13,6 +13,7 @@ def new_submission(
     *,
     options: JobOptions | None = None,
     key: str | None = None,
+    body_digest: str | None = None,
     interactive: bool = False,
     followed: bool = False,
 ) -> Submission:
@@ -33,5 +34,6 @@ def new_submission(
         deadline_s=options.deadline_s,
         webhook_url=options.webhook_url,
         idempotency_key=key,
+        body_digest=body_digest,
         follow_s=PUBLISH_PROGRESS_S if followed else None,
     )

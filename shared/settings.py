@@ -208,6 +208,7 @@ class Settings(BaseSettings):
     max_job_bytes: int = Field(default=1024 * 1024 * 1024, ge=1)
     idempotency_ttl_seconds: int = Field(default=86_400, ge=1, le=10 * 365 * 86_400)
     cancel_on_disconnect: bool = True
+    disconnect_grace_seconds: float = Field(default=30, ge=0, le=3600, allow_inf_nan=False)
 
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_api_keys)] = ()
     webhook_secret: Annotated[

@@ -220,7 +220,7 @@ async def test_the_job_of_a_client_that_disconnects_is_cancelled_or_continues(
     continues: bool,
 ) -> None:
     """Nobody will read the answers, unless the client can get them by its idempotency key."""
-    deployment = await stack(workers=1, **settings)
+    deployment = await stack(workers=1, DISCONNECT_GRACE_SECONDS="0.5", **settings)
     await deployment.simulate(by_dialect={"openai": {"latency_ms": 60_000}})
     waiting = asyncio.create_task(deployment.batch([chat("x"), chat("y")], headers=headers))
     await deployment.in_flight(2)

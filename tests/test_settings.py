@@ -28,6 +28,7 @@ OURS = {
     "max_job_bytes": 1024**3,
     "idempotency_ttl_seconds": 86_400,
     "cancel_on_disconnect": True,
+    "disconnect_grace_seconds": 30.0,
     "interactive_weight": 4,
     "api_keys": (),
     "webhook_secret": None,

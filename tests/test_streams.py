@@ -278,6 +278,7 @@ async def test_the_batch_of_a_client_that_does_not_read_is_cancelled(
     monkeypatch.setattr(stream_response, "SEND_TIMEOUT_S", 0.2)
     body = json.dumps({"requests": [chat("x")] * 100})
     head = f"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    settings = settings.model_copy(update={"disconnect_grace_seconds": 0})
     async with served_api(settings) as api:
         with not_reading(api, f"{head}Accept: application/x-ndjson\r\n\r\n{body}"):
 
@@ -332,7 +333,7 @@ async def test_a_thousand_streams_use_one_subscription_and_little_memory(
 
 
 async def test_the_job_of_a_client_that_closes_its_stream_is_cancelled(stack: Start) -> None:
-    deployment = await stack(workers=1)
+    deployment = await stack(workers=1, DISCONNECT_GRACE_SECONDS="1")
     await deployment.simulate(latency_ms=60_000)
     async with streaming(deployment, [chat("x")]) as answer:
         await deployment.in_flight(1)

@@ -1,6 +1,6 @@
 """Serves `POST /batch`."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
 from api.headers import IdempotencyKey, StreamFormatDep, WaitPreference
@@ -32,6 +32,7 @@ router = APIRouter(tags=[BATCHES], dependencies=[AUTHENTICATED])
     openapi_extra=request_body(JSON_BODY),
 )
 async def post_batch(
+    request: Request,
     batch: BatchBody,
     services: ServicesDep,
     owner: OwnerDep,
@@ -50,6 +51,7 @@ async def post_batch(
         owner,
         options=batch,
         key=key,
+        body_digest=request.state.body_digest,
         interactive=wait.seconds > 0,
         followed=stream_format is not None,
     )

@@ -57,8 +57,9 @@ class Jobs:
     ) -> str:
         """Accepts all of the requests or none, and returns the job's id.
 
-        If an earlier job has the same idempotency key, returns the earlier job's id. Submitting the
-        same `job_id` twice creates only one job. Raises SubmissionRejected, and the exceptions of
+        If an earlier job has the same idempotency key, returns the earlier job's id; likewise if
+        the client of an earlier job with the same `body_digest` has vanished. Submitting the same
+        `job_id` twice creates only one job. Raises SubmissionRejected, and the exceptions of
         iterating over `requests`.
         """
         fingerprint = Fingerprint(submission)
@@ -117,6 +118,14 @@ class Jobs:
         if not _is_delivery(job_id):
             await self._store.cancel(job_id, owner)
         return await self.get(job_id, owner)
+
+    async def abandon(
+        self, job_id: str, submission: Submission, *, grace_s: float, cancels: bool
+    ) -> None:
+        """Records that the client that waited for the job has vanished. See `Store.abandon`."""
+        await self._store.abandon(
+            job_id, submission.owner, submission.body_digest or "", grace_s=grace_s, cancels=cancels
+        )
 
     async def retry(self, job_id: str, submission: Submission) -> str:
         """Creates a new job from the failed items, and returns the new job's id.

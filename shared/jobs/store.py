@@ -19,8 +19,9 @@ class Store:
         self._redis = redis
         self._keys = keys
         self._accept = load_script(redis, keys, "accept", {"META_ITEMS": META_ITEMS})
-        self._cancel, self._snapshot, self._follow_progress = (
-            load_script(redis, keys, name) for name in ("cancel", "snapshot", "follow_progress")
+        self._cancel, self._abandon, self._snapshot, self._follow_progress = (
+            load_script(redis, keys, name)
+            for name in ("cancel", "abandon", "snapshot", "follow_progress")
         )
 
     def staging(self, job_id: str) -> AbstractAsyncContextManager[Staging]:
@@ -33,6 +34,16 @@ class Store:
     async def cancel(self, job_id: str, owner: str = "") -> bool:
         """Cancels the job if it has not ended. Returns False if the owner has no such job."""
         return bool(await self._cancel(args=[job_id, owner]))
+
+    async def abandon(
+        self, job_id: str, owner: str, body_digest: str, *, grace_s: float, cancels: bool
+    ) -> None:
+        """Records that the job's client has vanished.
+
+        For `grace_s`, a submission of the same owner with the same `body_digest` gets this job.
+        Then the job is cancelled, if `cancels` is true.
+        """
+        await self._abandon(args=[job_id, owner, body_digest, grace_s * 1000, int(cancels)])
 
     async def snapshot(self, job_id: str, *, max_items: int = 100) -> Snapshot | None:
         """Returns the job's snapshot, or None if there is no such job.

@@ -43,6 +43,7 @@ class Submission:
     deadline_s: float | None = None  # time from the acceptance to the deadline
     webhook_url: str | None = None
     idempotency_key: str | None = None
+    body_digest: str | None = None  # finds the job of a client that vanished; unused with a key
     follow_s: float | None = None  # time for which the progress is published
 
 
@@ -99,6 +100,7 @@ def acceptance(
         "idempotency_key": key,
         "idempotency_ttl_s": policy.idempotency_ttl_s if key else None,
         "fingerprint": fingerprint,
+        "body_digest": None if key else submission.body_digest,
         "retry_of": retry_of,
         "webhook_url": submission.webhook_url,
         "webhook_payload": webhook_payload.decode() if webhook_payload else None,

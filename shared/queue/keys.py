@@ -80,7 +80,12 @@ class Keys:
         "zset: all lanes that have items, by their last claim: see active_lanes.lua"
     )
 
-    job_deadlines = _Key("zset: job ids by deadline")
+    job_deadlines = _Key(
+        "zset: job ids by deadline, or by the time at which a job without a client is cancelled"
+    )
+    abandoned = _KeyWithId(
+        "list, per owner and digest of a body: ids of jobs whose clients have vanished"
+    )
     jobs_by_owner = _KeyWithId("zset, per owner: job ids by acceptance time")
     job_expirations = _Key("zset: '<owner> <job>' by the time at which the results expire")
     idempotency = _KeyWithId("string, per owner and idempotency key: '<fingerprint> <job>'")

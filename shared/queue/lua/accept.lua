@@ -5,16 +5,17 @@
 --           staged items expire), lanes (number of items per lane so far); in the call with the last items also
 --           submission: owner, priority_class, result_ttl_s, max_depth (limit of queued items per owner and lane), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
---           webhook_payload, follow_s
+--           webhook_payload, follow_s, body_digest (a job of a vanished client with this digest is taken over)
 --       [2] meta of a block of up to 500 items as JSON, in the call that completes the block; otherwise ''
 --       then two values per item: lane, payload
--- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key},
+-- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key or of a vanished client},
 --          {'staged', ''} before the last items,
 --          or a refusal: {'queue_full', lane}, {'conflict', ''} (the idempotency key was used for another submission),
 --          {'expired', ''} (earlier items have expired), {'retried', id of the earlier retry of the same job}
 --- @include "layout"
 --- @include "clock"
 --- @include "fair_queue"
+--- @include "adoption"
 local upload, meta = cjson.decode(ARGV[1]), ARGV[2]
 local job, first, lanes, submission = upload.job, upload.first, upload.lanes, upload.submission
 if redis.call('HEXISTS', JOB .. job, 'total') == 1 then return { 'accepted', job } end
@@ -54,6 +55,8 @@ if known then
   if fingerprint ~= submission.fingerprint then return refuse('conflict', '') end
   return refuse('accepted', created)
 end
+local adopted = submission.body_digest and adopt(owner, submission.body_digest)
+if adopted then return refuse('accepted', adopted) end
 local retried_as = retry_of and redis.call('HGET', JOB .. retry_of, 'retried_as')
 if retried_as then return refuse('retried', retried_as) end
 

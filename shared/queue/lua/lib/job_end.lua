@@ -1,7 +1,7 @@
 --- @include "clock"
 --- @include "fair_queue"
--- Ends jobs: completes a job whose items have all finished, and ends a job early that was cancelled or whose deadline
--- has passed.
+-- Ends jobs: completes a job whose items have all finished, and ends a job early that was cancelled, whose deadline has
+-- passed or whose client has vanished.
 -- Defines for other files: forget_expired, end_job, end_early, end_overdue_jobs
 
 -- Removes up to `limit` jobs whose results have expired: from JOBS_BY_OWNER and from JOB_EXPIRATIONS.
@@ -26,11 +26,12 @@ end
 
 -- Ends a job. `error_code` is the error code of the items without a result; nil if all items have finished.
 local function end_job(job_id, error_code)
-  local ttl_s, owner, deadline_ms, webhook, key, key_ttl_s = unpack(redis.call('HMGET', JOB .. job_id, 'result_ttl_s',
-    'owner', 'deadline_ms', 'webhook_payload', 'idempotency_key', 'idempotency_ttl_s'))
+  local ttl_s, owner, deadline_ms, webhook, key, key_ttl_s, abandoned_until_ms = unpack(redis.call('HMGET',
+    JOB .. job_id, 'result_ttl_s', 'owner', 'deadline_ms', 'webhook_payload', 'idempotency_key', 'idempotency_ttl_s',
+    'abandoned_until_ms'))
   redis.call('HSET', JOB .. job_id, 'finished_ms', ms(now_ms))
   if error_code then redis.call('HSET', JOB .. job_id, 'finished_early_as', error_code) end
-  if deadline_ms then redis.call('ZREM', JOB_DEADLINES, job_id) end
+  if deadline_ms or abandoned_until_ms then redis.call('ZREM', JOB_DEADLINES, job_id) end
   for _, prefix in ipairs({ JOB, PAYLOADS, ATTEMPTS, RESULTS, COMPLETION_ORDER, FAILED }) do
     redis.call('EXPIRE', prefix .. job_id, ttl_s)
   end
@@ -57,12 +58,15 @@ local function end_early(job_id, error_code)
   redis.call('PUBLISH', JOB_CANCELLED, job_id) -- the workers stop the job's calls, after a deadline, too
 end
 
--- Ends up to 100 jobs whose deadline has passed. Returns the next deadline, or nil.
+-- Ends up to 100 jobs whose deadline has passed, or whose client vanished and did not return in time: see abandon.lua.
+-- Returns the next such time, or nil.
 local function end_overdue_jobs()
   local deadline = earliest(JOB_DEADLINES)
   if not deadline or deadline > now_ms then return deadline end
   for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', JOB_DEADLINES, '-inf', now_ms, 'LIMIT', 0, 100)) do
-    end_early(job_id, 'deadline_exceeded')
+    local deadline_ms, is_abandoned = unpack(redis.call('HMGET', JOB .. job_id, 'deadline_ms', 'abandoned_until_ms'))
+    local is_overdue = not is_abandoned or deadline_ms and tonumber(deadline_ms) <= now_ms
+    end_early(job_id, is_overdue and 'deadline_exceeded' or 'cancelled')
   end
   return earliest(JOB_DEADLINES)
 end

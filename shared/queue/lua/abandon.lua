@@ -1,0 +1,27 @@
+#!lua flags=allow-oom
+-- Records that the client of a job has vanished. If the same owner posts the same body again within the grace period,
+-- accept.lua returns this job instead of creating another one. If not, the job is cancelled at the end of the period, by
+-- whichever process looks for overdue jobs next: see job_end.lua.
+-- ARGV: job id, owner, digest of the body, grace_ms (0: the job is cancelled at once), 1 to cancel the job or 0 to let it
+--       continue after the grace period
+--- @include "clock"
+--- @include "job_end"
+local job_id, owner, body_digest, grace_ms, is_cancelled = unpack(ARGV)
+grace_ms, is_cancelled = tonumber(grace_ms), is_cancelled == '1'
+local total, job_owner, finished_ms, finished_early_as, deadline_ms = unpack(redis.call('HMGET', JOB .. job_id, 'total',
+  'owner', 'finished_ms', 'finished_early_as', 'deadline_ms'))
+if not total or job_owner ~= owner or finished_early_as then return end
+if grace_ms == 0 then
+  if is_cancelled and not finished_ms then end_early(job_id, 'cancelled') end
+  return
+end
+
+local abandoned, until_ms = ABANDONED .. owner .. ':' .. body_digest, now_ms + grace_ms
+redis.call('HSET', JOB .. job_id, 'abandoned_until_ms', ms(until_ms))
+redis.call('LREM', abandoned, 0, job_id) -- this call may be a repetition
+redis.call('RPUSH', abandoned, job_id)
+redis.call('PEXPIRE', abandoned, math.ceil(grace_ms))
+if is_cancelled and not finished_ms and not (deadline_ms and tonumber(deadline_ms) < until_ms) then
+  redis.call('ZADD', JOB_DEADLINES, ms(until_ms), job_id)
+  redis.call('PUBLISH', WAKE, '') -- the workers' next rounds take the time into account
+end
