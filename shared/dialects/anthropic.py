@@ -95,7 +95,7 @@ def _max_tokens(model: str) -> int:
 
 
 def _output_config(fields: Fields) -> dict[str, Any]:
-    config: dict[str, Any] = dict(fields.take("output_config") or {})
+    config = dict(record(fields.take("output_config")))
     schema = json_schema(fields)
     if schema == "json":
         raise Untranslatable(
@@ -105,15 +105,13 @@ def _output_config(fields: Fields) -> dict[str, Any]:
         )
     if schema is not None:
         config["format"] = {"type": "json_schema", "schema": schema}
-    if (effort := fields.take("reasoning_effort")) is not None:
-        if effort not in _EFFORTS:
-            raise Untranslatable("reasoning_effort", f"Anthropic takes {', '.join(_EFFORTS)}")
+    if effort := fields.take_one_of("reasoning_effort", _EFFORTS):
         config["effort"] = effort
     return {"output_config": config} if config else {}
 
 
 def _tools(fields: Fields) -> dict[str, Any]:
-    tools = [_tool(index, tool) for index, tool in enumerate(fields.take("tools") or ())]
+    tools = [_tool(index, tool) for index, tool in enumerate(fields.take_list("tools"))]
     choice = _tool_choice(fields.take("tool_choice"))
     if fields.take("parallel_tool_calls") is False:
         choice = choice or {"type": "auto"}

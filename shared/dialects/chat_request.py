@@ -3,7 +3,7 @@
 https://platform.openai.com/docs/api-reference/chat/create
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,22 @@ class Fields:
         """Returns the value of a field; None if it is left out, or has its default."""
         return self._fields.pop(name, None)
 
+    def take_list(self, name: str) -> list[Any]:
+        """Returns the values of an array; none if it is left out."""
+        value = self.take(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise Untranslatable(name, "an array is expected")
+        return value
+
+    def take_one_of(self, name: str, values: Collection[str]) -> str | None:
+        """Returns a value that the provider knows; None if it is left out."""
+        value = self.take(name)
+        if value is None or (isinstance(value, str) and value in values):
+            return value
+        raise Untranslatable(name, f"{self._provider} takes {', '.join(values)}")
+
     def take_all(self, names: Mapping[str, str]) -> dict[str, Any]:
         """Returns the fields that exist, by their names in the translation."""
         found = [name for name in self._fields if name in names]
@@ -99,13 +115,13 @@ class ToolCall:
 
 def messages_of(fields: Fields) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the messages, each with its path, such as `messages[0]`."""
-    messages = fields.take("messages")
-    if not isinstance(messages, list):
-        raise Untranslatable("messages", "an array of messages is expected")
+    messages = fields.take_list("messages")
+    if not messages:
+        raise Untranslatable("messages", "at least one message is expected")
     for index, message in enumerate(messages):
         path = f"messages[{index}]"
-        if not isinstance(message, dict):
-            raise Untranslatable(path, "an object is expected")
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise Untranslatable(path, "an object with a role is expected")
         yield path, message
 
 
@@ -146,7 +162,10 @@ def _file(path: str, kind: str, url: str) -> File:
 
 def tool_calls_of(path: str, message: Mapping[str, Any]) -> Iterator[ToolCall]:
     """Yields the tool calls of an assistant's message."""
-    for index, call in enumerate(message.get("tool_calls") or ()):
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise Untranslatable(f"{path}.tool_calls", "an array is expected")
+    for index, call in enumerate(calls):
         match call:
             case {"function": {"name": str(name), "arguments": arguments}}:
                 where = f"{path}.tool_calls[{index}].function.arguments"
@@ -181,7 +200,12 @@ def token_limit(fields: Fields) -> int | None:
 
 def stops(fields: Fields) -> list[str]:
     stop = fields.take("stop")
-    return [stop] if isinstance(stop, str) else list(stop or ())
+    if stop is None:
+        return []
+    stops = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list):
+        raise Untranslatable("stop", "a text or an array of texts is expected")
+    return stops
 
 
 def json_schema(fields: Fields) -> dict[str, Any] | str | None:

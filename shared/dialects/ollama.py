@@ -70,16 +70,14 @@ _SERVER_ERROR = 500
 def _translate(model: str, chat: Mapping[str, Any]) -> dict[str, Any]:
     fields = Fields(chat, "Ollama")
     body: dict[str, Any] = {"model": model, "messages": _messages(fields), "stream": False}
-    tools, choice = fields.take("tools"), fields.take("tool_choice")
+    tools, choice = fields.take_list("tools"), fields.take("tool_choice")
     if choice not in (None, "none"):
         raise Untranslatable("tool_choice", "Ollama cannot force a tool call: use auto or none")
     if tools and choice != "none":
         body["tools"] = tools
     if (schema := json_schema(fields)) is not None:
         body["format"] = schema
-    if (effort := fields.take("reasoning_effort")) is not None:
-        if effort not in _EFFORTS:
-            raise Untranslatable("reasoning_effort", f"Ollama takes {', '.join(_EFFORTS)}")
+    if effort := fields.take_one_of("reasoning_effort", _EFFORTS):
         body["think"] = _EFFORTS[effort]
     body |= fields.take_all(_OWN)
     options = fields.take_all(_OPTIONS)
