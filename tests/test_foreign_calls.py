@@ -19,16 +19,9 @@ from worker.providers.client import call, http_client
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, Rejected
 
-OPENAI = Provider("openai", "https://api.openai.com/v1")
-ANTHROPIC = Provider(
-    "anthropic",
-    "https://api.anthropic.com",
-    "anthropic",
-    auth="x-api-key",
-    headers={"anthropic-version": "2023-06-01"},
+OPENAI, ANTHROPIC, GEMINI, OLLAMA = (
+    PROVIDERS[name] for name in ("openai", "anthropic", "gemini", "ollama")
 )
-GEMINI = Provider("gemini", "https://x.test/v1beta", "gemini", auth="x-goog-api-key")
-OLLAMA = PROVIDERS["ollama"]
 BEARER, API_KEY, GOOGLE = (
     {"authorization": "Bearer k"},
     {"x-api-key": "k"},

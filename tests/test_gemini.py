@@ -7,16 +7,11 @@ from support.providers import endpoint_of
 
 from shared.dialects.dialect import Answer, ErrorInBody, NoAnswer, Operation
 from shared.dialects.gemini import GEMINI
-from shared.providers import Provider
+from shared.providers import PROVIDERS
 from shared.settings import ProviderSettings
 from worker.providers.endpoint import Endpoint
 
-ROW = Provider(
-    "gemini",
-    "https://generativelanguage.googleapis.com/v1beta",
-    "gemini",
-    auth="x-goog-api-key",
-)
+ROW = PROVIDERS["gemini"]
 BASE = ROW.base_url
 GENERATE = GEMINI.foreign[Operation.GENERATE_CONTENT]
 

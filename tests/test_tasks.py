@@ -1,0 +1,135 @@
+"""Tests what a worker stores of a provider's response."""
+
+from collections.abc import AsyncIterator
+from math import inf
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from support.providers import endpoint_of
+from support.raw_server import http, raw
+
+from shared.models import ErrorCode
+from shared.providers import PROVIDERS
+from shared.queue.ids import ItemId
+from shared.queue.item_request import ItemRequest
+from shared.queue.item_results import Result
+from shared.settings import ProviderSettings
+from worker.call_metrics import CallMetrics
+from worker.outcomes import Attempt, Finished
+from worker.providers.client import http_client
+from worker.tasks import ProviderContext, call_provider
+
+NATIVE: ItemRequest = {
+    "provider": "openai",
+    "model": "m",
+    "chat": {"messages": [{"role": "user", "content": "hello"}]},
+}
+FOREIGN: ItemRequest = {
+    "provider": "openai",
+    "model": "m",
+    "operation": "chat",
+    "body": ['{"messages":[{"role":"user","content":"hello"}],"model":', "}"],
+}
+MESSAGE = {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}
+USAGE = {
+    "prompt_tokens": 4,
+    "completion_tokens": 3,
+    "total_tokens": 7,
+    "prompt_tokens_details": {"cached_tokens": 2},
+}
+REPLY: dict[str, Any] = {
+    "choices": [
+        {"message": MESSAGE, "finish_reason": "tool_calls", "logprobs": {"content": []}},
+        {"message": {"content": "ho"}},
+    ],
+    "usage": USAGE,
+}
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
+    async with http_client(max_connections=10) as client:
+        yield client
+
+
+async def result_of(
+    client: httpx.AsyncBaseTransport, answer: bytes, request: ItemRequest
+) -> Result:
+    """Returns the result of a request whose retries are used up."""
+    async with raw(answer) as server:
+        settings = ProviderSettings(api_key="k", base_url=server.url)
+        context = ProviderContext(
+            client=client,
+            endpoints={"openai": endpoint_of(PROVIDERS["openai"], settings)},
+            missing={},
+            max_retries=0,
+            calls=CallMetrics(),
+        )
+        attempt = Attempt(ItemId("j:0"), number=1, queued_ms=0, retried_ms=0, remaining_s=inf)
+        outcome = await call_provider({"provider_context": context}, attempt, request)
+    assert isinstance(outcome, Finished)
+    return outcome.result
+
+
+async def test_a_native_result_has_the_whole_answer(client: httpx.AsyncBaseTransport) -> None:
+    result = await result_of(client, http(REPLY), NATIVE)
+
+    assert result == Result(
+        prompt_tokens=4,
+        completion_tokens=3,
+        total_tokens=7,
+        finish_reason="tool_calls",
+        latency_ms=result.latency_ms,
+        attempts=1,
+        message=MESSAGE,
+        choices=REPLY["choices"],
+        logprobs={"content": []},
+        usage=USAGE,
+    )
+
+
+async def test_a_foreign_result_has_the_body(client: httpx.AsyncBaseTransport) -> None:
+    result = await result_of(client, http(REPLY), FOREIGN)
+
+    assert result == Result(
+        prompt_tokens=4,
+        completion_tokens=3,
+        total_tokens=7,
+        finish_reason="tool_calls",
+        latency_ms=result.latency_ms,
+        attempts=1,
+        usage=USAGE,
+        body=orjson.dumps(REPLY).decode(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "status_code"),
+    [
+        (http({"error": "no"}, status="400 Bad Request"), ErrorCode.INVALID_REQUEST, 400),
+        (http({"error": "no"}, status="500 Oh"), ErrorCode.PROVIDER_ERROR, 500),
+        (http({"error": {"code": 429}}), ErrorCode.RATE_LIMITED, 429),
+        (http({"object": "list"}), ErrorCode.BAD_RESPONSE, None),
+        (http(b"{"), ErrorCode.BAD_RESPONSE, None),
+        (b"no http\r\n\r\n", ErrorCode.CONNECTION_ERROR, None),
+    ],
+)
+async def test_a_result_has_the_status_with_which_the_provider_refused(
+    client: httpx.AsyncBaseTransport, answer: bytes, code: ErrorCode, status_code: int | None
+) -> None:
+    result = await result_of(client, answer, NATIVE)
+
+    assert (result.error_code, result.status_code) == (code, status_code)
+
+
+async def test_an_answer_that_is_nested_too_deeply_to_store_keeps_its_text(
+    client: httpx.AsyncBaseTransport,
+) -> None:
+    body = b'{"choices":[{"message":{"content":"hi","x":%s}}]}' % (b"[" * 500 + b"1" + b"]" * 500)
+
+    result = await result_of(client, http(body), NATIVE)
+
+    assert result.message is not None
+    assert Result.from_json(result.to_json()).content == "hi"
