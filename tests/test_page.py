@@ -38,7 +38,10 @@ from support.past_hour import write_past_hour
 from support.redis_server import Server, running_server
 from support.sample_job import UNKNOWN_MODEL, review_provider, review_requests
 from support.stack import Stack, chat, eventually, stacks
+from support.tls_proxy import needs_nginx, tls_proxy
 
+from shared.monitoring.counters import Calls, Counter
+from shared.monitoring.reports import Report, ReportWriter
 from shared.queue.keys import Keys
 from shared.redis.client import connect
 from shared.version import VERSION
@@ -199,6 +202,67 @@ async def test_a_phone_shows_the_status_first(stack: Start, browser: Browser) ->
         assert await fits(page.locator(".head .status"))
         for cell in await page.locator(".rows .row").first.locator("[role=cell]").all():
             assert await fits(cell)
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+async def test_many_lanes_and_long_names_fit(
+    stack: Start, browser: Browser, redis: ArqRedis, keys: Keys, width: int
+) -> None:
+    deployment = await stack(workers=1)
+    model = "organisation/" + "m" * 243
+    lanes = [f"provider-{n:02}" for n in range(30)]
+    counts: dict[Counter, int] = {
+        Calls(lane, "timeout", model): 10 + n for n, lane in enumerate(lanes)
+    }
+    lost = Report("host:1:abc", 1.0, dict.fromkeys(lanes, 1), dict.fromkeys(lanes, 10), [])
+    await ReportWriter(redis, keys).write(lost, counts)
+    requests = [chat("x", model=model), chat("x", model="sim-404" + model[7:])]
+    job_id = (await deployment.batch(requests)).json()["job_id"]
+
+    async def fits(page: Page) -> bool:
+        return bool(await page.evaluate("document.documentElement.scrollWidth") <= width)
+
+    async with visit(browser, deployment, width=width) as page:
+        await expect(page.get_by_role("region", name="provider-29")).to_be_visible()
+        await expect(page.get_by_text("Idle: ollama.")).to_be_visible()
+        errors = page.locator("figure").last
+        await expect(errors.locator(".legend > span")).to_have_count(7)
+        await expect(errors).to_contain_text("25 others")
+        assert await fits(page)
+        assert (await Axe().run(page)).violations_count == 0
+        await page.goto(f"/#/jobs/{job_id}")
+        await page.get_by_role("button", name="Item 0").click()
+        await expect(page.get_by_role("dialog")).to_contain_text(model)
+        assert await fits(page)
+        await page.keyboard.press("Escape")
+        await page.goto("/#/try")
+        await page.get_by_label("Model 1").fill(model)
+        await page.get_by_label("Prompt").fill("Hello?")
+        await page.get_by_role("button", name="Send").click()
+        await expect(page.get_by_text("echo: Hello?")).to_be_visible()
+        assert await fits(page)
+
+
+async def test_a_schema_without_providers_offers_those_in_use(
+    stack: Start, browser: Browser
+) -> None:
+    deployment = await stack(workers=1)
+
+    async def without_names(route: Route) -> None:
+        schema = await (await route.fetch()).json()
+        schema["components"]["schemas"]["LLMRequest"]["properties"]["provider"].pop("enum", None)
+        await route.fulfill(json=schema)
+
+    async with visit(browser, deployment, "jobs") as page:
+        await page.route("**/openapi.json", without_names)
+        await page.get_by_role("link", name="Try it").first.click()
+        await page.get_by_label("Provider 1").select_option("ollama")
+        await page.get_by_label("Model 1").fill("llama")
+        await page.get_by_label("Prompt").fill("Hello?")
+        await page.get_by_role("button", name="Send").click()
+
+        answer = page.get_by_role("region", name="ollama/llama")
+        await expect(answer).to_contain_text("echo: Hello?")
 
 
 async def test_the_overview_is_live(stack: Start, browser: Browser) -> None:
@@ -665,6 +729,9 @@ async def test_cancel_asks_first(stack: Start, browser: Browser) -> None:
         await page.get_by_role("button", name="Cancel job").click()
 
         await expect(page.locator(".status")).to_have_text("cancelled")
+        await expect(page.get_by_role("region", name="Progress")).to_contain_text(
+            re.compile(r"Failed0Cancelled\d+")
+        )
     assert (await deployment.api.get(location)).json()["status"] == "cancelled"
 
 
@@ -727,6 +794,36 @@ async def test_models_are_tried_side_by_side(stack: Start, browser: Browser) -> 
         return bool(jobs[0]["status"] == "cancelled")
 
     await eventually(cancelled)
+
+
+@needs_nginx
+async def test_it_works_below_a_path_prefix(stack: Start, browser: Browser, tmp_path: Path) -> None:
+    deployment = await stack(workers=1)
+    batch = (await deployment.batch([chat("a"), chat("b", model="sim-404")])).json()
+    api = str(deployment.api.base_url).rstrip("/")
+    location = f"location /llm/ {{ proxy_pass {api}/; proxy_buffering off; }}"
+    async with (
+        tls_proxy(tmp_path, location) as url,
+        await browser.new_context(ignore_https_errors=True) as context,
+    ):
+        page = await context.new_page()
+        await page.goto(f"{url}/llm/#/jobs/{batch['job_id']}")
+        await page.get_by_role("button", name="Item 0").click()
+        await expect(page.get_by_role("dialog")).to_contain_text("echo: a")
+        await page.keyboard.press("Escape")
+        async with page.expect_download() as downloading:
+            await page.get_by_role("button", name="Download results").click()
+        assert (await downloading.value).suggested_filename == f"{batch['job_id']}.ndjson"
+        await page.get_by_role("button", name="Retry the failed requests").click()
+        await page.get_by_role("button", name="Retry 1").click()
+        await expect(page.get_by_text("Retry of job")).to_be_visible()
+        await page.get_by_role("link", name="Overview").click()
+        await expect(page.locator("figure canvas").first).to_be_visible()
+        await page.get_by_role("link", name="Try it").click()
+        await page.get_by_label("Model 1").fill("m")
+        await page.get_by_label("Prompt").fill("Hello?")
+        await page.get_by_role("button", name="Send").click()
+        await expect(page.get_by_text("echo: Hello?")).to_be_visible()
 
 
 async def test_what_takes_longer_than_the_wait_is_a_job(stack: Start, browser: Browser) -> None:
@@ -868,7 +965,9 @@ async def test_redis_away_is_shown_and_comes_back(
             )
             # Figures that were true before Redis became unavailable are not shown as true now.
             await expect(workers).to_contain_text(re.compile(r"unknown.*at \d{4}-\d\d-\d\d"))
-            await expect(page.locator("main")).not_to_contain_text(re.compile("alive|ago|healthy"))
+            await expect(page.locator("main")).not_to_contain_text(
+                re.compile(r"alive|ago\b|healthy|now\b")
+            )
             others = []
             for path, missing in {
                 "": "the overview",

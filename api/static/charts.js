@@ -32,13 +32,14 @@ const CHARTS = [
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** Draws one chart per figure. `history` is the response of /history, plus `readAt`: the time at which it was read. The
- *  charts end with the values of the overview, so that they show what the cards show. */
-export function Charts({ history, overview }) {
+ *  charts end with the values of the overview, so that they show what the cards show. `at` is null if these values may
+ *  no longer be true. */
+export function Charts({ history, overview, at }) {
   const { groups, steps } = alignHistory(history, overview, COLOURS.length);
   if (!groups.length) return html`<p class="empty">No request has run in the last hour.</p>`;
   return html`
     <div class="charts">
-      ${CHARTS.map((chart) => html`<${Chart} key=${chart.title} chart=${chart} groups=${groups} steps=${steps} overview=${overview} />`)}
+      ${CHARTS.map((chart) => html`<${Chart} key=${chart.title} chart=${chart} groups=${groups} steps=${steps} overview=${overview} at=${at} />`)}
     </div>
   `;
 }
@@ -61,7 +62,7 @@ function readChart(chart, groups, steps, overview) {
   ];
 }
 
-function Chart({ chart, groups, steps, overview }) {
+function Chart({ chart, groups, steps, overview, at }) {
   const container = useRef(null);
   const plot = useRef(null);
   const [pointedAt, setPointedAt] = useState(null);
@@ -91,16 +92,17 @@ function Chart({ chart, groups, steps, overview }) {
 
   useEffect(() => plot.current?.setData(data), [steps, overview]);
 
+  const end = at ? "now" : formatClock(overview.at);
   const format = (value) => (value === null || value === undefined ? NONE : chart.format(value));
   const descriptions = names.map((name, index) => {
     const values = series[index].filter((value) => value !== null);
-    return `${name} now ${format(series[index].at(-1))}, peak ${values.length ? format(Math.max(...values)) : NONE}`;
+    return `${name} ${end} ${format(series[index].at(-1))}, peak ${values.length ? format(Math.max(...values)) : NONE}`;
   });
   const shown = pointedAt === null ? times.length - 1 : Math.min(pointedAt, times.length - 1);
   return html`
     <figure class="card">
       <figcaption>
-        <span>${chart.title} <small class="moment">${pointedAt === null ? "now" : formatClock(times[shown] * 1000)}</small></span>
+        <span>${chart.title} <small class="moment">${pointedAt === null ? end : formatClock(times[shown] * 1000)}</small></span>
         <span class="legend">${names.map(
           (name, index) => html`<span><i class="swatch s${index}"></i>${name} <b>${format(series[index][shown])}</b></span>`,
         )}</span>

@@ -14,15 +14,16 @@ export function alignHistory(history, overview, maxGroups) {
 }
 
 function groupLanes({ points }, { lanes }, maxGroups) {
-  const calls = new Map();
+  const calls = new Map(); // in the order of the cards
   for (const lane of lanes) if (lane.in_flight + lane.queued + lane.deferred + lane.last_minute.calls) calls.set(lane.name, 0);
   for (const point of points)
     for (const [name, { calls: count = 0 }] of Object.entries(point.lanes)) calls.set(name, (calls.get(name) ?? 0) + count);
-  const busiest = [...calls].sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  const names = [...calls.keys()];
   const single = (name) => ({ name, names: [name] });
-  if (busiest.length <= maxGroups) return busiest.sort().map(single);
-  const others = busiest.slice(maxGroups - 1);
-  return [...busiest.slice(0, maxGroups - 1).sort().map(single), { name: `${others.length} others`, names: others }];
+  if (names.length <= maxGroups) return names.map(single);
+  const busiest = new Set(names.toSorted((a, b) => calls.get(b) - calls.get(a)).slice(0, maxGroups - 1));
+  const others = names.filter((name) => !busiest.has(name));
+  return [...names.filter((name) => busiest.has(name)).map(single), { name: `${others.length} others`, names: others }];
 }
 
 function evenSteps({ step_s: step, points, readAt }) {

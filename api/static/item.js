@@ -19,7 +19,7 @@ export function Item({ job, item, onClose }) {
     <dialog ref=${dialog} class="item" onClose=${onClose} aria-label="Item ${item.index}">
       <h2>Item ${item.index}${item.request_id && html` <code>${item.request_id}</code>`}</h2>
       <dl>
-        <div><dt>Model</dt><dd>${formatRoute(item)}</dd></div>
+        <div class="full"><dt>Model</dt><dd>${formatRoute(item)}</dd></div>
         <div><dt>Finished</dt><dd>${formatTime(item.timestamp)}</dd></div>
         <div><dt>Queued</dt><dd>${formatMs(item.queued_ms - item.retried_ms)}</dd></div>
         <div><dt>Retrying</dt><dd>${formatMs(item.retried_ms)}</dd></div>

@@ -80,7 +80,7 @@ function arrange(list, filter, order) {
 function ownScale(rows) {
   const times = Float64Array.from(rows, ownMs).sort();
   const [usual, longest] = [times[Math.ceil(0.95 * (times.length - 1))] ?? 0, times.at(-1) ?? 0];
-  return Math.max(1, Math.min(1.5 * usual, longest));
+  return Math.max(1, Math.min(3 * usual, longest));
 }
 
 function addUp(list) {

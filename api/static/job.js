@@ -55,7 +55,8 @@ export function JobView({ id, live }) {
       <dl>
         <div><dt>Requests</dt><dd>${formatNumber(job.total_requests)}</dd></div>
         <div><dt>Answered</dt><dd>${formatNumber(job.successful)}</dd></div>
-        <div><dt>Failed</dt><dd>${formatNumber(job.failed)}</dd></div>
+        <div><dt>Failed</dt><dd>${formatNumber(job.failed - job.cancelled)}</dd></div>
+        ${job.cancelled > 0 && html`<div><dt>Cancelled</dt><dd>${formatNumber(job.cancelled)}</dd></div>`}
         <div><dt>Running</dt><dd>${formatNumber(job.running)}</dd></div>
         <div><dt>Waiting</dt><dd>${formatNumber(job.queued)}</dd></div>
         <div><dt>Accepted</dt><dd>${formatTime(job.accepted_at)}</dd></div>

@@ -10,7 +10,8 @@ import { html } from "./vendor/htm-preact-3.1.1.js";
 const HISTORY_EVERY_MS = 10_000; // the length of a step of the history
 const HISTORY_DELAY_MS = 2500; // time after the start of a step in which workers report the number of queued requests
 const LATENCY = "Latency of the calls in the last minute";
-const WEBHOOK_LANE = "webhooks"; // this lane is shown only while it is in use
+export const WEBHOOK_LANE = "webhooks"; // this lane is shown only while it is in use
+const MAX_IDLE_CARDS = 6; // if there are more lanes, the idle lanes have no cards
 
 export function OverviewView({ live }) {
   const { overview } = live;
@@ -18,24 +19,28 @@ export function OverviewView({ live }) {
   const history = useLoaded(async () => step && { ...(await getJson("history")), readAt: overview.at }, step);
   if (!overview) return html`<h1>Overview</h1><${Loading} what="the overview" live=${live} />`;
   const at = isStale(live) ? null : overview.at;
+  const lanes = overview.lanes.filter((lane) => lane.name !== WEBHOOK_LANE || !isIdle(lane));
+  const idle = lanes.length > MAX_IDLE_CARDS ? lanes.filter(isIdle) : [];
+  const shown = lanes.filter((lane) => !idle.includes(lane));
   return html`
     <h1>Overview</h1>
     ${at && html`<${Notices} notices=${overview.notices} />`}
     <h2>Providers</h2>
     <div class="lanes">
-      ${overview.lanes.filter(isUsed).map((lane) => html`<${Lane} key=${lane.name} lane=${lane} at=${at} />`)}
+      ${shown.map((lane) => html`<${Lane} key=${lane.name} lane=${lane} at=${at} />`)}
     </div>
+    ${idle.length > 0 && html`<p class="dim">Idle: ${idle.map(({ name }) => name).join(", ")}.</p>`}
     <h2>Workers</h2>
     <${Workers} workers=${overview.workers} at=${at} />
     <h2>Last hour</h2>
     ${history.error && at && html`<${Problem} error=${history.error} retry=${history.reload} />`}
     ${history.value
-      ? html`<${Charts} history=${history.value} overview=${overview} />`
+      ? html`<${Charts} history=${history.value} overview=${overview} at=${at} />`
       : !(history.error && at) && html`<${Loading} what="the last hour" live=${live} />`}
   `;
 }
 
-const isUsed = (lane) => lane.name !== WEBHOOK_LANE || lane.in_flight + lane.queued + lane.deferred + lane.last_minute.calls > 0;
+const isIdle = (lane) => !lane.paused_until && lane.in_flight + lane.queued + lane.deferred + lane.last_minute.calls === 0;
 
 /** `at` is null if the lane may have changed since the overview. */
 function Lane({ lane, at }) {

@@ -3,6 +3,7 @@
 import { Answer as AnswerText } from "./answer.js";
 import { events, getJson, request } from "./api.js";
 import { formatMs, formatRoute, formatTokens, formatUsd } from "./format.js";
+import { WEBHOOK_LANE } from "./overview.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const MAX_MODELS = 6;
@@ -13,21 +14,19 @@ const ANSWERED = "answered";
 const STOPPED = "stopped";
 const LATER = "later"; // the API has stopped waiting; the job continues
 
-export function TryView() {
-  const [providers, setProviders] = useState([]);
+export function TryView({ live }) {
+  const [named, setNamed] = useState(null);
   const [targets, setTargets] = useState([{ provider: "", model: "" }]);
   const [answers, setAnswers] = useState(null);
   const [problem, setProblem] = useState(null);
   const [sending, setSending] = useState(false);
   const abort = useRef(null);
   useEffect(() => {
-    getJson("openapi.json").then((schema) => {
-      const names = schema.components.schemas.LLMRequest.properties.provider.enum;
-      setProviders(names);
-      setTargets((before) => before.map((target) => ({ ...target, provider: target.provider || names[0] })));
-    }, setProblem);
+    getJson("openapi.json").then((schema) => setNamed(schema.components.schemas.LLMRequest.properties.provider.enum), setProblem);
     return () => abort.current?.abort();
   }, []);
+  // An API that takes any provider names none in its schema. Then the providers in use are offered.
+  const providers = named ?? (live.overview?.lanes ?? []).map(({ name }) => name).filter((name) => name !== WEBHOOK_LANE);
 
   const change = (index, fields) =>
     setTargets(targets.map((target, i) => (i === index ? { ...target, ...fields } : target)));
@@ -43,16 +42,16 @@ export function TryView() {
       ...(form.get("system").trim() ? [{ role: "system", content: form.get("system") }] : []),
       { role: "user", content: form.get("prompt") },
     ];
-    const requests = targets.map(({ provider, model }) => ({
-      provider,
-      model,
+    const chosen = targets.map(({ provider, model }) => ({ provider: provider || providers[0], model }));
+    const requests = chosen.map((target) => ({
+      ...target,
       messages,
       temperature: Number(form.get("temperature")),
       max_tokens: Number(form.get("max_tokens")),
     }));
     setProblem(null);
     setSending(true);
-    setAnswers(targets.map((target) => ({ ...target, state: WAITING })));
+    setAnswers(chosen.map((target) => ({ ...target, state: WAITING })));
     abort.current = new AbortController();
     try {
       const response = await request("batch", {
@@ -82,7 +81,7 @@ export function TryView() {
         ${targets.map(
           (target, index) => html`
             <div class="target" key=${index}>
-              <select aria-label="Provider ${index + 1}" value=${target.provider}
+              <select aria-label="Provider ${index + 1}" value=${target.provider || providers[0]}
                 onChange=${(event) => change(index, { provider: event.target.value })}>
                 ${providers.map((name) => html`<option value=${name}>${name}</option>`)}
               </select>
@@ -96,7 +95,7 @@ export function TryView() {
         )}
         ${targets.length < MAX_MODELS &&
         html`<button type="button" class="quiet"
-          onClick=${() => setTargets([...targets, { provider: providers[0], model: "" }])}>Add a model</button>`}
+          onClick=${() => setTargets([...targets, { provider: "", model: "" }])}>Add a model</button>`}
       </fieldset>
       <label for="system">System message (optional)</label>
       <textarea id="system" name="system" rows="2"></textarea>
