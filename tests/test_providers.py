@@ -257,6 +257,43 @@ async def test_a_call_to_a_third_provider(simulator: Simulator) -> None:
     assert not {"x-title", "http-referer"} & last["headers"].keys()
 
 
+async def test_a_call_to_a_provider_of_the_file(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the file and the variable with the key make the call what it is."""
+    path = tmp_path / "providers.toml"
+    path.write_text(
+        f"""
+        [providers.my-proxy]
+        base_url = "{simulator.url}/openai/v1"
+        api_key_env = "PROXY_KEY"
+        auth = "X-Proxy-Key"
+        headers = {{ X-Team = "research" }}
+        token_limit_param = "max_completion_tokens"
+        unsupported = ["seed"]
+        """
+    )
+    monkeypatch.setenv("PROXY_KEY", "k")
+    providers = load_providers(no_file(providers_file=path))
+    there = endpoint(
+        providers.catalogue.rows["my-proxy"], providers.settings["my-proxy"], timeout_s=5
+    )
+    chat = {"messages": [{"role": "user", "content": "hello"}], "seed": 1, "max_tokens": 7}
+
+    async with http_client(max_connections=1) as client:
+        answer = await call(
+            client, there, {"provider": "my-proxy", "model": "Org/M", "chat": chat}, timeout_s=5
+        )
+
+    assert answer.content == "echo: hello"
+    [(dialect, last)] = simulator.last().items()
+    assert dialect == "openai"
+    del chat["seed"], chat["max_tokens"]
+    assert last["body"] == {"model": "Org/M", **chat, "max_completion_tokens": 7}
+    assert (last["headers"]["x-team"], last["headers"]["x-proxy-key"]) == ("research", "k")
+    assert "authorization" not in last["headers"]
+
+
 def test_simulating_leaves_no_provider_at_the_real_api(monkeypatch: pytest.MonkeyPatch) -> None:
     for row in ROWS.values():
         monkeypatch.setenv(variable(row.name, "base_url"), "https://real.test/v1")
