@@ -92,6 +92,15 @@ def test_a_row_with_every_field(read: Read) -> None:
     )
 
 
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "gemini", "ollama"])
+def test_a_new_row_is_called_as_its_dialect_demands(read: Read, dialect: str) -> None:
+    row = read(GPU1 + f'dialect = "{dialect}"\n').rows["gpu1"]
+    built_in = PROVIDERS[dialect]
+
+    assert (row.auth, row.headers) == (built_in.auth, built_in.headers)
+    assert not row.key_required
+
+
 def test_a_section_for_a_built_in_row_changes_only_what_it_names(read: Read) -> None:
     rows = read("[providers.openrouter]\ntimeout_s = 90\n").rows
 
@@ -275,6 +284,10 @@ def test_files_with_nothing_wrong(read: Read, text: str) -> None:
             '[models.x]\ndeployments = [{ provider = "opnai", model = "m" }]\n',
             "line 2: models.x.deployments: no provider has this name; did you mean openai?",
         ),
+        (
+            '[models.x]\ndeployments = [{ provider = "gpu1", model = "m" }]\n' + GPU1 + "rpm = 1\n",
+            "line 5: providers.gpu1.rpm: is not supported yet",
+        ),
         # Duplicates
         (
             GPU1 + GPU1,
@@ -347,6 +360,16 @@ def test_a_key_in_clear_text_is_refused_and_never_repeated(refused: Refused, lin
 
     assert complaint.startswith("line 2: providers.gpu1.")
     assert "verysecret" not in complaint
+
+
+def test_a_key_outside_a_section_is_never_repeated(refused: Refused) -> None:
+    complaints = refused(f'api_key = "{SECRET}"\n[models.x]\nkey = "{SECRET}"\n')
+
+    assert [complaint.partition(": set ")[0] for complaint in complaints] == [
+        "line 1: api_key: must not be in this file",
+        "line 2: models.x: deployments is missing",
+        "line 3: models.x.key: must not be in this file",
+    ]
 
 
 def test_a_refused_key_names_the_variable_instead(refused: Refused) -> None:

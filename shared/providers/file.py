@@ -6,7 +6,7 @@ value, because the value may be a key.
 
 import re
 import tomllib
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -104,14 +104,16 @@ class _Check:
         }
         all_rows = dict(rows)
         for name, given in sections.items():
-            row = rows.get(name) or Provider(name, "", key_required=False)
-            all_rows[name] = replace(row, **given)
+            all_rows[name] = replace(rows.get(name) or _new_row(name, given, rows), **given)
             if not all_rows[name].base_url:
                 self._add(("providers", name), "base_url is missing")
+        tables = document.get("providers")
+        # A provider whose section is wrong is known nevertheless.
+        named = all_rows.keys() | set(tables if isinstance(tables, dict) else ())
         aliases: dict[str, Alias] = {}
         for name, table in self._tables(document, "models", AliasSection):
             target = table.deployments[0]
-            self._alias(name, target, all_rows, aliases)
+            self._alias(name, target, named, aliases)
             aliases[name.lower()] = Alias(target.provider, target.model)
         given_fields = {name: frozenset(given) for name, given in sections.items()}
         return ProvidersFile(all_rows, aliases, given_fields)
@@ -152,7 +154,7 @@ class _Check:
         if name in _NOT_YET:
             self._add(path, "is not supported yet")
         elif name in _KEYS:
-            self._add(path, f"must not be in this file: {_where_keys_are(str(path[1]))}")
+            self._add(path, f"must not be in this file: {_where_keys_are(path)}")
         else:
             nearest = get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
@@ -175,24 +177,34 @@ class _Check:
         self,
         name: str,
         target: Deployment,
-        rows: Mapping[str, Provider],
+        providers: Collection[str],
         earlier: Container[str],
     ) -> None:
         path = ("models", name)
         first, slash, _ = name.partition("/")
         if not name.strip() or len(name) > MAX_MODEL_LENGTH:
             self._add(path, f"the alias must have 1 to {MAX_MODEL_LENGTH} characters")
-        elif slash and first.lower() in rows:
+        elif slash and first.lower() in providers:
             self._add(path, "an alias must not begin with a provider's name and a slash")
         elif name.lower() in earlier:
             self._add(path, "the alias exists already; upper and lower case make no difference")
-        if target.provider not in rows:
-            nearest = get_close_matches(target.provider, rows, n=1)
+        if target.provider not in providers:
+            nearest = get_close_matches(target.provider, providers, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             self._add((*path, "deployments"), f"no provider has this name{hint}")
 
 
-def _where_keys_are(provider: str) -> str:
+def _new_row(name: str, given: Mapping[str, Any], rows: Mapping[str, Provider]) -> Provider:
+    """Returns the defaults of a new provider.
+
+    The provider is called as the built-in provider whose name is the dialect's.
+    """
+    like = rows[given.get("dialect", "openai")]
+    return Provider(name, "", like.name, auth=like.auth, headers=like.headers, key_required=False)
+
+
+def _where_keys_are(path: TomlPath) -> str:
+    provider = str(path[1]) if path[0] == "providers" and len(path) > 1 else "<NAME>"
     return (
         f"set {variable(provider, 'api_key')} in the environment or in .env, or name another"
         " variable with api_key_env"
