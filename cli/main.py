@@ -196,8 +196,10 @@ def _shown_providers(providers: Providers) -> list[str]:
 
 def _state(probe: Probe) -> str:
     match probe.health:
-        case Health.READY | Health.UNCHECKED:
+        case Health.READY:
             return "ready"
+        case Health.UNCHECKED:
+            return "ready; the key was not checked"
         case Health.MISSING:
             return f"{probe.detail}; requests fail with provider_not_configured"
         case _:

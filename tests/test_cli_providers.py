@@ -45,10 +45,14 @@ async def probed(url: str, row: Provider = GPU1, key: str | None = None) -> Prob
 
 
 def with_key(status: int) -> Handler:
-    """Returns a handler that lists models to the right key, and answers `status` to any other."""
+    """Returns a handler that lists models for the right key, and below `public` for everybody.
+
+    The handler answers `status` to all other requests.
+    """
 
     async def handle(request: web.Request) -> web.Response:
         is_right = request.headers.get("authorization") == f"Bearer {KEY}"
+        is_right = is_right or "public" in request.path
         return web.json_response({"data": []}, status=200 if is_right else status)
 
     return handle
@@ -241,12 +245,15 @@ async def test_up_warns_of_providers_that_do_not_work(environment: dict[str, str
             "OPENROUTER_API_KEY": "bogus",
             "GROQ_BASE_URL": url,
             "GROQ_API_KEY": KEY,
+            "HF_TOKEN": KEY,
+            "HUGGINGFACE_BASE_URL": f"{url}/public",
             "OLLAMA_BASE_URL": "http://127.0.0.1:9",
         }
         async with up(settings, "--workers", "1") as deployment:
             lines = {line.split()[0]: line for line in deployment.output.splitlines() if line}
 
     assert lines["groq"].split() == ["groq", "ready"]
+    assert lines["huggingface"].split(maxsplit=1)[1] == "ready; the key was not checked"
     assert lines["openrouter"].split(maxsplit=1)[1] == (
         f"warning: key refused: {url}/key: answered 401; correct OPENROUTER_API_KEY"
     )
