@@ -75,5 +75,5 @@ def create_app(settings: Settings, catalogue: Catalogue) -> FastAPI:
         add_dashboard(app)
     accept_trailing_slashes(app)
     add_exception_handlers(app)
-    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi_document(app, list(catalogue.rows))  # type: ignore[method-assign]
     return app

@@ -9,9 +9,10 @@ from time import monotonic
 from api.disconnect import ClientDisconnected, cancel_on_disconnect
 from api.job_events import JobEvents
 from api.redis_retry import redis_retry
+from shared.jobs.new_item import NewItem
 from shared.jobs.service import JobNotFound, Jobs
 from shared.jobs.submission import Submission
-from shared.models import Job, LLMRequest
+from shared.models import Job
 from shared.redis.client import RedisUnavailable
 
 MIN_RETRY_S = 2.0  # least time to retry a read of the status, also after the client's wait
@@ -44,19 +45,19 @@ class Batches:
         self._grace_s = grace_s
         self._cancels_abandoned = cancels_abandoned
 
-    async def start(self, requests: AsyncIterable[LLMRequest], submission: Submission) -> Job:
+    async def start(self, items: AsyncIterable[NewItem], submission: Submission) -> Job:
         """Accepts a job and returns its status at once.
 
         Raises SubmissionRejected, IdempotencyResultExpired, ResultsUnavailable and
         RedisUnavailable. After RedisUnavailable, normally nothing was stored; but if only Redis's
         reply was lost, the job exists.
         """
-        job_id = await self._jobs.submit(self._jobs.new_id(), requests, submission)
+        job_id = await self._jobs.submit(self._jobs.new_id(), items, submission)
         return await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
 
     async def run(
         self,
-        requests: AsyncIterable[LLMRequest],
+        items: AsyncIterable[NewItem],
         submission: Submission,
         *,
         wait_s: float,
@@ -71,7 +72,7 @@ class Batches:
         deadline = monotonic() + wait_s
         with ExitStack() as subscriptions:
             finished = subscriptions.enter_context(self._events.wait_finished(new_id))
-            job_id = await self._jobs.submit(new_id, requests, submission)
+            job_id = await self._jobs.submit(new_id, items, submission)
             if job_id != new_id:  # an earlier job has the same key or body; it may have ended
                 finished = subscriptions.enter_context(self._events.wait_finished(job_id))
                 job = await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from api.batches import IdempotencyResultExpired, ResultsUnavailable
 from api.cursors import InvalidCursor
 from api.disconnect import ClientDisconnected
+from api.vendor_results import FormatMismatch
 from shared.jobs.result_reader import CursorOutOfRange
 from shared.jobs.service import JobNotFound, NothingToRetry
 from shared.jobs.submission import IdempotencyConflict, QueueFull, UploadExpired
@@ -81,6 +82,7 @@ def add_exception_handlers(app: FastAPI) -> None:
     for error, response in ERROR_RESPONSES.items():
         app.add_exception_handler(error, response)
     app.add_exception_handler(IdempotencyConflict, _idempotency_conflict)
+    app.add_exception_handler(FormatMismatch, _format_mismatch)
 
 
 def validation_error(message: str, *location: str | int) -> RequestValidationError:
@@ -96,4 +98,10 @@ async def _idempotency_conflict(request: Request, _error: Exception) -> JSONResp
             "header",
             "Idempotency-Key",
         ),
+    )
+
+
+async def _format_mismatch(request: Request, error: Exception) -> JSONResponse:
+    return await request_validation_exception_handler(
+        request, validation_error(str(error), "query", "format")
     )

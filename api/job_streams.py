@@ -10,6 +10,7 @@ from api.media_types import EVENT_STREAM, NDJSON
 from api.result_stream import ResultStream, StreamInterrupted, filter_items
 from api.stream_formats import STREAM_FORMATS, StreamFormat, encode_pages
 from api.stream_response import StreamResponse
+from api.vendor_results import ResultFormat, vendor_format
 from shared.jobs.result_reader import CursorOutOfRange, JobReader, Order
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
@@ -84,12 +85,16 @@ class JobStreams:
         limit: int | None,
         follow: bool,
         content: bool,
+        result_format: ResultFormat,
     ) -> StreamResponse:
-        """Returns a stream of at most `limit` items after the cursor `after`, as NDJSON.
+        """Returns a stream of at most `limit` items after the cursor `after`, one per line.
 
         If `follow` is true, the stream waits for unfinished items. If `content` is false, the
-        answers are empty.
+        answers are empty. Raises FormatMismatch if the job has no results in `result_format`.
         """
+        stream_format = STREAM_FORMATS[NDJSON]
+        if result_format is not ResultFormat.NATIVE:
+            stream_format = vendor_format(result_format, await self._jobs.summary(job_id, owner))
         reader = await self._reader(job_id, owner, order, after)
         stream = self._result_stream
         pages = stream.pages(reader) if follow else stream.finished_pages(reader)
@@ -98,7 +103,7 @@ class JobStreams:
             return outcome is None or (outcome == "failed") == (item.error is not None)
 
         items = filter_items(pages, keep, limit=limit, content=content)
-        return StreamResponse(encode_pages(items, STREAM_FORMATS[NDJSON]), NDJSON)
+        return StreamResponse(encode_pages(items, stream_format), NDJSON)
 
     async def events(self, job_id: str, owner: str, *, last_event_id: int) -> StreamResponse | None:
         """Returns a stream of the events after `last_event_id`.

@@ -133,8 +133,8 @@ def request_body(content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """Returns the OpenAPI document.
+def openapi_document(app: FastAPI, providers: list[str]) -> dict[str, Any]:
+    """Returns the OpenAPI document. `providers` are the names that a request may have.
 
     Adds the models that routes read or stream themselves, because FastAPI does not know these.
     """
@@ -150,5 +150,6 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
         for model in (BatchLLMRequest, LLMRequest, JobItem):
             schema = model.model_json_schema(ref_template=SCHEMA)
             schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
+        schemas[LLMRequest.__name__]["properties"]["provider"]["enum"] = providers
         app.openapi_schema = document
     return app.openapi_schema

@@ -21,11 +21,13 @@ def batch_response(job: Job, wait: Wait) -> Response:
     return _json(finished, status.HTTP_200_OK, job, wait.response_headers)
 
 
+def job_response(job: Job) -> Response:
+    return Response(job.to_json(), media_type=JSON)
+
+
 def _json(
     model: BatchLLMResponse | Job, status_code: int, job: Job, headers: dict[str, str] | None
 ) -> Response:
     """Returns the response with the encoded model, which FastAPI would validate a second time."""
     location = {"Location": f"/jobs/{job.job_id}"}
-    return Response(
-        model.model_dump_json(), status_code, location | (headers or {}), media_type=JSON
-    )
+    return Response(model.to_json(), status_code, location | (headers or {}), media_type=JSON)

@@ -66,6 +66,15 @@ class ResultStream:
             return await redis_retry(RETRY_FOR_S)(reader.next, limit)
 
 
+_WITHOUT_ANSWER = {
+    "content": "",
+    "message": None,
+    "choices": None,
+    "logprobs": None,
+    "body": None,
+}
+
+
 async def filter_items(
     pages: AsyncIterator[list[JobItem]],
     keep: Callable[[JobItem], bool],
@@ -82,7 +91,7 @@ async def filter_items(
         async for page in pages:
             items = [item for item in page if keep(item)][:remaining]
             if not content:
-                items = [item.model_copy(update={"content": ""}) for item in items]
+                items = [item.model_copy(update=_WITHOUT_ANSWER) for item in items]
             yield items
             if remaining is not None:
                 remaining -= len(items)

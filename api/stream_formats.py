@@ -22,7 +22,7 @@ class NdjsonFormat:
     media_type = NDJSON
 
     def item(self, item: JobItem) -> bytes:
-        return item.model_dump_json().encode() + b"\n"
+        return item.to_json().encode() + b"\n"
 
     def summary(self, summary: JobSummary) -> bytes:
         return _without_responses(summary).encode() + b"\n"
@@ -32,7 +32,7 @@ class ServerSentEventsFormat:
     media_type = EVENT_STREAM
 
     def item(self, item: JobItem) -> bytes:
-        return server_sent_event("item", item.model_dump_json(), event_id=item.cursor)
+        return server_sent_event("item", item.to_json(), event_id=item.cursor)
 
     def summary(self, summary: JobSummary) -> bytes:
         """Returns the event `done` if the job has ended, otherwise the event `status`.

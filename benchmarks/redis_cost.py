@@ -7,7 +7,8 @@ import redis.asyncio
 from benchmarks.client import PROMPT
 from benchmarks.figures import Figure, Sample
 from benchmarks.processes import Processes, valkey
-from shared.jobs.service import Jobs, to_async
+from shared.jobs.new_item import native_items
+from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy, Submission
 from shared.models import LLMRequest, Message, Role
@@ -106,7 +107,7 @@ async def _submit(jobs: Jobs, items: int, *, owner: str = "", size: int = BATCH)
             for index in range(size)
         ]
         submission = Submission(owner=owner)
-        await jobs.submit(jobs.new_id(), to_async(requests), submission)
+        await jobs.submit(jobs.new_id(), native_items(requests), submission)
 
 
 def _fairness(slots: int, one_us: list[float], many_us: list[float]) -> list[Figure]:

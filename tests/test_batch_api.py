@@ -437,7 +437,7 @@ async def test_text_is_returned_unchanged(
             json.dumps({"requests": [chat("x", max_tokens=0)]}),
             ["body", "requests", 0, "max_tokens"],
         ),
-        (json.dumps({"requests": [chat("x") | {"n": 1}]}), ["body", "requests", 0, "n"]),
+        (json.dumps({"requests": [chat("x") | {"top_k": 1}]}), ["body", "requests", 0, "top_k"]),
     ],
     ids=lambda value: repr(value)[:50],
 )

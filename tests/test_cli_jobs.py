@@ -153,7 +153,7 @@ async def test_jobs_status_watch_and_cancel(deployment: Stack, orchestrator: Orc
         ("", [], 1, "the input has no requests"),
         ("\nhello\n", [], 2, "plain-text prompts need --provider and --model"),
         ('\n\n{"provider": "openrouter"}', [], 1, "line 3 model: Field required"),
-        ("x\n", ["--provider", "no", "--model", "m"], 1, "must be 'openrouter' or 'ollama'"),
+        ("x\n", ["--provider", "no", "--model", "m"], 1, "no provider is named 'no'"),
         ("x\n", ["--provider", "ollama", "--model", "m", "--deadline", "0"], 1, "greater than 0"),
         ("x\n", ["--provider", "ollama", "--model", "m", "-o", "no/out"], 1, "no such directory"),
         (None, [], 1, "No such file"),

@@ -20,7 +20,8 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-from shared.jobs.service import Jobs, to_async
+from shared.jobs.new_item import native_items
+from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission
 from shared.models import BatchLLMRequest
@@ -230,7 +231,7 @@ async def test_queue_runs_on_a_stock_redis(monkeypatch: pytest.MonkeyPatch) -> N
         jobs = Jobs(Store(redis, Keys()), POLICY)
         requests = {"requests": [chat("one"), chat("two")]}
         batch = BatchLLMRequest.model_validate_json(json.dumps(requests))
-        await jobs.submit("job", to_async(batch.requests), Submission())
+        await jobs.submit("job", native_items(batch.requests), Submission())
         one = Capacity(Limits({"openrouter": 1}), {}, free_slots=10)
 
         (first,) = (await queue.settle_and_claim([], one)).leases

@@ -15,7 +15,8 @@ from support.in_process import LEASE_S, running_worker
 from support.stack import eventually, queued
 
 from cli.simulator import Behaviour, Simulator
-from shared.jobs.service import Jobs, to_async
+from shared.jobs.new_item import native_items
+from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission
 from shared.models import Job, JobStatus, LLMRequest, Message, Role
@@ -47,7 +48,7 @@ async def submit(jobs: Jobs, count: int, *, provider: str = "openrouter", model:
         )
         for index in range(count)
     ]
-    return await jobs.submit(job_id, to_async(requests), SUBMISSION)
+    return await jobs.submit(job_id, native_items(requests), SUBMISSION)
 
 
 async def finished(jobs: Jobs, job_id: str) -> Job:

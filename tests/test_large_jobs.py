@@ -82,7 +82,7 @@ async def test_lines_are_found_however_the_body_is_divided(stack: Start) -> None
         (b"[]", "should be an object"),
         (b'"text"', "should be an object"),
         (lines(["x"], frobnicate=1), "Extra inputs are not permitted"),
-        (lines(["x"], provider="nobody"), "'openrouter' or 'ollama'"),
+        (lines(["x"], provider="nobody"), "no provider is named"),
         (lines(["x"], request_id="id-3"), "must differ from the request_id in line 4"),
         (lines(["x" * 40_000]), "longer than 30000 bytes"),
         (b"\xff\xfe", "Invalid JSON"),

@@ -240,4 +240,4 @@ def test_ranges_and_defaults_are_documented(document: dict[str, Any]) -> None:
         "minLength": 1,
         "maxLength": 50_000,
     }
-    assert schemas["Role"]["enum"] == ["system", "user", "assistant"]
+    assert schemas["Role"]["enum"] == ["system", "user", "assistant", "developer", "tool"]

@@ -139,13 +139,26 @@ def _answer(answer: Answer, attempt: Attempt, latency_ms: float) -> Result:
         message=answer.message,
         choices=answer.choices,
         logprobs=answer.logprobs,
-        usage=answer.usage,
+        usage=_details(answer.usage),
         body=answer.body,
         latency_ms=latency_ms,
         attempts=attempt.number,
         queued_ms=attempt.queued_ms,
         retried_ms=attempt.retried_ms,
     )
+
+
+def _details(usage: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Returns the usage if it says more than the result's own fields."""
+    return usage if usage and not usage.keys() <= _REPORTED else None
+
+
+_REPORTED = {
+    *("prompt_tokens", "completion_tokens", "total_tokens", "cost"),
+    # Ollama's names, and its durations in ns
+    *("prompt_eval_count", "eval_count", "prompt_eval_duration", "eval_duration"),
+    *("total_duration", "load_duration"),
+}
 
 
 async def _traced_call(

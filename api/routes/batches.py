@@ -14,10 +14,9 @@ from api.openapi import (
     SUBMISSION_REFUSED,
     request_body,
 )
-from api.request_body import BatchBody
 from api.responses import batch_response
 from api.submissions import new_submission
-from shared.jobs.service import to_async
+from api.submitted_requests import RequestReader
 from shared.models import BatchLLMResponse
 
 router = APIRouter(tags=[BATCHES], dependencies=[AUTHENTICATED])
@@ -33,7 +32,6 @@ router = APIRouter(tags=[BATCHES], dependencies=[AUTHENTICATED])
 )
 async def post_batch(
     request: Request,
-    batch: BatchBody,
     services: ServicesDep,
     owner: OwnerDep,
     key: IdempotencyKey,
@@ -45,6 +43,8 @@ async def post_batch(
 
     If a request fails, the response is still a 200, and the result of that request has an
     `error`."""
+    reader = RequestReader(request, services.settings, services.catalogue)
+    batch = await reader.batch()
     stream_format = accepted_format if wait.seconds else None
     submission = new_submission(
         services.settings,
@@ -55,13 +55,13 @@ async def post_batch(
         interactive=wait.seconds > 0,
         followed=stream_format is not None,
     )
-    requests = to_async(batch.requests)
+    items = reader.items(batch.requests)
     if wait.seconds and not stream_format:
         job = await services.batches.run(
-            requests, submission, wait_s=wait.seconds, wait_for_disconnect=wait_for_disconnect
+            items, submission, wait_s=wait.seconds, wait_for_disconnect=wait_for_disconnect
         )
     else:
-        job = await services.batches.start(requests, submission)
+        job = await services.batches.start(items, submission)
     if stream_format:
         return services.job_streams.batch(
             job.job_id,

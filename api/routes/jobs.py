@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Query, Request, Response, status
 
 from api.cursors import AfterCursor, PageCursor
 from api.dependencies import JobsDep, OwnerDep, ServicesDep
+from api.foreign_request import ForeignOptions
 from api.headers import IdempotencyKey, LastEventId
 from api.job_streams import Outcome
 from api.openapi import (
@@ -23,12 +24,22 @@ from api.openapi import (
     UNAVAILABLE,
     request_body,
 )
-from api.request_body import read_job
-from api.responses import job_accepted
+from api.request_format import RequestFormat
+from api.responses import job_accepted, job_response
 from api.stream_response import StreamResponse
 from api.submissions import new_submission
+from api.submitted_requests import RequestReader
+from api.vendor_results import ResultFormat
 from shared.jobs.result_reader import Order
-from shared.models import MAX_DEADLINE_S, Job, JobList, JobStatus, WebhookUrl
+from shared.models import (
+    MAX_DEADLINE_S,
+    MAX_NAME,
+    Job,
+    JobList,
+    JobOptions,
+    JobStatus,
+    WebhookUrl,
+)
 
 MAX_PAGE_JOBS = 100
 
@@ -66,18 +77,42 @@ async def post_job(
             " Webhooks). Replaces the field `webhook_url` of a JSON body."
         ),
     ] = None,
+    provider: Annotated[
+        str | None,
+        Query(description="The provider of all requests that do not name one themselves."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=MAX_NAME,
+            description="The model of all requests that are in a vendor's format. Replaces the"
+            " model in their bodies.",
+        ),
+    ] = None,
+    request_format: Annotated[
+        RequestFormat | None,
+        Query(
+            alias="format",
+            description="The format of the requests. Default: found from the first line.",
+        ),
+    ] = None,
 ) -> Response:
     """Submit a job, as JSON like in `POST /batch`, or as NDJSON with one request per line.
 
-    The media types `application/jsonl`, `application/x-jsonlines`, `text/plain` and
-    `application/octet-stream` stand for NDJSON, too, unless a page of another site sends them.
+    A line is a request like in `POST /batch`, or a request as OpenAI, Anthropic or Gemini define
+    it for their batches, or only the body of such a request. The media types `application/jsonl`,
+    `application/x-jsonlines`, `text/plain` and `application/octet-stream` stand for NDJSON, too,
+    unless a page of another site sends them.
 
     If one line is invalid, the response is a 422 with the line's number, and no request runs."""
-    requests, options = await read_job(
-        request, services.settings, deadline_s=deadline_s, webhook_url=webhook_url
+    reader = RequestReader(request, services.settings, services.catalogue)
+    items, options = await reader.job(
+        JobOptions(deadline_s=deadline_s, webhook_url=webhook_url),
+        ForeignOptions(provider, model, request_format),
     )
     submission = new_submission(services.settings, owner, options=options, key=key)
-    return job_accepted(await services.batches.start(requests, submission))
+    return job_accepted(await services.batches.start(items, submission))
 
 
 @router.get("/jobs", summary="List your jobs", responses={**INVALID_CURSOR, **UNAVAILABLE})
@@ -99,19 +134,29 @@ async def list_jobs(
     return JobList(jobs=found, next_cursor=None if before_us is None else str(before_us))
 
 
-@router.get("/jobs/{job_id}", summary="Get a job", responses={**NOT_FOUND, **UNAVAILABLE})
-async def get_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Job:
+@router.get(
+    "/jobs/{job_id}",
+    summary="Get a job",
+    response_model=Job,
+    responses={**NOT_FOUND, **UNAVAILABLE},
+)
+async def get_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Response:
     """Return the status of a job and, if it has up to 100 requests, the results so far.
 
     When the job has ended, the response includes everything that `POST /batch` returns."""
-    return await jobs.get(job_id, owner)
+    return job_response(await jobs.get(job_id, owner))
 
 
-@router.delete("/jobs/{job_id}", summary="Cancel a job", responses={**NOT_FOUND, **UNAVAILABLE})
-async def cancel_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Job:
+@router.delete(
+    "/jobs/{job_id}",
+    summary="Cancel a job",
+    response_model=Job,
+    responses={**NOT_FOUND, **UNAVAILABLE},
+)
+async def cancel_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Response:
     """Cancel a job: queued and running requests finish as `cancelled`, their calls are stopped, and
     finished requests keep their results."""
-    return await jobs.cancel(job_id, owner)
+    return job_response(await jobs.cancel(job_id, owner))
 
 
 @router.post(
@@ -160,8 +205,16 @@ async def get_results(
         ),
     ] = True,
     content: Annotated[
-        bool, Query(description="`false` returns the results with an empty `content`.")
+        bool, Query(description="`false` returns the results without the answers.")
     ] = True,
+    result_format: Annotated[
+        ResultFormat,
+        Query(
+            alias="format",
+            description="`native`, or the vendor's format of batch results that belongs to the"
+            " format of the job's requests.",
+        ),
+    ] = ResultFormat.NATIVE,
 ) -> StreamResponse:
     """Stream the results as NDJSON, one result per line."""
     return await services.job_streams.results(
@@ -173,6 +226,7 @@ async def get_results(
         limit=limit,
         follow=follow,
         content=content,
+        result_format=result_format,
     )
 
 

@@ -1,26 +1,26 @@
 """Submits, reads, cancels and retries jobs for API clients."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable
 from uuid import uuid4
 
 import structlog
 
 from shared.jobs import views
+from shared.jobs.new_item import NewItem
 from shared.jobs.snapshot import Snapshot
-from shared.jobs.staging import Staging
+from shared.jobs.staging import Meta, Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import Fingerprint, JobPolicy, Submission, acceptance
 from shared.models import (
     MAX_BATCH_REQUESTS,
+    NATIVE,
     Job,
     JobStatus,
     JobSummary,
-    LLMRequest,
 )
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK, encode_payload
 from shared.queue.ids import DELIVERY_SUFFIX
-from shared.queue.item_request import ItemRequest
 
 PAGE_ITEMS = 50  # limit of items per page, because an answer may be large
 PAGE_JOBS = 20
@@ -53,25 +53,30 @@ class Jobs:
         return uuid4().hex
 
     async def submit(
-        self, job_id: str, requests: AsyncIterable[LLMRequest], submission: Submission
+        self, job_id: str, items: AsyncIterable[NewItem], submission: Submission
     ) -> str:
         """Accepts all of the requests or none, and returns the job's id.
 
         If an earlier job has the same idempotency key, returns the earlier job's id; likewise if
         the client of an earlier job with the same `body_digest` has vanished. Submitting the same
         `job_id` twice creates only one job. Raises SubmissionRejected, and the exceptions of
-        iterating over `requests`.
+        iterating over `items`.
         """
         fingerprint = Fingerprint(submission)
         async with self._store.staging(job_id) as staging:
-            index = -1
-            async for request in requests:
+            index, request_format = -1, NATIVE
+            async for item in items:
                 index += 1
-                trace = self._tracer.item_span(job_id, index, request.provider, request.model)
+                request, request_format = item.request, item.format
+                provider, model = request["provider"], request["model"]
                 if submission.idempotency_key:
-                    fingerprint.add(request)
-                meta = (request.request_id, request.provider, request.model)
-                await staging.add(request.provider, _payload(request, trace), meta)
+                    fingerprint.add(item)
+                if trace := self._tracer.item_span(job_id, index, provider, model):
+                    request["traceparent"] = trace
+                meta: Meta = (item.request_id, provider, model)
+                if item.metadata is not None:
+                    meta = (*meta[:3], item.metadata)
+                await staging.add(provider, encode_payload(CALL_PROVIDER, request), meta)
             webhook = submission.webhook_url
             return await self._commit(
                 staging,
@@ -80,6 +85,7 @@ class Jobs:
                 webhook_payload=encode_payload(DELIVER_WEBHOOK, job_id, webhook, submission.owner)
                 if webhook
                 else None,
+                request_format=request_format,
             )
 
     async def get(self, job_id: str, owner: str = "") -> Job:
@@ -151,7 +157,9 @@ class Jobs:
                         await staging.discard()
                         return await self._retried_as(job_id, submission.owner)
                     await staging.add(meta[1], payload, meta)
-            return await self._commit(staging, submission, retry_of=job_id)
+            return await self._commit(
+                staging, submission, retry_of=job_id, request_format=snapshot.format
+            )
 
     async def _commit(
         self,
@@ -161,6 +169,7 @@ class Jobs:
         fingerprint: str | None = None,
         webhook_payload: bytes | None = None,
         retry_of: str | None = None,
+        request_format: str = NATIVE,
     ) -> str:
         job_id = await staging.commit(
             acceptance(
@@ -169,6 +178,7 @@ class Jobs:
                 fingerprint=fingerprint,
                 webhook_payload=webhook_payload,
                 retry_of=retry_of,
+                request_format=request_format,
             )
         )
         event = "job_accepted" if job_id == staging.job_id else "job_repeated"
@@ -201,20 +211,3 @@ class Jobs:
 def _is_delivery(job_id: str) -> bool:
     """Returns whether the job delivers the webhook of another job. Clients never see such jobs."""
     return job_id.endswith(DELIVERY_SUFFIX)
-
-
-async def to_async(requests: Iterable[LLMRequest]) -> AsyncIterator[LLMRequest]:
-    for request in requests:
-        yield request
-
-
-def _payload(request: LLMRequest, traceparent: str | None) -> bytes:
-    chat = {
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-        "temperature": request.temperature,
-        "max_tokens": request.max_tokens,
-    }
-    item = ItemRequest(provider=request.provider, model=request.model, chat=chat)
-    if traceparent:
-        item["traceparent"] = traceparent
-    return encode_payload(CALL_PROVIDER, item)

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from shared.jobs.staging import Meta
+from shared.models import NATIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Snapshot:
     retried_as: str | None
     webhook_url: str | None
     items_by_lane: dict[str, int]
+    format: str  # name of the format of the job's requests
     delivery: Delivery | None  # None until the job has ended, or if it has no webhook
     metas: list[Meta] | None  # None if the job has more items than the caller's max_items
     results: dict[int, bytes] | None  # item index → stored result; None if metas is None
@@ -57,6 +59,7 @@ def parse_snapshot(reply: Any) -> Snapshot | None:  # noqa: ANN401 — snapshot.
         retried_as,
         webhook_url,
         items_by_lane,
+        request_format,
     ) = fields
     metas, results = contents or (None, None)
     return Snapshot(
@@ -76,6 +79,7 @@ def parse_snapshot(reply: Any) -> Snapshot | None:  # noqa: ANN401 — snapshot.
         retried_as=_text(retried_as),
         webhook_url=_text(webhook_url),
         items_by_lane=orjson.loads(items_by_lane) if items_by_lane else {},
+        format=_text(request_format) or NATIVE,
         delivery=Delivery(*delivery) if delivery else None,
         metas=orjson.loads(metas) if metas else None,
         results=dict(zip(map(int, results[::2]), results[1::2], strict=True))

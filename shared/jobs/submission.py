@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from shared.models import LLMRequest
+import orjson
+
+from shared.jobs.new_item import NewItem
+from shared.models import NATIVE
 from shared.settings import Settings
 
 
@@ -67,15 +70,16 @@ class JobPolicy:
 class Fingerprint:
     """Identifies a submission: equal requests and options have the same fingerprint.
 
-    Fields with their default value are left out. So if a later version adds a field, a repeated
+    Only what is sent to the provider counts. So if a later version adds a field, a repeated
     submission still has the same fingerprint.
     """
 
     def __init__(self, submission: Submission) -> None:
         self._hash = sha256(f"{submission.deadline_s} {submission.webhook_url}\n".encode())
 
-    def add(self, request: LLMRequest) -> None:
-        self._hash.update(request.model_dump_json(exclude_defaults=True).encode() + b"\n")
+    def add(self, item: NewItem) -> None:
+        parts = (item.request_id, item.metadata, item.request)
+        self._hash.update(orjson.dumps(parts) + b"\n")
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
@@ -88,6 +92,7 @@ def acceptance(
     fingerprint: str | None = None,
     webhook_payload: bytes | None = None,
     retry_of: str | None = None,
+    request_format: str = NATIVE,
 ) -> Mapping[str, object]:
     """Returns the fields of a submission that accept.lua reads."""
     key = submission.idempotency_key
@@ -105,5 +110,6 @@ def acceptance(
         "webhook_url": submission.webhook_url,
         "webhook_payload": webhook_payload.decode() if webhook_payload else None,
         "follow_s": submission.follow_s,
+        "format": None if request_format == NATIVE else request_format,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -14,7 +14,7 @@ from shared.models import (
     WebhookState,
     WebhookStatus,
 )
-from shared.queue.item_results import CANCELLED, EARLY_RESULTS, StoredResult
+from shared.queue.item_results import CANCELLED, EARLY_RESULTS, parse_stored
 
 
 def job(job_id: str, snapshot: Snapshot) -> Job:
@@ -36,20 +36,20 @@ def job_status(snapshot: Snapshot) -> JobStatus:
 def response(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> LLMResponse | None:
     """Returns an item's response, or None if the item has not finished."""
     if stored is not None:
-        written = StoredResult.parse(stored)
-        result, finished_ms = written.result, written.finished_ms
+        finished_ms, result = parse_stored(stored)
     elif snapshot.finished_ms is not None and snapshot.finished_early_as:
-        result = EARLY_RESULTS.get(snapshot.finished_early_as, CANCELLED)
+        result = EARLY_RESULTS.get(snapshot.finished_early_as, CANCELLED).to_dict()
         finished_ms = snapshot.finished_ms
     else:
         return None
-    request_id, provider, model = meta
+    request_id, provider, model, *metadata = meta
     return LLMResponse(
         request_id=request_id,
         provider=provider,
         model=model,
         timestamp=_time(finished_ms),
-        **result.to_dict(),
+        metadata=metadata[0] if metadata else None,
+        **result,
     )
 
 
@@ -76,6 +76,7 @@ def _summary(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
         "owner": s.owner,
         "status": job_status(snapshot),
         "total_requests": s.total,
+        "format": s.format,
         "providers": s.items_by_lane,
         "queued": 0 if is_finished else s.queued,
         "retrying": 0 if is_finished else s.parked,
@@ -102,9 +103,9 @@ def _webhook(snapshot: Snapshot) -> WebhookStatus | None:
     if delivery is None or delivery.result is None:
         attempts = delivery.attempts if delivery else 0
         return WebhookStatus(url=url, status=WebhookState.WAITING, attempts=attempts, error=None)
-    result = StoredResult.parse(delivery.result).result
-    state = WebhookState.GIVEN_UP if result.error else WebhookState.DELIVERED
-    return WebhookStatus(url=url, status=state, attempts=result.attempts, error=result.error)
+    _, result = parse_stored(delivery.result)
+    state = WebhookState.GIVEN_UP if result["error"] else WebhookState.DELIVERED
+    return WebhookStatus(url=url, status=state, attempts=result["attempts"], error=result["error"])
 
 
 def _responses(snapshot: Snapshot) -> list[LLMResponse | None] | None:

@@ -1,6 +1,7 @@
 """Defines the models of HTTP requests and HTTP responses."""
 
 from shared.models.jobs import (
+    NATIVE,
     BatchLLMResponse,
     Job,
     JobList,
@@ -12,6 +13,7 @@ from shared.models.jobs import (
 from shared.models.requests import (
     MAX_BATCH_REQUESTS,
     MAX_DEADLINE_S,
+    MAX_NAME,
     BatchLLMRequest,
     JobOptions,
     LLMRequest,
@@ -24,6 +26,8 @@ from shared.models.responses import ErrorCode, JobItem, LLMResponse
 __all__ = [
     "MAX_BATCH_REQUESTS",
     "MAX_DEADLINE_S",
+    "MAX_NAME",
+    "NATIVE",
     "BatchLLMRequest",
     "BatchLLMResponse",
     "ErrorCode",

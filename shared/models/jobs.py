@@ -1,5 +1,6 @@
 """Defines the models of a job's state, and of the response to a batch."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 
@@ -21,6 +22,10 @@ class BatchLLMResponse(Outbound):
         description="The time from the acceptance of the job to its last result."
     )
     average_latency_ms: float = Field(description="The mean `latency_ms` of the results.")
+
+    def to_json(self) -> str:
+        figures = self.model_dump_json(exclude={"job_id", "responses"})[1:]
+        return f'{{"job_id":"{self.job_id}","responses":{_list(self.responses)},{figures}'
 
 
 class JobStatus(StrEnum):
@@ -46,6 +51,9 @@ class WebhookStatus(Outbound):
     error: str | None = Field(
         description="Why the service stopped trying to deliver the webhook; `null` if it did not."
     )
+
+
+NATIVE = "native"  # name of the format of native requests
 
 
 class JobSummary(Outbound):
@@ -89,6 +97,12 @@ class JobSummary(Outbound):
     average_latency_ms: float | None = Field(
         description="The mean `latency_ms` of the results; `null` until the job has ended."
     )
+    format: str = Field(
+        default=NATIVE,
+        exclude_if=lambda value: value == NATIVE,
+        description="The name of the vendor's format in which the requests were submitted, such as"
+        " `openai-batch`; absent if they were in the native format.",
+    )
 
 
 class Job(JobSummary):
@@ -102,6 +116,16 @@ class Job(JobSummary):
         " is `null`. For a job of more than 100 requests, the whole list is `null`: use"
         " `/jobs/{job_id}/results`."
     )
+
+    def to_json(self) -> str:
+        state = self.model_dump_json(exclude={"responses"})[:-1]
+        responses = "null" if self.responses is None else _list(self.responses)
+        return f'{state},"responses":{responses}}}'
+
+
+def _list(responses: Iterable[LLMResponse | None]) -> str:
+    encoded = ",".join("null" if answer is None else answer.to_json() for answer in responses)
+    return f"[{encoded}]"
 
 
 class JobList(Outbound):

@@ -1,7 +1,7 @@
 """Defines the requests that a client sends, and their checks."""
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -12,24 +12,32 @@ from pydantic import (
     Field,
     JsonValue,
     StringConstraints,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from shared.models.integers import WholeNumber
-from shared.providers import PROVIDERS
+from shared.providers import BUILT_IN, PROVIDERS, Catalogue
+from shared.providers.routing import unknown_provider_message
 
 MAX_BATCH_REQUESTS = 100
 MAX_MESSAGES = 10_000  # limit per request
+MAX_TEXT = 50_000  # limit of a text in a native request, in characters
+MAX_NAME = 256  # limit of a model's name and of a request id, in characters
 MAX_DEADLINE_S = 30 * 86_400
 MAX_WEBHOOK_URL_LENGTH = 2048  # characters
 
 
-def _known_provider(name: str) -> str:
-    if name not in PROVIDERS:
-        known = " or ".join(f"'{known}'" for known in PROVIDERS)
-        raise PydanticCustomError("provider", "Input must be {known}", {"known": known})
+def _known_provider(name: str, info: ValidationInfo) -> str:
+    catalogue: Catalogue = (info.context or {}).get("catalogue", BUILT_IN)
+    if name not in catalogue.rows:
+        raise PydanticCustomError(
+            "provider", "{message}", {"message": unknown_provider_message(catalogue, name)}
+        )
     return name
 
 
@@ -51,6 +59,8 @@ class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    DEVELOPER = "developer"
+    TOOL = "tool"
 
 
 def _webhook_url(url: str) -> str:
@@ -75,30 +85,152 @@ class _Inbound(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), NotBlank]
+JsonObject = dict[str, JsonValue]
+
+
+_ABSENT: Any = object()  # default of a field that may be absent only in some cases
+
+
+def _content(value: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+    """Validates the content of a message: text, parts, or nothing.
+
+    A union of the three would repeat the errors of each alternative.
+    """
+    if isinstance(value, list):
+        return _parts(value)
+    if value is None or value is _ABSENT:
+        fields = info.data
+        if fields.get("role") is Role.ASSISTANT and any(map(fields.get, _INSTEAD_OF_CONTENT)):
+            return None
+        if value is _ABSENT:
+            raise PydanticKnownError("missing")
+    return validate(value)
+
+
+def _parts(parts: list[JsonValue]) -> list[JsonValue]:
+    if not parts:
+        raise PydanticCustomError("content_parts", "List must have at least one part")
+    for number, part in enumerate(parts):
+        text = part.get("text") if isinstance(part, dict) else None
+        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            reason = "part {number} must be an object with a string `type`"
+        elif isinstance(text, str) and len(text) > MAX_TEXT:
+            reason = "the text of part {number} must have at most {limit} characters"
+        else:
+            continue
+        raise PydanticCustomError("content_parts", reason, {"number": number, "limit": MAX_TEXT})
+    return parts
+
+
 class Message(_Inbound):
+    """A message of a chat.
+
+    `content` is text, or a list of parts with a `type` each. A message of the assistant that has
+    one of the fields in `_INSTEAD_OF_CONTENT` needs no content.
+    """
+
     role: Role
-    content: Annotated[str, Field(min_length=1, max_length=50_000), NotBlank]
+    name: str | None = None
+    tool_calls: list[JsonObject] | None = None
+    tool_call_id: str | None = None
+    function_call: JsonObject | None = None
+    refusal: str | None = None
+    audio: JsonObject | None = None
+    annotations: list[JsonValue] | None = None
+    reasoning: JsonValue = None
+    reasoning_content: str | None = None
+    reasoning_details: JsonValue = None
+    content: Annotated[  # the last field, because its validation depends on others
+        Text,
+        WrapValidator(_content),
+        WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_TEXT}),
+    ] = Field(
+        default_factory=lambda: _ABSENT,
+        validate_default=True,
+        description="The text, or a list of content parts as OpenAI defines them; `null` or absent"
+        " in a message of the assistant that has `tool_calls`, `function_call`, `refusal` or"
+        " `audio`.",
+    )
+
+
+_INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
 
 
 class LLMRequest(_Inbound):
-    """One chat request for one model."""
+    """One chat request for one model.
 
-    provider: ProviderName
-    model: Annotated[
-        str, StringConstraints(min_length=1, max_length=256, to_lower=True), NotBlank
-    ] = Field(
-        description="The name of the model. It is converted to lower case, for the provider and in"
-        " the result."
+    `temperature` and `max_tokens` have defaults for the providers `openrouter` and `ollama`; other
+    providers do not get a field that is absent or `null`. The fields after `request_id` are those
+    of an OpenAI chat request, and are passed on as they are.
+    """
+
+    provider: ProviderName = Field(description="The name of the provider: see `/docs/providers`.")
+    model: Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), NotBlank] = Field(
+        description="The name of the model. It is converted to lower case for providers that do"
+        " not distinguish upper and lower case."
     )
     # Validation stops at the first error, because a list of a million errors takes gigabytes.
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), FailFast()]
-    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
-    max_tokens: Annotated[int, Field(ge=1, le=32_000), WholeNumber] = 1000
-    request_id: Annotated[str, Field(max_length=256)] | None = Field(
+    temperature: Annotated[
+        Annotated[float, Field(ge=0.0, le=2.0)] | None,
+        WithJsonSchema({"type": "number", "minimum": 0.0, "maximum": 2.0}),
+    ] = Field(default=0.7, description="`null` sends no temperature.")
+    max_tokens: Annotated[
+        Annotated[int, Field(ge=1, le=32_000), WholeNumber] | None,
+        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 32_000}),
+    ] = Field(default=1000, description="`null` sends no limit.")
+    request_id: Annotated[str, Field(max_length=MAX_NAME)] | None = Field(
         default=None,
         description="Your id for the request. It must be unique within the job. The result"
         " contains it.",
     )
+
+    max_completion_tokens: Annotated[int, Field(ge=1), WholeNumber] | None = None
+    top_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2.0, le=2.0)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2.0, le=2.0)] | None = None
+    stop: str | list[str] | None = None
+    seed: Annotated[int, WholeNumber] | None = None
+    n: Annotated[int, Field(ge=1), WholeNumber] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0), WholeNumber] | None = None
+    logit_bias: dict[str, float] | None = None
+    response_format: JsonObject | None = None
+    tools: list[JsonObject] | None = None
+    tool_choice: str | JsonObject | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[JsonObject] | None = None
+    function_call: str | JsonObject | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    modalities: list[str] | None = None
+    audio: JsonObject | None = None
+    prediction: JsonObject | None = None
+    web_search_options: JsonObject | None = None
+    service_tier: str | None = None
+    store: bool | None = None
+    metadata: JsonObject | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    stream: bool | None = Field(default=None, description="Ignored: answers are not streamed.")
+    stream_options: JsonObject | None = Field(default=None, description="Ignored, like `stream`.")
+    extra_body: JsonObject | None = Field(
+        default=None,
+        description="Further fields of the request to the provider, such as `top_k`.",
+    )
+
+    @model_validator(mode="after")
+    def _extra_body_adds(self) -> Self:
+        if self.extra_body and (known := LLMRequest.model_fields.keys() & self.extra_body.keys()):
+            raise PydanticCustomError(
+                "extra_body",
+                "extra_body must not contain `{name}`, which is a field of the request",
+                {"name": min(known)},
+            )
+        return self
 
 
 _EXAMPLE_REQUESTS: list[JsonValue] = [

@@ -2,8 +2,11 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated, Any
 
-from pydantic import Field
+import orjson
+from pydantic import Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 
 from shared.models.response_base import Outbound
 
@@ -27,13 +30,21 @@ class ErrorCode(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+# Text of a JSON object that is inserted into a response as it is, because Python's numbers have
+# fewer digits than JSON's.
+JsonText = Annotated[str | None, WithJsonSchema({"type": ["object", "null"]})]
+
+
 class LLMResponse(Outbound):
     """The result of one request: an answer, or an error."""
 
     request_id: str | None
     provider: str
     model: str
-    content: str = Field(description="The answer; empty if the request has an error.")
+    content: str = Field(
+        description="The text of the answer; empty if the answer has no text, or if the request has"
+        " an error."
+    )
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
@@ -61,6 +72,52 @@ class LLMResponse(Outbound):
     retried_ms: float = Field(
         description="The part of `queued_ms` after the start of the first provider call."
     )
+    # The following fields are in the JSON only if they have a value.
+    message: dict[str, Any] | None = Field(
+        default=None,
+        exclude=True,
+        description="The provider's message, if it has more than a text, for example `tool_calls`,"
+        " `refusal` or `reasoning`.",
+    )
+    choices: list[Any] | None = Field(
+        default=None, exclude=True, description="All choices of the answer, if there are several."
+    )
+    logprobs: Any = Field(
+        default=None, exclude=True, description="The log probabilities of the answer's tokens."
+    )
+    usage: dict[str, Any] | None = Field(
+        default=None,
+        exclude=True,
+        description="The usage as the provider reports it, if it has more than the three counts"
+        " above and the price.",
+    )
+    body: JsonText = Field(
+        default=None,
+        exclude=True,
+        description="The body of the provider's response, unchanged, if the request was not in the"
+        " native format.",
+    )
+    metadata: JsonText = Field(
+        default=None,
+        exclude=True,
+        description="The `metadata` beside the body of a request that was not in the native"
+        " format.",
+    )
+    status_code: SkipJsonSchema[int | None] = Field(default=None, exclude=True)
+
+    def to_json(self) -> str:
+        """Returns the response as JSON, in which `body` and `metadata` keep every digit."""
+        known = self.model_dump_json()
+        more = {name: value for name in _OPTIONAL if (value := getattr(self, name)) is not None}
+        if not more:
+            return known
+        for name in _RAW & more.keys():
+            more[name] = orjson.Fragment(more[name])
+        return f"{known[:-1]},{orjson.dumps(more)[1:].decode()}"
+
+
+_OPTIONAL = ("message", "choices", "logprobs", "usage", "body", "metadata")
+_RAW = {"body", "metadata"}
 
 
 class JobItem(LLMResponse):

@@ -52,33 +52,34 @@ class Result:
 
     @classmethod
     def from_json(cls, data: bytes) -> "Result":
-        """Returns the result that `data` describes.
-
-        Unknown fields are ignored, and an unknown error code becomes `internal_error`, because a
-        newer version may have written the result.
-        """
-        values = orjson.loads(data)
-        if (code := values.get("error_code")) and code not in _CODES:
-            values["error_code"] = ErrorCode.INTERNAL_ERROR
+        """Returns the result that `data` describes: see `read_fields`."""
+        values = read_fields(data)
         return cls(**{name: values[name] for name in _NAMES if name in values})
+
+
+def read_fields(data: bytes) -> dict[str, Any]:
+    """Returns the fields of a stored result, which may have unknown fields.
+
+    An unknown error code becomes `internal_error`, because a newer version may have written the
+    result.
+    """
+    values: dict[str, Any] = orjson.loads(data)
+    if (code := values.get("error_code")) and code not in _CODES:
+        values["error_code"] = ErrorCode.INTERNAL_ERROR
+    return values
 
 
 _CODES = frozenset(ErrorCode)
 _NAMES = tuple(field.name for field in fields(Result))
 
 
-@dataclass(frozen=True, slots=True)
-class StoredResult:
-    """A result, and the time at which a script wrote it."""
+def parse_stored(stored: bytes) -> tuple[float, dict[str, Any]]:
+    """Returns the time at which a script wrote a result, in ms, and the result's fields.
 
-    finished_ms: float
-    result: Result
-
-    @classmethod
-    def parse(cls, stored: bytes) -> "StoredResult":
-        """Parses `<finished_ms> <result as JSON>`: see lua/lib/results.lua."""
-        finished_ms, _, result = stored.partition(b" ")
-        return cls(float(finished_ms), Result.from_json(result))
+    `stored` is `<finished_ms> <result as JSON>`: see lua/lib/results.lua.
+    """
+    finished_ms, _, result = stored.partition(b" ")
+    return float(finished_ms), read_fields(result)
 
 
 CANCELLED = Result(error="the job was cancelled", error_code=ErrorCode.CANCELLED)

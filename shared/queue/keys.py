@@ -53,7 +53,7 @@ class Keys:
     job = _KeyWithId(
         "hash: total, owner, priority_class, lanes, items_by_lane (JSON), result_ttl_s,"
         " accepted_ms, started_ms, finished_ms, finished_early_as, …; meta:<n>: request id,"
-        " provider and model of each item in the n-th block of 500 items (JSON)"
+        " provider, model and metadata of each item in the n-th block of 500 items (JSON)"
     )
     payloads = _KeyWithId("hash: item index → payload; the payload of an answered item is deleted")
     attempts = _KeyWithId(

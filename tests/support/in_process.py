@@ -10,6 +10,7 @@ import uvicorn
 
 from api.app import create_app
 from shared.providers import BUILT_IN, PROVIDERS, Catalogue
+from shared.providers.loading import Providers
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings
 from support.providers import combined
@@ -53,10 +54,14 @@ async def served_api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def running_worker(
-    settings: Settings, providers: Mapping[str, ProviderSettings]
+    settings: Settings, providers: Mapping[str, ProviderSettings] | Providers
 ) -> AsyncIterator[None]:
-    """Runs a worker that knows the providers whose settings are given."""
-    known = combined({name: PROVIDERS[name] for name in providers}, providers)
+    """Runs a worker that knows these providers, or the built-in providers with these settings."""
+    known = (
+        providers
+        if isinstance(providers, Providers)
+        else combined({name: PROVIDERS[name] for name in providers}, providers)
+    )
     worker = make_worker(settings, known, connect(settings.redis_url or ""), handle_signals=False)
     task = asyncio.create_task(worker.main())
     try:

@@ -5,7 +5,8 @@
 --           staged items expire), lanes (number of items per lane so far); in the call with the last items also
 --           submission: owner, priority_class, result_ttl_s, max_depth (limit of queued items per owner and lane), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
---           webhook_payload, follow_s, body_digest (a job of a vanished client with this digest is taken over)
+--           webhook_payload, follow_s, body_digest (a job of a vanished client with this digest is taken over),
+--           format (of the requests; absent if native)
 --       [2] meta of a block of up to 500 items as JSON, in the call that completes the block; otherwise ''
 --       then two values per item: lane, payload
 -- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key or of a vanished client},
@@ -86,6 +87,7 @@ end
 if submission.follow_s then
   redis.call('HSET', JOB .. job, 'progress_until_ms', ms(now_ms + submission.follow_s * 1000))
 end
+if submission.format then redis.call('HSET', JOB .. job, 'format', submission.format) end
 if submission.webhook_url then
   redis.call('HSET', JOB .. job, 'webhook_url', submission.webhook_url, 'webhook_payload', submission.webhook_payload)
 end

@@ -9,7 +9,7 @@
 --- @include "attempts"
 local job_id, max_items = ARGV[1], tonumber(ARGV[2])
 local fields = redis.call('HMGET', JOB .. job_id, 'total', 'owner', 'accepted_ms', 'started_ms', 'finished_ms',
-  'finished_early_as', 'deadline_ms', 'latency_us', 'retry_of', 'retried_as', 'webhook_url', 'items_by_lane')
+  'finished_early_as', 'deadline_ms', 'latency_us', 'retry_of', 'retried_as', 'webhook_url', 'items_by_lane', 'format')
 local lanes, parked = unpack(redis.call('HMGET', JOB .. job_id, 'lanes', 'parked'))
 local total, finished_ms, webhook_url = fields[1], fields[5], fields[11]
 if not total or not lanes then return nil end

@@ -1,0 +1,353 @@
+"""Converts a line in the format of OpenAI, Anthropic or Gemini to an item.
+
+The body of such a line belongs to the client. Only the model's name is replaced, because the
+provider may know the model by another name, and the fields that ask for a stream are left out.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from api.json_members import InvalidJson, Member, object_members
+from api.request_format import (
+    BARE_MEMBERS,
+    BODY_MEMBER,
+    ENVELOPE_MEMBERS,
+    RequestFormat,
+    bare_operation,
+    detect,
+)
+from shared.dialects.dialect import Codec, Operation, Untranslatable
+from shared.dialects.dialects import DIALECTS
+from shared.jobs.new_item import NewItem
+from shared.models import MAX_NAME
+from shared.providers import Catalogue
+from shared.providers.routing import RoutingError, Target, route
+from shared.queue.item_request import ItemRequest
+
+MAX_METADATA_BYTES = 16 * 1024  # the metadata of 500 items is one field in Redis
+MAX_ROUTES = 1000  # limit of the targets that are kept while one job is read
+_STREAM_MEMBERS = {"stream", "stream_options"}  # OpenAI refuses stream_options without a stream
+_REQUIRED = {  # a body needs one of these fields
+    Operation.CHAT: ("messages",),
+    Operation.RESPONSES: ("input", "prompt"),
+    Operation.EMBEDDINGS: ("input",),
+    Operation.MESSAGES: ("messages",),
+    Operation.GENERATE_CONTENT: ("contents",),
+}
+_URL = re.compile(r"/(chat/completions|responses|embeddings|messages)$")
+_OPERATIONS_BY_URL = {
+    "chat/completions": Operation.CHAT,
+    "responses": Operation.RESPONSES,
+    "embeddings": Operation.EMBEDDINGS,
+    "messages": Operation.MESSAGES,
+}
+_GEMINI_URL = re.compile(r"/models/([^:]+):generateContent$")
+_FORMATS = (
+    "one request per line: this API's own request (`provider`, `model`, `messages`); OpenAI's"
+    " `custom_id`, `method`, `url` and `body`; a body with `messages`, `input` or `contents`;"
+    " Anthropic's `custom_id` and `params`; or Gemini's `key` and `request`"
+)
+
+
+class InvalidLine(ValueError):
+    """The line cannot be accepted. `path` leads to the field, `str(error)` says what to change."""
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignOptions:
+    """What the client asked for beside the requests.
+
+    provider: the provider of all requests; None to find it from the model's name.
+    model: the model of all requests; None for the model in each body.
+    format: the format of all requests; None to find it from the first request.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    format: RequestFormat | None = None
+
+
+class ForeignRequests:
+    """Converts the lines of one job."""
+
+    def __init__(
+        self, catalogue: Catalogue, default_provider: str | None, options: ForeignOptions
+    ) -> None:
+        self._catalogue = catalogue
+        self._default_provider = default_provider
+        self._options = options
+        self._targets: dict[str, Target] = {}
+
+    def format_of(self, line: bytes) -> RequestFormat:
+        """Returns the format of the job whose first line this is. Raises InvalidLine."""
+        if self._options.format is not None:
+            return self._options.format
+        members = _parse(line)
+        found = detect(members)
+        if found is None:
+            raise InvalidLine(_unknown_format(members))
+        if found is RequestFormat.OPENAI and "messages" in members and self._is_anthropic(members):
+            return RequestFormat.ANTHROPIC
+        return found
+
+    def item(self, line: bytes, job_format: RequestFormat) -> NewItem:
+        """Returns the item of a line. Raises InvalidLine."""
+        members = _parse(line)
+        self._check_format(members, job_format)
+        envelope, body, path = _open_envelope(members, job_format)
+        url = _string(envelope, "url") if "url" in envelope else None
+        in_url = _GEMINI_URL.search(url or "")
+        replacement = self._options.model or (in_url.group(1) if in_url else None)
+        target = self._target(_model(body, replacement, path))
+        operation = _operation(job_format, url, body, target.model)
+        codec = _codec(target, operation, path)
+        if not any(name in body for name in _REQUIRED[operation]):
+            names = " or ".join(f"`{name}`" for name in _REQUIRED[operation])
+            raise InvalidLine(f"a body for {operation} needs {names}", *path)
+        parts = _cut(body, with_model=operation is not Operation.GENERATE_CONTENT)
+        model = target.provider.model_name(target.model)
+        if codec.translate:
+            _check_translation(codec, target, parts, path)
+        return NewItem(
+            request_id=_request_id(envelope),
+            request=ItemRequest(
+                provider=target.provider.name, model=model, operation=operation, body=parts
+            ),
+            metadata=_metadata(envelope),
+            format=job_format,
+        )
+
+    def _check_format(self, members: Mapping[str, Member], job_format: RequestFormat) -> None:
+        if self._options.format is not None:
+            return
+        found = detect(members)
+        family = {RequestFormat.OPENAI, RequestFormat.ANTHROPIC}
+        if found is None:
+            raise InvalidLine(_unknown_format(members))
+        if found is RequestFormat.OPENAI and job_format in family and "messages" in members:
+            is_anthropic = self._is_anthropic(members)
+            found = RequestFormat.ANTHROPIC if is_anthropic else RequestFormat.OPENAI
+        if found is not job_format:
+            raise InvalidLine(
+                f"the line has the format {found}, but the first line has the format {job_format};"
+                " all requests of a job must have the same format"
+            )
+
+    def _is_anthropic(self, body: Mapping[str, Member]) -> bool:
+        target = self._target(_model(body, self._options.model, ()))
+        return target.provider.dialect == "anthropic"
+
+    def _target(self, model: str) -> Target:
+        found = self._targets.get(model)
+        if found is None:
+            try:
+                found = route(
+                    self._catalogue,
+                    model,
+                    provider=self._options.provider,
+                    default_provider=self._default_provider,
+                )
+            except RoutingError as error:
+                raise InvalidLine(str(error), "model") from None
+            if len(self._targets) < MAX_ROUTES:
+                self._targets[model] = found
+        return found
+
+
+def _parse(line: bytes) -> dict[str, Member]:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise InvalidLine("the line is not UTF-8") from None
+    if text.lstrip()[:1] not in {"{", ""}:
+        raise InvalidLine(f"the line must be a JSON object, with {_FORMATS}")
+    try:
+        return object_members(text)
+    except InvalidJson as error:
+        raise InvalidLine(str(error)) from None
+
+
+def _unknown_format(members: Mapping[str, Member]) -> str:
+    if "prompt" in members:
+        return (
+            "the line has a `prompt`, but no `messages`: send it as"
+            ' {"model": …, "messages": [{"role": "user", "content": …}]}, or submit the file with'
+            " `orchestrator submit --field prompt`"
+        )
+    return f"the line has none of the accepted formats; send {_FORMATS}"
+
+
+def _open_envelope(
+    members: Mapping[str, Member], job_format: RequestFormat
+) -> tuple[Mapping[str, Member], Mapping[str, Member], tuple[str, ...]]:
+    """Returns the members beside the body, the members of the body, and the path to the body."""
+    name = BODY_MEMBER.get(job_format)
+    if name is None:
+        beside = {key: value for key, value in members.items() if key in BARE_MEMBERS}
+        return beside, {key: v for key, v in members.items() if key not in BARE_MEMBERS}, ()
+    if name not in members or not isinstance(members[name].value, dict):
+        raise InvalidLine(f"the line needs the object `{name}`", name)
+    for key in members:
+        if key not in ENVELOPE_MEMBERS[job_format] and key != name:
+            allowed = ", ".join(sorted(ENVELOPE_MEMBERS[job_format] | {name}))
+            raise InvalidLine(f"the field is not known beside `{name}`; known are {allowed}", key)
+    method = members.get("method")
+    if method and method.value not in {"POST", None}:
+        raise InvalidLine("must be POST", "method")
+    try:
+        return members, object_members(members[name].value_text), (name,)
+    except InvalidJson as error:
+        raise InvalidLine(str(error), name) from None
+
+
+def _operation(
+    job_format: RequestFormat, url: str | None, body: Mapping[str, Member], model: str
+) -> Operation:
+    if job_format in {RequestFormat.ANTHROPIC, RequestFormat.ANTHROPIC_BATCH}:
+        return Operation.MESSAGES
+    if job_format in {RequestFormat.GEMINI, RequestFormat.GEMINI_BATCH}:
+        if "embed" in model.lower():
+            raise InvalidLine(
+                "Gemini's embedContent is not supported; send embeddings in OpenAI's format, with"
+                " `model` and `input`",
+                "model",
+            )
+        return Operation.GENERATE_CONTENT
+    if url is None:
+        return bare_operation(body, model)
+    if _GEMINI_URL.search(url):
+        return Operation.GENERATE_CONTENT
+    match = _URL.search(url)
+    if match is None:
+        raise InvalidLine(
+            "not supported; supported are /v1/chat/completions, /v1/responses, /v1/embeddings,"
+            " /v1/messages and /v1beta/models/MODEL:generateContent",
+            "url",
+        )
+    return _OPERATIONS_BY_URL[match.group(1)]
+
+
+def _codec(target: Target, operation: Operation, path: Iterable[str]) -> Codec:
+    spoken = DIALECTS[target.provider.dialect].foreign
+    if operation not in spoken:
+        known = ", ".join(spoken)
+        raise InvalidLine(
+            f"{target.provider.name} does not take a body for {operation}; it takes: {known}. Send"
+            " such a body, or name another provider (?provider=NAME)",
+            *path,
+        )
+    return spoken[operation]
+
+
+def _model(body: Mapping[str, Member], replacement: str | None, path: tuple[str, ...]) -> str:
+    if replacement is not None:
+        return replacement
+    member = body.get("model")
+    if member is None:
+        raise InvalidLine("the body has no `model`; add it, or add ?model=NAME", *path, "model")
+    name = member.value
+    if not (isinstance(name, str) and name.strip() and len(name) <= MAX_NAME and _is_text(name)):
+        raise InvalidLine(f"must be a text of 1 to {MAX_NAME} characters", *path, "model")
+    return name
+
+
+def _request_id(envelope: Mapping[str, Member]) -> str | None:
+    for name in ("custom_id", "key"):
+        member = envelope.get(name)
+        if member is None or member.value is None:
+            continue
+        value = member.value
+        if not (isinstance(value, str) and len(value) <= MAX_NAME and _is_text(value)):
+            raise InvalidLine(f"must be a text of at most {MAX_NAME} characters", name)
+        return value
+    return None
+
+
+def _metadata(envelope: Mapping[str, Member]) -> str | None:
+    member = envelope.get("metadata")
+    if member is None or member.value is None:
+        return None
+    text = _one_line(member.value_text)
+    if not isinstance(member.value, dict) or not _is_strict(text):
+        raise InvalidLine("must be an object", "metadata")
+    if len(text.encode()) > MAX_METADATA_BYTES:
+        raise InvalidLine(f"must have at most {MAX_METADATA_BYTES} bytes", "metadata")
+    return text
+
+
+def _cut(body: Mapping[str, Member], *, with_model: bool) -> list[str]:
+    """Returns the text of the body without the value of `model`: see `ItemRequest.body`.
+
+    A body without `model` gets it as the first field. If `with_model` is false, the body is one
+    part without `model`, because the model's name is in the URL.
+    """
+    kept = {name: member for name, member in body.items() if name not in _STREAM_MEMBERS}
+    model = kept.get("model")
+    if not with_model:
+        return ["{" + ",".join(m.text for name, m in kept.items() if name != "model") + "}"]
+    if model is None:
+        rest = "".join(f",{member.text}" for member in kept.values())
+        return ['{"model":', f"{rest}}}"]
+    names = list(kept)
+    at = names.index("model")
+    before = "".join(f"{kept[name].text}," for name in names[:at])
+    after = "".join(f",{kept[name].text}" for name in names[at + 1 :])
+    return [f"{{{before}{model.name_text}:", f"{after}}}"]
+
+
+def _check_translation(
+    codec: Codec, target: Target, parts: list[str], path: tuple[str, ...]
+) -> None:
+    chat: dict[str, Any] = json.loads('"m"'.join(parts))
+    chat.pop("model")
+    try:
+        codec.translate(target.model, chat)  # type: ignore[misc]  # the caller has checked it
+    except Untranslatable as error:
+        raise InvalidLine(
+            f"{target.provider.name} cannot take this: {error.reason}", *path, *field_path(error)
+        ) from None
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise InvalidLine("the body is not a valid chat request", *path) from None
+
+
+def field_path(error: Untranslatable) -> list[str | int]:
+    """Returns the parts of the field's path, such as `messages[0].content`."""
+    return [int(p) if p.isdecimal() else p for p in re.findall(r"[^.\[\]]+", error.field)]
+
+
+def _string(members: Mapping[str, Member], name: str) -> str:
+    value = members[name].value
+    if not isinstance(value, str):
+        raise InvalidLine("must be a text", name)
+    return value
+
+
+def _one_line(text: str) -> str:
+    """Returns the JSON in one line: a line break in valid JSON is outside of all strings."""
+    return text.replace("\n", " ").replace("\r", " ")
+
+
+def _is_strict(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _is_text(text: str) -> bool:
+    """Returns whether the text has no lone surrogates, which UTF-8 cannot encode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

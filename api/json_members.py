@@ -1,0 +1,95 @@
+"""Splits the text of a JSON object into its members, so that the text of a member can be kept.
+
+Parsing a body and writing it again would change numbers, because JSON's numbers have any number of
+digits and Python's do not.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+_skip_spaces = re.compile(r"[ \t\r\n]*").match
+
+
+class InvalidJson(ValueError):
+    """The text is not a JSON object. `str(error)` is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of an object: its parsed value, and the text of its name and of its value."""
+
+    value: Any
+    name_text: str
+    value_text: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.name_text}:{self.value_text}"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidJson(f"{name} is not a JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def object_members(text: str) -> dict[str, Member]:
+    """Returns the members of the object in `text`, by name and in their order.
+
+    Raises InvalidJson, also if a name occurs twice.
+    """
+    try:
+        return _members(text)
+    except RecursionError:
+        raise InvalidJson("the JSON is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise InvalidJson(f"the JSON is invalid at character {error.pos}: {error.msg}") from None
+    except InvalidJson:
+        raise
+    except ValueError:  # Python does not parse integers of thousands of digits
+        raise InvalidJson("the JSON contains a number with too many digits") from None
+
+
+def _members(text: str) -> dict[str, Member]:
+    members: dict[str, Member] = {}
+    position = _expect(text, 0, "{")
+    if text[position : position + 1] == "}":
+        _expect_end(text, position + 1)
+        return members
+    while True:
+        if text[position : position + 1] != '"':
+            raise json.JSONDecodeError("expected a name in double quotes", text, position)
+        name, name_end = _DECODER.raw_decode(text, position)
+        name_text = text[position:name_end]
+        start = _expect(text, name_end, ":")
+        value, end = _DECODER.raw_decode(text, start)
+        if name in members:
+            raise InvalidJson(f"the field {name_text} occurs twice")
+        members[name] = Member(value, name_text, text[start:end])
+        position = _end_of_spaces(text, end)
+        if text[position : position + 1] == "}":
+            _expect_end(text, position + 1)
+            return members
+        position = _expect(text, position, ",")
+
+
+def _expect(text: str, position: int, character: str) -> int:
+    """Returns the position of the first character after `character` that is not a space."""
+    position = _end_of_spaces(text, position)
+    if text[position : position + 1] != character:
+        raise json.JSONDecodeError(f"expected {character!r}", text, position)
+    return _end_of_spaces(text, position + 1)
+
+
+def _expect_end(text: str, position: int) -> None:
+    position = _end_of_spaces(text, position)
+    if position != len(text):
+        raise json.JSONDecodeError("expected the end of the line", text, position)
+
+
+def _end_of_spaces(text: str, position: int) -> int:
+    match = _skip_spaces(text, position)
+    return match.end() if match else position

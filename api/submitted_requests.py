@@ -1,0 +1,169 @@
+"""Parses the requests in a body, and converts them to items."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from fastapi import HTTPException, Request, status
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from api.errors import validation_error
+from api.foreign_request import ForeignOptions, ForeignRequests, InvalidLine, field_path
+from api.media_types import JSON, NDJSON
+from api.request_body import body_chunks, read_body, require_media_type
+from api.request_format import RequestFormat
+from api.request_lines import line_error, request_lines
+from shared.dialects.dialect import Untranslatable
+from shared.dialects.dialects import DIALECTS
+from shared.jobs.new_item import NewItem, is_plain, native_item
+from shared.models import BatchLLMRequest, JobOptions, LLMRequest
+from shared.providers import Catalogue
+from shared.settings import Settings
+
+MAX_ERRORS = 100  # limit of errors that are listed one by one
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReader:
+    """Reads the requests of one HTTP request.
+
+    The methods raise HTTPException 400, 408, 413 or 415, and RequestValidationError.
+    """
+
+    request: Request
+    settings: Settings
+    catalogue: Catalogue
+
+    async def batch(self) -> BatchLLMRequest:
+        """Returns the batch in a JSON body.
+
+        The digest of the body becomes `request.state.body_digest`.
+        """
+        require_media_type(self.request, (JSON,))
+        body = await read_body(self.request, self.settings.max_body_bytes, "MAX_BODY_BYTES")
+        self.request.state.body_digest = blake2b(body, digest_size=16).hexdigest()
+        try:
+            return BatchLLMRequest.model_validate_json(body, context={"catalogue": self.catalogue})
+        except ValidationError as error:
+            raise _validation_error(error, "body") from None
+
+    async def job(
+        self, options: JobOptions, foreign: ForeignOptions
+    ) -> tuple[AsyncIterable[NewItem], JobOptions]:
+        """Returns the items and the options of a job, whose body is a JSON batch or NDJSON.
+
+        NDJSON is read while the items are iterated, so the iteration raises the same exceptions.
+        `options` replace the options in a JSON body.
+        """
+        if require_media_type(self.request, (JSON, NDJSON)) == NDJSON:
+            return self._lines(foreign), options
+        batch = await self.batch()
+        if foreign != ForeignOptions():
+            raise _only_for_foreign("body")
+        replaced = batch.model_copy(update=options.model_dump(exclude_none=True))
+        return self.items(batch.requests), replaced
+
+    async def items(self, requests: Iterable[LLMRequest]) -> AsyncIterator[NewItem]:
+        """Yields the items of the requests of a batch."""
+        for index, request in enumerate(requests):
+            yield self._native_item(request, "body", "requests", index)
+
+    async def _lines(self, options: ForeignOptions) -> AsyncIterator[NewItem]:
+        chunks = body_chunks(self.request, self.settings.max_job_bytes, "MAX_JOB_BYTES")
+        foreign = ForeignRequests(self.catalogue, self.settings.default_provider, options)
+        unique = _UniqueIds()
+        to_item: Callable[[int, bytes], NewItem] | None = None
+        count = 0
+        async for number, line in request_lines(chunks, self.settings.max_line_bytes):
+            to_item = to_item or self._converter(foreign, options, number, line)
+            item = to_item(number, line)
+            unique.check(number, item.request_id)
+            count += 1
+            if count > self.settings.max_job_items:
+                raise HTTPException(
+                    status.HTTP_413_CONTENT_TOO_LARGE,
+                    f"the job has more than {self.settings.max_job_items} requests (MAX_JOB_ITEMS)",
+                )
+            yield item
+        if not count:
+            raise line_error(1, "the body must have at least one request")
+
+    def _converter(
+        self, foreign: ForeignRequests, options: ForeignOptions, number: int, first: bytes
+    ) -> Callable[[int, bytes], NewItem]:
+        """Returns the function that converts each line of the job, whose first line is `first`."""
+        try:
+            job_format = foreign.format_of(first)
+        except InvalidLine as error:
+            raise line_error(number, str(error), *error.path) from None
+        if job_format is RequestFormat.NATIVE:
+            if options.provider or options.model:
+                raise _only_for_foreign("body", "line", number)
+            return self._native_line
+
+        def foreign_line(number: int, line: bytes) -> NewItem:
+            try:
+                return foreign.item(line, job_format)
+            except InvalidLine as error:
+                raise line_error(number, str(error), *error.path) from None
+
+        return foreign_line
+
+    def _native_line(self, number: int, line: bytes) -> NewItem:
+        try:
+            request = LLMRequest.model_validate_json(line, context={"catalogue": self.catalogue})
+        except ValidationError as error:
+            raise _validation_error(error, "body", "line", number) from None
+        return self._native_item(request, "body", "line", number)
+
+    def _native_item(self, request: LLMRequest, *location: str | int) -> NewItem:
+        item = native_item(request, self.catalogue)
+        codec = DIALECTS[self.catalogue.rows[request.provider].dialect].native
+        if codec.translate and not is_plain(request):
+            try:
+                codec.translate(item.request["model"], item.request["chat"])
+            except Untranslatable as error:
+                raise validation_error(
+                    f"{request.provider} cannot take this: {error.reason}",
+                    *location,
+                    *field_path(error),
+                ) from None
+        return item
+
+
+@dataclass(slots=True)
+class _UniqueIds:
+    """Finds repeated request ids. Keeps digests, because an id may be long."""
+
+    lines: dict[bytes, int] = field(default_factory=dict)
+
+    def check(self, number: int, request_id: str | None) -> None:
+        if request_id is None:
+            return
+        digest = blake2b(request_id.encode(), digest_size=16).digest()
+        earlier = self.lines.setdefault(digest, number)
+        if earlier != number:
+            raise line_error(
+                number, f"request_id must differ from the request_id in line {earlier}"
+            )
+
+
+def _only_for_foreign(*location: str | int) -> RequestValidationError:
+    return validation_error(
+        "?provider=, ?model= and ?format= are for requests in the format of OpenAI, Anthropic or"
+        " Gemini; this request names its own provider and model",
+        *location,
+    )
+
+
+def _validation_error(error: ValidationError, *location: str | int) -> RequestValidationError:
+    if error.error_count() > MAX_ERRORS:
+        return validation_error(
+            f"the input has {error.error_count()} errors, which are too many to list", *location
+        )
+    # The input is left out, because it may be large, secret or invalid text.
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    return RequestValidationError(
+        [{**detail, "loc": (*location, *detail["loc"])} for detail in details]
+    )

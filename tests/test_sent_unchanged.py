@@ -1,0 +1,237 @@
+"""Tests that a provider gets what the client wrote, and the client gets what the provider wrote."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.in_process import running_api, running_worker
+from support.recorder import (
+    CHAT,
+    EMBEDDINGS,
+    GENERATE_CONTENT,
+    MESSAGES,
+    RESPONSES,
+    Recorder,
+    recorder,
+)
+
+from shared.providers.loading import load_providers
+from shared.settings import Settings
+
+FILE = """
+[providers.recorder]
+base_url = "{url}/v1"
+max_concurrent_requests = 1
+
+[providers.claude]
+base_url = "{url}"
+dialect = "anthropic"
+max_concurrent_requests = 1
+
+[providers.gem]
+base_url = "{url}/v1beta"
+dialect = "gemini"
+max_concurrent_requests = 1
+
+[models.mapped]
+deployments = [{{ provider = "recorder", model = "Mapped/Model" }}]
+"""
+NDJSON = {"Content-Type": "application/x-ndjson"}
+SAMPLES = Path(__file__).parents[2] / "shared" / "corpus"
+MORE = sorted(
+    path
+    for path in (SAMPLES.glob("*.json*") if SAMPLES.is_dir() else ())
+    if int(path.name[:2]) <= 47 or path.name[:2] in {"56", "57", "58", "59", "71"}
+)
+CHAT_LINES = """{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "GPT-x", "temperature": 1.0, "seed": 12345678901234567890123, "messages": [{"role": "developer", "content": [{"type": "text", "text": "\\ud83d\\ude00"}]}], "n": 1, "top_p": null}}
+{"custom_id": "b", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [{"content": "x", "role": "user"}], "model": "mapped", "stream": true, "logit_bias": {"50256": -1E2}}, "metadata": {"row": 1.50}}
+"""  # noqa: E501 — lines of a file
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Recorder]:
+    async with recorder() as running:
+        yield running
+
+
+@pytest.fixture
+async def api(
+    settings: Settings, provider: Recorder, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    file = tmp_path / "providers.toml"
+    file.write_text(FILE.format(url=provider.url))
+    settings = settings.model_copy(update={"providers_file": file, "default_provider": "recorder"})
+    providers = load_providers(settings)
+    async with (
+        running_api(settings, providers.catalogue) as client,
+        running_worker(settings, providers),
+    ):
+        yield client
+
+
+def exact(text: str) -> Any:
+    """Returns the JSON as a value that keeps the order of fields and every digit."""
+    return json.loads(text, object_pairs_hook=tuple, parse_int=str, parse_float=str)
+
+
+def without(value: Any, *names: str) -> Any:
+    return tuple(pair for pair in value if pair[0] not in names)
+
+
+def documents(text: str) -> list[Any]:
+    """Returns the JSON values in the text, which may be pretty-printed."""
+    decoder = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
+    found, position = [], 0
+    while text[position:].strip():
+        position += len(text[position:]) - len(text[position:].lstrip())
+        value, position = decoder.raw_decode(text, position)
+        found.append(value)
+    return found
+
+
+async def results(api: httpx.AsyncClient, text: str, **query: str) -> tuple[dict[str, Any], str]:
+    """Submits a job, and returns the job and the results in the format of `query["results"]`."""
+    result_format = query.pop("results")
+    answer = await api.post("/jobs", content=text.encode(), headers=NDJSON, params=query)
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    path = f"/jobs/{job['job_id']}/results"
+    return job, (await api.get(path, params={"format": result_format})).text
+
+
+async def test_openai_batch(api: httpx.AsyncClient, provider: Recorder) -> None:
+    job, text = await results(api, CHAT_LINES, results="openai")
+
+    assert (job["format"], job["providers"]) == ("openai-batch", {"recorder": 2})
+    first, second = map(exact, provider.bodies)
+    written = [dict(line)["body"] for line in map(exact, CHAT_LINES.splitlines())]
+    assert first == written[0]
+    assert second == without(
+        tuple((n, "Mapped/Model" if n == "model" else v) for n, v in written[1]), "stream"
+    )
+    lines = [dict(exact(line)) for line in text.splitlines()]
+    assert [line["custom_id"] for line in lines] == ["a", "b"]
+    assert [dict(line["response"])["body"] for line in lines] == [exact(CHAT)] * 2
+    assert "metadata" not in lines[0]
+    assert lines[1]["metadata"] == (("row", "1.50"),)
+
+
+async def test_native_results_of_a_foreign_job(api: httpx.AsyncClient) -> None:
+    job, text = await results(api, CHAT_LINES, results="native")
+
+    first, second = (json.loads(line) for line in text.splitlines())
+    assert (first["request_id"], first["model"], first["content"]) == ("a", "GPT-x", "hé /")
+    assert (first["total_tokens"], first["finish_reason"]) == (7, "stop")
+    assert dict(exact(text.splitlines()[0]))["body"] == exact(CHAT)
+    assert second["metadata"] == {"row": 1.5}
+    answer = await api.get(f"/jobs/{job['job_id']}")
+    assert answer.json()["format"] == "openai-batch"
+    assert [response["request_id"] for response in answer.json()["responses"]] == ["a", "b"]
+    assert '"z":12345678901234567890123' in answer.text.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "query", "job_format", "path", "answer", "body"),
+    [
+        (
+            {"model": "m", "input": "x"},
+            {},
+            "openai",
+            "/v1/responses",
+            RESPONSES,
+            lambda line: dict(line["response"])["body"],
+        ),
+        (
+            {"model": "embed-1", "input": [[1, 2]]},
+            {},
+            "openai",
+            "/v1/embeddings",
+            EMBEDDINGS,
+            lambda line: dict(line["response"])["body"],
+        ),
+        (
+            {"custom_id": "c", "params": {"model": "claude/M", "max_tokens": 9, "messages": []}},
+            {},
+            "anthropic-batch",
+            "/v1/messages",
+            MESSAGES,
+            lambda line: dict(line["result"])["message"],
+        ),
+        (
+            {"key": "k", "request": {"contents": [], "generationConfig": {"temperature": 1.0}}},
+            {"model": "gem/g-1"},
+            "gemini-batch",
+            "/v1beta/models/g-1:generateContent",
+            GENERATE_CONTENT,
+            lambda line: line["response"],
+        ),
+    ],
+    ids=["responses", "embeddings", "messages", "generate_content"],
+)
+async def test_other_operations(
+    api: httpx.AsyncClient,
+    provider: Recorder,
+    line: dict[str, Any],
+    query: dict[str, str],
+    job_format: str,
+    path: str,
+    answer: str,
+    body: Callable[[dict[str, Any]], Any],
+) -> None:
+    vendor = job_format.partition("-")[0]
+    job, text = await results(api, json.dumps(line), results=vendor, **query)
+
+    assert job["format"] == job_format
+    assert provider.paths == [path]
+    assert body(dict(exact(text))) == exact(answer)
+
+
+# File → reason why it is refused.
+REFUSED = {"22": "request_id must differ"}  # two requests have the same custom_id
+VENDORS = {
+    "41": "anthropic",
+    "42": "anthropic",
+    "43": "anthropic",
+    "44": "gemini",
+    "45": "gemini",
+    "46": "gemini",
+}
+QUERIES = {"anthropic": {"provider": "claude"}, "gemini": {"provider": "gem", "model": "g-1"}}
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(path.name[:2], path.read_text()) for path in MORE], ids=lambda x: x[:2]
+)
+async def test_what_people_send(
+    api: httpx.AsyncClient, provider: Recorder, number: str, text: str
+) -> None:
+    vendor = VENDORS.get(number, "openai")
+    query = QUERIES["gemini"] if number == "47" else QUERIES.get(vendor, {})
+    if number in REFUSED:
+        answer = await api.post("/jobs", content=text.encode(), headers=NDJSON, params=query)
+        assert answer.status_code == 422
+        assert REFUSED[number] in answer.text
+        return
+
+    _, lines = await results(api, text, results=vendor, **query)
+
+    written = [_body(dict(line)) for line in documents(text)]
+    assert [without(exact(body), "model") for body in provider.bodies] == [
+        without(body, "model", "stream") for body in written
+    ]
+    models = [dict(body).get("model") for body in written]
+    if vendor != "gemini":
+        assert [dict(exact(body)).get("model") for body in provider.bodies] == models
+    assert len(lines.splitlines()) == len(written)
+    assert '"error":{' not in lines
+
+
+def _body(line: dict[str, Any]) -> Any:
+    """Returns the part of a line that is for the provider."""
+    for name in ("body", "params", "request"):
+        if isinstance(line.get(name), tuple):
+            return line[name]
+    return without(tuple(line.items()), "metadata", "custom_id")
