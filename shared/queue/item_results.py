@@ -71,15 +71,17 @@ def read_fields(data: bytes) -> dict[str, Any]:
 
 _CODES = frozenset(ErrorCode)
 _NAMES = tuple(field.name for field in fields(Result))
+_DEFAULTS = Result().to_dict()
 
 
 def parse_stored(stored: bytes) -> tuple[float, dict[str, Any]]:
     """Returns the time at which a script wrote a result, in ms, and the result's fields.
 
+    A missing field has its default, because an older version may have written the result.
     `stored` is `<finished_ms> <result as JSON>`: see lua/lib/results.lua.
     """
     finished_ms, _, result = stored.partition(b" ")
-    return float(finished_ms), read_fields(result)
+    return float(finished_ms), {**_DEFAULTS, **read_fields(result)}
 
 
 CANCELLED = Result(error="the job was cancelled", error_code=ErrorCode.CANCELLED)
