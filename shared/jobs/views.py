@@ -91,7 +91,9 @@ def _summary(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
         "retry_of": s.retry_of,
         "retried_as": s.retried_as,
         "webhook": _webhook(snapshot),
-        "total_latency_ms": round(s.finished_ms - s.accepted_ms, 3) if s.finished_ms else None,
+        "total_latency_ms": round(max(0, s.finished_ms - s.accepted_ms), 3)
+        if s.finished_ms
+        else None,
         "average_latency_ms": round(s.latency_ms / s.total, 3) if is_finished else None,
     }
 

@@ -167,7 +167,9 @@ class Queue:
             },
         )
         self._renew = load_script(redis, keys, "renew")
-        self._expire_overdue = load_script(redis, keys, "expire_overdue")
+        self._expire_overdue = load_script(
+            redis, keys, "expire_overdue", {"LEASE_MS": self._lease_ms}
+        )
 
     async def settle_and_claim(
         self, settlements: Sequence[Settlement], capacity: Capacity | None
@@ -234,6 +236,8 @@ def _lease(
         attempts=int(attempts),
         worker_losses=worker_losses,
         queued_ms=float(queued_ms),
-        retried_ms=(lease_id.claimed_us - int(first_claimed_us)) / 1000 if first_claimed_us else 0,
+        retried_ms=max(0, lease_id.claimed_us - int(first_claimed_us)) / 1000
+        if first_claimed_us
+        else 0,
         remaining_ms=float(remaining_ms) if remaining_ms else None,
     )

@@ -74,7 +74,7 @@ class Keys:
     )
     deferred = _KeyWithId("zset: '<job>:<index>' of items that wait for a retry, by due time")
     leases = _KeyWithId("zset: '<job>:<index>@<claimed_us>' by the time at which the lease expires")
-    pause = _KeyWithId("hash: until_ms, reason; expires when the pause ends")
+    pause = _KeyWithId("hash: until_ms, pause_ms, reason; expires when the pause ends")
 
     active_lanes = _Key(
         "zset: all lanes that have items, by their last claim: see active_lanes.lua"
@@ -90,6 +90,9 @@ class Keys:
     job_expirations = _Key("zset: '<owner> <job>' by the time at which the results expire")
     idempotency = _KeyWithId("string, per owner and idempotency key: '<fingerprint> <job>'")
     workers = _Key("zset: worker ids by the time after which a worker counts as lost")
+    clock = _KeyWithId(
+        "string, per reader: the latest time in ms that it has seen: see set_back.lua"
+    )
 
     # Only monitoring reads these keys: no decision about an item depends on them
     worker_last_seen = _Key("zset: worker ids by the time of their last report")

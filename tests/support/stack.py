@@ -45,6 +45,7 @@ async def stored(redis: Redis, keys: Keys) -> set[str]:
         keys.workers,
         keys.worker_last_seen,
         keys.history(0)[:-1],
+        keys.clock(""),
         keys.worker_report(""),
         keys.layout_version,
     )

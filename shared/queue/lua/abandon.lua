@@ -17,7 +17,7 @@ if grace_ms == 0 then
 end
 
 local abandoned, until_ms = ABANDONED .. owner .. ':' .. body_digest, now_ms + grace_ms
-redis.call('HSET', JOB .. job_id, 'abandoned_until_ms', ms(until_ms))
+redis.call('HSET', JOB .. job_id, 'abandoned_until_ms', ms(until_ms), 'grace_ms', grace_ms)
 redis.call('LREM', abandoned, 0, job_id) -- this call may be a repetition
 redis.call('RPUSH', abandoned, job_id)
 redis.call('PEXPIRE', abandoned, math.ceil(grace_ms))

@@ -38,8 +38,10 @@ local function read_lane(lane)
   local queued = redis.call('ZCARD', QUARANTINE .. lane)
   for _, count in ipairs(redis.call('HVALS', DEPTH .. lane)) do queued = queued + count end
   local oldest_ms = queued > 0 and find_oldest(lane)
+  local until_ms, pause_ms, reason = unpack(redis.call('HMGET', PAUSE .. lane, 'until_ms', 'pause_ms', 'reason'))
+  if until_ms then until_ms = ms(math.min(until_ms, now_ms + pause_ms)) end -- see pauses.lua
   return { lane, redis.call('ZCARD', LEASES .. lane), queued, redis.call('ZCARD', DEFERRED .. lane),
-    oldest_ms and ms(oldest_ms) or false, unpack(redis.call('HMGET', PAUSE .. lane, 'until_ms', 'reason')) }
+    oldest_ms and ms(math.min(oldest_ms, now_ms)) or false, until_ms, reason }
 end
 
 local reports, lost = {}, 0

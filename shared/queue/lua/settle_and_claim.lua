@@ -99,6 +99,11 @@ local function claim_items(lane, allowed)
   end
 end
 
+local set_back_ms = read_set_back('rounds')
+if set_back_ms > 0 then
+  for _, lane in ipairs(active_lanes()) do correct_times(lane, set_back_ms) end
+end
+
 -- Deadlines come first: a result that arrives after the job's deadline is not stored.
 next_round_ms = end_overdue_jobs()
 for i = first_settlement, #ARGV, values_per_settlement do

@@ -15,7 +15,7 @@ local function lease_items(lane, job, indexes)
   job.has_started = true
   local payloads = redis.call('HMGET', PAYLOADS .. job.id, unpack(indexes))
   local entries = job.has_attempts and redis.call('HMGET', ATTEMPTS .. job.id, unpack(indexes)) or {}
-  local queued_ms = ms(now_ms - tonumber(job.accepted_ms))
+  local queued_ms = ms(math.max(0, now_ms - tonumber(job.accepted_ms)))
   local remaining_ms = job.deadline_ms and ms(job.deadline_ms - now_ms) or ''
   local expires_ms, leases = ms(now_ms + LEASE_MS), {}
   for i, index in ipairs(indexes) do

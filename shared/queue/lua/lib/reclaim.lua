@@ -4,8 +4,9 @@
 --- @include "attempts"
 --- @include "moves"
 --- @include "results"
+--- @include "set_back"
 -- Requeues the items whose lease has expired, and the deferred items that are due.
--- Defines for other files: reclaim_expired, requeue_due
+-- Defines for other files: reclaim_expired, requeue_due, correct_times
 
 -- Removes an expired lease, because its worker was lost or did not renew it in time. The item is queued again. After
 -- MAX_WORKER_LOSSES worker losses it fails instead.
@@ -42,4 +43,14 @@ local function requeue_due(lane)
     requeue(lane, job, index)
   end
   return earliest(deferred)
+end
+
+-- Corrects the times of a lane's leases and deferred items after Redis's clock was set back. Workers may have renewed
+-- leases since then, so leases are limited, not moved. Only rounds defer items, so all deferred items are older.
+local function correct_times(lane, set_back_ms)
+  lower(LEASES .. lane, now_ms + LEASE_MS)
+  local entries = redis.call('ZRANGE', DEFERRED .. lane, 0, -1, 'WITHSCORES')
+  for i = 1, #entries, 2 do
+    redis.call('ZADD', DEFERRED .. lane, 'XX', ms(tonumber(entries[i + 1]) - set_back_ms), entries[i])
+  end
 end
