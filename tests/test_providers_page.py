@@ -77,14 +77,14 @@ async def test_the_example_works(
 
     async with (
         running_api(settings, providers.catalogue) as api,
-        running_worker(settings, providers.settings),
+        running_worker(settings, providers),
     ):
         answer = await api.post("/batch", json={"requests": [request]})
 
     [response] = answer.json()["responses"]
     assert (response["error"], response["content"]) == (None, "echo: hello")
     [(_, sent)] = simulator.last().items()
-    assert sent["body"]["model"].lower() == shown.model.lower()
+    assert sent["body"]["model"] == row.model_name(shown.model)
     # Gemini's OpenAI endpoint takes the key as the others do.
     header = {"azure": "api-key", "anthropic": "x-api-key"}.get(row.name, "authorization")
     assert sent["headers"][header].removeprefix("Bearer ") == "the-key"

@@ -1,0 +1,106 @@
+"""A provider is added by a file alone, and a built-in provider by one line of code."""
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from support.in_process import running_api, running_worker
+from support.providers import combined
+from support.stack import Stack, chat, eventually
+
+from cli.simulator import Simulator
+from cli.simulator.environment import simulated_environment
+from shared.providers import PROVIDERS, Provider
+from shared.settings import ProviderSettings, Settings
+
+Start = Callable[..., Awaitable[Stack]]
+
+
+@pytest.fixture
+def providers_file(simulator: Simulator, tmp_path: Path) -> str:
+    path = tmp_path / "providers.toml"
+    path.write_text(
+        f"""
+        [providers.gpu1]
+        base_url = "{simulator.url}/v1"
+
+        [models.fast]
+        deployments = [{{ provider = "gpu1", model = "Qwen/Qwen3-8B" }}]
+        """
+    )
+    return str(path)
+
+
+async def test_a_provider_of_the_file_answers(
+    stack: Start, simulator: Simulator, providers_file: str
+) -> None:
+    """Nothing but PROVIDERS_FILE is set, for the processes of the API and the worker."""
+    deployment = await stack(workers=1, PROVIDERS_FILE=providers_file)
+
+    answer = await deployment.batch([chat("hello", provider="gpu1", model="Org/Model")])
+
+    [response] = answer.json()["responses"]
+    assert (response["error"], response["content"]) == (None, "echo: hello")
+    assert (response["provider"], response["model"]) == ("gpu1", "Org/Model")
+    assert simulator.last()["openai"]["body"]["model"] == "Org/Model"
+
+
+@pytest.mark.parametrize("model", ["fast", "FAST", "gpu1/Qwen/Qwen3-8B"])
+async def test_an_alias_and_a_prefix_lead_to_a_provider_of_the_file(
+    stack: Start, simulator: Simulator, providers_file: str, model: str
+) -> None:
+    deployment = await stack(workers=1, PROVIDERS_FILE=providers_file)
+    body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+
+    accepted = await deployment.api.post(
+        "/jobs", content=json.dumps(body), headers={"content-type": "application/x-ndjson"}
+    )
+
+    assert accepted.status_code == httpx.codes.ACCEPTED, accepted.text
+    job_url = accepted.headers["location"]
+
+    async def completed() -> bool:
+        return bool((await deployment.api.get(job_url)).json()["status"] == "completed")
+
+    await eventually(completed)
+    assert simulator.last()["openai"]["body"] == body | {"model": "Qwen/Qwen3-8B"}
+
+
+async def test_a_provider_without_a_row_is_refused_with_the_nearest(
+    stack: Start, providers_file: str
+) -> None:
+    deployment = await stack(workers=0, PROVIDERS_FILE=providers_file)
+
+    refused = await deployment.batch([chat("hello", provider="gpu2")])
+
+    assert refused.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    assert "no provider is named 'gpu2'; did you mean 'gpu1'?" in refused.text
+    assert "PROVIDERS_FILE" in refused.text
+
+
+async def test_a_row_is_one_line(simulator: Simulator, settings: Settings) -> None:
+    rows = {**PROVIDERS, "third": Provider("third", "https://api.third.test/openai/v1")}
+
+    variables = simulated_environment(simulator.url, rows)
+    simulated = ProviderSettings(
+        api_key=variables["THIRD_API_KEY"], base_url=variables["THIRD_BASE_URL"]
+    )
+    providers = combined(rows, {"third": simulated})
+    async with (
+        running_api(settings, providers.catalogue) as api,
+        running_worker(settings, providers),
+    ):
+        request = chat("hello", provider="third", model="Org/Model")
+        answer = await api.post("/batch", json={"requests": [request]})
+
+    [response] = answer.json()["responses"]
+    assert (response["error"], response["content"]) == (None, "echo: hello")
+    last = simulator.last()["openai"]
+    assert last["headers"]["authorization"] == "Bearer simulated"
+    # Only what the request contains is sent.
+    assert last["body"] == {
+        "model": "Org/Model",
+        "messages": [{"role": "user", "content": "hello"}],
+    }
