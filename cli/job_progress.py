@@ -8,7 +8,7 @@ from cli.command_runner import NOT_ALL_ANSWERED
 from cli.console import err
 from cli.job_summary import print_json, print_summary
 from cli.progress import progress_bars
-from cli.result_file import save_results
+from cli.result_file import result_format, save_results
 from orchestrator_client import AsyncClient, JobSummary, ResultFormat
 
 
@@ -20,7 +20,7 @@ async def follow_job(
 ) -> JobSummary:
     """Shows progress until the end of the job, saves its results, and returns its status.
 
-    output_format: format of the results. Default: `native`.
+    output_format: format of the results. Default: the format of the requests.
     """
     if job.finished_at is None:
         async with (
@@ -30,7 +30,7 @@ async def follow_job(
             async for item in items:
                 advance(item)
     if output:
-        form = output_format or "native"
+        form = output_format or result_format(job.format)
         await save_results(client, job.job_id, output, form=form)
     return await client.status(job.job_id)
 

@@ -17,7 +17,7 @@ from cli.job_list import job_table, newest_jobs
 from cli.job_progress import follow_job, report
 from cli.job_summary import FAILURES_READ, print_causes, print_json, print_summary
 from cli.options import OUTPUT, RESULTS, AsJson, JobId, ResultsFile, ResultsFormat, Wait, Wide
-from cli.result_file import STDOUT, check_output, save_results
+from cli.result_file import STDOUT, check_output, result_format, save_results
 from cli.submit import submit
 from cli.top import show_top
 from orchestrator_client import (
@@ -166,7 +166,7 @@ def results(
 
     async def run(client: AsyncClient) -> None:
         whole_id = await find_job(client, job_id)
-        form = output_format or "native"
+        form = output_format or result_format((await client.status(whole_id)).format)
         await save_results(
             client, whole_id, output or STDOUT, form=form, order=order, status=only, follow=follow
         )

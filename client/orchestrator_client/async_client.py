@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,6 +26,7 @@ from orchestrator_client.models import (
     Overview,
     RequestFormat,
     ResultFormat,
+    parse,
 )
 from orchestrator_client.request_lines import (
     ReplayableLines,
@@ -204,7 +206,7 @@ class AsyncClient:
             return {"order": order, "after": after, "follow": follow}
 
         async with aclosing(
-            self._stream(_path(job_id, "/results"), query, JobItem.model_validate_json)
+            self._stream(_path(job_id, "/results"), query, partial(parse, JobItem))
         ) as pages:
             async for page in pages:
                 after = page[-1].cursor
@@ -323,7 +325,7 @@ def _parse(model: type[Model], response: httpx.Response) -> Model:
 
 def _parse_json(model: type[Model], text: bytes, response: httpx.Response) -> Model:
     try:
-        return model.model_validate_json(text)
+        return parse(model, text)
     except ValidationError:
         raise InvalidResponse(
             str(response.url.copy_with(query=None)), response.status_code

@@ -4,10 +4,11 @@ The models ignore unknown fields, and accept any string where a later API may ad
 client also works with later versions of the API. `/docs` of a running API describes each field.
 """
 
+import json
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 JobStatus = Literal["queued", "running", "completed", "cancelled", "deadline_exceeded"]
 Outcome = Literal["successful", "failed"]
@@ -16,6 +17,25 @@ RequestFormat = Literal[
     "native", "openai-batch", "openai", "anthropic-batch", "anthropic", "gemini-batch", "gemini"
 ]
 ResultFormat = Literal["native", "openai", "anthropic", "gemini"]
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse(model: type[Model], text: bytes) -> Model:
+    """Returns the response in `text`. Raises ValidationError.
+
+    A provider's body may contain an escaped half of a character. Such JSON is valid, but pydantic's
+    parser does not accept it.
+    """
+    try:
+        return model.model_validate_json(text)
+    except ValidationError:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        return model.model_validate(value)
 
 
 class _Response(BaseModel):
@@ -55,6 +75,28 @@ class LLMResponse(_Response):
     )
     retried_ms: float = Field(
         description="The part of `queued_ms` after the start of the first provider call."
+    )
+    message: dict[str, Any] | None = Field(
+        default=None,
+        description="The provider's message, if it has more than a text, for example `tool_calls`,"
+        " `refusal` or `reasoning`.",
+    )
+    choices: list[Any] | None = Field(
+        default=None, description="All choices of the answer, if there are several."
+    )
+    logprobs: Any = Field(default=None, description="The log probabilities of the answer's tokens.")
+    usage: dict[str, Any] | None = Field(
+        default=None,
+        description="The usage as the provider reports it, if it has more than the three counts"
+        " above and the price.",
+    )
+    body: Any = Field(
+        default=None,
+        description="The body of the provider's response, if the request was in a provider's own"
+        " format.",
+    )
+    metadata: dict[str, Any] | None = Field(
+        default=None, description="The `metadata` beside the body of such a request."
     )
 
 
@@ -126,6 +168,10 @@ class JobSummary(_Response):
     webhook: WebhookStatus | None = None
     total_latency_ms: float | None = None
     average_latency_ms: float | None = None
+    format: str = Field(
+        default="native",
+        description="The form in which the requests were submitted, for example `openai-batch`.",
+    )
 
 
 class Job(JobSummary):

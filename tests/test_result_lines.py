@@ -1,0 +1,85 @@
+"""Tests the results that the client yields as lines of JSON."""
+
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+from support.stack import Stack, chat
+
+from orchestrator_client import AsyncClient, Client, JobItem, Outcome
+from orchestrator_client.models import parse
+from orchestrator_client.request_lines import choose_idempotency_key
+
+Start = Callable[..., Awaitable[Stack]]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(None, list(range(120))), ("failed", list(range(0, 120, 2)))],
+)
+async def test_lines_continue_after_a_restart_of_the_api(
+    stack: Start, status: Outcome | None, expected: list[int]
+) -> None:
+    deployment = await stack(workers=1)
+    models = ["sim-404", "m"]
+    seen = []
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        job = await client.submit(chat(str(n), model=models[n % 2]) for n in range(120))
+        async for line in client.result_lines(job.job_id, status=status):
+            seen.append(json.loads(line)["index"])
+            if len(seen) in {20, 50}:
+                deployment.api_process.kill()
+                await deployment.api_process.wait()
+                await deployment.restart_api()
+
+    assert seen == expected
+
+
+async def test_a_line_is_what_the_api_sent(stack: Start) -> None:
+    deployment = await stack(workers=1)
+
+    with Client(str(deployment.api.base_url)) as client:
+        job = client.submit([chat("a"), chat("b")])
+        lines = list(client.result_lines(job.job_id))
+
+    sent = (await deployment.api.get(f"/jobs/{job.job_id}/results")).content
+    assert lines == [line for line in sent.split(b"\n") if line]
+
+
+def test_provider_model_and_format_are_part_of_the_idempotency_key() -> None:
+    def key(**options: str) -> str:
+        return choose_idempotency_key([b'{"input":"x"}'], key=None, new=False, **options)  # type: ignore[arg-type]
+
+    options = [
+        {},
+        {"provider": "a"},
+        {"model": "a"},
+        {"format": "openai"},
+        {"provider": "a", "model": "a"},
+        {"provider": "a", "model": "b"},
+        {"webhook_url": "a"},
+    ]
+    assert len({key(**given) for given in options}) == len(options)
+    assert key(model="a", provider="b") == key(provider="b", model="a")
+
+
+def test_a_result_with_broken_text_in_the_providers_body_is_read() -> None:
+    """JSON may have an escaped half of a character, which UTF-8 cannot have."""
+    item = {
+        "provider": "p",
+        "model": "m",
+        "content": "é",
+        "prompt_tokens": 1,
+        "completion_tokens": 1,
+        "total_tokens": 2,
+        "latency_ms": 1,
+        "attempts": 1,
+        "timestamp": "2026-01-01T00:00:00Z",
+        "queued_ms": 1,
+        "retried_ms": 0,
+        "index": 0,
+        "cursor": 1,
+        "body": {"text": "\ud83d"},
+    }
+
+    assert parse(JobItem, json.dumps(item).encode()).body == {"text": "\ud83d"}
