@@ -18,6 +18,10 @@ def lines(contents: Iterable[str], **fields: Any) -> bytes:
     return b"".join(json.dumps(chat(text, **fields)).encode() + b"\n" for text in contents)
 
 
+def ndjson(requests: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(request).encode() + b"\n" for request in requests)
+
+
 async def upload(client: httpx.AsyncClient, body: bytes, **options: Any) -> str:
     """Submits a job. Returns the path of the job."""
     options.setdefault("headers", NDJSON)
