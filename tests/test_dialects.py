@@ -491,3 +491,107 @@ def test_a_foreign_body_is_sent_as_it_was_written() -> None:
     sent = encode(row, OPENAI.foreign[Operation.CHAT], foreign)
 
     assert sent.decode() == f'{body[0]}"a \\"b\\""{body[1]}'
+
+
+# Chat completions as vendors document them, with the fields in which they differ.
+VENDORS: dict[str, tuple[dict[str, Any], str, set[str]]] = {
+    "openai": (
+        {
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {
+                        "role": "assistant",
+                        "content": "hi",
+                        "refusal": None,
+                        "annotations": [],
+                    },
+                    "logprobs": None,
+                    "finish_reason": "stop",
+                }
+            ],
+            "service_tier": "default",
+            "system_fingerprint": None,
+        },
+        "hi",
+        set(),
+    ),
+    "azure": (
+        choices({"role": "assistant", "content": "hi"}, content_filter_results={"hate": {}})
+        | {"prompt_filter_results": [{"prompt_index": 0}]},
+        "hi",
+        set(),
+    ),
+    "openrouter": (
+        choices(
+            {"role": "assistant", "content": "hi", "reasoning": "hm", "reasoning_details": [{}]},
+            native_finish_reason="STOP",
+        ),
+        "hi",
+        {"reasoning", "reasoning_details"},
+    ),
+    "deepseek": (
+        choices({"role": "assistant", "content": "hi", "reasoning_content": "hm"}),
+        "hi",
+        {"reasoning_content"},
+    ),
+    "vllm": (
+        choices(
+            {
+                "role": "assistant",
+                "content": "hi",
+                "refusal": None,
+                "annotations": None,
+                "audio": None,
+                "function_call": None,
+                "tool_calls": [],
+                "reasoning_content": None,
+            },
+            stop_reason=None,
+            token_ids=None,
+        ),
+        "hi",
+        set(),
+    ),
+    "mistral": (
+        choices(
+            {
+                "role": "assistant",
+                "tool_calls": None,
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                    {"type": "text", "text": "hi"},
+                ],
+            }
+        ),
+        "hi",
+        {"content"},
+    ),
+    "perplexity": (
+        choices({"role": "assistant", "content": "hi"}) | {"citations": ["https://x.test"]},
+        "hi",
+        set(),
+    ),
+    "a tool call": (
+        choices({"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}),
+        "",
+        {"tool_calls"},
+    ),
+    "audio": (
+        choices({"role": "assistant", "content": None, "audio": {"id": "a", "transcript": "hi"}}),
+        "",
+        {"audio"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("reply", "content", "more"), list(VENDORS.values()), ids=list(VENDORS))
+def test_the_chat_completions_of_vendors(
+    reply: dict[str, Any], content: str, more: set[str]
+) -> None:
+    answer, _ = OPENAI.native.read(reply)
+
+    message = reply["choices"][0]["message"]
+    assert answer.content == content
+    assert answer.message == (message if more else None)
+    assert more <= message.keys()

@@ -26,7 +26,10 @@ ADDED = {
         '"max_tokens": request.max_tokens,\n',
         '        "top_p": 0.5,\n',
     ),
-    "shared/queue/item_results.py": ("    attempts: int = 0\n", "    cost: float = 0.5\n"),
+    "shared/queue/item_results.py": (
+        '            "attempts": self.attempts,\n',
+        '            "cost": 0.5,\n',
+    ),
 }
 
 Start = Callable[..., Awaitable[Stack]]
