@@ -17,7 +17,7 @@ from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 from worker.providers.client import call, http_client
 from worker.providers.endpoint import Endpoint
-from worker.providers.errors import ProviderError, Rejected
+from worker.providers.errors import ProviderError, Rejected, Transient
 
 OPENAI, ANTHROPIC, GEMINI, OLLAMA = (
     PROVIDERS[name] for name in ("openai", "anthropic", "gemini", "ollama")
@@ -281,6 +281,18 @@ async def test_an_image_hides_only_itself(
         error = await rejection(client, at(OPENAI, server.url), request)
 
     assert error.message == f"openai answered 400: {shown}"
+
+
+async def test_arguments_that_are_nested_too_deeply_are_a_bad_response(
+    client: httpx.AsyncBaseTransport,
+) -> None:
+    block = b'{"type":"tool_use","name":"f","input":{"a":%s}}' % (b"[" * 500 + b"]" * 500)
+    request = body_with(messages=[{"role": "user", "content": "a"}])
+    async with raw(http(b'{"content":[%s]}' % block)) as server:
+        with pytest.raises(Transient) as caught:
+            await call(client, at(ANTHROPIC, server.url), request, timeout_s=5)
+
+    assert caught.value.code == ErrorCode.BAD_RESPONSE
 
 
 async def test_the_answer_to_a_foreign_request_is_stored_once(

@@ -88,6 +88,8 @@ def _answer(
     try:
         value, text = read_json(body)
         answer, converted = codec.read(value)
+        if converted is not value and "chat" not in request:
+            text = orjson.dumps({"created": int(time.time()), **converted})
     except ErrorInBody as error:
         raise _refusal(
             endpoint, request, error.status_code, response.headers, error.error
@@ -104,12 +106,10 @@ def _answer(
             f"{name} answered with JSON that contains no answer",
             status_code=status,
         ) from None
-    except ValueError:
+    except (ValueError, orjson.JSONEncodeError):  # orjson writes at most 254 levels
         raise _bad_response(response, f"{name} answered with something that is not JSON") from None
     if "chat" in request:
         return answer
-    if converted is not value:
-        text = orjson.dumps({"created": int(time.time()), **converted})
     # The rest of the answer is in the body.
     return replace(answer, body=one_line(text), message=None, choices=None, logprobs=None)
 
