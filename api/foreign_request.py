@@ -23,6 +23,7 @@ from api.request_format import (
 )
 from shared.dialects.dialect import Codec, Operation, Untranslatable
 from shared.dialects.dialects import DIALECTS
+from shared.dialects.parameters import body_of
 from shared.jobs.new_item import NewItem
 from shared.models import MAX_NAME
 from shared.providers import Catalogue
@@ -310,7 +311,7 @@ def _check_translation(
     chat: dict[str, Any] = json.loads('"m"'.join(parts))
     chat.pop("model")
     try:
-        codec.translate(target.model, chat)  # type: ignore[misc]  # the caller has checked it
+        body_of(target.provider, codec, target.model, chat)
     except Untranslatable as error:
         raise InvalidLine(
             f"{target.provider.name} cannot take this: {error.reason}", *path, *field_path(error)

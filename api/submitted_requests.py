@@ -16,6 +16,7 @@ from api.request_format import RequestFormat
 from api.request_lines import line_error, request_lines
 from shared.dialects.dialect import Untranslatable
 from shared.dialects.dialects import DIALECTS
+from shared.dialects.parameters import body_of
 from shared.jobs.new_item import NewItem, is_plain, native_item
 from shared.models import BatchLLMRequest, JobOptions, LLMRequest
 from shared.providers import Catalogue
@@ -119,10 +120,11 @@ class RequestReader:
 
     def _native_item(self, request: LLMRequest, *location: str | int) -> NewItem:
         item = native_item(request, self.catalogue)
-        codec = DIALECTS[self.catalogue.rows[request.provider].dialect].native
-        if codec.translate and not is_plain(request):
+        row = self.catalogue.rows[request.provider]
+        codec = DIALECTS[row.dialect].native
+        if codec.translate and not (codec.takes_plain and is_plain(request)):
             try:
-                codec.translate(item.request["model"], item.request["chat"])
+                body_of(row, codec, item.request["model"], item.request["chat"])
             except Untranslatable as error:
                 raise validation_error(
                     f"{request.provider} cannot take this: {error.reason}",

@@ -1,6 +1,7 @@
 """Tests how lines in the formats of OpenAI, Anthropic and Gemini become items."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -239,3 +240,24 @@ def test_the_client_can_name_the_format() -> None:
     as_chat = convert({"model": "claude/c-1", "messages": HELLO}, format=RequestFormat.OPENAI)
 
     assert as_chat.request["operation"] == "chat"
+
+
+SEED = {"model": "claude/c-1", "messages": HELLO, "seed": 1}
+
+
+def test_what_has_no_translation_is_refused_with_the_field() -> None:
+    with pytest.raises(InvalidLine, match="claude cannot take this: Anthropic has no") as caught:
+        convert(envelope(SEED))
+
+    assert caught.value.path == ("body", "seed")
+
+
+def test_what_the_row_leaves_out_needs_no_translation() -> None:
+    row = replace(ROWS["claude"], unsupported=frozenset({"seed"}))
+    catalogue = replace(CATALOGUE, rows={**ROWS, "claude": row})
+
+    item = ForeignRequests(catalogue, "vendor", ForeignOptions()).item(
+        json.dumps(envelope(SEED)).encode(), RequestFormat.OPENAI_BATCH
+    )
+
+    assert item.request["operation"] == "chat"

@@ -93,6 +93,8 @@ class Codec:
     model_path: returns the part of the path that names the model. None if the path does not.
     auth: the authentication of this kind of call, if it does not depend on the provider: see
         `shared.providers.row.Provider.auth`.
+    takes_plain: whether `translate` takes every request that has only texts, a temperature and a
+        token limit, so that these need no check.
     """
 
     path: str
@@ -101,6 +103,7 @@ class Codec:
     to_chat: Callable[[Any], dict[str, Any]] | None = None
     model_path: Callable[[str], str] | None = None
     auth: str | None = None
+    takes_plain: bool = False
 
     def read(self, reply: Any) -> tuple[Answer, Any]:  # noqa: ANN401 — JSON
         """Returns the answer in the parsed JSON of a response with status 200.

@@ -209,7 +209,7 @@ def _tool_calls(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 OLLAMA = Dialect(
-    Codec("/api/chat", _decode, _translate),
+    Codec("/api/chat", _decode, _translate, takes_plain=True),
     {
         Operation.CHAT: Codec("/v1/chat/completions", decode_chat),
         Operation.RESPONSES: Codec("/v1/responses", decode_response),
