@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import comparison, jobs, scaling
+from benchmarks import comparison, formats, jobs, scaling
 from benchmarks.figures import Figure
 from benchmarks.isolation import isolation
 from benchmarks.jobs import large_jobs
@@ -40,6 +40,8 @@ async def compare(provider: Provider, *, smoke: bool) -> None:
         alone += await measure(provider, sizes)
     console.log("large jobs")
     alone += await large_jobs(provider, jobs.SMOKE if smoke else jobs.Sizes())
+    console.log("formats")
+    alone += await formats.formats(provider, formats.SMOKE if smoke else formats.Sizes())
     console.log("isolation")
     alone += await isolation(provider, window_s=0.1 if smoke else 2)
     text = results(side_by_side, alone)

@@ -88,6 +88,15 @@ class Client:
             raise RuntimeError(f"an upload was refused: {answer.status_code}")
         return answer.headers["location"].removeprefix("/jobs/")
 
+    async def results(self, job_id: str, result_format: str) -> int:
+        """Reads the results of a job until the job has ended. Returns their number."""
+        lines, params = 0, {"format": result_format}
+        async with self._http.stream("GET", f"/jobs/{job_id}/results", params=params) as answer:
+            answer.raise_for_status()
+            async for chunk in answer.aiter_bytes():
+                lines += chunk.count(b"\n")
+        return lines
+
     async def successful(self, job_id: str) -> int:
         """Returns the number of the job's requests that have been answered so far."""
         answered: int = (await self._http.get(f"/jobs/{job_id}")).json()["successful"]
