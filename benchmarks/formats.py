@@ -55,12 +55,12 @@ async def formats(provider: Provider, sizes: Sizes) -> list[Figure]:
 
 async def _cpu_ms(client: Client, system: System, requests: list[bytes], results: str) -> float:
     """Returns the CPU time per request of all processes, from the upload to the last result."""
-    before = system.processes.cpu_s()
+    before = sum(system.processes.cpu_s().values())
     job_id = await client.upload(b"\n".join(requests))
     read = await client.results(job_id, results)
     if read != len(requests):
         raise RuntimeError(f"{read} of {len(requests)} results were read")
-    return 1000 * (system.processes.cpu_s() - before) / len(requests)
+    return 1000 * (sum(system.processes.cpu_s().values()) - before) / len(requests)
 
 
 def _native(count: int) -> list[bytes]:
