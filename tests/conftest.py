@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from arq.connections import ArqRedis
+from support.command import Orchestrator
 from support.in_process import LEASE_S, running_api, running_worker
 from support.redis_server import Server, running_server
 from support.stack import Stack, stacks
@@ -110,6 +111,19 @@ async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awai
     """Starts an API, workers and the simulator as processes."""
     async with stacks(valkey_url, keys) as start:
         yield start
+
+
+@pytest.fixture
+async def deployment(stack: Callable[..., Awaitable[Stack]]) -> Stack:
+    return await stack(workers=2)
+
+
+@pytest.fixture
+async def orchestrator(deployment: Stack, tmp_path: Path) -> AsyncIterator[Orchestrator]:
+    """The command, as a user of `deployment` types it."""
+    orchestrator = Orchestrator(deployment, tmp_path)
+    yield orchestrator
+    await orchestrator.stop()
 
 
 @pytest.fixture

@@ -9,37 +9,15 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.command import ORCHESTRATOR, Orchestrator, execute
-from support.jobs import lines
+from support.jobs import job_ids, lines, parsed
 from support.stack import Stack
 
 Start = Callable[..., Awaitable[Stack]]
 PROMPTS = ("--provider", "ollama", "--model", "m")
 EMOJI = "naïve 😀"
-
-
-@pytest.fixture
-async def deployment(stack: Start) -> Stack:
-    return await stack(workers=2)
-
-
-@pytest.fixture
-async def orchestrator(deployment: Stack, tmp_path: Path) -> AsyncIterator[Orchestrator]:
-    orchestrator = Orchestrator(deployment, tmp_path)
-    yield orchestrator
-    await orchestrator.stop()
-
-
-def parsed(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-async def ids(deployment: Stack) -> list[str]:
-    found = (await deployment.api.get("/jobs")).json()["jobs"]
-    return [job["job_id"] for job in found]
 
 
 async def _shell(orchestrator: Orchestrator, script: str) -> tuple[int, str, str]:
@@ -149,7 +127,7 @@ async def test_an_output_that_cannot_be_written_is_refused_before_anything_is_pa
 
         assert code == 1
         assert said in errors
-    assert await ids(deployment) == []
+    assert await job_ids(deployment) == []
 
 
 # The address and the key

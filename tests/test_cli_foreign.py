@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.command import Orchestrator
+from support.jobs import parsed
 from support.recorder import CHAT, GENERATE_CONTENT, MESSAGES, Recorder, recorder
 from support.stack import Stack
 
@@ -36,10 +37,6 @@ def envelope(custom_id: str, body: object, url: str = "/v1/chat/completions") ->
 
 def ndjson(*lines: object) -> str:
     return "".join(f"{json.dumps(line)}\n" for line in lines)
-
-
-def parsed(text: str) -> list[Any]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.fixture

@@ -3,38 +3,15 @@
 import gzip
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
 from support.command import Orchestrator, execute
-from support.jobs import lines
+from support.jobs import job_ids, lines, parsed
 from support.stack import Stack
 
 Start = Callable[..., Awaitable[Stack]]
 PROMPTS = ("--provider", "ollama", "--model", "m")
-
-
-@pytest.fixture
-async def deployment(stack: Start) -> Stack:
-    return await stack(workers=2)
-
-
-@pytest.fixture
-async def orchestrator(deployment: Stack, tmp_path: Path) -> AsyncIterator[Orchestrator]:
-    orchestrator = Orchestrator(deployment, tmp_path)
-    yield orchestrator
-    await orchestrator.stop()
-
-
-def parsed(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-async def ids(deployment: Stack) -> list[str]:
-    found = (await deployment.api.get("/jobs")).json()["jobs"]
-    return [job["job_id"] for job in found]
 
 
 CSV = 'id,text\n1,"a, b"\n2,"two\nlines"\n'
@@ -75,7 +52,7 @@ async def test_an_input_that_is_not_plain_text_is_named_and_nothing_is_submitted
         assert output == ""
         assert said in errors, (name, argv, errors)
         assert "Traceback" not in errors
-    assert await ids(deployment) == []
+    assert await job_ids(deployment) == []
 
 
 TAKEN = [
@@ -135,7 +112,7 @@ async def test_an_interrupted_new_job_is_continued_by_the_same_command(
     assert first.returncode == 130
     assert "To continue: orchestrator submit in -o 'o u t'\n" in errors.decode()
     assert f"To cancel:   orchestrator cancel {job_id}\n" in errors.decode()
-    assert sorted(await ids(deployment)) == sorted([earlier, job_id])
+    assert sorted(await job_ids(deployment)) == sorted([earlier, job_id])
     assert len(parsed((orchestrator.directory / "o u t").read_text())) == 40
 
 
@@ -152,7 +129,7 @@ async def test_ctrl_c_says_how_to_get_the_results_of_an_input_that_was_piped(
     process.send_signal(signal.SIGINT)
     _, errors = await process.communicate()
 
-    [job_id] = await ids(deployment)
+    [job_id] = await job_ids(deployment)
     assert f"To continue: orchestrator results {job_id} -o out\n" in errors.decode()
 
 
@@ -168,7 +145,7 @@ async def test_without_a_place_for_its_key_a_new_job_is_continued_by_its_id(
     process.send_signal(signal.SIGINT)
     _, errors = await process.communicate()
 
-    [job_id] = await ids(deployment)
+    [job_id] = await job_ids(deployment)
     assert f"To continue: orchestrator results {job_id} -o out\n" in errors.decode()
 
 

@@ -7,13 +7,11 @@ import re
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
 from support.command import Orchestrator
-from support.jobs import job, lines
+from support.jobs import job, lines, parsed
 from support.stack import Stack, chat, eventually
 from support.terminal import Terminal
 
@@ -21,22 +19,6 @@ from orchestrator_client import AsyncClient
 from shared.queue.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
-
-
-@pytest.fixture
-async def deployment(stack: Start) -> Stack:
-    return await stack(workers=2)
-
-
-@pytest.fixture
-async def orchestrator(deployment: Stack, tmp_path: Path) -> AsyncIterator[Orchestrator]:
-    orchestrator = Orchestrator(deployment, tmp_path)
-    yield orchestrator
-    await orchestrator.stop()
-
-
-def parsed(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 async def test_ndjson_is_submitted_and_its_results_are_written_in_order(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer.main
 from support.command import ORCHESTRATOR, Orchestrator
-from support.jobs import lines
+from support.jobs import job_ids, lines
 from support.stack import Stack, chat, eventually
 from support.terminal import Terminal
 
@@ -22,27 +22,10 @@ Start = Callable[..., Awaitable[Stack]]
 
 
 @pytest.fixture
-async def deployment(stack: Start) -> Stack:
-    return await stack(workers=2)
-
-
-@pytest.fixture
-async def orchestrator(deployment: Stack, tmp_path: Path) -> AsyncIterator[Orchestrator]:
-    orchestrator = Orchestrator(deployment, tmp_path)
-    yield orchestrator
-    await orchestrator.stop()
-
-
-@pytest.fixture
 async def small_terminal() -> AsyncIterator[Terminal]:
     terminal = Terminal(rows=24, columns=80)
     yield terminal
     terminal.close()
-
-
-async def ids(deployment: Stack) -> list[str]:
-    found = (await deployment.api.get("/jobs")).json()["jobs"]
-    return [job["job_id"] for job in found]
 
 
 # A small terminal, and jobs that have ended
@@ -55,7 +38,7 @@ async def test_lists_fit_80_by_24_and_every_command_takes_their_short_ids(
     for number in range(12):
         (orchestrator.directory / "in").write_bytes(lines([str(number)]))
         await orchestrator("submit", "in", "--no-wait")
-    [newest, *_] = all_ids = await ids(deployment)
+    [newest, *_] = all_ids = await job_ids(deployment)
     short = newest[:8]
 
     await orchestrator("cancel", short)
@@ -109,7 +92,7 @@ async def test_characters_that_begin_several_ids_are_refused(
 ) -> None:
     for number in range(17):  # two of 17 ids begin with the same of 16 digits
         await deployment.batch([chat(str(number))], params={"mode": "async"})
-    first = [job_id[0] for job_id in await ids(deployment)]
+    first = [job_id[0] for job_id in await job_ids(deployment)]
     digit = next(digit for digit in first if first.count(digit) > 1)
 
     code, _, errors = await orchestrator("status", digit)

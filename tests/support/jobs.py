@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from support.stack import chat, eventually
+from support.stack import Stack, chat, eventually
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -95,3 +95,14 @@ async def events(
             if len(found) == limit:
                 break
     return found
+
+
+def parsed(text: str) -> list[Any]:
+    """Returns the JSON values of the lines."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+async def job_ids(deployment: Stack) -> list[str]:
+    """Returns the ids of the jobs, newest first."""
+    found = (await deployment.api.get("/jobs")).json()["jobs"]
+    return [job["job_id"] for job in found]
