@@ -316,6 +316,10 @@ def test_messages(messages: list[dict[str, Any]], sent: dict[str, Any]) -> None:
             {"messages": [{"role": "assistant", "tool_calls": [{"type": "custom"}]}]},
             "messages[0].tool_calls[0]",
         ),
+        (
+            {"messages": [{"role": "assistant", "content": "a", "thinking_blocks": 7}]},
+            "messages[0].thinking_blocks",
+        ),
         ({"temperature": 1.5}, "temperature"),
         ({"n": 2}, "n"),
         ({"seed": 1}, "seed"),
