@@ -44,7 +44,7 @@ SAMPLES = Path(__file__).parents[2] / "shared" / "corpus"
 MORE = sorted(
     path
     for path in (SAMPLES.glob("*.json*") if SAMPLES.is_dir() else ())
-    if int(path.name[:2]) <= 47 or path.name[:2] in {"56", "57", "58", "59", "71"}
+    if int(path.name[:2]) <= 48 or path.name[:2] in {"56", "57", "58", "59", "71"}
 )
 CHAT_LINES = """{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "GPT-x", "temperature": 1.0, "seed": 12345678901234567890123, "messages": [{"role": "developer", "content": [{"type": "text", "text": "\\ud83d\\ude00"}]}], "n": 1, "top_p": null}}
 {"custom_id": "b", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [{"content": "x", "role": "user"}], "model": "mapped", "stream": true, "logit_bias": {"50256": -1E2}}, "metadata": {"row": 1.50}}
@@ -190,7 +190,10 @@ async def test_other_operations(
 
 
 # File → reason why it is refused.
-REFUSED = {"22": "request_id must differ"}  # two requests have the same custom_id
+REFUSED = {
+    "22": "request_id must differ",  # two requests have the same custom_id
+    "48": "embedContent is not supported",
+}
 VENDORS = {
     "41": "anthropic",
     "42": "anthropic",
@@ -211,6 +214,7 @@ async def test_what_people_send(
     vendor = VENDORS.get(number, "openai")
     query = QUERIES["gemini"] if number == "47" else QUERIES.get(vendor, {})
     if number in REFUSED:
+        query = {"provider": "gem"} if number == "48" else {}
         answer = await api.post("/jobs", content=text.encode(), headers=NDJSON, params=query)
         assert answer.status_code == 422
         assert REFUSED[number] in answer.text
