@@ -1,11 +1,13 @@
-"""Unpacks a request body (Content-Encoding, RFC 9110, 8.4) and removes a byte order mark."""
+"""Decompresses a request body (Content-Encoding, RFC 9110, 8.4) and removes a byte order mark."""
 
 import zlib
 from collections.abc import Iterator
 
 from fastapi import HTTPException, status
 
-PIECE_BYTES = 64 * 1024  # limit of a piece: a small chunk may unpack to 1,000 times its size
+PIECE_BYTES = (
+    64 * 1024
+)  # limit of a piece, because a small chunk may have 1,000 times its size decompressed
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # programs on Windows put it in front of UTF-8
 _ZLIB_HEADER_BYTES = 2
 _SUPPORTED = ("gzip", "deflate")
@@ -14,8 +16,8 @@ _SUPPORTED = ("gzip", "deflate")
 def without_mark(start: bytes) -> tuple[bytes, bytes | None]:
     """Removes a byte order mark from the start of a body.
 
-    Returns the rest, and None. If the start is too short to tell, returns no rest, and the start,
-    which belongs in front of the next chunk.
+    Returns the rest, and None. If the start is too short to decide, returns b"", and the start,
+    which the caller must put in front of the next chunk.
     """
     if len(start) < len(BYTE_ORDER_MARK) and BYTE_ORDER_MARK.startswith(start):
         return b"", start
@@ -23,7 +25,7 @@ def without_mark(start: bytes) -> tuple[bytes, bytes | None]:
 
 
 def new_unpacker(content_encoding: str | None) -> "Unpacker | None":
-    """Returns an unpacker for one body; None if the body is not packed.
+    """Returns an unpacker for one body; None if the body is not compressed.
 
     Raises HTTPException 415.
     """
@@ -37,14 +39,14 @@ def new_unpacker(content_encoding: str | None) -> "Unpacker | None":
             return Unpacker(coding)
     raise HTTPException(
         status.HTTP_415_UNSUPPORTED_MEDIA_TYPE,
-        f"Content-Encoding {content_encoding[:100]!r} is not supported; send the body with"
-        " gzip or deflate, or not packed",
+        f"Content-Encoding {content_encoding[:100]!r} is not supported; compress the body with"
+        " gzip or deflate, or send it without compression",
         headers={"Accept-Encoding": ", ".join(_SUPPORTED)},
     )
 
 
 class Unpacker:
-    """Unpacks gzip (RFC 1952) of any number of members, or deflate.
+    """Decompresses gzip (RFC 1952) with any number of members, or deflate.
 
     Deflate has the header of zlib (RFC 1950), but some clients leave the header out (RFC 1951).
     """
@@ -85,7 +87,7 @@ class Unpacker:
                 yield piece
 
     def _begin(self, data: bytes) -> bytes:
-        """Begins the next stream, and returns its data. Begins none if too few bytes are there."""
+        """Begins the next stream if `data` has enough bytes, and returns the data of the stream."""
         self._start = b""
         if self._coding == "gzip":
             data = data.lstrip(b"\0") if self._streams else data  # padding between members

@@ -32,7 +32,7 @@ from shared.queue.item_request import ItemRequest
 
 MAX_METADATA_BYTES = 16 * 1024  # the metadata of 500 items is one field in Redis
 MAX_ROUTES = 1000  # limit of the targets that are kept while one job is read
-_STREAM_MEMBERS = {"stream", "stream_options"}  # OpenAI refuses stream_options without a stream
+_STREAM_MEMBERS = {"stream", "stream_options"}  # OpenAI refuses stream_options without stream
 _REQUIRED = {  # a body needs one of these fields
     Operation.CHAT: ("messages",),
     Operation.RESPONSES: ("input", "prompt"),
@@ -49,14 +49,14 @@ _OPERATIONS_BY_URL = {
 }
 _GEMINI_URL = re.compile(r"/models/([^:]+):generateContent$")
 _FORMATS = (
-    "one request per line: this API's own request (`provider`, `model`, `messages`); OpenAI's"
-    " `custom_id`, `method`, `url` and `body`; a body with `messages`, `input` or `contents`;"
-    " Anthropic's `custom_id` and `params`; or Gemini's `key` and `request`"
+    "a request of this API (`provider`, `model`, `messages`), a line of an OpenAI batch"
+    " (`custom_id`, `method`, `url`, `body`), an Anthropic batch (`custom_id`, `params`) or a"
+    " Gemini batch (`key`, `request`), or a body with `messages`, `input` or `contents`"
 )
 
 
 class InvalidLine(ValueError):
-    """The line cannot be accepted. `path` leads to the field, `str(error)` says what to change."""
+    """The line cannot be accepted. `path` leads to the field. `str(error)` says what to change."""
 
     def __init__(self, message: str, *path: str | int) -> None:
         super().__init__(message)
@@ -65,11 +65,11 @@ class InvalidLine(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ForeignOptions:
-    """What the client asked for beside the requests.
+    """Holds the query parameters that apply to all requests of a job.
 
-    provider: the provider of all requests; None to find it from the model's name.
-    model: the model of all requests; None for the model in each body.
-    format: the format of all requests; None to find it from the first request.
+    provider: the provider of all requests; None if the model's name decides.
+    model: the model of all requests; None if each body names its model.
+    format: the format of all requests; None if the first request decides.
     """
 
     provider: str | None = None
@@ -78,7 +78,7 @@ class ForeignOptions:
 
 
 class ForeignRequests:
-    """Converts the lines of one job."""
+    """Converts the lines of one job to items."""
 
     def __init__(
         self, catalogue: Catalogue, default_provider: str | None, options: ForeignOptions
@@ -113,7 +113,7 @@ class ForeignRequests:
         codec = _codec(target, operation, path)
         if not any(name in body for name in _REQUIRED[operation]):
             names = " or ".join(f"`{name}`" for name in _REQUIRED[operation])
-            raise InvalidLine(f"a body for {operation} needs {names}", *path)
+            raise InvalidLine(f"a body for {operation} must have {names}", *path)
         parts = _cut(body, with_model=operation is not Operation.GENERATE_CONTENT)
         model = target.provider.model_name(target.model)
         if codec.translate:
@@ -170,7 +170,7 @@ def _parse(line: bytes) -> dict[str, Member]:
     except UnicodeDecodeError:
         raise InvalidLine("the line is not UTF-8") from None
     if text.lstrip()[:1] not in {"{", ""}:
-        raise InvalidLine(f"the line must be a JSON object, with {_FORMATS}")
+        raise InvalidLine(f"the line must be a JSON object: {_FORMATS}")
     try:
         return object_members(text)
     except InvalidJson as error:
@@ -184,7 +184,7 @@ def _unknown_format(members: Mapping[str, Member]) -> str:
             ' {"model": …, "messages": [{"role": "user", "content": …}]}, or submit the file with'
             " `orchestrator submit --field prompt`"
         )
-    return f"the line has none of the accepted formats; send {_FORMATS}"
+    return f"the line has none of the accepted formats; each line must be {_FORMATS}"
 
 
 def _open_envelope(
@@ -196,11 +196,11 @@ def _open_envelope(
         beside = {key: value for key, value in members.items() if key in BARE_MEMBERS}
         return beside, {key: v for key, v in members.items() if key not in BARE_MEMBERS}, ()
     if name not in members or not isinstance(members[name].value, dict):
-        raise InvalidLine(f"the line needs the object `{name}`", name)
+        raise InvalidLine(f"the line must have the object `{name}`", name)
     for key in members:
         if key not in ENVELOPE_MEMBERS[job_format] and key != name:
             allowed = ", ".join(sorted(ENVELOPE_MEMBERS[job_format] | {name}))
-            raise InvalidLine(f"the field is not known beside `{name}`; known are {allowed}", key)
+            raise InvalidLine(f"unknown field; a line with `{name}` may have {allowed}", key)
     method = members.get("method")
     if method and method.value not in {"POST", None}:
         raise InvalidLine("must be POST", "method")
@@ -230,8 +230,8 @@ def _operation(
     match = _URL.search(url)
     if match is None:
         raise InvalidLine(
-            "not supported; supported are /v1/chat/completions, /v1/responses, /v1/embeddings,"
-            " /v1/messages and /v1beta/models/MODEL:generateContent",
+            "the URL must end in /chat/completions, /responses, /embeddings, /messages or"
+            " /models/MODEL:generateContent",
             "url",
         )
     return _OPERATIONS_BY_URL[match.group(1)]
@@ -242,8 +242,8 @@ def _codec(target: Target, operation: Operation, path: Iterable[str]) -> Codec:
     if operation not in spoken:
         known = ", ".join(spoken)
         raise InvalidLine(
-            f"{target.provider.name} does not take a body for {operation}; it takes: {known}. Send"
-            " such a body, or name another provider (?provider=NAME)",
+            f"{target.provider.name} does not take a body for {operation}, only for {known}; send"
+            " another body, or name another provider (?provider=NAME)",
             *path,
         )
     return spoken[operation]
@@ -254,10 +254,12 @@ def _model(body: Mapping[str, Member], replacement: str | None, path: tuple[str,
         return replacement
     member = body.get("model")
     if member is None:
-        raise InvalidLine("the body has no `model`; add it, or add ?model=NAME", *path, "model")
+        raise InvalidLine(
+            "the body has no `model`; add it, or add ?model=NAME to the URL", *path, "model"
+        )
     name = member.value
     if not (isinstance(name, str) and name.strip() and len(name) <= MAX_NAME and _is_text(name)):
-        raise InvalidLine(f"must be a text of 1 to {MAX_NAME} characters", *path, "model")
+        raise InvalidLine(f"must be a string of 1 to {MAX_NAME} characters", *path, "model")
     return name
 
 
@@ -268,7 +270,7 @@ def _request_id(envelope: Mapping[str, Member]) -> str | None:
             continue
         value = member.value
         if not (isinstance(value, str) and len(value) <= MAX_NAME and _is_text(value)):
-            raise InvalidLine(f"must be a text of at most {MAX_NAME} characters", name)
+            raise InvalidLine(f"must be a string of at most {MAX_NAME} characters", name)
         return value
     return None
 
@@ -328,12 +330,12 @@ def field_path(error: Untranslatable) -> list[str | int]:
 def _string(members: Mapping[str, Member], name: str) -> str:
     value = members[name].value
     if not isinstance(value, str):
-        raise InvalidLine("must be a text", name)
+        raise InvalidLine("must be a string", name)
     return value
 
 
 def _one_line(text: str) -> str:
-    """Returns the JSON in one line: a line break in valid JSON is outside of all strings."""
+    """Returns the JSON in one line. In valid JSON, a line break is never inside a string."""
     return text.replace("\n", " ").replace("\r", " ")
 
 

@@ -98,16 +98,16 @@ UNAVAILABLE: Responses = {
     503: _refusal("Redis is unavailable, or too many requests are open.", _RETRY_AFTER),
 }
 SUBMISSION_REFUSED: Responses = {
-    400: _refusal("The body ended early, or cannot be unpacked."),
+    400: _refusal("The body ended early, or cannot be decompressed."),
     408: _refusal("The client stopped sending the body, or sent it too slowly."),
     409: _refusal("The results of the job with this Idempotency-Key have expired."),
     413: _refusal(
-        "A JSON body, as sent or unpacked, is larger than `MAX_BODY_BYTES`. Or an NDJSON body is"
-        " larger than `MAX_JOB_BYTES` or has more than `MAX_JOB_ITEMS` requests."
+        "A JSON body, as sent or decompressed, is larger than `MAX_BODY_BYTES`. Or an NDJSON body"
+        " is larger than `MAX_JOB_BYTES` or has more than `MAX_JOB_ITEMS` requests."
     ),
     415: _refusal(
         "This endpoint does not accept a body with this Content-Type or Content-Encoding. A body"
-        " may be packed with `gzip` or `deflate`."
+        " may be compressed with `gzip` or `deflate`."
     ),
     422: {
         "description": "The request is invalid, or its Idempotency-Key was used before, with"

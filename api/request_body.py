@@ -35,9 +35,9 @@ async def read_body(request: Request, max_bytes: int, setting: str) -> bytes:
 
 
 def body_chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:
-    """Returns the chunks of the body, unpacked and without a byte order mark.
+    """Returns the chunks of the body, decompressed and without a byte order mark.
 
-    The limit applies to the received bytes and to the unpacked bytes. Raises HTTPException 415; the
+    The limit applies to the received and to the decompressed bytes. Raises HTTPException 415; the
     iteration raises HTTPException 400, 408 or 413.
     """
     too_large = HTTPException(
@@ -66,7 +66,9 @@ async def _unpacked(
                 rest, start = without_mark(start + piece)
                 yield rest
             if len(piece) == PIECE_BYTES:
-                await asyncio.sleep(0)  # lets other requests run: one chunk may unpack to many
+                await asyncio.sleep(
+                    0
+                )  # lets other requests run, because one chunk may contain many pieces
     unpacker.finish()
     if start:
         yield start

@@ -36,7 +36,7 @@ ENVELOPE_MEMBERS = {
     RequestFormat.ANTHROPIC_BATCH: {"custom_id", "metadata"},
     RequestFormat.GEMINI_BATCH: {"key", "metadata"},
 }
-# The members of a line without an envelope that are not sent to the provider.
+# The members that are not sent to the provider, of a line without an envelope.
 BARE_MEMBERS = {"custom_id", "metadata"}
 
 

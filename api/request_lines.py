@@ -21,7 +21,7 @@ async def request_lines(
     """Yields the number and the content of each line that is not empty. Numbers begin at 1.
 
     If the first line begins a JSON object that ends in a later line, the body has pretty-printed
-    objects: then each object is yielded with the number of its first line. Raises
+    objects. Then yields each object with the number of its first line. Raises
     RequestValidationError if a line or an object is longer than `max_line_bytes`.
     """
     pending, first, depth = list[bytes](), 0, 0

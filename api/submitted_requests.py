@@ -154,7 +154,7 @@ class _UniqueIds:
 def _only_for_foreign(*location: str | int) -> RequestValidationError:
     return validation_error(
         "?provider=, ?model= and ?format= are for requests in the format of OpenAI, Anthropic or"
-        " Gemini; this request names its own provider and model",
+        " Gemini; this request is in the native format, and names its provider and model itself",
         *location,
     )
 
@@ -162,7 +162,7 @@ def _only_for_foreign(*location: str | int) -> RequestValidationError:
 def _validation_error(error: ValidationError, *location: str | int) -> RequestValidationError:
     if error.error_count() > MAX_ERRORS:
         return validation_error(
-            f"the input has {error.error_count()} errors, which are too many to list", *location
+            f"the request has {error.error_count()} errors, which are too many to list", *location
         )
     # The input is left out, because it may be large, secret or invalid text.
     details = error.errors(include_url=False, include_context=False, include_input=False)

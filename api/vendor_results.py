@@ -25,10 +25,10 @@ class ResultFormat(StrEnum):
 
 
 class FormatMismatch(ValueError):
-    """The job's results do not exist in this format. `str(error)` says which formats there are."""
+    """The job's results cannot have this format. `str(error)` names the possible formats."""
 
 
-# The requests whose results exist in a vendor's format.
+# The formats of requests whose results can be written in a vendor's format.
 _REQUESTS = {
     ResultFormat.OPENAI: {RequestFormat.NATIVE, RequestFormat.OPENAI, RequestFormat.OPENAI_BATCH},
     ResultFormat.ANTHROPIC: {RequestFormat.ANTHROPIC, RequestFormat.ANTHROPIC_BATCH},
@@ -51,7 +51,7 @@ class VendorFormat:
             line["metadata"] = orjson.Fragment(item.metadata)
         return orjson.dumps(line) + b"\n"
 
-    def summary(self, summary: JobSummary) -> bytes:  # noqa: ARG002 — only batches have a summary
+    def summary(self, summary: JobSummary) -> bytes:  # noqa: ARG002 — vendors' result files have no summary
         return b""
 
     def heartbeat(self) -> bytes:
@@ -63,8 +63,8 @@ def vendor_format(result_format: ResultFormat, job: JobSummary) -> VendorFormat:
     if job.format not in _REQUESTS[result_format]:
         possible = [name for name, requests in _REQUESTS.items() if job.format in requests]
         raise FormatMismatch(
-            f"the job's requests have the format {job.format}; its results exist in the formats"
-            f" {', '.join([*possible, ResultFormat.NATIVE])}"
+            f"the job's requests have the format {job.format}; the format of its results must be"
+            f" {' or '.join([*possible, ResultFormat.NATIVE])}"
         )
     return VendorFormat(job.job_id, _LINES[result_format])
 

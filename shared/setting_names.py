@@ -1,4 +1,4 @@
-"""Finds variables whose names look like settings, but are not: most likely typing errors."""
+"""Finds variables that look like settings but are not, which are probably typing errors."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ from shared.settings import ENV_FILE, ProviderSettings, Settings
 
 SIMILARITY = 0.85  # of 1; DATADIR and DATA_DIR have 0.93, OTLP_ENDPOINT and SENTRY_ENDPOINT 0.64
 CLIENT_VARIABLES = ("ORCHESTRATOR_URL", "ORCHESTRATOR_API_KEY")
-# Other programs have variables that end in _API_KEY, too. These endings are rarer.
+# _API_KEY is not in the list, because other programs have variables that end in _API_KEY, too.
 _OURS = ("_base_url", "_max_concurrent_requests")
 # `orchestrator up` sets this variable for its processes, because it has reported the names itself.
 REPORTED = "UNKNOWN_SETTINGS_REPORTED"
@@ -49,7 +49,7 @@ def known_settings(rows: Mapping[str, Provider]) -> set[str]:
 
 def _suspicious(names: set[str], rows: Mapping[str, Provider]) -> Iterator[tuple[str, str]]:
     known = known_settings(rows)
-    missing = known - names  # whoever sets the right name does not mean it with another name
+    missing = known - names  # a setting that is set is not meant by another name
     for name in names - known:
         if nearest := _nearest(name, missing):
             yield name, f"Did you mean {nearest}?"

@@ -202,8 +202,8 @@ async def rejection(
             ANTHROPIC,
             foreign(Operation.CHAT, CHAT, ',"seed":1}'),
             (
-                "anthropic cannot take x: Anthropic has no such parameter. Leave it out, or list"
-                " it under `unsupported` in the provider's row"
+                "anthropic cannot take x: Anthropic has no such parameter; leave the field out,"
+                " or add it to `unsupported` of the provider in providers.toml"
             ),
         ),
     ],

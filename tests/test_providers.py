@@ -227,7 +227,7 @@ def test_the_default_provider_must_exist() -> None:
     with pytest.raises(SettingsError) as caught:
         load_providers(no_file(default_provider="opnai"))
 
-    assert str(caught.value) == "DEFAULT_PROVIDER: must be a provider, such as openai"
+    assert str(caught.value) == "DEFAULT_PROVIDER: must be the name of a provider, such as openai"
 
 
 async def test_a_call_to_a_third_provider(simulator: Simulator) -> None:

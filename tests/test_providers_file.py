@@ -250,20 +250,20 @@ def test_files_with_nothing_wrong(read: Read, text: str) -> None:
         ),
         (
             '[providers.webhooks]\nbase_url = "http://x"\n',
-            "line 1: providers.webhooks: the name is taken by the delivery of webhooks",
+            "line 1: providers.webhooks: the name is reserved for the delivery of webhooks",
         ),
         (
             '[providers.request]\nbase_url = "http://x"\n',
             (
-                "line 1: providers.request: the name is taken: REQUEST_TIMEOUT is a setting with"
-                " another meaning"
+                "line 1: providers.request: the name cannot be used: REQUEST_TIMEOUT is a setting"
+                " with another meaning"
             ),
         ),
         (
             '[providers.orchestrator]\nbase_url = "http://x"\n',
             (
-                "line 1: providers.orchestrator: the name is taken: ORCHESTRATOR_API_KEY is a"
-                " setting with another meaning"
+                "line 1: providers.orchestrator: the name cannot be used: ORCHESTRATOR_API_KEY"
+                " is a setting with another meaning"
             ),
         ),
         (

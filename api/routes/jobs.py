@@ -79,7 +79,7 @@ async def post_job(
     ] = None,
     provider: Annotated[
         str | None,
-        Query(description="The provider of all requests that do not name one themselves."),
+        Query(description="The provider of all requests that do not name a provider themselves."),
     ] = None,
     model: Annotated[
         str | None,
@@ -100,9 +100,9 @@ async def post_job(
 ) -> Response:
     """Submit a job, as JSON like in `POST /batch`, or as NDJSON with one request per line.
 
-    A line is a request like in `POST /batch`, or a request as OpenAI, Anthropic or Gemini define
-    it for their batches, or only the body of such a request. The media types `application/jsonl`,
-    `application/x-jsonlines`, `text/plain` and `application/octet-stream` stand for NDJSON, too,
+    A line is a request as in `POST /batch`, a request as OpenAI, Anthropic or Gemini define it for
+    their batches, or only the body of such a request. The media types `application/jsonl`,
+    `application/x-jsonlines`, `text/plain` and `application/octet-stream` are accepted as NDJSON,
     unless a page of another site sends them.
 
     If one line is invalid, the response is a 422 with the line's number, and no request runs."""
@@ -211,8 +211,9 @@ async def get_results(
         ResultFormat,
         Query(
             alias="format",
-            description="`native`, or the vendor's format of batch results that belongs to the"
-            " format of the job's requests.",
+            description="The format of the results: `native`, or the format in which the vendor"
+            " writes the results of its own batches. It must be the vendor whose format the job's"
+            " requests have; native requests also have results as `openai`.",
         ),
     ] = ResultFormat.NATIVE,
 ) -> StreamResponse:

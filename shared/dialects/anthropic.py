@@ -18,7 +18,7 @@ from shared.dialects.values import record, records, text_of, tokens, word
 
 _PATH = "/v1/messages"
 _SAMPLING = {"top_p": "top_p", "top_k": "top_k"}
-_OWN = {  # fields that only Anthropic has
+_OWN = {  # fields of Anthropic that OpenAI does not have
     name: name
     for name in (
         "cache_control",
@@ -31,7 +31,7 @@ _OWN = {  # fields that only Anthropic has
     )
 }
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
-_MAX_TEMPERATURE = 1  # OpenAI's is 2
+_MAX_TEMPERATURE = 1  # OpenAI allows 2
 # Maximum of `max_tokens` by the beginning of the model's name:
 # https://platform.claude.com/docs/en/about-claude/models/overview
 _MAX_TOKENS = {
@@ -146,7 +146,7 @@ def _tool_choice(choice: Any) -> dict[str, Any] | None:  # noqa: ANN401 — JSON
             return {"type": "any"}
         case {"type": "function", "function": {"name": str(name)}}:
             return {"type": "tool", "name": name}
-    raise Untranslatable("tool_choice", "auto, none, required or one function is expected")
+    raise Untranslatable("tool_choice", "auto, none, required or a function is expected")
 
 
 def _read(reply: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # noqa: ANN401 — JSON
@@ -207,7 +207,7 @@ def _chat_message(message: dict[str, Any], blocks: list[dict[str, Any]]) -> dict
     if thoughts:
         texts = (block.get("thinking") for block in thoughts)
         translated["reasoning"] = "".join(text for text in texts if isinstance(text, str))
-        # Anthropic wants them back in the next request: see anthropic_messages.py.
+        # The next request must contain them: see anthropic_messages.py.
         translated["thinking_blocks"] = thoughts
     calls = [_chat_call(block) for block in blocks if block.get("type") == "tool_use"]
     return translated | {"tool_calls": calls} if calls else translated
@@ -226,7 +226,7 @@ def _chat_call(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
-    """Returns the usage in the words of OpenAI, beside those of Anthropic."""
+    """Returns the usage with the names of OpenAI, and also with those of Anthropic."""
     if not usage:
         return usage
     prompt, completion = _prompt_tokens(usage), tokens(usage.get("output_tokens"))

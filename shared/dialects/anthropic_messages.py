@@ -1,4 +1,4 @@
-"""Translates the messages of a chat request into those of Anthropic."""
+"""Translates the messages of an OpenAI chat request into messages of Anthropic."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def messages(fields: Fields) -> tuple[str, list[dict[str, Any]]]:
     """Returns the system prompt, and the turns of user and assistant.
 
     The system prompt has the system messages before the first turn. A later system message stays
-    where it is: models since Claude Opus 4.8 accept it there, and older models refuse it.
+    where it is, although models before Claude Opus 4.8 refuse it there.
     """
     system: list[str] = []
     turns: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ def messages(fields: Fields) -> tuple[str, list[dict[str, Any]]]:
         else:
             raise Untranslatable(f"{path}.role", f"Anthropic has no role {role}")
     if not turns:
-        raise Untranslatable("messages", "Anthropic needs a message of the user")
+        raise Untranslatable("messages", "Anthropic needs a message of the user or the assistant")
     return "\n\n".join(filter(None, system)), turns
 
 
@@ -51,7 +51,9 @@ def _system(path: str, message: dict[str, Any]) -> str:
     parts = parts_of(path, message.get("content"))
     for index, part in enumerate(parts):
         if not isinstance(part, Text):
-            raise Untranslatable(f"{path}.content[{index}]", "a system message can only have text")
+            raise Untranslatable(
+                f"{path}.content[{index}]", "a system message must contain only text"
+            )
     return "\n".join(part.text for part in parts if isinstance(part, Text))
 
 
@@ -93,7 +95,7 @@ def _result(path: str, message: dict[str, Any]) -> dict[str, Any]:
 def _add_result(turns: list[dict[str, Any]], result: dict[str, Any]) -> None:
     """Adds a tool's result to the turn of the results before it.
 
-    Anthropic wants the results of parallel calls in one message.
+    Anthropic requires the results of parallel calls in one message.
     """
     last = turns[-1] if turns else {}
     content = last.get("content")

@@ -1,4 +1,4 @@
-"""Reads the fields of an OpenAI chat request, for its translation into other dialects.
+"""Reads the fields of an OpenAI chat request that is translated into another dialect.
 
 https://platform.openai.com/docs/api-reference/chat/create
 """
@@ -11,7 +11,7 @@ import orjson
 
 from shared.dialects.dialect import Untranslatable
 
-# Fields that change nothing in the answer: the caller's notes, where it is stored, how it is sent.
+# Fields that do not change the answer's text, such as the client's notes and cache hints.
 _WITHOUT_EFFECT = frozenset(
     {
         "metadata",
@@ -25,7 +25,7 @@ _WITHOUT_EFFECT = frozenset(
         "user",
     }
 )
-# Values that a field has if it is left out.
+# Default values by field: a field with such a value counts as absent.
 _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "function_call": ("auto",),
@@ -45,7 +45,7 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
 
 
 class Fields:
-    """The fields of a chat request. A translation takes each field, and refuses the rest."""
+    """The fields of a chat request. A translation takes those it knows, and refuses the rest."""
 
     def __init__(self, chat: Mapping[str, Any], provider: str) -> None:
         self._fields = {
@@ -56,11 +56,11 @@ class Fields:
         self._provider = provider
 
     def take(self, name: str) -> Any:  # noqa: ANN401 — JSON
-        """Returns the value of a field; None if it is left out, or has its default."""
+        """Returns the value of a field; None if the field is absent, or has its default."""
         return self._fields.pop(name, None)
 
     def take_list(self, name: str) -> list[Any]:
-        """Returns the values of an array; none if it is left out."""
+        """Returns the values of an array; [] if the field is absent."""
         value = self.take(name)
         if value is None:
             return []
@@ -69,25 +69,25 @@ class Fields:
         return value
 
     def take_one_of(self, name: str, values: Collection[str]) -> str | None:
-        """Returns a value that the provider knows; None if it is left out."""
+        """Returns a value that is one of `values`; None if the field is absent."""
         value = self.take(name)
         if value is None or (isinstance(value, str) and value in values):
             return value
         raise Untranslatable(name, f"{self._provider} takes {', '.join(values)}")
 
     def take_all(self, names: Mapping[str, str]) -> dict[str, Any]:
-        """Returns the fields that exist, by their names in the translation."""
+        """Returns the values of the fields in `names`, by their names in the translation."""
         found = [name for name in self._fields if name in names]
         return {names[name]: self._fields.pop(name) for name in found}
 
     def refuse_rest(self) -> None:
-        """Raises Untranslatable if there is a field that nobody took and that has an effect."""
+        """Raises Untranslatable if a field was not taken and changes the answer."""
         for name in self._fields:
             if name not in _WITHOUT_EFFECT:
                 raise Untranslatable(
                     name,
-                    f"{self._provider} has no such parameter. Leave it out, or list it under"
-                    " `unsupported` in the provider's row",
+                    f"{self._provider} has no such parameter; leave the field out, or add it to"
+                    " `unsupported` of the provider in providers.toml",
                 )
 
 
@@ -132,7 +132,7 @@ def parts_of(path: str, content: Any) -> list[Text | File]:  # noqa: ANN401 — 
     if isinstance(content, str):
         return [Text(content)]
     if not isinstance(content, list):
-        raise Untranslatable(f"{path}.content", "a text or an array of parts is expected")
+        raise Untranslatable(f"{path}.content", "a string or an array of parts is expected")
     return [_part(f"{path}.content[{index}]", part) for index, part in enumerate(content)]
 
 
@@ -147,7 +147,7 @@ def _part(path: str, part: Any) -> Text | File:  # noqa: ANN401 — JSON
         case {"type": "file", "file": {"file_data": str(url)}} if url.startswith("data:"):
             return _file(path, "document", url)
     kind = part.get("type") if isinstance(part, dict) else None
-    raise Untranslatable(path, f"a part of type {kind} has no translation")
+    raise Untranslatable(path, f"the provider has no part that corresponds to type {kind}")
 
 
 def _file(path: str, kind: str, url: str) -> File:
@@ -156,7 +156,7 @@ def _file(path: str, kind: str, url: str) -> File:
     head, _, data = url.removeprefix("data:").partition(",")
     media_type, *parameters = head.split(";")
     if "base64" not in parameters:
-        raise Untranslatable(path, "a data: URL must have base64")
+        raise Untranslatable(path, "a data: URL must contain base64")
     return File(kind, media_type=media_type, data=data)
 
 
@@ -186,10 +186,10 @@ def _arguments(path: str, arguments: Any) -> dict[str, Any]:  # noqa: ANN401 —
 
 
 def only(path: str, message: Mapping[str, Any], *names: str) -> None:
-    """Raises Untranslatable if a message has a field that says something and is not in `names`."""
+    """Raises Untranslatable if a message has a field with a value that is not in `names`."""
     for name, value in message.items():
         if value and name not in names:
-            raise Untranslatable(f"{path}.{name}", "the field has no translation")
+            raise Untranslatable(f"{path}.{name}", "the provider has no such field; leave it out")
 
 
 def token_limit(fields: Fields) -> int | None:
@@ -204,7 +204,7 @@ def stops(fields: Fields) -> list[str]:
         return []
     stops = [stop] if isinstance(stop, str) else stop
     if not isinstance(stops, list):
-        raise Untranslatable("stop", "a text or an array of texts is expected")
+        raise Untranslatable("stop", "a string or an array of strings is expected")
     return stops
 
 

@@ -22,7 +22,7 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Holds what a worker reads from a provider's response. Missing or invalid counts are 0."""
+    """Holds the data that a worker reads from a provider's response. An invalid count is 0."""
 
     content: str  # text of the answer; "" if the answer has no text
     prompt_tokens: int = 0
@@ -30,11 +30,11 @@ class Answer:
     total_tokens: int = 0
     finish_reason: str | None = None
     cost_usd: float | None = None  # None if the provider does not report it
-    message: dict[str, Any] | None = None  # None if it has only a role and a text
-    choices: list[Any] | None = None  # None if there is only one
+    message: dict[str, Any] | None = None  # None if the message has only a role and a text
+    choices: list[Any] | None = None  # None if there is only one choice
     logprobs: Any = None
     usage: dict[str, Any] | None = None  # as the provider gave it
-    body: str | None = None  # the answer's JSON in one line, for a foreign request
+    body: str | None = None  # JSON of the answer in one line; None for a native request
 
 
 class ErrorInBody(Exception):
@@ -66,10 +66,10 @@ class NoAnswer(Exception):
 
 
 class Untranslatable(ValueError):
-    """A field of a chat request has no faithful translation.
+    """A field of a chat request cannot be translated without changing its meaning.
 
     `field` is the field's path, such as `messages[0].content[1]`. `reason` says why, and what the
-    provider would accept.
+    provider would take.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -108,7 +108,7 @@ class Codec:
     def read(self, reply: Any) -> tuple[Answer, Any]:  # noqa: ANN401 — JSON
         """Returns the answer in the parsed JSON of a response with status 200.
 
-        The second value is the JSON in the form that the request's author expects. Raises
+        The second value is the JSON after `to_chat`, if there is such a function. Raises
         ErrorInBody, Unfinished and NoAnswer.
         """
         if self.to_chat is not None:

@@ -20,9 +20,9 @@ _STATUSES = {  # HTTP statuses by the words of OpenAI and Anthropic
 
 
 def raise_error(error: object) -> None:
-    """Raises ErrorInBody if `error`, the value of a field of this name, says anything.
+    """Raises ErrorInBody if `error`, the value of a field named `error`, reports an error.
 
-    `{}`, `false` and "" say nothing, and stand beside good answers.
+    `{}`, `false` and "" report none: some providers send them with good answers.
     """
     if not error:
         return

@@ -1,4 +1,4 @@
-"""Reads the JSON of a provider's answer, also where a strict reader refuses it.
+"""Reads the JSON of a provider's answer, even if a strict parser would refuse the JSON.
 
 Some providers send what JSON (RFC 8259) does not allow around a good answer: a byte order mark,
 comments that keep the connection open, broken UTF-8, half of a surrogate pair, control characters
@@ -14,8 +14,8 @@ import orjson
 
 # Whitespace, and comment lines: those of server-sent events (":"), "//" and "#".
 _BEFORE = re.compile(r"(?:[\s\ufeff]+|(?::|//|#)[^\n]*(?:\n|\Z))*+")
-# A string, which may be cut off at the end of the text; a number that JSON does not have; a line
-# end between values.
+# A string (the text may end before the string ends), NaN or Infinity (which JSON does not have), or
+# line ends between values.
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-?Infinity|NaN|[\r\n]+', re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -26,7 +26,7 @@ _MAX_INTEGER_DIGITS = 18
 
 
 def read_json(body: bytes) -> tuple[Any, bytes]:
-    """Returns the value of a JSON text, and the text, repaired if it was necessary.
+    """Returns the value of a JSON text, and the text, which is repaired if necessary.
 
     Raises ValueError if the text is not JSON, or not complete.
     """

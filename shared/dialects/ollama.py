@@ -144,7 +144,7 @@ def _content(path: str, parts: Iterable[Text | File]) -> dict[str, Any]:
             case _:
                 raise Untranslatable(
                     f"{path}.content[{index}]",
-                    "Ollama takes images only, and as data: URLs instead of addresses",
+                    "Ollama takes only text and images, and an image must be a data: URL",
                 )
     content: dict[str, Any] = {"content": "\n".join(texts)}
     return content | {"images": images} if images else content
@@ -155,7 +155,10 @@ def _decode(reply: Any) -> Answer:  # noqa: ANN401 — JSON
     if reply.get("error") and reason(reply["error"]):
         raise ErrorInBody(_SERVER_ERROR, reply["error"])
     done_reason = word(reply.get("done_reason"))
-    if done_reason in {"load", "unload"}:  # the answer to a request without a message
+    if done_reason in {
+        "load",
+        "unload",
+    }:  # a request without messages only loads or unloads the model
         raise Unfinished(f"done_reason: {done_reason}")
     if reply.get("done") is False:
         raise Unfinished("done: false")

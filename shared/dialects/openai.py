@@ -44,8 +44,8 @@ def decode_chat(reply: Any) -> Answer:  # noqa: ANN401 — JSON
 def decode_response(reply: Any) -> Answer:  # noqa: ANN401 — JSON
     """Returns the answer of a response: see `Codec.decode`.
 
-    A response that runs in the background is `queued` or `in_progress`. It is the answer that its
-    request asked for.
+    A response with the status `queued` or `in_progress` is an answer, too: the request asked for a
+    response that runs in the background.
     """
     reply = record(reply)
     raise_error(reply.get("error"))

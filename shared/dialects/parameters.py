@@ -1,7 +1,6 @@
-"""Applies a provider's row to the fields of a chat request that the orchestrator writes itself.
+"""Applies a provider's row to the fields of native and translated requests.
 
-This concerns native requests and translated requests. A foreign body that the provider
-understands is sent as it was written.
+A foreign body that the provider understands is sent as the client wrote it.
 """
 
 from collections.abc import Mapping

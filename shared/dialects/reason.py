@@ -1,4 +1,4 @@
-"""Finds a provider's reason for a refusal, wherever it stands in the JSON of the response."""
+"""Finds a provider's reason for a refusal in the JSON of the response."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 _MAX_DEPTH = 6
-_MAX_REASONS = 3  # of a list
+_MAX_REASONS = 3  # limit of the reasons that are taken from a list
 # Names of fields that contain the reason, in the order in which they are tried.
 _NAMES = (
     "message",
@@ -48,7 +48,7 @@ def reason(value: Any, depth: int = 0) -> str:  # noqa: ANN401 — JSON
 
 
 def _inner(text: str, depth: int) -> str:
-    """Returns the reason in a text that is itself JSON, else the text."""
+    """Returns the reason in a text that is JSON itself. Returns any other text as it is."""
     if text.lstrip()[:1] not in ("{", "["):
         return text.strip()
     try:

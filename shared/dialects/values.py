@@ -1,6 +1,6 @@
 """Reads values of providers' JSON, whose types are not always those that the providers document.
 
-An odd value must not cost an answer, because the answer has been paid for.
+An unexpected value must not make an answer fail, because the answer has been paid for.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ def records(value: object) -> list[dict[str, Any]]:
 
 
 def text_of(content: object) -> str:
-    """Returns the text of a content: a string, or parts of which those with text are joined."""
+    """Returns the text of a content: a string, or the joined texts of its parts."""
     if isinstance(content, str):
         return content
     if isinstance(content, dict):
@@ -30,7 +30,7 @@ def text_of(content: object) -> str:
 
 
 def _text(part: object) -> str:
-    """Returns the text of a part, or "" if the part is no text, such as a thought or a refusal."""
+    """Returns the text of a part, or "" if the part is a thought, a refusal, …"""
     fields = record(part)
     text = fields.get("text") if fields.get("type", "text") in _TEXT_TYPES else None
     return text if isinstance(text, str) else ""

@@ -160,12 +160,12 @@ _INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
 class LLMRequest(_Inbound):
     """One chat request for one model.
 
-    `temperature` and `max_tokens` have defaults for the providers `openrouter` and `ollama`; other
-    providers do not get a field that is absent or `null`. The fields after `request_id` are those
-    of an OpenAI chat request, and are passed on as they are.
+    `temperature` and `max_tokens` have defaults for the providers `openrouter` and `ollama`; for
+    other providers, a field that is absent or `null` is not sent. The fields after `request_id` are
+    the other fields of an OpenAI chat request, and are sent as they are.
     """
 
-    provider: ProviderName = Field(description="The name of the provider: see `/docs/providers`.")
+    provider: ProviderName = Field(description="The name of the provider.")
     model: Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), NotBlank] = Field(
         description="The name of the model. It is converted to lower case for providers that do"
         " not distinguish upper and lower case."
@@ -219,7 +219,7 @@ class LLMRequest(_Inbound):
     stream_options: JsonObject | None = Field(default=None, description="Ignored, like `stream`.")
     extra_body: JsonObject | None = Field(
         default=None,
-        description="Further fields of the request to the provider, such as `top_k`.",
+        description="Fields for the provider that are not listed here, such as `top_k`.",
     )
 
     @model_validator(mode="after")

@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 from shared.providers.row import Provider
 
-_SDK_TIMEOUT_S = 600.0  # time-out of the vendors' SDKs, because reasoning takes minutes
-_FAST_TIMEOUT_S = 60.0  # the same, of vendors whose hardware answers within seconds
+_SDK_TIMEOUT_S = 600.0  # time-out of the vendors' SDKs: reasoning may take minutes
+_FAST_TIMEOUT_S = 60.0  # time-out of the SDKs of vendors whose hardware answers within seconds
 _LOAD_TIMEOUT_S = 600.0  # a local server may load the model first
 
 _ROWS = (

@@ -9,7 +9,7 @@ from shared.providers.row import Provider
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """The target of a short name for a model: a provider, and the model's name there."""
+    """The target of a short name for a model: a provider, and the provider's name for the model."""
 
     provider: str
     model: str

@@ -1,7 +1,7 @@
 """Reads `providers.toml`: more providers, changes to the built-in providers, and aliases of models.
 
-A wrong file is refused as a whole. Each complaint has the line and the reason, and none repeats a
-value, because the value may be a key.
+A wrong file is refused as a whole. Each complaint has the line and the reason. No complaint repeats
+a value, because the value may be a key.
 """
 
 import re
@@ -108,7 +108,7 @@ class _Check:
             if not all_rows[name].base_url:
                 self._add(("providers", name), "base_url is missing")
         tables = document.get("providers")
-        # A provider whose section is wrong is known nevertheless.
+        # An alias may name a provider whose section is wrong: only the section gets a complaint.
         named = all_rows.keys() | set(tables if isinstance(tables, dict) else ())
         aliases: dict[str, Alias] = {}
         for name, table in self._tables(document, "models", AliasSection):
@@ -166,9 +166,11 @@ class _Check:
         if not NAME.fullmatch(name):
             self._add(path, "the name must be 1 to 64 of the characters a-z 0-9 -")
         elif name == WEBHOOK_LANE:
-            self._add(path, "the name is taken by the delivery of webhooks")
+            self._add(path, "the name is reserved for the delivery of webhooks")
         elif shared := sorted(taken & _OTHER_SETTINGS):
-            self._add(path, f"the name is taken: {shared[0]} is a setting with another meaning")
+            self._add(
+                path, f"the name cannot be used: {shared[0]} is a setting with another meaning"
+            )
         else:
             return True
         return False
@@ -197,7 +199,7 @@ class _Check:
 def _new_row(name: str, given: Mapping[str, Any], rows: Mapping[str, Provider]) -> Provider:
     """Returns the defaults of a new provider.
 
-    The provider is called as the built-in provider whose name is the dialect's.
+    They come from the built-in provider that has the same name as the dialect.
     """
     like = rows[given.get("dialect", "openai")]
     return Provider(name, "", like.name, auth=like.auth, headers=like.headers, key_required=False)

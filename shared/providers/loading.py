@@ -15,7 +15,7 @@ from shared.settings import ProviderSettings, Settings, SettingsError, load_prov
 class Providers:
     """All that a process knows about providers.
 
-    catalogue: its rows have the values that hold, wherever these come from.
+    catalogue: the providers and aliases; each row has the values that apply after all settings.
     settings: by the provider's name; they contain the keys.
     file: what `providers.toml` contains.
     """
@@ -57,7 +57,9 @@ def load_providers(settings: Settings) -> Providers:
     name = settings.default_provider
     if name is not None and name not in file.rows:
         nearest = nearest_providers(providers.catalogue, name) or sorted(file.rows)
-        raise SettingsError(f"DEFAULT_PROVIDER: must be a provider, such as {', '.join(nearest)}")
+        raise SettingsError(
+            f"DEFAULT_PROVIDER: must be the name of a provider, such as {', '.join(nearest)}"
+        )
     return providers
 
 

@@ -4,7 +4,7 @@ RoutingError
 ├── UnknownProvider    no provider has this name
 └── NoProvider         nothing says which provider serves this model
 
-`str(error)` says what would take the request. The attributes carry the same as data.
+`str(error)` says how to change the request or the settings. The attributes have the same as data.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _SIMILARITY = 0.6  # of difflib: 0 to 1
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The provider of a request, and the model's name there."""
+    """The provider of a request, and the name that the provider has for the model."""
 
     provider: Provider
     model: str

@@ -13,7 +13,8 @@ class Provider:
     """The row of a provider.
 
     name: also the name of the provider's lane, and the prefix of its environment variables.
-    base_url: `{}` in it stands for a part that the user knows; then `<NAME>_BASE_URL` must be set.
+    base_url: `{…}` in the URL stands for a part that only the user knows. Then the variable
+        `<NAME>_BASE_URL` must be set.
     dialect: a key of `shared.dialects.dialects.DIALECTS`.
     api_key_env: a variable with the API key, which counts if `<NAME>_API_KEY` is not set; or "".
     auth: `bearer`, `none`, or the name of the header that carries the key.

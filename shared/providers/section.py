@@ -13,7 +13,7 @@ MAX_MODEL_LENGTH = 256  # characters, as in a request
 NAME = re.compile(r"[a-z0-9-]{1,64}")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.1
-_SET_BY_WORKERS = {  # the HTTP client or the dialect decides about these headers
+_SET_BY_WORKERS = {  # headers that the HTTP client or the dialect sets
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -26,7 +26,7 @@ _SECRET_NAME = re.compile(
     r"auth|cookie|(^|[-_])(api)?[-_]?key$|password|secret|token", re.IGNORECASE
 )
 _SECRET_VALUE = re.compile(
-    # the schemes of Authorization, and how providers begin their keys
+    # the schemes of Authorization, and the prefixes of providers' keys
     r"(?i:bearer|basic)\s|\b(sk|pk|rk|gsk|xai|hf|nvapi|csk|pplx|fw|tgp|r8)[-_]\w{6}|\bAIza\w{6}"
     # or a long word of letters and digits
     r"|(?=\w*[0-9])(?=\w*[A-Za-z])\w{32}"
