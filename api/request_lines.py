@@ -7,7 +7,9 @@ from fastapi.exceptions import RequestValidationError
 
 from api.errors import validation_error
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
+# A string, which may be cut off at the end of the line, or a bracket. The repetitions are
+# possessive, so that the time grows with the length of a line and not with its square.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 
 
 def line_error(number: int, message: str, *path: str | int) -> RequestValidationError:

@@ -32,6 +32,19 @@ async def test_lines(body: bytes, size: int, expected: list[tuple[int, bytes]]) 
     assert await split(body, size) == expected
 
 
+async def test_a_line_with_many_quotes_is_read_once() -> None:
+    """A string without an end must not be searched again from each of its quotes: it has 8 MB."""
+    line = b'{"a": "' + b'\\"' * 4_000_000
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield line
+
+    with pytest.raises(RequestValidationError) as caught:
+        _ = [line async for line in request_lines(chunks(), 2 * len(line))]
+
+    assert "has no end" in caught.value.errors()[0]["msg"]
+
+
 @pytest.mark.parametrize(
     ("body", "line", "message"),
     [
