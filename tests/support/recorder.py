@@ -31,7 +31,10 @@ MESSAGES = """{"id": "msg_1", "type": "message", "role": "assistant", "model": "
 GENERATE_CONTENT = """{"candidates": [{"content": {"parts": [{"text": "hé"}], "role": "model"},
   "finishReason": "STOP", "avgLogprobs": -0.10}],
   "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 3, "totalTokenCount": 7}}"""
+OLLAMA = """{"model": "m", "message": {"role": "assistant", "content": "hé"}, "done": true,
+  "done_reason": "stop", "prompt_eval_count": 4, "eval_count": 3}"""
 _ANSWERS = {
+    r"/api/chat$": OLLAMA,
     r"/chat/completions$": CHAT,
     r"/responses$": RESPONSES,
     r"/embeddings$": EMBEDDINGS,
