@@ -17,6 +17,7 @@ from api.request_format import (
     BARE_MEMBERS,
     BODY_MEMBER,
     ENVELOPE_MEMBERS,
+    ID_MEMBER,
     RequestFormat,
     bare_operation,
     detect,
@@ -47,7 +48,7 @@ _OPERATIONS_BY_URL = {
     "embeddings": Operation.EMBEDDINGS,
     "messages": Operation.MESSAGES,
 }
-_GEMINI_URL = re.compile(r"/models/([^:]+):generateContent$")
+_GEMINI_URL = re.compile(r"/models/([^:]+):generateContent(?:\?|$)")
 _FORMATS = (
     "a request of this API (`provider`, `model`, `messages`), a line of an OpenAI batch"
     " (`custom_id`, `method`, `url`, `body`), an Anthropic batch (`custom_id`, `params`) or a"
@@ -95,7 +96,7 @@ class ForeignRequests:
         members = _parse(line)
         found = detect(members)
         if found is None:
-            raise InvalidLine(_unknown_format(members))
+            raise _unknown_format(members)
         if found is RequestFormat.OPENAI and "messages" in members and self._is_anthropic(members):
             return RequestFormat.ANTHROPIC
         return found
@@ -108,7 +109,7 @@ class ForeignRequests:
         url = _string(envelope, "url") if "url" in envelope else None
         in_url = _GEMINI_URL.search(url or "")
         replacement = self._options.model or (in_url.group(1) if in_url else None)
-        target = self._target(_model(body, replacement, path))
+        target = self._target(_model(body, replacement, path), path)
         operation = _operation(job_format, url, body, target.model)
         codec = _codec(target, operation, path)
         if not any(name in body for name in _REQUIRED[operation]):
@@ -119,7 +120,7 @@ class ForeignRequests:
         if codec.translate:
             _check_translation(codec, target, parts, path)
         return NewItem(
-            request_id=_request_id(envelope),
+            request_id=_request_id(envelope, ID_MEMBER[job_format]),
             request=ItemRequest(
                 provider=target.provider.name, model=model, operation=operation, body=parts
             ),
@@ -133,7 +134,7 @@ class ForeignRequests:
         found = detect(members)
         family = {RequestFormat.OPENAI, RequestFormat.ANTHROPIC}
         if found is None:
-            raise InvalidLine(_unknown_format(members))
+            raise _unknown_format(members)
         if found is RequestFormat.OPENAI and job_format in family and "messages" in members:
             is_anthropic = self._is_anthropic(members)
             found = RequestFormat.ANTHROPIC if is_anthropic else RequestFormat.OPENAI
@@ -144,10 +145,10 @@ class ForeignRequests:
             )
 
     def _is_anthropic(self, body: Mapping[str, Member]) -> bool:
-        target = self._target(_model(body, self._options.model, ()))
+        target = self._target(_model(body, self._options.model, ()), ())
         return target.provider.dialect == "anthropic"
 
-    def _target(self, model: str) -> Target:
+    def _target(self, model: str, path: tuple[str, ...]) -> Target:
         found = self._targets.get(model)
         if found is None:
             try:
@@ -158,7 +159,7 @@ class ForeignRequests:
                     default_provider=self._default_provider,
                 )
             except RoutingError as error:
-                raise InvalidLine(str(error), "model") from None
+                raise InvalidLine(str(error), *path, "model") from None
             if len(self._targets) < MAX_ROUTES:
                 self._targets[model] = found
         return found
@@ -177,14 +178,17 @@ def _parse(line: bytes) -> dict[str, Member]:
         raise InvalidLine(str(error)) from None
 
 
-def _unknown_format(members: Mapping[str, Member]) -> str:
+def _unknown_format(members: Mapping[str, Member]) -> InvalidLine:
+    for name in BODY_MEMBER.values():
+        if name in members:
+            return InvalidLine("must be an object", name)
     if "prompt" in members:
-        return (
+        return InvalidLine(
             "the line has a `prompt`, but no `messages`: send it as"
             ' {"model": …, "messages": [{"role": "user", "content": …}]}, or submit the file with'
             " `orchestrator submit --field prompt`"
         )
-    return f"the line has none of the accepted formats; each line must be {_FORMATS}"
+    return InvalidLine(f"the line has none of the accepted formats; each line must be {_FORMATS}")
 
 
 def _open_envelope(
@@ -227,7 +231,7 @@ def _operation(
         return bare_operation(body, model)
     if _GEMINI_URL.search(url):
         return Operation.GENERATE_CONTENT
-    match = _URL.search(url)
+    match = _URL.search(url.partition("?")[0].rstrip("/"))
     if match is None:
         raise InvalidLine(
             "the URL must end in /chat/completions, /responses, /embeddings, /messages or"
@@ -263,16 +267,14 @@ def _model(body: Mapping[str, Member], replacement: str | None, path: tuple[str,
     return name
 
 
-def _request_id(envelope: Mapping[str, Member]) -> str | None:
-    for name in ("custom_id", "key"):
-        member = envelope.get(name)
-        if member is None or member.value is None:
-            continue
-        value = member.value
-        if not (isinstance(value, str) and len(value) <= MAX_NAME and _is_text(value)):
-            raise InvalidLine(f"must be a string of at most {MAX_NAME} characters", name)
-        return value
-    return None
+def _request_id(envelope: Mapping[str, Member], name: str) -> str | None:
+    member = envelope.get(name)
+    if member is None or member.value is None:
+        return None
+    value = member.value
+    if not (isinstance(value, str) and len(value) <= MAX_NAME and _is_text(value)):
+        raise InvalidLine(f"must be a string of at most {MAX_NAME} characters", name)
+    return value
 
 
 def _metadata(envelope: Mapping[str, Member]) -> str | None:
@@ -280,8 +282,10 @@ def _metadata(envelope: Mapping[str, Member]) -> str | None:
     if member is None or member.value is None:
         return None
     text = _one_line(member.value_text)
-    if not isinstance(member.value, dict) or not _is_strict(text):
+    if not isinstance(member.value, dict):
         raise InvalidLine("must be an object", "metadata")
+    if not _is_strict(text):
+        raise InvalidLine(f"contains {_NOT_STRICT}", "metadata")
     if len(text.encode()) > MAX_METADATA_BYTES:
         raise InvalidLine(f"must have at most {MAX_METADATA_BYTES} bytes", "metadata")
     return text
@@ -310,16 +314,25 @@ def _cut(body: Mapping[str, Member], *, with_model: bool) -> list[str]:
 def _check_translation(
     codec: Codec, target: Target, parts: list[str], path: tuple[str, ...]
 ) -> None:
-    chat: dict[str, Any] = json.loads('"m"'.join(parts))
+    text = '"m"'.join(parts)
+    chat: dict[str, Any] = json.loads(text)
     chat.pop("model")
     try:
-        body_of(target.provider, codec, target.model, chat)
+        translated = body_of(target.provider, codec, target.model, chat)
     except Untranslatable as error:
         raise InvalidLine(
             f"{target.provider.name} cannot take this: {error.reason}", *path, *field_path(error)
         ) from None
     except (LookupError, TypeError, AttributeError, ValueError):
         raise InvalidLine("the body is not a valid chat request", *path) from None
+    try:
+        orjson.dumps(translated)
+    except orjson.JSONEncodeError:
+        is_exact = False
+    else:
+        is_exact = _is_strict(text)
+    if not is_exact:
+        raise InvalidLine(f"cannot be translated, because it contains {_NOT_STRICT}", *path)
 
 
 def field_path(error: Untranslatable) -> list[str | int]:
@@ -337,6 +350,12 @@ def _string(members: Mapping[str, Member], name: str) -> str:
 def _one_line(text: str) -> str:
     """Returns the JSON in one line. In valid JSON, a line break is never inside a string."""
     return text.replace("\n", " ").replace("\r", " ")
+
+
+_NOT_STRICT = (
+    "half of a surrogate pair, a number of more than 64 bits, or more than 250 arrays and objects"
+    " in each other"
+)
 
 
 def _is_strict(text: str) -> bool:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+MAX_MEMBERS = 10_000  # a member takes more time and memory than its text
 _skip_spaces = re.compile(r"[ \t\r\n]*").match
 
 
@@ -69,6 +70,8 @@ def _members(text: str) -> dict[str, Member]:
         if name in members:
             raise InvalidJson(f"the field {name_text} occurs twice")
         members[name] = Member(value, name_text, text[start:end])
+        if len(members) > MAX_MEMBERS:
+            raise InvalidJson(f"the object has more than {MAX_MEMBERS} fields")
         position = _end_of_spaces(text, end)
         if text[position : position + 1] == "}":
             _expect_end(text, position + 1)

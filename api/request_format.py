@@ -36,6 +36,16 @@ ENVELOPE_MEMBERS = {
     RequestFormat.ANTHROPIC_BATCH: {"custom_id", "metadata"},
     RequestFormat.GEMINI_BATCH: {"key", "metadata"},
 }
+# The member that becomes the item's request id.
+ID_MEMBER = {
+    RequestFormat.NATIVE: "request_id",
+    RequestFormat.OPENAI_BATCH: "custom_id",
+    RequestFormat.OPENAI: "custom_id",
+    RequestFormat.ANTHROPIC_BATCH: "custom_id",
+    RequestFormat.ANTHROPIC: "custom_id",
+    RequestFormat.GEMINI_BATCH: "key",
+    RequestFormat.GEMINI: "custom_id",
+}
 # The members that are not sent to the provider, of a line without an envelope.
 BARE_MEMBERS = {"custom_id", "metadata"}
 

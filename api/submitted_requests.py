@@ -10,16 +10,18 @@ from pydantic import ValidationError
 
 from api.errors import validation_error
 from api.foreign_request import ForeignOptions, ForeignRequests, InvalidLine, field_path
+from api.json_members import InvalidJson, object_members
 from api.media_types import JSON, NDJSON
 from api.request_body import body_chunks, read_body, require_media_type
-from api.request_format import RequestFormat
+from api.request_format import ID_MEMBER, RequestFormat, detect
 from api.request_lines import line_error, request_lines
 from shared.dialects.dialect import Untranslatable
 from shared.dialects.dialects import DIALECTS
 from shared.dialects.parameters import body_of
-from shared.jobs.new_item import NewItem, is_plain, native_item
+from shared.jobs.new_item import InexactNumber, NewItem, is_plain, native_item
 from shared.models import BatchLLMRequest, JobOptions, LLMRequest
 from shared.providers import Catalogue
+from shared.providers.routing import unknown_provider_message
 from shared.settings import Settings
 
 MAX_ERRORS = 100  # limit of errors that are listed one by one
@@ -42,10 +44,10 @@ class RequestReader:
         The digest of the body becomes `request.state.body_digest`.
         """
         require_media_type(self.request, (JSON,))
-        body = await read_body(self.request, self.settings.max_body_bytes, "MAX_BODY_BYTES")
+        body = await self._body()
         self.request.state.body_digest = blake2b(body, digest_size=16).hexdigest()
         try:
-            return BatchLLMRequest.model_validate_json(body, context={"catalogue": self.catalogue})
+            return self._batch(body)
         except ValidationError as error:
             raise _validation_error(error, "body") from None
 
@@ -55,11 +57,21 @@ class RequestReader:
         """Returns the items and the options of a job, whose body is a JSON batch or NDJSON.
 
         NDJSON is read while the items are iterated, so the iteration raises the same exceptions.
-        `options` replace the options in a JSON body.
+        `options` replace the options in a JSON body. A JSON body may also have requests without a
+        batch around them, because clients send files of one or more requests as JSON.
         """
-        if require_media_type(self.request, (JSON, NDJSON)) == NDJSON:
-            return self._lines(foreign), options
-        batch = await self.batch()
+        media_type = require_media_type(self.request, (JSON, NDJSON))
+        self._check_options(foreign)
+        if media_type == NDJSON:
+            chunks = body_chunks(self.request, self.settings.max_job_bytes, "MAX_JOB_BYTES")
+            return self._lines(chunks, foreign), options
+        body = await self._body()
+        try:
+            batch = self._batch(body)
+        except ValidationError as error:
+            if await self._is_lines(body, foreign):
+                return self._lines(_chunks(body), foreign), options
+            raise _validation_error(error, "body") from None
         if foreign != ForeignOptions():
             raise _only_for_foreign("body")
         replaced = batch.model_copy(update=options.model_dump(exclude_none=True))
@@ -70,8 +82,33 @@ class RequestReader:
         for index, request in enumerate(requests):
             yield self._native_item(request, "body", "requests", index)
 
-    async def _lines(self, options: ForeignOptions) -> AsyncIterator[NewItem]:
-        chunks = body_chunks(self.request, self.settings.max_job_bytes, "MAX_JOB_BYTES")
+    async def _body(self) -> bytes:
+        return await read_body(self.request, self.settings.max_body_bytes, "MAX_BODY_BYTES")
+
+    def _batch(self, body: bytes) -> BatchLLMRequest:
+        return BatchLLMRequest.model_validate_json(body, context={"catalogue": self.catalogue})
+
+    def _check_options(self, options: ForeignOptions) -> None:
+        if options.provider is not None and options.provider not in self.catalogue.rows:
+            message = unknown_provider_message(self.catalogue, options.provider)
+            raise validation_error(message, "query", "provider")
+        if options.model is not None and not options.model.strip():
+            raise validation_error("must not be blank", "query", "model")
+
+    async def _is_lines(self, body: bytes, options: ForeignOptions) -> bool:
+        """Returns whether the body, which is not a batch, begins with a request."""
+        try:
+            async for _, line in request_lines(_chunks(body), self.settings.max_line_bytes):
+                members = object_members(line.decode())
+                is_request = detect(members) or options != ForeignOptions()
+                return "requests" not in members and bool(is_request)
+        except (InvalidJson, UnicodeDecodeError, RequestValidationError):
+            pass
+        return False
+
+    async def _lines(
+        self, chunks: AsyncIterator[bytes], options: ForeignOptions
+    ) -> AsyncIterator[NewItem]:
         foreign = ForeignRequests(self.catalogue, self.settings.default_provider, options)
         unique = _UniqueIds()
         to_item: Callable[[int, bytes], NewItem] | None = None
@@ -79,7 +116,7 @@ class RequestReader:
         async for number, line in request_lines(chunks, self.settings.max_line_bytes):
             to_item = to_item or self._converter(foreign, options, number, line)
             item = to_item(number, line)
-            unique.check(number, item.request_id)
+            unique.check(number, item)
             count += 1
             if count > self.settings.max_job_items:
                 raise HTTPException(
@@ -119,7 +156,10 @@ class RequestReader:
         return self._native_item(request, "body", "line", number)
 
     def _native_item(self, request: LLMRequest, *location: str | int) -> NewItem:
-        item = native_item(request, self.catalogue)
+        try:
+            item = native_item(request, self.catalogue)
+        except InexactNumber as error:
+            raise validation_error(str(error), *location, *error.path) from None
         row = self.catalogue.rows[request.provider]
         codec = DIALECTS[row.dialect].native
         if codec.translate and not (codec.takes_plain and is_plain(request)):
@@ -140,15 +180,18 @@ class _UniqueIds:
 
     lines: dict[bytes, int] = field(default_factory=dict)
 
-    def check(self, number: int, request_id: str | None) -> None:
-        if request_id is None:
+    def check(self, number: int, item: NewItem) -> None:
+        if item.request_id is None:
             return
-        digest = blake2b(request_id.encode(), digest_size=16).digest()
+        digest = blake2b(item.request_id.encode(), digest_size=16).digest()
         earlier = self.lines.setdefault(digest, number)
         if earlier != number:
-            raise line_error(
-                number, f"request_id must differ from the request_id in line {earlier}"
-            )
+            name = ID_MEMBER[RequestFormat(item.format)]
+            raise line_error(number, f"{name} must differ from the {name} in line {earlier}", name)
+
+
+async def _chunks(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 def _only_for_foreign(*location: str | int) -> RequestValidationError:

@@ -52,6 +52,7 @@ CHAT = {"model": "m", "messages": HELLO}
         (envelope(CHAT), "openai-batch", "vendor", "chat", "a"),
         (envelope(CHAT, "/chat/completions"), "openai-batch", "vendor", "chat", "a"),
         (envelope(CHAT, "/v4/chat/completions"), "openai-batch", "vendor", "chat", "a"),
+        (envelope(CHAT, "/chat/completions/?api-version=1"), "openai-batch", "vendor", "chat", "a"),
         (
             envelope({"model": "m", "input": "x"}, "/v1/responses"),
             "openai-batch",
@@ -184,6 +185,23 @@ def test_metadata_beside_the_body_is_kept_and_not_sent() -> None:
     assert sent(in_envelope) == '{"model":"m","input":"x","metadata":{"a":"b"}}'
 
 
+def claude(content: str = "x", **fields: Any) -> dict[str, Any]:
+    """Returns a line whose body is translated."""
+    message = {"role": "user", "content": content}
+    return envelope({"model": "claude/c-1", "messages": [message], **fields})
+
+
+def tool(parameters: object) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", "parameters": {"x": parameters}}}
+
+
+def nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("line", "path", "reason"),
     [
@@ -197,6 +215,14 @@ def test_metadata_beside_the_body_is_kept_and_not_sent() -> None:
         ('{"model": "m", "messages": [' + "9" * 5000 + "]}", (), "too many digits"),
         ("{}", (), "none of the accepted formats"),
         ({"model": "m"}, (), "none of the accepted formats"),
+        ({f"field {n}": n for n in range(10_001)}, (), "more than 10000 fields"),
+        (envelope([CHAT]), ("body",), "must be an object"),
+        (envelope(json.dumps(CHAT)), ("body",), "must be an object"),
+        ({"custom_id": "a", "params": None}, ("params",), "must be an object"),
+        (claude(content="\ud800"), ("body",), "half of a surrogate pair"),
+        (claude(max_tokens=10**30), ("body",), "more than 64 bits"),
+        (claude(tools=[tool(nested(300))]), ("body",), "more than 250 arrays and objects"),
+        (json.dumps(claude(top_p=77)).replace("77", "1e999"), ("body",), "more than 64 bits"),
         ({"model": "m", "prompt": "x"}, (), "orchestrator submit --field prompt"),
         ({"messages": HELLO}, ("model",), "the body has no `model`"),
         ({"messages": HELLO, "model": 7}, ("model",), "must be a string of 1 to 256 characters"),
@@ -211,7 +237,7 @@ def test_metadata_beside_the_body_is_kept_and_not_sent() -> None:
         (envelope(CHAT, custom_id=7), ("custom_id",), "must be a string"),
         (envelope(CHAT, custom_id="x" * 257), ("custom_id",), "must be a string"),
         (envelope(CHAT, metadata=[]), ("metadata",), "must be an object"),
-        (envelope(CHAT, metadata={"a": "\ud800"}), ("metadata",), "must be an object"),
+        (envelope(CHAT, metadata={"a": "\ud800"}), ("metadata",), "half of a surrogate pair"),
         (envelope(CHAT, metadata={"a": "x" * 20_000}), ("metadata",), "at most 16384 bytes"),
         (envelope(CHAT, "/v1/messages"), ("body",), "vendor does not take a body for messages"),
         (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.jobs.new_item import native_item
+from shared.jobs.new_item import InexactNumber, native_item
 from shared.models import BatchLLMRequest, ErrorCode, LLMRequest, Message, Role
 from shared.queue.item_results import Result
 
@@ -90,6 +90,53 @@ def test_accepts(change: dict[str, Any]) -> None:
     assert request.model_dump(mode="json", exclude_unset=True) == REQUEST | change
 
 
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ('"seed": 12345678901234567890123', ("seed",)),
+        ('"n": 1e30', ("n",)),
+        ('"extra_body": {"a": {"b": [-9223372036854775809]}}', ("extra_body", "a")),
+        ('"extra_body": {"a": 1e999}', ("extra_body", "a")),
+        ('"tools": [{"x": 18446744073709551616}]', ("tools",)),
+        (
+            '"messages": [{"role": "user", "content": [{"type": "t", "x": 1e999}]}]',
+            ("messages", 0, "content"),
+        ),
+        (
+            '"messages": [{"role": "assistant", "tool_calls": [{"x": 1e999}]}]',
+            ("messages", 0),
+        ),
+    ],
+)
+def test_a_number_that_would_change_is_refused(change: str, path: Loc) -> None:
+    text = json.dumps(REQUEST)[:-1]
+    if change.startswith('"messages"'):
+        text = json.dumps(without("messages", REQUEST))[:-1]
+    request = LLMRequest.model_validate_json(f"{text}, {change}}}")
+
+    with pytest.raises(InexactNumber, match="64 bits") as caught:
+        native_item(request)
+
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seed": 2**64 - 1, "logit_bias": {"50256": -100, "1": 0.5}},
+        {"extra_body": {"provider": {"order": ["x"]}, "request_id": "r", "x": -(2**63)}},
+    ],
+)
+def test_fields_are_sent_as_they_were_written(fields: dict[str, Any]) -> None:
+    [request] = parse(batch(fields)).requests
+
+    chat = native_item(request).request["chat"]
+
+    expected = {name: value for name, value in fields.items() if name != "extra_body"}
+    expected |= fields.get("extra_body", {})
+    assert json.dumps({name: chat[name] for name in expected}) == json.dumps(expected)
+
+
 @pytest.mark.parametrize("count", [1, 100])
 def test_accepts_batches_of(count: int) -> None:
     assert len(parse(batch(*[{}] * count)).requests) == count
@@ -157,6 +204,7 @@ def test_model_is_lower_cased(given: str, sent: str) -> None:
         ({"n": 0}, ("n",), "greater_than_equal"),
         ({"extra_body": {"model": "m"}}, (), "extra_body"),
         ({"extra_body": {"stream": True}}, (), "extra_body"),
+        ({"extra_body": {"extra_body": {}}}, (), "extra_body"),
         ({"temperature": -0.1}, ("temperature",), "greater_than_equal"),
         ({"temperature": 2.1}, ("temperature",), "less_than_equal"),
         ({"temperature": NAN}, ("temperature",), "finite_number"),

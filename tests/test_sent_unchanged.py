@@ -40,6 +40,7 @@ max_concurrent_requests = 1
 deployments = [{{ provider = "recorder", model = "Mapped/Model" }}]
 """
 NDJSON = {"Content-Type": "application/x-ndjson"}
+JSON = {"Content-Type": "application/json"}
 SAMPLES = Path(__file__).parents[2] / "shared" / "corpus"
 MORE = sorted(
     path
@@ -119,6 +120,69 @@ async def test_openai_batch(api: httpx.AsyncClient, provider: Recorder) -> None:
     assert lines[1]["metadata"] == (("row", "1.50"),)
 
 
+NATIVE = '{"provider":"recorder","model":"M","messages":[{"role":"user","content":"x"}]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "job_format"),
+    [
+        (CHAT_LINES, {}, "openai-batch"),
+        (json.dumps(json.loads(CHAT_LINES.splitlines()[0]), indent=2), {}, "openai-batch"),
+        ('\n{"model": "M",\n"messages": []}', {}, "openai"),
+        ('{"messages": []}', {"model": "M"}, "openai"),
+        (NATIVE, {}, None),
+        (f"{NATIVE}\r\n{NATIVE}", {}, None),
+    ],
+)
+async def test_requests_that_are_sent_as_json(
+    api: httpx.AsyncClient,
+    provider: Recorder,
+    text: str,
+    query: dict[str, str],
+    job_format: str | None,
+) -> None:
+    """A file of one or more requests is no batch, but clients send it with the type of JSON."""
+    answer = await api.post("/jobs", content=text, headers=JSON, params=query)
+
+    assert answer.status_code == 202, answer.text
+    assert answer.json().get("format") == job_format
+    items = (await api.get(f"/jobs/{answer.json()['job_id']}/results")).text.splitlines()
+    assert [json.loads(item)["error"] for item in items] == [None] * len(documents(text))
+    assert len(provider.bodies) == len(items)
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "loc", "reason"),
+    [
+        ("{}", {}, ["body", "requests"], "Field required"),
+        ('{"requests": [], "messages": []}', {}, ["body", "requests"], "at least 1 item"),
+        ('{"requests": []}', {"provider": "recorder"}, ["body", "requests"], "at least 1 item"),
+        ("[]", {}, ["body"], "should be an object"),
+        ('{"messages": [}', {}, ["body"], "Invalid JSON"),
+        ('{"messages": []}', {}, ["body", "line", 1, "model"], "has no `model`"),
+        ("{}", {"format": "openai"}, ["body", "line", 1, "model"], "has no `model`"),
+        ('{"messages": []}', {"provider": "rekorder"}, ["query", "provider"], "did you mean"),
+        ('{"messages": []}', {"model": " "}, ["query", "model"], "must not be blank"),
+        (f'{{"requests": [{NATIVE}]}}', {"model": "m"}, ["body"], "is in the native format"),
+        (
+            NATIVE.replace("}]}", '}], "seed": 1e30}'),
+            {},
+            ["body", "line", 1, "seed"],
+            "more digits",
+        ),
+    ],
+)
+async def test_what_is_refused_of_json(
+    api: httpx.AsyncClient, text: str, query: dict[str, str], loc: list[str | int], reason: str
+) -> None:
+    answer = await api.post("/jobs", content=text, headers=JSON, params=query)
+
+    assert answer.status_code == 422
+    [first, *_] = answer.json()["detail"]
+    assert first["loc"] == loc
+    assert reason in first["msg"]
+
+
 async def test_native_results_of_a_foreign_job(api: httpx.AsyncClient) -> None:
     job, text = await results(api, CHAT_LINES, results="native")
 
@@ -191,7 +255,7 @@ async def test_other_operations(
 
 # File → reason why it is refused.
 REFUSED = {
-    "22": "request_id must differ",  # two requests have the same custom_id
+    "22": "custom_id must differ",  # two requests have the same custom_id
     "48": "embedContent is not supported",
 }
 VENDORS = {

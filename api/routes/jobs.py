@@ -100,6 +100,8 @@ async def post_job(
 ) -> Response:
     """Submit a job, as JSON like in `POST /batch`, or as NDJSON with one request per line.
 
+    JSON may also be one or more requests without a batch around them.
+
     A line is a request as in `POST /batch`, a request as OpenAI, Anthropic or Gemini define it for
     their batches, or only the body of such a request. The media types `application/jsonl`,
     `application/x-jsonlines`, `text/plain` and `application/octet-stream` are accepted as NDJSON,

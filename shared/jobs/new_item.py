@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from math import isfinite
+from typing import Any, TypeVar
 
 from shared.models import NATIVE, LLMRequest, Message
 from shared.providers import BUILT_IN, Catalogue, Provider
@@ -11,6 +12,24 @@ from shared.queue.item_request import ItemRequest
 _PLAIN = {"provider", "model", "messages", "temperature", "max_tokens", "request_id"}
 _PLAIN_MESSAGE = {"role", "content"}
 _NOT_SENT = _PLAIN | {"stream", "stream_options", "extra_body"}
+
+
+Json = TypeVar("Json")
+_INTEGERS = range(-(2**63), 2**64)  # the integers that the queue can store
+
+
+class InexactNumber(ValueError):
+    """A native request has a number that cannot be stored as it was written.
+
+    `path` leads to the field that contains the number. `str(error)` says what to change.
+    """
+
+    def __init__(self, *path: str | int) -> None:
+        super().__init__(
+            "contains a number with more digits or a larger exponent than 64 bits hold; a request"
+            " in OpenAI's format may contain such a number"
+        )
+        self.path = path
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +48,10 @@ class NewItem:
 
 
 def native_item(request: LLMRequest, catalogue: Catalogue = BUILT_IN) -> NewItem:
-    """Returns the item of a native request. The request's provider must be in the catalogue."""
+    """Returns the item of a native request. The request's provider must be in the catalogue.
+
+    Raises InexactNumber.
+    """
     row = catalogue.rows[request.provider]
     item = ItemRequest(
         provider=row.name, model=row.model_name(request.model), chat=_chat(request, row)
@@ -50,7 +72,8 @@ def _chat(request: LLMRequest, row: Provider) -> dict[str, Any]:
 
     Fields that are absent or None are not sent, except for the defaults that the row asks for.
     """
-    chat: dict[str, Any] = {"messages": [_message(message) for message in request.messages]}
+    messages = [_message(index, message) for index, message in enumerate(request.messages)]
+    chat: dict[str, Any] = {"messages": messages}
     written = request.model_fields_set
     defaults = row.fills_defaults
     if request.temperature is not None and (defaults or "temperature" in written):
@@ -64,15 +87,36 @@ def _chat(request: LLMRequest, row: Provider) -> dict[str, Any]:
             if name in written and name not in _NOT_SENT:
                 value = getattr(request, name)
                 if value is not None:
-                    chat[name] = value
-        chat |= request.extra_body or {}
+                    chat[name] = _exact(value, name)
+        for name, value in (request.extra_body or {}).items():
+            chat[name] = _exact(value, "extra_body", name)
     return chat
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(index: int, message: Message) -> dict[str, Any]:
     if message.model_fields_set == _PLAIN_MESSAGE:
-        return {"role": message.role, "content": message.content}
-    return message.model_dump(exclude_unset=True)
+        content = message.content
+        if not isinstance(content, str):
+            _exact(content, "messages", index, "content")
+        return {"role": message.role, "content": content}
+    return _exact(message.model_dump(exclude_unset=True), "messages", index)
+
+
+def _exact(value: Json, *path: str | int) -> Json:
+    """Returns the JSON value. Raises InexactNumber if a number in it cannot be stored."""
+    if not _is_exact(value):
+        raise InexactNumber(*path)
+    return value
+
+
+def _is_exact(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_exact, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_exact, value))
+    if isinstance(value, float):
+        return isfinite(value)
+    return not isinstance(value, int) or value in _INTEGERS
 
 
 async def native_items(

@@ -157,6 +157,11 @@ class Message(_Inbound):
 _INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
 
 
+# Fields that the provider never gets. `extra_body` may have these, because OpenRouter has its own
+# `provider` and vLLM its own `request_id`.
+_NOT_THE_PROVIDERS = {"provider", "request_id"}
+
+
 class LLMRequest(_Inbound):
     """One chat request for one model.
 
@@ -195,7 +200,7 @@ class LLMRequest(_Inbound):
     n: Annotated[int, Field(ge=1), WholeNumber] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0), WholeNumber] | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[str, int | float] | None = None
     response_format: JsonObject | None = None
     tools: list[JsonObject] | None = None
     tool_choice: str | JsonObject | None = None
@@ -224,7 +229,8 @@ class LLMRequest(_Inbound):
 
     @model_validator(mode="after")
     def _extra_body_adds(self) -> Self:
-        if self.extra_body and (known := LLMRequest.model_fields.keys() & self.extra_body.keys()):
+        known = LLMRequest.model_fields.keys() & (self.extra_body or {}).keys() - _NOT_THE_PROVIDERS
+        if known:
             raise PydanticCustomError(
                 "extra_body",
                 "extra_body must not contain `{name}`, which is a field of the request",
