@@ -353,8 +353,8 @@ def _one_line(text: str) -> str:
 
 
 _NOT_STRICT = (
-    "half of a surrogate pair, a number of more than 64 bits, or more than 250 arrays and objects"
-    " in each other"
+    "half of a surrogate pair, a number of more than 64 bits, or more than 250 nested arrays and"
+    " objects"
 )
 
 
