@@ -31,6 +31,7 @@ from redis.asyncio.connection import parse_url
 
 from shared.providers import PROVIDERS, Provider, variable
 from shared.queue.claims import INTERACTIVE_WEIGHT
+from shared.queue.keys import check_prefix
 from shared.redis import sentinel
 
 
@@ -170,7 +171,7 @@ class Settings(BaseSettings):
 
     redis_url: Annotated[Annotated[str, AfterValidator(_redis_url)] | None, _UNSET_IF_BLANK] = None
     data_dir: Path = Path.home() / ".llm-batch-orchestrator"
-    key_prefix: str = Field(default="orchestrator:", min_length=1)
+    key_prefix: Annotated[str, Field(min_length=1), AfterValidator(check_prefix)] = "orchestrator:"
 
     providers_file: Annotated[Path | None, _UNSET_IF_BLANK] = None
     default_provider: Annotated[str | None, _UNSET_IF_BLANK] = None

@@ -522,7 +522,7 @@ class Scripts(RuleBasedStateMachine):
         assert active == self.active
 
     async def _compare_snapshot(self, job: Job) -> None:
-        snapshot = await self.store.snapshot(job.id)
+        snapshot = await self.store.snapshot(job.id, job.owner)
         assert snapshot is not None
         assert snapshot.results is not None
         stored = {i: result.partition(b" ")[2] for i, result in snapshot.results.items()}

@@ -89,6 +89,7 @@ def test_provider_defaults() -> None:
         ("REDIS_URL", "redis+sentinel://host:port/master"),
         ("REDIS_URL", "redis+sentinel://host/master/name"),
         ("KEY_PREFIX", ""),
+        ("KEY_PREFIX", "a:job:"),
         ("WORKER_MAX_JOBS", "0"),
         ("WORKER_MAX_JOBS", "2"),
         ("LEASE_SECONDS", "0"),

@@ -47,8 +47,8 @@ class JobReader:
 
         The list is empty if the next item has not finished, or if no item follows (`at_end`).
         """
-        snapshot = await self._store.snapshot(self.job_id, max_items=0)
-        if snapshot is None or snapshot.owner != self._owner:
+        snapshot = await self._store.snapshot(self.job_id, self._owner, max_items=0)
+        if snapshot is None:
             raise JobNotFound(self.job_id)
         self._total = snapshot.total
         if self._position > snapshot.total:

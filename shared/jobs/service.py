@@ -20,7 +20,7 @@ from shared.models import (
 )
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK, encode_payload
-from shared.queue.ids import DELIVERY_SUFFIX
+from shared.queue.ids import is_job_id
 
 PAGE_ITEMS = 50  # limit of items per page, because an answer may be large
 PAGE_JOBS = 20
@@ -121,7 +121,7 @@ class Jobs:
 
     async def cancel(self, job_id: str, owner: str = "") -> Job:
         """Cancels the job. Finished items keep their results, and an ended job does not change."""
-        if not _is_delivery(job_id):
+        if is_job_id(job_id):
             await self._store.cancel(job_id, owner)
         return await self.get(job_id, owner)
 
@@ -202,12 +202,9 @@ class Jobs:
         return snapshot.retried_as
 
     async def _snapshot(self, job_id: str, owner: str, max_items: int = 0) -> Snapshot:
-        snapshot = await self._store.snapshot(job_id, max_items=max_items)
-        if snapshot is None or snapshot.owner != owner or _is_delivery(job_id):
+        snapshot = None
+        if is_job_id(job_id):
+            snapshot = await self._store.snapshot(job_id, owner, max_items=max_items)
+        if snapshot is None:
             raise JobNotFound(job_id)
         return snapshot
-
-
-def _is_delivery(job_id: str) -> bool:
-    """Returns whether the job delivers the webhook of another job. Clients never see such jobs."""
-    return job_id.endswith(DELIVERY_SUFFIX)

@@ -45,12 +45,14 @@ class Store:
         """
         await self._abandon(args=[job_id, owner, body_digest, grace_s * 1000, int(cancels)])
 
-    async def snapshot(self, job_id: str, *, max_items: int = 100) -> Snapshot | None:
-        """Returns the job's snapshot, or None if there is no such job.
+    async def snapshot(
+        self, job_id: str, owner: str = "", *, max_items: int = 100
+    ) -> Snapshot | None:
+        """Returns the job's snapshot, or None if the owner has no such job.
 
         If the job has at most `max_items` items, the snapshot includes all its results.
         """
-        return parse_snapshot(await self._snapshot(args=[job_id, max_items]))
+        return parse_snapshot(await self._snapshot(args=[job_id, owner, max_items]))
 
     async def list_jobs(
         self, owner: str, before_us: int | None, limit: int
@@ -68,7 +70,7 @@ class Store:
             return []
         pipe = self._redis.pipeline(transaction=False)
         for job_id, _ in jobs:
-            await self._snapshot(args=[job_id, 0], client=pipe)
+            await self._snapshot(args=[job_id, owner, 0], client=pipe)
         replies = await pipe.execute()
         return [
             (job_id.decode(), round(accepted_ms * 1000), parse_snapshot(reply))

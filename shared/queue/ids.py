@@ -1,6 +1,20 @@
-"""Defines the ids of items and leases, as Redis stores them."""
+"""Defines the ids of jobs, items and leases, as Redis stores them."""
+
+import re
 
 DELIVERY_SUFFIX = ".webhook"  # <job id>.webhook is the job that delivers the webhook
+
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def is_job_id(text: str) -> bool:
+    """Returns whether `text` can be the id of a client's job.
+
+    A text from outside must be checked before it becomes a part of a key: with `:`, the text could
+    name a key of another kind, or of a deployment whose prefix is longer. The ids of
+    the jobs that deliver webhooks contain a dot, because clients never see these jobs.
+    """
+    return _JOB_ID.fullmatch(text) is not None
 
 
 class ItemId(str):

@@ -1,15 +1,17 @@
 #!lua flags=no-writes
--- Reads a job at one moment.
--- ARGV: job id, max_items (the results of a job are returned only if it has at most max_items items)
--- Returns: nil if there is no such job, else {
+-- Reads a job at one moment. The job of another owner takes as long as a job that does not exist: the time must not
+-- tell that the job exists.
+-- ARGV: job id, owner, max_items (the results of a job are returned only if it has at most max_items items)
+-- Returns: nil if the owner has no such job, else {
 --            the fields of the first HMGET below,
 --            number of finished items, number of failed items, number of queued items, number of them that are parked,
 --            false, or after the end of a job with a webhook {result of the delivery or false, its failed attempts},
 --            and if the job has at most max_items items: its field meta:0, the hash of its results}
 --- @include "attempts"
-local job_id, max_items = ARGV[1], tonumber(ARGV[2])
+local job_id, owner, max_items = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local fields = redis.call('HMGET', JOB .. job_id, 'total', 'owner', 'accepted_ms', 'started_ms', 'finished_ms',
   'finished_early_as', 'deadline_ms', 'latency_us', 'retry_of', 'retried_as', 'webhook_url', 'items_by_lane', 'format')
+if fields[2] ~= owner then return nil end
 local lanes, parked = unpack(redis.call('HMGET', JOB .. job_id, 'lanes', 'parked'))
 local total, finished_ms, webhook_url = fields[1], fields[5], fields[11]
 if not total or not lanes then return nil end
