@@ -18,7 +18,7 @@ from support.stack import Stack, chat, eventually
 
 from shared.queue.keys import Keys
 from worker import webhook_client
-from worker.webhook_client import is_public
+from worker.public_address import is_public
 from worker.webhooks import RETRY_DELAYS_S
 
 Start = Callable[..., Awaitable[Stack]]

@@ -4,16 +4,15 @@ import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from worker.public_address import is_public
+
 TIMEOUT_S = 10.0
 MAX_LOOKUPS = 10  # limit of lookups at once, equal to the limit of deliveries at once
-_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
-_GLOBAL_UNICAST = IPv6Network("2000::/3")  # the range from which IANA allocates public addresses
 
 
 class DeliveryFailed(Exception):
@@ -95,19 +94,3 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         pass
-
-
-def is_public(host: str) -> bool:
-    """Returns whether an address is public, according to IANA's special-purpose registries.
-
-    If an IPv6 address contains an IPv4 address, the IPv4 address is checked.
-    """
-    address: IPv4Address | IPv6Address | None = ip_address(host)
-    if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            inner = IPv4Address(int(address) & 0xFFFF_FFFF)
-        if inner is None and (address.teredo or address not in _GLOBAL_UNICAST):
-            return False
-        address = inner or address
-    return bool(address and address.is_global and not address.is_multicast)
