@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from arq.connections import ArqRedis
-from support.command import Orchestrator
+from support.command import ORCHESTRATOR, Orchestrator, execute
 from support.jobs import job, lines, parsed
 from support.stack import Stack, chat, eventually
 from support.terminal import Terminal
@@ -350,8 +350,10 @@ async def test_an_unreachable_api_is_reported_in_one_line(orchestrator: Orchestr
     assert errors.count("\n") == 1
 
 
-async def test_the_shell_completes(orchestrator: Orchestrator) -> None:
-    code, output, _ = await orchestrator("--show-completion", "bash")
+async def test_the_shell_completes(environment: dict[str, str]) -> None:
+    # The command finds out which shell has started it.
+    script = f"{ORCHESTRATOR} --show-completion && true"
+    code, output, _ = await execute(environment, "-c", script, program="bash")
 
     assert code == 0
     assert "complete -o default -F" in output

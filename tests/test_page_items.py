@@ -107,7 +107,7 @@ async def test_the_bars_of_a_large_job_can_be_compared(stack: Start, browser: Br
 
             called = [share for *_, share in await bar_shares(page)]
 
-            assert sorted(called)[len(called) // 2] > 0.1
+            assert sorted(called)[len(called) // 2] > 0.03  # 20 of 3000 ms are 0.007
         numbers = await page.locator(".rows .row").last.locator(".ms").all_text_contents()
         assert all(re.fullmatch(r"[\d,]+ ms|\d+ s", number) for number in numbers)
 
