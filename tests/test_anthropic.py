@@ -211,7 +211,8 @@ def test_fields(fields: dict[str, Any], sent: dict[str, Any]) -> None:
         (
             [
                 HELLO,
-                {"role": "assistant", "content": None, "tool_calls": [CALL, CALL | {"id": "2"}]},
+                # Anthropic refuses text blocks without a text.
+                {"role": "assistant", "content": "\n\n", "tool_calls": [CALL, CALL | {"id": "2"}]},
                 {"role": "tool", "tool_call_id": "toolu_1", "content": "rain"},
                 {"role": "tool", "tool_call_id": "2", "content": [{"type": "text", "text": "sun"}]},
                 HELLO,

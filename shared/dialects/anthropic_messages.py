@@ -114,7 +114,13 @@ def _content(path: str, content: Any) -> str | Blocks:  # noqa: ANN401 — JSON
 
 
 def _blocks(path: str, content: Any) -> Blocks:  # noqa: ANN401 — JSON
-    return [_block(part) for part in parts_of(path, content) if part != Text("")]
+    """Returns the parts as blocks, without the blank texts, which Anthropic refuses."""
+    parts = parts_of(path, content)
+    return [_block(part) for part in parts if not (isinstance(part, Text) and _is_blank(part))]
+
+
+def _is_blank(part: Text) -> bool:
+    return not part.text or part.text.isspace()
 
 
 def _block(part: Text | File) -> dict[str, Any]:

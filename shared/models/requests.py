@@ -99,13 +99,21 @@ def _content(value: object, validate: ValidatorFunctionWrapHandler, info: Valida
     """
     if isinstance(value, list):
         return _parts(value)
-    if value is None or value is _ABSENT:
-        fields = info.data
-        if fields.get("role") is Role.ASSISTANT and any(map(fields.get, _INSTEAD_OF_CONTENT)):
+    if isinstance(value, str) and (not value or value.isspace()) and len(value) <= MAX_TEXT:
+        # Models write white space before the calls of tools, and a tool may return nothing.
+        if info.data.get("role") is Role.TOOL or _has_more(info.data):
+            return value
+    elif value is None or value is _ABSENT:
+        if _has_more(info.data):
             return None
         if value is _ABSENT:
             raise PydanticKnownError("missing")
     return validate(value)
+
+
+def _has_more(fields: dict[str, Any]) -> bool:
+    """Returns whether a message is the assistant's and has something other than content."""
+    return fields.get("role") is Role.ASSISTANT and any(map(fields.get, _INSTEAD_OF_CONTENT))
 
 
 def _parts(parts: list[JsonValue]) -> list[JsonValue]:
@@ -127,7 +135,7 @@ class Message(_Inbound):
     """A message of a chat.
 
     `content` is text, or a list of parts with a `type` each. A message of the assistant that has
-    one of the fields in `_INSTEAD_OF_CONTENT` needs no content.
+    one of the fields in `_INSTEAD_OF_CONTENT` needs no content. A tool's result may be empty.
     """
 
     role: Role
@@ -141,6 +149,7 @@ class Message(_Inbound):
     reasoning: JsonValue = None
     reasoning_content: str | None = None
     reasoning_details: JsonValue = None
+    thinking_blocks: list[JsonObject] | None = None
     content: Annotated[  # the last field, because its validation depends on others
         Text,
         WrapValidator(_content),
@@ -148,9 +157,9 @@ class Message(_Inbound):
     ] = Field(
         default_factory=lambda: _ABSENT,
         validate_default=True,
-        description="The text, or a list of content parts as OpenAI defines them; `null` or absent"
-        " in a message of the assistant that has `tool_calls`, `function_call`, `refusal` or"
-        " `audio`.",
+        description="The text, or a list of content parts as OpenAI defines them; `null`, empty or"
+        " absent in a message of the assistant that has `tool_calls`, `function_call`, `refusal` or"
+        " `audio`. A message of a tool may be empty.",
     )
 
 
