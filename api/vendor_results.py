@@ -66,13 +66,24 @@ def vendor_format(result_format: ResultFormat, job: JobSummary) -> VendorFormat:
             f"the job's requests have the format {job.format}; the format of its results must be"
             f" {' or '.join([*possible, ResultFormat.NATIVE])}"
         )
-    return VendorFormat(job.job_id, _LINES[result_format])
+    line = _LINES[result_format]
+    if result_format is ResultFormat.OPENAI and job.format != RequestFormat.NATIVE:
+        line = _openai_unchanged
+    return VendorFormat(job.job_id, line)
+
+
+def _openai_unchanged(job_id: str, item: JobItem) -> dict[str, Any]:
+    return _openai_line(job_id, item, _body(item))
 
 
 def _openai(job_id: str, item: JobItem) -> dict[str, Any]:
+    return _openai_line(job_id, item, _chat_completion(job_id, item))
+
+
+def _openai_line(job_id: str, item: JobItem, answer: object) -> dict[str, Any]:
     response = error = None
     if item.error is None:
-        response = _openai_response(job_id, item, HTTPStatus.OK, _openai_body(job_id, item))
+        response = _openai_response(job_id, item, HTTPStatus.OK, answer)
     elif item.status_code is not None:
         body = {
             "error": {
@@ -105,12 +116,16 @@ def _openai_response(job_id: str, item: JobItem, status_code: int, body: object)
     return {"status_code": status_code, "request_id": request_id, "body": body}
 
 
-def _openai_body(job_id: str, item: JobItem) -> object:
-    """Returns the provider's body, or for a native request the body that OpenAI would return."""
-    if item.body is not None:
-        return orjson.Fragment(item.body)
+def _body(item: JobItem) -> orjson.Fragment:
+    """Returns the provider's body, or null if the client asked for results without answers."""
+    return orjson.Fragment(item.body or "null")
+
+
+def _chat_completion(job_id: str, item: JobItem) -> dict[str, Any]:
+    """Returns the body that OpenAI would return for a native request."""
     message = {"role": "assistant", "content": item.content, **(item.message or {})}
-    choice = {"index": 0, "message": message, "logprobs": item.logprobs}
+    choice = {"index": 0, "message": _json(message), "logprobs": _json(item.logprobs)}
+    choice["finish_reason"] = item.finish_reason
     usage = {
         "prompt_tokens": item.prompt_tokens,
         "completion_tokens": item.completion_tokens,
@@ -121,15 +136,24 @@ def _openai_body(job_id: str, item: JobItem) -> object:
         "object": "chat.completion",
         "created": int(item.timestamp.timestamp()),
         "model": item.model,
-        "choices": item.choices or [{**choice, "finish_reason": item.finish_reason}],
-        "usage": item.usage or usage,
+        "choices": _json(item.choices) if item.choices else [choice],
+        "usage": _json(item.usage or usage),
     }
+
+
+def _json(value: object) -> orjson.Fragment:
+    """Returns the JSON of a part of a line.
+
+    orjson limits how many arrays and objects are in each other. The worker could store the part, so
+    it must not exceed the limit because of the objects around it.
+    """
+    return orjson.Fragment(orjson.dumps(value))
 
 
 def _anthropic(_job_id: str, item: JobItem) -> dict[str, Any]:
     result: dict[str, Any]
     if item.error is None:
-        result = {"type": "succeeded", "message": orjson.Fragment(item.body or "null")}
+        result = {"type": "succeeded", "message": _body(item)}
     elif item.error_code is ErrorCode.CANCELLED:
         result = {"type": "canceled"}
     elif item.error_code is ErrorCode.DEADLINE_EXCEEDED:
@@ -155,7 +179,7 @@ _ANTHROPIC_TYPES: dict[ErrorCode, str] = {
 def _gemini(_job_id: str, item: JobItem) -> dict[str, Any]:
     key = {} if item.request_id is None else {"key": item.request_id}
     if item.error is None:
-        return {**key, "response": orjson.Fragment(item.body or "null")}
+        return {**key, "response": _body(item)}
     status, code = _GEMINI_STATUSES.get(item.error_code, ("INTERNAL", 500))  # type: ignore[arg-type]
     error = {"code": item.status_code or code, "message": item.error, "status": status}
     return {**key, "error": error}

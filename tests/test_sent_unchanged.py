@@ -253,6 +253,17 @@ async def test_other_operations(
     assert body(dict(exact(text))) == exact(answer)
 
 
+async def test_results_without_answers(api: httpx.AsyncClient) -> None:
+    """The line has no chat completion that the provider did not send."""
+    answer = await api.post("/jobs", content='{"model": "embed-1", "input": "x"}', headers=NDJSON)
+    path = f"/jobs/{answer.json()['job_id']}/results"
+
+    line = (await api.get(path, params={"format": "openai", "content": "false"})).json()
+
+    assert line["response"]["status_code"] == 200
+    assert line["response"]["body"] is None
+
+
 # File → reason why it is refused.
 REFUSED = {
     "22": "custom_id must differ",  # two requests have the same custom_id
