@@ -253,6 +253,33 @@ async def test_other_operations(
     assert body(dict(exact(text))) == exact(answer)
 
 
+async def test_a_repeated_submission_may_be_written_differently(api: httpx.AsyncClient) -> None:
+    """The client derives the same key from both texts."""
+    first = '{"custom_id":"a","metadata":{"a":1,"b":2},"body":{"model":"m","input":"é","seed":1}}'
+    again = (
+        '{ "metadata": {"b": 2, "a": 1}, "custom_id": "a",\n'
+        '"body": {"seed": 1, "input": "\\u00e9", "model": "m"}}'
+    )
+    key = {"Idempotency-Key": "k", **NDJSON}
+
+    answers = [
+        await api.post("/jobs", content=text, headers=key)
+        for text in (first, again, first.replace('"seed":1', '"seed":2'))
+    ]
+
+    assert [answer.status_code for answer in answers] == [202, 202, 422]
+    assert answers[0].json()["job_id"] == answers[1].json()["job_id"]
+
+
+async def test_a_repeated_text_that_is_not_strict_json(api: httpx.AsyncClient) -> None:
+    texts = ['{"model":"m","input":"\\ud800"}', '{"model":"m","input":"\\ud801"}']
+    key = {"Idempotency-Key": "k", **NDJSON}
+
+    answers = [await api.post("/jobs", content=t, headers=key) for t in (texts[0], *texts)]
+
+    assert [answer.status_code for answer in answers] == [202, 202, 422]
+
+
 async def test_results_without_answers(api: httpx.AsyncClient) -> None:
     """The line has no chat completion that the provider did not send."""
     answer = await api.post("/jobs", content='{"model": "embed-1", "input": "x"}', headers=NDJSON)

@@ -71,18 +71,35 @@ class Fingerprint:
     """Identifies a submission: equal requests and options have the same fingerprint.
 
     Only what is sent to the provider counts. So if a later version adds a field, a repeated
-    submission still has the same fingerprint.
+    submission still has the same fingerprint. The white space, the escapes and the order of fields
+    in a foreign body do not count, because the client's own keys ignore them, too.
     """
 
     def __init__(self, submission: Submission) -> None:
         self._hash = sha256(f"{submission.deadline_s} {submission.webhook_url}\n".encode())
 
     def add(self, item: NewItem) -> None:
-        parts = (item.request_id, item.metadata, item.request)
+        request, metadata = item.request, item.metadata
+        if "body" in request:
+            text = orjson.dumps(request["model"]).decode().join(request["body"])
+            request = {**request, "body": [_canonical(text)]}
+            metadata = metadata and _canonical(metadata)
+        parts = (item.request_id, metadata, request)
         self._hash.update(orjson.dumps(parts) + b"\n")
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
+
+
+def _canonical(text: str) -> str:
+    """Returns the JSON in a form that depends only on its value.
+
+    Returns a text that orjson cannot read or write as it is.
+    """
+    try:
+        return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return text
 
 
 def acceptance(
