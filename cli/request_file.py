@@ -1,5 +1,6 @@
 """Reads the input of `orchestrator submit`: requests of any form, or prompts."""
 
+import json
 import sys
 import tempfile
 from codecs import BOM_UTF8
@@ -8,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-
-import orjson
 
 from cli.input_errors import InputError, WrongArguments
 from cli.input_kind import JsonArray, JsonObjects, JsonStrings, Kind, PlainText, Table, recognise
@@ -106,7 +105,9 @@ def _requests(path: Path, kind: JsonObjects | JsonArray, given: InputOptions) ->
             "--system and --id-field are for prompts; the input has requests in JSON"
         )
     if isinstance(kind, JsonArray):
-        return Requests([orjson.dumps(value) for value in kind.values])
+        return Requests(
+            [_line(value) for value in json.loads(path.read_bytes().decode("utf-8-sig"))]
+        )
     return _read_batch(path) or Requests(_Lines(path))
 
 
@@ -147,14 +148,19 @@ def _read_batch(path: Path) -> Requests | None:
     """Returns the requests of a JSON batch, or None if the file is not a JSON batch."""
     if path.stat().st_size > BATCH_BYTES:
         return None
-    with suppress(orjson.JSONDecodeError):
-        document = orjson.loads(path.read_bytes().removeprefix(BOM_UTF8))
+    with suppress(ValueError, RecursionError):
+        document = json.loads(path.read_bytes().decode("utf-8-sig"))
         if isinstance(document, dict) and isinstance(document.get("requests"), list):
             requests = document.pop("requests")
             if unknown := document.keys() - OPTIONS:
                 raise InputError(f"the batch has unknown fields: {', '.join(sorted(unknown))}")
-            return Requests([orjson.dumps(request) for request in requests], document)
+            return Requests([_line(request) for request in requests], document)
     return None
+
+
+def _line(request: object) -> bytes:
+    """Returns the request as JSON. orjson would round integers of more than 64 bits."""
+    return json.dumps(request, separators=(",", ":")).encode()
 
 
 def _copy(stream: IO[bytes]) -> Path:

@@ -4,11 +4,14 @@ import gzip
 import json
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from support.command import Orchestrator, execute
 from support.jobs import job_ids, lines, parsed
 from support.stack import Stack
+
+from cli.request_file import InputOptions, read_requests
 
 Start = Callable[..., Awaitable[Stack]]
 PROMPTS = ("--provider", "ollama", "--model", "m")
@@ -53,6 +56,15 @@ async def test_an_input_that_is_not_plain_text_is_named_and_nothing_is_submitted
         assert said in errors, (name, argv, errors)
         assert "Traceback" not in errors
     assert await job_ids(deployment) == []
+
+
+@pytest.mark.parametrize("text", ["[{}]", '{{"requests": [{}]}}'])
+def test_every_digit_of_a_request_is_kept(text: str, tmp_path: Path) -> None:
+    request = '{"provider":"openai","seed":12345678901234567890123,"x":"\\u00e9"}'
+    path = tmp_path / "requests.json"
+    path.write_text("\ufeff" + text.format(request))
+
+    assert [line.decode() for line in read_requests(str(path), InputOptions())] == [request]
 
 
 TAKEN = [
