@@ -221,7 +221,7 @@ def nested(depth: int) -> object:
         ({"custom_id": "a", "params": None}, ("params",), "must be an object"),
         (claude(content="\ud800"), ("body",), "half of a surrogate pair"),
         (claude(max_tokens=10**30), ("body",), "more than 64 bits"),
-        (claude(tools=[tool(nested(300))]), ("body",), "more than 250 arrays and objects"),
+        (claude(tools=[tool(nested(300))]), ("body",), "more than 250 nested arrays and objects"),
         (json.dumps(claude(top_p=77)).replace("77", "1e999"), ("body",), "more than 64 bits"),
         ({"model": "m", "prompt": "x"}, (), "orchestrator submit --field prompt"),
         ({"messages": HELLO}, ("model",), "the body has no `model`"),
