@@ -66,7 +66,8 @@ def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> N
             httpx.get(url, timeout=5, trust_env=False)
         except httpx.TransportError:
             if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"{server.args!r} does not answer at {url}:\n{log.read_text()[-4000:]}")
+                output = log.read_text(errors="replace")[-2000:]
+                pytest.fail(f"{server.args!r} does not answer at {url}:\n{output}", pytrace=False)
             time.sleep(0.1)
         else:
             return
