@@ -73,7 +73,7 @@ class Batches:
         with ExitStack() as subscriptions:
             finished = subscriptions.enter_context(self._events.wait_finished(new_id))
             job_id = await self._jobs.submit(new_id, items, submission)
-            if job_id != new_id:  # an earlier job has the same key or body; it may have ended
+            if job_id != new_id:  # an earlier job has the same key or body, and may have ended
                 finished = subscriptions.enter_context(self._events.wait_finished(job_id))
                 job = await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
                 if job.finished_at:

@@ -285,7 +285,7 @@ def _metadata(envelope: Mapping[str, Member]) -> str | None:
     if not isinstance(member.value, dict):
         raise InvalidLine("must be an object", "metadata")
     if not _is_strict(text):
-        raise InvalidLine(f"contains {_NOT_STRICT}", "metadata")
+        raise InvalidLine(f"must not contain {_NOT_STRICT}", "metadata")
     if len(text.encode()) > MAX_METADATA_BYTES:
         raise InvalidLine(f"must have at most {MAX_METADATA_BYTES} bytes", "metadata")
     return text
@@ -332,7 +332,7 @@ def _check_translation(
     else:
         is_exact = _is_strict(text)
     if not is_exact:
-        raise InvalidLine(f"cannot be translated, because it contains {_NOT_STRICT}", *path)
+        raise InvalidLine(f"a body that is translated must not contain {_NOT_STRICT}", *path)
 
 
 def field_path(error: Untranslatable) -> list[str | int]:

@@ -1,4 +1,4 @@
-"""Shows that a stream is alive while the stream has nothing to send.
+"""Sends heartbeats on streams that have nothing else to send.
 
 Proxies close a connection that stays silent, often after 60 s, and a client cannot tell a silent
 stream from a broken connection.
@@ -12,7 +12,7 @@ from starlette.types import Send
 from api.media_types import EVENT_STREAM, NDJSON
 
 HEARTBEAT_S = 10.0  # less than the 15 s that the documents promise, because a process may be slow
-CHECK_EVERY = 1 / 10  # of HEARTBEAT_S
+CHECK_EVERY = 1 / 10  # time between two checks, as a part of HEARTBEAT_S
 BYTES = {NDJSON: b"\n", EVENT_STREAM: b": still here\n\n"}  # by media type; readers skip them
 
 
@@ -56,7 +56,7 @@ class Heartbeats:
         return stream
 
     def close(self, stream: OpenStream) -> None:
-        """Ends the heartbeats of the stream. None is sent after this call."""
+        """Ends the heartbeats of the stream. No heartbeat is sent after this call."""
         self._streams.remove(stream)
         if stream.heartbeat_task:
             stream.heartbeat_task.cancel()

@@ -16,7 +16,9 @@ from shared.monitoring.monitor import Monitor
 from shared.redis.client import RedisUnavailable
 
 INTERVAL_S = 1.0
-READ_TIMEOUT_S = 1.5  # with INTERVAL_S less than the silence after which the page is disconnected
+READ_TIMEOUT_S = (
+    1.5  # with INTERVAL_S, shorter than the silence that ends the stream in the dashboard
+)
 MAX_JOBS = 20
 MAX_CACHED_OWNERS = 100  # limit of owners whose newest jobs are cached
 

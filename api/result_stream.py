@@ -13,7 +13,7 @@ from shared.jobs.store import Store
 from shared.models import JobItem
 
 MAX_CONCURRENT_READS = 8  # limit of reads; other connections to Redis stay free for requests
-READ_AGAIN_S = 15.0  # time after which a stream reads again, in case that a message was lost
+READ_AGAIN_S = 15.0  # time after which a stream reads again, because a message may be lost
 RETRY_FOR_S = 30.0  # time for which a read is retried while Redis is unavailable
 
 

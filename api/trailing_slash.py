@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 
 def accept_trailing_slashes(app: FastAPI) -> None:
-    """Routes a request once more without the slash, if no route has its path.
+    """Routes a request again, without the slash at the end, if no route has the request's path.
 
     Expects an application that was created with `redirect_slashes=False`.
     """

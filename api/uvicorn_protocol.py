@@ -1,8 +1,8 @@
 """Adapts uvicorn's protocol classes to clients and proxies that uvicorn does not expect.
 
 uvicorn chooses its protocol class before it imports the application, and has no parameter for these
-changes. `adapt_uvicorn` therefore makes uvicorn's classes create subclasses. `api.main` calls it,
-so that it applies to every way to start uvicorn.
+changes. `adapt_uvicorn` therefore makes uvicorn's classes create subclasses. `api.main` calls the
+function, so that the changes apply to every way to start uvicorn.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class _Adapted:
 
 
 class _H11(_Adapted, H11Protocol):  # type: ignore[misc]
-    """Is used with `--http h11`, which already ignores upgrades and knows HTTP/1.0."""
+    """Adapts the class of `--http h11`, which already ignores upgrades and knows HTTP/1.0."""
 
 
 class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]

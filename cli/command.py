@@ -6,8 +6,8 @@ from typing import Any
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-# The exit codes of a command that starts processes, shows or changes something, or follows a job.
-STARTS = {0: "stopped by the user", 1: "it could not start, or the settings are wrong"}
+# The exit codes of commands that start processes, show or change something, or follow a job.
+STARTS = {0: "stopped by the user", 1: "the processes could not start, or the settings are wrong"}
 SHOWS = {
     0: "success",
     1: "the input is wrong, or the API refused it or cannot be reached",
@@ -57,7 +57,7 @@ class _Help:
         finally:
             self.help, self.epilog = paragraphs, epilog
         if epilog:
-            # typer prints its help itself; click prints what the formatter has, after that.
+            # typer prints its help itself. Then click prints the text in the formatter.
             formatter.write("\n".join(f" {line}".rstrip() for line in epilog.splitlines()) + "\n")
 
 

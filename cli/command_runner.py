@@ -41,7 +41,8 @@ def run_with_client(
 
     def report(reason: str) -> None:
         if retry_for_s > QUICK_RETRY_FOR_S and reason not in reported:
-            err.print(f"{reason} Retrying for up to {retry_for_s:.0f} s.", markup=False)
+            sentence = reason.rstrip(".")
+            err.print(f"{sentence}. Retrying for up to {retry_for_s:.0f} s.", markup=False)
             reported.add(reason)
 
     async def main() -> T:

@@ -1,4 +1,4 @@
-"""Recognises by its content what an input of `orchestrator submit` contains."""
+"""Recognises the kind of an input of `orchestrator submit` by its content."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ import orjson
 
 from cli.input_errors import InputError
 
-HEAD_BYTES = 256 * 1024  # what is read of a file to recognise a table
+HEAD_BYTES = 256 * 1024  # size of the part of a file that is read to recognise a table
 COMPARED_ROWS = 50
 DELIMITERS = {",": "CSV", "\t": "TSV", ";": "CSV (with semicolons)"}
 
@@ -29,7 +29,7 @@ _BINARY = (
     (b"\xff\xfe", "UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | orchestrator submit -"),
     (b"\xfe\xff", "UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | orchestrator submit -"),
 )
-# A prompt is a sentence; the name of a column has neither a sentence's end nor spaces around it.
+# The name of a column, unlike a prompt, has no end of a sentence and no spaces around it.
 _COLUMN = re.compile(r"[^\s\"](?:[^\n\"]{0,58}[^\s\".?!:])?")
 
 
@@ -54,8 +54,10 @@ class JsonArray:
 
 @dataclass(frozen=True, slots=True)
 class JsonObjects:
-    """JSON objects, one on each line or printed over several lines. `first` is None if the first
-    object has several lines."""
+    """JSON objects, each on one line or on several lines.
+
+    `first` is the first object, or None if the first object has several lines.
+    """
 
     first: dict[str, object] | None
 
@@ -74,7 +76,7 @@ Kind = Table | JsonArray | JsonObjects | JsonStrings | PlainText
 def recognise(path: Path, name: str, batch_bytes: int) -> Kind:
     """Returns the kind of the file's content. Raises InputError if it is not text, and OSError.
 
-    name: the name that the user gave. A name that ends in .csv or .tsv decides.
+    name: the name that the user gave. If the name ends in .csv, .tsv or .tab, the input is a table.
     batch_bytes: limit of the size of a JSON array.
     """
     with path.open("rb") as file:
@@ -142,7 +144,7 @@ def _rows(text: str, delimiter: str, *, is_complete: bool) -> list[list[str]]:
     except csv.Error:
         return []
     if not is_complete and len(rows) < COMPARED_ROWS:
-        rows.pop()  # it may be cut
+        rows.pop()  # the last row may be incomplete
     return rows
 
 

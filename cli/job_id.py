@@ -13,10 +13,10 @@ SHOWN = 5
 
 
 async def find_job(client: AsyncClient, given: str) -> str:
-    """Returns the id of the job that `given` begins.
+    """Returns the id of the job whose id begins with `given`.
 
-    Returns `given` itself if it is a whole id or no job has it, so that the API refuses it. Raises
-    typer.Exit if several jobs begin with `given`.
+    Returns `given` itself if it is a whole id, or if no id begins with it; then the API refuses it.
+    Raises typer.Exit if several ids begin with `given`.
     """
     given = given.strip()
     if len(given) >= ID_LENGTH or not given:
@@ -31,12 +31,13 @@ async def find_job(client: AsyncClient, given: str) -> str:
             if compared == SEARCHED:
                 break
     if len(found) > 1:
-        fail(f"{len(found)} jobs begin with {given}: {', '.join(short_ids(found)[:SHOWN])}")
+        ids = ", ".join(short_ids(found)[:SHOWN])
+        fail(f"the ids of {len(found)} jobs begin with {given}; add more characters: {ids}")
     return found[0] if found else given
 
 
 def short_ids(ids: Iterable[str]) -> list[str]:
-    """Returns the beginnings of the ids: 8 characters, or more if these are not different."""
+    """Returns the first 8 characters of each id, or more if some of these would be the same."""
     ids = list(ids)
     length = SHORT
     while length < ID_LENGTH and len({job_id[:length] for job_id in ids}) < len(set(ids)):

@@ -27,7 +27,7 @@ def job_table(jobs: Sequence[JobSummary], now: datetime, *, wide: bool) -> Table
     """Returns a table of the jobs; with `wide`, it has whole ids and more than 80 columns."""
     if wide:
         rows = table()
-        rows.add_column("job", no_wrap=True, min_width=32)  # whole, so that it can be copied
+        rows.add_column("job", no_wrap=True, min_width=32)  # the whole id, so that it can be copied
     else:
         rows = table("job")
     counts = ("requests", "answered") if wide else ("answered",)

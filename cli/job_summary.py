@@ -33,7 +33,7 @@ def print_summary(job: JobSummary, console: Console) -> None:
 
 
 def print_causes(failures: list[JobItem]) -> None:
-    """Counts the causes of the failures, and prints the most frequent ones with an example.
+    """Counts the causes of the failures, and prints the most frequent causes with an example.
 
     A cancelled request has not failed: the user has cancelled its job.
     """

@@ -134,7 +134,7 @@ class LocalStack:
             raise StartError(str(error)) from None
 
     def _check_metrics_ports(self) -> None:
-        """Raises StartError if a worker could not listen on its port for the metrics."""
+        """Raises StartError if a worker could not listen on the port of its metrics."""
         first = self._settings.worker_metrics_port
         for port in range(first, first + self._workers) if first else ():
             try:
@@ -276,7 +276,7 @@ def _reserve(host: str, port: int) -> socket.socket:
         number = error.errno or 0
         is_name = number < 0  # socket.create_server has turned socket.gaierror into an OSError
         is_address = is_name or number == errno.EADDRNOTAVAIL
-        reason = "It is not an IPv4 address or the name of one" if is_name else os.strerror(number)
+        reason = "The host has no IPv4 address" if is_name else os.strerror(number)
         advice = "address with --host" if is_address else "port with --port"
         raise StartError(
             f"can't listen on {host}:{port}: {reason}. Choose another {advice}."

@@ -177,7 +177,7 @@ async def _stay_up(
         where = "REDIS_URL" if settings.redis_url else str(settings.data_dir)
         console.print(f"API         {stack.url}   (docs at {stack.url}/docs)")
         if settings.dashboard:
-            console.print(f"web page    {stack.url}/")
+            console.print(f"dashboard   {stack.url}/")
         console.print(f"data        {where}")
         if simulate:
             console.print("providers   simulated")

@@ -1,7 +1,7 @@
 """Remembers the idempotency key of the newest `orchestrator submit --new` of each input.
 
 Without this memory, the same command without `--new` would not continue the newest job, but submit
-another job or continue an older one. The memory is a small file on this machine for each input.
+another job or continue an older job. The memory is one small file per input, on this machine.
 """
 
 import os
@@ -17,7 +17,7 @@ KEPT_S = 30 * 86_400  # results are normally kept for a day
 class NewestKeys:
     def __init__(self, directory: Path | None, url: str, api_key: str) -> None:
         """
-        directory: where the files are. None: nothing is remembered.
+        directory: the directory of the files. None: no key is remembered.
         url, api_key: an idempotency key belongs to one API and to one owner.
         """
         self._directory = directory

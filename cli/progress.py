@@ -40,7 +40,7 @@ class Rate:
             self._times.popleft()
 
     def per_s(self) -> float | None:
-        """Returns None if too few items have finished to know."""
+        """Returns the rate, or None if too few items have finished."""
         minimum = 2
         if len(self._times) < minimum:
             return None

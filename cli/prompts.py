@@ -1,4 +1,4 @@
-"""Makes requests from prompts: lines of text, JSON strings, or a field of rows or objects."""
+"""Makes requests from prompts: lines of text, JSON strings, or a field of rows or JSON objects."""
 
 import csv
 import sys
@@ -80,7 +80,7 @@ class Prompts:
             except csv.Error as error:
                 raise InputError(f"line {rows.line_num} is not a row of a table: {error}") from None
             except UnicodeDecodeError:
-                raise InputError("the input is not UTF-8") from None
+                raise InputError("the input is not UTF-8 text") from None
 
     def _from_value(self, value: object, where: str) -> bytes:
         if isinstance(value, str):
@@ -113,7 +113,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 yield number, text.decode().strip()
             except UnicodeDecodeError:
-                raise InputError(f"the prompts are not UTF-8: line {number}") from None
+                raise InputError(f"line {number} is not UTF-8 text") from None
 
 
 def _string(text: str, number: int) -> str:
@@ -129,5 +129,7 @@ def _object(text: str, number: int) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         value = None
     if not isinstance(value, dict):
-        raise InputError(f"line {number} is not a JSON object; --field needs one object a line")
+        raise InputError(
+            f"line {number} is not a JSON object; --field needs one object on each line"
+        )
     return value

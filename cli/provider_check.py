@@ -1,4 +1,4 @@
-"""Makes one small call to a provider, and shows what was sent and what was answered."""
+"""Makes one small call to a provider, and shows the call and the response."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,12 @@ from worker.providers.endpoint import Endpoint, encode
 STRUCK_OUT = "…"
 MAX_TOKENS = 16
 _PROMPT = "Say hello."
-_MAX_CHARACTERS = 4000  # of a body that is shown
+_MAX_CHARACTERS = 4000  # limit of the shown part of a body
 _SECRET_HEADERS = {"set-cookie"}
 
 
 async def check(endpoint: Endpoint, model: str) -> tuple[list[str], bool]:
-    """Returns the lines to show, and whether the provider gave an answer. The key is struck out."""
+    """Returns the lines to show, and whether the provider answered. "…" replaces the key."""
     item = _item(endpoint.provider, model)
     codec = endpoint.dialect.native
     content, url = encode(endpoint.row, codec, item), endpoint.url(codec, model)
@@ -62,7 +62,7 @@ def _verdict(codec: Codec, response: httpx.Response) -> tuple[Answer | None, str
     except Unfinished as error:
         return None, f"The provider did not finish its answer ({error.evidence})."
     except (NoAnswer, ValueError):
-        return None, "The body contains no answer. Is the base URL right?"
+        return None, "The body contains no answer. Check the base URL."
     tokens = f"{answer.prompt_tokens} + {answer.completion_tokens} tokens"
     return answer, f"The provider answered: {answer.content!r} ({tokens})"
 

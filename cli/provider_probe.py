@@ -24,12 +24,12 @@ _PATHS = {  # paths that list models, by dialect
 
 
 class Health(StrEnum):
-    READY = "ready"  # answers; and accepts the key, if there is one
-    UNCHECKED = "key not checked"  # answers, but does not say whether the key is accepted
+    READY = "ready"  # the provider answers, and accepts the key if there is a key
+    UNCHECKED = "key not checked"  # the provider answers, but the answer does not depend on the key
     KEY_REFUSED = "key refused"
-    FAILING = "failing"  # answers with another error
+    FAILING = "failing"  # the provider answers with another error
     UNREACHABLE = "unreachable"
-    MISSING = "not configured"  # cannot be called, because a setting is missing
+    MISSING = "not configured"  # the provider cannot be called, because a setting is missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ async def _probe(
         reply = await _ask(client, url, row, settings)
         health, detail = _judge(row, reply, has_key=settings.key is not None)
         if health is Health.READY and settings.key is not None:
-            # Some providers list their models for everybody.
+            # Some providers list their models without a key.
             keyless = await _ask(client, url, row, settings.model_copy(update={"api_key": None}))
             if keyless.status < HTTPStatus.BAD_REQUEST:
                 health, detail = Health.UNCHECKED, "answers also without a key"
@@ -114,5 +114,5 @@ def _judge(row: Provider, reply: _Reply, *, has_key: bool) -> tuple[Health, str]
     if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
         return Health.FAILING, f"answered {reply.status}"
     if not reply.is_json:
-        return Health.FAILING, "answered with something that is not JSON; is the base URL right?"
+        return Health.FAILING, "answered with something that is not JSON; check the base URL"
     return Health.READY, "answers and accepts the key" if has_key else "answers"

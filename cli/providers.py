@@ -18,7 +18,10 @@ from shared.providers.routing import unknown_provider_message
 from shared.settings import SettingsError, load_settings, variables
 from worker.providers.endpoint import endpoint
 
-_LISTS = {0: "all of them work", 1: "one of them does not work, or the settings are wrong"}
+_LISTS = {
+    0: "all configured providers work",
+    1: "a configured provider does not work, or the settings are wrong",
+}
 _CHECKS = {0: "the provider answered", 1: "there is no answer", 2: "wrong arguments"}
 
 app = typer.Typer(cls=Group)
@@ -29,7 +32,7 @@ app = typer.Typer(cls=Group)
     epilog=epilog("orchestrator providers", "orchestrator providers check --help", codes=_LISTS),
 )
 def providers(context: typer.Context) -> None:
-    """Show which providers are configured, from where, and whether they accept the key."""
+    """Show which providers are configured, where their settings are, and whether they work."""
     if context.invoked_subcommand is None:
         known = _load()
         probes = asyncio.run(probe_all(known, known.catalogue.configured))
@@ -46,7 +49,7 @@ def check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the provider.")],
     model: Annotated[str, typer.Option(metavar="MODEL", help="Model that gets the call.")],
 ) -> None:
-    """Make one small call to a provider. Show what was sent and answered, without the key."""
+    """Make one small call to a provider. Show the call and the response, without the key."""
     known = _load()
     row = known.catalogue.rows.get(name)
     if row is None:

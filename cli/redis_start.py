@@ -19,10 +19,10 @@ class RedisStartError(Exception):
 async def wait_for_redis(
     url: str, keys: Keys, limit_s: float, notice: Callable[[str], None]
 ) -> None:
-    """Waits for up to `limit_s`, and checks the layout version of the data.
+    """Waits for Redis for up to `limit_s`, and checks the layout version of the data.
 
-    Without this check, every process would report the error. `notice` is called with a message if
-    Redis is not available at once. Raises RedisStartError.
+    Without this check, every process would report another version. If Redis is not available at
+    once, calls `notice` with a message. Raises RedisStartError.
     """
     redis = connect(url, layout_check(keys), log_outages=False)
     ends_at = monotonic() + limit_s
@@ -34,7 +34,8 @@ async def wait_for_redis(
             except LayoutMismatch as error:
                 raise RedisStartError(str(error)) from None
             except RedisUnavailable as error:
-                unavailable = f"Redis at {redis_address(url)} is unavailable: {error}"
+                reason = str(error).rstrip(".")
+                unavailable = f"Redis at {redis_address(url)} is unavailable: {reason}."
                 if monotonic() > ends_at:
                     raise RedisStartError(
                         f"{unavailable} Start Redis, or correct REDIS_URL. Without REDIS_URL, an"

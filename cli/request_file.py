@@ -1,4 +1,4 @@
-"""Reads the input of `orchestrator submit`: requests of any form, or prompts."""
+"""Reads the input of `orchestrator submit`: requests in any format, or prompts."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from cli.prompts import PromptRequest, Prompts
 OPTIONS = {"deadline_s", "webhook_url"}  # fields of a JSON batch in addition to its requests
 # A JSON batch has a limit, because it is read completely into memory. NDJSON has no limit.
 BATCH_BYTES = 64 * 1024 * 1024
-# An object with one of these fields is a request: the API finds out its form.
+# An object with one of these fields is a request, whose format the API recognises.
 REQUEST_FIELDS = {"provider", "messages", "input", "contents", "params", "request", "body"}
 PROMPT_FIELDS = ("prompt", "text", "question", "query", "instruction", "content")
 
@@ -36,7 +36,7 @@ class InputOptions:
 
 
 class Requests:
-    """Yields the lines to upload, reading them again each time, and has the job's options."""
+    """Yields the lines to upload each time it is iterated, and has the options of the job."""
 
     def __init__(self, lines: Iterable[bytes], options: Mapping[str, Any] | None = None) -> None:
         """Raises InputError if a prompt cannot be read, or if there are no requests."""
@@ -94,7 +94,7 @@ def _has_requests(kind: JsonObjects | JsonArray) -> bool:
         if texts:
             raise WrongArguments(
                 f"the first object has the fields {_listed(texts)}, but is not a request. To send"
-                f" one of these as the prompt, add --field {_likely(texts)}, --provider and --model"
+                f" a field as the prompt, add --field {_likely(texts)}, --provider and --model"
             )
     return True
 
@@ -134,7 +134,7 @@ def _prompt_request(kind: Kind, given: InputOptions) -> PromptRequest:
 
 
 def _likely(names: list[str]) -> str:
-    """Returns the name that most likely has the prompts, for an advice."""
+    """Returns the name of the field that probably has the prompts."""
     likely = {name for name in names if name.lower().rstrip("s") in PROMPT_FIELDS}
     return next((name for name in names if name in likely), names[-1] if names else "COLUMN")
 

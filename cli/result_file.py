@@ -12,7 +12,7 @@ from cli.console import err, write_line
 from orchestrator_client import AsyncClient, Order, Outcome, ResultFormat
 
 STDOUT = "-"
-# The format of the results of a job whose requests had a foreign form; `native` for all others.
+# The format of the results, by the format of the requests if it is not `native`.
 _FORMATS: dict[str, ResultFormat] = {
     "openai-batch": "openai",
     "openai": "openai",
@@ -24,7 +24,7 @@ _FORMATS: dict[str, ResultFormat] = {
 
 
 def result_format(request_format: str) -> ResultFormat:
-    """Returns the format of the results that belongs to the form of a job's requests."""
+    """Returns the format of the results that belongs to the format of a job's requests."""
     return _FORMATS.get(request_format, "native")
 
 

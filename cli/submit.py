@@ -21,7 +21,7 @@ from cli.tables import duration
 from orchestrator_client import AsyncClient, Job, JobSummary, RequestFormat
 from orchestrator_client.request_lines import choose_idempotency_key
 
-# A job older than this was accepted for an earlier command. Clocks usually differ by less.
+# A job that is older was accepted for an earlier command, because clocks usually differ by less.
 EARLIER_S = 60.0
 
 
@@ -41,7 +41,7 @@ def submit(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Model of the prompts, or of all requests that do not name a provider.",
+            help="Model of the prompts, or of requests that do not name a provider.",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -70,8 +70,8 @@ def submit(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="Form of the requests, if the API does not find it out: native, openai-batch,"
-            " openai, anthropic-batch, anthropic, gemini-batch or gemini.",
+            help="Format of the requests: native, openai-batch, openai, anthropic-batch, anthropic,"
+            " gemini-batch or gemini. Default: the first request decides.",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -126,10 +126,10 @@ def submit(
     Requests are a JSON batch, JSON lines, or the lines of an OpenAI, Anthropic or Gemini batch
     file. Prompts are lines of text, JSON strings, or a field of a CSV, TSV or JSON file.
 
-    If you run the command again with the same input, it continues the same job. So you pay for
+    If you run the command again with the same input, it continues the same job, and you pay for
     nothing twice."""
     if key and new:
-        fail("--key and --new exclude each other", WRONG_ARGUMENTS)
+        fail("--key and --new cannot be used together", WRONG_ARGUMENTS)
     given = InputOptions(provider, model, request_format, system, field, id_field, lines)
     try:
         requests = read_requests(file, given)

@@ -20,8 +20,8 @@ from orchestrator_client import AsyncClient, JobSummary, Notice, OrchestratorErr
 
 POLL_S = 1.0
 JOBS_SHOWN = 10
-NOTICES_SHOWN = 3  # if the terminal is narrow
-WIDE = 120  # columns of a terminal from which on the whole tables fit
+NOTICES_SHOWN = 3  # limit of the shown notices on a narrow terminal
+WIDE = 120  # columns of a terminal in which the whole tables fit
 
 _NOTICE_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 

@@ -1,4 +1,4 @@
-"""Makes the tables of `orchestrator top`: wide ones, and short ones for 80 columns."""
+"""Makes the tables of `orchestrator top`: wide tables, and narrow tables of 80 columns."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from cli.tables import duration, table
 from orchestrator_client import JobSummary, Lane, WorkerView
 
 WORKERS_SHOWN = 20
-LANES_SHOWN = 5  # if the terminal is narrow; idle lanes are left out first
+LANES_SHOWN = 5  # limit of the shown lanes on a narrow terminal; idle lanes are left out first
 
 _WORKER_COLOURS = {"alive": "green", "silent": "yellow", "lost": "red"}
 

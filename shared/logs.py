@@ -46,7 +46,7 @@ def configure_logging(level: str) -> None:
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
-    """Drops uvicorn's error about a stream that the API has closed early on purpose.
+    """Returns False for uvicorn's error about a stream that the API itself has closed early.
 
     The API has logged why: see api.stream_response.
     """

@@ -33,12 +33,12 @@ REFUSED: list[tuple[str, str | bytes, tuple[str, ...], str]] = [
     ("p", gzip.compress(b"x\n"), PROMPTS, "the input is compressed with gzip. Convert it first:"),
     ("p", "héllo\n".encode("utf-16"), PROMPTS, "the input is UTF-16 text. Convert it first:"),
     ("p", b"a\0b\n", PROMPTS, "the input is not text: it contains zero bytes"),
-    ("p", "café\n".encode("latin-1"), PROMPTS, "the prompts are not UTF-8: line 1"),
+    ("p", "café\n".encode("latin-1"), PROMPTS, "line 1 is not UTF-8 text"),
     ("t.csv", "id,text\n1,\n", (*PROMPTS, "--field", "text"), "row 1 (line 2) has no text in"),
     ("j", '{"text": "x"}\n[]\n', (*PROMPTS, "--field", "text"), "line 2 is not a JSON object"),
     ("x", "hello\n", (*PROMPTS, "--format", "openai"), "--format is for requests in JSON"),
     ("x", "hello\n", (*PROMPTS, "--field", "a"), "--field is for tables and JSON objects"),
-    ("x", "hello\n", (*PROMPTS, "--key", "a", "--new"), "--key and --new exclude each other"),
+    ("x", "hello\n", (*PROMPTS, "--key", "a", "--new"), "--key and --new cannot be used together"),
 ]
 
 

@@ -92,7 +92,7 @@ def always(status: int, body: str = "{}", kind: str = "application/json") -> Han
             always(200, "<html>", "text/html"),
             None,
             Health.FAILING,
-            "answered with something that is not JSON; is the base URL right?",
+            "answered with something that is not JSON; check the base URL",
         ),
     ],
 )
@@ -208,7 +208,7 @@ async def test_a_check_shows_what_was_sent_and_answered(environment: dict[str, s
         (always(200, '{"error": {"code": 402}}'), "The provider reports an error with status 402."),
         (
             always(200, "<html>", "text/html"),
-            "The body contains no answer. Is the base URL right?",
+            "The body contains no answer. Check the base URL.",
         ),
     ],
 )

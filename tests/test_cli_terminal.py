@@ -98,7 +98,7 @@ async def test_characters_that_begin_several_ids_are_refused(
     code, _, errors = await orchestrator("status", digit)
 
     assert code == 1
-    assert f"{first.count(digit)} jobs begin with {digit}: " in errors
+    assert f"the ids of {first.count(digit)} jobs begin with {digit}; add" in errors
 
 
 async def test_watch_shows_nothing_but_the_end_of_a_job_that_has_ended(

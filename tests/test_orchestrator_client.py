@@ -276,7 +276,7 @@ async def test_a_retry_is_logged(stack: Start, caplog: pytest.LogCaptureFixture)
 
     assert (full.value.status_code, full.value.retry_after_s) == (429, 5)
     assert [record.name for record in caplog.records] == ["orchestrator_client"]
-    assert caplog.messages == [f"{full.value} Retrying for up to 6 s."]
+    assert caplog.messages == [f"{full.value}. Retrying for up to 6 s."]
 
 
 async def test_the_same_requests_are_the_same_job(stack: Start) -> None:

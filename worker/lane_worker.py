@@ -58,7 +58,7 @@ class LaneWorker(Worker):
         """Creates a worker that serves the lanes in `limits`.
 
         limits: for each lane, the number of calls that all workers together may run.
-        configured: the lanes whose calls this worker can make. The items of the other lanes fail.
+        configured: the lanes whose calls this worker can make. Items of the other lanes fail.
         """
         super().__init__(**arq)
         self._queue = queue

@@ -15,7 +15,7 @@ from worker.call_metrics import CallMetrics
 
 
 class MetricsPortError(Exception):
-    """The worker cannot listen on WORKER_METRICS_PORT. `str(error)` says why."""
+    """The worker cannot listen on WORKER_METRICS_PORT. `str(error)` is the reason."""
 
 
 class WorkerMetrics:

@@ -112,15 +112,15 @@ def _log_failure(
         attempt=attempt.number,
         code=error.code,
         status_code=error.status_code,
-        reason=error.message,  # it contains neither the key nor a part of the prompt
+        reason=error.message,  # the message contains neither the key nor a part of the prompt
         will_retry=will_retry,
     )
 
 
 def _not_configured(attempt: Attempt, reason: str | None) -> Result:
     return Result(
-        # Without a reason, the API that accepted the item has another providers.toml.
-        error=reason or "this worker does not know the provider: PROVIDERS_FILE differs",
+        # There is no reason if the API that accepted the item has another providers.toml.
+        error=reason or "the worker does not know this provider: give it the API's PROVIDERS_FILE",
         error_code=ErrorCode.PROVIDER_NOT_CONFIGURED,
         attempts=attempt.number - 1,
         queued_ms=attempt.queued_ms,
@@ -155,7 +155,7 @@ def _details(usage: dict[str, Any] | None) -> dict[str, Any] | None:
 
 _REPORTED = {
     *("prompt_tokens", "completion_tokens", "total_tokens", "cost"),
-    # Ollama's names, and its durations in ns
+    # names of Ollama, also of its durations in ns
     *("prompt_eval_count", "eval_count", "prompt_eval_duration", "eval_duration"),
     *("total_duration", "load_duration"),
 }

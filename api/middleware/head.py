@@ -19,7 +19,7 @@ class HeadMiddleware:
     async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                scope["method"] = "HEAD"  # for the metrics, and for the server, which reads it now
+                scope["method"] = "HEAD"  # the metrics and the server read the method now
                 await send(message)
                 # Ends a stream, because `receive` then says that the client has disconnected.
                 await send({"type": "http.response.body", "body": b""})

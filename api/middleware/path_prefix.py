@@ -1,4 +1,4 @@
-"""Serves the API below a path prefix, for a reverse proxy that shares its host with other sites."""
+"""Serves the API below a path prefix, for a reverse proxy whose host also has other sites."""
 
 from collections.abc import Awaitable
 

@@ -244,8 +244,8 @@ class AsyncClient:
 
         def query() -> dict[str, Any]:
             nonlocal skip
-            # A line in a provider's format has no cursor. If all results are read, the number of
-            # lines is the cursor; otherwise, the lines that were read before are read again.
+            # A line in a vendor's format has no cursor. Without `status`, the number of the lines
+            # that were read is the cursor. With `status`, these lines are read again and skipped.
             skip = read if status else 0
             after = read - skip
             return {
@@ -298,10 +298,10 @@ class AsyncClient:
 
 
 def _shorter_wait(wait_s: int, failed_after_s: float) -> int:
-    """Returns the wait to ask for after an attempt that failed.
+    """Returns the wait to ask for in the next attempt, after an attempt that failed.
 
-    If the attempt was open for some time, a proxy may have ended it, because proxies do not wait
-    for as long as the API.
+    If the attempt failed only after some time, a proxy may have ended it, because proxies do not
+    wait as long as the API.
     """
     half_s = int(failed_after_s / 2)
     return min(wait_s, half_s) if half_s else wait_s

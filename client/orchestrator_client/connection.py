@@ -23,8 +23,8 @@ DEFAULT_URL = "http://localhost:8000"
 TIMEOUT_S = 60.0  # limit of each read and each write
 CONNECT_TIMEOUT_S = 5.0
 
-# The API is full (429, 503), or a proxy cannot reach the API or waited too long for the API: 502,
-# 504, and Cloudflare's statuses for both.
+# The API is full or cannot reach Redis (429, 503), or a proxy cannot reach the API or waited too
+# long for the API (502, 504, and Cloudflare's statuses).
 _UNAVAILABLE = {429, 502, 503, 504, *range(520, 525), 530}
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 
@@ -147,7 +147,7 @@ class Connection:
         raise RequestRejected(detail, url=url, status_code=code)
 
     def _log_retry(self, reason: str) -> None:
-        log.warning("%s Retrying for up to %.0f s.", reason, self._retry_for_s)
+        log.warning("%s. Retrying for up to %.0f s.", reason.rstrip("."), self._retry_for_s)
 
 
 def _check_configuration(url: str, key: str) -> None:

@@ -1,9 +1,9 @@
-"""Says why a request was refused: what was asked, where, and what to do."""
+"""Returns texts that say why a request was refused, and what to do."""
 
 import httpx
 
-# An orchestrator has a reason of its own for each refusal. A server that does not know the path has
-# the name of the status.
+# An orchestrator gives its own reason for each refusal. A server that does not know the path gives
+# only the name of the status.
 _STANDARD_REASONS = {"Not Found", "Method Not Allowed"}
 _UNKNOWN_PATH = {404, 405}
 

@@ -92,11 +92,11 @@ class LLMResponse(_Response):
     )
     body: Any = Field(
         default=None,
-        description="The body of the provider's response, if the request was in a provider's own"
-        " format.",
+        description="The body of the provider's response, if the request was in a vendor's format.",
     )
     metadata: dict[str, Any] | None = Field(
-        default=None, description="The `metadata` beside the body of such a request."
+        default=None,
+        description="The `metadata` beside the body of a request in a vendor's format.",
     )
 
 
@@ -170,7 +170,7 @@ class JobSummary(_Response):
     average_latency_ms: float | None = None
     format: str = Field(
         default="native",
-        description="The form in which the requests were submitted, for example `openai-batch`.",
+        description="The format in which the requests were submitted, for example `openai-batch`.",
     )
 
 

@@ -26,8 +26,8 @@ class InexactNumber(ValueError):
 
     def __init__(self, *path: str | int) -> None:
         super().__init__(
-            "contains a number with more digits or a larger exponent than 64 bits hold; a request"
-            " in OpenAI's format may contain such a number"
+            "contains a number that does not fit in 64 bits; write a shorter number, or send the"
+            " request in OpenAI's format, which may contain such a number"
         )
         self.path = path
 
@@ -37,7 +37,7 @@ class NewItem:
     """An item that is submitted.
 
     request_id: the client's id for the request.
-    metadata: text of the client's JSON that comes back with the result; None if there is none.
+    metadata: text of the client's JSON that is returned with the result; None if there is none.
     format: name of the format in which the client wrote the request.
     """
 

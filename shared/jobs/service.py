@@ -57,9 +57,9 @@ class Jobs:
     ) -> str:
         """Accepts all of the requests or none, and returns the job's id.
 
-        If an earlier job has the same idempotency key, returns the earlier job's id; likewise if
-        the client of an earlier job with the same `body_digest` has vanished. Submitting the same
-        `job_id` twice creates only one job. Raises SubmissionRejected, and the exceptions of
+        If an earlier job has the same idempotency key, returns the earlier job's id. Does the same
+        if an earlier job has the same `body_digest` and its client has disconnected. Submitting the
+        same `job_id` twice creates only one job. Raises SubmissionRejected, and the exceptions of
         iterating over `items`.
         """
         fingerprint = Fingerprint(submission)
@@ -128,7 +128,7 @@ class Jobs:
     async def abandon(
         self, job_id: str, submission: Submission, *, grace_s: float, cancels: bool
     ) -> None:
-        """Records that the client that waited for the job has vanished. See `Store.abandon`."""
+        """Records that the client that waited for the job has disconnected. See `Store.abandon`."""
         await self._store.abandon(
             job_id, submission.owner, submission.body_digest or "", grace_s=grace_s, cancels=cancels
         )

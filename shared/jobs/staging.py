@@ -16,7 +16,7 @@ META_ITEMS = 500  # number of items whose meta is one field; a constant of accep
 CHUNK_BYTES = 4 * 1024 * 1024  # size of the payloads at which a part is sent
 STAGING_TTL_S = 600  # time after which staged items expire if no further part follows
 
-# Request id, provider, model, and the client's metadata as the text of JSON, if there is metadata.
+# Request id, provider, model and, if there is metadata, the text of its JSON.
 Meta = tuple[str | None, str, str] | tuple[str | None, str, str, str]
 
 

@@ -38,7 +38,7 @@ class Store:
     async def abandon(
         self, job_id: str, owner: str, body_digest: str, *, grace_s: float, cancels: bool
     ) -> None:
-        """Records that the job's client has vanished.
+        """Records that the job's client has disconnected.
 
         For `grace_s`, a submission of the same owner with the same `body_digest` gets this job.
         Then the job is cancelled, if `cancels` is true.

@@ -46,7 +46,7 @@ class Submission:
     deadline_s: float | None = None  # time from the acceptance to the deadline
     webhook_url: str | None = None
     idempotency_key: str | None = None
-    body_digest: str | None = None  # finds the job of a client that vanished; unused with a key
+    body_digest: str | None = None  # finds the job of a disconnected client; unused with a key
     follow_s: float | None = None  # time for which the progress is published
 
 

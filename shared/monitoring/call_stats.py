@@ -40,7 +40,7 @@ class LaneCounts:
         return round(self.totals[Quantity.LATENCY_MS] / calls, 1) if calls else None
 
     def stats(self, recent: "LaneCounts", recent_s: float) -> LaneStats:
-        """Returns the statistics, with the rates of `recent`, which covers `recent_s` seconds."""
+        """Returns the statistics. Their rates are those of `recent`, which covers `recent_s`."""
         return LaneStats(
             calls=self.calls.total(),
             calls_per_s=round(recent.calls.total() / recent_s, 3),

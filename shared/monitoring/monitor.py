@@ -78,8 +78,8 @@ class Monitor:
         )
 
     async def _last_minute(self, now_s: float) -> tuple[CallStats, CallStats, float]:
-        """Returns the sums of the last minute, and those of the current and the previous step, with
-        the time that these two steps cover: 10 to 20 s."""
+        """Returns the sums of the last minute, and the sums of the current and the previous step,
+        with the time that these two steps cover: 10 to 20 s."""
         current = int(now_s) // STEP_S * STEP_S
         starts = [current - step * STEP_S for step in range(RECENT_STEPS, -1, -1)]
         minute, recent = CallStats(), CallStats()

@@ -128,7 +128,7 @@ class _QueryRedactor(SpanProcessor):
 
 
 def _input(request: ItemRequest) -> str:
-    """Returns the messages of a native request, or the body of a foreign request without model."""
+    """Returns the messages of a native request, or a foreign body without the model's name."""
     return "".join(request["body"]) if "body" in request else _json(request["chat"]["messages"])
 
 

@@ -14,7 +14,7 @@ class Result:
 
     message, choices, logprobs, usage: see `shared.dialects.dialect.Answer`.
     body: the provider's JSON as text, for a foreign request that was answered.
-    status_code: the HTTP status with which the provider refused the request.
+    status_code: the HTTP status with which the provider refused the request; None for an answer.
     """
 
     content: str = ""
@@ -37,7 +37,7 @@ class Result:
     body: str | None = None
 
     def to_json(self) -> bytes:
-        """Returns the fields as JSON; those that few results have, only if they have a value."""
+        """Returns the fields as JSON. A rare field is in the JSON only if it has a value."""
         # A dict that is written out takes less time than dataclasses.asdict or orjson for a
         # dataclass.
         common = {

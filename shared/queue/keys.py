@@ -85,7 +85,7 @@ class Keys:
         "zset: job ids by deadline, or by the time at which a job without a client is cancelled"
     )
     abandoned = _KeyWithId(
-        "list, per owner and digest of a body: ids of jobs whose clients have vanished"
+        "list, per owner and digest of a body: ids of jobs whose clients have disconnected"
     )
     jobs_by_owner = _KeyWithId("zset, per owner: job ids by acceptance time")
     job_expirations = _Key("zset: '<owner> <job>' by the time at which the results expire")

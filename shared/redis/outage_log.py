@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import structlog
 
 REPEAT_S = 30.0
-# A Redis that is full refuses writes and answers reads. So an outage ends only after a time without
+# If Redis is full, writes fail although reads succeed. So an outage ends only after a time without
 # a failed command.
 QUIET_S = 2.0
 
@@ -15,9 +15,9 @@ log = structlog.get_logger()
 
 
 class OutageLog:
-    """Writes a line when commands begin to fail, every 30 s while they fail, and one at the end.
+    """Writes a line when commands begin to fail, every 30 s while they fail, and at the end.
 
-    Every command of a process fails while Redis is unavailable, some of them many times a second.
+    Otherwise every failing command would write a line, many times a second.
     """
 
     def __init__(self, address: str, clock: Callable[[], float] = monotonic) -> None:

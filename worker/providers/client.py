@@ -59,7 +59,9 @@ async def call(
     try:
         async with asyncio.timeout(timeout_s):
             response, body = await _exchange(client, endpoint, codec, request)
-    except Untranslatable as error:  # the API that accepted the item knows another dialect
+    except (
+        Untranslatable
+    ) as error:  # the API that accepted the item has another dialect for the provider
         raise Rejected(ErrorCode.INVALID_REQUEST, f"{name} cannot take {error}") from None
     except TimeoutError:
         raise Transient(ErrorCode.TIMEOUT, f"{name} did not answer in {timeout_s:g} s") from None
@@ -106,7 +108,7 @@ def _answer(
             f"{name} answered with JSON that contains no answer",
             status_code=status,
         ) from None
-    except (ValueError, orjson.JSONEncodeError):  # orjson writes at most 254 levels
+    except (ValueError, orjson.JSONEncodeError):  # orjson writes at most 254 nested values
         raise _bad_response(response, f"{name} answered with something that is not JSON") from None
     if "chat" in request:
         return answer
@@ -165,7 +167,7 @@ def _bad_response(response: httpx.Response, message: str) -> Transient:
 
 
 def _error(response: httpx.Response, body: bytes) -> Any:  # noqa: ANN401 — JSON
-    """Returns the JSON of an error response, or its text if it is a plain text."""
+    """Returns the JSON of an error response, or the text of a response of type text/plain."""
     try:
         return read_json(body)[0]
     except ValueError:

@@ -28,7 +28,7 @@ class Endpoint:
     base_url: str
     urls: Mapping[str, httpx.URL]  # URLs by path, for the paths without a model's name
     headers: httpx.Headers  # headers of a call, including the key
-    headers_by_auth: Mapping[str, httpx.Headers]  # the same, for calls with another authentication
+    headers_by_auth: Mapping[str, httpx.Headers]  # headers of calls with another authentication
     dialect: Dialect
     timeout_s: float  # time limit of a call
     key: str | None  # API key, which is removed from error texts

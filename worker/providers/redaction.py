@@ -9,7 +9,7 @@ import orjson
 from shared.queue.item_request import ItemRequest
 
 MAX_TEXT = 300  # limit of a text, in characters
-MAX_READ = 20_000  # characters of a text that are read
+MAX_READ = 20_000  # limit of the part of a text that is read, in characters
 # A text quotes a secret if both contain the same sequence of letters and digits, and the sequence
 # has this many bytes in UTF-8: about two words, or four Chinese characters.
 QUOTED_BYTES = 12
@@ -17,10 +17,10 @@ MAX_COMPARED = 1_000_000  # limit of the secrets, in characters; above it, no te
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _NO_LETTER = re.compile(r"[\W_]+")
-# Images and other files in base64, alone or as a `data:` URL. They are recognised and not
-# compared, because they have millions of characters.
+# Images and other files in base64, alone or as a `data:` URL. They are replaced without a
+# comparison, because they have millions of characters.
 _FILE = re.compile(r"(?:data:[^,\s]{0,200},)?(?:[A-Za-z0-9+/_-]{40,}={0,2}\s*)+")
-_MIN_FILE = 1_000  # characters
+_MIN_FILE = 1_000  # minimum length of a file, in characters
 _FILE_IN_TEXT = re.compile(r"data:[^,\s]{0,200},[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_-]{40,}={0,2}")
 
 # Fields whose values are the names of things, not text that a user wrote.
@@ -58,7 +58,7 @@ _NAME = re.compile(r"[\w./:@-]{1,64}")
 
 
 def texts(request: ItemRequest) -> Iterator[str]:
-    """Yields the texts of a request that must not appear in an error: all that a user wrote."""
+    """Yields the texts that a user wrote, which must not appear in an error."""
     if "chat" in request:
         yield from _texts("", request["chat"])
     else:

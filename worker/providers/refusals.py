@@ -1,4 +1,4 @@
-"""Decides what an error response of a provider means. Pure functions, tested as one table."""
+"""Decides what an error response of a provider means, with pure functions."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from http import HTTPStatus
 from shared.models import ErrorCode
 from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
 
-_TRANSIENT_STATUSES = {408, 409, 425}  # statuses that are transient, in addition to 5xx
+_TRANSIENT_STATUSES = {408, 409, 425}  # transient statuses in addition to 5xx
 # Cloudflare answers 522 and 524 for a provider that did not answer in time:
 # https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
 _TIMEOUT_STATUSES = {408, 504, 522, 524}
@@ -88,7 +88,9 @@ def _says_no_model(status: int, text: str, codes: frozenset[str]) -> bool:
 
 
 def _says_no_key(status: int, text: str, codes: frozenset[str]) -> bool:
-    if status == HTTPStatus.FORBIDDEN:  # also the answer to a prompt that moderation refuses
+    if (
+        status == HTTPStatus.FORBIDDEN
+    ):  # providers also answer 403 if a moderation refuses the prompt
         return not (codes & _MODERATION_CODES or _MODERATION.search(text))
     if codes & _NO_KEY_CODES or _NO_KEY.search(text):
         return True

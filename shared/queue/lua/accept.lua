@@ -5,11 +5,11 @@
 --           staged items expire), lanes (number of items per lane so far); in the call with the last items also
 --           submission: owner, priority_class, result_ttl_s, max_depth (limit of queued items per owner and lane), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
---           webhook_payload, follow_s, body_digest (a job of a vanished client with this digest is taken over),
+--           webhook_payload, follow_s, body_digest (finds the job of a disconnected client: see adoption.lua),
 --           format (of the requests; absent if native)
 --       [2] meta of a block of up to 500 items as JSON, in the call that completes the block; otherwise ''
 --       then two values per item: lane, payload
--- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key or of a vanished client},
+-- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key or of a disconnected client},
 --          {'staged', ''} before the last items,
 --          or a refusal: {'queue_full', lane}, {'conflict', ''} (the idempotency key was used for another submission),
 --          {'expired', ''} (earlier items have expired), {'retried', id of the earlier retry of the same job}

@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Reads the workers and the lanes that matter at one moment: the webhook lane, the lanes whose calls an alive worker can
+-- Reads the workers and the lanes in use, all at the same moment: the webhook lane, the lanes whose calls an alive worker can
 -- make, the active lanes, and the lanes that had calls in the last hour.
 -- ARGV: max_jobs (limit of jobs to search per lane for the oldest item), max_lost (limit of lost workers to return)
 -- Returns: {now_ms,
@@ -58,7 +58,7 @@ for _, worker in ipairs(redis.call('ZREVRANGE', WORKER_LAST_SEEN, 0, -1)) do
 end
 for _, lane in ipairs(redis.call('ZRANGE', CALLED_LANES, 0, -1)) do lanes[lane] = true end
 for _, lane in ipairs(redis.call('ZRANGE', ACTIVE_LANES, 0, -1)) do
-  -- No worker removes a lane from the index that no worker serves.
+  -- A lane that no worker serves stays in the index, even without items.
   local places = redis.call('EXISTS', DEPTH .. lane, QUARANTINE .. lane, DEFERRED .. lane, LEASES .. lane)
   if places > 0 then lanes[lane] = true end
 end

@@ -1,7 +1,7 @@
 -- Keeps ACTIVE_LANES, the index of the lanes that have items, so that idle lanes cost nothing.
 -- Invariant: a lane with an item in QUEUE, QUARANTINE, DEFERRED or LEASES is in the index. An accepted item enters its
 -- lane through `enqueue`, which adds the lane. All later moves of the item stay in the lane. Only settle_and_claim.lua
--- removes a lane, in the same step in which it finds the lane's four places empty.
+-- removes a lane, in the same step in which it finds that these four keys are empty.
 -- The score orders the lanes by their last claim. A lane that has become active is first.
 -- Defines for other files: add_lane, remove_lane, mark_claimed, active_lanes
 local latest_lane, latest_claim = nil, 0 -- the last entry of the index, and its score

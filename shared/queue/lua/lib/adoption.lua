@@ -1,9 +1,9 @@
 --- @include "clock"
--- Gives the job of a vanished client to the client that posts the same body again: see abandon.lua.
+-- Gives the job of a disconnected client to the client that posts the same body again: see abandon.lua.
 -- Defines for other files: adopt
 
--- Returns the id of a job of this owner and body whose client has vanished, or nil. The job continues, and its next
--- client may find it only after this client has vanished, too. A job that was cancelled is not given away.
+-- Returns the id of a job of this owner and body whose client has disconnected, or nil. The job continues. A further
+-- client gets the job only after this client has disconnected, too. A job that was cancelled is not given away.
 local function adopt(owner, body_digest)
   local abandoned = ABANDONED .. owner .. ':' .. body_digest
   while true do

@@ -1,7 +1,7 @@
 --- @include "clock"
 --- @include "fair_queue"
 -- Ends jobs: completes a job whose items have all finished, and ends a job early that was cancelled, whose deadline has
--- passed or whose client has vanished.
+-- passed or whose client has disconnected.
 -- Defines for other files: forget_expired, end_job, end_early, end_overdue_jobs
 
 -- Removes up to `limit` jobs whose results have expired: from JOBS_BY_OWNER and from JOB_EXPIRATIONS.
@@ -58,8 +58,8 @@ local function end_early(job_id, error_code)
   redis.call('PUBLISH', JOB_CANCELLED, job_id) -- the workers stop the job's calls, after a deadline, too
 end
 
--- Ends up to 100 jobs whose deadline has passed, or whose client vanished and did not return in time: see abandon.lua.
--- Returns the next such time, or nil.
+-- Ends up to 100 jobs whose deadline or grace period has passed: see abandon.lua.
+-- Returns the next time at which a deadline or a grace period passes, or nil.
 local function end_overdue_jobs()
   local deadline = earliest(JOB_DEADLINES)
   if not deadline or deadline > now_ms then return deadline end

@@ -1,7 +1,8 @@
 --- @include "clock"
--- Notices that Redis's clock was set back, by hand or in a failover to a machine whose clock is behind. Times that were
--- stored before would otherwise come late by the difference. A jump forward looks like time that has passed.
--- Invariant: after a reader has corrected its times, none lies further ahead than the longest wait that was meant.
+-- Detects that Redis's clock was set back, by hand or in a failover to a machine whose clock is behind. Without a
+-- correction, times that were stored before would be reached late by the difference. A jump forward is not detected,
+-- because it looks like time that has passed.
+-- Invariant: after a reader has corrected its times, no time is further ahead than the longest intended wait.
 -- CLOCK has, for each reader, the latest time that the reader has seen, within CLOCK_STEP_MS.
 -- Defines for other files: read_set_back, lower
 local CLOCK_STEP_MS = 1000
