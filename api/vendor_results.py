@@ -144,7 +144,7 @@ def _chat_completion(job_id: str, item: JobItem) -> dict[str, Any]:
 def _json(value: object) -> orjson.Fragment:
     """Returns the JSON of a part of a line.
 
-    orjson limits how many arrays and objects are in each other. The worker could store the part, so
+    orjson limits how deeply arrays and objects are nested. The worker could store the part, so
     it must not exceed the limit because of the objects around it.
     """
     return orjson.Fragment(orjson.dumps(value))

@@ -12,7 +12,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def use_utf8() -> None:
-    """Makes stdout and stderr write UTF-8 whatever the locale is, because answers may contain
+    """Makes stdout and stderr write UTF-8 in every locale, because answers may contain
     any character."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

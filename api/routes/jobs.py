@@ -79,7 +79,7 @@ async def post_job(
     ] = None,
     provider: Annotated[
         str | None,
-        Query(description="The provider of all requests that do not name a provider themselves."),
+        Query(description="The provider of all requests that are in a vendor's format."),
     ] = None,
     model: Annotated[
         str | None,

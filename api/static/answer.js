@@ -14,8 +14,8 @@ export function Answer({ item }) {
   `;
 }
 
-/** Returns the answer's text. If the answer has no text, returns what it has instead: choices, tool calls, or the body
- *  that the provider sent. */
+/** Returns the answer's text. If the answer has no text, returns its choices, its tool calls, or the body that the
+ *  provider sent. */
 function describeAnswer({ content, choices, message, body }) {
   if (choices?.length > 1) return choices.map(describeChoice).join("\n\n");
   if (content) return content;

@@ -4,7 +4,7 @@ import { TROUBLE, isStale } from "./live.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 import { countFinished, floorPercent, formatNumber, isUnfinished } from "./format.js";
 
-/** Says that `what` is not there yet, and if the connection is lost, what has to happen first. */
+/** Shows that `what` is not loaded yet. If the connection is lost, says what must happen first. */
 export function Loading({ what, live = {} }) {
   if (!isStale(live)) return html`<p class="loading" role="status">Loading ${what}…</p>`;
   const condition = live.connection === TROUBLE ? "Redis is available" : "the server responds";
@@ -52,7 +52,7 @@ export const Status = ({ job }) =>
   html`<span class="status ${isUnfinished(job) ? "going" : job.failed ? "bad" : "ok"}">${job.status.replaceAll("_", " ")}${job.status === "completed" && job.failed > 0 && `, ${formatNumber(job.failed)} failed`}</span>`;
 
 /** Shows a button that asks `question` before it calls `act`, which returns a promise. `yes` and `no` are the labels of
- *  the two answers. A button of the kind `danger` is red only in the question, so that nobody's eye falls on it first. */
+ *  the two answers. A button of the kind `danger` is red only in the question, because red attracts attention. */
 export function ConfirmButton({ label, question, yes, no, act, kind = "" }) {
   const dialog = useRef(null);
   const [problem, setProblem] = useState(null);

@@ -22,7 +22,8 @@ export function WhyUnfinished({ job, items, live }) {
   `;
 }
 
-/** Returns the notices that are about this job, and then notices of its own. `items` are the job's finished items. */
+/** Returns the notices of the overview that concern this job, and then notices about the job itself. `items` are the
+ *  job's finished items. */
 function explain(job, items, overview) {
   const used = new Set(Object.keys(unfinishedByLane(job, items)));
   const models = new Set(items.map(({ model }) => model.toLowerCase()));
@@ -36,7 +37,7 @@ function explain(job, items, overview) {
   return [...shared, ...describeSlots(job, lanes), ...describeSpeed(job, items, lanes, overview.at)];
 }
 
-/** Returns the number of unfinished requests of each lane that has some. */
+/** Returns the number of unfinished requests by lane, for the lanes that have unfinished requests. */
 function unfinishedByLane(job, items) {
   const left = { ...job.providers };
   for (const { provider } of items) left[provider] -= 1;
@@ -52,7 +53,7 @@ function describeSlots(job, lanes) {
   });
 }
 
-/** Says how long the job will take at its own speed, if it has had one lately. */
+/** Returns a notice about the job's speed and its remaining time, if requests have finished recently. */
 function describeSpeed(job, items, lanes, at) {
   if (!job.started_at || lanes.some((lane) => lane.paused_until)) return [];
   const now = Date.parse(at);

@@ -111,9 +111,9 @@ class Client:
         deadline_s: seconds from acceptance to the deadline. Requests that have not finished by
             then fail.
         webhook_url: URL that gets a signed POST when the job has ended.
-        provider, model: the provider and the model of requests in another API's form, such as the
-            lines of an OpenAI batch file. They have no effect on requests that name a provider.
-        format: the form of the requests. Default: the API finds it out from the first request.
+        provider, model: the provider and the model of requests in a vendor's format, such as the
+            lines of an OpenAI batch file. The API refuses them for native requests.
+        format: the format of the requests. Default: the first request decides.
         """
         if not isinstance(requests, Sequence):
             # The requests are read in this thread, because a generator may call this client.
@@ -198,10 +198,11 @@ class Client:
         status: Outcome | None = None,
         follow: bool = True,
     ) -> Iterator[bytes]:
-        """Yields the results of a job as lines of JSON, in the format of a provider's batches.
+        """Yields the results of a job as lines of JSON, in the format of a vendor's batches.
 
-        So a program that reads a provider's output file can read these lines. If the connection
-        breaks, the client connects again and continues with the next line. A line has no line feed.
+        A program that reads the vendor's result files can therefore read these lines. If the
+        connection breaks, the client connects again and continues with the next line. A line has no
+        line feed.
 
         format: `openai`, `anthropic`, `gemini`, or `native` for this API's own lines.
         order, status, follow: as for `results`.

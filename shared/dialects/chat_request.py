@@ -186,7 +186,7 @@ def _arguments(path: str, arguments: Any) -> dict[str, Any]:  # noqa: ANN401 —
 
 
 def only(path: str, message: Mapping[str, Any], *names: str) -> None:
-    """Raises Untranslatable if a message has a field with a value that is not in `names`."""
+    """Raises Untranslatable if a message has a field that is not in `names` and has a value."""
     for name, value in message.items():
         if value and name not in names:
             raise Untranslatable(f"{path}.{name}", "the provider has no such field; leave it out")

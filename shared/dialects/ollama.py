@@ -185,7 +185,7 @@ def _decode(reply: Any) -> Answer:  # noqa: ANN401 — JSON
 
 
 def _more(message: dict[str, Any]) -> dict[str, Any]:
-    """Returns the thoughts and the tool calls of a message, in the form of a chat completion."""
+    """Returns the thoughts and the tool calls of a message, as in a chat completion."""
     more: dict[str, Any] = {}
     if thinking := message.get("thinking"):
         more["reasoning"] = thinking

@@ -94,7 +94,7 @@ class Fingerprint:
 def _canonical(text: str) -> str:
     """Returns the JSON in a form that depends only on its value.
 
-    Returns a text that orjson cannot read or write as it is.
+    A text that orjson cannot read or write is returned unchanged.
     """
     try:
         return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()

@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- Reads a job at one moment. The job of another owner takes as long as a job that does not exist: the time must not
--- tell that the job exists.
+-- reveal that the job exists.
 -- ARGV: job id, owner, max_items (the results of a job are returned only if it has at most max_items items)
 -- Returns: nil if the owner has no such job, else {
 --            the fields of the first HMGET below,
