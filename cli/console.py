@@ -1,14 +1,37 @@
 """Defines the consoles of the commands: results go to stdout, everything else to stderr."""
 
 import sys
+from collections.abc import Iterable
 from io import TextIOWrapper
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from shared.terminal_text import visible, visible_json
 
 PLAIN_WIDTH = 160  # width in columns if stdout is not a terminal
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class SafeConsole(Console):
+    """A console that shows control characters in texts instead of sending them to a terminal.
+
+    The console's own control sequences are not texts.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or not self.is_terminal:
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
+
+
+out = SafeConsole(
+    highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH
+)
+err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 def use_utf8() -> None:
@@ -21,4 +44,6 @@ def use_utf8() -> None:
 
 def write_line(line: bytes) -> None:
     """Writes a line of JSON to stdout."""
+    if sys.stdout.isatty():
+        line = visible_json(line)
     sys.stdout.buffer.write(line + b"\n")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
 
+from rich.markup import escape
 from rich.table import Table
 
 from cli.job_id import short_ids
@@ -40,10 +41,10 @@ def job_table(jobs: Sequence[JobSummary], now: datetime, *, wide: bool) -> Table
         rest = (failed, f"{job.cancelled:,}", age)
         if wide:
             total, answered = f"{job.total_requests:,}", f"{job.successful:,}"
-            rows.add_row(job_id, job.status, total, answered, *rest)
+            rows.add_row(escape(job_id), escape(job.status), total, answered, *rest)
         else:
             answered = f"{job.successful:,} of {job.total_requests:,}"
-            rows.add_row(job_id, short_status(job), answered, *rest)
+            rows.add_row(escape(job_id), escape(short_status(job)), answered, *rest)
     return rows
 
 

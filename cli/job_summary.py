@@ -17,7 +17,8 @@ def print_summary(job: JobSummary, console: Console) -> None:
     if job.finished_at is None:
         console.print(
             f"{job.status}: {answered}, {job.failed:,} failed, {job.queued:,} waiting,"
-            f" {job.running:,} running"
+            f" {job.running:,} running",
+            markup=False,
         )
         return
     after = "in" if job.status == "completed" else "after"
@@ -29,7 +30,7 @@ def print_summary(job: JobSummary, console: Console) -> None:
     console.print(f"{job.status.replace('_', ' ')}{took}: {answered}, {listed}", markup=False)
     if job.failed:
         what = " and ".join(name for name, count in counts.items() if count)
-        console.print(f"Retry the {what} requests: orchestrator retry {job.job_id}")
+        console.print(f"Retry the {what} requests: orchestrator retry {job.job_id}", markup=False)
 
 
 def print_causes(failures: list[JobItem]) -> None:

@@ -203,7 +203,7 @@ def retry(
     async def run(client: AsyncClient) -> JobSummary:
         job = await client.retry(await find_job(client, job_id))
         if not as_json:
-            err.print(f"job {job.job_id}")
+            err.print(f"job {job.job_id}", markup=False)
         try:
             return await follow_job(client, job, output, output_format) if wait else job
         except asyncio.CancelledError:
@@ -228,5 +228,5 @@ def top(
 
 
 def _interrupted(job_id: str) -> None:
-    err.print(f"interrupted; the job continues: {job_id}")
+    err.print(f"interrupted; the job continues: {job_id}", markup=False)
     err.print(f"To continue: {shlex.join(['orchestrator', *sys.argv[1:]])}", markup=False)

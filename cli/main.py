@@ -10,10 +10,10 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cli.command import FOLLOWS, STARTS, Command, Group, epilog
-from cli.console import err, use_utf8
+from cli.command_runner import fail
+from cli.console import SafeConsole, err, use_utf8
 from cli.demo import run_demo
 from cli.jobs import add_to
 from cli.local_stack import LocalStack, StartError
@@ -43,7 +43,7 @@ keys = typer.Typer(cls=Group, help="Create API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys", rich_help_panel=RUN)
 app.add_typer(providers_commands, name="providers", rich_help_panel=RUN)
 add_to(app)
-console = Console(highlight=False)
+console = SafeConsole(highlight=False)
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 — typer passes it by position
@@ -137,9 +137,7 @@ def create(
 ) -> None:
     """Create an API key. Print the key, which is not stored, and its digest for API_KEYS."""
     if not OWNER.fullmatch(name):
-        sys.exit(
-            "orchestrator: the name of an API key must have 1 to 64 characters, A-Z a-z 0-9 _ . -"
-        )
+        fail("the name of an API key must have 1 to 64 characters, A-Z a-z 0-9 _ . -")
     key = f"orc_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(key.encode()).hexdigest()
     console.print(f"API key of {name}, shown only now: {key}", soft_wrap=True)
@@ -151,7 +149,8 @@ def main() -> None:
     try:
         app()
     except (StartError, EmbeddedServerError, OrchestratorError) as error:
-        sys.exit(f"orchestrator: {error}")
+        err.print(f"orchestrator: {error}", markup=False)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -161,7 +160,7 @@ def _settings() -> tuple[Settings, Providers]:
         settings = load_settings()
         return settings, load_providers(settings)
     except SettingsError as error:
-        sys.exit(f"orchestrator: wrong settings\n{error}")
+        fail(f"wrong settings\n{error}")
 
 
 async def _stay_up(

@@ -58,7 +58,7 @@ class ProgressBars:
     def __init__(self, job: JobSummary, console: Console) -> None:
         narrow = console.width < NARROW
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(NARROW_BAR if narrow else 40),
             MofNCompleteColumn(),
             TextColumn("{task.fields[failed]} failed"),

@@ -1,13 +1,13 @@
 """Defines the commands about providers: which are configured, and whether they work."""
 
 import asyncio
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import typer
 
 from cli.command import Command, Group, epilog
+from cli.command_runner import fail
 from cli.console import err, out
 from cli.provider_check import check as check_provider
 from cli.provider_probe import Probe, probe_all
@@ -53,9 +53,9 @@ def check(
     known = _load()
     row = known.catalogue.rows.get(name)
     if row is None:
-        sys.exit(f"orchestrator: {unknown_provider_message(known.catalogue, name)}")
+        fail(unknown_provider_message(known.catalogue, name))
     if reason := known.missing().get(name):
-        sys.exit(f"orchestrator: {reason}")
+        fail(reason)
     timeout_s = load_settings().request_timeout
     target = endpoint(row, known.settings[name], timeout_s=timeout_s)
     lines, is_answered = asyncio.run(check_provider(target, row.model_name(model)))
@@ -69,7 +69,7 @@ def _load() -> Providers:
     try:
         return load_providers(load_settings())
     except SettingsError as error:
-        sys.exit(f"orchestrator: wrong settings\n{error}")
+        fail(f"wrong settings\n{error}")
 
 
 def _print(known: Providers, probes: Mapping[str, Probe]) -> None:

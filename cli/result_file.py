@@ -10,6 +10,7 @@ from pathlib import Path
 from cli.command_runner import fail
 from cli.console import err, write_line
 from orchestrator_client import AsyncClient, Order, Outcome, ResultFormat
+from shared.terminal_text import visible_json
 
 STDOUT = "-"
 # The format of the results, by the format of the requests if it is not `native`.
@@ -92,9 +93,11 @@ async def _write(lines: AsyncIterator[bytes], path: Path, written: _Count | None
     written = written or _Count()
     size = 0
     with path.open("wb", buffering=0) as file:
+        is_terminal = file.isatty()
         async for line in lines:
             try:
-                _write_all(file.fileno(), line + b"\n")
+                shown = visible_json(line) if is_terminal else line
+                _write_all(file.fileno(), shown + b"\n")
             except OSError:
                 if path.is_file():
                     file.truncate(size)  # a part of a line would not be JSON

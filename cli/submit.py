@@ -157,7 +157,7 @@ def submit(
         try:
             job = await client.submit(requests, key=key, new=key is None, **options)
             if not as_json:
-                err.print(f"job {job.job_id}{_accepted_earlier(job)}")
+                err.print(f"job {job.job_id}{_accepted_earlier(job)}", markup=False)
             return await follow_job(client, job, output, output_format) if wait else job
         except asyncio.CancelledError:
             _say_how_to_continue(job, output, can_repeat=file != "-" and key is not None)
@@ -177,7 +177,7 @@ def _say_how_to_continue(job: Job | None, output: str | None, *, can_repeat: boo
         again = ["orchestrator", *(word for word in sys.argv[1:] if word != "--new")]
     err.print(f"To continue: {shlex.join(again)}", markup=False)
     if job:
-        err.print(f"To cancel:   orchestrator cancel {job.job_id}")
+        err.print(f"To cancel:   orchestrator cancel {job.job_id}", markup=False)
 
 
 def _accepted_earlier(job: JobSummary) -> str:

@@ -37,7 +37,7 @@ def lanes_table(lanes: Sequence[Lane]) -> Table:
             "–" if lane.oldest_waiting_s is None else duration(lane.oldest_waiting_s),  # noqa: RUF001
             f"{last.calls_per_s:.1f}",
             *map(_ms, (last.p50_ms, last.p95_ms, last.p99_ms)),
-            ", ".join(f"{code} {count:,}" for code, count in last.errors.items()),
+            escape(", ".join(f"{code} {count:,}" for code, count in last.errors.items())),
         )
     return rows
 
@@ -73,7 +73,7 @@ def workers_table(workers: Sequence[WorkerView], now: datetime) -> Table:
         rows.add_row(
             escape(worker.worker_id),
             f"[{colour}]{escape(worker.state)}[/]",
-            _running(worker),
+            escape(_running(worker)),
             f"{worker.started_at:%Y-%m-%d %H:%M:%S}",
             f"{duration((now - worker.seen_at).total_seconds())} ago",
         )
@@ -97,7 +97,7 @@ def wide_jobs(jobs: Sequence[JobSummary], now: datetime) -> Table:
     for job in jobs:
         finished = job.successful + job.failed
         rows.add_row(
-            job.job_id,
+            escape(job.job_id),
             _status(job, job.status),
             f"{finished:,} of {job.total_requests:,} ({finished / job.total_requests:.0%})",
             _failed(job),
@@ -115,7 +115,7 @@ def short_jobs(jobs: Sequence[JobSummary], now: datetime) -> Table:
     for job, job_id in zip(jobs, short_ids(job.job_id for job in jobs), strict=True):
         finished = (job.successful + job.failed) / job.total_requests
         rows.add_row(
-            job_id,
+            escape(job_id),
             _status(job, short_status(job)),
             f"{finished:.0%} of {job.total_requests:,}",
             _failed(job),

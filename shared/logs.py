@@ -5,6 +5,8 @@ import sys
 
 import structlog
 
+from shared.terminal_text import visible
+
 
 def configure_logging(level: str) -> None:
     """Configures the loggers of structlog and of the libraries, so that both write the same form.
@@ -12,9 +14,7 @@ def configure_logging(level: str) -> None:
     `level` is the name of a level of `logging`, such as "INFO".
     """
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer()
-        if sys.stderr.isatty()
-        else structlog.processors.JSONRenderer()
+        _TerminalRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -43,6 +43,19 @@ def configure_logging(level: str) -> None:
     # URL of a webhook.
     for name in ("arq.worker", "httpx", "asyncio", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _TerminalRenderer:
+    """Renders an event as coloured text. Values that are not strings are shown by `repr`."""
+
+    def __init__(self) -> None:
+        self._render = structlog.dev.ConsoleRenderer()
+
+    def __call__(
+        self, logger: structlog.typing.WrappedLogger, name: str, event: structlog.typing.EventDict
+    ) -> str:
+        shown = {k: visible(v) if isinstance(v, str) else v for k, v in event.items()}
+        return self._render(logger, name, shown)
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:

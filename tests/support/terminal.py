@@ -40,6 +40,10 @@ class Terminal:
         """Returns the output so far without its control sequences."""
         return _plain(self._written.decode(errors="ignore"))
 
+    def written(self) -> str:
+        """Returns the output so far, with its control sequences."""
+        return self._written.decode(errors="surrogateescape")
+
     async def screen(self) -> list[str]:
         """Returns the lines of a screen that a full-screen command has written completely."""
         found: list[str] = []
