@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from api.json_members import InvalidJson, Member, object_members
+from api.json_members import InvalidJson, Member, object_members, one_line
 from api.request_format import (
     BARE_MEMBERS,
     BODY_MEMBER,
@@ -281,7 +281,7 @@ def _metadata(envelope: Mapping[str, Member]) -> str | None:
     member = envelope.get("metadata")
     if member is None or member.value is None:
         return None
-    text = _one_line(member.value_text)
+    text = one_line(member.value_text)
     if not isinstance(member.value, dict):
         raise InvalidLine("must be an object", "metadata")
     if not _is_strict(text):
@@ -345,11 +345,6 @@ def _string(members: Mapping[str, Member], name: str) -> str:
     if not isinstance(value, str):
         raise InvalidLine("must be a string", name)
     return value
-
-
-def _one_line(text: str) -> str:
-    """Returns the JSON in one line. In valid JSON, a line break is never inside a string."""
-    return text.replace("\n", " ").replace("\r", " ")
 
 
 _NOT_STRICT = (

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from api.errors import validation_error
 from api.foreign_request import ForeignOptions, ForeignRequests, InvalidLine, field_path
-from api.json_members import InvalidJson, object_members
+from api.json_members import InvalidJson, elements, object_members, one_line
 from api.media_types import JSON, NDJSON
 from api.request_body import body_chunks, read_body, require_media_type
 from api.request_format import ID_MEMBER, RequestFormat, detect
@@ -69,8 +69,9 @@ class RequestReader:
         try:
             batch = self._batch(body)
         except ValidationError as error:
-            if await self._is_lines(body, foreign):
-                return self._lines(_chunks(body), foreign), options
+            lines = body if await self._is_lines(body, foreign) else _anthropic_requests(body)
+            if lines is not None:
+                return self._lines(_chunks(lines), foreign), options
             raise _validation_error(error, "body") from None
         if foreign != ForeignOptions():
             raise _only_for_foreign("body")
@@ -188,6 +189,24 @@ class _UniqueIds:
         if earlier != number:
             name = ID_MEMBER[RequestFormat(item.format)]
             raise line_error(number, f"{name} must differ from the {name} in line {earlier}", name)
+
+
+def _anthropic_requests(body: bytes) -> bytes | None:
+    """Returns the requests of a body for Anthropic's batch API, one per line.
+
+    Returns None for another body.
+    """
+    if b'"params"' not in body:
+        return None
+    try:
+        members = object_members(body.decode())
+    except (InvalidJson, UnicodeDecodeError):
+        return None
+    match {name: member.value for name, member in members.items()}:
+        case {"requests": [{"params": dict()}, *_], **others} if not others:
+            texts = elements(members["requests"].value_text)
+            return "\n".join(map(one_line, texts)).encode()
+    return None
 
 
 async def _chunks(body: bytes) -> AsyncIterator[bytes]:

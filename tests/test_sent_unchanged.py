@@ -163,12 +163,24 @@ async def test_requests_that_are_sent_as_json(
         ("{}", {"format": "openai"}, ["body", "line", 1, "model"], "has no `model`"),
         ('{"messages": []}', {"provider": "rekorder"}, ["query", "provider"], "did you mean"),
         ('{"messages": []}', {"model": " "}, ["query", "model"], "must not be blank"),
+        (
+            '{"requests": [{"params": {}}], "deadline_s": 1}',
+            {},
+            ["body", "requests", 0, "provider"],
+            "Field required",
+        ),
+        (
+            '{"requests": [{"params": {}}, 7]}',
+            {"model": "claude/m"},
+            ["body", "line", 1, "params"],
+            "must have `messages`",
+        ),
         (f'{{"requests": [{NATIVE}]}}', {"model": "m"}, ["body"], "is in the native format"),
         (
             NATIVE.replace("}]}", '}], "seed": 1e30}'),
             {},
             ["body", "line", 1, "seed"],
-            "more digits",
+            "64 bits",
         ),
     ],
 )
@@ -251,6 +263,24 @@ async def test_other_operations(
     assert job["format"] == job_format
     assert provider.paths == [path]
     assert body(dict(exact(text))) == exact(answer)
+
+
+async def test_the_body_of_a_request_to_anthropic(
+    api: httpx.AsyncClient, provider: Recorder
+) -> None:
+    params = '{"model": "M", "max_tokens": 1.0, "messages": [],\n "x": 12345678901234567890123}'
+    text = (
+        f'{{"requests": [ {{"custom_id": "a", "params":\n{params}}} ,'
+        f' {{"custom_id": "b", "params": {params}}}]}}'
+    )
+
+    answer = await api.post("/jobs", content=text, headers=JSON, params={"provider": "claude"})
+
+    assert answer.json()["format"] == "anthropic-batch"
+    path = f"/jobs/{answer.json()['job_id']}/results"
+    lines = (await api.get(path, params={"format": "anthropic"})).text.splitlines()
+    assert [json.loads(line)["custom_id"] for line in lines] == ["a", "b"]
+    assert [exact(body) for body in provider.bodies] == [exact(params)] * 2
 
 
 async def test_a_repeated_submission_may_be_written_differently(api: httpx.AsyncClient) -> None:

@@ -100,7 +100,8 @@ async def post_job(
 ) -> Response:
     """Submit a job, as JSON like in `POST /batch`, or as NDJSON with one request per line.
 
-    JSON may also be one or more requests without a batch around them.
+    JSON may also be one or more requests without a batch around them, or the body of a request to
+    Anthropic's batch API, `{"requests": [{"custom_id": …, "params": …}]}`.
 
     A line is a request as in `POST /batch`, a request as OpenAI, Anthropic or Gemini define it for
     their batches, or only the body of such a request. The media types `application/jsonl`,
