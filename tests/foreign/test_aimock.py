@@ -1,6 +1,6 @@
 """Tests calls to aimock, which imitates OpenAI, Anthropic, Gemini and Ollama, and checks keys.
 
-https://www.npmjs.com/package/@copilotkit/aimock
+https://github.com/CopilotKit/aimock
 """
 
 import asyncio

@@ -22,9 +22,9 @@ def installed(name: str) -> Path:
     if not directory:
         pytest.skip("FOREIGN_SERVERS is not set: see tests/foreign/install")
     if not (Path(directory) / f"{name}.installed").exists():
-        log = Path(directory) / f"{name}.log"
-        reason = log.read_text().strip().splitlines()[-1:] if log.exists() else ["not requested"]
-        pytest.skip(f"{name} is not installed in {directory}: {''.join(reason)}")
+        missing = Path(directory) / f"{name}.missing"
+        reason = missing.read_text().strip() if missing.exists() else "see tests/foreign/install"
+        pytest.skip(f"{name} is not installed in {directory}: {reason}")
     return Path(directory) / name
 
 
