@@ -24,7 +24,8 @@ class Provider:
         the names as the client wrote them.
     token_limit_param: name of the field that limits the tokens of a native request's answer:
         `max_tokens` or `max_completion_tokens`.
-    unsupported: fields of native requests that the provider refuses, and that are left out.
+    unsupported: fields that the provider refuses. They are left out of native and translated
+        requests.
     headers: headers of every call. `{http_referer}` stands for the provider's setting
         `http_referer`.
     timeout_s: time limit of a call; None for the general setting, `REQUEST_TIMEOUT`.
