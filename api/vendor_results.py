@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from api.media_types import NDJSON
-from api.request_format import RequestFormat
+from api.requests.formats import RequestFormat
 from shared.models import ErrorCode, JobItem, JobSummary
 
 

@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi.exceptions import RequestValidationError
 
-from api.request_lines import request_lines
+from api.requests.lines import request_lines
 
 LIMIT = 100
 

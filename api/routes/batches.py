@@ -14,9 +14,9 @@ from api.openapi import (
     SUBMISSION_REFUSED,
     request_body,
 )
+from api.requests.reader import RequestReader
 from api.responses import batch_response
 from api.submissions import new_submission
-from api.submitted_requests import RequestReader
 from shared.models import BatchLLMResponse
 
 router = APIRouter(tags=[BATCHES], dependencies=[AUTHENTICATED])

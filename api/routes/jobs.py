@@ -6,7 +6,6 @@ from fastapi import APIRouter, Path, Query, Request, Response, status
 
 from api.cursors import AfterCursor, PageCursor
 from api.dependencies import JobsDep, OwnerDep, ServicesDep
-from api.foreign_request import ForeignOptions
 from api.headers import IdempotencyKey, LastEventId
 from api.job_streams import Outcome
 from api.openapi import (
@@ -24,11 +23,12 @@ from api.openapi import (
     UNAVAILABLE,
     request_body,
 )
-from api.request_format import RequestFormat
+from api.requests.formats import RequestFormat
+from api.requests.reader import RequestReader
+from api.requests.vendor_requests import VendorOptions
 from api.responses import job_accepted, job_response
 from api.stream_response import StreamResponse
 from api.submissions import new_submission
-from api.submitted_requests import RequestReader
 from api.vendor_results import ResultFormat
 from shared.jobs.result_reader import Order
 from shared.models import (
@@ -112,7 +112,7 @@ async def post_job(
     reader = RequestReader(request, services.settings, services.catalogue)
     items, options = await reader.job(
         JobOptions(deadline_s=deadline_s, webhook_url=webhook_url),
-        ForeignOptions(provider, model, request_format),
+        VendorOptions(provider, model, request_format),
     )
     submission = new_submission(services.settings, owner, options=options, key=key)
     return job_accepted(await services.batches.start(items, submission))

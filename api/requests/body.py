@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from fastapi import HTTPException, Request, status
 from starlette.requests import ClientDisconnect
 
-from api.body_decoder import PIECE_BYTES, Unpacker, new_unpacker, without_mark
 from api.media_types import declared_media_type
+from api.requests.unpacking import PIECE_BYTES, Unpacker, new_unpacker, without_mark
 
 READ_TIMEOUT_S = 60.0  # time within which a client must send the next chunk
 

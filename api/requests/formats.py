@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
-from api.json_members import Member
+from api.requests.json_members import Member
 from shared.dialects.dialect import Operation
 
 

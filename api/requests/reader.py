@@ -9,12 +9,13 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from api.errors import validation_error
-from api.foreign_request import ForeignOptions, ForeignRequests, InvalidLine, field_path
-from api.json_members import InvalidJson, elements, object_members, one_line
 from api.media_types import JSON, NDJSON
-from api.request_body import body_chunks, read_body, require_media_type
-from api.request_format import ID_MEMBER, RequestFormat, detect
-from api.request_lines import line_error, request_lines
+from api.requests.body import body_chunks, read_body, require_media_type
+from api.requests.formats import ID_MEMBER, RequestFormat, detect
+from api.requests.json_members import InvalidJson, elements, object_members, one_line
+from api.requests.lines import line_error, request_lines
+from api.requests.vendor_line import InvalidLine
+from api.requests.vendor_requests import VendorOptions, VendorRequests, field_path
 from shared.dialects.dialect import Untranslatable
 from shared.dialects.dialects import DIALECTS
 from shared.dialects.parameters import body_of
@@ -52,7 +53,7 @@ class RequestReader:
             raise _validation_error(error, "body") from None
 
     async def job(
-        self, options: JobOptions, foreign: ForeignOptions
+        self, options: JobOptions, foreign: VendorOptions
     ) -> tuple[AsyncIterable[NewItem], JobOptions]:
         """Returns the items and the options of a job, whose body is a JSON batch or NDJSON.
 
@@ -73,7 +74,7 @@ class RequestReader:
             if lines is not None:
                 return self._lines(_chunks(lines), foreign), options
             raise _validation_error(error, "body") from None
-        if foreign != ForeignOptions():
+        if foreign != VendorOptions():
             raise _only_for_foreign("body")
         replaced = batch.model_copy(update=options.model_dump(exclude_none=True))
         return self.items(batch.requests), replaced
@@ -89,28 +90,28 @@ class RequestReader:
     def _batch(self, body: bytes) -> BatchLLMRequest:
         return BatchLLMRequest.model_validate_json(body, context={"catalogue": self.catalogue})
 
-    def _check_options(self, options: ForeignOptions) -> None:
+    def _check_options(self, options: VendorOptions) -> None:
         if options.provider is not None and options.provider not in self.catalogue.rows:
             message = unknown_provider_message(self.catalogue, options.provider)
             raise validation_error(message, "query", "provider")
         if options.model is not None and not options.model.strip():
             raise validation_error("must not be blank", "query", "model")
 
-    async def _is_lines(self, body: bytes, options: ForeignOptions) -> bool:
+    async def _is_lines(self, body: bytes, options: VendorOptions) -> bool:
         """Returns whether the body, which is not a batch, begins with a request."""
         try:
             async for _, line in request_lines(_chunks(body), self.settings.max_line_bytes):
                 members = object_members(line.decode())
-                is_request = detect(members) or options != ForeignOptions()
+                is_request = detect(members) or options != VendorOptions()
                 return "requests" not in members and bool(is_request)
         except (InvalidJson, UnicodeDecodeError, RequestValidationError):
             pass
         return False
 
     async def _lines(
-        self, chunks: AsyncIterator[bytes], options: ForeignOptions
+        self, chunks: AsyncIterator[bytes], options: VendorOptions
     ) -> AsyncIterator[NewItem]:
-        foreign = ForeignRequests(self.catalogue, self.settings.default_provider, options)
+        foreign = VendorRequests(self.catalogue, self.settings.default_provider, options)
         unique = _UniqueIds()
         to_item: Callable[[int, bytes], NewItem] | None = None
         count = 0
@@ -129,7 +130,7 @@ class RequestReader:
             raise line_error(1, "the body must have at least one request")
 
     def _converter(
-        self, foreign: ForeignRequests, options: ForeignOptions, number: int, first: bytes
+        self, foreign: VendorRequests, options: VendorOptions, number: int, first: bytes
     ) -> Callable[[int, bytes], NewItem]:
         """Returns the function that converts each line of the job, whose first line is `first`."""
         try:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from api.foreign_request import ForeignOptions, ForeignRequests, InvalidLine
-from api.request_format import RequestFormat
+from api.requests.formats import RequestFormat
+from api.requests.vendor_line import InvalidLine
+from api.requests.vendor_requests import VendorOptions, VendorRequests
 from shared.jobs.new_item import NewItem
 from shared.providers import Alias, Catalogue, Provider
 
@@ -30,7 +31,7 @@ CATALOGUE = Catalogue(
 
 def convert(line: object, **options: Any) -> NewItem:
     text = line if isinstance(line, str) else json.dumps(line)
-    requests = ForeignRequests(CATALOGUE, "vendor", ForeignOptions(**options))
+    requests = VendorRequests(CATALOGUE, "vendor", VendorOptions(**options))
     return requests.item(text.encode(), requests.format_of(text.encode()))
 
 
@@ -256,7 +257,7 @@ def test_refuses(line: object, path: tuple[str, ...], reason: str) -> None:
 
 
 def test_a_line_of_another_format_is_refused() -> None:
-    requests = ForeignRequests(CATALOGUE, "vendor", ForeignOptions())
+    requests = VendorRequests(CATALOGUE, "vendor", VendorOptions())
 
     with pytest.raises(InvalidLine, match="has the format openai, but the first line has"):
         requests.item(json.dumps(CHAT).encode(), RequestFormat.OPENAI_BATCH)
@@ -282,7 +283,7 @@ def test_what_the_row_leaves_out_needs_no_translation() -> None:
     row = replace(ROWS["claude"], unsupported=frozenset({"seed"}))
     catalogue = replace(CATALOGUE, rows={**ROWS, "claude": row})
 
-    item = ForeignRequests(catalogue, "vendor", ForeignOptions()).item(
+    item = VendorRequests(catalogue, "vendor", VendorOptions()).item(
         json.dumps(envelope(SEED)).encode(), RequestFormat.OPENAI_BATCH
     )
 

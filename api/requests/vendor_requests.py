@@ -1,0 +1,218 @@
+"""Converts lines in the format of OpenAI, Anthropic or Gemini to items."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from api.requests.formats import ID_MEMBER, RequestFormat, bare_operation, detect
+from api.requests.json_members import Member
+from api.requests.vendor_line import (
+    NOT_STRICT,
+    InvalidLine,
+    cut_body,
+    is_strict,
+    metadata_of,
+    model_of,
+    open_envelope,
+    parse_line,
+    request_id_of,
+    string_of,
+    unknown_format,
+)
+from shared.dialects.dialect import Codec, Operation, Untranslatable
+from shared.dialects.dialects import DIALECTS
+from shared.dialects.parameters import body_of
+from shared.jobs.new_item import NewItem
+from shared.providers import Catalogue
+from shared.providers.routing import RoutingError, Target, route
+from shared.queue.item_request import ItemRequest
+
+MAX_ROUTES = 1000  # limit of the targets that are kept while one job is read
+_REQUIRED = {  # a body needs one of these fields
+    Operation.CHAT: ("messages",),
+    Operation.RESPONSES: ("input", "prompt"),
+    Operation.EMBEDDINGS: ("input",),
+    Operation.MESSAGES: ("messages",),
+    Operation.GENERATE_CONTENT: ("contents",),
+}
+_URL = re.compile(r"/(chat/completions|responses|embeddings|messages)$")
+_OPERATIONS_BY_URL = {
+    "chat/completions": Operation.CHAT,
+    "responses": Operation.RESPONSES,
+    "embeddings": Operation.EMBEDDINGS,
+    "messages": Operation.MESSAGES,
+}
+_GEMINI_URL = re.compile(r"/models/([^:]+):generateContent(?:\?|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class VendorOptions:
+    """Holds the query parameters that apply to all requests of a job.
+
+    provider: the provider of all requests; None if the model's name decides.
+    model: the model of all requests; None if each body names its model.
+    format: the format of all requests; None if the first request decides.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    format: RequestFormat | None = None
+
+
+class VendorRequests:
+    """Converts the lines of one job to items."""
+
+    def __init__(
+        self, catalogue: Catalogue, default_provider: str | None, options: VendorOptions
+    ) -> None:
+        self._catalogue = catalogue
+        self._default_provider = default_provider
+        self._options = options
+        self._targets: dict[str, Target] = {}
+
+    def format_of(self, line: bytes) -> RequestFormat:
+        """Returns the format of the job whose first line this is. Raises InvalidLine."""
+        if self._options.format is not None:
+            return self._options.format
+        members = parse_line(line)
+        found = detect(members)
+        if found is None:
+            raise unknown_format(members)
+        if found is RequestFormat.OPENAI and "messages" in members and self._is_anthropic(members):
+            return RequestFormat.ANTHROPIC
+        return found
+
+    def item(self, line: bytes, job_format: RequestFormat) -> NewItem:
+        """Returns the item of a line. Raises InvalidLine."""
+        members = parse_line(line)
+        self._check_format(members, job_format)
+        envelope, body, path = open_envelope(members, job_format)
+        url = string_of(envelope, "url") if "url" in envelope else None
+        in_url = _GEMINI_URL.search(url or "")
+        replacement = self._options.model or (in_url.group(1) if in_url else None)
+        target = self._target(model_of(body, replacement, path), path)
+        operation = _operation(job_format, url, body, target.model)
+        codec = _codec(target, operation, path)
+        if not any(name in body for name in _REQUIRED[operation]):
+            names = " or ".join(f"`{name}`" for name in _REQUIRED[operation])
+            raise InvalidLine(f"a body for {operation} must have {names}", *path)
+        parts = cut_body(body, with_model=operation is not Operation.GENERATE_CONTENT)
+        model = target.provider.model_name(target.model)
+        if codec.translate:
+            _check_translation(codec, target, parts, path)
+        return NewItem(
+            request_id=request_id_of(envelope, ID_MEMBER[job_format]),
+            request=ItemRequest(
+                provider=target.provider.name, model=model, operation=operation, body=parts
+            ),
+            metadata=metadata_of(envelope),
+            format=job_format,
+        )
+
+    def _check_format(self, members: Mapping[str, Member], job_format: RequestFormat) -> None:
+        if self._options.format is not None:
+            return
+        found = detect(members)
+        family = {RequestFormat.OPENAI, RequestFormat.ANTHROPIC}
+        if found is None:
+            raise unknown_format(members)
+        if found is RequestFormat.OPENAI and job_format in family and "messages" in members:
+            is_anthropic = self._is_anthropic(members)
+            found = RequestFormat.ANTHROPIC if is_anthropic else RequestFormat.OPENAI
+        if found is not job_format:
+            raise InvalidLine(
+                f"the line has the format {found}, but the first line has the format {job_format};"
+                " all requests of a job must have the same format"
+            )
+
+    def _is_anthropic(self, body: Mapping[str, Member]) -> bool:
+        target = self._target(model_of(body, self._options.model, ()), ())
+        return target.provider.dialect == "anthropic"
+
+    def _target(self, model: str, path: tuple[str, ...]) -> Target:
+        found = self._targets.get(model)
+        if found is None:
+            try:
+                found = route(
+                    self._catalogue,
+                    model,
+                    provider=self._options.provider,
+                    default_provider=self._default_provider,
+                )
+            except RoutingError as error:
+                raise InvalidLine(str(error), *path, "model") from None
+            if len(self._targets) < MAX_ROUTES:
+                self._targets[model] = found
+        return found
+
+
+def _operation(
+    job_format: RequestFormat, url: str | None, body: Mapping[str, Member], model: str
+) -> Operation:
+    if job_format in {RequestFormat.ANTHROPIC, RequestFormat.ANTHROPIC_BATCH}:
+        return Operation.MESSAGES
+    if job_format in {RequestFormat.GEMINI, RequestFormat.GEMINI_BATCH}:
+        if "embed" in model.lower():
+            raise InvalidLine(
+                "Gemini's embedContent is not supported; send embeddings in OpenAI's format, with"
+                " `model` and `input`",
+                "model",
+            )
+        return Operation.GENERATE_CONTENT
+    if url is None:
+        return bare_operation(body, model)
+    if _GEMINI_URL.search(url):
+        return Operation.GENERATE_CONTENT
+    match = _URL.search(url.partition("?")[0].rstrip("/"))
+    if match is None:
+        raise InvalidLine(
+            "the URL must end in /chat/completions, /responses, /embeddings, /messages or"
+            " /models/MODEL:generateContent",
+            "url",
+        )
+    return _OPERATIONS_BY_URL[match.group(1)]
+
+
+def _codec(target: Target, operation: Operation, path: Iterable[str]) -> Codec:
+    spoken = DIALECTS[target.provider.dialect].foreign
+    if operation not in spoken:
+        known = ", ".join(spoken)
+        raise InvalidLine(
+            f"{target.provider.name} does not take a body for {operation}, only for {known}; send"
+            " another body, or name another provider (?provider=NAME)",
+            *path,
+        )
+    return spoken[operation]
+
+
+def _check_translation(
+    codec: Codec, target: Target, parts: list[str], path: tuple[str, ...]
+) -> None:
+    text = '"m"'.join(parts)
+    chat: dict[str, Any] = json.loads(text)
+    chat.pop("model")
+    try:
+        translated = body_of(target.provider, codec, target.model, chat)
+    except Untranslatable as error:
+        raise InvalidLine(
+            f"{target.provider.name} cannot take this: {error.reason}", *path, *field_path(error)
+        ) from None
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise InvalidLine("the body is not a valid chat request", *path) from None
+    try:
+        orjson.dumps(translated)
+    except orjson.JSONEncodeError:
+        is_exact = False
+    else:
+        is_exact = is_strict(text)
+    if not is_exact:
+        raise InvalidLine(f"a body that is translated must not contain {NOT_STRICT}", *path)
+
+
+def field_path(error: Untranslatable) -> list[str | int]:
+    """Returns the parts of the field's path, such as `messages[0].content`."""
+    return [int(p) if p.isdecimal() else p for p in re.findall(r"[^.\[\]]+", error.field)]
