@@ -27,7 +27,7 @@ from worker.providers.errors import ProviderError, RateLimited, Rejected, Transi
 
 KEY = "sk-or-v1-0123456789abcdef"
 PROMPT = "The patient's name is Ada Lovelace, born in 1815; her 'notes' say:\n\"ünwell\" — advise."
-MAX_MEMORY = 16 * MAX_RESPONSE_BYTES
+MAX_MEMORY = 5 * MAX_RESPONSE_BYTES
 
 both_providers = pytest.mark.parametrize("provider", ["openrouter", "ollama"])
 
@@ -623,8 +623,8 @@ async def test_huge_answer_is_refused(
     client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model="sim-huge"))
-    expected = Transient(
-        ErrorCode.BAD_RESPONSE, f"{provider} sent more than 4194304 bytes", status_code=200
+    expected = Rejected(
+        ErrorCode.BAD_RESPONSE, f"{provider} sent more than 16777216 bytes", status_code=200
     )
     assert facts(error) == facts(expected)
 
@@ -646,9 +646,10 @@ async def test_large_answer_is_not_read_further(
     head = f"HTTP/1.1 {status}\r\nContent-Length: {sum(map(len, chunks))}\r\n\r\n".encode()
     async with raw(head, *chunks) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
-    expected = Transient(
+    kind = Rejected if status.startswith("200") else Transient
+    expected = kind(
         ErrorCode.BAD_RESPONSE,
-        "openrouter sent more than 4194304 bytes",
+        "openrouter sent more than 16777216 bytes",
         status_code=int(status[:3]),
     )
     assert facts(error) == facts(expected)
@@ -668,7 +669,8 @@ async def test_gzip_bomb_is_not_unpacked(
     encoding = ", ".join(["gzip"] * layers)
     async with raw(http(body, f"Content-Encoding: {encoding}")) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
-    assert (type(error), error.code) == (Transient, ErrorCode.BAD_RESPONSE)
+    kind = Rejected if layers == 1 else Transient  # two layers are not unpacked at all
+    assert (type(error), error.code) == (kind, ErrorCode.BAD_RESPONSE)
     assert memory() < MAX_MEMORY
 
 

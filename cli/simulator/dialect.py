@@ -7,7 +7,7 @@ from typing import Any
 from cli.simulator.chat import Chat
 from cli.simulator.faults import Fault
 
-_HUGE_CHARACTERS = 10_000_000
+_HUGE_CHARACTERS = 17_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from worker.providers.errors import ProviderError, Rejected, Transient
 from worker.providers.redaction import redact, texts
 from worker.providers.refusals import refusal
 
-MAX_RESPONSE_BYTES = 4 * 1024 * 1024  # an answer of 32,000 tokens is about 200 KB
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
 KEEP_ALIVE_S = 60
 _CHUNK_BYTES = 256 * 1024
 
@@ -154,12 +154,23 @@ async def _read_body(provider: str, response: httpx.Response) -> bytes:
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
-                raise _bad_response(
-                    response, f"{provider} sent more than {MAX_RESPONSE_BYTES} bytes"
-                )
+                raise _too_large(response, provider)
     except httpx.DecodingError:
         raise _bad_response(response, f"{provider} sent a body that cannot be decoded") from None
     return bytes(body)
+
+
+def _too_large(response: httpx.Response, provider: str) -> ProviderError:
+    """Returns the error for a body beyond the limit.
+
+    An answer is not asked for again, because each one has to be paid for.
+    """
+    kind = Rejected if response.is_success else Transient
+    return kind(
+        ErrorCode.BAD_RESPONSE,
+        f"{provider} sent more than {MAX_RESPONSE_BYTES} bytes",
+        status_code=response.status_code,
+    )
 
 
 def _bad_response(response: httpx.Response, message: str) -> Transient:
