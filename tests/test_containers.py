@@ -120,7 +120,7 @@ def compose(
         "OPENROUTER_BASE_URL": "http://simulator:9000/api/v1",
         "OLLAMA_BASE_URL": "http://simulator:9000",
         "MAX_CONCURRENT_REQUESTS": str(LIMIT),
-        "WORKER_MAX_JOBS": "6",  # so small that the ten calls need all three workers
+        "WORKER_MAX_JOBS": "5",  # so small that the ten calls need all three workers
         "LEASE_SECONDS": str(LEASE_S),
         "PYTHON_IMAGE": PYTHON_IMAGE,
         "REDIS_IMAGE": REDIS_IMAGE,

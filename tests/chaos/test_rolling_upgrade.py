@@ -22,9 +22,9 @@ PROJECT = Path(__file__).parents[2]
 # The next version adds a field to requests and a field to results. By file: the text after which it
 # inserts code, and the inserted code.
 ADDED = {
-    "shared/jobs/service.py": (
-        '"max_tokens": request.max_tokens,\n',
-        '        "top_p": 0.5,\n',
+    "shared/jobs/new_item.py": (
+        '    chat: dict[str, Any] = {"messages": messages}\n',
+        '    chat["top_p"] = 0.5\n',
     ),
     "shared/queue/item_results.py": (
         '            "attempts": self.attempts,\n',
