@@ -25,8 +25,8 @@ LONG_S = 5.0  # duration of a long fault, longer than a lease
 SETTINGS = {
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
     "LEASE_SECONDS": f"{LEASE_S:g}",
-    # Each worker keeps a slot free for the other lane. The four workers share the ten calls.
-    "WORKER_MAX_JOBS": "5",
+    # Each worker keeps a slot free for other lanes. The four workers share the ten calls.
+    "WORKER_MAX_JOBS": "4",
 }
 
 Fault = Callable[[Server], AbstractAsyncContextManager[None]]
