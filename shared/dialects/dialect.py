@@ -20,7 +20,7 @@ class Operation(StrEnum):
     GENERATE_CONTENT = "generate_content"  # Gemini: POST /models/{model}:generateContent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: each call creates one, which would take three times as long
 class Answer:
     """Holds the data that a worker reads from a provider's response. An invalid count is 0."""
 

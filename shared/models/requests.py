@@ -171,6 +171,17 @@ _INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
 _NOT_THE_PROVIDERS = {"provider", "request_id"}
 
 
+def _only_other_fields(extra_body: JsonObject) -> JsonObject:
+    known = LLMRequest.model_fields.keys() & extra_body.keys() - _NOT_THE_PROVIDERS
+    if known:
+        raise PydanticCustomError(
+            "extra_body",
+            "extra_body must not contain `{name}`, which is a field of the request",
+            {"name": min(known)},
+        )
+    return extra_body
+
+
 class LLMRequest(_Inbound):
     """One chat request for one model.
 
@@ -231,21 +242,10 @@ class LLMRequest(_Inbound):
     prompt_cache_retention: str | None = None
     stream: bool | None = Field(default=None, description="Ignored: answers are not streamed.")
     stream_options: JsonObject | None = Field(default=None, description="Ignored, like `stream`.")
-    extra_body: JsonObject | None = Field(
+    extra_body: Annotated[JsonObject, AfterValidator(_only_other_fields)] | None = Field(
         default=None,
         description="Fields for the provider that are not listed here, such as `top_k`.",
     )
-
-    @model_validator(mode="after")
-    def _extra_body_adds(self) -> Self:
-        known = LLMRequest.model_fields.keys() & (self.extra_body or {}).keys() - _NOT_THE_PROVIDERS
-        if known:
-            raise PydanticCustomError(
-                "extra_body",
-                "extra_body must not contain `{name}`, which is a field of the request",
-                {"name": min(known)},
-            )
-        return self
 
 
 _EXAMPLE_REQUESTS: list[JsonValue] = [

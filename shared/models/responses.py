@@ -108,7 +108,8 @@ class LLMResponse(Outbound):
     def to_json(self) -> str:
         """Returns the response as JSON, in which `body` and `metadata` keep every digit."""
         known = self.model_dump_json()
-        more = {name: value for name in _OPTIONAL if (value := getattr(self, name)) is not None}
+        fields = self.__dict__
+        more = {name: fields[name] for name in _OPTIONAL if fields[name] is not None}
         if not more:
             return known
         for name in _RAW & more.keys():

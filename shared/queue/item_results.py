@@ -8,7 +8,7 @@ import orjson
 from shared.models import ErrorCode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: each call creates one, which would take four times as long
 class Result:
     """The result of an item.
 
@@ -56,7 +56,7 @@ class Result:
         }
         rare = {name: value for name in _RARE if (value := getattr(self, name)) is not None}
         try:
-            return orjson.dumps(common | rare)
+            return orjson.dumps(common | rare if rare else common)
         except orjson.JSONEncodeError:  # the provider's JSON is nested too deeply
             return orjson.dumps(common)
 

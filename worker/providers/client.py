@@ -122,13 +122,15 @@ async def _exchange(
     # The body and the headers stay in memory while the call runs. The body is copied to its real
     # size, because the bytes that orjson returns occupy at least 4 KB. The headers are set after
     # construction, because httpx would decode and copy an argument instead of sharing the headers.
+    # The body is a stream, because httpx would make headers for `content` that are not used.
     content = bytes(memoryview(encode(endpoint.row, codec, item)))
     url, headers = endpoint.url(codec, item["model"]), endpoint.call_headers(codec)
     if len(content) > _CHUNK_BYTES:
         request = httpx.Request("POST", url, stream=_Chunks(content))
         request.headers = httpx.Headers([*headers.raw, (b"Content-Length", b"%d" % len(content))])
     else:
-        request = httpx.Request("POST", url, content=content)
+        request = httpx.Request("POST", url, stream=httpx.ByteStream(content))
+        request.read()
         request.headers = headers
     async with aclosing(await client.handle_async_request(request)) as response:
         return response, await _read_body(endpoint.provider, response)
