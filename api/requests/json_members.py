@@ -11,13 +11,15 @@ from typing import Any, NoReturn
 
 MAX_MEMBERS = 10_000  # a member takes more time and memory than its text
 _skip_spaces = re.compile(r"[ \t\r\n]*").match
+_plain_name = re.compile(r'("[^"\\\x00-\x1f]*")[ \t\r\n]*:[ \t\r\n]*').match
+_comma = re.compile(r"[ \t\r\n]*,[ \t\r\n]*").match
 
 
 class InvalidJson(ValueError):
     """The text is not a JSON object. `str(error)` is the reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a line has several, and creating one would take longer
 class Member:
     """A member of an object: its parsed value, and the text of its name and of its value."""
 
@@ -79,22 +81,31 @@ def _members(text: str) -> dict[str, Member]:
         _expect_end(text, position + 1)
         return members
     while True:
-        if text[position : position + 1] != '"':
-            raise json.JSONDecodeError("expected a name in double quotes", text, position)
-        name, name_end = _DECODER.raw_decode(text, position)
-        name_text = text[position:name_end]
-        start = _expect(text, name_end, ":")
+        name, name_text, start = _name(text, position)
         value, end = _DECODER.raw_decode(text, start)
         if name in members:
             raise InvalidJson(f"the field {name_text} occurs twice")
         members[name] = Member(value, name_text, text[start:end])
         if len(members) > MAX_MEMBERS:
             raise InvalidJson(f"the object has more than {MAX_MEMBERS} fields")
+        if comma := _comma(text, end):
+            position = comma.end()
+            continue
         position = _end_of_spaces(text, end)
         if text[position : position + 1] == "}":
             _expect_end(text, position + 1)
             return members
-        position = _expect(text, position, ",")
+        raise json.JSONDecodeError("expected ','", text, position)
+
+
+def _name(text: str, position: int) -> tuple[str, str, int]:
+    """Returns a member's name, the name's text, and the position of the member's value."""
+    if plain := _plain_name(text, position):
+        return plain[1][1:-1], plain[1], plain.end()
+    if text[position : position + 1] != '"':
+        raise json.JSONDecodeError("expected a name in double quotes", text, position)
+    name, end = _DECODER.raw_decode(text, position)
+    return name, text[position:end], _expect(text, end, ":")
 
 
 def _expect(text: str, position: int, character: str) -> int:

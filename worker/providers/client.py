@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -112,8 +111,9 @@ def _answer(
         raise _bad_response(response, f"{name} answered with something that is not JSON") from None
     if "chat" in request:
         return answer
-    # The rest of the answer is in the body.
-    return replace(answer, body=one_line(text), message=None, choices=None, logprobs=None)
+    answer.body = one_line(text)
+    answer.message = answer.choices = answer.logprobs = None  # the body has them
+    return answer
 
 
 async def _exchange(
