@@ -538,7 +538,7 @@ async def test_results_are_downloaded(stack: Start, browser: Browser, tmp_path: 
 
 
 async def test_models_are_tried_side_by_side(stack: Start, browser: Browser) -> None:
-    deployment = await stack(workers=1)
+    deployment = await stack(workers=1, DISCONNECT_GRACE_SECONDS="0")
     async with visit(browser, deployment, "try") as page:
         await page.get_by_label("Model 1").fill("sim-latency-60000")
         await page.get_by_role("button", name="Add a model").click()
