@@ -351,10 +351,10 @@ async def test_a_fourth_worker_joins(compose: Compose, stack: Stack) -> None:
 @pytest.mark.containers
 async def test_the_image_has_the_page(stack: Stack) -> None:
     page = await stack.api.get("/")
-    files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+    files = re.findall(r'(?:href|src)="(static/[^"]+)"', page.text)
 
     assert len(files) >= 4
-    assert {(await stack.api.get(path)).status_code for path in files} == {200}
+    assert {(await stack.api.get(f"/{path}")).status_code for path in files} == {200}
 
 
 @pytest.mark.containers
