@@ -46,10 +46,6 @@ async def _settings(services: ServicesDep) -> Settings:
     return services.settings
 
 
-async def _catalogue(services: ServicesDep) -> Catalogue:
-    return services.catalogue
-
-
 async def _jobs(services: ServicesDep) -> Jobs:
     return services.jobs
 
@@ -71,7 +67,6 @@ async def _disconnect(request: Request) -> Callable[[], Awaitable[None]]:
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
-CatalogueDep = Annotated[Catalogue, Depends(_catalogue)]
 JobsDep = Annotated[Jobs, Depends(_jobs)]
 OwnerDep = Annotated[str, Depends(_owner)]
 IdentifiedDep = Annotated[bool, Depends(_identified)]

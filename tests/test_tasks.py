@@ -14,7 +14,7 @@ from shared.models import ErrorCode
 from shared.providers import PROVIDERS
 from shared.queue.ids import ItemId
 from shared.queue.item_request import ItemRequest
-from shared.queue.item_results import Result
+from shared.queue.item_results import Result, read_fields
 from shared.settings import ProviderSettings
 from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished
@@ -132,4 +132,4 @@ async def test_an_answer_that_is_nested_too_deeply_to_store_keeps_its_text(
     result = await result_of(client, http(body), NATIVE)
 
     assert result.message is not None
-    assert Result.from_json(result.to_json()).content == "hi"
+    assert read_fields(result.to_json())["content"] == "hi"

@@ -63,6 +63,10 @@ class VendorOptions:
     format: RequestFormat | None = None
 
 
+# In a job of one of these formats, the provider decides which one a bare body with messages has.
+_BARE_CHAT = {None, RequestFormat.OPENAI, RequestFormat.ANTHROPIC}
+
+
 class VendorRequests:
     """Converts the lines of one job to items."""
 
@@ -78,13 +82,7 @@ class VendorRequests:
         """Returns the format of the job whose first line this is. Raises InvalidLine."""
         if self._options.format is not None:
             return self._options.format
-        members = parse_line(line)
-        found = detect(members)
-        if found is None:
-            raise unknown_format(members)
-        if found is RequestFormat.OPENAI and "messages" in members and self._is_anthropic(members):
-            return RequestFormat.ANTHROPIC
-        return found
+        return self._detect(parse_line(line))
 
     def item(self, line: bytes, job_format: RequestFormat) -> NewItem:
         """Returns the item of a line. Raises InvalidLine."""
@@ -116,18 +114,23 @@ class VendorRequests:
     def _check_format(self, members: Mapping[str, Member], job_format: RequestFormat) -> None:
         if self._options.format is not None:
             return
-        found = detect(members)
-        family = {RequestFormat.OPENAI, RequestFormat.ANTHROPIC}
-        if found is None:
-            raise unknown_format(members)
-        if found is RequestFormat.OPENAI and job_format in family and "messages" in members:
-            is_anthropic = self._is_anthropic(members)
-            found = RequestFormat.ANTHROPIC if is_anthropic else RequestFormat.OPENAI
+        found = self._detect(members, job_format)
         if found is not job_format:
             raise InvalidLine(
                 f"the line has the format {found}, but the first line has the format {job_format};"
                 " all requests of a job must have the same format"
             )
+
+    def _detect(
+        self, members: Mapping[str, Member], job_format: RequestFormat | None = None
+    ) -> RequestFormat:
+        """Returns the format of a line. `job_format` is None for the first line of a job."""
+        found = detect(members)
+        if found is None:
+            raise unknown_format(members)
+        if found is RequestFormat.OPENAI and "messages" in members and job_format in _BARE_CHAT:
+            return RequestFormat.ANTHROPIC if self._is_anthropic(members) else found
+        return found
 
     def _is_anthropic(self, body: Mapping[str, Member]) -> bool:
         target = self._target(model_of(body, self._options.model, ()), ())

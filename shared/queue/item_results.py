@@ -66,12 +66,6 @@ class Result:
         # response.
         return {name: getattr(self, name) for name in _NAMES}
 
-    @classmethod
-    def from_json(cls, data: bytes) -> "Result":
-        """Returns the result that `data` describes: see `read_fields`."""
-        values = read_fields(data)
-        return cls(**{name: values[name] for name in _NAMES if name in values})
-
 
 def read_fields(data: bytes) -> dict[str, Any]:
     """Returns the fields of a stored result, which may have unknown fields.
