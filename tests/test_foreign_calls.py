@@ -298,7 +298,7 @@ async def test_arguments_that_are_nested_too_deeply_are_a_bad_response(
 async def test_the_answer_to_a_foreign_request_is_stored_once(
     client: httpx.AsyncBaseTransport,
 ) -> None:
-    """What is in the body is not stored a second time."""
+    """The parts of the answer that the body contains are not stored a second time."""
     reply = {
         "choices": [
             {"message": {"content": "hi", "refusal": "no"}, "logprobs": {"content": []}},

@@ -1,4 +1,4 @@
-"""What `providers.toml` may contain, and how a wrong file is refused."""
+"""Tests which fields `providers.toml` may contain, and how a wrong file is refused."""
 
 import asyncio
 import os

@@ -16,19 +16,6 @@ from shared.providers import PROVIDERS
 from shared.setting_names import unknown_settings
 
 
-async def _run(environment: dict[str, str], *argv: str) -> tuple[int, str]:
-    """Runs a module of the project to its end. Returns the exit code and all output."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", *argv),
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(60):
-        output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
-
-
 async def test_a_data_directory_that_cannot_be_used(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -37,8 +24,11 @@ async def test_a_data_directory_that_cannot_be_used(
 
     of_up, of_worker, of_api = await asyncio.gather(
         run(wrong, "up", "--port", "0"),
-        _run(wrong, "worker"),
-        _run(wrong, "uvicorn", "api.main:app", "--port", str(free_port())),
+        run(wrong, "-m", "worker", program=sys.executable),
+        run(
+            *(wrong, "-m", "uvicorn", "api.main:app", "--port", str(free_port())),
+            program=sys.executable,
+        ),
     )
 
     sentence = (
@@ -58,7 +48,11 @@ async def test_a_port_for_the_metrics_that_is_in_use(environment: dict[str, str]
 
         of_up, of_worker = await asyncio.gather(
             run(environment | {"WORKER_METRICS_PORT": str(port - 1)}, "up", "--port", "0"),
-            _run(environment | {"WORKER_METRICS_PORT": str(port)}, "worker"),
+            run(
+                environment | {"WORKER_METRICS_PORT": str(port)},
+                *("-m", "worker"),
+                program=sys.executable,
+            ),
         )
 
     sentence = (

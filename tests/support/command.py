@@ -16,20 +16,16 @@ ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
 
 
 async def run(
-    environment: dict[str, str], *argv: str, directory: Path | None = None
+    environment: dict[str, str],
+    *argv: str,
+    directory: Path | None = None,
+    program: str = ORCHESTRATOR,
 ) -> tuple[int, str]:
-    """Runs the command to its end. Returns the exit code and all output."""
-    process = await asyncio.create_subprocess_exec(
-        *(ORCHESTRATOR, *argv),
-        env=environment,
-        cwd=directory,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    """Runs a command to its end. Returns the exit code and all output."""
+    code, output, _ = await _complete(
+        (program, *argv), environment, directory, stderr=asyncio.subprocess.STDOUT
     )
-    async with asyncio.timeout(60):
-        output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
+    return code, output
 
 
 async def execute(
@@ -38,21 +34,25 @@ async def execute(
     directory: Path | None = None,
     program: str = ORCHESTRATOR,
 ) -> tuple[int, str, str]:
-    """Runs a command in a new interpreter, which reads the locale of `environment`.
+    """Runs a command to its end. Returns the exit code, stdout and stderr."""
+    return await _complete((program, *argv), environment, directory, stderr=asyncio.subprocess.PIPE)
 
-    Returns the exit code, stdout and stderr.
-    """
+
+async def _complete(
+    argv: tuple[str, ...], environment: dict[str, str], directory: Path | None, *, stderr: int
+) -> tuple[int, str, str]:
+    """Runs a command in a new interpreter, which reads the locale of `environment`."""
     process = await asyncio.create_subprocess_exec(
-        *(program, *argv),
+        *argv,
         env=environment,
         cwd=directory,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=stderr,
     )
     async with asyncio.timeout(60):
         output, errors = await process.communicate()
-    return process.returncode or 0, output.decode(), errors.decode()
+    return process.returncode or 0, output.decode(), (errors or b"").decode()
 
 
 class Up:
