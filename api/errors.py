@@ -3,13 +3,26 @@
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request, status
-from fastapi.exception_handlers import request_validation_exception_handler
+from fastapi.exception_handlers import (
+    http_exception_handler,
+    request_validation_exception_handler,
+)
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+from structlog.contextvars import get_contextvars
 
 from api.batches import IdempotencyResultExpired, ResultsUnavailable
 from api.cursors import InvalidCursor
 from api.disconnect import ClientDisconnected
+from api.openai.errors import (
+    OpenAIError,
+    error_response,
+    is_openai,
+    unknown_url,
+    validation_refusal,
+)
+from api.refusals import refusal
 from api.vendor_results import FormatMismatch
 from shared.jobs.result_reader import CursorOutOfRange
 from shared.jobs.service import JobNotFound, NothingToRetry
@@ -28,10 +41,10 @@ class ErrorResponse:
     detail: str
     headers: dict[str, str] = field(default_factory=dict)
 
-    async def __call__(self, _request: Request, error: Exception) -> JSONResponse:
+    async def __call__(self, request: Request, error: Exception) -> JSONResponse:
         headers = {name: value.format(error=error) for name, value in self.headers.items()}
         detail = self.detail.format(error=error)
-        return JSONResponse({"detail": detail}, self.status_code, headers=headers)
+        return refusal(request.scope, self.status_code, detail, headers)
 
 
 ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
@@ -81,8 +94,12 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
 def add_exception_handlers(app: FastAPI) -> None:
     for error, response in ERROR_RESPONSES.items():
         app.add_exception_handler(error, response)
-    app.add_exception_handler(IdempotencyConflict, _idempotency_conflict)
-    app.add_exception_handler(FormatMismatch, _format_mismatch)
+    app.exception_handler(IdempotencyConflict)(_idempotency_conflict)
+    app.exception_handler(FormatMismatch)(_format_mismatch)
+    app.exception_handler(RequestValidationError)(_invalid_request)
+    app.exception_handler(HTTPException)(_http_exception)
+    app.exception_handler(OpenAIError)(_openai_error)
+    app.exception_handler(Exception)(_unexpected)
 
 
 def validation_error(message: str, *location: str | int) -> RequestValidationError:
@@ -90,8 +107,8 @@ def validation_error(message: str, *location: str | int) -> RequestValidationErr
     return RequestValidationError([{"type": "value_error", "loc": location, "msg": message}])
 
 
-async def _idempotency_conflict(request: Request, _error: Exception) -> JSONResponse:
-    return await request_validation_exception_handler(
+async def _idempotency_conflict(request: Request, _error: Exception) -> Response:
+    return await _invalid_request(
         request,
         validation_error(
             "this Idempotency-Key was used before, with different requests or options",
@@ -101,7 +118,35 @@ async def _idempotency_conflict(request: Request, _error: Exception) -> JSONResp
     )
 
 
-async def _format_mismatch(request: Request, error: Exception) -> JSONResponse:
-    return await request_validation_exception_handler(
-        request, validation_error(str(error), "query", "format")
+async def _format_mismatch(request: Request, error: Exception) -> Response:
+    return await _invalid_request(request, validation_error(str(error), "query", "format"))
+
+
+async def _invalid_request(request: Request, error: RequestValidationError) -> Response:
+    if is_openai(request.scope):
+        return error_response(validation_refusal(list(error.errors())))
+    return await request_validation_exception_handler(request, error)
+
+
+async def _http_exception(request: Request, error: HTTPException) -> Response:
+    if not is_openai(request.scope):
+        return await http_exception_handler(request, error)
+    if error.status_code == status.HTTP_404_NOT_FOUND:
+        return error_response(unknown_url(request.scope))
+    return refusal(request.scope, error.status_code, str(error.detail), error.headers)
+
+
+async def _openai_error(_request: Request, error: OpenAIError) -> Response:
+    return error_response(error)
+
+
+async def _unexpected(request: Request, _error: Exception) -> Response:
+    """Answers 500. The server logs the exception, because the framework raises it again."""
+    if not is_openai(request.scope):
+        return PlainTextResponse("Internal Server Error", status.HTTP_500_INTERNAL_SERVER_ERROR)
+    return refusal(
+        request.scope,
+        status.HTTP_500_INTERNAL_SERVER_ERROR,
+        "this server has failed unexpectedly; its log has the reason",
+        {"X-Request-ID": get_contextvars().get("request", "")},
     )

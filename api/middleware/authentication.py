@@ -5,12 +5,12 @@ from hashlib import sha256
 from hmac import compare_digest
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.dashboard import STATIC
 from api.docs_page import DOCS
 from api.middleware.path_prefix import path_below_prefix
+from api.refusals import refusal
 from shared.settings import ApiKey
 
 # Paths that need no key. The files of the dashboard and of the documentation contain no data.
@@ -35,12 +35,13 @@ class AuthenticationMiddleware:
             if owner is not None:
                 scope["owner"] = owner
             elif not _is_open(path_below_prefix(scope)):
-                refusal = JSONResponse(
-                    {"detail": "a valid API key is required, as Authorization: Bearer YOUR_KEY"},
+                response = refusal(
+                    scope,
                     401,
-                    headers={"WWW-Authenticate": "Bearer"},
+                    "a valid API key is required, as Authorization: Bearer YOUR_KEY",
+                    {"WWW-Authenticate": "Bearer"},
                 )
-                return refusal(scope, receive, send)
+                return response(scope, receive, send)
         return self._app(scope, receive, send)
 
     def _owner(self, authorization: str) -> str | None:

@@ -1,9 +1,9 @@
 """Limits how many requests are open at once, because each keeps a body in memory or waits."""
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.middleware.path_prefix import path_below_prefix
+from api.refusals import refusal
 
 
 class ConcurrencyLimitMiddleware:
@@ -19,12 +19,13 @@ class ConcurrencyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         if self._open >= self._limit:
-            refusal = JSONResponse(
-                {"detail": "this server has MAX_OPEN_REQUESTS open requests; try again later"},
+            response = refusal(
+                scope,
                 503,
-                headers={"Retry-After": "1"},
+                "this server has MAX_OPEN_REQUESTS open requests; try again later",
+                {"Retry-After": "1"},
             )
-            await refusal(scope, receive, send)
+            await response(scope, receive, send)
             return
         self._open += 1
         try:

@@ -1,0 +1,16 @@
+"""Writes a refusal in the form of the surface that was asked: OpenAI's under `/v1`, or our own."""
+
+from collections.abc import Mapping
+
+from starlette.responses import JSONResponse
+from starlette.types import Scope
+
+from api.openai.errors import OpenAIError, error_response, is_openai
+
+
+def refusal(
+    scope: Scope, status_code: int, detail: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    if is_openai(scope):
+        return error_response(OpenAIError(status_code, detail, headers=headers or {}))
+    return JSONResponse({"detail": detail}, status_code, headers=headers)
