@@ -168,10 +168,14 @@ def _anthropic(_job_id: str, item: JobItem) -> dict[str, Any]:
 # https://docs.anthropic.com/en/api/errors
 _ANTHROPIC_TYPES: dict[ErrorCode, str] = {
     ErrorCode.INVALID_REQUEST: "invalid_request_error",
+    ErrorCode.CONTEXT_TOO_LONG: "invalid_request_error",
+    ErrorCode.CONTENT_FILTERED: "invalid_request_error",
     ErrorCode.UNAUTHORIZED: "authentication_error",
     ErrorCode.PAYMENT_REQUIRED: "billing_error",
+    ErrorCode.QUOTA_EXHAUSTED: "billing_error",
     ErrorCode.MODEL_NOT_FOUND: "not_found_error",
     ErrorCode.RATE_LIMITED: "rate_limit_error",
+    ErrorCode.OVERLOADED: "overloaded_error",
     ErrorCode.TIMEOUT: "timeout_error",
 }
 
@@ -188,13 +192,17 @@ def _gemini(_job_id: str, item: JobItem) -> dict[str, Any]:
 # https://cloud.google.com/apis/design/errors#handling_errors
 _GEMINI_STATUSES: dict[ErrorCode, tuple[str, int]] = {
     ErrorCode.INVALID_REQUEST: ("INVALID_ARGUMENT", 400),
+    ErrorCode.CONTEXT_TOO_LONG: ("INVALID_ARGUMENT", 400),
+    ErrorCode.CONTENT_FILTERED: ("INVALID_ARGUMENT", 400),
     ErrorCode.UNAUTHORIZED: ("UNAUTHENTICATED", 401),
     ErrorCode.MODEL_NOT_FOUND: ("NOT_FOUND", 404),
     ErrorCode.RATE_LIMITED: ("RESOURCE_EXHAUSTED", 429),
+    ErrorCode.QUOTA_EXHAUSTED: ("RESOURCE_EXHAUSTED", 429),
     ErrorCode.CANCELLED: ("CANCELLED", 499),
     ErrorCode.TIMEOUT: ("DEADLINE_EXCEEDED", 504),
     ErrorCode.DEADLINE_EXCEEDED: ("DEADLINE_EXCEEDED", 504),
     ErrorCode.CONNECTION_ERROR: ("UNAVAILABLE", 503),
+    ErrorCode.OVERLOADED: ("UNAVAILABLE", 503),
 }
 
 _LINES: dict[ResultFormat, Callable[[str, JobItem], dict[str, Any]]] = {

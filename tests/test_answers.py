@@ -18,7 +18,7 @@ from shared.providers import PROVIDERS
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 from worker.providers.client import call, http_client
-from worker.providers.errors import ProviderError, Rejected, Transient
+from worker.providers.errors import ProviderError, Verdict
 
 ANSWERS = Path(__file__).parent / "answers"
 NATIVE: ItemRequest = {
@@ -129,34 +129,40 @@ async def test_an_unfinished_answer_is_a_failed_attempt(
 
     found, _ = await outcome(client, answer, NATIVE, provider)
 
-    assert type(found) is Transient
-    assert (found.code, found.message) == (
+    assert isinstance(found, ProviderError)
+    assert (found.verdict, found.code, found.message) == (
+        Verdict.UNFINISHED,
         ErrorCode.PROVIDER_ERROR,
         f"{provider} did not finish its answer ({evidence})",
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "code", "message"),
+    ("name", "verdict", "code", "message"),
     [
-        ("error-string", Rejected, ErrorCode.INVALID_REQUEST, "400: the limit is 512"),
-        ("error-top-message", Rejected, ErrorCode.INVALID_REQUEST, "400: the limit is 512"),
+        ("error-string", Verdict.REJECTED, ErrorCode.INVALID_REQUEST, "400: the limit is 512"),
+        ("error-top-message", Verdict.REJECTED, ErrorCode.INVALID_REQUEST, "400: the limit is 512"),
         (
             "error-raw",
-            Rejected,
+            Verdict.REJECTED,
             ErrorCode.INVALID_REQUEST,
             "400: upstream failed: the limit is 512",
         ),
-        ("ollama-error-object", Rejected, ErrorCode.MODEL_NOT_FOUND, "404: no model m"),
-        ("403-moderation", Rejected, ErrorCode.INVALID_REQUEST, "403: input was flagged"),
-        ("ollama-404-no-route", Rejected, ErrorCode.INVALID_REQUEST, "404: no such page"),
-        ("524", Transient, ErrorCode.TIMEOUT, "524"),
+        (
+            "ollama-error-object",
+            Verdict.MODEL_NOT_FOUND,
+            ErrorCode.MODEL_NOT_FOUND,
+            "404: no model m",
+        ),
+        ("403-moderation", Verdict.REJECTED, ErrorCode.INVALID_REQUEST, "403: input was flagged"),
+        ("ollama-404-no-route", Verdict.REJECTED, ErrorCode.INVALID_REQUEST, "404: no such page"),
+        ("524", Verdict.TRANSIENT, ErrorCode.TIMEOUT, "524"),
     ],
 )
 async def test_a_refusal_has_its_reason(
     client: httpx.AsyncBaseTransport,
     name: str,
-    kind: type[ProviderError],
+    verdict: Verdict,
     code: ErrorCode,
     message: str,
 ) -> None:
@@ -164,8 +170,12 @@ async def test_a_refusal_has_its_reason(
 
     found, _ = await outcome(client, answer, NATIVE, provider)
 
-    assert type(found) is kind
-    assert (found.code, found.message) == (code, f"{provider} answered {message}")
+    assert isinstance(found, ProviderError)
+    assert (found.verdict, found.code, found.message) == (
+        verdict,
+        code,
+        f"{provider} answered {message}",
+    )
 
 
 COMPLETION = (
@@ -233,8 +243,8 @@ async def test_a_body_that_is_not_complete_json_is_a_failed_attempt(
 ) -> None:
     found, _ = await outcome(client, http(body), request_, "openrouter")
 
-    assert type(found) is Transient
-    assert found.code == ErrorCode.BAD_RESPONSE
+    assert isinstance(found, ProviderError)
+    assert (found.verdict, found.code) == (Verdict.UNFINISHED, ErrorCode.BAD_RESPONSE)
 
 
 @pytest.mark.parametrize("request_", [NATIVE, FOREIGN], ids=["native", "foreign"])
@@ -243,5 +253,5 @@ async def test_json_without_an_answer_is_final(
 ) -> None:
     found, _ = await outcome(client, http({"object": "list", "data": []}), request_, "openrouter")
 
-    assert type(found) is Rejected
-    assert found.code == ErrorCode.BAD_RESPONSE
+    assert isinstance(found, ProviderError)
+    assert (found.verdict, found.code) == (Verdict.REJECTED, ErrorCode.BAD_RESPONSE)

@@ -17,7 +17,7 @@ from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 from worker.providers.client import call, http_client
 from worker.providers.endpoint import Endpoint
-from worker.providers.errors import ProviderError, Rejected, Transient
+from worker.providers.errors import ProviderError, Verdict
 
 OPENAI, ANTHROPIC, GEMINI, OLLAMA = (
     PROVIDERS[name] for name in ("openai", "anthropic", "gemini", "ollama")
@@ -185,8 +185,9 @@ async def test_a_native_request_works_in_each_dialect(
 async def rejection(
     client: httpx.AsyncBaseTransport, there: Endpoint, request: ItemRequest
 ) -> ProviderError:
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(ProviderError) as caught:
         await call(client, there, request, timeout_s=5)
+    assert caught.value.verdict is Verdict.REJECTED
     return caught.value
 
 
@@ -289,10 +290,11 @@ async def test_arguments_that_are_nested_too_deeply_are_a_bad_response(
     block = b'{"type":"tool_use","name":"f","input":{"a":%s}}' % (b"[" * 500 + b"]" * 500)
     request = body_with(messages=[{"role": "user", "content": "a"}])
     async with raw(http(b'{"content":[%s]}' % block)) as server:
-        with pytest.raises(Transient) as caught:
+        with pytest.raises(ProviderError) as caught:
             await call(client, at(ANTHROPIC, server.url), request, timeout_s=5)
 
-    assert caught.value.code == ErrorCode.BAD_RESPONSE
+    error = caught.value
+    assert (error.verdict, error.code) == (Verdict.UNFINISHED, ErrorCode.BAD_RESPONSE)
 
 
 async def test_the_answer_to_a_foreign_request_is_stored_once(

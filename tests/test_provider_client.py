@@ -23,7 +23,7 @@ from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 from worker.providers.client import MAX_RESPONSE_BYTES, call, http_client
 from worker.providers.endpoint import Endpoint
-from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
+from worker.providers.errors import ProviderError, Verdict
 
 KEY = "sk-or-v1-0123456789abcdef"
 PROMPT = "The patient's name is Ada Lovelace, born in 1815; her 'notes' say:\n\"ünwell\" — advise."
@@ -73,8 +73,15 @@ async def failure(
     return caught.value
 
 
-def facts(error: ProviderError) -> tuple[type[ProviderError], dict[str, Any]]:
-    return type(error), vars(error)
+def facts(error: ProviderError) -> dict[str, Any]:
+    return vars(error)
+
+
+def limited(message: str, wait_s: float | None, *, status_code: int = 429) -> ProviderError:
+    verdict = Verdict.RATE_LIMITED if status_code == 429 else Verdict.OVERLOADED
+    return ProviderError(
+        verdict, ErrorCode.RATE_LIMITED, message, status_code=status_code, wait_s=wait_s
+    )
 
 
 HI = http({"choices": [{"message": {"content": "hi"}}]})
@@ -221,22 +228,22 @@ async def test_gzipped_answer(client: httpx.AsyncBaseTransport) -> None:
 
 @both_providers
 @pytest.mark.parametrize(
-    ("status", "kind", "code"),
+    ("status", "verdict", "code"),
     [
-        ("400 Bad Request", Rejected, ErrorCode.INVALID_REQUEST),
-        ("401 Unauthorized", Rejected, ErrorCode.UNAUTHORIZED),
-        ("402 Payment Required", Rejected, ErrorCode.PAYMENT_REQUIRED),
-        ("403 Forbidden", Rejected, ErrorCode.UNAUTHORIZED),
-        ("405 Method Not Allowed", Rejected, ErrorCode.INVALID_REQUEST),
-        ("408 Request Timeout", Transient, ErrorCode.TIMEOUT),
-        ("409 Conflict", Transient, ErrorCode.PROVIDER_ERROR),
-        ("410 Gone", Rejected, ErrorCode.INVALID_REQUEST),
-        ("425 Too Early", Transient, ErrorCode.PROVIDER_ERROR),
-        ("500 Internal Server Error", Transient, ErrorCode.PROVIDER_ERROR),
-        ("501 Not Implemented", Transient, ErrorCode.PROVIDER_ERROR),
-        ("502 Bad Gateway", Transient, ErrorCode.PROVIDER_ERROR),
-        ("503 Service Unavailable", Transient, ErrorCode.PROVIDER_ERROR),
-        ("504 Gateway Timeout", Transient, ErrorCode.TIMEOUT),
+        ("400 Bad Request", Verdict.REJECTED, ErrorCode.INVALID_REQUEST),
+        ("401 Unauthorized", Verdict.UNAUTHORIZED, ErrorCode.UNAUTHORIZED),
+        ("402 Payment Required", Verdict.QUOTA_EXHAUSTED, ErrorCode.PAYMENT_REQUIRED),
+        ("403 Forbidden", Verdict.UNAUTHORIZED, ErrorCode.UNAUTHORIZED),
+        ("405 Method Not Allowed", Verdict.REJECTED, ErrorCode.INVALID_REQUEST),
+        ("408 Request Timeout", Verdict.TRANSIENT, ErrorCode.TIMEOUT),
+        ("409 Conflict", Verdict.TRANSIENT, ErrorCode.PROVIDER_ERROR),
+        ("410 Gone", Verdict.REJECTED, ErrorCode.INVALID_REQUEST),
+        ("425 Too Early", Verdict.TRANSIENT, ErrorCode.PROVIDER_ERROR),
+        ("500 Internal Server Error", Verdict.TRANSIENT, ErrorCode.PROVIDER_ERROR),
+        ("501 Not Implemented", Verdict.TRANSIENT, ErrorCode.PROVIDER_ERROR),
+        ("502 Bad Gateway", Verdict.TRANSIENT, ErrorCode.PROVIDER_ERROR),
+        ("503 Service Unavailable", Verdict.TRANSIENT, ErrorCode.PROVIDER_ERROR),
+        ("504 Gateway Timeout", Verdict.TRANSIENT, ErrorCode.TIMEOUT),
     ],
 )
 async def test_error_status(
@@ -244,12 +251,13 @@ async def test_error_status(
     endpoints: dict[str, Endpoint],
     provider: str,
     status: str,
-    kind: type[ProviderError],
+    verdict: Verdict,
     code: ErrorCode,
 ) -> None:
     number, _, phrase = status.partition(" ")
     request = chat(model=f"sim-status-{number}")
-    expected = kind(code, f"{provider} answered {number}: {phrase}", status_code=int(number))
+    message = f"{provider} answered {number}: {phrase}"
+    expected = ProviderError(verdict, code, message, status_code=int(number))
     assert facts(await failure(client, endpoints[provider], request)) == facts(expected)
 
 
@@ -258,7 +266,8 @@ async def test_ollama_says_which_model_to_pull(
 ) -> None:
     error = await failure(client, endpoints["ollama"], chat(model="sim-status-404"))
     assert facts(error) == facts(
-        Rejected(
+        ProviderError(
+            Verdict.MODEL_NOT_FOUND,
             ErrorCode.MODEL_NOT_FOUND,
             'ollama answered 404: model "sim-status-404" not found, try pulling it first',
             status_code=404,
@@ -270,8 +279,11 @@ async def test_openrouter_does_not_know_the_model(
     client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint]
 ) -> None:
     error = await failure(client, endpoints["openrouter"], chat(model="sim-status-404"))
-    expected = Rejected(
-        ErrorCode.MODEL_NOT_FOUND, "openrouter answered 404: Not Found", status_code=404
+    expected = ProviderError(
+        Verdict.MODEL_NOT_FOUND,
+        ErrorCode.MODEL_NOT_FOUND,
+        "openrouter answered 404: Not Found",
+        status_code=404,
     )
     assert facts(error) == facts(expected)
 
@@ -282,7 +294,8 @@ async def test_wrong_key(
     simulator.configure(Behaviour(expect_key="another"))
     error = await failure(client, endpoints["openrouter"], chat())
     assert facts(error) == facts(
-        Rejected(
+        ProviderError(
+            Verdict.UNAUTHORIZED,
             ErrorCode.UNAUTHORIZED,
             "openrouter answered 401: No auth credentials found",
             status_code=401,
@@ -314,8 +327,8 @@ async def test_rate_limited(
     number, _, phrase = status.partition(" ")
     simulator.configure(Behaviour(retry_after=retry_after))
     error = await failure(client, endpoints[provider], chat(model=f"sim-status-{number}"))
-    expected = RateLimited(
-        f"{provider} answered {number}: {phrase}", retry_after_s=wait_s, status_code=int(number)
+    expected = limited(
+        f"{provider} answered {number}: {phrase}", wait_s=wait_s, status_code=int(number)
     )
     assert facts(error) == facts(expected)
 
@@ -326,8 +339,8 @@ async def test_rate_limited_until_a_date(
     until = datetime.now(UTC) + timedelta(seconds=120)
     simulator.configure(Behaviour(retry_after=format_datetime(until, usegmt=True)))
     error = await failure(client, endpoints["openrouter"], chat(model="sim-status-429"))
-    assert isinstance(error, RateLimited)
-    assert error.retry_after_s == pytest.approx(120, abs=3)
+    assert error.verdict is Verdict.RATE_LIMITED
+    assert error.wait_s == pytest.approx(120, abs=3)
 
 
 async def test_rate_limited_until_a_date_of_the_providers_clock(
@@ -341,7 +354,7 @@ async def test_rate_limited_until_a_date_of_the_providers_clock(
     )
     async with raw(answer) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
-    assert facts(error) == facts(RateLimited("openrouter answered 429", retry_after_s=30))
+    assert facts(error) == facts(limited("openrouter answered 429", wait_s=30))
 
 
 async def test_overloaded_with_retry_after_is_rate_limited(
@@ -349,9 +362,7 @@ async def test_overloaded_with_retry_after_is_rate_limited(
 ) -> None:
     async with raw(http(b"", "Retry-After: 7", status="529 Overloaded")) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
-    assert facts(error) == facts(
-        RateLimited("openrouter answered 529", retry_after_s=7, status_code=529)
-    )
+    assert facts(error) == facts(limited("openrouter answered 529", wait_s=7, status_code=529))
 
 
 @pytest.mark.parametrize(
@@ -369,7 +380,8 @@ async def test_overload_without_retry_after_is_transient(
     async with raw(http(b"", *headers, status=status)) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
     assert facts(error) == facts(
-        Transient(
+        ProviderError(
+            Verdict.TRANSIENT,
             ErrorCode.PROVIDER_ERROR,
             f"openrouter answered {status[:3]}",
             status_code=int(status[:3]),
@@ -382,23 +394,30 @@ async def test_overload_without_retry_after_is_transient(
     [
         (
             400,
-            Rejected(
-                ErrorCode.INVALID_REQUEST, "openrouter answered 400: Bad Request", status_code=400
+            ProviderError(
+                Verdict.REJECTED,
+                ErrorCode.INVALID_REQUEST,
+                "openrouter answered 400: Bad Request",
+                status_code=400,
             ),
         ),
         (
             402,
-            Rejected(
+            ProviderError(
+                Verdict.QUOTA_EXHAUSTED,
                 ErrorCode.PAYMENT_REQUIRED,
                 "openrouter answered 402: Payment Required",
                 status_code=402,
             ),
         ),
-        (429, RateLimited("openrouter answered 429: Too Many Requests", retry_after_s=None)),
+        (429, limited("openrouter answered 429: Too Many Requests", wait_s=None)),
         (
             502,
-            Transient(
-                ErrorCode.PROVIDER_ERROR, "openrouter answered 502: Bad Gateway", status_code=502
+            ProviderError(
+                Verdict.TRANSIENT,
+                ErrorCode.PROVIDER_ERROR,
+                "openrouter answered 502: Bad Gateway",
+                status_code=502,
             ),
         ),
     ],
@@ -417,8 +436,11 @@ async def test_ollama_error_object(
     client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint]
 ) -> None:
     error = await failure(client, endpoints["ollama"], chat(model="sim-error-object-400"))
-    expected = Transient(
-        ErrorCode.PROVIDER_ERROR, "ollama answered 500: Bad Request", status_code=500
+    expected = ProviderError(
+        Verdict.TRANSIENT,
+        ErrorCode.PROVIDER_ERROR,
+        "ollama answered 500: Bad Request",
+        status_code=500,
     )
     assert facts(error) == facts(expected)
 
@@ -428,7 +450,7 @@ async def test_error_object_with_retry_after(client: httpx.AsyncBaseTransport) -
     async with raw(answer) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
     assert facts(error) == facts(
-        RateLimited("openrouter answered 503: busy", retry_after_s=7, status_code=503)
+        limited("openrouter answered 503: busy", wait_s=7, status_code=503)
     )
 
 
@@ -439,8 +461,11 @@ async def test_redirect_is_not_followed(
 ) -> None:
     async with raw(http(b"", f"Location: {location}", status=f"{status} Moved")) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
-    expected = Rejected(
-        ErrorCode.INVALID_REQUEST, f"openrouter answered {status}", status_code=status
+    expected = ProviderError(
+        Verdict.REJECTED,
+        ErrorCode.INVALID_REQUEST,
+        f"openrouter answered {status}",
+        status_code=status,
     )
     assert (facts(error), len(server.requests)) == (facts(expected), 1)
 
@@ -449,7 +474,9 @@ async def test_error_without_json_has_no_text(client: httpx.AsyncBaseTransport) 
     async with raw(http(b"<h1>Bad gateway</h1>", status="502 Bad Gateway")) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
     assert facts(error) == facts(
-        Transient(ErrorCode.PROVIDER_ERROR, "openrouter answered 502", status_code=502)
+        ProviderError(
+            Verdict.TRANSIENT, ErrorCode.PROVIDER_ERROR, "openrouter answered 502", status_code=502
+        )
     )
 
 
@@ -514,7 +541,9 @@ async def test_no_json(
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model=model))
     text = f"{provider} answered with something that is not JSON"
-    assert facts(error) == facts(Transient(ErrorCode.BAD_RESPONSE, text, status_code=200))
+    assert facts(error) == facts(
+        ProviderError(Verdict.UNFINISHED, ErrorCode.BAD_RESPONSE, text, status_code=200)
+    )
 
 
 @both_providers
@@ -523,7 +552,9 @@ async def test_json_without_an_answer_is_final(
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model="sim-empty-choices"))
     text = f"{provider} answered with JSON that contains no answer"
-    assert facts(error) == facts(Rejected(ErrorCode.BAD_RESPONSE, text, status_code=200))
+    assert facts(error) == facts(
+        ProviderError(Verdict.REJECTED, ErrorCode.BAD_RESPONSE, text, status_code=200)
+    )
 
 
 @pytest.mark.parametrize(
@@ -566,13 +597,15 @@ async def test_broken_http(
 ) -> None:
     async with raw(answer) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
-    assert (type(error), error.code, error.status_code) == (Transient, code, status_code)
+    verdict = Verdict.UNFINISHED if code is ErrorCode.BAD_RESPONSE else Verdict.TRANSIENT
+    assert (error.verdict, error.code, error.status_code) == (verdict, code, status_code)
 
 
 async def test_reason_phrase_that_is_not_utf_8(client: httpx.AsyncBaseTransport) -> None:
     answer = b"HTTP/1.1 503 \xdcberlastet\r\nContent-Length: 0\r\n\r\n"
     async with raw(answer) as server:
-        assert type(await failure(client, with_key("openrouter", server.url), chat())) is Transient
+        error = await failure(client, with_key("openrouter", server.url), chat())
+    assert error.verdict is Verdict.TRANSIENT
 
 
 @both_providers
@@ -589,7 +622,7 @@ async def test_broken_connection(
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model=model))
     text = f"the connection to {provider} failed ({reason})"
-    assert facts(error) == facts(Transient(ErrorCode.CONNECTION_ERROR, text))
+    assert facts(error) == facts(ProviderError(Verdict.TRANSIENT, ErrorCode.CONNECTION_ERROR, text))
 
 
 async def test_nobody_listens(client: httpx.AsyncBaseTransport) -> None:
@@ -597,7 +630,9 @@ async def test_nobody_listens(client: httpx.AsyncBaseTransport) -> None:
         pass
     error = await failure(client, with_key("openrouter", server.url), chat())
     text = "the connection to openrouter failed (ClientConnectorError)"
-    assert facts(error) == facts(Transient(ErrorCode.CONNECTION_ERROR, text))
+    assert facts(error) == facts(
+        ProviderError(Verdict.UNREACHABLE, ErrorCode.CONNECTION_ERROR, text)
+    )
 
 
 @both_providers
@@ -606,7 +641,9 @@ async def test_timeout_covers_the_whole_exchange(
     client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str, model: str
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model=model), timeout_s=0.25)
-    expected = Transient(ErrorCode.TIMEOUT, f"{provider} did not answer in 0.25 s")
+    expected = ProviderError(
+        Verdict.TRANSIENT, ErrorCode.TIMEOUT, f"{provider} did not answer in 0.25 s"
+    )
     assert facts(error) == facts(expected)
 
 
@@ -623,8 +660,11 @@ async def test_huge_answer_is_refused(
     client: httpx.AsyncBaseTransport, endpoints: dict[str, Endpoint], provider: str
 ) -> None:
     error = await failure(client, endpoints[provider], chat(model="sim-huge"))
-    expected = Rejected(
-        ErrorCode.BAD_RESPONSE, f"{provider} sent more than 16777216 bytes", status_code=200
+    expected = ProviderError(
+        Verdict.REJECTED,
+        ErrorCode.BAD_RESPONSE,
+        f"{provider} sent more than 16777216 bytes",
+        status_code=200,
     )
     assert facts(error) == facts(expected)
 
@@ -646,8 +686,8 @@ async def test_large_answer_is_not_read_further(
     head = f"HTTP/1.1 {status}\r\nContent-Length: {sum(map(len, chunks))}\r\n\r\n".encode()
     async with raw(head, *chunks) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
-    kind = Rejected if status.startswith("200") else Transient
-    expected = kind(
+    expected = ProviderError(
+        Verdict.REJECTED if status.startswith("200") else Verdict.TRANSIENT,
         ErrorCode.BAD_RESPONSE,
         "openrouter sent more than 16777216 bytes",
         status_code=int(status[:3]),
@@ -669,8 +709,9 @@ async def test_gzip_bomb_is_not_unpacked(
     encoding = ", ".join(["gzip"] * layers)
     async with raw(http(body, f"Content-Encoding: {encoding}")) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
-    kind = Rejected if layers == 1 else Transient  # two layers are not unpacked at all
-    assert (type(error), error.code) == (kind, ErrorCode.BAD_RESPONSE)
+    # Two layers are not unpacked at all.
+    verdict = Verdict.REJECTED if layers == 1 else Verdict.UNFINISHED
+    assert (error.verdict, error.code) == (verdict, ErrorCode.BAD_RESPONSE)
     assert memory() < MAX_MEMORY
 
 
@@ -714,7 +755,7 @@ async def test_timed_out_call_closes_the_connection(
 async def test_connection_is_reused(client: httpx.AsyncBaseTransport, answer: bytes) -> None:
     async with raw(answer) as server:
         for _ in range(3):
-            with suppress(RateLimited):
+            with suppress(ProviderError):
                 await call(client, with_key("openrouter", server.url), chat(), timeout_s=5)
     assert (server.connections, len(server.requests)) == (1, 3)
 

@@ -6,7 +6,7 @@ import pytest
 
 from shared.dialects.reason import codes, reason
 from shared.models import ErrorCode
-from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
+from worker.providers.errors import ProviderError, Verdict
 from worker.providers.refusals import refusal
 
 NO_MODEL, NO_KEY = ErrorCode.MODEL_NOT_FOUND, ErrorCode.UNAUTHORIZED
@@ -169,8 +169,13 @@ def google(code: int, status: str, message: str, *details: Any) -> Any:
 def test_a_refusal_is_final(status: int, body: object, code: ErrorCode, text: str) -> None:
     error = verdict(status, body)
 
-    assert type(error) is Rejected
-    assert (error.code, reason(body)) == (code, text)
+    verdicts = {
+        NO_MODEL: Verdict.MODEL_NOT_FOUND,
+        NO_KEY: Verdict.UNAUTHORIZED,
+        ErrorCode.PAYMENT_REQUIRED: Verdict.QUOTA_EXHAUSTED,
+    }
+    found = (error.verdict, error.code, reason(body))
+    assert found == (verdicts.get(code, Verdict.REJECTED), code, text)
 
 
 def verdict(status: int, body: object, **headers: str) -> ProviderError:
@@ -180,32 +185,41 @@ def verdict(status: int, body: object, **headers: str) -> ProviderError:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "headers", "kind", "code"),
+    ("status", "body", "headers", "expected", "code"),
     [
-        (429, openai("Rate limit reached", "rate_limit_exceeded"), {}, RateLimited, None),
-        (429, google(429, "RESOURCE_EXHAUSTED", "Quota exceeded"), {}, RateLimited, None),
-        (529, anthropic("overloaded_error", "Overloaded"), {"retry_after": "3"}, RateLimited, None),
+        (429, openai("Rate limit reached", "rate_limit_exceeded"), {}, Verdict.RATE_LIMITED, None),
+        (429, google(429, "RESOURCE_EXHAUSTED", "Quota exceeded"), {}, Verdict.RATE_LIMITED, None),
+        (
+            529,
+            anthropic("overloaded_error", "Overloaded"),
+            {"retry_after": "3"},
+            Verdict.OVERLOADED,
+            None,
+        ),
         (
             529,
             anthropic("overloaded_error", "Overloaded"),
             {},
-            Transient,
+            Verdict.TRANSIENT,
             ErrorCode.PROVIDER_ERROR,
         ),
-        (500, openai("The server had an error"), {}, Transient, ErrorCode.PROVIDER_ERROR),
-        (500, {"error": "model 'x' not found"}, {}, Transient, ErrorCode.PROVIDER_ERROR),
-        (503, {"error": "model is loading"}, {}, Transient, ErrorCode.PROVIDER_ERROR),
-        *[(status, None, {}, Transient, ErrorCode.TIMEOUT) for status in (408, 504, 522, 524)],
+        (500, openai("The server had an error"), {}, Verdict.TRANSIENT, ErrorCode.PROVIDER_ERROR),
+        (500, {"error": "model 'x' not found"}, {}, Verdict.TRANSIENT, ErrorCode.PROVIDER_ERROR),
+        (503, {"error": "model is loading"}, {}, Verdict.TRANSIENT, ErrorCode.PROVIDER_ERROR),
+        *[
+            (status, None, {}, Verdict.TRANSIENT, ErrorCode.TIMEOUT)
+            for status in (408, 504, 522, 524)
+        ],
     ],
 )
 def test_a_refusal_is_retried(
     status: int,
     body: object,
     headers: dict[str, str],
-    kind: type[ProviderError],
+    expected: Verdict,
     code: ErrorCode | None,
 ) -> None:
     error = verdict(status, body, **headers)
 
-    assert type(error) is kind
+    assert error.verdict is expected
     assert error.code == (code or ErrorCode.RATE_LIMITED)

@@ -4,28 +4,35 @@ import httpx
 import pytest
 
 from shared.models import ErrorCode
-from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
+from worker.providers.errors import ProviderError, Verdict
 from worker.providers.refusals import retry_after_s
 from worker.retry_and_pause import MAX_PAUSE_S, RetryDecision, decide
 
 NOW = datetime(2026, 11, 6, 8, 0, tzinfo=UTC)
 DRAWS = 2000
 
-REJECTED = Rejected(ErrorCode.INVALID_REQUEST, "no")
-TRANSIENT = Transient(ErrorCode.PROVIDER_ERROR, "broken")
-SAYS_WHEN = RateLimited("slow down", retry_after_s=7)
-SAYS_NOTHING = RateLimited("slow down", retry_after_s=None)
+
+def limited(wait_s: float | None, verdict: Verdict = Verdict.RATE_LIMITED) -> ProviderError:
+    return ProviderError(
+        verdict, ErrorCode.RATE_LIMITED, "slow down", status_code=429, wait_s=wait_s
+    )
+
+
+REJECTED = ProviderError(Verdict.REJECTED, ErrorCode.INVALID_REQUEST, "no")
+TRANSIENT = ProviderError(Verdict.TRANSIENT, ErrorCode.PROVIDER_ERROR, "broken")
+SAYS_WHEN = limited(7)
+SAYS_NOTHING = limited(None)
 
 
 @pytest.mark.parametrize(
     ("error", "attempt", "max_retries", "decision"),
     [
-        (RateLimited("", retry_after_s=7), 1, 3, RetryDecision(0, pause_s=7)),
-        (RateLimited("", retry_after_s=0), 1, 3, RetryDecision(0)),
-        (RateLimited("", retry_after_s=0.25), 3, 3, RetryDecision(0, pause_s=0.25)),
-        (RateLimited("", retry_after_s=MAX_PAUSE_S), 1, 3, RetryDecision(0, pause_s=600)),
-        (RateLimited("", retry_after_s=MAX_PAUSE_S + 1), 1, 3, RetryDecision(0, pause_s=600)),
-        (RateLimited("", retry_after_s=1e300), 1, 3, RetryDecision(0, pause_s=600)),
+        (limited(7), 1, 3, RetryDecision(0, pause_s=7)),
+        (limited(0), 1, 3, RetryDecision(0)),
+        (limited(0.25), 3, 3, RetryDecision(0, pause_s=0.25)),
+        (limited(MAX_PAUSE_S), 1, 3, RetryDecision(0, pause_s=600)),
+        (limited(MAX_PAUSE_S + 1), 1, 3, RetryDecision(0, pause_s=600)),
+        (limited(1e300), 1, 3, RetryDecision(0, pause_s=600)),
         (SAYS_WHEN, 3, 3, RetryDecision(0, pause_s=7)),
         (SAYS_WHEN, 4, 3, RetryDecision(None, pause_s=7)),
         (SAYS_WHEN, 1, 0, RetryDecision(None, pause_s=7)),
@@ -33,6 +40,8 @@ SAYS_NOTHING = RateLimited("slow down", retry_after_s=None)
         (SAYS_NOTHING, 3, 3, RetryDecision(0, pause_s=2)),
         (SAYS_NOTHING, 4, 3, RetryDecision(None, pause_s=4)),
         (SAYS_NOTHING, 1, 0, RetryDecision(None, pause_s=0.5)),
+        (limited(7, Verdict.OVERLOADED), 1, 3, RetryDecision(0, pause_s=7)),
+        (limited(None, Verdict.OVERLOADED), 1, 3, RetryDecision(0.5)),
         (TRANSIENT, 1, 3, RetryDecision(0.5)),
         (TRANSIENT, 3, 3, RetryDecision(2)),
         (TRANSIENT, 7, 100, RetryDecision(30)),

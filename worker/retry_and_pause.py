@@ -4,11 +4,20 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.providers.errors import ProviderError, RateLimited, Rejected
+from worker.providers.errors import ProviderError, Verdict
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 30.0
 MAX_PAUSE_S = 600.0  # limit of the pause that one Retry-After causes
+
+_FINAL = {
+    Verdict.QUOTA_EXHAUSTED,
+    Verdict.UNAUTHORIZED,
+    Verdict.CONTEXT_TOO_LONG,
+    Verdict.CONTENT_FILTERED,
+    Verdict.REJECTED,
+    Verdict.MODEL_NOT_FOUND,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +46,10 @@ def decide(
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
     backoff_s = jitter(0.0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** (attempt - 1)))
-    is_final = isinstance(error, Rejected) or attempt > max_retries
-    if isinstance(error, RateLimited):
-        asked_s = error.retry_after_s
-        pause_s = backoff_s if asked_s is None else min(asked_s, MAX_PAUSE_S)
+    is_final = error.verdict in _FINAL or attempt > max_retries
+    if error.verdict is Verdict.RATE_LIMITED or (
+        error.verdict is Verdict.OVERLOADED and error.wait_s is not None
+    ):
+        pause_s = backoff_s if error.wait_s is None else min(error.wait_s, MAX_PAUSE_S)
         return RetryDecision(None if is_final else 0.0, pause_s)
     return RetryDecision(None if is_final else backoff_s)

@@ -18,7 +18,7 @@ from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.client import call
 from worker.providers.endpoint import Endpoint
-from worker.providers.errors import ProviderError, RateLimited
+from worker.providers.errors import ProviderError
 from worker.retry_and_pause import decide
 
 _FIRST_ERROR_STATUS = 400
@@ -77,9 +77,7 @@ def _after_failure(
     Otherwise returns a Finished with the error.
     """
     decision = decide(error, attempt=attempt.number, max_retries=max_retries)
-    pause = None
-    if isinstance(error, RateLimited) and decision.pause_s:
-        pause = Pause(decision.pause_s, error.reason)
+    pause = Pause(decision.pause_s, error.reason) if decision.pause_s else None
     code, message = error.code, error.message
     if decision.delay_s is not None:
         remaining_s = attempt.remaining_s - latency_ms / 1000

@@ -20,13 +20,20 @@ from shared.dialects.reason import codes, reason
 from shared.models import ErrorCode
 from shared.queue.item_request import ItemRequest
 from worker.providers.endpoint import Endpoint, encode
-from worker.providers.errors import ProviderError, Rejected, Transient
+from worker.providers.errors import ProviderError, Verdict
 from worker.providers.redaction import redact, texts
 from worker.providers.refusals import refusal
 
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
 KEEP_ALIVE_S = 60
 _CHUNK_BYTES = 256 * 1024
+# Exceptions of aiohttp for a connection that was never established, also because of DNS or TLS
+_NOT_CONNECTED = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientSSLError,
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ConnectionTimeoutError,
+)
 
 
 def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
@@ -54,26 +61,31 @@ async def call(
     name = endpoint.provider
     codec = endpoint.codec(request)
     if codec is None:
-        raise Rejected(ErrorCode.INVALID_REQUEST, f"{name} does not support {request['operation']}")
+        raise _invalid(f"{name} does not support {request['operation']}")
     try:
         async with asyncio.timeout(timeout_s):
             response, body = await _exchange(client, endpoint, codec, request)
-    except (
-        Untranslatable
-    ) as error:  # the API that accepted the item has another dialect for the provider
-        raise Rejected(ErrorCode.INVALID_REQUEST, f"{name} cannot take {error}") from None
+    except Untranslatable as error:
+        # The API that accepted the item has another dialect for the provider.
+        raise _invalid(f"{name} cannot take {error}") from None
     except TimeoutError:
-        raise Transient(ErrorCode.TIMEOUT, f"{name} did not answer in {timeout_s:g} s") from None
+        raise ProviderError(
+            Verdict.TRANSIENT, ErrorCode.TIMEOUT, f"{name} did not answer in {timeout_s:g} s"
+        ) from None
     except UnicodeError:
-        raise Transient(
-            ErrorCode.BAD_RESPONSE, f"{name} sent a status line or headers that are not text"
+        raise ProviderError(
+            Verdict.TRANSIENT,
+            ErrorCode.BAD_RESPONSE,
+            f"{name} sent a status line or headers that are not text",
         ) from None
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
         # The cause is aiohttp's exception, which says what happened. httpx-aiohttp turns most of
         # aiohttp's exceptions into a timeout.
-        cause = type(error.__cause__ or error).__name__
-        raise Transient(
-            ErrorCode.CONNECTION_ERROR, f"the connection to {name} failed ({cause})"
+        cause = error.__cause__ or error
+        raise ProviderError(
+            Verdict.UNREACHABLE if isinstance(cause, _NOT_CONNECTED) else Verdict.TRANSIENT,
+            ErrorCode.CONNECTION_ERROR,
+            f"the connection to {name} failed ({type(cause).__name__})",
         ) from None
     if not response.is_success:
         reported = _error(response, body)
@@ -96,13 +108,15 @@ def _answer(
             endpoint, request, error.status_code, response.headers, error.error
         ) from None
     except Unfinished as error:
-        raise Transient(
+        raise ProviderError(
+            Verdict.UNFINISHED,
             ErrorCode.PROVIDER_ERROR,
             f"{name} did not finish its answer ({error.evidence})",
             status_code=status,
         ) from None
     except NoAnswer:
-        raise Rejected(
+        raise ProviderError(
+            Verdict.REJECTED,
             ErrorCode.BAD_RESPONSE,
             f"{name} answered with JSON that contains no answer",
             status_code=status,
@@ -167,16 +181,21 @@ def _too_large(response: httpx.Response, provider: str) -> ProviderError:
 
     An answer is not asked for again, because each one has to be paid for.
     """
-    kind = Rejected if response.is_success else Transient
-    return kind(
+    return ProviderError(
+        Verdict.REJECTED if response.is_success else Verdict.TRANSIENT,
         ErrorCode.BAD_RESPONSE,
         f"{provider} sent more than {MAX_RESPONSE_BYTES} bytes",
         status_code=response.status_code,
     )
 
 
-def _bad_response(response: httpx.Response, message: str) -> Transient:
-    return Transient(ErrorCode.BAD_RESPONSE, message, status_code=response.status_code)
+def _bad_response(response: httpx.Response, message: str) -> ProviderError:
+    verdict = Verdict.UNFINISHED if response.is_success else Verdict.TRANSIENT
+    return ProviderError(verdict, ErrorCode.BAD_RESPONSE, message, status_code=response.status_code)
+
+
+def _invalid(message: str) -> ProviderError:
+    return ProviderError(Verdict.REJECTED, ErrorCode.INVALID_REQUEST, message)
 
 
 def _error(response: httpx.Response, body: bytes) -> Any:  # noqa: ANN401 — JSON

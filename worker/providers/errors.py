@@ -1,61 +1,82 @@
-"""Defines the exceptions of a call to a provider.
+"""Defines the exception of a failed call to a provider, and the verdicts that it can have."""
 
-ProviderError
-├── RateLimited    the provider asks to wait: the whole lane is paused, then the item is retried
-├── Transient      the item is retried after a delay
-└── Rejected       the item is not retried, because the same call would fail again
-"""
-
-from http import HTTPStatus
+from enum import StrEnum
 
 from shared.models import ErrorCode
 
 
+class Verdict(StrEnum):
+    """Says what a failed call means for its item, and for the deployment that was called."""
+
+    RATE_LIMITED = "rate_limited"  # the provider takes no more requests for now
+    OVERLOADED = "overloaded"  # the provider says that it has no capacity for now
+    QUOTA_EXHAUSTED = "quota_exhausted"  # a wait of minutes does not help: credit, a day's quota
+    UNAUTHORIZED = "unauthorized"  # the key is wrong, or may not do this
+    UNREACHABLE = "unreachable"  # no connection could be established
+    CONTEXT_TOO_LONG = "context_too_long"  # the request has more tokens than the model can take
+    CONTENT_FILTERED = "content_filtered"  # the provider's moderation refused the request
+    TRANSIENT = "transient"  # the next attempt may succeed
+    UNFINISHED = "unfinished"  # a response with status 200 did not contain a whole answer
+    REJECTED = "rejected"  # the same call would fail again
+    MODEL_NOT_FOUND = "model_not_found"  # the provider does not have the model
+
+
 class ProviderError(Exception):
-    """Contains the data for the decision about a retry and for the result.
+    """Contains the data for the decision about a retry and a pause, and for the result.
 
-    `message` becomes part of the result, so it contains neither the key nor the prompt.
-    `status_code` is the HTTP status, or the status that the body of a response with 200 reports.
-    It is None if no complete response arrived.
-    """
-
-    def __init__(self, code: ErrorCode, message: str, *, status_code: int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.status_code = status_code
-
-
-class RateLimited(ProviderError):
-    """The provider answered 429, or 503 or 529 with a Retry-After.
-
-    `retry_after_s` is the number of seconds in Retry-After; None if there is no Retry-After.
+    message: part of the result, so it contains neither the key nor the prompt.
+    status_code: the HTTP status, or the status that the body of a response with 200 reports. None
+        if no complete response arrived.
+    wait_s: the seconds after which the provider says that it takes requests again; None if it
+        names no time.
+    covers_account: the response says that the limit is the limit of the key, the account or the
+        organisation, so that it covers all models.
     """
 
     def __init__(
-        self, message: str, *, retry_after_s: float | None, status_code: int = 429
+        self,
+        verdict: Verdict,
+        code: ErrorCode,
+        message: str,
+        *,
+        status_code: int | None = None,
+        wait_s: float | None = None,
+        covers_account: bool = False,
     ) -> None:
-        super().__init__(ErrorCode.RATE_LIMITED, message, status_code=status_code)
-        self.retry_after_s = retry_after_s
+        super().__init__(message)
+        self.verdict = verdict
+        self.code = code
+        self.message = message
+        self.status_code = status_code
+        self.wait_s = wait_s
+        self.covers_account = covers_account
 
     @property
     def reason(self) -> str:
-        """Returns the reason for the pause of the lane.
+        """Returns the reason for a pause, to be read after "because the provider".
 
         All owners can read it, so it does not contain the provider's text.
         """
-        meaning = (
-            "too many requests"
-            if self.status_code == HTTPStatus.TOO_MANY_REQUESTS
-            else "no capacity"
-        )
-        asked = "" if self.retry_after_s is None else f" and asked to wait {self.retry_after_s:g} s"
-        return f"answered {self.status_code} ({meaning}){asked}"
+        meaning = _MEANINGS.get(self.verdict, "the call failed")
+        if self.status_code is None:
+            said = _WITHOUT_RESPONSE.get(self.code, "did not answer")
+        else:
+            said = f"answered {self.status_code} ({meaning})"
+        return said if self.wait_s is None else f"{said} and asked to wait {self.wait_s:g} s"
 
 
-class Transient(ProviderError):
-    """The call failed, but the next attempt may succeed."""
-
-
-class Rejected(ProviderError):
-    """The provider refused the request, the key or the account."""
+_MEANINGS = {
+    Verdict.RATE_LIMITED: "too many requests",
+    Verdict.OVERLOADED: "no capacity",
+    Verdict.QUOTA_EXHAUSTED: "the account's quota or credit is used up",
+    Verdict.UNAUTHORIZED: "the key was refused",
+    Verdict.TRANSIENT: "an error of the provider",
+    Verdict.UNFINISHED: "the answer was not complete",
+    Verdict.MODEL_NOT_FOUND: "no such model",
+    Verdict.CONTEXT_TOO_LONG: "the request is too long",
+    Verdict.CONTENT_FILTERED: "the request was refused by a moderation",
+}
+_WITHOUT_RESPONSE = {
+    ErrorCode.TIMEOUT: "did not answer in time",
+    ErrorCode.CONNECTION_ERROR: "could not be reached, or closed the connection",
+}

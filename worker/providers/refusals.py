@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 from shared.models import ErrorCode
-from worker.providers.errors import ProviderError, RateLimited, Rejected, Transient
+from worker.providers.errors import ProviderError, Verdict
 
 _TRANSIENT_STATUSES = {408, 409, 425}  # transient statuses in addition to 5xx
 # Cloudflare answers 522 and 524 for a provider that did not answer in time:
@@ -61,11 +61,23 @@ def refusal(
     if status == HTTPStatus.TOO_MANY_REQUESTS or (
         status in _OVERLOAD_STATUSES and wait_s is not None
     ):
-        return RateLimited(message, retry_after_s=wait_s, status_code=status)
+        is_limit = status == HTTPStatus.TOO_MANY_REQUESTS
+        verdict = Verdict.RATE_LIMITED if is_limit else Verdict.OVERLOADED
+        return ProviderError(
+            verdict, ErrorCode.RATE_LIMITED, message, status_code=status, wait_s=wait_s
+        )
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
         code = ErrorCode.TIMEOUT if status in _TIMEOUT_STATUSES else ErrorCode.PROVIDER_ERROR
-        return Transient(code, message, status_code=status)
-    return Rejected(_rejection(status, text, codes), message, status_code=status)
+        return ProviderError(Verdict.TRANSIENT, code, message, status_code=status)
+    code = _rejection(status, text, codes)
+    return ProviderError(_VERDICTS.get(code, Verdict.REJECTED), code, message, status_code=status)
+
+
+_VERDICTS = {
+    ErrorCode.MODEL_NOT_FOUND: Verdict.MODEL_NOT_FOUND,
+    ErrorCode.UNAUTHORIZED: Verdict.UNAUTHORIZED,
+    ErrorCode.PAYMENT_REQUIRED: Verdict.QUOTA_EXHAUSTED,
+}
 
 
 def _rejection(status: int, text: str, codes: frozenset[str]) -> ErrorCode:
