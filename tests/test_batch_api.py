@@ -589,7 +589,7 @@ async def test_batch_is_refused_if_one_of_its_lanes_is_full(
         assert await stored(redis, keys) - before == {
             keys.job(job_id),
             keys.payloads(job_id),
-            keys.queue("ollama", job_id),
+            keys.queue("ollama", job_id, "m"),
             keys.depth("ollama"),
             keys.fair_queue("ollama"),
             keys.fair_queue("ollama", ""),

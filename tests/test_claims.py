@@ -663,14 +663,14 @@ async def test_a_long_upload_keeps_all_staged_items(
         for lane in ("b" * META_ITEMS, "a" * META_ITEMS):
             for index in range(META_ITEMS):
                 await staging.add(lane[0], f"{index}".encode(), (None, lane[0], "m"))
-            staged = [keys.queue(name, "job") for name in set(lane)] + [keys.payloads("job")]
+            staged = [keys.queue(name, "job", "m") for name in set(lane)] + [keys.payloads("job")]
             assert {0 < await redis.ttl(key) <= STAGING_TTL_S for key in staged} == {True}
             if lane[0] == "b":
-                await redis.expire(keys.queue("b", "job"), 5)
-        assert await redis.ttl(keys.queue("b", "job")) > STAGING_TTL_S - 60
+                await redis.expire(keys.queue("b", "job", "m"), 5)
+        assert await redis.ttl(keys.queue("b", "job", "m")) > STAGING_TTL_S - 60
         await commit(staging, max_depth=5000)
 
-    assert await redis.ttl(keys.queue("b", "job")) == -1
+    assert await redis.ttl(keys.queue("b", "job", "m")) == -1
 
 
 @pytest.mark.parametrize("lost", ["payloads", "queue"])
@@ -681,7 +681,7 @@ async def test_an_upload_is_refused_if_a_part_has_expired(
         async with store.staging("job") as staging:
             for index in range(META_ITEMS):
                 await staging.add("a", f"{index}".encode(), (None, "a", "m"))
-            key = keys.payloads("job") if lost == "payloads" else keys.queue("a", "job")
+            key = keys.payloads("job") if lost == "payloads" else keys.queue("a", "job", "m")
             await redis.delete(key)
             await staging.add("b", b"", (None, "b", "m"))
             await commit(staging, max_depth=5000)

@@ -1,18 +1,22 @@
 """Tests the order in a lane: the shares of owners, of interactive and bulk work, and of jobs."""
 
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from redis.asyncio import Redis
 from support.authentication import ANN, API_KEYS, BOB
-from support.claims import accept, claim, finish
+from support.claims import accept, claim, commit, finish
 from support.jobs import lines, results, upload
 from support.ledger import ledger
 from support.stack import Stack, chat
 
 from cli.simulator.chat import item_of
+from shared.jobs.staging import MAX_ROUTES, SHARED_ROUTE
 from shared.jobs.store import Store
 from shared.queue.claims import INTERACTIVE_WEIGHT, Lease, Queue
+from shared.queue.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
 MANY = 5000
@@ -75,6 +79,44 @@ async def test_jobs_of_an_owner_have_equal_shares(queue: Queue, store: Store) ->
     served = await serve(queue, 100)
 
     assert set(by_job(served).values()) == {25}
+
+
+async def test_many_models_do_not_increase_the_share_of_a_job(queue: Queue, store: Store) -> None:
+    await bulk(store, "one")
+    async with store.staging("many") as staging:
+        for index in range(1000):
+            await staging.add("a", b"", (None, "a", f"model-{index % 50}"))
+        await commit(staging)
+
+    served = await serve(queue, 200)
+
+    assert by_job(served) == {"one": 100, "many": 100}
+
+
+async def test_the_models_of_a_job_have_equal_shares(queue: Queue, store: Store) -> None:
+    async with store.staging("job") as staging:
+        for index in range(900):
+            await staging.add("a", b"", (None, "a", f"M{index // 300}"))
+        await commit(staging)
+
+    served = await serve(queue, 90)
+
+    assert Counter(lease.item_id.request_index // 300 for lease in served) == {0: 30, 1: 30, 2: 30}
+
+
+async def test_a_job_has_a_bounded_number_of_routes(
+    queue: Queue, store: Store, redis: Redis, keys: Keys
+) -> None:
+    """Models are chosen by users, so that a job may name as many as it has requests."""
+    async with store.staging("job") as staging:
+        for index in range(3000):
+            await staging.add("a", b"", (None, "a", f"model-{index}"))
+        await commit(staging)
+
+    routes = json.loads(await redis.hget(keys.job("job"), "routes"))["a"]  # type: ignore[misc]
+    assert (len(routes), routes[0], routes[-1]) == (MAX_ROUTES + 1, "model-0", SHARED_ROUTE)
+    served = await serve(queue, 3000, at_once=50)
+    assert sorted(lease.item_id.request_index for lease in served) == list(range(3000))
 
 
 async def test_the_items_of_a_job_keep_their_order_beside_another_job(

@@ -61,6 +61,7 @@ class Item:
     job: "Job"
     index: int
     lane: str
+    route: str
     place: Place = "queue"
     due: bool = False
     attempts: int = 0
@@ -74,6 +75,12 @@ class Item:
     @property
     def id(self) -> str:
         return f"{self.job.id}:{self.index}"
+
+    @property
+    def entry(self) -> str:
+        """The item's member in the sorted sets of its lane: see lua/lib/ids.lua."""
+        number = self.job.routes(self.lane).index(self.route) + 1
+        return self.id if number == 1 else f"{self.id}.{number}"
 
     def finish(self, result: bytes, *, failed: bool) -> None:
         if self.job.ended:
@@ -102,6 +109,9 @@ class Job:
     @property
     def ended(self) -> bool:
         return self.error_code is not None or len(self.finished_indexes) == len(self.items)
+
+    def routes(self, lane: str) -> list[str]:
+        return list(dict.fromkeys(item.route for item in self.items if item.lane == lane))
 
     def end_early(self, error_code: str) -> None:
         if not self.ended:
@@ -158,17 +168,20 @@ class Scripts(RuleBasedStateMachine):
     # Rules: events that may happen in any order
 
     @rule(
-        lanes=st.lists(st.sampled_from("ab"), min_size=1, max_size=5),
+        places=st.lists(
+            st.tuples(st.sampled_from("ab"), st.sampled_from("mmn")), min_size=1, max_size=5
+        ),
         owner=st.sampled_from(OWNERS),
         interactive=st.booleans(),
     )
-    def accept(self, lanes: list[str], owner: str, *, interactive: bool) -> None:
+    def accept(self, places: list[tuple[str, str]], owner: str, *, interactive: bool) -> None:
         job = Job(f"job{len(self.jobs)}", owner, interactive)
-        job.items = [Item(job, index, lane) for index, lane in enumerate(lanes)]
+        job.items = [Item(job, index, *place) for index, place in enumerate(places)]
         self._accept(job)
         self.jobs[job.id] = job
-        for lane in set(lanes):
-            self._enqueue(job, lane)
+        for lane, _ in places:
+            for route in job.routes(lane):
+                self._enqueue(job, lane, route)
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
@@ -270,7 +283,7 @@ class Scripts(RuleBasedStateMachine):
     @rule()
     def retries_are_due(self) -> None:
         for item in self._items("deferred"):
-            self._put(self.keys.deferred(item.lane), item.id)
+            self._put(self.keys.deferred(item.lane), item.entry)
             item.due = True
 
     @precondition(lambda self: self.paused)
@@ -291,7 +304,7 @@ class Scripts(RuleBasedStateMachine):
         async def upload() -> None:
             async with self.store.staging(job.id) as staging:
                 for item in job.items:
-                    await staging.add(item.lane, item.id.encode(), (None, item.lane, "m"))
+                    await staging.add(item.lane, item.id.encode(), (None, item.lane, item.route))
                 assert await staging.commit(acceptance(submission, POLICY)) == job.id
 
         self.run(upload())
@@ -348,12 +361,13 @@ class Scripts(RuleBasedStateMachine):
             item.place = "quarantine"
         else:
             item.place = "queue"
-            self._enqueue(item.job, item.lane)
+            self._enqueue(item.job, item.lane, item.route)
 
-    def _enqueue(self, job: Job, lane: str) -> None:
+    def _enqueue(self, job: Job, lane: str, route: str) -> None:
         self.active.setdefault(lane, 0)
         path: tuple[str, ...] = (lane,)
-        for child in (job.owner, job.kind, job.id):
+        last = [route] if len(job.routes(lane)) > 1 else []
+        for child in (job.owner, job.kind, job.id, *last):
             shares = self.shares[path]
             shares.setdefault(child, min(shares.values(), default=0))
             path = (*path, child)
@@ -430,11 +444,15 @@ class Scripts(RuleBasedStateMachine):
             if others:
                 ahead = 1 if len(path) == 2 else QUANTUM
                 share = min(share, floor((shares[others[0]] - shares[least]) * weight) + ahead)
-            if len(path) < 3:
+            if len(path) < 3 or (len(path) == 3 and len(self.jobs[least].routes(path[0])) > 1):
                 got = self._take((*path, least), share)
             else:
-                waiting = self._items("queue")
-                got = [i for i in waiting if (i.job.id, i.lane) == (least, path[0])][:share]
+                job_id, route = (path[3], least) if len(path) == 4 else (least, None)
+                got = [
+                    item
+                    for item in self._items("queue")
+                    if (item.job.id, item.lane) == (job_id, path[0]) and route in {None, item.route}
+                ][:share]
                 for item in got:
                     item.place = "leases"
             if not got or (len(got) < share and not others):
@@ -491,7 +509,7 @@ class Scripts(RuleBasedStateMachine):
             *(pipe.zrange(key(lane), 0, -1) for key in parked.values()),
         ]
         for place, found in zip(parked, members, strict=True):
-            expected = {item.id for item in self._items(place) if item.lane == lane}
+            expected = {item.entry for item in self._items(place) if item.lane == lane}
             assert {item.decode() for item in found} == expected
         leases = {lease.decode() for lease in leases}
         assert leases == {h.lease.lease_id for h in self.held.values() if h.lease.lane == lane}
@@ -542,16 +560,21 @@ class Scripts(RuleBasedStateMachine):
             *(self.keys.job, self.keys.results, self.keys.completion_order),
             *(self.keys.failed, self.keys.payloads, self.keys.attempts),
         )
+        queues = [(lane, job.id, route) for lane in LIMITS for route in "mn"]
         prompts, attempts, *found = yield [
             pipe.hkeys(self.keys.payloads(job.id)),
             pipe.hgetall(self.keys.attempts(job.id)),
-            *(pipe.zrange(self.keys.queue(lane, job.id), 0, -1) for lane in LIMITS),
+            *(pipe.zrange(self.keys.queue(*queue), 0, -1) for queue in queues),
             *(pipe.ttl(kind(job.id)) for kind in kinds),
         ]
-        for lane, indexes in zip(LIMITS, found, strict=False):
-            queued = [i.index for i in job.items if (i.place, i.lane) == ("queue", lane)]
+        for (lane, _, route), indexes in zip(queues, found, strict=False):
+            queued = [
+                item.index
+                for item in job.items
+                if (item.place, item.lane, item.route) == ("queue", lane, route)
+            ]
             assert [int(index) for index in indexes] == queued
-        for kind, kept_s in zip(kinds, found[len(LIMITS) :], strict=True):
+        for kind, kept_s in zip(kinds, found[len(queues) :], strict=True):
             # -1: the key has no time to live, because the job has not ended; -2: there is no key
             assert (kept_s == -1) == (not job.ended) or kept_s == -2, kind
         kept = [i.index for i in job.items if i.place != "results" or i.failed]
@@ -559,7 +582,7 @@ class Scripts(RuleBasedStateMachine):
         for item in job.items:
             stored, *losses = attempts.get(str(item.index).encode(), b"0@0").decode().split(" ")
             assert stored == f"{item.attempts}@{item.first_us}"
-            assert {f"{item.id}@{claim}" for claim in losses} == item.losses
+            assert {f"{item.entry}@{claim}" for claim in losses} == item.losses
 
     # Helpers
 

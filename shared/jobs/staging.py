@@ -1,8 +1,9 @@
 """Uploads the items of a job in parts. No item runs before the last part is accepted."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import orjson
 from redis.asyncio import Redis
@@ -14,10 +15,24 @@ from shared.redis.client import RedisUnavailable
 
 META_ITEMS = 500  # number of items whose meta is one field; a constant of accept.lua, too
 CHUNK_BYTES = 4 * 1024 * 1024  # size of the payloads at which a part is sent
+MAX_ROUTES = 100  # routes of a job and lane with a queue; the other routes share one more queue
+SHARED_ROUTE = "*"
 STAGING_TTL_S = 600  # time after which staged items expire if no further part follows
 
 # Request id, provider, model and, if there is metadata, the text of its JSON.
 Meta = tuple[str | None, str, str] | tuple[str | None, str, str, str]
+
+
+@dataclass(slots=True)
+class _Route:
+    """A route of the job: the items of one lane and model.
+
+    place: names the lane, and the number of the route in the lane unless the number is 1.
+    """
+
+    name: str
+    place: str
+    items: int = 0
 
 
 class Staging:
@@ -31,17 +46,29 @@ class Staging:
         self._sent = 0
         self._committed = False
         self.lanes = Counter[str]()
-        self._items: list[str | bytes] = []  # lane, payload, lane, payload, …
+        self._routes = defaultdict[str, dict[str, _Route]](dict)  # lane → name → route
+        self._items: list[str | bytes] = []  # place of the route, payload, place, payload, …
         self._bytes = 0
         self._metas: list[Meta] = []
 
     async def add(self, lane: str, payload: bytes, meta: Meta) -> None:
-        self._items += (lane, payload)
+        route = self._route(lane, meta[2])
+        route.items += 1
+        self._items += (route.place, payload)
         self._bytes += len(payload)
         self._metas.append(meta)
         self.lanes[lane] += 1
         if len(self._metas) == META_ITEMS or self._bytes >= CHUNK_BYTES:
             await self._send(None)
+
+    def _route(self, lane: str, model: str) -> "_Route":
+        routes, name = self._routes[lane], model.lower()
+        if name not in routes and len(routes) >= MAX_ROUTES:
+            name = SHARED_ROUTE
+        if name not in routes:
+            number = len(routes) + 1
+            routes[name] = _Route(name, lane if number == 1 else f"{lane} {number}")
+        return routes[name]
 
     async def commit(self, submission: Mapping[str, object]) -> str:
         """Sends the last items and creates the job. Returns the job's id.
@@ -65,7 +92,11 @@ class Staging:
         """Deletes the staged items. If Redis is unavailable, the staged items expire."""
         if self._committed or not self._sent:
             return
-        queues = [self._keys.queue(lane, self.job_id) for lane in self.lanes]
+        queues = [
+            self._keys.queue(lane, self.job_id, route)
+            for lane, routes in self._routes.items()
+            for route in routes
+        ]
         keys = (self._keys.job(self.job_id), self._keys.payloads(self.job_id), *queues)
         with suppress(RedisUnavailable):
             await self._redis.unlink(*keys)
@@ -76,7 +107,10 @@ class Staging:
             "job": self.job_id,
             "first": self._sent,
             "staging_ttl_s": STAGING_TTL_S,
-            "lanes": self.lanes,
+            "routes": {
+                lane: [(route.name, route.items) for route in routes.values()]
+                for lane, routes in self._routes.items()
+            },
         }
         if submission:
             upload["submission"] = submission

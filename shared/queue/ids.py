@@ -32,7 +32,7 @@ class ItemId(str):
 
 
 class LeaseId(str):
-    """A lease's id: `<item id>@<claimed_us>`, with the time of the claim in µs."""
+    """A lease's id: see lua/lib/ids.lua. It contains the time of the claim in µs."""
 
     __slots__ = ()
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-LAYOUT_VERSION = 3  # raised when keys, fields or their meaning change: see layout_version.py
+LAYOUT_VERSION = 4  # raised when keys, fields or their meaning change: see layout_version.py
 
 
 class _KeyWithId:
@@ -52,7 +52,7 @@ class Keys:
 
     # One key per job, by job id
     job = _KeyWithId(
-        "hash: total, owner, priority_class, lanes, items_by_lane (JSON), result_ttl_s,"
+        "hash: total, owner, priority_class, routes (JSON), items_by_lane (JSON), result_ttl_s,"
         " accepted_ms, started_ms, finished_ms, finished_early_as, …; meta:<n>: request id,"
         " provider, model and metadata of each item in the n-th block of 500 items (JSON)"
     )
@@ -65,9 +65,10 @@ class Keys:
     failed = _KeyWithId("set: indexes of the items whose result is an error")
 
     # One key per lane, by the lane's name
-    queue = _KeyWithId("zset, per lane and job: indexes of the items that may run now")
+    queue = _KeyWithId("zset, per lane, job and route: indexes of the items that may run now")
     fair_queue = _KeyWithId(
-        "zset, per lane: owners by service; per lane, owner: classes; per lane, owner, class: jobs"
+        "zset, per lane: owners by service; per lane, owner: classes; per lane, owner, class: jobs;"
+        " per lane, owner, class, job: routes, if the job has several"
     )
     depth = _KeyWithId("hash: owner → number of the owner's items in the lane's queues")
     quarantine = _KeyWithId(

@@ -69,7 +69,7 @@ async def _verify_redis(stack: Stack, jobs: dict[str, list[str]]) -> None:
     async def drained() -> bool:
         lane_keys = (keys.depth, keys.leases, keys.quarantine, keys.deferred)
         lane_patterns = (key_of("*") for key_of in lane_keys)
-        for pattern in (keys.active_lanes, keys.queue("*", "*"), *lane_patterns):
+        for pattern in (keys.active_lanes, keys.queue("*", "*", "*"), *lane_patterns):
             async for _ in redis.scan_iter(pattern):
                 return False
         return True

@@ -2,13 +2,13 @@
 -- Stores the next items of a job. The call with the last items creates the job, and its items may run. Until then, the
 -- items are *staged*: nobody sees them, and they expire unless another call follows. Repeating a call changes nothing.
 -- ARGV: [1] upload as JSON: job (id), first (index of the first item of this call), staging_ttl_s (seconds after which
---           staged items expire), lanes (number of items per lane so far); in the call with the last items also
---           submission: owner, priority_class, result_ttl_s, max_depth (limit of queued items per owner and lane), and
+--           staged items expire), routes (per lane, a list of {route, number of its items so far}: see fair_queue.lua);
+--           in the call with the last items also submission: owner, priority_class, result_ttl_s, max_depth (limit of queued items per owner and lane), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
 --           webhook_payload, follow_s, body_digest (finds the job of a disconnected client: see adoption.lua),
 --           format (of the requests; absent if native)
 --       [2] meta of a block of up to 500 items as JSON, in the call that completes the block; otherwise ''
---       then two values per item: lane, payload
+--       then two values per item: lane, followed by a space and the number of the route unless the number is 1; payload
 -- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key or of a disconnected client},
 --          {'staged', ''} before the last items,
 --          or a refusal: {'queue_full', lane}, {'conflict', ''} (the idempotency key was used for another submission),
@@ -18,33 +18,41 @@
 --- @include "fair_queue"
 --- @include "adoption"
 local upload, meta = cjson.decode(ARGV[1]), ARGV[2]
-local job, first, lanes, submission = upload.job, upload.first, upload.lanes, upload.submission
+local job, first, routes, submission = upload.job, upload.first, upload.routes, upload.submission
 if redis.call('HEXISTS', JOB .. job, 'total') == 1 then return { 'accepted', job } end
 
-local function queue_of(lane) return QUEUE .. lane .. ':' .. job end
+-- Calls use(queue, count) for each queue of the job.
+local function for_each_queue(use)
+  for lane, lane_routes in pairs(routes) do
+    for _, route in ipairs(lane_routes) do use(queue_of(lane, job, route[1]), route[2]) end
+  end
+end
 
 local payloads, queues = {}, {}
 for i = 3, #ARGV, 2 do
-  local lane, index = ARGV[i], first + (i - 3) / 2
-  queues[lane] = queues[lane] or {}
+  local place, index = ARGV[i], first + (i - 3) / 2
+  queues[place] = queues[place] or {}
   payloads[#payloads + 1], payloads[#payloads + 2] = index, ARGV[i + 1]
-  table.insert(queues[lane], index) -- the score
-  table.insert(queues[lane], index) -- the member
+  table.insert(queues[place], index) -- the score
+  table.insert(queues[place], index) -- the member
 end
 if #payloads > 0 then redis.call('HSET', PAYLOADS .. job, unpack(payloads)) end
-for lane, members in pairs(queues) do redis.call('ZADD', queue_of(lane), unpack(members)) end
+for place, members in pairs(queues) do
+  local lane, number = string.match(place, '^(%S+) ?(%d*)$')
+  redis.call('ZADD', queue_of(lane, job, routes[lane][tonumber(number) or 1][1]), unpack(members))
+end
 if meta ~= '' then redis.call('HSET', JOB .. job, 'meta:' .. math.floor(first / META_ITEMS), meta) end
 
 if not submission then
   redis.call('EXPIRE', JOB .. job, upload.staging_ttl_s)
   redis.call('EXPIRE', PAYLOADS .. job, upload.staging_ttl_s)
-  for lane in pairs(lanes) do redis.call('EXPIRE', queue_of(lane), upload.staging_ttl_s) end
+  for_each_queue(function(queue) redis.call('EXPIRE', queue, upload.staging_ttl_s) end)
   return { 'staged', '' }
 end
 
 local function refuse(...)
   redis.call('UNLINK', JOB .. job, PAYLOADS .. job)
-  for lane in pairs(lanes) do redis.call('UNLINK', queue_of(lane)) end
+  for_each_queue(function(queue) redis.call('UNLINK', queue) end)
   return { ... }
 end
 
@@ -61,19 +69,23 @@ if adopted then return refuse('accepted', adopted) end
 local retried_as = retry_of and redis.call('HGET', JOB .. retry_of, 'retried_as')
 if retried_as then return refuse('retried', retried_as) end
 
-local total, names = 0, {}
-for lane, count in pairs(lanes) do
-  total = total + count
-  names[#names + 1] = lane
+local total, items_by_lane, names_by_lane, has_expired = 0, {}, {}, false
+for lane, lane_routes in pairs(routes) do
+  local count, names = 0, {}
+  for number, route in ipairs(lane_routes) do names[number], count = route[1], count + route[2] end
+  items_by_lane[lane], names_by_lane[lane], total = count, names, total + count
   local depth = tonumber(redis.call('HGET', DEPTH .. lane, owner) or 0)
   if depth + count > submission.max_depth then return refuse('queue_full', lane) end
-  if first > 0 and redis.call('ZCARD', queue_of(lane)) ~= count then return refuse('expired', '') end
+end
+if first > 0 then
+  for_each_queue(function(queue, count) has_expired = has_expired or redis.call('ZCARD', queue) ~= count end)
+  if has_expired then return refuse('expired', '') end
 end
 if first > 0 and redis.call('HLEN', PAYLOADS .. job) ~= total then return refuse('expired', '') end
 
-redis.call('HSET', JOB .. job, 'total', total, 'lanes', table.concat(names, ' '), 'owner', owner, 'priority_class',
+redis.call('HSET', JOB .. job, 'total', total, 'routes', cjson.encode(names_by_lane), 'owner', owner, 'priority_class',
   submission.priority_class, 'result_ttl_s', submission.result_ttl_s, 'accepted_ms', ms(now_ms), 'items_by_lane',
-  cjson.encode(lanes))
+  cjson.encode(items_by_lane))
 if first > 0 then
   redis.call('PERSIST', JOB .. job)
   redis.call('PERSIST', PAYLOADS .. job)
@@ -103,9 +115,11 @@ if retry_of then
     redis.call('UNLINK', PAYLOADS .. retry_of)
   end
 end
-for lane, count in pairs(lanes) do
-  if first > 0 then redis.call('PERSIST', queue_of(lane)) end
-  enqueue(lane, job, owner, submission.priority_class, count)
+if first > 0 then for_each_queue(function(queue) redis.call('PERSIST', queue) end) end
+for lane, lane_routes in pairs(routes) do
+  for _, route in ipairs(lane_routes) do
+    enqueue(lane, job, owner, submission.priority_class, route[2], lane_routes[2] and route[1])
+  end
 end
 redis.call('PUBLISH', WAKE, '')
 return { 'accepted', job }

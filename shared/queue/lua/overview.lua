@@ -11,6 +11,14 @@
 --- @include "clock"
 local max_jobs, max_lost = tonumber(ARGV[1]), tonumber(ARGV[2])
 
+local function has_queued(lane, job_id)
+  local routes = redis.call('HGET', JOB .. job_id, 'routes')
+  for _, route in ipairs(routes and cjson.decode(routes)[lane] or {}) do
+    if redis.call('EXISTS', QUEUE .. lane .. ':' .. job_id .. ':' .. route) == 1 then return true end
+  end
+  return false
+end
+
 -- Returns the time at which the oldest queued item of a lane was accepted, or nil. Searches at most max_jobs jobs.
 local function find_oldest(lane)
   local oldest_ms
@@ -24,9 +32,7 @@ local function find_oldest(lane)
       for _, job_id in ipairs(redis.call('ZRANGE', FAIR_QUEUE .. lane .. ':' .. owner .. ':' .. class, 0, max_jobs)) do
         searched = searched + 1
         if searched > max_jobs then return oldest_ms end
-        if redis.call('EXISTS', QUEUE .. lane .. ':' .. job_id) == 1 then
-          consider(redis.call('HGET', JOB .. job_id, 'accepted_ms'))
-        end
+        if has_queued(lane, job_id) then consider(redis.call('HGET', JOB .. job_id, 'accepted_ms')) end
       end
     end
   end

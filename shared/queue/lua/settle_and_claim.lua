@@ -85,8 +85,8 @@ local function claim_items(lane, allowed)
     count_claimed(count)
   end
   if capacity() > 0 then
-    count_claimed(take_fairly(lane, capacity(), INTERACTIVE_WEIGHT, function(id, indexes)
-      lease_items(lane, load_job(id), indexes)
+    count_claimed(take_fairly(lane, capacity(), INTERACTIVE_WEIGHT, function(job, number, indexes)
+      lease_items(lane, job, number, indexes)
     end))
   end
   if left < allowed then

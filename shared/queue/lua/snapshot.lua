@@ -12,13 +12,15 @@ local job_id, owner, max_items = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local fields = redis.call('HMGET', JOB .. job_id, 'total', 'owner', 'accepted_ms', 'started_ms', 'finished_ms',
   'finished_early_as', 'deadline_ms', 'latency_us', 'retry_of', 'retried_as', 'webhook_url', 'items_by_lane', 'format')
 if fields[2] ~= owner then return nil end
-local lanes, parked = unpack(redis.call('HMGET', JOB .. job_id, 'lanes', 'parked'))
+local routes, parked = unpack(redis.call('HMGET', JOB .. job_id, 'routes', 'parked'))
 local total, finished_ms, webhook_url = fields[1], fields[5], fields[11]
-if not total or not lanes then return nil end
+if not total or not routes then return nil end
 
 parked = tonumber(parked or 0)
 local queued = parked
-for lane in string.gmatch(lanes, '%S+') do queued = queued + redis.call('ZCARD', QUEUE .. lane .. ':' .. job_id) end
+for lane, names in pairs(cjson.decode(routes)) do
+  for _, route in ipairs(names) do queued = queued + redis.call('ZCARD', QUEUE .. lane .. ':' .. job_id .. ':' .. route) end
+end
 local delivery = false
 if webhook_url and finished_ms then
   local id = job_id .. DELIVERY_SUFFIX

@@ -1,8 +1,13 @@
 --- @include "active_lanes"
--- Keeps the order of a lane's queued items. FAIR_QUEUE is a tree: owners, the classes of an owner, the jobs of a class.
+-- Keeps the order of a lane's queued items. FAIR_QUEUE is a tree: owners, the classes of an owner, the jobs of a class,
+-- and if a job has several routes in the lane, the routes of the job. A route is the name of the model that items ask for.
+-- The job's field `routes` has the list of its routes per lane; a route's number is its place in this list.
 -- The children of a node are a sorted set by *service*: the number of items that a child got, divided by its weight.
--- The items are in QUEUE, one sorted set per lane and job. DEPTH counts them per owner. fair_share.lua takes items out.
--- Defines for other files: enqueue, dequeue
+-- The items are in QUEUE, one sorted set per lane, job and route. DEPTH counts them per owner. fair_share.lua takes items
+-- out.
+-- Defines for other files: queue_of, enqueue, dequeue
+
+local function queue_of(lane, job_id, route) return QUEUE .. lane .. ':' .. job_id .. ':' .. route end
 
 -- Adds a child to its siblings, unless it is among them. A new child starts with the least service of its siblings, so
 -- the time when it had no items gives it neither an advantage nor a disadvantage.
@@ -11,12 +16,13 @@ local function join(siblings, child)
   redis.call('ZADD', siblings, 'NX', least or 0, child)
 end
 
--- Adds a job to the tree, after the caller has added `count` items to the job's QUEUE in this lane.
-local function enqueue(lane, job_id, owner, class, count)
+-- Adds a job to the tree, after the caller has added `count` items to one of the job's queues in this lane. `route` is the
+-- queue's route if the job has several routes in this lane, else nil or false.
+local function enqueue(lane, job_id, owner, class, count, route)
   add_lane(lane)
   redis.call('HINCRBY', DEPTH .. lane, owner, count)
   local siblings = FAIR_QUEUE .. lane
-  for _, child in ipairs({ owner, class, job_id }) do
+  for _, child in ipairs({ owner, class, job_id, route or nil }) do
     join(siblings, child)
     siblings = siblings .. ':' .. child
   end

@@ -1,4 +1,17 @@
--- An item is '<job>:<index>'. A lease is '<job>:<index>@<claimed_us>': claimed_us is the time, in µs, of the claim.
--- Defines for other files: split_item, split_lease
-local function split_item(item) return string.match(item, '^(.+):(%d+)$') end
-local function split_lease(lease) return string.match(lease, '^(.+):(%d+)@(%d+)$') end
+-- An item is '<job>:<index>', followed by '.<number>' if the number of its route is not 1: see fair_queue.lua. A lease is
+-- '<item>@<claimed_us>': claimed_us is the time, in µs, of the claim.
+-- Defines for other files: item_of, split_item, split_lease
+local function item_of(job_id, index, number) return job_id .. ':' .. index .. (number > 1 and '.' .. number or '') end
+
+-- Returns the job's id, the item's index in the job and the number of the item's route.
+local function split_item(item)
+  local id, index, number = string.match(item, '^(.+):(%d+)%.?(%d*)$')
+  return id, index, tonumber(number) or 1
+end
+
+-- Returns the same as `split_item`, and claimed_us.
+local function split_lease(lease)
+  local item, claimed_us = string.match(lease, '^(.+)@(%d+)$')
+  local id, index, number = split_item(item)
+  return id, index, number, claimed_us
+end

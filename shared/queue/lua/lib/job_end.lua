@@ -16,10 +16,10 @@ end
 -- Queues the delivery of a job's webhook. A delivery is a job with one item in the lane WEBHOOK_LANE.
 local function enqueue_webhook(job_id, owner, payload, result_ttl_s)
   local delivery = job_id .. DELIVERY_SUFFIX
-  redis.call('HSET', JOB .. delivery, 'total', 1, 'lanes', WEBHOOK_LANE, 'owner', owner, 'priority_class', 'bulk',
-    'result_ttl_s', result_ttl_s, 'accepted_ms', ms(now_ms))
+  redis.call('HSET', JOB .. delivery, 'total', 1, 'routes', cjson.encode({ [WEBHOOK_LANE] = { '' } }), 'owner', owner,
+    'priority_class', 'bulk', 'result_ttl_s', result_ttl_s, 'accepted_ms', ms(now_ms))
   redis.call('HSET', PAYLOADS .. delivery, 0, payload)
-  redis.call('ZADD', QUEUE .. WEBHOOK_LANE .. ':' .. delivery, 0, 0)
+  redis.call('ZADD', queue_of(WEBHOOK_LANE, delivery, ''), 0, 0)
   enqueue(WEBHOOK_LANE, delivery, owner, 'bulk', 1)
   redis.call('PUBLISH', WAKE, '')
 end
@@ -45,13 +45,15 @@ end
 -- Ends a job early; `error_code` is 'cancelled' or 'deadline_exceeded'. The job's leases stay until the workers have
 -- stopped the calls: until then the provider works on the calls, so the leases must count against the limit.
 local function end_early(job_id, error_code)
-  local lanes, owner = unpack(redis.call('HMGET', JOB .. job_id, 'lanes', 'owner'))
-  for lane in string.gmatch(lanes, '%S+') do
-    local queue = QUEUE .. lane .. ':' .. job_id
-    local queued = redis.call('ZCARD', queue)
-    if queued > 0 then
-      redis.call('UNLINK', queue)
-      dequeue(lane, owner, queued)
+  local routes, owner = unpack(redis.call('HMGET', JOB .. job_id, 'routes', 'owner'))
+  for lane, names in pairs(cjson.decode(routes)) do
+    for _, route in ipairs(names) do
+      local queue = queue_of(lane, job_id, route)
+      local queued = redis.call('ZCARD', queue)
+      if queued > 0 then
+        redis.call('UNLINK', queue)
+        dequeue(lane, owner, queued)
+      end
     end
   end
   end_job(job_id, error_code)

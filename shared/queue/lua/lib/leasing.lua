@@ -7,9 +7,9 @@
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
 local claimed = {}
 
--- Gives leases to items that the caller has taken out of the queue. Returns the number of leases. If the job has ended,
+-- Gives leases to items of one route, which the caller has taken out of their queue. Returns the number of leases. If the job has ended,
 -- its items get no lease: they are dropped.
-local function lease_items(lane, job, indexes)
+local function lease_items(lane, job, number, indexes)
   if not job.is_unfinished then return 0 end
   if not job.has_started then redis.call('HSET', JOB .. job.id, 'started_ms', ms(now_ms)) end
   job.has_started = true
@@ -21,7 +21,7 @@ local function lease_items(lane, job, indexes)
   for i, index in ipairs(indexes) do
     if payloads[i] then
       local item = job.id .. ':' .. index
-      local lease = item .. '@' .. now_us
+      local lease = item_of(job.id, index, number) .. '@' .. now_us
       leases[#leases + 1], leases[#leases + 2] = expires_ms, lease
       local failed, first_claimed_us, losses = '0', '', ''
       if entries[i] then failed, first_claimed_us, losses = parse_attempts(entries[i]) end
@@ -40,7 +40,7 @@ local function lease_quarantined(lane)
   while true do
     local item = redis.call('ZPOPMIN', QUARANTINE .. lane)[1]
     if not item then return 0 end
-    local job, index = unpark(item)
-    if lease_items(lane, job, { index }) > 0 then return 1 end
+    local job, index, number = unpark(item)
+    if lease_items(lane, job, number, { index }) > 0 then return 1 end
   end
 end

@@ -7,29 +7,30 @@
 -- `parked` counts them. `job` is a table from job_cache.lua.
 -- Defines for other files: park, unpark, requeue
 
-local function park(zset, lane, job, index, score)
-  redis.call('ZADD', zset .. lane, score, job.id .. ':' .. index)
+local function park(zset, lane, job, index, number, score)
+  redis.call('ZADD', zset .. lane, score, item_of(job.id, index, number))
   redis.call('HINCRBY', JOB .. job.id, 'parked', 1)
 end
 
 -- Subtracts an item, which the caller has removed from QUARANTINE or DEFERRED, from the job's field `parked`. Returns the
--- item's job and index.
+-- item's job, its index and the number of its route.
 local function unpark(item)
-  local id, index = split_item(item)
+  local id, index, number = split_item(item)
   local job = load_job(id)
   if job.exists then redis.call('HINCRBY', JOB .. id, 'parked', -1) end
-  return job, index
+  return job, index, number
 end
 
 -- Puts an item back at its old place in QUEUE. If one more worker loss would end the item, it goes to QUARANTINE instead:
 -- see shared/queue/claims.py. If the job has ended, the item is dropped.
-local function requeue(lane, job, index)
+local function requeue(lane, job, index, number)
   if not job.is_unfinished then return end
   local _, _, losses = read_attempts(job, index)
   if count_losses(losses) >= MAX_WORKER_LOSSES - 1 then
-    park(QUARANTINE, lane, job, index, job.accepted_ms)
+    park(QUARANTINE, lane, job, index, number, job.accepted_ms)
   else
-    redis.call('ZADD', QUEUE .. lane .. ':' .. job.id, index, index)
-    enqueue(lane, job.id, job.owner, job.priority_class, 1)
+    local routes = routes_of(job, lane)
+    redis.call('ZADD', queue_of(lane, job.id, routes[number]), index, index)
+    enqueue(lane, job.id, job.owner, job.priority_class, 1, routes[2] and routes[number])
   end
 end

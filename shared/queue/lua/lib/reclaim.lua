@@ -12,7 +12,7 @@
 -- MAX_WORKER_LOSSES worker losses it fails instead.
 local function reclaim(lane, lease)
   redis.call('ZREM', LEASES .. lane, lease)
-  local id, index, claimed_us = split_lease(lease)
+  local id, index, number, claimed_us = split_lease(lease)
   local job = load_job(id)
   if not job.is_unfinished then return end
   local failed, first_claimed_us, losses = read_attempts(job, index)
@@ -21,7 +21,7 @@ local function reclaim(lane, lease)
   if count_losses(losses) >= MAX_WORKER_LOSSES then
     write_result(job, index, true, LOST_RESULT, 0)
   else
-    requeue(lane, job, index)
+    requeue(lane, job, index, number)
   end
 end
 
@@ -39,8 +39,8 @@ local function requeue_due(lane)
   local deferred = DEFERRED .. lane
   for _, item in ipairs(redis.call('ZRANGEBYSCORE', deferred, '-inf', now_ms, 'LIMIT', 0, 1000)) do
     redis.call('ZREM', deferred, item)
-    local job, index = unpark(item)
-    requeue(lane, job, index)
+    local job, index, number = unpark(item)
+    requeue(lane, job, index, number)
   end
   return earliest(deferred)
 end

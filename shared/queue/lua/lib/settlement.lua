@@ -9,7 +9,7 @@
 -- Settles a lease with the outcome of its call: see settle_and_claim.lua. Returns false if the lease had expired or was
 -- settled before.
 local function settle(lane, lease, outcome, value, latency_us, pause_ms, pause_reason)
-  local id, index, claimed_us = split_lease(lease)
+  local id, index, number, claimed_us = split_lease(lease)
   local job = load_job(id)
   if redis.call('ZREM', LEASES .. lane, lease) == 0 then
     forgive_loss(job, index, claimed_us)
@@ -22,12 +22,12 @@ local function settle(lane, lease, outcome, value, latency_us, pause_ms, pause_r
     local failed, first_claimed_us = read_attempts(job, index)
     save_attempts(job, index, failed + 1, first_claimed_us == '' and claimed_us or first_claimed_us, '')
     if tonumber(value) > 0 then
-      park(DEFERRED, lane, job, index, now_ms + tonumber(value))
+      park(DEFERRED, lane, job, index, number, now_ms + tonumber(value))
     else
-      requeue(lane, job, index)
+      requeue(lane, job, index, number)
     end
   elseif outcome == 'release' then
-    requeue(lane, job, index)
+    requeue(lane, job, index, number)
   end
   return true
 end
