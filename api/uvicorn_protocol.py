@@ -6,8 +6,10 @@ function, so that the changes apply to every way to start uvicorn.
 """
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
+import h11
 import httptools
 from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.config import Config
@@ -15,6 +17,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.middleware.path_prefix import PathPrefixMiddleware
+from api.reading_limits import (
+    HEAD_TOO_LARGE,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    MAX_PIPELINED,
+    TOO_MANY_HEADERS,
+    TOO_MANY_PIPELINED,
+    Reading,
+    ReadingLimits,
+)
 
 UVICORN_KEEP_ALIVE_S = 5  # uvicorn's default for --timeout-keep-alive
 
@@ -37,7 +49,7 @@ def _creator(adapted: type[asyncio.Protocol]) -> Any:  # noqa: ANN401 — the ty
     return new
 
 
-class _Adapted:
+class _Adapted(ReadingLimits):
     keep_alive_s: float
     timeout_keep_alive: float
     app: Any
@@ -53,10 +65,35 @@ class _Adapted:
 
 
 class _H11(_Adapted, H11Protocol):  # type: ignore[misc]
-    """Adapts the class of `--http h11`, which already ignores upgrades and knows HTTP/1.0."""
+    """Adapts the class of `--http h11`, which already ignores upgrades and knows HTTP/1.0.
+
+    h11 has a limit of its own for the size of a head, which is 64 KiB, too.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        if self._reading is Reading.NOTHING:
+            self._begin(Reading.HEAD)
+        self._has_begun = True
+        super().data_received(data)
+        if self._is_refused or self.transport.is_closing():
+            return
+        reading = _H11_READING.get(self.conn.their_state, Reading.NOTHING)
+        if reading is Reading.HEAD and self.cycle and not self.conn.trailing_data[0]:
+            reading = Reading.NOTHING
+        if reading is not self._reading:
+            self._begin(reading)
+        self._received(len(data), 0)
+
+
+_H11_READING = {h11.IDLE: Reading.HEAD, h11.SEND_BODY: Reading.BODY}
 
 
 class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
+    _chunk_bytes = 0  # bytes of the chunk that the parser reads at the moment
+    _head_chunk_bytes = 0  # bytes of the chunk that belong to the current head, if these are known
+
     def data_received(self, data: bytes) -> None:
         """Reads a request that asks for an upgrade as if it did not ask (RFC 9110, 7.8).
 
@@ -64,11 +101,30 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
         such a request, even if a body follows. A new parser reads the request without the header
         Upgrade.
         """
+        if self._is_refused:
+            return
         self._unset_keepalive_if_required()
+        if self._reading is Reading.NOTHING:
+            self._begin(Reading.HEAD)
+        self._has_begun = True
+        self._chunk_bytes = self._head_chunk_bytes = len(data)
+        self._feed(data)
+        if self._reading is not Reading.NOTHING and not self._is_refused:
+            is_head = self._reading is Reading.HEAD
+            size = self._head_chunk_bytes if is_head else len(data)
+            self._received(size, len(self.headers or ()))
+        elif self._counted:
+            self._count_head(0)
+        if self._is_refused:  # the connection may stay open for `LINGER_S`
+            self.parser, self.scope, self.headers, self.url = None, {}, [], b""
+
+    def _feed(self, data: bytes) -> None:
         while True:
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserError:
+                if self._is_refused:
+                    return
                 message = "Invalid HTTP request received."
                 self.logger.warning(message)
                 self.send_400_response(message)
@@ -79,6 +135,35 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
                     self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
                     continue
             return
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._reading is not Reading.HEAD:  # the chunk has begun with an earlier request
+            self._begin(Reading.HEAD)
+            self._head_chunk_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Raises _Refused if the head is too large; the parser then reads no further."""
+        if self._size + self._chunk_bytes > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LARGE)
+        elif len(self.headers) > MAX_HEADERS:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_MANY_HEADERS)
+        elif len(self.pipeline) >= MAX_PIPELINED:
+            self._refuse(HTTPStatus.TOO_MANY_REQUESTS, TOO_MANY_PIPELINED)
+        if self._is_refused:
+            raise _Refused
+        self._begin(Reading.BODY)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._reading = Reading.NOTHING
+        super().on_message_complete()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _is_pipelined(self) -> bool:
+        return bool(self.pipeline)
 
     def _should_upgrade(self) -> bool:
         """Returns whether the request has the header Upgrade. Only CONNECT upgrades without it.
@@ -97,6 +182,10 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
         if cycle.scope["http_version"] == "1.0":
             cycle.__class__ = _UnchunkedCycle
         super()._start_asgi_task(cycle, app)
+
+
+class _Refused(Exception):
+    """The connection was refused while the parser read."""
 
 
 class _UnchunkedCycle(RequestResponseCycle):

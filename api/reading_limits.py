@@ -1,0 +1,164 @@
+"""Limits what a connection may cost while its client sends a request: bytes and time.
+
+uvicorn has no such limits. A client needs no API key for the head of a request, so a head of any
+length would fill the memory, and a head without an end would keep the connection forever.
+"""
+
+import asyncio
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+MAX_HEAD_BYTES = 64 * 1024  # limit of the request line and the headers, together
+MAX_HEADERS = 200  # a header takes 150 bytes of memory more than its text
+MAX_HEADS_BYTES = 32 * 1024 * 1024  # limit of the unfinished heads of all connections, together
+MAX_PIPELINED = 100  # limit of requests of a connection that wait for an earlier response
+HEAD_TIMEOUT_S = 10.0
+BODY_TIMEOUT_S = 60.0  # time for a body, in addition to the time that its size allows
+MIN_BODY_RATE = 16 * 1024  # bytes per second; a slower body is refused
+CHECK_S = 1.0  # time between two checks of all connections
+LINGER_S = 2.0  # time for which a refused client may read the refusal
+
+
+class Reading(Enum):
+    NOTHING = auto()  # the connection is idle, or waits for a response
+    HEAD = auto()
+    BODY = auto()
+
+
+class ReadingLimits:
+    """Extends a protocol class of uvicorn, which calls the methods as the parser proceeds.
+
+    The times are checked for all connections together once per `CHECK_S`, because a timer for each
+    request would cost more than the rest of this class. Time in which the server does not read does
+    not count.
+    """
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    flow: Any
+    cycle: Any
+    connections: set[Any]
+    _reading = Reading.HEAD
+    _since = 0.0  # the loop's time at which the head or the body began
+    _size = 0  # bytes of the head or the body so far
+    _has_begun = False  # whether the client has sent anything of this head or body
+    _counted = 0  # bytes of this connection in `_heads_bytes`
+    _is_refused = False
+    _heads_bytes: ClassVar[int] = 0
+    _checked: ClassVar[asyncio.AbstractEventLoop | None] = None  # loop that has a check scheduled
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)  # type: ignore[misc]
+        self._since = self.loop.time()
+        if ReadingLimits._checked is not self.loop:
+            ReadingLimits._checked = self.loop
+            self.loop.call_later(CHECK_S, ReadingLimits._check, self.loop, self.connections)
+
+    @classmethod
+    def _check(cls, loop: asyncio.AbstractEventLoop, connections: set[Any]) -> None:
+        for connection in list(connections):
+            if isinstance(connection, cls):
+                connection.close_if_slow()
+        if connections:
+            loop.call_later(CHECK_S, ReadingLimits._check, loop, connections)
+        elif ReadingLimits._checked is loop:
+            ReadingLimits._checked = None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._count_head(0)
+        super().connection_lost(error)  # type: ignore[misc]
+
+    def _begin(self, reading: Reading) -> None:
+        self._reading = reading
+        self._has_begun = True
+        self._size = 0
+        self._since = self.loop.time()
+
+    def _received(self, size: int, headers: int) -> None:
+        """Counts bytes that the parser has read. `headers` is the number of headers so far."""
+        self._size += size
+        if headers > MAX_HEADERS:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_MANY_HEADERS)
+        if self._reading is Reading.HEAD:
+            if self._size > MAX_HEAD_BYTES:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LARGE)
+            else:
+                self._count_head(self._size)
+        elif self._counted:
+            self._count_head(0)
+
+    def _count_head(self, size: int) -> None:
+        ReadingLimits._heads_bytes += size - self._counted
+        self._counted = size
+        if size and ReadingLimits._heads_bytes > MAX_HEADS_BYTES:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, TOO_MANY_HEADS)
+
+    def close_if_slow(self) -> None:
+        """Refuses the request if its client sends too slowly."""
+        if self._is_refused or self._reading is Reading.NOTHING:
+            return
+        cycle, is_head = self.cycle, self._reading is Reading.HEAD
+        client_waits = not is_head and cycle.waiting_for_100_continue
+        if self.flow.read_paused or client_waits:
+            self._since += CHECK_S
+            return
+        limit_s = HEAD_TIMEOUT_S if is_head else BODY_TIMEOUT_S
+        if not is_head and not cycle.response_complete:
+            limit_s += self._size / MIN_BODY_RATE
+        if self.loop.time() - self._since > limit_s:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, TOO_SLOW)
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        """Answers the request that the client sends, if no other response would be disturbed.
+
+        Then reads and forgets what the client still sends, so that the client reads the answer
+        instead of an error of its connection, and closes the connection.
+        """
+        if self._is_refused:
+            return
+        self._is_refused = True
+        self._count_head(0)
+        cycle = self.cycle
+        if self._expects_response():
+            self.transport.write(_response(status, reason))
+        if cycle is not None and not cycle.response_complete:
+            if self._reading is Reading.HEAD and not self._is_pipelined():
+                cycle.keep_alive = False  # closes the connection behind the earlier response
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _expects_response(self) -> bool:
+        """Returns whether the client expects the response to this request next."""
+        cycle = self.cycle
+        if self._reading is Reading.BODY:
+            return not (cycle.response_started or self._is_pipelined())
+        return self._has_begun and (cycle is None or cycle.response_complete)
+
+    def _is_pipelined(self) -> bool:
+        return False
+
+
+HEAD_TOO_LARGE = f"the URL and the headers of the request are larger than {MAX_HEAD_BYTES} bytes"
+TOO_MANY_HEADERS = f"the request has more than {MAX_HEADERS} headers"
+TOO_MANY_HEADS = "this server is receiving too many requests; try again later"
+TOO_MANY_PIPELINED = f"more than {MAX_PIPELINED} requests wait for an earlier response"
+TOO_SLOW = (
+    f"the request arrived too slowly: its headers may take {HEAD_TIMEOUT_S:g} s, and its body"
+    f" {BODY_TIMEOUT_S:g} s and 1 s for each {MIN_BODY_RATE} bytes; send the request again"
+)
+
+
+def _response(status: HTTPStatus, reason: str) -> bytes:
+    body = b'{"detail":"%b"}' % reason.encode()
+    retry = "Retry-After: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else ""
+    head = (
+        f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n{retry}Connection: close\r\n\r\n"
+    )
+    return head.encode() + body

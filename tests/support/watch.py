@@ -1,0 +1,65 @@
+"""Watches the memory of an API process, and for how long the process answers nobody."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from time import monotonic
+
+import httpx
+import psutil
+
+PAUSE_S = 0.01
+
+
+@dataclass
+class Watched:
+    """The highest figures so far.
+
+    memory: bytes above the memory at the start.
+    silent_s: CPU time that the process has used between a health check and its answer. Other than
+    the time of a clock, it does not depend on what else the machine does.
+    health_s: the time of a health check.
+    """
+
+    memory: int = 0
+    silent_s: float = 0.0
+    health_s: float = 0.0
+    checks: int = 0
+
+
+@contextmanager
+def watched(api: httpx.URL, pid: int) -> Iterator[Watched]:
+    """Checks the health of the API in a thread, again and again, until the block ends."""
+    found, stop = Watched(), threading.Event()
+    process = psutil.Process(pid)
+    idle = process.memory_info().rss
+
+    def check() -> None:
+        connection = HTTPConnection(api.host, api.port or 80, timeout=60)
+        while not stop.wait(PAUSE_S):
+            cpu_s, started = _cpu_s(pid), monotonic()
+            connection.request("GET", "/health")
+            assert connection.getresponse().read()
+            found.silent_s = max(found.silent_s, _cpu_s(pid) - cpu_s)
+            found.health_s = max(found.health_s, monotonic() - started)
+            found.memory = max(found.memory, process.memory_info().rss - idle)
+            found.checks += 1
+        connection.close()
+
+    thread = threading.Thread(target=check)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+    assert found.checks, "no health check was answered"
+
+
+def _cpu_s(pid: int) -> float:
+    """Returns the CPU time of a process in seconds."""
+    schedule = Path(f"/proc/{pid}/schedstat")  # the main thread, in ns; cpu_times() has only 10 ms
+    return int(schedule.read_text().split()[0]) / 1e9
