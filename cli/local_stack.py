@@ -85,6 +85,7 @@ class LocalStack:
         self._supervisors: list[asyncio.Task[None]] = []
         self._server: embedded.EmbeddedServer | None = None
         self.url = ""
+        self.simulator_url = ""
 
     async def __aenter__(self) -> Self:
         self._alive, self._guard = os.pipe()
@@ -156,7 +157,7 @@ class LocalStack:
             line = (await part.process.stdout.readline()).decode()
         if "http" not in line:
             raise StartError("the provider simulator did not start")
-        url = line.split()[-1]
+        self.simulator_url = url = line.split()[-1]
         part.argv = ("cli.simulator", "--port", url.rpartition(":")[2], *argv)
         # The simulated stack has its own prefix, because requests that wait for the real providers
         # must not get simulated answers.

@@ -99,7 +99,12 @@ def up(
     ] = 8000,
     *,
     simulate: Annotated[
-        bool, typer.Option("--simulate", help="Call a provider simulator instead of the providers.")
+        bool,
+        typer.Option(
+            "--simulate",
+            help="Call a provider simulator instead of the providers."
+            " SIMULATOR_CONFIG sets its faults and limits.",
+        ),
     ] = False,
 ) -> None:
     """Run the API and workers until Ctrl-C, with an embedded Valkey unless REDIS_URL is set."""
@@ -179,7 +184,7 @@ async def _stay_up(
             console.print(f"dashboard   {stack.url}/")
         console.print(f"data        {where}")
         if simulate:
-            console.print("providers   simulated")
+            console.print(f"providers   simulated at {stack.simulator_url}")
         for probe in await probing:
             console.print(f"{probe.provider:<12}{_state(probe)}", markup=False, soft_wrap=True)
         console.print("stop with Ctrl-C")

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from support.simulated import PATHS, ask, chat_body, ledger, provider, stats, stats_when
 
 from cli.simulator import Behaviour, Simulator
 from cli.simulator.behaviour import draw_latency_ms, draw_plan, fault_shares, load_behaviour
@@ -20,55 +21,14 @@ from cli.simulator.connection import MAX_BODY_BYTES
 from cli.simulator.dialects import DIALECTS
 from cli.simulator.faults import Fault, Plan, parse_model
 
-PATHS = {"openai": "/api/v1/chat/completions", "ollama": "/api/chat"}
 NO_CALLS = {name: {"total": 0, "in_flight": 0, "peak": 0} for name in DIALECTS}
 both_dialects = pytest.mark.parametrize("dialect", ["openai", "ollama"])
-
-
-@asynccontextmanager
-async def provider(behaviour: Behaviour | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    async with (
-        Simulator(behaviour) as simulator,
-        httpx.AsyncClient(base_url=simulator.url, timeout=5) as client,
-    ):
-        yield client
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     async with provider() as client:
         yield client
-
-
-def chat_body(model: str = "m", text: str = "hello there") -> dict[str, Any]:
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
-    return {"model": model, "messages": messages, "stream": False}
-
-
-async def ask(
-    client: httpx.AsyncClient,
-    model: str = "m",
-    text: str = "hello there",
-    dialect: str = "openai",
-) -> httpx.Response:
-    return await client.post(PATHS[dialect], json=chat_body(model, text))
-
-
-async def stats(client: httpx.AsyncClient) -> dict[str, Any]:
-    return dict((await client.get("/_sim/stats")).json())
-
-
-async def ledger(client: httpx.AsyncClient) -> list[dict[str, Any]]:
-    return list((await client.get("/_sim/ledger")).json())
-
-
-async def stats_when(
-    client: httpx.AsyncClient, ready: Callable[[dict[str, Any]], bool]
-) -> dict[str, Any]:
-    async with asyncio.timeout(5):
-        while not ready(figures := await stats(client)):
-            pass
-    return figures
 
 
 def raw_request(body: dict[str, Any], dialect: str = "openai", headers: str = "") -> bytes:
@@ -556,12 +516,19 @@ async def test_calls_and_answers_are_counted(client: httpx.AsyncClient) -> None:
         "in_flight": 0,
         "peak": 1,
         "aborted": 0,
+        "aborted_loads": 0,
         "over_limit": 0,
         "answers": {"200": 3, "500": 1},
         "by_dialect": {
             **NO_CALLS,
             "openai": {"total": 4, "in_flight": 0, "peak": 1},
         },
+        "by_model": {
+            "m": {"total": 3, "in_flight": 0, "peak": 1, "answered": 3, "refused": 0},
+            "sim-status-500": {"total": 1, "in_flight": 0, "peak": 1, "answered": 0, "refused": 1},
+        },
+        "by_key": {"": {"total": 4, "in_flight": 0, "peak": 1, "answered": 3, "refused": 1}},
+        "budgets": [],
         "calls": {item_of("a"): 2, item_of("b"): 1, item_of("c"): 1},
     }
 
@@ -574,8 +541,14 @@ async def test_ledger_lists_the_calls_in_order(client: httpx.AsyncClient) -> Non
     assert times == sorted(times)
     assert len({call.pop("client") for call in calls}) == 1  # one kept-alive connection
     assert calls == [
-        {"item": item_of("a"), "dialect": "openai", "outcome": 200},
-        {"item": item_of("b"), "dialect": "ollama", "outcome": 500},
+        {"item": item_of("a"), "dialect": "openai", "model": "m", "key": "", "outcome": 200},
+        {
+            "item": item_of("b"),
+            "dialect": "ollama",
+            "model": "sim-status-500",
+            "key": "",
+            "outcome": 500,
+        },
     ]
 
 
@@ -618,6 +591,10 @@ async def test_config_is_replaced_and_shown(client: httpx.AsyncClient) -> None:
         ('{"by_dialect": {"ollama": {"seed": null}}}', "by_dialect.ollama.seed"),
         ('{"by_dialect": {"ollama": {"by_dialect": {"ollama": {}}}}}', "by_dialect"),
         ('{"by_dialect": {"mistral": {}}}', "by_dialect.mistral"),
+        ('{"by_model": {"m": {"by_model": {"m": {}}}}}', "by_model"),
+        ('{"budget": {}}', "rpm or tpm"),
+        ('{"window": {"calls": 2}}', "window.seconds"),
+        ('{"outage": {"status": 100}}', "outage.status"),
         ('{"latency_p95_ms": 5}', "latency_p95_ms"),
         ('{"rate_429": 0.6, "rate_hang": 0.6}', "rate_"),
         ("{", "JSON"),
@@ -705,8 +682,13 @@ async def test_process_serves_until_it_is_stopped(signum: signal.Signals) -> Non
     assert (process.returncode, errors) == (0, b"")
 
 
-async def test_process_refuses_a_bad_config() -> None:
-    process = await start_process("--config", '{"rate_x": 1}')
+@pytest.mark.parametrize("variable", [False, True])
+async def test_process_refuses_a_bad_config(
+    monkeypatch: pytest.MonkeyPatch, *, variable: bool
+) -> None:
+    if variable:
+        monkeypatch.setenv("SIMULATOR_CONFIG", '{"rate_x": 1}')
+    process = await start_process(*(() if variable else ("--config", '{"rate_x": 1}')))
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert b"rate_x" in errors

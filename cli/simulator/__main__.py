@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import dataclasses
+import os
 import signal
 
 import uvloop
@@ -32,7 +33,9 @@ def main() -> None:
         "--latency-ms", type=float, help="latency in ms; replaces latency_ms in --config"
     )
     parser.add_argument(
-        "--config", default="{}", help='behaviour as JSON, for example {"rate_429": 0.1}'
+        "--config",
+        default=os.environ.get("SIMULATOR_CONFIG") or "{}",
+        help='behaviour as JSON, for example {"rate_429": 0.1}. Default: SIMULATOR_CONFIG',
     )
     options = parser.parse_args()
     try:

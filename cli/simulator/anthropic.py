@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from cli.simulator.chat import Chat, chat_of, text_of
-from cli.simulator.dialect import SimulatedDialect, completion_words, content_of
+from cli.simulator.dialect import SimulatedDialect, content_of
 from cli.simulator.faults import Fault
 
 _ERROR_TYPES = {
@@ -48,7 +48,7 @@ def _completion(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
         "stop_sequence": None,
     }
     if fault is not Fault.NO_USAGE:
-        body["usage"] = {"input_tokens": chat.words, "output_tokens": completion_words(chat)}
+        body["usage"] = {"input_tokens": chat.prompt_tokens, "output_tokens": chat.answer_tokens}
     return orjson.dumps(body)
 
 

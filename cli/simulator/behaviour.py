@@ -2,13 +2,17 @@
 
 import math
 import random
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from cli.simulator.budgets import Budget
 from cli.simulator.dialects import DialectName
 from cli.simulator.faults import Fault, Plan
+from cli.simulator.outages import Outage
+from cli.simulator.tokens import Tokenizer
+from cli.simulator.windows import Window
 
 _P95_SIGMAS = 1.6448536  # 95th percentile of the standard normal distribution
 
@@ -21,11 +25,17 @@ class Behaviour:
     """Describes how the simulated provider behaves.
 
     Latencies are fixed, uniform (`latency_ms` ± `latency_spread_ms`) or lognormal (with
-    `latency_p95_ms`). Each `rate_…` is the share of calls that get the fault with this name. Calls
-    above `limit` get 429 at once and never count as in flight. Responses with 429 and 503 have
-    `retry_after` as their Retry-After. An entry in `by_dialect` replaces this behaviour for one
-    dialect; the entry's `limit` counts only calls in this dialect. If `ledger` is true, the
-    simulator keeps a line for each call.
+    `latency_p95_ms`). Each `rate_…` is the share of calls that get the fault with this name.
+    Responses with 429 and 503 have `retry_after` as their Retry-After.
+
+    limit: calls above it get `limit_status` after `limit_delay_ms`, and never count as in flight.
+    slots: number of calls that are worked on at a time; further calls wait for a slot.
+    load_s: the first call to each model loads the model for so many seconds, and others wait.
+    poison: a call whose last message contains this text always gets 500.
+    tokenizer: `words` counts words as tokens; `scripts` counts about as many tokens as providers.
+    by_dialect, by_model: an entry replaces this behaviour for one dialect, or for one model within
+        the dialect. The entry's `limit` and `slots` count only its own calls.
+    ledger: whether the simulator keeps a line for each call.
     """
 
     latency_ms: Milliseconds = 0
@@ -44,10 +54,20 @@ class Behaviour:
     rate_error_object: Rate = 0
     retry_after: Annotated[str, Field(pattern=r"^[\x20-\x7e]+$")] | None = None
     limit: Annotated[int, Field(ge=0)] | None = None
+    limit_status: Literal[429, 503] = 429
+    limit_delay_ms: Milliseconds = 0
+    slots: Annotated[int, Field(gt=0)] | None = None
+    load_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    poison: Annotated[str, Field(min_length=1)] | None = None
+    outage: Outage | None = None
+    budget: Budget | None = None
+    window: Window | None = None
+    tokenizer: Tokenizer = "words"
     expect_key: str | None = None
     seed: int = 0
     ledger: bool = True
     by_dialect: dict[DialectName, "Behaviour"] = Field(default_factory=dict)
+    by_model: dict[str, "Behaviour"] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -62,6 +82,8 @@ class Behaviour:
             raise ValueError("the sum of the rate_… fields must not be more than 1")
         if any(own.by_dialect for own in self.by_dialect.values()):
             raise ValueError("by_dialect must not contain another by_dialect")
+        if any(own.by_dialect or own.by_model for own in self.by_model.values()):
+            raise ValueError("by_model must not contain by_dialect or another by_model")
         return self
 
 

@@ -1,11 +1,14 @@
 """Reads the parts of a request that the simulator needs."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from cli.simulator.tokens import TokenCounter, count_words
+
+_OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +26,26 @@ class ToolCall:
 @dataclass(frozen=True, slots=True)
 class Chat:
     model: str = ""
-    text: str = ""  # text of the last message
-    words: int = 0  # number of words in all messages
+    texts: tuple[str, ...] = ("",)  # texts of all messages
     call: ToolCall | None = None
     choices: int = 1
     inputs: int = 1  # number of inputs of a request for embeddings
     as_base64: bool = False  # whether embeddings are encoded in base64
+    max_tokens: int = 0  # limit of the answer's tokens; 0: no limit
+    count_tokens: TokenCounter = count_words
+
+    @property
+    def text(self) -> str:
+        """The text of the last message."""
+        return self.texts[-1]
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(map(self.count_tokens, self.texts))
+
+    @property
+    def answer_tokens(self) -> int:
+        return self.count_tokens(f"echo: {self.text}")
 
     @property
     def item(self) -> str:
@@ -42,11 +59,15 @@ def item_of(text: str) -> str:
 
 def chat_of(document: dict[str, Any], model: Any, texts: list[str]) -> Chat:  # noqa: ANN401 — JSON
     """Returns the chat of a body with these texts. Raises LookupError if there is no text."""
-    return Chat(str(model), texts[-1], count_words(texts), _tool_call(document, texts[-1]))
+    call = _tool_call(document, texts[-1])
+    return Chat(str(model), tuple(texts), call, max_tokens=_output_limit(document))
 
 
-def count_words(texts: Iterable[str]) -> int:
-    return sum(len(text.split()) for text in texts)
+def _output_limit(document: dict[str, Any]) -> int:
+    limits = [document.get(name) for name in _OUTPUT_LIMITS]
+    limits.append((document.get("options") or {}).get("num_predict"))
+    limits.append((document.get("generationConfig") or {}).get("maxOutputTokens"))
+    return max((limit for limit in limits if isinstance(limit, int)), default=0)
 
 
 def text_of(content: str | list[Any] | None, part: str = "text") -> str:

@@ -18,6 +18,7 @@ import httptools
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 JSON = "application/json"
+Headers = tuple[tuple[str, str], ...]
 _MAX_PIPELINED = 64
 _DRIP_INTERVAL_S = 0.1
 
@@ -39,10 +40,9 @@ def _has_disconnected(connection: socket.socket) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _head(status: int, content_type: str, retry_after: str | None, *, keep_alive: bool) -> bytes:
+def _head(status: int, content_type: str, headers: Headers, *, keep_alive: bool) -> bytes:
     lines = [f"HTTP/1.1 {status} {reason(status)}", f"Content-Type: {content_type}"]
-    if retry_after is not None:
-        lines.append(f"Retry-After: {retry_after}")
+    lines += [f"{name}: {value}" for name, value in headers]
     if not keep_alive:
         lines.append("Connection: close")
     return "\r\n".join([*lines, "Content-Length: "]).encode()
@@ -64,24 +64,27 @@ class Exchange:
 
     def after(self, delay_s: float, callback: Callable[..., None], *args: Any) -> None:  # noqa: ANN401 - as call_later
         """Calls `callback` after the delay, unless the client disconnects before then."""
+        if not delay_s:
+            callback(*args)
+            return
         self.timer = self.connection.loop.call_later(delay_s, callback, *args)
 
     def reply(
-        self, status: int, body: bytes, *, content_type: str = JSON, retry_after: str | None = None
+        self, status: int, body: bytes, *, content_type: str = JSON, headers: Headers = ()
     ) -> None:
-        head = _head(status, content_type, retry_after, keep_alive=self.keep_alive)
+        head = _head(status, content_type, headers, keep_alive=self.keep_alive)
         self.connection.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
         self.connection.finish(close=not self.keep_alive)
 
     def reply_half(self, body: bytes) -> None:
         """Sends the Content-Length of the whole body and half of the body, and disconnects."""
-        head = _head(200, JSON, None, keep_alive=self.keep_alive)
+        head = _head(200, JSON, (), keep_alive=self.keep_alive)
         self.connection.write(b"%b%d\r\n\r\n%b" % (head, len(body), body[: len(body) // 2]))
         self.connection.finish(close=True)
 
     def reply_drip(self, body: bytes, done: Callable[[], None]) -> None:
         """Sends the body one byte at a time, then calls `done`."""
-        head = _head(200, JSON, None, keep_alive=self.keep_alive)
+        head = _head(200, JSON, (), keep_alive=self.keep_alive)
         self.connection.write(b"%b%d\r\n\r\n" % (head, len(body)))
         self.after(_DRIP_INTERVAL_S, self._drip, body, 0, done)
 
@@ -167,7 +170,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int) -> None:
         if self._current is None:
-            self.write(b"%b0\r\n\r\n" % _head(status, JSON, None, keep_alive=False))
+            self.write(b"%b0\r\n\r\n" % _head(status, JSON, (), keep_alive=False))
         self._transport.close()
 
     # asyncio.Protocol

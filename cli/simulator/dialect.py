@@ -39,8 +39,3 @@ def content_of(chat: Chat, fault: Fault | None) -> str | None:
     if fault is Fault.HUGE:
         return "x" * _HUGE_CHARACTERS
     return None if chat.call or fault is Fault.NULL_CONTENT else f"echo: {chat.text}"
-
-
-def completion_words(chat: Chat) -> int:
-    """Returns the number of words in the answer, which the simulator counts as tokens."""
-    return len(f"echo: {chat.text}".split())

@@ -7,6 +7,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Literal
 
+from cli.simulator.outages import Outage
+
 CallOutcome = int | Literal["hang", "drop", "aborted"]  # an int is the status of the response
 
 
@@ -30,13 +32,14 @@ class Plan:
     """Describes what happens to one call: after the latency, it is answered or gets a fault.
 
     `fault` is None for an answer. If `first` is set, only the first `first` calls of an item get
-    the fault.
+    the fault. An `outage` replaces the fault.
     """
 
     fault: Fault | None = None
     status: int = 200
     first: int | None = None
     latency_ms: float | None = None
+    outage: Outage | None = None
 
 
 _DIRECTIVE = re.compile(

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 import orjson
 
 from cli.simulator.chat import Chat, chat_of, text_of
-from cli.simulator.dialect import SimulatedDialect, completion_words, content_of
+from cli.simulator.dialect import SimulatedDialect, content_of
 from cli.simulator.faults import Fault
 
 _PATH = ":generateContent"
@@ -33,11 +33,11 @@ def _completion(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
         "responseId": chat.item,
     }
     if fault is not Fault.NO_USAGE:
-        words = completion_words(chat)
+        prompt, answer = chat.prompt_tokens, chat.answer_tokens
         body["usageMetadata"] = {
-            "promptTokenCount": chat.words,
-            "candidatesTokenCount": words,
-            "totalTokenCount": chat.words + words,
+            "promptTokenCount": prompt,
+            "candidatesTokenCount": answer,
+            "totalTokenCount": prompt + answer,
         }
     return orjson.dumps(body)
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from cli.simulator.chat import Chat, chat_of, text_of
-from cli.simulator.dialect import SimulatedDialect, completion_words, content_of
+from cli.simulator.dialect import SimulatedDialect, content_of
 from cli.simulator.faults import Fault
 
 
@@ -32,8 +32,8 @@ def _completion(chat: Chat, fault: Fault | None, latency_ms: float) -> bytes:
     if fault is not Fault.EMPTY_CHOICES:
         body["message"] = message
     if fault is not Fault.NO_USAGE:
-        body |= {"prompt_eval_count": chat.words, "prompt_eval_duration": 0}
-        body |= {"eval_count": completion_words(chat), "eval_duration": latency_ns}
+        body |= {"prompt_eval_count": chat.prompt_tokens, "prompt_eval_duration": 0}
+        body |= {"eval_count": chat.answer_tokens, "eval_duration": latency_ns}
     return orjson.dumps(body, option=orjson.OPT_UTC_Z)
 
 

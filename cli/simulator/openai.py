@@ -1,14 +1,15 @@
 """Answers as OpenAI and OpenRouter do: chat completions, responses, embeddings."""
 
 import base64
+import dataclasses
 import struct
 import time
 from typing import Any
 
 import orjson
 
-from cli.simulator.chat import Chat, chat_of, count_words, text_of
-from cli.simulator.dialect import SimulatedDialect, completion_words, content_of
+from cli.simulator.chat import Chat, chat_of, text_of
+from cli.simulator.dialect import SimulatedDialect, content_of
 from cli.simulator.faults import Fault
 
 TOKENS_PER_USD = 1_000_000  # number of tokens that cost one US dollar
@@ -18,8 +19,7 @@ _DIMENSIONS = 4
 def _read_chat(document: dict[str, Any], _path: str) -> Chat:
     texts = [text_of(message["content"]) for message in document["messages"]]
     chat = chat_of(document, document["model"], texts)
-    choices = document.get("n") or 1
-    return Chat(chat.model, chat.text, chat.words, chat.call, choices=choices)
+    return dataclasses.replace(chat, choices=document.get("n") or 1)
 
 
 def _chat(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
@@ -56,13 +56,9 @@ def _chat(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
 
 
 def _usage(chat: Chat, prompt: str, completion: str) -> dict[str, Any]:
-    words = completion_words(chat)
-    return {
-        prompt: chat.words,
-        completion: words,
-        "total_tokens": chat.words + words,
-        "cost": (chat.words + words) / TOKENS_PER_USD,
-    }
+    counts = {prompt: chat.prompt_tokens, completion: chat.answer_tokens}
+    total = sum(counts.values())
+    return {**counts, "total_tokens": total, "cost": total / TOKENS_PER_USD}
 
 
 def _read_response(document: dict[str, Any], _path: str) -> Chat:
@@ -106,8 +102,7 @@ def _read_embeddings(document: dict[str, Any], _path: str) -> Chat:
     as_base64 = document.get("encoding_format") == "base64"
     return Chat(
         str(document["model"]),
-        texts[-1],
-        count_words(texts),
+        tuple(texts),
         inputs=len(inputs),
         as_base64=as_base64,
     )
@@ -127,7 +122,8 @@ def _embeddings(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
         "model": chat.model,
     }
     if fault is not Fault.NO_USAGE:
-        body["usage"] = {"prompt_tokens": chat.words, "total_tokens": chat.words}
+        tokens = chat.prompt_tokens
+        body["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
     return orjson.dumps(body)
 
 

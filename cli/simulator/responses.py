@@ -4,9 +4,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from cli.simulator.chat import Chat
-from cli.simulator.connection import Exchange, reason
+from cli.simulator.connection import Exchange, Headers, reason
 from cli.simulator.dialect import SimulatedDialect
 from cli.simulator.faults import CallOutcome, Fault, Plan
+from cli.simulator.outages import Outage
 
 HTML = "text/html; charset=utf-8"
 
@@ -17,11 +18,28 @@ def reply_error(
     status: int,
     message: str,
     retry_after: str | None,
+    headers: Headers = (),
 ) -> None:
     """Answers with an error in the dialect's format. Only 429 and 503 get the Retry-After."""
-    waits = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-    body = dialect.error_body(status, message)
-    exchange.reply(status, body, retry_after=retry_after if waits else None)
+    if retry_after and status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        headers = (("Retry-After", retry_after), *headers)
+    exchange.reply(status, dialect.error_body(status, message), headers=headers)
+
+
+def reply_outage(
+    exchange: Exchange, dialect: SimulatedDialect, outage: Outage, retry_after: str | None
+) -> CallOutcome:
+    """Answers as the outage demands. Returns the outcome of the call."""
+    if outage.status is None:
+        exchange.drop()
+        return "drop"
+    content, headers = outage.content(), outage.header_lines()
+    if content is None:
+        message = reason(outage.status)
+        reply_error(exchange, dialect, outage.status, message, retry_after, headers)
+    else:
+        exchange.reply(outage.status, content, headers=headers)
+    return outage.status
 
 
 def respond(
@@ -30,9 +48,13 @@ def respond(
     chat: Chat,
     plan: Plan,
     retry_after: str | None,
+    headers: Headers,
     done: Callable[[CallOutcome], None],
 ) -> None:
-    """Answers as planned, then calls `done`. If the plan is to hang, `done` is never called."""
+    """Answers as planned, then calls `done`. If the plan is to hang, `done` is never called.
+
+    headers: headers of an answer with status 200.
+    """
     outcome: CallOutcome = 200
     latency_ms = plan.latency_ms or 0
     match plan.fault:
@@ -60,5 +82,5 @@ def respond(
             exchange.reply_drip(body, lambda: done(200))
             return
         case fault:
-            exchange.reply(200, dialect.completion(chat, fault, latency_ms))
+            exchange.reply(200, dialect.completion(chat, fault, latency_ms), headers=headers)
     done(outcome)

@@ -1,52 +1,17 @@
-"""Runs the simulator on a socket: chooses the answer to each call, and counts calls and answers."""
+"""Runs the simulator on a socket, and lets tests read and change it while it runs."""
 
 import asyncio
 import dataclasses
-import random
-import time
-from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
 import orjson
 
-from cli.simulator.behaviour import (
-    Behaviour,
-    draw_latency_ms,
-    draw_plan,
-    fault_shares,
-    load_behaviour,
-)
-from cli.simulator.chat import Chat
+from cli.simulator.behaviour import Behaviour, load_behaviour
+from cli.simulator.calls import Calls
 from cli.simulator.connection import Connection, Exchange
-from cli.simulator.dialect import SimulatedDialect
-from cli.simulator.dialects import DIALECTS, dialect_at
-from cli.simulator.faults import CallOutcome, Fault, Plan, parse_model
+from cli.simulator.dialects import dialect_at
 from cli.simulator.received import Received, ReceivedCalls
-from cli.simulator.responses import reply_error, respond
-from cli.simulator.statistics import Call, CallCounts, Statistics
-
-_MAX_LEDGER_CALLS = 200_000
-
-
-@dataclass(frozen=True, slots=True)
-class _DialectState:
-    """Contains a dialect's behaviour, random numbers, and the counts that the limit applies to."""
-
-    behaviour: Behaviour
-    shares: list[tuple[float, Plan]]
-    rng: random.Random
-    limited: CallCounts
-
-    @property
-    def is_full(self) -> bool:
-        limit = self.behaviour.limit
-        return limit is not None and self.limited.in_flight >= limit
-
-
-def _now_ms() -> float:
-    return time.monotonic() * 1000
 
 
 class Simulator:
@@ -58,9 +23,7 @@ class Simulator:
         self._host = host
         self._port = port
         self._connections: set[Connection] = set()
-        self._statistics = Statistics()
-        self._ledger: deque[Call] = deque(maxlen=_MAX_LEDGER_CALLS)
-        self._last: dict[str, Exchange] = {}
+        self._calls = Calls(self._connections)
         self._received = ReceivedCalls()
         self.configure(behaviour or Behaviour())
 
@@ -82,24 +45,18 @@ class Simulator:
         return f"http://{self._host}:{self._port}"
 
     def configure(self, behaviour: Behaviour) -> None:
-        """Replaces the behaviour, and restarts the random numbers from the behaviour's seed."""
+        """Replaces the behaviour, and restarts the random numbers from the behaviour's seed.
+
+        An outage begins now. A budget or a window that stays the same continues.
+        """
         self.behaviour = behaviour
-        self._states: dict[str, _DialectState] = {}
-        for dialect in DIALECTS:
-            own = behaviour.by_dialect.get(dialect)
-            chosen = own or behaviour
-            self._states[dialect] = _DialectState(
-                chosen,
-                fault_shares(chosen),
-                random.Random(chosen.seed),  # noqa: S311 - reproducible on purpose
-                self._statistics.by_dialect[dialect] if own else self._statistics,
-            )
+        self._calls.configure(behaviour)
 
     def stats(self) -> dict[str, Any]:
-        return dict(orjson.loads(orjson.dumps(self._statistics)))
+        return dict(orjson.loads(orjson.dumps(self._calls.stats())))
 
     def ledger(self) -> list[dict[str, Any]]:
-        return [dataclasses.asdict(call) for call in self._ledger]
+        return [dataclasses.asdict(call) for call in self._calls.records.ledger]
 
     def last(self) -> dict[str, dict[str, Any]]:
         """Returns the last valid request of each dialect: its `headers` and its `body`.
@@ -108,7 +65,7 @@ class Simulator:
         """
         return {
             dialect: {"headers": exchange.headers, "body": orjson.loads(exchange.body)}
-            for dialect, exchange in self._last.items()
+            for dialect, exchange in self._calls.last.items()
         }
 
     def received(self) -> list[Received]:
@@ -116,20 +73,21 @@ class Simulator:
         return self._received.all()
 
     def reset(self) -> None:
-        """Deletes the counts, the ledger and the calls. Calls in flight still count as such."""
-        self._statistics.reset()
-        self._ledger.clear()
-        self._last.clear()
+        """Deletes the counts, the ledger and the calls. Calls in flight still count as such.
+
+        Fills the budgets, closes the windows and unloads the models.
+        """
+        self._calls.reset()
         self._received.clear()
 
     def _handle(self, exchange: Exchange) -> None:
         match exchange.method, exchange.path:
             case "POST", path if dialect := dialect_at(path):
-                self._chat(exchange, dialect)
+                self._receive(exchange, dialect)
             case "GET", "/_sim/stats":
-                exchange.reply(200, orjson.dumps(self._statistics))
+                exchange.reply(200, orjson.dumps(self._calls.stats()))
             case "GET", "/_sim/ledger":
-                exchange.reply(200, orjson.dumps(list(self._ledger)))
+                exchange.reply(200, orjson.dumps(list(self._calls.records.ledger)))
             case "GET", "/_sim/last":
                 exchange.reply(200, orjson.dumps(self.last()))
             case "GET", "/_sim/received":
@@ -152,115 +110,10 @@ class Simulator:
         else:
             exchange.reply(200, orjson.dumps(self.behaviour))
 
-    def _chat(self, exchange: Exchange, name: str) -> None:
-        state, dialect = self._states[name], DIALECTS[name]
-        behaviour = state.behaviour
-        if behaviour.ledger:
+    def _receive(self, exchange: Exchange, dialect: str) -> None:
+        if (self.behaviour.by_dialect.get(dialect) or self.behaviour).ledger:
             self._received.add(Received(exchange.path, exchange.headers, exchange.body))
-        try:
-            chat = _read(exchange, dialect)
-        except ValueError as error:
-            self._refuse(exchange, name, Chat(), 400, str(error))
-            return
-        self._last[name] = exchange
-        if not _has_key(exchange, dialect, behaviour.expect_key):
-            self._refuse(exchange, name, chat, 401, "No auth credentials found")
-            return
-        if self._is_over_limit(exchange, name):
-            self._statistics.over_limit += 1
-            self._refuse(exchange, name, chat, 429, "Rate limit exceeded")
-            return
-        call = self._start(exchange, name, chat)
-        plan = self._plan(state, chat)
-        exchange.on_lost = partial(self._abort, call, plan)
-        done = partial(self._finish, call)
-        answer = partial(respond, exchange, dialect, chat, plan, behaviour.retry_after, done)
-        if plan.latency_ms:
-            exchange.after(plan.latency_ms / 1000, answer)
-        else:
-            answer()
-
-    def _is_over_limit(self, exchange: Exchange, name: str) -> bool:
-        """Returns whether the dialect has no free slot for this call.
-
-        First removes calls whose clients have disconnected, if they affect the limit or the peak.
-        """
-        state = self._states[name]
-        new_peak = state.behaviour.ledger and any(c.in_flight >= c.peak for c in self._counts(name))
-        if state.is_full or new_peak:
-            for connection in self._connections - {exchange.connection}:
-                connection.notice_loss()
-        return state.is_full
-
-    def _plan(self, state: _DialectState, chat: Chat) -> Plan:
-        plan = parse_model(chat.model) or draw_plan(state.shares, state.rng)
-        if plan.first is not None and self._statistics.calls[chat.item] > plan.first:
-            plan = Plan(latency_ms=plan.latency_ms)
-        if plan.latency_ms is None:
-            latency_ms = draw_latency_ms(state.behaviour, state.rng)
-            plan = dataclasses.replace(plan, latency_ms=latency_ms)
-        return plan
-
-    def _refuse(self, exchange: Exchange, name: str, chat: Chat, status: int, message: str) -> None:
-        """Answers with an error at once. The call is counted, but never as in flight."""
-        call = self._record(exchange, name, chat)
-        retry_after = self._states[name].behaviour.retry_after
-        reply_error(exchange, DIALECTS[name], status, message, retry_after)
-        self._record_end(call, status)
-
-    def _start(self, exchange: Exchange, name: str, chat: Chat) -> Call:
-        call = self._record(exchange, name, chat)
-        for counts in self._counts(name):
-            counts.in_flight += 1
-            counts.peak = max(counts.peak, counts.in_flight)
-        return call
-
-    def _record(self, exchange: Exchange, name: str, chat: Chat) -> Call:
-        call = Call(chat.item, name, exchange.connection.client_port, _now_ms())
-        for counts in self._counts(name):
-            counts.total += 1
-        self._statistics.calls[call.item] += 1
-        if self._states[name].behaviour.ledger:
-            self._ledger.append(call)
-        return call
-
-    def _record_end(self, call: Call, outcome: CallOutcome) -> None:
-        call.end_ms = _now_ms()
-        call.outcome = outcome
-        if isinstance(outcome, int):
-            self._statistics.answers[str(outcome)] += 1
-
-    def _finish(self, call: Call, outcome: CallOutcome) -> None:
-        for counts in self._counts(call.dialect):
-            counts.in_flight -= 1
-        self._record_end(call, outcome)
-
-    def _abort(self, call: Call, plan: Plan) -> None:
-        self._statistics.aborted += 1
-        self._finish(call, "hang" if plan.fault is Fault.HANG else "aborted")
-
-    def _counts(self, name: str) -> tuple[CallCounts, CallCounts]:
-        return self._statistics, self._statistics.by_dialect[name]
-
-
-def _read(exchange: Exchange, dialect: SimulatedDialect) -> Chat:
-    """Returns the request. Raises ValueError with the reason if a provider would refuse it."""
-    try:
-        document = orjson.loads(exchange.body)
-        chat = dialect.read(document, exchange.path)
-        stream = document.get("stream", dialect.streams_by_default)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError("the body must be a JSON object with a model and an input") from error
-    if stream is not False:
-        raise ValueError("stream must be false: the simulator does not stream")
-    return chat
-
-
-def _has_key(exchange: Exchange, dialect: SimulatedDialect, key: str | None) -> bool:
-    if key is None or dialect.key_header is None:
-        return True
-    expected = f"Bearer {key}" if dialect.key_header == "authorization" else key
-    return exchange.headers.get(dialect.key_header) == expected
+        self._calls.answer(exchange, dialect)
 
 
 def _text(call: Received) -> dict[str, Any]:

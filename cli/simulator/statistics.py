@@ -15,6 +15,27 @@ class CallCounts:
 
 
 @dataclass(slots=True)
+class NamedCounts(CallCounts):
+    """Counts the calls of one model or key: answered with 200, refused with another status."""
+
+    answered: int = 0
+    refused: int = 0
+
+
+_MAX_NAMES = 1_000
+_OTHERS = "(others)"
+
+
+class CountsByName(dict[str, NamedCounts]):
+    """Contains the counts of at most 1,000 names, and of all further names together."""
+
+    def __missing__(self, name: str) -> NamedCounts:
+        if len(self) >= _MAX_NAMES and name != _OTHERS:
+            return self[_OTHERS]
+        return self.setdefault(name, NamedCounts())
+
+
+@dataclass(slots=True)
 class Statistics(CallCounts):
     """Counts calls, for `GET /_sim/stats`. `answers` counts per HTTP status, `calls` per item."""
 
@@ -24,12 +45,17 @@ class Statistics(CallCounts):
     by_dialect: dict[str, CallCounts] = field(
         default_factory=lambda: {dialect: CallCounts() for dialect in DIALECTS}
     )
+    by_model: CountsByName = field(default_factory=CountsByName)
+    by_key: CountsByName = field(default_factory=CountsByName)
     calls: Counter[str] = field(default_factory=Counter)
 
     def reset(self) -> None:
         """Resets all counts. Calls in flight still count as in flight."""
-        for counts in (self, *self.by_dialect.values()):
+        named = (*self.by_model.values(), *self.by_key.values())
+        for counts in (self, *self.by_dialect.values(), *named):
             counts.total, counts.peak = 0, counts.in_flight
+        for counts in named:
+            counts.answered = counts.refused = 0
         self.aborted = self.over_limit = 0
         self.answers.clear()
         self.calls.clear()
@@ -45,6 +71,8 @@ class Call:
 
     item: str
     dialect: str
+    model: str
+    key: str
     client: int  # port of the client, which identifies the calling process
     start_ms: float
     end_ms: float | None = None

@@ -22,6 +22,8 @@ class Call:
 
     item: str
     dialect: str
+    model: str
+    key: str
     client: int  # local port of the worker's connection
     start_ms: float
     end_ms: float | None

@@ -1,6 +1,7 @@
 """Starts an API, workers and the simulator as real processes, which a test can stop or kill."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -191,9 +192,17 @@ class Stack:
         self._others.append(process)
         return httpx.URL(f"http://127.0.0.1:{port}"), process
 
-    async def _start_simulator(self) -> str:
-        process = await self._spawn("cli.simulator", stdout=PIPE)
+    async def restart_simulator(self, **behaviour: object) -> None:
+        """Starts the simulator again at its address, with this behaviour from its first call."""
+        await self._start_simulator(self.simulator.base_url.port, json.dumps(behaviour))
+
+    async def _start_simulator(self, port: int | None = None, behaviour: str = "{}") -> str:
+        process = await self._spawn(
+            *("cli.simulator", "--port", str(port or free_port()), "--config", behaviour),
+            stdout=PIPE,
+        )
         self._others.append(process)
+        self.simulator_process = process
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)
         return line.decode().split()[-1]
