@@ -16,6 +16,7 @@ from shared.models import Job
 from shared.redis.client import RedisUnavailable
 
 MIN_RETRY_S = 2.0  # least time to retry a read of the status, also after the client's wait
+MAX_RETRY_S = 600.0  # most time; meanwhile, a disconnect of the client is not noticed
 
 
 class ResultsUnavailable(Exception):
@@ -83,8 +84,8 @@ class Batches:
             except ClientDisconnected:
                 await self.abandon(job_id, submission)
                 raise
-        left_s = deadline - monotonic()
-        return await self.status(job_id, submission, retry_for_s=max(left_s, MIN_RETRY_S))
+        retry_for_s = max(min(deadline - monotonic(), MAX_RETRY_S), MIN_RETRY_S)
+        return await self.status(job_id, submission, retry_for_s=retry_for_s)
 
     async def abandon(self, job_id: str, submission: Submission) -> None:
         """Keeps the job of a disconnected client for the grace period.

@@ -8,6 +8,8 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 
 from api.media_types import EVENT_STREAM, JSON, NDJSON
+from api.openai.errors import PREFIX
+from api.openai.schemas import OpenAIRefusal
 from shared.models import BatchLLMRequest, Job, JobItem, LLMRequest
 
 
@@ -25,6 +27,7 @@ SCHEMA = "#/components/schemas/{model}"
 
 BATCHES = "Batches"
 JOBS = "Jobs"
+OPENAI = "OpenAI API"
 MONITORING = "Monitoring"
 HEALTH = "Health"
 
@@ -37,6 +40,11 @@ TAGS = [
         "name": JOBS,
         "description": "Submit jobs of any size, follow them, read their results, cancel them and"
         " retry them. Every batch is a job, too.",
+    },
+    {
+        "name": OPENAI,
+        "description": "Use OpenAI's clients with every provider: set `base_url` to this server's"
+        " address and `/v1`.",
     },
     {
         "name": MONITORING,
@@ -122,10 +130,77 @@ SUBMISSION_REFUSED: Responses = {
     **UNAVAILABLE,
 }
 
+# Under `/v1`
+
+
+def _openai_refusal(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"model": OpenAIRefusal, "description": description, "headers": headers or {}}
+
+
+_OPENAI_RETRY_AFTER = {
+    "retry-after-ms": {
+        "schema": {"type": "integer"},
+        "description": "Number of milliseconds to wait before a retry.",
+    },
+    "x-should-retry": {
+        "schema": {"type": "string", "enum": ["true", "false"]},
+        "description": "Whether the same request can succeed later. OpenAI's clients obey it.",
+    },
+    **_RETRY_AFTER,
+}
+OPENAI_REFUSED: Responses = {
+    401: _openai_refusal(UNAUTHORIZED[401]["description"]),
+    503: _openai_refusal("Too many requests are open.", _OPENAI_RETRY_AFTER),
+}
+UNKNOWN_MODEL: Responses = {
+    404: _openai_refusal("No configured provider serves the model."),
+    **OPENAI_REFUSED,
+}
+CALL_REFUSED: Responses = {
+    400: _openai_refusal(
+        "The body is invalid, the provider refused it, its text is too long"
+        " (`context_length_exceeded`), or it was refused by a moderation (`content_filter`)."
+    ),
+    401: _openai_refusal(
+        "`API_KEYS` is set, and the request has no valid key; or the provider"
+        " refused the server's key."
+    ),
+    403: _openai_refusal("The provider refused the server's key."),
+    404: _openai_refusal("No provider serves the model, or the provider does not have it."),
+    408: _openai_refusal(SUBMISSION_REFUSED[408]["description"], _OPENAI_RETRY_AFTER),
+    409: _openai_refusal("The job of the call was cancelled, or its results have expired."),
+    413: _openai_refusal("The body, as sent or decompressed, is larger than `MAX_BODY_BYTES`."),
+    415: _openai_refusal(SUBMISSION_REFUSED[415]["description"]),
+    429: _openai_refusal(
+        "The provider's rate limit (`rate_limit_exceeded`) or quota (`insufficient_quota`) is used"
+        " up, or you have `MAX_QUEUE_DEPTH` requests queued for the provider.",
+        _OPENAI_RETRY_AFTER,
+    ),
+    500: _openai_refusal("The request made workers fail.", _OPENAI_RETRY_AFTER),
+    502: _openai_refusal("The provider failed, or sent no answer.", _OPENAI_RETRY_AFTER),
+    503: _openai_refusal(
+        "The provider is overloaded or cannot be reached, Redis is unavailable, or too many"
+        " requests are open.",
+        _OPENAI_RETRY_AFTER,
+    ),
+    504: _openai_refusal("The provider did not answer in time.", _OPENAI_RETRY_AFTER),
+}
+
 # Request bodies: the routes read them without FastAPI.
 
 JSON_BODY = {JSON: {"schema": {"$ref": SCHEMA.format(model=BatchLLMRequest.__name__)}}}
 NDJSON_BODY = {NDJSON: {"schema": {"$ref": SCHEMA.format(model=LLMRequest.__name__)}}}
+
+OPENAI_BODY: dict[str, Any] = {
+    JSON: {"schema": {"type": "object", "description": "The body of OpenAI's API."}}
+}
+OPENAI_ANSWER: Responses = {
+    200: {
+        "description": "The body of the provider's answer.",
+        "content": {JSON: {"schema": {"type": "object"}}},
+        "headers": {"Location": _ACCEPTED_HEADERS["Location"]},
+    }
+}
 
 
 def request_body(content: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +221,10 @@ def openapi_document(app: FastAPI, providers: list[str]) -> dict[str, Any]:
             routes=app.routes,
             tags=TAGS,
         )
+        for path, operations in document["paths"].items():
+            if path.startswith(f"{PREFIX}/"):
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)  # OpenAI's API answers 400
         schemas = document["components"]["schemas"]
         for model in (BatchLLMRequest, LLMRequest, JobItem):
             schema = model.model_json_schema(ref_template=SCHEMA)

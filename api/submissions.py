@@ -16,6 +16,8 @@ def new_submission(
     body_digest: str | None = None,
     interactive: bool = False,
     followed: bool = False,
+    is_live: bool = False,
+    is_repetition: bool = False,
 ) -> Submission:
     """Returns the submission.
 
@@ -35,5 +37,7 @@ def new_submission(
         webhook_url=options.webhook_url,
         idempotency_key=key,
         body_digest=body_digest,
+        is_live=is_live,
+        is_repetition=is_repetition,
         follow_s=PUBLISH_PROGRESS_S if followed else None,
     )

@@ -67,6 +67,10 @@ class VendorOptions:
 _BARE_CHAT = {None, RequestFormat.OPENAI, RequestFormat.ANTHROPIC}
 
 
+class UnknownModel(InvalidLine):
+    """Nothing says which provider serves the model, or no provider has the given name."""
+
+
 class VendorRequests:
     """Converts the lines of one job to items."""
 
@@ -94,22 +98,21 @@ class VendorRequests:
         replacement = self._options.model or (in_url.group(1) if in_url else None)
         target = self._target(model_of(body, replacement, path), path)
         operation = _operation(job_format, url, body, target.model)
-        codec = _codec(target, operation, path)
-        if not any(name in body for name in _REQUIRED[operation]):
-            names = " or ".join(f"`{name}`" for name in _REQUIRED[operation])
-            raise InvalidLine(f"a body for {operation} must have {names}", *path)
-        parts = cut_body(body, with_model=operation is not Operation.GENERATE_CONTENT)
-        model = target.provider.model_name(target.model)
-        if codec.translate:
-            _check_translation(codec, target, parts, path)
         return NewItem(
             request_id=request_id_of(envelope, ID_MEMBER[job_format]),
-            request=ItemRequest(
-                provider=target.provider.name, model=model, operation=operation, body=parts
-            ),
+            request=_request(target, operation, body, path),
             metadata=metadata_of(envelope),
             format=job_format,
         )
+
+    def live_call(self, body: Mapping[str, Member], operation: Operation) -> NewItem:
+        """Returns the item of a body that was sent to its endpoint in OpenAI's API, not in a job.
+
+        All members belong to the body, also `metadata`. Raises InvalidLine.
+        """
+        target = self._target(model_of(body, self._options.model, ()), ())
+        request = _request(target, operation, body, ())
+        return NewItem(request_id=None, request=request, format=RequestFormat.OPENAI)
 
     def _check_format(self, members: Mapping[str, Member], job_format: RequestFormat) -> None:
         if self._options.format is not None:
@@ -147,7 +150,7 @@ class VendorRequests:
                     default_provider=self._default_provider,
                 )
             except RoutingError as error:
-                raise InvalidLine(str(error), *path, "model") from None
+                raise UnknownModel(str(error), *path, "model") from None
             if len(self._targets) < MAX_ROUTES:
                 self._targets[model] = found
         return found
@@ -178,6 +181,24 @@ def _operation(
             "url",
         )
     return _OPERATIONS_BY_URL[match.group(1)]
+
+
+def _request(
+    target: Target, operation: Operation, body: Mapping[str, Member], path: tuple[str, ...]
+) -> ItemRequest:
+    codec = _codec(target, operation, path)
+    if not any(name in body for name in _REQUIRED[operation]):
+        names = " or ".join(f"`{name}`" for name in _REQUIRED[operation])
+        raise InvalidLine(f"a body for {operation} must have {names}", *path)
+    parts = cut_body(body, with_model=operation is not Operation.GENERATE_CONTENT)
+    if codec.translate:
+        _check_translation(codec, target, parts, path)
+    return ItemRequest(
+        provider=target.provider.name,
+        model=target.provider.model_name(target.model),
+        operation=operation,
+        body=parts,
+    )
 
 
 def _codec(target: Target, operation: Operation, path: Iterable[str]) -> Codec:

@@ -89,9 +89,15 @@ def _response(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
         "incomplete_details": None,
         "model": chat.model,
         "output": None if fault is Fault.EMPTY_CHOICES else [item],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
     }
     if fault is not Fault.NO_USAGE:
-        body["usage"] = _usage(chat, "input_tokens", "output_tokens")
+        body["usage"] = _usage(chat, "input_tokens", "output_tokens") | {
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": 0},
+        }
     return orjson.dumps(body)
 
 

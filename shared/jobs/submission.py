@@ -47,6 +47,8 @@ class Submission:
     webhook_url: str | None = None
     idempotency_key: str | None = None
     body_digest: str | None = None  # finds the job of a disconnected client; unused with a key
+    is_live: bool = False  # whether a repetition can join the job while its first client waits
+    is_repetition: bool = False  # whether the client says that it repeats a live call
     follow_s: float | None = None  # time for which the progress is published
 
 
@@ -123,6 +125,8 @@ def acceptance(
         "idempotency_ttl_s": policy.idempotency_ttl_s if key else None,
         "fingerprint": fingerprint,
         "body_digest": None if key else submission.body_digest,
+        "is_live": submission.is_live or None,
+        "is_repetition": submission.is_repetition or None,
         "retry_of": retry_of,
         "webhook_url": submission.webhook_url,
         "webhook_payload": webhook_payload.decode() if webhook_payload else None,

@@ -88,6 +88,9 @@ class Keys:
     abandoned = _KeyWithId(
         "list, per owner and digest of a body: ids of jobs whose clients have disconnected"
     )
+    live_calls = _KeyWithId(
+        "list, per owner and digest of a body: ids of live calls that a repetition can join"
+    )
     jobs_by_owner = _KeyWithId("zset, per owner: job ids by acceptance time")
     job_expirations = _Key("zset: '<owner> <job>' by the time at which the results expire")
     idempotency = _KeyWithId("string, per owner and idempotency key: '<fingerprint> <job>'")

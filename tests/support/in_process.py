@@ -39,10 +39,12 @@ async def running_api(
 
 
 @asynccontextmanager
-async def served_api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """Runs uvicorn in this process, so that a test can change constants of the API."""
+async def served_api(
+    settings: Settings, catalogue: Catalogue = BUILT_IN
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Runs uvicorn in this process. A client can disconnect, and a test can change constants."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(create_app(settings, BUILT_IN), log_level="critical")
+        config = uvicorn.Config(create_app(settings, catalogue), log_level="critical")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         url = "http://{}:{}".format(*listener.getsockname())

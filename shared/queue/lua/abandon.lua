@@ -8,9 +8,13 @@
 --- @include "job_end"
 local job_id, owner, body_digest, grace_ms, is_cancelled = unpack(ARGV)
 grace_ms, is_cancelled = tonumber(grace_ms), is_cancelled == '1'
-local total, job_owner, finished_ms, finished_early_as, deadline_ms = unpack(redis.call('HMGET', JOB .. job_id, 'total',
-  'owner', 'finished_ms', 'finished_early_as', 'deadline_ms'))
+local total, job_owner, finished_ms, finished_early_as, deadline_ms, joined = unpack(redis.call('HMGET', JOB .. job_id,
+  'total', 'owner', 'finished_ms', 'finished_early_as', 'deadline_ms', 'joined'))
 if not total or job_owner ~= owner or finished_early_as then return end
+if joined and tonumber(joined) > 0 then -- another client waits for the same live call
+  redis.call('HINCRBY', JOB .. job_id, 'joined', -1)
+  return
+end
 if grace_ms == 0 then
   if is_cancelled and not finished_ms then end_early(job_id, 'cancelled') end
   return

@@ -6,7 +6,8 @@
 --           in the call with the last items also submission: owner, priority_class, result_ttl_s, max_depth (limit of queued items per owner and lane), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
 --           webhook_payload, follow_s, body_digest (finds the job of a disconnected client: see adoption.lua),
---           format (of the requests; absent if native)
+--           is_live (a repetition can join this job), is_repetition (a live call can be joined), format (of the
+--           requests; absent if native)
 --       [2] meta of a block of up to 500 items as JSON, in the call that completes the block; otherwise ''
 --       then two values per item: lane, followed by a space and the number of the route unless the number is 1; payload
 -- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key or of a disconnected client},
@@ -64,7 +65,8 @@ if known then
   if fingerprint ~= submission.fingerprint then return refuse('conflict', '') end
   return refuse('accepted', created)
 end
-local adopted = submission.body_digest and adopt(owner, submission.body_digest)
+local adopted = submission.body_digest and (adopt(owner, submission.body_digest)
+  or submission.is_repetition and join(owner, submission.body_digest))
 if adopted then return refuse('accepted', adopted) end
 local retried_as = retry_of and redis.call('HGET', JOB .. retry_of, 'retried_as')
 if retried_as then return refuse('retried', retried_as) end
@@ -98,6 +100,10 @@ if submission.deadline_s then
 end
 if submission.follow_s then
   redis.call('HSET', JOB .. job, 'progress_until_ms', ms(now_ms + submission.follow_s * 1000))
+end
+if submission.is_live and submission.body_digest then
+  redis.call('HSET', JOB .. job, 'live_digest', submission.body_digest)
+  add_live_call(LIVE_CALLS .. owner .. ':' .. submission.body_digest, job)
 end
 if submission.format then redis.call('HSET', JOB .. job, 'format', submission.format) end
 if submission.webhook_url then

@@ -4,6 +4,8 @@
 -- passed or whose client has disconnected.
 -- Defines for other files: forget_expired, end_job, end_early, end_overdue_jobs
 
+local LIVE_CALL_KEPT_S = 15 -- more than JOIN_ANSWERED_MS in adoption.lua
+
 -- Removes up to `limit` jobs whose results have expired: from JOBS_BY_OWNER and from JOB_EXPIRATIONS.
 local function forget_expired(limit)
   for _, entry in ipairs(redis.call('ZRANGEBYSCORE', JOB_EXPIRATIONS, '-inf', now_ms, 'LIMIT', 0, limit)) do
@@ -26,14 +28,19 @@ end
 
 -- Ends a job. `error_code` is the error code of the items without a result; nil if all items have finished.
 local function end_job(job_id, error_code)
-  local ttl_s, owner, deadline_ms, webhook, key, key_ttl_s, abandoned_until_ms = unpack(redis.call('HMGET',
-    JOB .. job_id, 'result_ttl_s', 'owner', 'deadline_ms', 'webhook_payload', 'idempotency_key', 'idempotency_ttl_s',
-    'abandoned_until_ms'))
+  local ttl_s, owner, deadline_ms, webhook, key, key_ttl_s, abandoned_until_ms, live_digest =
+    unpack(redis.call('HMGET', JOB .. job_id, 'result_ttl_s', 'owner', 'deadline_ms', 'webhook_payload',
+      'idempotency_key', 'idempotency_ttl_s', 'abandoned_until_ms', 'live_digest'))
   redis.call('HSET', JOB .. job_id, 'finished_ms', ms(now_ms))
   if error_code then redis.call('HSET', JOB .. job_id, 'finished_early_as', error_code) end
   if deadline_ms or abandoned_until_ms then redis.call('ZREM', JOB_DEADLINES, job_id) end
   for _, prefix in ipairs({ JOB, PAYLOADS, ATTEMPTS, RESULTS, COMPLETION_ORDER, FAILED }) do
     redis.call('EXPIRE', prefix .. job_id, ttl_s)
+  end
+  if live_digest then
+    local live_calls = LIVE_CALLS .. owner .. ':' .. live_digest
+    -- The last call of this body: see adoption.lua. Otherwise there would be a key per body for an hour.
+    if redis.call('LLEN', live_calls) == 1 then redis.call('EXPIRE', live_calls, LIVE_CALL_KEPT_S) end
   end
   if key then redis.call('EXPIRE', IDEMPOTENCY .. owner .. ':' .. key, key_ttl_s) end
   redis.call('ZADD', JOB_EXPIRATIONS, ms(now_ms + ttl_s * 1000), owner .. ' ' .. job_id)

@@ -1,0 +1,57 @@
+"""Decides which error of OpenAI's API a live call gets whose request has failed.
+
+OpenAI's clients choose the class of their exception by the status, and repeat a call after 408,
+409, 429 and 5xx unless `x-should-retry` is `false`. A call for which the provider may charge is not
+repeated, because the queue has already repeated it MAX_RETRIES times.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from api.openai.errors import OpenAIError
+from shared.models import ErrorCode, LLMResponse
+
+_FIRST_SERVER_ERROR = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """The status and the code of an error, and whether the client should repeat the call.
+
+    keeps: the first digit of the provider's statuses that replace `status`; "" for none.
+    """
+
+    status: int
+    code: str
+    retry: bool
+    keeps: str = ""
+
+
+_KINDS = {
+    ErrorCode.RATE_LIMITED: _Kind(429, "rate_limit_exceeded", retry=True),
+    ErrorCode.OVERLOADED: _Kind(503, "server_is_overloaded", retry=True),
+    ErrorCode.QUOTA_EXHAUSTED: _Kind(429, "insufficient_quota", retry=False),
+    ErrorCode.PAYMENT_REQUIRED: _Kind(429, "insufficient_quota", retry=False),
+    ErrorCode.TIMEOUT: _Kind(504, "timeout", retry=False),
+    ErrorCode.CONNECTION_ERROR: _Kind(503, "connection_error", retry=True),
+    ErrorCode.PROVIDER_ERROR: _Kind(502, "provider_error", retry=True, keeps="5"),
+    ErrorCode.BAD_RESPONSE: _Kind(502, "bad_response", retry=False),
+    ErrorCode.INVALID_REQUEST: _Kind(400, "invalid_request", retry=False, keeps="4"),
+    ErrorCode.CONTEXT_TOO_LONG: _Kind(400, "context_length_exceeded", retry=False),
+    ErrorCode.CONTENT_FILTERED: _Kind(400, "content_filter", retry=False),
+    ErrorCode.UNAUTHORIZED: _Kind(401, "invalid_api_key", retry=False, keeps="4"),
+    ErrorCode.MODEL_NOT_FOUND: _Kind(404, "model_not_found", retry=False),
+    ErrorCode.PROVIDER_NOT_CONFIGURED: _Kind(404, "model_not_found", retry=False),
+    ErrorCode.CANCELLED: _Kind(409, "cancelled", retry=False),
+    ErrorCode.DEADLINE_EXCEEDED: _Kind(504, "deadline_exceeded", retry=False),
+    ErrorCode.WORKER_LOST: _Kind(500, "worker_lost", retry=False),
+    ErrorCode.INTERNAL_ERROR: _Kind(500, "internal_error", retry=False),
+}
+
+
+def call_error(answer: LLMResponse) -> OpenAIError:
+    """Returns the error of a request that has failed."""
+    kind = _KINDS[answer.error_code or ErrorCode.INTERNAL_ERROR]
+    given = answer.status_code
+    status = given if given and kind.keeps and str(given).startswith(kind.keeps) else kind.status
+    return OpenAIError(status, answer.error or "", code=kind.code, retry=kind.retry)

@@ -1,0 +1,130 @@
+"""Runs a live call of OpenAI's API as a job of one item, and waits for the answer.
+
+Nothing is sent before the answer is there, because the status of the response depends on it.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request, Response
+
+from api.dependencies import DisconnectDep, OwnerDep, Services, ServicesDep
+from api.headers import IdempotencyKey
+from api.media_types import JSON
+from api.openai.answer_body import answer_body
+from api.openai.call_errors import call_error
+from api.openai.call_request import call_digest, read_call
+from api.openai.errors import OpenAIError
+from api.requests.body import read_body, require_media_type
+from api.requests.vendor_requests import VendorOptions
+from api.submissions import new_submission
+from shared.dialects.dialect import Operation
+from shared.jobs.new_item import NewItem
+from shared.jobs.submission import Submission
+from shared.models import Job
+
+# A client decides how long it waits. This limit is for clients that have vanished without closing
+# the connection.
+MAX_WAIT_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCall:
+    """One HTTP request to an endpoint that answers with a provider's answer."""
+
+    request: Request
+    services: Services
+    owner: str
+    key: str | None
+    options: VendorOptions
+    is_repetition: bool
+    wait_for_disconnect: Callable[[], Awaitable[None]]
+
+    async def answer(self, operation: Operation) -> Response:
+        """Returns the provider's answer.
+
+        Raises OpenAIError, HTTPException 400, 408, 413 and 415, and everything that `Batches.run`
+        raises.
+        """
+        settings = self.services.settings
+        require_media_type(self.request, (JSON,))
+        body = await read_body(self.request, settings.max_body_bytes, "MAX_BODY_BYTES")
+        item = read_call(
+            body, operation, self.services.catalogue, settings.default_provider, self.options
+        )
+        submission = new_submission(
+            settings,
+            self.owner,
+            key=self.key,
+            body_digest=call_digest(body, operation, self.options),
+            interactive=True,
+            is_live=True,
+            is_repetition=self.is_repetition,
+        )
+        job = await self.services.batches.run(
+            _only(item),
+            submission,
+            wait_s=MAX_WAIT_S,
+            wait_for_disconnect=self.wait_for_disconnect,
+        )
+        return await self._response(operation, job, submission)
+
+    async def _response(self, operation: Operation, job: Job, submission: Submission) -> Response:
+        answer = job.responses[0] if job.responses else None
+        if answer is None:
+            # A repetition of the call, at another API process, gets the same job.
+            await self.services.batches.abandon(job.job_id, submission)
+            raise OpenAIError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "this server stops before the call has finished; repeat the call",
+                headers={"Retry-After": "1"},
+            )
+        if answer.error is not None:
+            raise call_error(answer)
+        return Response(
+            answer_body(operation, answer, job.job_id),
+            media_type=JSON,
+            headers={"Location": f"/jobs/{job.job_id}"},
+        )
+
+
+async def _only(item: NewItem) -> AsyncIterator[NewItem]:
+    yield item
+
+
+async def _live_call(
+    request: Request,
+    services: ServicesDep,
+    owner: OwnerDep,
+    key: IdempotencyKey,
+    wait_for_disconnect: DisconnectDep,
+    provider: Annotated[
+        str | None,
+        Query(description="The provider that gets the call, with the whole name of the model."),
+    ] = None,
+    model: Annotated[
+        str | None, Query(description="The model that replaces the model in the body.")
+    ] = None,
+    retry_count: Annotated[
+        str,
+        Header(
+            alias="x-stainless-retry-count",
+            description="The number of repetitions, which OpenAI's clients send. A repetition gets"
+            " the answer of the same call, if that call still runs.",
+        ),
+    ] = "0",
+) -> LiveCall:
+    return LiveCall(
+        request,
+        services,
+        owner,
+        key,
+        VendorOptions(provider, model),
+        is_repetition=retry_count.isdecimal() and int(retry_count) > 0,
+        wait_for_disconnect=wait_for_disconnect,
+    )
+
+
+LiveCallDep = Annotated[LiveCall, Depends(_live_call)]

@@ -1,0 +1,25 @@
+"""Serves the models of OpenAI's API."""
+
+from fastapi import APIRouter
+
+from api.dependencies import ServicesDep
+from api.openai.model_list import find_model, list_models
+from api.openai.schemas import OpenAIModel, OpenAIModels
+from api.openapi import AUTHENTICATED, OPENAI, OPENAI_REFUSED, UNKNOWN_MODEL
+
+router = APIRouter(prefix="/v1/models", tags=[OPENAI], dependencies=[AUTHENTICATED])
+
+
+@router.get("", summary="List the models", responses=OPENAI_REFUSED)
+async def get_models(services: ServicesDep) -> OpenAIModels:
+    """Return the aliases of this server. `provider/model` works for every model of a configured
+    provider, too."""
+    return list_models(services.catalogue)
+
+
+@router.get("/{model:path}", summary="Get a model", responses=UNKNOWN_MODEL)
+async def get_model(model: str, services: ServicesDep) -> OpenAIModel:
+    """Return a model, if it is an alias or a configured provider serves it.
+
+    Whether the provider has the model is not checked."""
+    return find_model(model, services.catalogue, services.settings.default_provider)
