@@ -154,7 +154,12 @@ async def test_an_unfinished_answer_is_a_failed_attempt(
             ErrorCode.MODEL_NOT_FOUND,
             "404: no model m",
         ),
-        ("403-moderation", Verdict.REJECTED, ErrorCode.INVALID_REQUEST, "403: input was flagged"),
+        (
+            "403-moderation",
+            Verdict.CONTENT_FILTERED,
+            ErrorCode.CONTENT_FILTERED,
+            "403: input was flagged",
+        ),
         ("ollama-404-no-route", Verdict.REJECTED, ErrorCode.INVALID_REQUEST, "404: no such page"),
         ("524", Verdict.TRANSIENT, ErrorCode.TIMEOUT, "524"),
     ],

@@ -78,10 +78,10 @@ def facts(error: ProviderError) -> dict[str, Any]:
 
 
 def limited(message: str, wait_s: float | None, *, status_code: int = 429) -> ProviderError:
-    verdict = Verdict.RATE_LIMITED if status_code == 429 else Verdict.OVERLOADED
-    return ProviderError(
-        verdict, ErrorCode.RATE_LIMITED, message, status_code=status_code, wait_s=wait_s
-    )
+    verdict, code = Verdict.RATE_LIMITED, ErrorCode.RATE_LIMITED
+    if status_code != 429:
+        verdict, code = Verdict.OVERLOADED, ErrorCode.OVERLOADED
+    return ProviderError(verdict, code, message, status_code=status_code, wait_s=wait_s)
 
 
 HI = http({"choices": [{"message": {"content": "hi"}}]})
@@ -257,7 +257,9 @@ async def test_error_status(
     number, _, phrase = status.partition(" ")
     request = chat(model=f"sim-status-{number}")
     message = f"{provider} answered {number}: {phrase}"
-    expected = ProviderError(verdict, code, message, status_code=int(number))
+    expected = ProviderError(
+        verdict, code, message, status_code=int(number), covers_account=number in {"401", "402"}
+    )
     assert facts(await failure(client, endpoints[provider], request)) == facts(expected)
 
 
@@ -299,6 +301,7 @@ async def test_wrong_key(
             ErrorCode.UNAUTHORIZED,
             "openrouter answered 401: No auth credentials found",
             status_code=401,
+            covers_account=True,
         )
     )
 
@@ -357,24 +360,23 @@ async def test_rate_limited_until_a_date_of_the_providers_clock(
     assert facts(error) == facts(limited("openrouter answered 429", wait_s=30))
 
 
-async def test_overloaded_with_retry_after_is_rate_limited(
-    client: httpx.AsyncBaseTransport,
+@pytest.mark.parametrize(("value", "wait_s"), [("7", 7), ("soon", None)])
+async def test_overloaded(
+    client: httpx.AsyncBaseTransport, value: str, wait_s: float | None
 ) -> None:
-    async with raw(http(b"", "Retry-After: 7", status="529 Overloaded")) as server:
+    async with raw(http(b"", f"Retry-After: {value}", status="529 Overloaded")) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
-    assert facts(error) == facts(limited("openrouter answered 529", wait_s=7, status_code=529))
+    assert facts(error) == facts(limited("openrouter answered 529", wait_s=wait_s, status_code=529))
 
 
 @pytest.mark.parametrize(
     ("status", "headers"),
     [
-        ("529 Overloaded", []),
-        ("529 Overloaded", ["Retry-After: soon"]),
         ("503 Service Unavailable", ["Retry-After: soon"]),
         ("500 Internal Server Error", ["Retry-After: 7"]),
     ],
 )
-async def test_overload_without_retry_after_is_transient(
+async def test_a_server_error_without_retry_after_is_transient(
     client: httpx.AsyncBaseTransport, status: str, headers: list[str]
 ) -> None:
     async with raw(http(b"", *headers, status=status)) as server:
@@ -408,6 +410,7 @@ async def test_overload_without_retry_after_is_transient(
                 ErrorCode.PAYMENT_REQUIRED,
                 "openrouter answered 402: Payment Required",
                 status_code=402,
+                covers_account=True,
             ),
         ),
         (429, limited("openrouter answered 429: Too Many Requests", wait_s=None)),

@@ -13,8 +13,11 @@ _STATUSES = {  # HTTP statuses by the words of OpenAI and Anthropic
     "permission_error": 403,
     "not_found_error": 404,
     "request_too_large": 413,
+    "context_length_exceeded": 400,
+    "insufficient_quota": 429,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
+    "server_is_overloaded": 503,
     "overloaded_error": 529,
 }
 

@@ -19,8 +19,18 @@ _NAMES = (
     "error_description",
     "reason",
 )
-_CODES = ("code", "type", "status", "error_code", "reason")
-_WITH_CODES = ("error", "errors", "detail", "details", "metadata")  # fields that contain errors
+_CODES = (
+    "code",
+    "type",
+    "status",
+    "error_code",
+    "error_type",
+    "provider_code",  # OpenRouter: the code of the provider behind it
+    "reason",
+    "__type",  # AWS
+)
+# Fields that contain errors
+_WITH_CODES = ("error", "errors", "detail", "details", "innererror", "metadata")
 
 
 def reason(value: Any, depth: int = 0) -> str:  # noqa: ANN401 — JSON

@@ -39,7 +39,7 @@ def occupied(calls: Sequence[Call], dialect: str, start_ms: float, end_ms: float
     ("fault", "code"),
     [
         ({"rate_429": 1, "retry_after": "1"}, "rate_limited"),
-        ({"rate_503": 1, "retry_after": "1"}, "rate_limited"),
+        ({"rate_503": 1, "retry_after": "1"}, "overloaded"),
         ({"rate_503": 1}, "provider_error"),
         ({"rate_hang": 1}, "timeout"),
         ({"rate_drip": 1}, "timeout"),

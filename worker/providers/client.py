@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -16,13 +17,13 @@ from httpx_aiohttp import AiohttpTransport
 
 from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfinished, Untranslatable
 from shared.dialects.json_text import one_line, read_json
-from shared.dialects.reason import codes, reason
+from shared.dialects.reason import reason
 from shared.models import ErrorCode
 from shared.queue.item_request import ItemRequest
 from worker.providers.endpoint import Endpoint, encode
 from worker.providers.errors import ProviderError, Verdict
 from worker.providers.redaction import redact, texts
-from worker.providers.refusals import refusal
+from worker.providers.verdicts import judge
 
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
 KEEP_ALIVE_S = 60
@@ -216,4 +217,12 @@ def _refusal(
 ) -> ProviderError:
     text = reason(error)
     shown = redact([endpoint.key or "", *texts(request)], text) if text else ""
-    return refusal(endpoint.provider, status, text, codes(error), headers, shown=shown)
+    found = judge(status, headers, error, safe_text=shown, now=datetime.now(UTC))
+    return ProviderError(
+        found.verdict,
+        found.code,
+        f"{endpoint.provider} answered {status}" + (f": {shown}" if shown else ""),
+        status_code=status,
+        wait_s=found.wait_s,
+        covers_account=found.covers_account,
+    )

@@ -58,7 +58,9 @@ class ProviderError(Exception):
         All owners can read it, so it does not contain the provider's text.
         """
         meaning = _MEANINGS.get(self.verdict, "the call failed")
-        if self.status_code is None:
+        if self.verdict is Verdict.UNREACHABLE:
+            said = "could not be reached"
+        elif self.status_code is None:
             said = _WITHOUT_RESPONSE.get(self.code, "did not answer")
         else:
             said = f"answered {self.status_code} ({meaning})"
@@ -78,5 +80,5 @@ _MEANINGS = {
 }
 _WITHOUT_RESPONSE = {
     ErrorCode.TIMEOUT: "did not answer in time",
-    ErrorCode.CONNECTION_ERROR: "could not be reached, or closed the connection",
+    ErrorCode.CONNECTION_ERROR: "closed the connection",
 }
