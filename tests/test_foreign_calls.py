@@ -15,7 +15,8 @@ from shared.models import ErrorCode
 from shared.providers import PROVIDERS, Provider
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
-from worker.providers.client import call, http_client
+from worker.providers.client import call
+from worker.providers.connections import http_client
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, Verdict
 

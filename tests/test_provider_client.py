@@ -21,7 +21,8 @@ from shared.models import ErrorCode
 from shared.providers import PROVIDERS
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
-from worker.providers.client import MAX_RESPONSE_BYTES, call, http_client
+from worker.providers.client import MAX_RESPONSE_BYTES, call
+from worker.providers.connections import http_client
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, Verdict
 

@@ -15,7 +15,8 @@ from shared.dialects.dialects import DIALECTS
 from shared.providers import PROVIDERS, Provider, variable
 from shared.providers.loading import load_providers
 from shared.settings import ProviderSettings, Settings, SettingsError
-from worker.providers.client import call, http_client
+from worker.providers.client import call
+from worker.providers.connections import http_client
 from worker.providers.endpoint import endpoint
 
 THIRD = Provider(

@@ -18,7 +18,7 @@ from shared.queue.item_results import Result, read_fields
 from shared.settings import ProviderSettings
 from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished
-from worker.providers.client import http_client
+from worker.providers.connections import http_client
 from worker.tasks import ProviderContext, call_provider
 
 NATIVE: ItemRequest = {

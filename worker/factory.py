@@ -22,7 +22,7 @@ from shared.queue.keys import Keys
 from shared.settings import Settings
 from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics
-from worker.providers.client import http_client
+from worker.providers.connections import http_client
 from worker.providers.endpoint import endpoint
 from worker.tasks import ProviderContext, call_provider
 from worker.webhooks import MAX_DELIVERIES, WebhookContext, deliver_webhook, signing_key

@@ -1,6 +1,6 @@
-"""Makes calls to providers. All network I/O with providers is in this module.
+"""Makes calls to providers. All network I/O with providers is in this module and `connections`.
 
-No function in this module sleeps or retries, because the queue decides when an item runs again.
+No function sleeps or retries, because the queue decides when an item runs again.
 """
 
 import asyncio
@@ -13,43 +13,21 @@ from typing import Any
 import aiohttp
 import httpx
 import orjson
-from httpx_aiohttp import AiohttpTransport
 
 from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfinished, Untranslatable
 from shared.dialects.json_text import one_line, read_json
 from shared.dialects.reason import reason
 from shared.models import ErrorCode
 from shared.queue.item_request import ItemRequest
+from worker.providers.connections import cause, could_not_connect, send
 from worker.providers.endpoint import Endpoint, encode
 from worker.providers.errors import ProviderError, Verdict
 from worker.providers.redaction import redact, texts
 from worker.providers.verdicts import judge
 
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
-KEEP_ALIVE_S = 60
 _CHUNK_BYTES = 256 * 1024
-# Exceptions of aiohttp for a connection that was never established, also because of DNS or TLS
-_NOT_CONNECTED = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ClientSSLError,
-    aiohttp.ClientConnectorCertificateError,
-    aiohttp.ConnectionTimeoutError,
-)
-
-
-def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
-    """Returns httpx's transport over aiohttp's connection pool.
-
-    httpx's own pool needs 3.5 ms of CPU per call while 100 calls run. The result is a transport and
-    not a client, because a client would keep cookies and follow redirects. Proxies from the
-    environment are not used, because aiohttp would then read netrc for every call.
-    """
-
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=KEEP_ALIVE_S)
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-    return AiohttpTransport(client=session)
+_MAX_CONNECT_S = 10.0  # time limit for a new connection; at most half of the time of the call
 
 
 async def call(
@@ -65,7 +43,7 @@ async def call(
         raise _invalid(f"{name} does not support {request['operation']}")
     try:
         async with asyncio.timeout(timeout_s):
-            response, body = await _exchange(client, endpoint, codec, request)
+            response, body = await _exchange(client, endpoint, codec, request, timeout_s)
     except Untranslatable as error:
         # The API that accepted the item has another dialect for the provider.
         raise _invalid(f"{name} cannot take {error}") from None
@@ -80,13 +58,10 @@ async def call(
             f"{name} sent a status line or headers that are not text",
         ) from None
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        # The cause is aiohttp's exception, which says what happened. httpx-aiohttp turns most of
-        # aiohttp's exceptions into a timeout.
-        cause = error.__cause__ or error
         raise ProviderError(
-            Verdict.UNREACHABLE if isinstance(cause, _NOT_CONNECTED) else Verdict.TRANSIENT,
+            Verdict.UNREACHABLE if could_not_connect(error) else Verdict.TRANSIENT,
             ErrorCode.CONNECTION_ERROR,
-            f"the connection to {name} failed ({type(cause).__name__})",
+            f"the connection to {name} failed ({type(cause(error)).__name__})",
         ) from None
     if not response.is_success:
         reported = _error(response, body)
@@ -132,7 +107,11 @@ def _answer(
 
 
 async def _exchange(
-    client: httpx.AsyncBaseTransport, endpoint: Endpoint, codec: Codec, item: ItemRequest
+    client: httpx.AsyncBaseTransport,
+    endpoint: Endpoint,
+    codec: Codec,
+    item: ItemRequest,
+    timeout_s: float,
 ) -> tuple[httpx.Response, bytes]:
     # The body and the headers stay in memory while the call runs. The body is copied to its real
     # size, because the bytes that orjson returns occupy at least 4 KB. The headers are set after
@@ -140,14 +119,15 @@ async def _exchange(
     # The body is a stream, because httpx would make headers for `content` that are not used.
     content = bytes(memoryview(encode(endpoint.row, codec, item)))
     url, headers = endpoint.url(codec, item["model"]), endpoint.call_headers(codec)
+    limits = {"timeout": {"connect": min(_MAX_CONNECT_S, timeout_s / 2)}}
     if len(content) > _CHUNK_BYTES:
-        request = httpx.Request("POST", url, stream=_Chunks(content))
+        request = httpx.Request("POST", url, stream=_Chunks(content), extensions=limits)
         request.headers = httpx.Headers([*headers.raw, (b"Content-Length", b"%d" % len(content))])
     else:
-        request = httpx.Request("POST", url, stream=httpx.ByteStream(content))
+        request = httpx.Request("POST", url, stream=httpx.ByteStream(content), extensions=limits)
         request.read()
         request.headers = headers
-    async with aclosing(await client.handle_async_request(request)) as response:
+    async with aclosing(await send(client, request)) as response:
         return response, await _read_body(endpoint.provider, response)
 
 
