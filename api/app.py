@@ -63,7 +63,7 @@ def create_app(settings: Settings, catalogue: Catalogue) -> FastAPI:
     app.add_middleware(DeferredStreamMiddleware)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(ConcurrencyLimitMiddleware, limit=settings.max_open_requests)
-    app.add_middleware(AuthenticationMiddleware, keys=settings.api_keys)
+    app.add_middleware(AuthenticationMiddleware, settings=settings)
     app.add_middleware(RequestMetricsMiddleware, registry=registry)
     if settings.root_path:
         app.add_middleware(PathPrefixMiddleware, prefix=settings.root_path)

@@ -20,6 +20,7 @@ from cli.local_stack import LocalStack, StartError
 from cli.provider_probe import Health, Probe, probe_all
 from cli.providers import app as providers_commands
 from orchestrator_client import OrchestratorError
+from shared.loopback import is_loopback
 from shared.providers.loading import Providers, load_providers
 from shared.redis.embedded import EmbeddedServerError
 from shared.setting_names import unknown_settings
@@ -27,6 +28,11 @@ from shared.settings import OWNER, Settings, SettingsError, load_settings
 from shared.version import VERSION
 
 RUN = "Run the service"  # panel of the help
+
+_KEYLESS = (
+    "API_KEYS is not set, so requests from other machines are refused. Set API_KEYS (see"
+    " `orchestrator keys create`), or ALLOW_KEYLESS=true to serve everybody."
+)
 
 app = typer.Typer(
     cls=Group,
@@ -111,6 +117,10 @@ def up(
     settings, providers = _settings()
     for advice in unknown_settings(os.environ, providers.catalogue.rows):
         err.print(f"warning: {advice}", markup=False)
+    is_open = settings.api_keys or settings.allow_keyless
+    # 0.0.0.0 and :: are every address of this machine, so other machines can connect.
+    if not is_open and (host in {"0.0.0.0", "::"} or not is_loopback(host)):
+        err.print(f"warning: {_KEYLESS}", markup=False, soft_wrap=True)
     stack = LocalStack(
         settings,
         providers.catalogue.rows,

@@ -7,6 +7,7 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -121,6 +122,27 @@ def _api_keys(text: object) -> object:
     return tuple(keys)
 
 
+def _hosts(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    hosts = [entry.lower().strip("[]").rstrip(".") for entry in text.replace(",", " ").split()]
+    for number, host in enumerate(hosts, 1):
+        if not (_HOST.fullmatch(host) or _is_address(host)):
+            raise ValueError(
+                f"entry {number}: must be a name, an address, or *. and a name, without a scheme"
+                " and a port, for example llm.example.com"
+            )
+    return tuple(hosts)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _webhook_secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value().removeprefix("whsec_")
     try:
@@ -138,6 +160,7 @@ _TimeoutSeconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 _MIN_SECRET_BYTES, _MAX_SECRET_BYTES = 24, 64  # limits that Standard Webhooks prescribes
 OWNER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 ENV_FILE = ".env"
 _Read = TypeVar("_Read")
 _CONFIG = SettingsConfigDict(env_file=ENV_FILE, extra="ignore", hide_input_in_errors=True)
@@ -212,6 +235,8 @@ class Settings(BaseSettings):
     disconnect_grace_seconds: float = Field(default=30, ge=0, le=3600, allow_inf_nan=False)
 
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_api_keys)] = ()
+    allow_keyless: bool = False
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)] = ()
     webhook_secret: Annotated[
         Annotated[SecretStr, AfterValidator(_webhook_secret)] | None, _UNSET_IF_BLANK
     ] = None

@@ -547,7 +547,9 @@ async def test_endless_body_closes_the_connection(valkey_url: str, keys: Keys) -
         await deployment.start(workers=0)
         url = deployment.api.base_url
         reader, writer = await asyncio.open_connection(url.host, url.port)
-        writer.write(b"POST /batch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(
+            b"POST /batch HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         answer = asyncio.create_task(reader.read())
         sent = 0
         with suppress(ConnectionError):

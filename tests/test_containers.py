@@ -114,7 +114,7 @@ def compose(
     override, env_file = directory / "override.json", directory / "env"
     override.write_text(json.dumps(with_simulator()))
     settings = {
-        "API_PORT": "127.0.0.1:0",  # Docker chooses a free port
+        "API_PORT": "0",  # Docker chooses a free port
         "WORKER_REPLICAS": str(REPLICAS),
         "OPENROUTER_API_KEY": "test-key",
         "OPENROUTER_BASE_URL": "http://simulator:9000/api/v1",

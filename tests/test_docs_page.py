@@ -82,7 +82,8 @@ async def test_the_docs_work_without_a_key_and_without_another_host(
 async def test_the_pages_work_below_a_prefix(
     stack: Start, tmp_path: Path, settings: dict[str, str]
 ) -> None:
-    deployment = await stack(workers=1, **settings)
+    # nginx replaces the header Host, so the proxy's own host must be an allowed origin.
+    deployment = await stack(workers=1, ALLOWED_HOSTS="127.0.0.1", **settings)
     location = f"location /llm/ {{ proxy_pass {deployment.api.base_url}/; proxy_buffering off; }}"
     async with tls_proxy(tmp_path, location.replace("//;", "/;")) as url:
         async with visit(f"{url}/llm/", "docs") as page:

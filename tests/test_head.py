@@ -50,7 +50,8 @@ async def test_head_is_answered_like_get_without_the_body(stack: Start) -> None:
         for path in PATHS:
             target = path.format(job=job)
             await connection.send(
-                f"HEAD {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ANN}\r\n\r\n".encode()
+                f"HEAD {target} HTTP/1.1\r\nHost: localhost\r\n".encode()
+                + f"Authorization: Bearer {ANN}\r\n\r\n".encode()
             )
             # The connection stays usable: a body would be read as the next response.
             head = await connection.response(body=False)
@@ -80,7 +81,7 @@ async def test_an_error_is_answered_without_a_body(settings: Settings) -> None:
         raise ZeroDivisionError
 
     async with served(app) as url, connect(url) as connection:
-        await connection.send(b"HEAD /fails HTTP/1.1\r\nHost: x\r\n\r\n")
+        await connection.send(b"HEAD /fails HTTP/1.1\r\nHost: localhost\r\n\r\n")
         failed = await connection.response_until_close()
 
     assert (failed.status, failed.body) == (500, b"")

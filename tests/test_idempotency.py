@@ -167,7 +167,7 @@ async def test_a_control_character_in_a_key_is_invalid_http(stack: Start) -> Non
     deployment = await stack(workers=0)
     url = deployment.api.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
-    writer.write(b"POST /batch HTTP/1.1\r\nHost: x\r\nIdempotency-Key: a\x01b\r\n\r\n")
+    writer.write(b"POST /batch HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: a\x01b\r\n\r\n")
 
     assert b" 400 " in await reader.readline()
     writer.close()

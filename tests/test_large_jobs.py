@@ -179,7 +179,7 @@ async def begin_upload(deployment: Stack, redis: ArqRedis, keys: Keys) -> asynci
     _, writer = await asyncio.open_connection(url.host, url.port)
     body = lines(["x" * 1000] * 700)
     writer.write(
-        b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+        b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
         b"Content-Length: %d\r\n\r\n" % (10 * len(body)) + body
     )
 

@@ -575,7 +575,8 @@ async def test_it_works_below_a_path_prefix(stack: Start, browser: Browser, tmp_
     deployment = await stack(workers=1)
     batch = (await deployment.batch([chat("a"), chat("b", model="sim-404")])).json()
     api = str(deployment.api.base_url).rstrip("/")
-    location = f"location /llm/ {{ proxy_pass {api}/; proxy_buffering off; }}"
+    host = "proxy_set_header Host $http_host;"
+    location = f"location /llm/ {{ proxy_pass {api}/; proxy_buffering off; {host} }}"
     async with (
         tls_proxy(tmp_path, location) as url,
         await browser.new_context(ignore_https_errors=True) as context,

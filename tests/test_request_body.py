@@ -85,7 +85,8 @@ async def test_a_packed_body_is_unpacked(
 )
 async def test_a_body_may_arrive_byte_by_byte(stack: Start, encoding: bytes, body: bytes) -> None:
     deployment = await stack(workers=1)
-    head = b"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /batch HTTP/1.1\r\nHost: localhost\r\n"
+    head += b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n"
     async with connect(deployment.api.base_url) as connection:
         await connection.send(head % (encoding, len(body)), *split(body, range(1, len(body))))
         answer = await connection.response()
@@ -322,5 +323,5 @@ async def test_an_upload_may_have_the_type_that_a_client_gives_to_lines(
 
     assert (by_program.status_code, by_own_page.status_code) == (202, 202)
     assert by_program.json()["total_requests"] == 2
-    assert [answer.status_code for answer in by_others] == [415] * 5
+    assert [answer.status_code for answer in by_others] == [403] * 5
     assert batch.status_code == 415

@@ -104,6 +104,11 @@ def test_provider_defaults() -> None:
         ("MAX_QUEUE_DEPTH", "0"),
         ("MAX_OPEN_REQUESTS", "0"),
         ("KEEP_ALIVE_SECONDS", "0"),
+        ("ALLOW_KEYLESS", "yes please"),
+        ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", "https://llm.example.com"),
+        ("ALLOWED_HOSTS", "a.example, b.example:8000"),
+        ("ALLOWED_HOSTS", "a.*.example"),
         ("KEEP_ALIVE_SECONDS", "inf"),
         ("ROOT_PATH", "llm"),
         ("ROOT_PATH", "https://host/llm"),
@@ -132,6 +137,12 @@ def test_a_path_prefix_has_no_slash_at_its_end(
     monkeypatch.setenv("ROOT_PATH", value)
 
     assert load_settings().root_path == prefix
+
+
+def test_allowed_hosts_are_names_and_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLOWED_HOSTS", "LLM.example.com., *.lan 10.0.0.7,[fd00::1]")
+
+    assert load_settings().allowed_hosts == ("llm.example.com", "*.lan", "10.0.0.7", "fd00::1")
 
 
 def test_a_worker_may_run_three_calls_however_many_providers_there_are(

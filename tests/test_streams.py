@@ -261,7 +261,7 @@ async def test_a_client_that_does_not_read_is_disconnected(
         job_id = location.removeprefix("/jobs/")
         await put_results(redis, keys, job_id, 3000, ANSWER)
         await redis.hset(keys.job(job_id), "finished_ms", "1")  # type: ignore[misc]
-        with not_reading(api, f"GET {location}/results HTTP/1.1\r\nHost: x\r\n\r\n"):
+        with not_reading(api, f"GET {location}/results HTTP/1.1\r\nHost: localhost\r\n\r\n"):
 
             async def dropped() -> bool:
                 return "reader_dropped" in capsys.readouterr().out
@@ -277,7 +277,7 @@ async def test_the_batch_of_a_client_that_does_not_read_is_cancelled(
 ) -> None:
     monkeypatch.setattr(stream_response, "SEND_TIMEOUT_S", 0.2)
     body = json.dumps({"requests": [chat("x")] * 100})
-    head = f"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST /batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
     settings = settings.model_copy(update={"disconnect_grace_seconds": 0})
     async with served_api(settings) as api:
         with not_reading(api, f"{head}Accept: application/x-ndjson\r\n\r\n{body}"):
@@ -304,7 +304,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 async def open_stream(url: httpx.URL, path: str) -> Connection:
     reader, writer = await asyncio.open_connection(url.host, url.port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert b" 200 " in await reader.readline()
     return reader, writer
 

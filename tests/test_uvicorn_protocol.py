@@ -34,14 +34,12 @@ WEBSOCKET = (
 
 
 def post_batch(headers: bytes, framing: bytes = b"Content-Length: %d" % len(BODY)) -> bytes:
-    return b"POST /batch HTTP/1.1\r\nHost: x\r\n%bContent-Type: application/json\r\n%b\r\n\r\n" % (
-        headers,
-        framing,
-    )
+    head = b"POST /batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return b"%b%b%b\r\n\r\n" % (head, headers, framing)
 
 
 CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
-GET_HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n%b\r\n"
+GET_HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
 
 # Upgrades
 
@@ -86,7 +84,7 @@ async def test_connect_is_refused(stack: Start) -> None:
     deployment = await stack(workers=0)
     for target in (b"example.com:443", b"/batch"):
         async with connect(deployment.api.base_url) as connection:
-            await connection.send(b"CONNECT %b HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+            await connection.send(b"CONNECT %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % target)
 
             assert (await connection.response()).status in {400, 404, 405}
 
@@ -157,7 +155,7 @@ async def test_only_an_http_1_1_client_gets_chunk_sizes(stack: Start, version: b
     for path, expected in (("results", plain), ("events", b"event: done")):
         async with connect(deployment.api.base_url) as connection:
             await connection.send(
-                b"GET %b/%b HTTP/%b\r\nHost: x\r\nConnection: close\r\n\r\n"
+                b"GET %b/%b HTTP/%b\r\nHost: localhost\r\nConnection: close\r\n\r\n"
                 % (location.encode(), path.encode(), version)
             )
             answer = await connection.response_until_close()

@@ -1,50 +1,63 @@
-"""Checks the API key of a request (bearer token, RFC 6750) and determines its owner."""
+"""Checks where a request comes from and its API key (bearer token, RFC 6750). Finds its owner."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping
 from hashlib import sha256
 from hmac import compare_digest
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.dashboard import STATIC
 from api.docs_page import DOCS
+from api.host_check import HostCheck
 from api.middleware.path_prefix import path_below_prefix
 from api.refusals import refusal
-from shared.settings import ApiKey
+from shared.settings import Settings
 
+HEALTH_CHECKS = ("/health", "/health/ready")
 # Paths that need no key. The files of the dashboard and of the documentation contain no data.
-OPEN_PATHS = ("/", "/health", "/health/ready", DOCS, "/openapi.json")
+OPEN_PATHS = ("/", *HEALTH_CHECKS, DOCS, "/openapi.json")
 OPEN_FOLDERS = (f"{STATIC}/", f"{DOCS}/")
+_KEY_REQUIRED = "a valid API key is required, as Authorization: Bearer YOUR_KEY"
 
 
 class AuthenticationMiddleware:
     """Refuses requests without a valid key with 401, if `API_KEYS` is set.
 
     The health checks, the documentation and the files of the dashboard need no key. The owner of a
-    valid key becomes the field `owner` of the ASGI scope.
+    valid key becomes the field `owner` of the ASGI scope. Requests that `HostCheck` refuses get a
+    403, except health checks, because a probe uses the address of a process.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[ApiKey]) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._keys = keys
+        self._keys = settings.api_keys
+        self._hosts = None
+        if settings.allowed_hosts or not self._keys:
+            self._hosts = HostCheck(
+                settings.allowed_hosts,
+                without_keys=not self._keys,
+                allow_keyless=settings.allow_keyless,
+            )
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "http" and self._keys:
-            owner = self._owner(Headers(scope=scope).get("authorization", ""))
+        if scope["type"] != "http":
+            return self._app(scope, receive, send)
+        headers = dict(scope["headers"])
+        if self._hosts is not None:
+            reason = self._hosts.refusal(scope, headers)
+            if reason is not None and _path(scope) not in HEALTH_CHECKS:
+                return refusal(scope, 403, reason)(scope, receive, send)
+        if self._keys:
+            owner = self._owner(headers)
             if owner is not None:
                 scope["owner"] = owner
-            elif not _is_open(path_below_prefix(scope)):
-                response = refusal(
-                    scope,
-                    401,
-                    "a valid API key is required, as Authorization: Bearer YOUR_KEY",
-                    {"WWW-Authenticate": "Bearer"},
-                )
+            elif not _is_open(scope):
+                response = refusal(scope, 401, _KEY_REQUIRED, {"WWW-Authenticate": "Bearer"})
                 return response(scope, receive, send)
         return self._app(scope, receive, send)
 
-    def _owner(self, authorization: str) -> str | None:
+    def _owner(self, headers: Mapping[bytes, bytes]) -> str | None:
+        authorization = headers.get(b"authorization", b"").decode("latin-1")
         scheme, _, key = authorization.partition(" ")
         digest = sha256(key.strip().encode()).digest()
         owner = None
@@ -54,5 +67,9 @@ class AuthenticationMiddleware:
         return owner
 
 
-def _is_open(path: str) -> bool:
-    return (path.rstrip("/") or "/") in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
+def _path(scope: Scope) -> str:
+    return path_below_prefix(scope).rstrip("/") or "/"
+
+
+def _is_open(scope: Scope) -> bool:
+    return _path(scope) in OPEN_PATHS or path_below_prefix(scope).startswith(OPEN_FOLDERS)

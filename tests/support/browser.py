@@ -19,11 +19,11 @@ needs_chromium = pytest.mark.skipif(
 
 
 @asynccontextmanager
-async def open_browser() -> AsyncIterator[Browser]:
+async def open_browser(*options: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--no-first-run"]
+            args=["--no-sandbox", "--disable-gpu", "--no-first-run", *options]
             + [f"--disable-{feature}" for feature in QUIET],
         )
         yield browser

@@ -32,7 +32,7 @@ async def running_api(
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
-            transport=transport, base_url="http://test", timeout=30, headers=headers
+            transport=transport, base_url="http://localhost", timeout=30, headers=headers
         ) as client,
     ):
         yield client

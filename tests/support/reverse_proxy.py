@@ -32,6 +32,7 @@ http {{
         location / {{
             proxy_pass http://api;
             proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
             proxy_read_timeout {timeout_ms}ms;
             proxy_next_upstream off;
         }}
