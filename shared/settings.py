@@ -31,7 +31,7 @@ from pydantic_settings import (
 from redis.asyncio.connection import parse_url
 
 from shared.providers import PROVIDERS, Provider, variable
-from shared.queue.claims import INTERACTIVE_WEIGHT
+from shared.queue.claims import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
 from shared.queue.keys import check_prefix
 from shared.redis import sentinel
 
@@ -202,6 +202,9 @@ class Settings(BaseSettings):
     max_concurrent_requests: _Concurrency = 10
     request_timeout: _TimeoutSeconds = 30
     max_retries: int = Field(default=3, ge=0, le=100)
+    outage_wait_seconds: float = Field(
+        default=OUTAGE_WAIT_S, ge=0, le=30 * 86_400, allow_inf_nan=False
+    )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)
     ] = "INFO"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 from arq.connections import ArqRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from support.claims import accept, claim, commit, finish, settle
+from support.claims import accept, claim, commit, finish, rate_limited, settle
 from support.in_process import LEASE_S
 from support.stack import eventually
 
@@ -20,7 +20,6 @@ from shared.queue.claims import (
     MAX_WORKER_LOSSES,
     Capacity,
     Limits,
-    Pause,
     Queue,
     Settlement,
 )
@@ -304,21 +303,18 @@ async def test_a_pause_stops_its_lane_only(queue: Queue, store: Store) -> None:
     await accept(store, "job", "aab")
     [lease] = await claim(queue, a=1)
 
-    await settle(queue, Settlement(lease, "retry", pause=Pause(60, "")))
+    await settle(queue, Settlement(lease, "retry", fault=rate_limited(60)))
 
     assert [lease.lane for lease in await claim(queue, a=5, b=5)] == ["b"]
 
 
-async def test_a_shorter_pause_never_shortens_a_longer_one(
-    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
-) -> None:
+async def test_a_shorter_pause_never_shortens_a_longer_one(queue: Queue, store: Store) -> None:
     await accept(store, "job", "aa")
     long, short = await claim(queue)
 
-    await settle(queue, Settlement(long, "retry", pause=Pause(60, "")))
-    await settle(queue, Settlement(short, "retry", pause=Pause(0.01, "")))
+    await settle(queue, Settlement(long, "retry", fault=rate_limited(60)))
+    await settle(queue, Settlement(short, "retry", fault=rate_limited(0.01)))
 
-    assert await redis.pttl(keys.pause("a")) > 30_000
     claimed = await queue.settle_and_claim([], Capacity(Limits({"a": 10}), {}, 10))
     assert claimed.next_round_s == pytest.approx(60, abs=5)
 

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
-from support.claims import accept, claim, settle
+from support.claims import accept, claim, rate_limited, settle
 from support.redis_server import Clock, Server, server_with_clock
 from support.stack import Stack, chat
 
 from shared.jobs.store import Store
 from shared.monitoring.monitor import Monitor
-from shared.queue.claims import Capacity, Limits, Pause, Queue, Settlement
+from shared.queue.claims import Capacity, Limits, Queue, Settlement
 from shared.queue.keys import Keys
 
 LEASE_S = 5.0
@@ -51,9 +51,7 @@ async def test_a_pause_lasts_no_longer_than_it_was_meant(
 ) -> None:
     await accept(deployment.store, "job", "aa")
     [lease] = await claim(deployment.queue, a=1)
-    await settle(
-        deployment.queue, Settlement(lease, "retry", delay_s=0, pause=Pause(20, "answered 429"))
-    )
+    await settle(deployment.queue, Settlement(lease, "retry", delay_s=0, fault=rate_limited(20)))
     await deployment.set_clock(-set_back_s)
 
     overview = await Monitor(deployment.server.client, keys).overview()

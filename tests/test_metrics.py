@@ -115,7 +115,8 @@ async def test_a_real_prometheus_sees_the_stack(stack: Start, tmp_path: Path) ->
         },
     ]
     requests = [
-        chat(f"planted-prompt {n}", model="sim-500" if n % 5 == 0 else "m") for n in range(50)
+        chat(f"planted-prompt {n}", model="sim-status-400" if n % 5 == 0 else "m")
+        for n in range(50)
     ]
     requests += [chat("planted-prompt", provider="ollama", model="sim-latency-60000")]
     async with prometheus(tmp_path, jobs) as client:
@@ -125,7 +126,10 @@ async def test_a_real_prometheus_sees_the_stack(stack: Start, tmp_path: Path) ->
             items = await value(
                 client, "sum by (provider, model, outcome) (orchestrator_items_total)"
             )
-            return items == {"m answered openrouter": 40, "sim-500 provider_error openrouter": 10}
+            return items == {
+                "m answered openrouter": 40,
+                "sim-status-400 invalid_request openrouter": 10,
+            }
 
         await eventually(ended)
 
@@ -141,18 +145,21 @@ async def test_a_real_prometheus_sees_the_stack(stack: Start, tmp_path: Path) ->
         await eventually(scraped)
         assert await value(client, "sum by (outcome) (orchestrator_attempts_total)") == {
             "answered": 40,
-            "provider_error": 20,
+            "invalid_request": 10,
         }
         calls = "gen_ai_client_operation_duration_seconds_count"
         by_error = f"sum by (gen_ai_provider_name, error_type) ({calls})"
-        assert await value(client, by_error) == {"openrouter": 40, "provider_error openrouter": 20}
+        assert await value(client, by_error) == {
+            "openrouter": 40,
+            "invalid_request openrouter": 10,
+        }
         tokens = "sum by (gen_ai_token_type) (gen_ai_client_token_usage_sum)"
         assert set(await value(client, tokens)) == {"input", "output"}
         assert await value(client, "sum(orchestrator_queue_time_seconds_count)") == {"": 50}
         assert await value(client, "sum(orchestrator_worker_in_flight)") == {"": 1}
         limits = await value(client, "max by (provider) (orchestrator_lane_limit)")
         assert limits == {"openrouter": 10, "ollama": 10, "webhooks": 10}
-        assert (await value(client, "sum(orchestrator_claimed_items_total)"))[""] >= 61
+        assert (await value(client, "sum(orchestrator_claimed_items_total)"))[""] >= 51
         assert await value(client, "max by (state) (orchestrator_workers)") == {
             "alive": 2,
             "silent": 0,

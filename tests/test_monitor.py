@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from arq.connections import ArqRedis
-from support.claims import commit
+from support.claims import commit, rate_limited
 from support.stack import chat, eventually
 
 from shared.jobs.store import Store
@@ -17,7 +17,7 @@ from shared.monitoring.histogram import quantile_ms
 from shared.monitoring.models import Lane, WorkerState
 from shared.monitoring.monitor import MAX_LOST_WORKERS, Monitor
 from shared.monitoring.reports import Report, ReportWriter
-from shared.queue.claims import Capacity, Limits, Pause, Queue, Settlement
+from shared.queue.claims import Capacity, Limits, Queue, Settlement
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
 from worker.call_metrics import CallMetrics
@@ -137,7 +137,7 @@ async def test_the_overview_shows_the_state_of_a_lane(
 
     claimed = await lane(monitor)
     await queue.settle_and_claim([Settlement(first, "retry", delay_s=60)], None)
-    because = Settlement(second, "retry", pause=Pause(30, "answered 429"))
+    because = Settlement(second, "retry", fault=rate_limited(30))
     await queue.settle_and_claim([because], None)
     paused = await lane(monitor)
 

@@ -37,6 +37,7 @@ IDLE = Lane(
     oldest_waiting_s=None,
     paused_until=None,
     paused_because=None,
+    deployments=[],
     last_minute=NOTHING,
     recent_mean_ms=None,
     models=[],

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from redis.asyncio.client import Pipeline
-from support.claims import POLICY
+from support.claims import POLICY, rate_limited
 from support.search_depth import examples
 
 from shared.jobs.store import Store
@@ -35,7 +35,7 @@ from shared.queue.claims import (
     Capacity,
     Lease,
     Limits,
-    Pause,
+    Outcome,
     Queue,
     Settlement,
 )
@@ -48,11 +48,14 @@ WORKERS = tuple(SERVED)
 OWNERS = ("", "ann", "bob")
 QUANTUM = 5  # number of items by which an owner or job may get ahead: see fair_share.lua
 HOUR_S = 3600.0  # long enough that nothing expires or becomes due during a test
-PAUSE = Pause(HOUR_S, "answered 429")
+PAUSE = rate_limited(HOUR_S)
+
+OUTCOMES: tuple[Outcome, ...] = ("complete", "fail", "retry", "release")
 
 T = TypeVar("T")
 # A check yields the commands that it has added to a pipeline, and then receives their replies.
 Check = Generator[list[Any], list[Any], None]
+Scope = tuple[str, str]  # lane and route; the route is "" for the provider's account
 Place = Literal["queue", "quarantine", "deferred", "leases", "results", "nowhere"]
 
 
@@ -65,6 +68,7 @@ class Item:
     place: Place = "queue"
     due: bool = False
     attempts: int = 0
+    uncounted: int = 0  # attempts that failed and do not count
     losses: set[str] = field(
         default_factory=set
     )  # ids of the leases that expired without a settlement
@@ -147,7 +151,9 @@ class Scripts(RuleBasedStateMachine):
         self.shares: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
         self.held: dict[str, Held] = {}
         self.spent: list[Lease] = []
-        self.paused: set[str] = set()
+        self.paused: set[Scope] = set()
+        self.refused: dict[str, str] = {}  # lane → route that was refused latest
+        self.waiting: dict[Scope, set[tuple[str, str]]] = defaultdict(set)  # jobs and routes
         self.active: dict[str, int] = {}  # score of each lane in the index: see active_lanes.lua
 
     def run(self, call: Awaitable[T]) -> T:
@@ -200,11 +206,13 @@ class Scripts(RuleBasedStateMachine):
         settlements = [
             Settlement(
                 self.held[lease_id].lease,
-                data.draw(st.sampled_from(["complete", "fail", "retry", "release"])),
+                outcome := data.draw(st.sampled_from(OUTCOMES)),
                 result=f"answer to {lease_id}".encode(),
                 latency_ms=data.draw(st.sampled_from([0.0, 0.25, 1500.0])),
                 delay_s=data.draw(st.sampled_from([0.0, HOUR_S])),
-                pause=data.draw(st.sampled_from([None] * 9 + [PAUSE])),
+                fault=data.draw(st.sampled_from([None] * 5 + [PAUSE]))
+                if outcome in {"fail", "retry"}
+                else None,
             )
             for lease_id in data.draw(some)
         ]
@@ -216,7 +224,7 @@ class Scripts(RuleBasedStateMachine):
         """Settles an expired or settled lease, which only removes a counted worker loss."""
         lease = data.draw(st.sampled_from(self.spent))
         item = self._item(lease)
-        settlement = Settlement(lease, outcome, b"late", delay_s=HOUR_S, pause=PAUSE)
+        settlement = Settlement(lease, outcome, b"late", delay_s=HOUR_S, fault=PAUSE)
         before = self._dump()
 
         self.run(self.queue.settle_and_claim([settlement], None))
@@ -289,8 +297,12 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.paused)
     @rule()
     def pause_ends(self) -> None:
-        self.run(self.redis.delete(*map(self.keys.pause, self.paused)))
+        lanes = {lane for lane, _ in self.paused}
+        self.run(self.redis.delete(*map(self.keys.health, lanes)))
+        for lane, scope in self.paused:
+            self._put(self.keys.blocked(lane), scope)
         self.paused.clear()
+        self.refused.clear()
 
     # The model: what each rule must change
 
@@ -339,20 +351,49 @@ class Scripts(RuleBasedStateMachine):
     def _settle_in_model(self, settlement: Settlement) -> None:
         held = self._release(settlement.lease.lease_id)
         item = held.item
-        if settlement.pause:
-            self.paused.add(held.lease.lane)
+        if settlement.fault:
+            self._refuse(item.lane, item.route)
         if settlement.outcome in {"complete", "fail"}:
             item.finish(settlement.result, failed=settlement.outcome == "fail")
             if item.place == "results":
                 item.job.latency_ms += settlement.latency_ms
             return
         if settlement.outcome == "retry" and not item.job.ended:
-            item.attempts, item.losses = item.attempts + 1, set()
+            if settlement.fault:
+                item.uncounted += 1
+            else:
+                item.attempts += 1
+            item.losses = set()
             item.first_us = item.first_us or claim_us(settlement.lease)
-        if settlement.outcome == "retry" and settlement.delay_s and not item.job.ended:
+        if (
+            settlement.outcome == "retry"
+            and settlement.delay_s
+            and not settlement.fault
+            and not item.job.ended
+        ):
             item.place, item.due = "deferred", False
         else:
             self._requeue(item)
+
+    def _refuse(self, lane: str, route: str) -> None:
+        """Pauses the route, or the account if another of its routes is paused."""
+        if self.refused.get(lane, route) != route:
+            self.paused.add((lane, ""))
+        else:
+            self.paused.add((lane, route))
+            self.refused[lane] = route
+
+    def _blocking(self, lane: str, route: str) -> Scope | None:
+        return next((s for s in ((lane, ""), (lane, route)) if s in self.paused), None)
+
+    def _resume(self, lane: str) -> None:
+        for scope in [scope for scope in self.waiting if scope[0] == lane]:
+            if scope in self.paused:
+                continue
+            for job_id, route in self.waiting.pop(scope):
+                job = self.jobs[job_id]
+                if any((i.place, i.lane, i.route) == ("queue", lane, route) for i in job.items):
+                    self._join(job, lane, route)
 
     def _requeue(self, item: Item) -> None:
         if item.job.ended:
@@ -365,6 +406,9 @@ class Scripts(RuleBasedStateMachine):
 
     def _enqueue(self, job: Job, lane: str, route: str) -> None:
         self.active.setdefault(lane, 0)
+        self._join(job, lane, route)
+
+    def _join(self, job: Job, lane: str, route: str) -> None:
         path: tuple[str, ...] = (lane,)
         last = [route] if len(job.routes(lane)) > 1 else []
         for child in (job.owner, job.kind, job.id, *last):
@@ -400,7 +444,11 @@ class Scripts(RuleBasedStateMachine):
             quarantined += len(runs)
             runs += self._take((lane,), room - len(runs))
             # Whatever the fair order is, no item waits while a slot is free.
-            waiting = [item for item in self._items("queue") if item.lane == lane]
+            waiting = [
+                item
+                for item in self._items("queue")
+                if item.lane == lane and not self._blocking(lane, item.route)
+            ]
             assert len(runs) == room or not waiting
             for item in runs:
                 item.job.started = True
@@ -415,19 +463,22 @@ class Scripts(RuleBasedStateMachine):
     def _prepare(self, lane: str, limit: int) -> int:
         """Reclaims items. Returns how many items the lane's limit and pause allow to start."""
         self._reclaim(lane)
+        self._resume(lane)
         leased = sum(held.lease.lane == lane for held in self.held.values())
         parked = [item for item in self._items("deferred") if item.lane == lane]
         if not self.shares[(lane,)] and not self._quarantined(lane):
-            if not leased and not parked:
+            if not leased and not parked and not any(s[0] == lane for s in self.waiting):
                 del self.active[lane]
             return 0
-        return 0 if lane in self.paused else limit - leased
+        return 0 if (lane, "") in self.paused else limit - leased
 
     def _quarantined(self, lane: str) -> list[Item]:
         return [item for item in self._items("quarantine") if item.lane == lane]
 
     def _take_quarantined(self, lane: str) -> list[Item]:
         for item in self._quarantined(lane):
+            if self._blocking(lane, item.route):
+                return []
             item.place = "nowhere" if item.job.ended else "leases"
             if item.place == "leases":
                 return [item]
@@ -447,20 +498,26 @@ class Scripts(RuleBasedStateMachine):
             if len(path) < 3 or (len(path) == 3 and len(self.jobs[least].routes(path[0])) > 1):
                 got = self._take((*path, least), share)
             else:
-                job_id, route = (path[3], least) if len(path) == 4 else (least, None)
-                got = [
-                    item
-                    for item in self._items("queue")
-                    if (item.job.id, item.lane) == (job_id, path[0]) and route in {None, item.route}
-                ][:share]
-                for item in got:
-                    item.place = "leases"
+                job_id = path[3] if len(path) == 4 else least
+                route = least if len(path) == 4 else self.jobs[job_id].routes(path[0])[0]
+                got = self._claim_from(path[0], job_id, route, share)
             if not got or (len(got) < share and not others):
                 del shares[least]
             elif others:
                 shares[least] += len(got) / weight
             taken += got
         return taken
+
+    def _claim_from(self, lane: str, job_id: str, route: str, wanted: int) -> list[Item]:
+        if scope := self._blocking(lane, route):
+            self.waiting[scope].add((job_id, route))
+            return []
+        queued = self._items("queue")
+        place = (job_id, lane, route)
+        got = [item for item in queued if (item.job.id, item.lane, item.route) == place][:wanted]
+        for item in got:
+            item.place = "leases"
+        return got
 
     def _reclaim(self, lane: str) -> None:
         for lease_id in sorted(self.held):
@@ -494,6 +551,7 @@ class Scripts(RuleBasedStateMachine):
             *(self._compare_owner(pipe, owner) for owner in OWNERS),
             self._compare_expirations(pipe),
             self._compare_active_lanes(pipe),
+            self._compare_waiting(pipe),
         ]
         commands = [next(check) for check in checks]
         replies = iter(await pipe.execute())
@@ -539,6 +597,28 @@ class Scripts(RuleBasedStateMachine):
         assert active.keys() >= {held.lease.lane for held in self.held.values()}
         assert active == self.active
 
+    def _compare_waiting(self, pipe: Pipeline) -> Check:
+        scopes = [(lane, scope) for lane in LIMITS for scope in ("", "m", "n")]
+        found = yield [
+            *(pipe.zrange(self.keys.waiting(*scope), 0, -1) for scope in scopes),
+            *(pipe.zrange(self.keys.blocked(lane), 0, -1) for lane in LIMITS),
+        ]
+        for (lane, scope), members in zip(scopes, found, strict=False):
+            expected = {
+                f"{job_id} {self.jobs[job_id].routes(lane).index(route) + 1}"
+                for job_id, route in self.waiting.get((lane, scope), ())
+            }
+            assert {member.decode() for member in members} == expected
+        for lane, blocked in zip(LIMITS, found[len(scopes) :], strict=True):
+            expected = {scope for waited, scope in self.waiting if waited == lane}
+            assert {scope.decode() for scope in blocked} == expected
+        # No queue is lost: each queue with items is in the tree, or waits for a scope.
+        for item in self._items("queue"):
+            path = (item.lane, item.job.owner, item.job.kind)
+            leaf = (item.job.id, item.route)
+            waits = any(leaf in queues for s, queues in self.waiting.items() if s[0] == item.lane)
+            assert waits or item.job.id in self.shares[path]
+
     async def _compare_snapshot(self, job: Job) -> None:
         snapshot = await self.store.snapshot(job.id, job.owner)
         assert snapshot is not None
@@ -581,7 +661,8 @@ class Scripts(RuleBasedStateMachine):
         assert sorted(map(int, prompts)) == kept
         for item in job.items:
             stored, *losses = attempts.get(str(item.index).encode(), b"0@0").decode().split(" ")
-            assert stored == f"{item.attempts}@{item.first_us}"
+            uncounted = f"+{item.uncounted}" if item.uncounted else ""
+            assert stored == f"{item.attempts}{uncounted}@{item.first_us}"
             assert {f"{item.entry}@{claim}" for claim in losses} == item.losses
 
     # Helpers

@@ -67,7 +67,9 @@ async def result_of(
             max_retries=0,
             calls=CallMetrics(),
         )
-        attempt = Attempt(ItemId("j:0"), number=1, queued_ms=0, retried_ms=0, remaining_s=inf)
+        attempt = Attempt(
+            ItemId("j:0"), number=1, calls=1, queued_ms=0, retried_ms=0, remaining_s=inf
+        )
         outcome = await call_provider({"provider_context": context}, attempt, request)
     assert isinstance(outcome, Finished)
     return outcome.result

@@ -25,6 +25,7 @@ async def execute(
     attempt = Attempt(
         item_id=lease.item_id,
         number=lease.attempts + 1,
+        calls=lease.attempts + lease.uncounted + 1,
         queued_ms=lease.queued_ms,
         retried_ms=lease.retried_ms,
         remaining_s=inf if lease.remaining_ms is None else max(lease.remaining_ms, 0) / 1000,
@@ -35,16 +36,25 @@ async def execute(
 
 def settlement(lease: Lease, outcome: TaskOutcome) -> Settlement:
     match outcome:
-        case Finished(result, pause):
+        case Finished(result, fault):
             return Settlement(
                 lease,
                 "fail" if result.error else "complete",
                 result.to_json(),
                 latency_ms=result.latency_ms,
-                pause=pause,
+                fault=fault,
             )
-        case Retry(delay_s, pause):
-            return Settlement(lease, "retry", delay_s=delay_s, pause=pause)
+        case Retry(delay_s, Result() as failed, fault):
+            return Settlement(
+                lease,
+                "retry",
+                failed.to_json(),
+                latency_ms=failed.latency_ms,
+                delay_s=delay_s,
+                fault=fault,
+            )
+        case Retry(delay_s):
+            return Settlement(lease, "retry", delay_s=delay_s)
 
 
 def internal_error(lease: Lease) -> Finished:
@@ -54,7 +64,7 @@ def internal_error(lease: Lease) -> Finished:
             error="internal error: the worker could not process this request;"
             " the worker's log has the details",
             error_code=ErrorCode.INTERNAL_ERROR,
-            attempts=lease.attempts + 1,
+            attempts=lease.attempts + lease.uncounted + 1,
             queued_ms=lease.queued_ms,
             retried_ms=lease.retried_ms,
         )

@@ -63,6 +63,7 @@ def make_worker(
             keys,
             lease_s=settings.lease_seconds,
             interactive_weight=settings.interactive_weight,
+            outage_wait_s=settings.outage_wait_seconds,
         ),
         reports=ReportWriter(redis, keys),
         metrics=metrics,

@@ -12,6 +12,7 @@ from arq.worker import Worker
 
 from shared.monitoring.reports import ReportWriter
 from shared.queue.claims import Capacity, Lease, Limits, Queue, Settlement
+from shared.queue.item_results import Result
 from shared.queue.keys import Keys
 from shared.queue.layout_version import wait_for_layout
 from shared.redis.client import RedisUnavailable
@@ -157,6 +158,9 @@ class LaneWorker(Worker):
         # Only settlements that Redis has confirmed are deleted. The others are sent again, because
         # settling a lease twice changes nothing.
         del self._settlements[: len(settlements)]
+        for item in claimed.failed:
+            failed = Result(error_code=item.error_code, error="failed", queued_ms=item.queued_ms)
+            self._metrics.calls.add_item(item.lane, item.route, failed)
         for number, lease in enumerate(claimed.leases, 1):
             self._start(lease, asked_at)
             if number % MAX_STARTS == 0:

@@ -6,7 +6,7 @@ raises an exception, that is a bug, and the item fails with `internal_error`.
 
 from dataclasses import dataclass
 
-from shared.queue.claims import Pause
+from shared.queue.claims import Fault
 from shared.queue.ids import ItemId
 from shared.queue.item_results import Result
 
@@ -16,7 +16,8 @@ class Attempt:
     """Tells a task which attempt at which item it makes."""
 
     item_id: ItemId
-    number: int  # number of the attempt; the first attempt has 1
+    number: int  # number of the attempt; the first attempt has 1; only attempts that count
+    calls: int  # number of calls for the item, with this one and with those that do not count
     queued_ms: float  # time from the acceptance of the job to the start of this attempt
     retried_ms: float  # part of `queued_ms` after the start of the first attempt
     remaining_s: float  # seconds until the job's deadline; `math.inf` without a deadline
@@ -27,15 +28,20 @@ class Finished:
     """The item has finished: its result is an answer or an error, and does not change any more."""
 
     result: Result
-    pause: Pause | None = None
+    fault: Fault | None = None  # how the call failed, if it did
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The attempt failed. The item is queued again after `delay_s` seconds."""
+    """The attempt failed. The item is queued again after `delay_s` seconds.
 
-    delay_s: float
-    pause: Pause | None = None
+    `result` is the item's result if the item has to finish now: because `delay_s` is None, or
+    because it has waited for the provider for too long. Without a fault, `delay_s` is not None.
+    """
+
+    delay_s: float | None
+    result: Result | None = None
+    fault: Fault | None = None
 
 
 TaskOutcome = Finished | Retry

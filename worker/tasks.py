@@ -11,7 +11,7 @@ import structlog
 from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
-from shared.queue.claims import Pause
+from shared.queue.claims import Fault
 from shared.queue.item_request import ItemRequest
 from shared.queue.item_results import DEADLINE_EXCEEDED, Result
 from worker.call_metrics import CallMetrics
@@ -19,7 +19,7 @@ from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.client import call
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError
-from worker.retry_and_pause import decide
+from worker.retry_and_pause import FINAL, backoff_s, is_refusal
 
 _FIRST_ERROR_STATUS = 400
 
@@ -72,30 +72,52 @@ async def _call_once(
 def _after_failure(
     error: ProviderError, attempt: Attempt, latency_ms: float, *, max_retries: int
 ) -> TaskOutcome:
-    """Returns a Retry if the decision allows it and the wait ends before the job's deadline.
+    """Returns a Retry if the item may be called again before the job's deadline.
 
     Otherwise returns a Finished with the error.
     """
-    decision = decide(error, attempt=attempt.number, max_retries=max_retries)
-    pause = Pause(decision.pause_s, error.reason) if decision.pause_s else None
-    code, message = error.code, error.message
-    if decision.delay_s is not None:
-        remaining_s = attempt.remaining_s - latency_ms / 1000
-        if decision.delay_s + decision.pause_s < remaining_s:
-            return Retry(decision.delay_s, pause)
+    fault = _fault(error)
+    failed = _failed(error.code, error.message, error, attempt, latency_ms)
+    if error.verdict in FINAL:
+        return Finished(failed, fault)
+    if max_retries == 0:  # one call for each item, and no wait that the provider does not ask for
+        return Finished(failed, fault if is_refusal(error) and error.wait_s else None)
+    delay_s = backoff_s(attempt.number) if attempt.number <= max_retries else None
+    if max(delay_s or 0, error.wait_s or 0) >= attempt.remaining_s - latency_ms / 1000:
+        message = f"{DEADLINE_EXCEEDED.error}; the last attempt failed: {error.message}"
         code = ErrorCode.DEADLINE_EXCEEDED
-        message = f"{DEADLINE_EXCEEDED.error}; the last attempt failed: {message}"
-    refused = error.status_code is not None and error.status_code >= _FIRST_ERROR_STATUS
-    failed = Result(
+        return Finished(_failed(code, message, error, attempt, latency_ms), fault)
+    return Retry(delay_s, failed, fault)
+
+
+def _fault(error: ProviderError) -> Fault:
+    return Fault(
+        error.verdict,
+        error.reason,
+        error.code,
+        status_code=_refusal_status(error),
+        wait_s=error.wait_s,
+        covers_account=error.covers_account,
+    )
+
+
+def _failed(
+    code: ErrorCode, message: str, error: ProviderError, attempt: Attempt, latency_ms: float
+) -> Result:
+    return Result(
         error=message,
         error_code=code,
-        status_code=error.status_code if refused else None,
+        status_code=_refusal_status(error),
         latency_ms=latency_ms,
-        attempts=attempt.number,
+        attempts=attempt.calls,
         queued_ms=attempt.queued_ms,
         retried_ms=attempt.retried_ms,
     )
-    return Finished(failed, pause)
+
+
+def _refusal_status(error: ProviderError) -> int | None:
+    is_refusal = error.status_code is not None and error.status_code >= _FIRST_ERROR_STATUS
+    return error.status_code if is_refusal else None
 
 
 def _log_failure(
@@ -120,7 +142,7 @@ def _not_configured(attempt: Attempt, reason: str | None) -> Result:
         # There is no reason if the API that accepted the item has another providers.toml.
         error=reason or "the worker does not know this provider: give it the API's PROVIDERS_FILE",
         error_code=ErrorCode.PROVIDER_NOT_CONFIGURED,
-        attempts=attempt.number - 1,
+        attempts=attempt.calls - 1,
         queued_ms=attempt.queued_ms,
         retried_ms=attempt.retried_ms,
     )
@@ -140,7 +162,7 @@ def _answer(answer: Answer, attempt: Attempt, latency_ms: float) -> Result:
         usage=_details(answer.usage),
         body=answer.body,
         latency_ms=latency_ms,
-        attempts=attempt.number,
+        attempts=attempt.calls,
         queued_ms=attempt.queued_ms,
         retried_ms=attempt.retried_ms,
     )

@@ -38,6 +38,36 @@ class ModelStats(BaseModel):
     errors: dict[str, int]
 
 
+class DeploymentState(StrEnum):
+    PAUSED = "paused"
+    PROBING = "probing"
+
+
+class Deployment(BaseModel):
+    """A deployment that is not healthy: it serves one model, or all models of a provider."""
+
+    name: str = Field(
+        description="`provider/model`, or the name of the provider, for all of its models."
+    )
+    state: DeploymentState = Field(
+        description="`paused`: no call before `next_call_at`, then any number of calls. `probing`:"
+        " the provider does not work; from `next_call_at` on it gets one call at a time, until it"
+        " answers."
+    )
+    since: datetime | None = Field(
+        description="The time since which the provider does not work; `null` for a pause."
+    )
+    next_call_at: datetime
+    is_probing: bool = Field(description="Whether a probe is running now.")
+    verdict: str = Field(
+        description="The kind of fault: `rate_limited`, `overloaded`, `quota_exhausted`,"
+        " `unauthorized`, `unreachable` or `transient` (server errors and time-outs)."
+    )
+    because: str = Field(
+        description="What the provider did, for example `answered 429 (too many requests)`."
+    )
+
+
 class Lane(BaseModel):
     """The queue of one provider, for all workers and all owners together."""
 
@@ -58,6 +88,9 @@ class Lane(BaseModel):
     paused_until: datetime | None
     paused_because: str | None = Field(
         description="What the provider did, for example `answered 429 (too many requests)`."
+    )
+    deployments: list[Deployment] = Field(
+        description="The deployments that are not healthy, at most 50, by name."
     )
     last_minute: LaneStats
     recent_mean_ms: float | None = Field(

@@ -10,6 +10,8 @@ from redis.asyncio import Redis
 from shared.monitoring.call_stats import CallStats
 from shared.monitoring.counters import KEPT_S, STEP_S, LevelName
 from shared.monitoring.models import (
+    Deployment,
+    DeploymentState,
     History,
     HistoryPoint,
     Lane,
@@ -28,6 +30,7 @@ from shared.queue.scripts import load_script
 RECENT_STEPS = 6  # past steps in the "last minute", which also includes the current step
 MAX_JOBS_SEARCHED = 1000  # limit per lane, for the search for the oldest item
 MAX_LOST_WORKERS = 20
+MAX_DEPLOYMENTS = 50  # limit of the deployments per lane that are not healthy
 SILENT_S = 6  # time without a report from a silent worker; workers report every 2 s
 
 
@@ -41,7 +44,7 @@ class Monitor:
 
     async def overview(self) -> Overview:
         now_ms, alive, reports, *lane_fields = await self._overview(
-            args=[MAX_JOBS_SEARCHED, MAX_LOST_WORKERS]
+            args=[MAX_JOBS_SEARCHED, MAX_LOST_WORKERS, MAX_DEPLOYMENTS]
         )
         now_s = float(now_ms) / 1000
         workers = _workers(reports, _alive(alive, float(now_ms)), now_s)
@@ -180,7 +183,9 @@ def _lane(
     models: list[ModelStats],
 ) -> Lane:
     """Returns the lane. overview.lua returns its `fields`."""
-    in_flight, queued, deferred, oldest_ms, until_ms, reason = fields
+    in_flight, queued, deferred, oldest_ms, scopes = fields
+    deployments = sorted((_deployment(name, *scope) for scope in scopes), key=lambda d: d.name)
+    paused = _paused(name, deployments, in_flight, now_s)
     return Lane(
         name=name,
         in_flight=in_flight,
@@ -188,12 +193,46 @@ def _lane(
         queued=queued,
         deferred=deferred,
         oldest_waiting_s=round(now_s - float(oldest_ms) / 1000, 3) if oldest_ms else None,
-        paused_until=_time(float(until_ms) / 1000) if until_ms else None,
-        paused_because=reason.decode() if reason else None,
+        paused_until=paused.next_call_at if paused else None,
+        paused_because=paused.because if paused else None,
+        deployments=deployments,
         last_minute=last_minute,
         recent_mean_ms=recent_mean_ms,
         models=models,
     )
+
+
+def _deployment(
+    lane: str,
+    scope: bytes,
+    until_ms: bytes,
+    opened_ms: bytes | None,
+    verdict: bytes,
+    reason: bytes,
+    is_probing: int,
+) -> Deployment:
+    """Returns a deployment that is not healthy. overview.lua returns the arguments."""
+    route = scope.decode()
+    return Deployment(
+        name=f"{lane}/{route}" if route else lane,
+        state=DeploymentState.PROBING if opened_ms else DeploymentState.PAUSED,
+        since=_time(float(opened_ms) / 1000) if opened_ms else None,
+        next_call_at=_time(float(until_ms) / 1000),
+        is_probing=bool(is_probing),
+        verdict=verdict.decode(),
+        because=reason.decode(),
+    )
+
+
+def _paused(
+    lane: str, deployments: Sequence[Deployment], in_flight: int, now_s: float
+) -> Deployment | None:
+    """Returns the deployment whose pause keeps the whole lane from making calls, if any."""
+    paused = [deployment for deployment in deployments if deployment.next_call_at > _time(now_s)]
+    account = [deployment for deployment in paused if deployment.name == lane]
+    if account or (paused and not in_flight):
+        return min(account or paused, key=lambda deployment: deployment.next_call_at)
+    return None
 
 
 def _limit(lane: str, workers: Sequence[WorkerView]) -> int | None:

@@ -21,8 +21,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import orjson
 from redis.asyncio import Redis
 
+from shared.models import ErrorCode
 from shared.queue import item_results
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.keys import Keys
@@ -30,7 +32,9 @@ from shared.queue.scripts import load_script
 
 MAX_WORKER_LOSSES = 3  # an item that lost this many workers in one attempt fails
 INTERACTIVE_WEIGHT = 4  # interactive items that are served for each bulk item of the same owner
+OUTAGE_WAIT_S: float = 86_400  # time for which an item waits for a provider that does not answer
 MAX_CLAIM = 50  # limit of items per round, so that other workers get some items of a large job
+Outcome = Literal["complete", "fail", "retry", "release"]  # see Settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +48,10 @@ class Lease:
     lease_id: LeaseId
     lane: str
     payload: bytes
-    attempts: int  # number of failed attempts before this one
+    attempts: int  # number of failed attempts before this one that count
     worker_losses: int  # number of workers lost during this attempt
     queued_ms: float  # time from the acceptance of the job to this claim
+    uncounted: int = 0  # number of failed attempts because of faults of the provider
     retried_ms: float = 0  # the part of queued_ms after the first claim
     remaining_ms: float | None = None  # time until the job's deadline; None without a deadline
 
@@ -60,18 +65,52 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedItem:
+    """An item that the script has finished with an error."""
+
+    lane: str
+    route: str
+    error_code: ErrorCode
+    queued_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     leases: list[Lease]
+    failed: list[FailedItem]
     # Time until the next round has something to do, even without a wake message; None if unknown.
     next_round_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
-    """The time for which no worker may claim items of a lane, and the reason."""
+class Fault:
+    """How a call to a provider failed. lua/lib/health.lua decides what that means for other items.
 
-    seconds: float
-    reason: str  # every owner can read the reason, so it never contains text from a provider
+    verdict: a value of worker.providers.errors.Verdict.
+    reason: every owner can read the reason, so it never contains text from a provider.
+    code, status_code: the error code and the HTTP status for items that are not sent because of the
+        fault.
+    wait_s: time after which the provider takes calls again; None if it names no time.
+    covers_account: whether the refusal is about the account and not about one model.
+    """
+
+    verdict: str
+    reason: str
+    code: str
+    status_code: int | None = None
+    wait_s: float | None = None
+    covers_account: bool = False
+
+    def to_json(self) -> bytes:
+        fields = {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "code": self.code,
+            "status": self.status_code,
+            "wait_ms": None if self.wait_s is None else self.wait_s * 1000,
+            "covers_account": self.covers_account or None,
+        }
+        return orjson.dumps({name: value for name, value in fields.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +118,28 @@ class Settlement:
     """Settles a lease with the outcome of its call.
 
     complete, fail   the item finishes with `result`; the provider call took `latency_ms`
-    retry            the attempt failed; the item runs again after `delay_s`
+    retry            the attempt failed; the item runs again after `delay_s`, or finishes with
+                     `result` if `delay_s` is None. An attempt that failed because of a fault of the
+                     provider is not counted: the item waits until the provider is healthy.
     release          the item was not run, or its call was stopped; no attempt is counted
     """
 
     lease: Lease
-    outcome: Literal["complete", "fail", "retry", "release"]
+    outcome: Outcome
     result: bytes = b""
     latency_ms: float = 0
-    delay_s: float = 0
-    pause: Pause | None = None
+    delay_s: float | None = 0
+    fault: Fault | None = None
 
     def argv(self) -> tuple[str | bytes | float, ...]:
         return (
             self.lease.lane,
             self.lease.lease_id,
             self.outcome,
-            self.delay_s * 1000 if self.outcome == "retry" else self.result,
+            self.result,
             round(self.latency_ms * 1000),
-            self.pause.seconds * 1000 if self.pause else 0,
-            self.pause.reason if self.pause else "",
+            "" if self.delay_s is None else self.delay_s * 1000,
+            self.fault.to_json() if self.fault else "",
         )
 
 
@@ -150,6 +191,7 @@ class Queue:
         *,
         lease_s: float,
         interactive_weight: int = INTERACTIVE_WEIGHT,
+        outage_wait_s: float = OUTAGE_WAIT_S,
     ) -> None:
         self._redis = redis
         self._keys = keys
@@ -163,6 +205,7 @@ class Queue:
                 "MAX_CLAIM": MAX_CLAIM,
                 "INTERACTIVE_WEIGHT": interactive_weight,
                 "MAX_WORKER_LOSSES": MAX_WORKER_LOSSES,
+                "OUTAGE_WAIT_MS": outage_wait_s * 1000,
                 "LOST_RESULT": item_results.WORKER_LOST.to_json().decode(),
             },
         )
@@ -185,9 +228,13 @@ class Queue:
                 *(part for settlement in settlements for part in settlement.argv()),
             ]
         )
-        next_round_ms, values = reply
-        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 9, strict=True)]
-        return Claimed(leases, float(next_round_ms) / 1000 if next_round_ms else None)
+        next_round_ms, values, failures = reply
+        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 10, strict=True)]
+        failed = [
+            FailedItem(lane.decode(), route.decode(), ErrorCode(code.decode()), float(queued_ms))
+            for lane, route, code, queued_ms in zip(*[iter(failures)] * 4, strict=True)
+        ]
+        return Claimed(leases, failed, float(next_round_ms) / 1000 if next_round_ms else None)
 
     async def renew(self, worker_id: str, leases: Iterable[Lease]) -> set[LeaseId]:
         """Renews the leases and marks the worker as alive.
@@ -222,6 +269,7 @@ def _lease(
     lane: bytes,
     payload: bytes,
     attempts: bytes,
+    uncounted: int,
     first_claimed_us: bytes,
     worker_losses: int,
     queued_ms: bytes,
@@ -234,6 +282,7 @@ def _lease(
         lane=lane.decode(),
         payload=payload,
         attempts=int(attempts),
+        uncounted=uncounted,
         worker_losses=worker_losses,
         queued_ms=float(queued_ms),
         retried_ms=max(0, lease_id.claimed_us - int(first_claimed_us)) / 1000

@@ -76,7 +76,14 @@ class Keys:
     )
     deferred = _KeyWithId("zset: '<job>:<index>' of items that wait for a retry, by due time")
     leases = _KeyWithId("zset: '<job>:<index>@<claimed_us>' by the time at which the lease expires")
-    pause = _KeyWithId("hash: until_ms, pause_ms, reason; expires when the pause ends")
+    health = _KeyWithId("hash: scope → record, if the scope is not healthy: see lua/lib/health.lua")
+    blocked = _KeyWithId(
+        "zset: scopes that queues wait for, by the next time at which something can change"
+    )
+    waiting = _KeyWithId(
+        "zset, per lane and scope: '<job> <number of the route>' of the queues that wait, by the"
+        " time at which their items give up: see lua/lib/waiting.lua"
+    )
 
     active_lanes = _Key(
         "zset: all lanes that have items, by their last claim: see active_lanes.lua"

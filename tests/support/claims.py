@@ -7,9 +7,13 @@ from typing import Any
 from shared.jobs.staging import Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy, Submission, acceptance
-from shared.queue.claims import Capacity, Lease, Limits, Queue, Settlement
+from shared.queue.claims import Capacity, Fault, Lease, Limits, Queue, Settlement
 
 POLICY = JobPolicy(result_ttl_s=60, idempotency_ttl_s=60, max_queue_depth=100_000)
+
+
+def rate_limited(wait_s: float) -> Fault:
+    return Fault("rate_limited", "answered 429", "rate_limited", status_code=429, wait_s=wait_s)
 
 
 async def accept(

@@ -1,15 +1,17 @@
 #!lua flags=no-writes
 -- Reads the workers and the lanes in use, all at the same moment: the webhook lane, the lanes whose calls an alive worker can
 -- make, the active lanes, and the lanes that had calls in the last hour.
--- ARGV: max_jobs (limit of jobs to search per lane for the oldest item), max_lost (limit of lost workers to return)
+-- ARGV: max_jobs (limit of jobs to search per lane for the oldest item), max_lost (limit of lost workers to return),
+--       max_scopes (limit of scopes to return per lane)
 -- Returns: {now_ms,
 --          {worker, time in ms after which the worker counts as lost, …},
 --          {worker, the worker's last report or false, …},
 --          then per lane {name, number of leases, number of queued items, number of deferred items, time in ms at which the
---          oldest queued item was accepted or false, time in ms at which the pause ends or false, reason of the pause or
---          false}}
+--          oldest queued item was accepted or false, a list of up to max_scopes scopes that are not healthy: see health.lua}
+--          and per scope {scope, time in ms at which the pause ends, time in ms at which the scope opened or false, verdict,
+--          reason, 1 if a probe is running or 0}}
 --- @include "clock"
-local max_jobs, max_lost = tonumber(ARGV[1]), tonumber(ARGV[2])
+local max_jobs, max_lost, max_scopes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local function has_queued(lane, job_id)
   local routes = redis.call('HGET', JOB .. job_id, 'routes')
@@ -40,14 +42,27 @@ local function find_oldest(lane)
   return oldest_ms
 end
 
+-- Returns the scopes of a lane that are paused or open.
+local function read_scopes(lane)
+  local stored, scopes = redis.call('HGETALL', HEALTH .. lane), {}
+  for i = 1, #stored, 2 do
+    local record = cmsgpack.unpack(stored[i + 1])
+    local until_ms = math.min(record.until_ms, now_ms + record.pause_ms)
+    if #scopes < max_scopes and (record.opened_ms or until_ms > now_ms) then
+      local is_probing = record.probe and redis.call('ZSCORE', LEASES .. lane, record.probe) and 1 or 0
+      scopes[#scopes + 1] = { stored[i], ms(until_ms), record.opened_ms and ms(math.min(record.opened_ms, now_ms)) or false,
+        record.verdict, record.reason, is_probing }
+    end
+  end
+  return scopes
+end
+
 local function read_lane(lane)
   local queued = redis.call('ZCARD', QUARANTINE .. lane)
   for _, count in ipairs(redis.call('HVALS', DEPTH .. lane)) do queued = queued + count end
   local oldest_ms = queued > 0 and find_oldest(lane)
-  local until_ms, pause_ms, reason = unpack(redis.call('HMGET', PAUSE .. lane, 'until_ms', 'pause_ms', 'reason'))
-  if until_ms then until_ms = ms(math.min(until_ms, now_ms + pause_ms)) end -- see pauses.lua
   return { lane, redis.call('ZCARD', LEASES .. lane), queued, redis.call('ZCARD', DEFERRED .. lane),
-    oldest_ms and ms(math.min(oldest_ms, now_ms)) or false, until_ms, reason }
+    oldest_ms and ms(math.min(oldest_ms, now_ms)) or false, read_scopes(lane) }
 end
 
 local reports, lost = {}, 0

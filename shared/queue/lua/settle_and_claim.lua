@@ -4,7 +4,7 @@
 -- slot of the lane's limit.
 -- Constants: LEASE_MS, MAX_CLAIM (limit of items per round), INTERACTIVE_WEIGHT (number of interactive items that are
 --            served per bulk item of the same owner), MAX_WORKER_LOSSES, LOST_RESULT (the result of an item that lost
---            MAX_WORKER_LOSSES workers)
+--            MAX_WORKER_LOSSES workers), OUTAGE_WAIT_MS (time for which an item waits for an open route)
 -- ARGV: limits (the lanes that this worker serves, as ' <lane>=<limit> <lane>=<limit> '; with '' the script claims
 --         nothing),
 --       lane_count (number of these lanes),
@@ -12,20 +12,25 @@
 --       quarantined (number of quarantined items that this worker runs),
 --       running_count (number of lanes whose items this worker runs),
 --       then two values per lane whose items this worker runs: name, number of the items,
---       then seven values per settlement: lane, lease, outcome, value, latency_us, pause_ms (0: no pause), pause_reason
---         outcome 'complete', 'fail'  the item finishes; value: its result; latency_us: duration of the provider call
---                 'retry'             the attempt failed; value: ms until the next attempt
+--       then seven values per settlement: lane, lease, outcome, result, latency_us (duration of the provider call),
+--         delay_ms, fault (how the call failed, as JSON: see Fault in shared/queue/claims.py; '' for no failed call)
+--         outcome 'complete', 'fail'  the item finishes with `result`
+--                 'retry'             the attempt failed; the item runs again after delay_ms, or finishes with `result`
+--                                     if delay_ms is ''. If the fault is the provider's, the attempt does not count,
+--                                     and the item waits until its route is healthy: see health.lua.
 --                 'release'           the item was not run, or its call was stopped; the item is queued again and keeps
 --                                     its number of failed attempts; if its job has ended, the item is dropped
 --       Settling a lease that has expired only removes the worker loss that was counted for the lease.
 -- Returns: {ms until the next round has something to do ('': unknown),
---          {nine values per claimed item: item, lease, lane, payload, number of failed attempts, time in µs of the first
---          claim ('': this claim), number of worker losses since the last failed attempt, queued_ms, ms until the job's
---          deadline ('': no deadline)}}
+--          {ten values per claimed item: item, lease, lane, payload, number of failed attempts that count, number of failed
+--          attempts that do not count, time in µs of the first claim ('': this claim), number of worker losses since the last failed attempt, queued_ms, ms until the job's
+--          deadline ('': no deadline)},
+--          {four values per item that the script has finished with an error: see results.lua}}
 --- @include "clock"
---- @include "pauses"
 --- @include "job_cache"
 --- @include "job_end"
+--- @include "health"
+--- @include "waiting"
 --- @include "settlement"
 --- @include "reclaim"
 --- @include "leasing"
@@ -52,8 +57,8 @@ end
 
 local function has_backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane, QUARANTINE .. lane) > 0 end
 
--- Requeues the lane's items that may run again. Returns the number of items that the lane's limit and pause allow to
--- start now; 0 if no item is queued.
+-- Requeues the lane's items that may run again. Returns the number of items that the lane's limit and health allow to start
+-- now; 0 if no item is queued.
 local function prepare(lane, limit)
   local expires_ms, due_ms = earliest(LEASES .. lane), earliest(DEFERRED .. lane)
   if expires_ms and expires_ms <= now_ms then expires_ms = reclaim_expired(lane) end
@@ -61,11 +66,15 @@ local function prepare(lane, limit)
   if expires_ms then wake_at(expires_ms) end
   if due_ms then wake_at(due_ms) end
 
+  local blocked_ms = not is_healthy(lane) and resume_blocked(lane) or nil
+  if blocked_ms then wake_at(blocked_ms) end
+
   if has_backlog(lane) then
-    local until_ms = paused_until(lane)
-    if until_ms <= now_ms then return math.max(0, limit - redis.call('ZCARD', LEASES .. lane)) end
-    wake_at(until_ms)
-  elseif not expires_ms and not due_ms then
+    local allowed, next_ms = gate(lane, ACCOUNT)
+    -- While the account is open, `take_fairly` moves the queues to WAITING, so that their items can give up.
+    if allowed > 0 or open_record(lane, ACCOUNT) then return math.max(0, limit - redis.call('ZCARD', LEASES .. lane)) end
+    wake_at(next_ms)
+  elseif not expires_ms and not due_ms and not blocked_ms then
     remove_lane(lane)
   end
   return 0
@@ -85,10 +94,11 @@ local function claim_items(lane, allowed)
     count_claimed(count)
   end
   if capacity() > 0 then
-    count_claimed(take_fairly(lane, capacity(), INTERACTIVE_WEIGHT, function(job, number, indexes)
-      lease_items(lane, job, number, indexes)
-    end))
+    local count, has_more_moves = take_fairly(lane, capacity(), INTERACTIVE_WEIGHT)
+    count_claimed(count)
+    if has_more_moves then wake_at(now_ms) end
   end
+  if not is_healthy(lane) then wake_at(earliest(BLOCKED .. lane) or math.huge) end
   if left < allowed then
     wake_at(now_ms + LEASE_MS)
     mark_claimed(lane)
@@ -101,7 +111,10 @@ end
 
 local set_back_ms = read_set_back('rounds')
 if set_back_ms > 0 then
-  for _, lane in ipairs(active_lanes()) do correct_times(lane, set_back_ms) end
+  for _, lane in ipairs(active_lanes()) do
+    correct_times(lane, set_back_ms)
+    correct_waits(lane)
+  end
 end
 
 -- Deadlines come first: a result that arrives after the job's deadline is not stored.
@@ -121,6 +134,6 @@ for _, lane in ipairs(ready_lanes) do claim_items(lane, allowed[lane]) end
 
 record_finished_items()
 -- Other workers may claim items for the slots that this round has freed and not used.
-if has_freed_slot and (has_left_items or lane_count == 0) then redis.call('PUBLISH', WAKE, '') end
+if has_freed_slot and (has_left_items or lane_count == 0) or next(has_recovered) then redis.call('PUBLISH', WAKE, '') end
 -- leasing.lua has filled `claimed`.
-return { next_round_ms and ms(math.max(0, next_round_ms - now_ms)) or '', claimed }
+return { next_round_ms and ms(math.max(0, next_round_ms - now_ms)) or '', claimed, unreported }

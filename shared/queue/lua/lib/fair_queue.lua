@@ -5,7 +5,7 @@
 -- The children of a node are a sorted set by *service*: the number of items that a child got, divided by its weight.
 -- The items are in QUEUE, one sorted set per lane, job and route. DEPTH counts them per owner. fair_share.lua takes items
 -- out.
--- Defines for other files: queue_of, enqueue, dequeue
+-- Defines for other files: queue_of, join_path, enqueue, dequeue
 
 local function queue_of(lane, job_id, route) return QUEUE .. lane .. ':' .. job_id .. ':' .. route end
 
@@ -16,16 +16,21 @@ local function join(siblings, child)
   redis.call('ZADD', siblings, 'NX', least or 0, child)
 end
 
--- Adds a job to the tree, after the caller has added `count` items to one of the job's queues in this lane. `route` is the
--- queue's route if the job has several routes in this lane, else nil or false.
-local function enqueue(lane, job_id, owner, class, count, route)
-  add_lane(lane)
-  redis.call('HINCRBY', DEPTH .. lane, owner, count)
+-- Adds one of a job's queues to the tree. `route` is the queue's route if the job has several routes in this lane, else nil
+-- or false.
+local function join_path(lane, job_id, owner, class, route)
   local siblings = FAIR_QUEUE .. lane
   for _, child in ipairs({ owner, class, job_id, route or nil }) do
     join(siblings, child)
     siblings = siblings .. ':' .. child
   end
+end
+
+-- Adds one of a job's queues to the tree, after the caller has added `count` items to the queue. `route`: see join_path.
+local function enqueue(lane, job_id, owner, class, count, route)
+  add_lane(lane)
+  redis.call('HINCRBY', DEPTH .. lane, owner, count)
+  join_path(lane, job_id, owner, class, route)
 end
 
 -- Subtracts `count` items, which the caller has taken out of QUEUE, from the owner's count in DEPTH. A job without items

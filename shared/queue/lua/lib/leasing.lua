@@ -2,10 +2,13 @@
 --- @include "job_cache"
 --- @include "attempts"
 --- @include "moves"
--- Gives leases to items. `claimed` collects nine values per leased item: see what settle_and_claim.lua returns.
--- Defines for other files: claimed, lease_items, lease_quarantined
+--- @include "waiting"
+-- Gives leases to items. `claimed` collects ten values per leased item: see what settle_and_claim.lua returns.
+-- Defines for other files: claimed, lease_of, lease_items, lease_quarantined
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
 local claimed = {}
+
+local function lease_of(job_id, index, number) return item_of(job_id, index, number) .. '@' .. now_us end
 
 -- Gives leases to items of one route, which the caller has taken out of their queue. Returns the number of leases. If the job has ended,
 -- its items get no lease: they are dropped.
@@ -21,11 +24,11 @@ local function lease_items(lane, job, number, indexes)
   for i, index in ipairs(indexes) do
     if payloads[i] then
       local item = job.id .. ':' .. index
-      local lease = item_of(job.id, index, number) .. '@' .. now_us
+      local lease = lease_of(job.id, index, number)
       leases[#leases + 1], leases[#leases + 2] = expires_ms, lease
-      local failed, first_claimed_us, losses = '0', '', ''
-      if entries[i] then failed, first_claimed_us, losses = parse_attempts(entries[i]) end
-      for _, value in ipairs({ item, lease, lane, payloads[i], failed, first_claimed_us, count_losses(losses), queued_ms,
+      local failed, first_claimed_us, losses, uncounted = '0', '', '', 0
+      if entries[i] then failed, first_claimed_us, losses, uncounted = parse_attempts(entries[i]) end
+      for _, value in ipairs({ item, lease, lane, payloads[i], failed, uncounted, first_claimed_us, count_losses(losses), queued_ms,
         remaining_ms }) do
         claimed[#claimed + 1] = value
       end
@@ -35,12 +38,21 @@ local function lease_items(lane, job, number, indexes)
   return #leases / 2
 end
 
--- Gives a lease to the first quarantined item of the lane. Returns 1, or 0 if no item is quarantined.
+-- Gives a lease to the first quarantined item of the lane. Returns 1, or 0 if no item is quarantined, or if the item has to
+-- wait until its route takes calls.
 local function lease_quarantined(lane)
   while true do
-    local item = redis.call('ZPOPMIN', QUARANTINE .. lane)[1]
+    local item = redis.call('ZRANGE', QUARANTINE .. lane, 0, 0)[1]
     if not item then return 0 end
-    local job, index, number = unpark(item)
-    if lease_items(lane, job, number, { index }) > 0 then return 1 end
+    local id, index, number = split_item(item)
+    local route = routes_of(load_job(id), lane)[number]
+    local scope, allowed = blocking_scope(lane, route)
+    if route and scope then return 0 end
+    redis.call('ZREM', QUARANTINE .. lane, item)
+    local job = unpark(item)
+    if lease_items(lane, job, number, { index }) > 0 then
+      if allowed < math.huge then mark_probe(lane, route, lease_of(id, index, number)) end
+      return 1
+    end
   end
 end

@@ -15,11 +15,11 @@ local function reclaim(lane, lease)
   local id, index, number, claimed_us = split_lease(lease)
   local job = load_job(id)
   if not job.is_unfinished then return end
-  local failed, first_claimed_us, losses = read_attempts(job, index)
+  local failed, first_claimed_us, losses, uncounted = read_attempts(job, index)
   losses = losses .. ' ' .. claimed_us
-  save_attempts(job, index, failed, first_claimed_us == '' and claimed_us or first_claimed_us, losses)
+  save_attempts(job, index, failed, first_claimed_us == '' and claimed_us or first_claimed_us, losses, uncounted)
   if count_losses(losses) >= MAX_WORKER_LOSSES then
-    write_result(job, index, true, LOST_RESULT, 0)
+    finish_failed(lane, routes_of(job, lane)[number] or '', job, index, LOST_RESULT, 'worker_lost', 0)
   else
     requeue(lane, job, index, number)
   end

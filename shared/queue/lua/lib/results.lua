@@ -2,15 +2,25 @@
 --- @include "job_cache"
 --- @include "job_end"
 -- Writes results. No other file writes results.
--- Defines for other files: write_result, record_finished_items
+-- Defines for other files: write_result, finish_failed, unreported, record_finished_items
+local unreported = {} -- four values per item that a script finishes: lane, route, error code, queued_ms
 
--- Writes the result of an item, unless the item has a result or its job has ended.
+-- Writes the result of an item, unless the item has a result or its job has ended. Returns whether it has written.
 local function write_result(job, index, failed, result, latency_us)
   if not job.is_unfinished then return end
   if redis.call('HSETNX', RESULTS .. job.id, index, ms(now_ms) .. ' ' .. result) == 0 then return end
   table.insert(job.finished_items, index)
   table.insert(failed and job.failed_items or job.answered_items, index)
   job.latency_us = job.latency_us + latency_us
+  return true
+end
+
+-- Writes the result of an item that fails by the decision of a script, so that the worker does not know of it.
+local function finish_failed(lane, route, job, index, result, code, latency_us)
+  if not write_result(job, index, true, result, latency_us) then return end
+  for _, value in ipairs({ lane, route, code, ms(math.max(0, now_ms - tonumber(job.accepted_ms))) }) do
+    unreported[#unreported + 1] = value
+  end
 end
 
 -- Calls a command with a list of arguments, 1,000 at a time, because Lua's `unpack` returns fewer than 8,000 values.

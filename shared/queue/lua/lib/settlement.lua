@@ -1,33 +1,64 @@
 --- @include "ids"
---- @include "pauses"
+--- @include "health"
+--- @include "waiting"
 --- @include "job_cache"
 --- @include "attempts"
 --- @include "moves"
 --- @include "results"
 -- Defines for other files: settle
+local MAX_SPREAD_MS = 2000 -- limit of the delay after an attempt that does not count
+
+-- Records an attempt that failed and may be repeated: see settle_and_claim.lua.
+local function settle_failure(lane, job, index, number, claimed_us, result, latency_us, delay_ms, fault)
+  local failed, first_claimed_us, _, uncounted = read_attempts(job, index)
+  first_claimed_us = first_claimed_us == '' and claimed_us or first_claimed_us
+  local counts, route = true, fault and routes_of(job, lane)[number] or ACCOUNT
+  if fault then
+    counts = record_failure(lane, route, item_of(job.id, index, number), claimed_us / 1000, tonumber(failed) > 0, fault)
+    local record = not counts and (open_record(lane, ACCOUNT) or open_record(lane, route))
+    if record and job.is_unfinished and give_up_ms(job, record) <= now_ms then counts, delay_ms = true, nil end
+  end
+  if not job.is_unfinished then return end
+  if not counts then
+    save_attempts(job, index, failed, first_claimed_us, '', uncounted + 1)
+    if REFUSALS[fault.verdict] then
+      requeue(lane, job, index, number)
+    else -- the delay spreads the items; the health of their route decides when they can run
+      park(DEFERRED, lane, job, index, number, now_ms + math.min(delay_ms or MAX_SPREAD_MS, MAX_SPREAD_MS))
+    end
+  elseif not delay_ms then
+    finish_failed(lane, route, job, index, result, fault.code, tonumber(latency_us))
+  else
+    save_attempts(job, index, failed + 1, first_claimed_us, '', uncounted)
+    if delay_ms > 0 then
+      park(DEFERRED, lane, job, index, number, now_ms + delay_ms)
+    else
+      requeue(lane, job, index, number)
+    end
+  end
+end
 
 -- Settles a lease with the outcome of its call: see settle_and_claim.lua. Returns false if the lease had expired or was
 -- settled before.
-local function settle(lane, lease, outcome, value, latency_us, pause_ms, pause_reason)
+local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault)
   local id, index, number, claimed_us = split_lease(lease)
   local job = load_job(id)
   if redis.call('ZREM', LEASES .. lane, lease) == 0 then
     forgive_loss(job, index, claimed_us)
     return false
   end
-  if tonumber(pause_ms) > 0 then pause(lane, tonumber(pause_ms), pause_reason) end
-  if outcome == 'complete' or outcome == 'fail' then
-    write_result(job, index, outcome == 'fail', value, tonumber(latency_us))
-  elseif outcome == 'retry' and job.is_unfinished then
-    local failed, first_claimed_us = read_attempts(job, index)
-    save_attempts(job, index, failed + 1, first_claimed_us == '' and claimed_us or first_claimed_us, '')
-    if tonumber(value) > 0 then
-      park(DEFERRED, lane, job, index, number, now_ms + tonumber(value))
-    else
-      requeue(lane, job, index, number)
-    end
+  fault = fault ~= '' and cjson.decode(fault)
+  if outcome == 'retry' then
+    settle_failure(lane, job, index, number, claimed_us, result, latency_us, tonumber(delay_ms), fault)
   elseif outcome == 'release' then
     requeue(lane, job, index, number)
+  else
+    if not (outcome == 'complete' and is_healthy(lane)) then
+      local route = routes_of(job, lane)[number] or ACCOUNT
+      if outcome == 'complete' then record_answer(lane, route, claimed_us / 1000) end
+      if fault then record_failure(lane, route, item_of(id, index, number), claimed_us / 1000, true, fault) end
+    end
+    write_result(job, index, outcome == 'fail', result, tonumber(latency_us))
   end
   return true
 end

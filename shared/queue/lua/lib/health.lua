@@ -1,0 +1,240 @@
+--- @include "clock"
+-- Keeps the health of what a lane calls: of the provider's account (scope ''), and of each route (the scope is the
+-- route's name). HEALTH has a record for each scope that is not healthy; a scope without a record is healthy.
+--   healthy  any number of calls
+--   paused   no call before `until_ms`
+--   open     no call before `until_ms`, then one call at a time: a *probe*. An answer of a probe makes the scope healthy.
+-- Fields of a record:
+--   until_ms, pause_ms       end and length of the pause. Invariant: a pause ends at most `pause_ms` from now, also if Redis's
+--                            clock was set back: see set_back.lua.
+--   opened_ms, probe_ms, probe, last_failed   only while the scope is open: since when, time between a failed probe and the
+--                            next one, lease of the latest probe, item of the latest failed probe
+--   reason, verdict, code, status   the latest failure; everybody can read `reason`
+--   failures, failed_items   attempts that failed in a row, and the set of their items
+--   refusals, refused_ms     refusals in a row, and the time of the latest one. Calls that were claimed before this time do
+--                            not count again.
+--   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the end of its pause
+-- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
+-- Defines for other files: ACCOUNT, REFUSALS, is_healthy, gate, open_record, mark_probe, record_answer, record_failure, has_recovered
+local ACCOUNT = ''
+local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
+local FIRST_PROBE_MS, MAX_PROBE_MS, MAX_PROBE_500_MS = 1000, 60000, 5000
+local MAX_FAILURES, MIN_FAILED_ITEMS = 5, 3 -- this many failures in a row, of at least so many items, open a scope
+local MAX_REFUSALS = 3 -- one more refusal in a row that names no time opens the scope
+local MAX_RECORDS = 1000 -- of a lane; beyond it, faults of further routes are recorded for the account
+local KEPT_MS = 8 * 86400000 -- the longest pause is 7 days
+local OPENING = { unreachable = true, unauthorized = true, quota_exhausted = true }
+local REFUSALS = { rate_limited = true, overloaded = true }
+local ALIVE = { rejected = true, model_not_found = true, context_too_long = true, content_filtered = true }
+local records, lanes_with_records = {}, {}
+local has_recovered = {} -- lanes in which a scope became healthy in this round
+
+-- Returns whether all scopes of a lane are healthy and no queue waits for a scope: see waiting.lua.
+local function is_healthy(lane)
+  if lanes_with_records[lane] == nil then
+    lanes_with_records[lane] = redis.call('EXISTS', HEALTH .. lane, BLOCKED .. lane) > 0
+  end
+  return not lanes_with_records[lane]
+end
+
+local function store_record(lane, scope, record)
+  lanes_with_records[lane], records[lane .. ' ' .. scope] = true, record
+  redis.call('HSET', HEALTH .. lane, scope, cmsgpack.pack(record))
+  redis.call('PEXPIRE', HEALTH .. lane, KEPT_MS)
+end
+
+local function read_record(lane, scope)
+  if is_healthy(lane) then return nil end
+  local name = lane .. ' ' .. scope
+  if records[name] == nil then
+    local stored = redis.call('HGET', HEALTH .. lane, scope)
+    local record = stored and cmsgpack.unpack(stored)
+    records[name] = record or false
+    if record and math.max(record.until_ms - record.pause_ms, record.opened_ms or 0) > now_ms then -- see set_back.lua
+      record.until_ms = math.min(record.until_ms, now_ms + record.pause_ms)
+      record.opened_ms = record.opened_ms and math.min(record.opened_ms, now_ms)
+      store_record(lane, scope, record)
+    end
+  end
+  return records[name] or nil
+end
+
+local function delete_record(lane, scope)
+  records[lane .. ' ' .. scope] = false
+  redis.call('HDEL', HEALTH .. lane, scope)
+  redis.call('ZADD', BLOCKED .. lane, 'XX', 0, scope) -- the queues that wait for the scope may continue
+end
+
+local function new_record() return { until_ms = 0, pause_ms = 0, failures = 0, failed_items = {}, refusals = 0 } end
+
+local function pause(record, wait_ms)
+  if now_ms + wait_ms <= record.until_ms then return end
+  record.until_ms, record.pause_ms = now_ms + wait_ms, wait_ms
+end
+
+-- Returns the number of items of a scope that may be claimed now: math.huge, 1 or 0. If it is 0, also returns the time at
+-- which it may change.
+local function gate(lane, scope)
+  local record = read_record(lane, scope)
+  if not record then return math.huge end
+  if record.until_ms > now_ms then return 0, record.until_ms end
+  if not record.opened_ms then return math.huge end
+  local expires_ms = record.probe and redis.call('ZSCORE', LEASES .. lane, record.probe)
+  if expires_ms then return 0, tonumber(expires_ms) end
+  return 1
+end
+
+-- Returns the record of a scope if the scope is open, or nil.
+local function open_record(lane, scope)
+  local record = read_record(lane, scope)
+  return record and record.opened_ms and record or nil
+end
+
+-- Makes a lease the probe of the scopes that are open. The caller has asked `gate` for both scopes.
+local function mark_probe(lane, route, lease)
+  for _, scope in ipairs({ ACCOUNT, route }) do
+    local record = open_record(lane, scope)
+    if record then
+      record.probe = lease
+      store_record(lane, scope, record)
+    end
+  end
+end
+
+local function open(record, probe_ms, wait_ms)
+  record.opened_ms, record.probe_ms = now_ms, probe_ms
+  pause(record, wait_ms)
+end
+
+-- Prolongs an open scope, if the call was a probe.
+local function fail_probe(record, item, claimed_ms, fault)
+  if claimed_ms < record.opened_ms then return end
+  local longest_ms = fault.status == 500 and MAX_PROBE_500_MS or MAX_PROBE_MS
+  record.probe_ms, record.last_failed = math.min(math.max(record.probe_ms * 2, FIRST_PROBE_MS), longest_ms), item
+  pause(record, math.max(record.probe_ms, fault.wait_ms or 0))
+end
+
+local function note(record, fault)
+  record.reason, record.verdict, record.code, record.status = fault.reason, fault.verdict, fault.code, fault.status
+end
+
+-- Records that the provider answered a call, or refused only the call's request. `claimed_ms` is the time of the call's
+-- claim: a call that was claimed before a scope opened says nothing about the scope's present state.
+local function record_answer(lane, route, claimed_ms)
+  if is_healthy(lane) then return end
+  for _, scope in ipairs({ ACCOUNT, route }) do
+    local record = read_record(lane, scope)
+    if record and record.opened_ms then
+      if claimed_ms >= record.opened_ms then
+        delete_record(lane, scope)
+        has_recovered[lane] = true
+      end
+    elseif record and math.max(record.until_ms, record.refused_until_ms or 0) <= now_ms then
+      delete_record(lane, scope)
+    elseif record and record.failures + record.refusals > 0 then
+      record.failures, record.failed_items, record.refusals = 0, {}, 0
+      store_record(lane, scope, record)
+    end
+  end
+end
+
+-- Returns whether the lane may have one more record. If there are too many, removes some that have no effect any more.
+local function has_room(lane)
+  if redis.call('HLEN', HEALTH .. lane) < MAX_RECORDS then return true end
+  for _, scope in ipairs(redis.call('HRANDFIELD', HEALTH .. lane, 20)) do
+    local record = read_record(lane, scope)
+    if record and not record.opened_ms and record.until_ms < now_ms - MAX_BACKOFF_MS then delete_record(lane, scope) end
+  end
+  return redis.call('HLEN', HEALTH .. lane) < MAX_RECORDS
+end
+
+-- Returns the scope that a refusal covers: the route, unless the refusal says that it covers the account, or another route
+-- was refused a moment ago.
+local function refused_scope(lane, route, fault)
+  if fault.covers_account then return ACCOUNT end
+  local account = read_record(lane, ACCOUNT)
+  if account and account.refused_route ~= route and (account.refused_until_ms or 0) > now_ms then return ACCOUNT end
+  return (read_record(lane, route) or has_room(lane)) and route or ACCOUNT
+end
+
+local function record_refusal(lane, route, item, claimed_ms, fault)
+  local scope = refused_scope(lane, route, fault)
+  local record = read_record(lane, scope) or new_record()
+  if not record.refused_ms or claimed_ms >= math.min(record.refused_ms, now_ms) then
+    record.refusals, record.refused_ms = record.refusals + 1, now_ms
+  end
+  note(record, fault)
+  local backoff_ms = math.min(FIRST_BACKOFF_MS * 2 ^ (record.refusals - 1), MAX_BACKOFF_MS)
+  local is_named = (fault.wait_ms or 0) >= backoff_ms
+  local wait_ms = is_named and fault.wait_ms or backoff_ms
+  if record.opened_ms then
+    fail_probe(record, item, claimed_ms, fault)
+  elseif is_named and fault.verdict == 'overloaded' or not is_named and record.refusals > MAX_REFUSALS then
+    open(record, FIRST_PROBE_MS, wait_ms)
+  else
+    pause(record, wait_ms)
+  end
+  store_record(lane, scope, record)
+  if scope == ACCOUNT then return end
+  local account = read_record(lane, ACCOUNT) or new_record()
+  account.refused_route, account.refused_until_ms = route, now_ms + wait_ms
+  store_record(lane, ACCOUNT, account)
+end
+
+-- Records an attempt that failed for a reason that may pass. `is_repeated`: the item has failed before. An item that has
+-- failed before, while the provider answered other items, is no evidence against the provider: its failures count for the
+-- item only. Returns whether the attempt counts for the item.
+local function record_transient(lane, route, item, claimed_ms, is_repeated, fault)
+  local counts = true
+  for _, scope in ipairs({ ACCOUNT, (read_record(lane, route) or has_room(lane)) and route or nil }) do
+    local record = read_record(lane, scope) or new_record()
+    local is_evidence = not is_repeated or record.failed_items[item]
+    note(record, fault)
+    if record.opened_ms then
+      local is_probe = claimed_ms >= record.opened_ms
+      fail_probe(record, item, claimed_ms, fault)
+      if is_evidence and not (is_probe and fault.status == 500) then counts = false end
+    elseif is_evidence then
+      record.failures, record.failed_items[item] = record.failures + 1, true
+      local items = 0
+      for _ in pairs(record.failed_items) do items = items + 1 end
+      if record.failures >= MAX_FAILURES and items >= MIN_FAILED_ITEMS then open(record, 0, 0) end
+    end
+    store_record(lane, scope, record)
+  end
+  return counts
+end
+
+-- Records a failed attempt: see Fault in shared/queue/claims.py. Returns whether the attempt counts for the item.
+local function record_failure(lane, route, item, claimed_ms, is_repeated, fault)
+  if ALIVE[fault.verdict] then
+    record_answer(lane, route, claimed_ms)
+    return true
+  elseif fault.verdict == 'unfinished' then -- counts always, so that a request that never gets a whole answer ends
+    for _, scope in ipairs({ ACCOUNT, route }) do
+      local record = open_record(lane, scope)
+      if record then
+        fail_probe(record, item, claimed_ms, fault)
+        store_record(lane, scope, record)
+      end
+    end
+    return true
+  elseif REFUSALS[fault.verdict] then
+    local account = open_record(lane, ACCOUNT)
+    if account and OPENING[account.verdict] then record_answer(lane, route, claimed_ms) end
+    record_refusal(lane, route, item, claimed_ms, fault)
+    return false
+  elseif OPENING[fault.verdict] then
+    local scope = fault.verdict == 'quota_exhausted' and refused_scope(lane, route, fault) or ACCOUNT
+    local record = read_record(lane, scope) or new_record()
+    note(record, fault)
+    if record.opened_ms then
+      fail_probe(record, item, claimed_ms, fault)
+    else
+      open(record, FIRST_PROBE_MS, math.max(FIRST_PROBE_MS, fault.wait_ms or 0))
+    end
+    store_record(lane, scope, record)
+    return false
+  end
+  return record_transient(lane, route, item, claimed_ms, is_repeated, fault)
+end

@@ -1,0 +1,128 @@
+--- @include "clock"
+--- @include "fair_queue"
+--- @include "job_cache"
+--- @include "ids"
+--- @include "attempts"
+--- @include "health"
+--- @include "results"
+-- Keeps the queues that wait for a scope to become healthy: see health.lua. When a claim meets a queue whose scope takes no
+-- call, it moves the queue from the tree of fair_queue.lua to WAITING, so that later claims do not meet it again. BLOCKED is
+-- the index of these scopes, by the next time at which something can change. An item's place is QUEUE in both cases.
+-- The score of a queue in WAITING is the time at which its items give up, and finish with the scope's latest failure.
+-- Invariant: a queue with items is in the tree, or waits for a scope that is in BLOCKED.
+-- Defines for other files: blocking_scope, give_up_ms, block, resume_blocked, correct_waits
+local MAX_SCOPES, MAX_QUEUES, MAX_GIVEN_UP = 32, 32, 500 -- limits per lane and round
+local INTERACTIVE_WAIT_MS = math.min(30000, OUTAGE_WAIT_MS)
+local NEVER = 9e15
+local AT_ONCE = { unauthorized = true, quota_exhausted = true } -- whoever waits for the answer hears of these at once
+
+local function waiting(lane, scope) return WAITING .. lane .. ':' .. scope end
+
+-- Returns the scope that allows no call of a route now, or nil; and the time at which this may change, or if there is none
+-- the number of items that may be claimed.
+local function blocking_scope(lane, route)
+  if is_healthy(lane) then return nil, math.huge end
+  local allowed, next_ms = gate(lane, ACCOUNT)
+  if allowed == 0 then return ACCOUNT, next_ms end
+  local of_route, route_next_ms = gate(lane, route or ACCOUNT)
+  if of_route == 0 then return route, route_next_ms end
+  return nil, math.min(allowed, of_route)
+end
+
+-- Returns the time at which the items of a job stop waiting for an open scope.
+local function give_up_ms(job, record)
+  local wait_ms = OUTAGE_WAIT_MS
+  if job.priority_class == 'interactive' then wait_ms = AT_ONCE[record.verdict] and 0 or INTERACTIVE_WAIT_MS end
+  return math.max(record.opened_ms, tonumber(job.accepted_ms)) + wait_ms
+end
+
+-- Moves a queue, which the caller removes from the tree, to WAITING.
+local function block(lane, scope, job, number, next_ms)
+  local record = open_record(lane, scope)
+  local until_ms = record and give_up_ms(job, record) or NEVER
+  redis.call('ZADD', waiting(lane, scope), ms(until_ms), job.id .. ' ' .. number)
+  redis.call('ZADD', BLOCKED .. lane, 'LT', ms(math.min(next_ms, until_ms)), scope)
+end
+
+local function split_queue(lane, member)
+  local id, number = string.match(member, '^(%S+) (%d+)$')
+  local job = load_job(id)
+  number = tonumber(number)
+  return job, routes_of(job, lane)[number], number
+end
+
+-- Finishes an item with the latest failure of an open scope.
+local function finish_unsent(lane, route, job, index, record)
+  local failed, _, _, uncounted = read_attempts(job, index)
+  local result = cjson.encode({
+    error = string.format('%s %s; no call has succeeded for %.0f s, so the request does not wait any longer', lane,
+      record.reason, (now_ms - record.opened_ms) / 1000),
+    error_code = record.code, status_code = record.status, attempts = failed + uncounted,
+    queued_ms = math.max(0, now_ms - tonumber(job.accepted_ms)),
+  })
+  finish_failed(lane, route, job, index, result, record.code, 0)
+end
+
+-- Finishes items of the queues that have waited for too long.
+local function give_up(lane, scope, record)
+  local left = MAX_GIVEN_UP
+  while left > 0 do
+    local member = redis.call('ZRANGEBYSCORE', waiting(lane, scope), '-inf', now_ms, 'LIMIT', 0, 1)[1]
+    if not member then return end
+    local job, route = split_queue(lane, member)
+    local popped = route and job.is_unfinished and redis.call('ZPOPMIN', queue_of(lane, job.id, route), left) or {}
+    for i = 1, #popped, 2 do finish_unsent(lane, route, job, popped[i], record) end
+    if #popped > 0 then dequeue(lane, job.owner, #popped / 2) end
+    if #popped < 2 * left then redis.call('ZREM', waiting(lane, scope), member) end
+    left = left - math.max(1, #popped / 2)
+  end
+end
+
+-- Moves up to `limit` queues back to the tree.
+local function resume(lane, scope, limit)
+  local last_failed = (open_record(lane, scope) or {}).last_failed
+  local skipped
+  for _, member in ipairs(redis.call('ZRANGE', waiting(lane, scope), 0, MAX_QUEUES - 1)) do
+    if limit <= 0 then return end
+    local job, route, number = split_queue(lane, member)
+    local items = route and job.is_unfinished and redis.call('ZRANGE', queue_of(lane, job.id, route), 0, 1) or {}
+    if #items == 1 and last_failed == item_of(job.id, items[1], number) and not skipped then
+      skipped = member -- the next probe is another item, if there is another
+    else
+      redis.call('ZREM', waiting(lane, scope), member)
+      if #items > 0 then
+        join_path(lane, job.id, job.owner, job.priority_class, routes_of(job, lane)[2] and route)
+        limit = limit - 1
+      end
+    end
+  end
+end
+
+-- Looks at the scopes that may have changed. Returns the next time at which a scope may change, or nil.
+local function resume_blocked(lane)
+  for _, scope in ipairs(redis.call('ZRANGEBYSCORE', BLOCKED .. lane, '-inf', now_ms, 'LIMIT', 0, MAX_SCOPES)) do
+    local record = open_record(lane, scope)
+    if record then give_up(lane, scope, record) end
+    local allowed, next_ms = gate(lane, scope)
+    if allowed > 0 then resume(lane, scope, math.min(allowed, MAX_QUEUES)) end
+    local until_ms = earliest(waiting(lane, scope))
+    if until_ms then
+      redis.call('ZADD', BLOCKED .. lane, ms(math.min(next_ms or now_ms, until_ms)), scope)
+    else
+      redis.call('ZREM', BLOCKED .. lane, scope)
+    end
+  end
+  return earliest(BLOCKED .. lane)
+end
+
+-- Corrects the times of a lane after Redis's clock was set back: see set_back.lua.
+local function correct_waits(lane)
+  for _, scope in ipairs(redis.call('ZRANGE', BLOCKED .. lane, 0, -1)) do
+    local queues = waiting(lane, scope)
+    local latest_ms = ms(now_ms + OUTAGE_WAIT_MS)
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', queues, '(' .. latest_ms, '(' .. NEVER)) do
+      redis.call('ZADD', queues, 'XX', latest_ms, member)
+    end
+    redis.call('ZADD', BLOCKED .. lane, 0, scope)
+  end
+end
