@@ -13,7 +13,8 @@ from api.media_types import EVENT_STREAM, NDJSON
 
 HEARTBEAT_S = 10.0  # less than the 15 s that the documents promise, because a process may be slow
 CHECK_EVERY = 1 / 10  # time between two checks, as a part of HEARTBEAT_S
-BYTES = {NDJSON: b"\n", EVENT_STREAM: b": still here\n\n"}  # by media type; readers skip them
+# By media type; readers skip them. The streams of other types have none.
+BYTES = {NDJSON: b"\n", EVENT_STREAM: b": still here\n\n"}
 
 
 class OpenStream:
@@ -23,7 +24,7 @@ class OpenStream:
 
     def __init__(self, send: Send, media_type: str) -> None:
         self._send = send
-        self._heartbeat = BYTES[media_type]
+        self._heartbeat = BYTES.get(media_type, b"")
         self.heartbeat_task: asyncio.Task[None] | None = None
         self.sent_at = asyncio.get_running_loop().time()  # `inf` while a chunk is sent
 

@@ -66,10 +66,18 @@ def vendor_format(result_format: ResultFormat, job: JobSummary) -> VendorFormat:
             f"the job's requests have the format {job.format}; the format of its results must be"
             f" {' or '.join([*possible, ResultFormat.NATIVE])}"
         )
-    line = _LINES[result_format]
-    if result_format is ResultFormat.OPENAI and job.format != RequestFormat.NATIVE:
-        line = _openai_unchanged
-    return VendorFormat(job.job_id, line)
+    if result_format is ResultFormat.OPENAI:
+        return openai_format(job.job_id, job.format)
+    return VendorFormat(job.job_id, _LINES[result_format])
+
+
+def openai_format(job_id: str, request_format: str) -> VendorFormat:
+    """Returns the encoder of a job's results in OpenAI's format.
+
+    A body in another vendor's format stays as the provider sent it.
+    """
+    is_native = request_format == RequestFormat.NATIVE
+    return VendorFormat(job_id, _openai if is_native else _openai_unchanged)
 
 
 def _openai_unchanged(job_id: str, item: JobItem) -> dict[str, Any]:
@@ -206,7 +214,6 @@ _GEMINI_STATUSES: dict[ErrorCode, tuple[str, int]] = {
 }
 
 _LINES: dict[ResultFormat, Callable[[str, JobItem], dict[str, Any]]] = {
-    ResultFormat.OPENAI: _openai,
     ResultFormat.ANTHROPIC: _anthropic,
     ResultFormat.GEMINI: _gemini,
 }

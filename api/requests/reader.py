@@ -1,7 +1,7 @@
 """Parses the requests in a body, and converts them to items."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from fastapi import HTTPException, Request, status
@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from api.errors import validation_error
 from api.media_types import JSON, NDJSON
 from api.requests.body import body_chunks, read_body, require_media_type
-from api.requests.formats import ID_MEMBER, RequestFormat, detect
+from api.requests.formats import RequestFormat, detect
 from api.requests.json_members import InvalidJson, elements, object_members, one_line
 from api.requests.lines import line_error, request_lines
+from api.requests.unique_ids import UniqueIds
 from api.requests.vendor_line import InvalidLine
 from api.requests.vendor_requests import VendorOptions, VendorRequests, field_path
 from shared.dialects.dialect import Untranslatable
@@ -112,13 +113,16 @@ class RequestReader:
         self, chunks: AsyncIterator[bytes], options: VendorOptions
     ) -> AsyncIterator[NewItem]:
         foreign = VendorRequests(self.catalogue, self.settings.default_provider, options)
-        unique = _UniqueIds()
+        unique = UniqueIds()
         to_item: Callable[[int, bytes], NewItem] | None = None
         count = 0
         async for number, line in request_lines(chunks, self.settings.max_line_bytes):
             to_item = to_item or self._converter(foreign, options, number, line)
             item = to_item(number, line)
-            unique.check(number, item)
+            try:
+                unique.check(number, item)
+            except InvalidLine as error:
+                raise line_error(number, str(error), *error.path) from None
             count += 1
             if count > self.settings.max_job_items:
                 raise HTTPException(
@@ -174,22 +178,6 @@ class RequestReader:
                     *field_path(error),
                 ) from None
         return item
-
-
-@dataclass(slots=True)
-class _UniqueIds:
-    """Finds repeated request ids. Keeps digests, because an id may be long."""
-
-    lines: dict[bytes, int] = field(default_factory=dict)
-
-    def check(self, number: int, item: NewItem) -> None:
-        if item.request_id is None:
-            return
-        digest = blake2b(item.request_id.encode(), digest_size=16).digest()
-        earlier = self.lines.setdefault(digest, number)
-        if earlier != number:
-            name = ID_MEMBER[RequestFormat(item.format)]
-            raise line_error(number, f"{name} must differ from the {name} in line {earlier}", name)
 
 
 def _anthropic_requests(body: bytes) -> bytes | None:

@@ -13,6 +13,11 @@ from api.requests.json_members import InvalidJson, Member, object_members, one_l
 from shared.models import MAX_NAME
 
 MAX_METADATA_BYTES = 16 * 1024  # the metadata of 500 items is one field in Redis
+# Codes of OpenAI's batch API
+INVALID_JSON = "invalid_json_line"
+MISSING = "missing_required_parameter"
+MODEL_NOT_FOUND = "model_not_found"
+
 _STREAM_MEMBERS = {"stream", "stream_options"}  # OpenAI refuses stream_options without stream
 _FORMATS = (
     "a request of this API (`provider`, `model`, `messages`), a line of an OpenAI batch"
@@ -26,24 +31,29 @@ NOT_STRICT = (
 
 
 class InvalidLine(ValueError):
-    """The line cannot be accepted. `path` leads to the field. `str(error)` says what to change."""
+    """The line cannot be accepted. `str(error)` says what to change.
 
-    def __init__(self, message: str, *path: str | int) -> None:
+    path: the path to the field.
+    code: the reason as OpenAI's batch API names it, for programs.
+    """
+
+    def __init__(self, message: str, *path: str | int, code: str = "invalid_value") -> None:
         super().__init__(message)
         self.path = path
+        self.code = code
 
 
 def parse_line(line: bytes) -> dict[str, Member]:
     try:
         text = line.decode()
     except UnicodeDecodeError:
-        raise InvalidLine("the line is not UTF-8") from None
+        raise InvalidLine("the line is not UTF-8", code=INVALID_JSON) from None
     if text.lstrip()[:1] not in {"{", ""}:
-        raise InvalidLine(f"the line must be a JSON object: {_FORMATS}")
+        raise InvalidLine(f"the line must be a JSON object: {_FORMATS}", code=INVALID_JSON)
     try:
         return object_members(text)
     except InvalidJson as error:
-        raise InvalidLine(str(error)) from None
+        raise InvalidLine(str(error), code=INVALID_JSON) from None
 
 
 def unknown_format(members: Mapping[str, Member]) -> InvalidLine:
@@ -68,18 +78,18 @@ def open_envelope(
         beside = {key: value for key, value in members.items() if key in BARE_MEMBERS}
         return beside, {key: v for key, v in members.items() if key not in BARE_MEMBERS}, ()
     if name not in members or not isinstance(members[name].value, dict):
-        raise InvalidLine(f"the line must have the object `{name}`", name)
+        raise InvalidLine(f"the line must have the object `{name}`", name, code=MISSING)
     for key in members:
         if key not in ENVELOPE_MEMBERS[job_format] and key != name:
             allowed = ", ".join(sorted(ENVELOPE_MEMBERS[job_format] | {name}))
             raise InvalidLine(f"unknown field; a line with `{name}` may have {allowed}", key)
     method = members.get("method")
     if method and method.value not in {"POST", None}:
-        raise InvalidLine("must be POST", "method")
+        raise InvalidLine("must be POST", "method", code="invalid_method")
     try:
         return members, object_members(members[name].value_text), (name,)
     except InvalidJson as error:
-        raise InvalidLine(str(error), name) from None
+        raise InvalidLine(str(error), name, code=INVALID_JSON) from None
 
 
 def model_of(body: Mapping[str, Member], replacement: str | None, path: tuple[str, ...]) -> str:
@@ -88,7 +98,10 @@ def model_of(body: Mapping[str, Member], replacement: str | None, path: tuple[st
     member = body.get("model")
     if member is None:
         raise InvalidLine(
-            "the body has no `model`; add it, or add ?model=NAME to the URL", *path, "model"
+            "the body has no `model`; add it, or add ?model=NAME to the URL",
+            *path,
+            "model",
+            code=MISSING,
         )
     name = member.value
     if not (isinstance(name, str) and name.strip() and len(name) <= MAX_NAME and _is_text(name)):

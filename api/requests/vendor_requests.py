@@ -11,6 +11,8 @@ import orjson
 from api.requests.formats import ID_MEMBER, RequestFormat, bare_operation, detect
 from api.requests.json_members import Member
 from api.requests.vendor_line import (
+    MISSING,
+    MODEL_NOT_FOUND,
     NOT_STRICT,
     InvalidLine,
     cut_body,
@@ -56,11 +58,13 @@ class VendorOptions:
     provider: the provider of all requests; None if the model's name decides.
     model: the model of all requests; None if each body names its model.
     format: the format of all requests; None if the first request decides.
+    required: the members that each line must have.
     """
 
     provider: str | None = None
     model: str | None = None
     format: RequestFormat | None = None
+    required: tuple[str, ...] = ()
 
 
 # In a job of one of these formats, the provider decides which one a bare body with messages has.
@@ -92,6 +96,9 @@ class VendorRequests:
         """Returns the item of a line. Raises InvalidLine."""
         members = parse_line(line)
         self._check_format(members, job_format)
+        for name in self._options.required:
+            if name not in members:
+                raise InvalidLine(f"the line has no `{name}`", name, code=MISSING)
         envelope, body, path = open_envelope(members, job_format)
         url = string_of(envelope, "url") if "url" in envelope else None
         in_url = _GEMINI_URL.search(url or "")
@@ -150,7 +157,7 @@ class VendorRequests:
                     default_provider=self._default_provider,
                 )
             except RoutingError as error:
-                raise UnknownModel(str(error), *path, "model") from None
+                raise UnknownModel(str(error), *path, "model", code=MODEL_NOT_FOUND) from None
             if len(self._targets) < MAX_ROUTES:
                 self._targets[model] = found
         return found
@@ -179,6 +186,7 @@ def _operation(
             "the URL must end in /chat/completions, /responses, /embeddings, /messages or"
             " /models/MODEL:generateContent",
             "url",
+            code="invalid_url",
         )
     return _OPERATIONS_BY_URL[match.group(1)]
 
@@ -189,7 +197,7 @@ def _request(
     codec = _codec(target, operation, path)
     if not any(name in body for name in _REQUIRED[operation]):
         names = " or ".join(f"`{name}`" for name in _REQUIRED[operation])
-        raise InvalidLine(f"a body for {operation} must have {names}", *path)
+        raise InvalidLine(f"a body for {operation} must have {names}", *path, code=MISSING)
     parts = cut_body(body, with_model=operation is not Operation.GENERATE_CONTENT)
     if codec.translate:
         _check_translation(codec, target, parts, path)
