@@ -53,7 +53,8 @@ class Keys:
     # One key per job, by job id
     job = _KeyWithId(
         "hash: total, owner, priority_class, routes (JSON), items_by_lane (JSON), result_ttl_s,"
-        " accepted_ms, started_ms, finished_ms, finished_early_as, …; meta:<n>: request id,"
+        " accepted_ms, started_ms, finished_ms, finished_early_as, …; batch, batch_errors, usage"
+        " (JSON), deleted_files; meta:<n>: request id,"
         " provider, model and metadata of each item in the n-th block of 500 items (JSON)"
     )
     payloads = _KeyWithId("hash: item index → payload; the payload of an answered item is deleted")
@@ -99,8 +100,20 @@ class Keys:
         "list, per owner and digest of a body: ids of live calls that a repetition can join"
     )
     jobs_by_owner = _KeyWithId("zset, per owner: job ids by acceptance time")
+    batches_by_owner = _KeyWithId(
+        "zset, per owner: ids of jobs no client waits for, and of rejected batches, by acceptance"
+        " time"
+    )
     job_expirations = _Key("zset: '<owner> <job>' by the time at which the results expire")
     idempotency = _KeyWithId("string, per owner and idempotency key: '<fingerprint> <job>'")
+
+    # Files, by file id or owner
+    file = _KeyWithId("hash: owner, created_ms, expires_ms, blocks, stored_bytes, info (JSON), …")
+    file_blocks = _KeyWithId("hash: number of a block → its bytes: see shared.files.blocks")
+    files_by_owner = _KeyWithId("zset, per owner: file ids by creation time")
+    file_bytes = _Key("hash: owner → number of bytes of the owner's stored files")
+    file_expirations = _Key("zset: '<owner> <file> <bytes>' by the time at which the file expires")
+
     workers = _Key("zset: worker ids by the time after which a worker counts as lost")
     clock = _KeyWithId(
         "string, per reader: the latest time in ms that it has seen: see set_back.lua"

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Ends jobs whose deadline has passed, and removes expired jobs from their owners' lists. The workers do the same in their
--- rounds, but there may be no worker, so the API calls this script, too. If Redis's clock was set back, the script first
--- corrects the times of JOB_DEADLINES and WORKERS.
+-- Ends jobs whose deadline has passed, and removes expired jobs and files from their owners' lists. The workers do the same
+-- for jobs in their rounds, but there may be no worker, so the API calls this script, too. If Redis's clock was set back,
+-- the script first corrects the times of JOB_DEADLINES and WORKERS.
 -- Constant: LEASE_MS (time after which a worker that does not renew its leases counts as lost)
+--- @include "files"
 --- @include "job_end"
 --- @include "set_back"
 
@@ -32,3 +33,4 @@ if read_set_back('api') > 0 then
 end
 end_overdue_jobs()
 forget_expired(1000)
+forget_expired_files(100)

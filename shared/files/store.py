@@ -1,0 +1,246 @@
+"""Stores the files of owners in Redis, in compressed blocks.
+
+FileRejected
+├── StorageFull   the owner's files would have more bytes, or be more, than the limit
+└── FileExpired   the upload was too slow, so its first blocks have expired
+"""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from shared.files.blocks import BLOCK_BYTES, pack, unpack
+from shared.jobs.staging import STAGING_TTL_S
+from shared.queue.keys import Keys
+from shared.queue.scripts import load_script
+from shared.redis.client import RedisUnavailable
+
+MAX_FILES = 10_000  # limit per owner
+_READ_FILES = 500  # limit of files that are read in one round trip
+_FILE_ID = re.compile(r"file-[0-9a-f]{32}")
+
+
+class FileRejected(Exception):
+    """The file was not stored."""
+
+
+class StorageFull(FileRejected):
+    """The owner would have more than `max_bytes` of stored files, or more than `MAX_FILES`."""
+
+
+class FileExpired(FileRejected):
+    """The first blocks of the upload expired before the last blocks arrived."""
+
+
+class FileNotFound(Exception):
+    """The owner has no file with this id, or the file has expired or was deleted."""
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(file_id)
+        self.file_id = file_id
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """The description of a file.
+
+    size: bytes of the file as the client sent them.
+    requests: number of requests in a file of requests.
+    model: the route that all requests have; None if they have several.
+    mistakes: the first mistakes in the requests, as dicts that are JSON.
+    """
+
+    filename: str
+    purpose: str
+    size: int
+    requests: int = 0
+    model: str | None = None
+    mistakes: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    id: str
+    created_ms: float
+    expires_ms: float
+    blocks: int
+    info: FileInfo
+    used_by: str | None  # '<digest> <job>' of the last batch that was created from the file
+
+
+class FileUpload:
+    """Stores the blocks of a file. Nobody sees the file before `commit`."""
+
+    def __init__(
+        self, redis: Redis, keys: Keys, accept: AsyncScript, owner: str, limit: int
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._accept = accept
+        self._owner = owner
+        self._limit = limit
+        self._pending = bytearray()
+        self._blocks = 0
+        self._stored_bytes = 0
+        self._committed = False
+        self.id = f"file-{uuid4().hex}"
+        self.size = 0
+
+    async def add(self, data: bytes) -> None:
+        """Raises StorageFull."""
+        self.size += len(data)
+        self._pending += data
+        while len(self._pending) >= BLOCK_BYTES:
+            await self._send(bytes(self._pending[:BLOCK_BYTES]))
+            del self._pending[:BLOCK_BYTES]
+
+    async def commit(self, info: FileInfo, ttl_s: int) -> None:
+        """Sends the rest of the file, and makes the file visible. Raises FileRejected."""
+        if self._pending:
+            await self._send(bytes(self._pending))
+        self._committed = True  # even if no reply comes, because the file may have been accepted
+        fields = orjson.dumps(asdict(info))
+        description: list[str | bytes | int] = [
+            self.id,
+            self._owner,
+            fields,
+            self._blocks,
+            self._stored_bytes,
+        ]
+        limits = [ttl_s, self._limit, MAX_FILES]
+        match await self._accept(args=[*description, *limits]):
+            case b"full":
+                raise StorageFull
+            case b"expired":
+                raise FileExpired
+
+    async def discard(self) -> None:
+        """Deletes the blocks. If Redis is unavailable, the blocks expire."""
+        if self._blocks and not self._committed:
+            with suppress(RedisUnavailable):
+                await self._redis.unlink(self._keys.file_blocks(self.id))
+
+    async def _send(self, data: bytes) -> None:
+        block, key = pack(data), self._keys.file_blocks(self.id)
+        pipe = self._redis.pipeline()
+        pipe.hset(key, mapping={self._blocks: block})
+        pipe.expire(key, STAGING_TTL_S)
+        pipe.hget(self._keys.file_bytes, self._owner)
+        _, _, used = await pipe.execute()
+        self._blocks += 1
+        self._stored_bytes += len(block)
+        if int(used or 0) + self._stored_bytes > self._limit:
+            raise StorageFull
+
+
+class FileStore:
+    """Reads and writes the files of all owners. Raises RedisUnavailable, FileNotFound.
+
+    max_bytes: limit of an owner's stored files, after their compression.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, *, max_bytes: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._max_bytes = max_bytes
+        self._accept, self._delete, self._used = (
+            load_script(redis, keys, name) for name in ("accept_file", "delete_file", "use_file")
+        )
+
+    @asynccontextmanager
+    async def upload(self, owner: str) -> AsyncIterator[FileUpload]:
+        """Discards the blocks if the context raises an exception before the commit."""
+        upload = FileUpload(self._redis, self._keys, self._accept, owner, self._max_bytes)
+        try:
+            yield upload
+        except BaseException:
+            await upload.discard()
+            raise
+
+    async def get(self, file_id: str, owner: str) -> StoredFile:
+        [found] = await self._read([file_id] if _FILE_ID.fullmatch(file_id) else [""], owner)
+        if found is None:
+            raise FileNotFound(file_id)
+        return found
+
+    async def delete(self, file_id: str, owner: str) -> None:
+        if not (_FILE_ID.fullmatch(file_id) and await self._delete(args=[file_id, owner])):
+            raise FileNotFound(file_id)
+
+    async def blocks(self, file: StoredFile) -> AsyncIterator[bytes]:
+        """Yields the content. Raises FileNotFound if the file is deleted in the meantime."""
+        for number in range(file.blocks):
+            block = await self._redis.hget(self._keys.file_blocks(file.id), str(number))  # type: ignore[misc]
+            if block is None:
+                raise FileNotFound(file.id)
+            yield unpack(block)
+
+    async def list_files(
+        self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None
+    ) -> tuple[list[StoredFile], bool]:
+        """Returns up to `limit` files after the file `after`, and whether more files follow.
+
+        Raises FileNotFound if the owner has no file `after`.
+        """
+        found: list[StoredFile] = []
+        position = await self._position(owner, after, newest_first=newest_first)
+        key = self._keys.files_by_owner(owner)
+        while len(found) <= limit:
+            size = min(limit + 1, _READ_FILES)
+            ids = await self._redis.zrange(key, position, position + size - 1, desc=newest_first)
+            files = await self._read([file_id.decode() for file_id in ids], owner)
+            found += [f for f in files if f and purpose in {None, f.info.purpose}]
+            position += len(ids)
+            if len(ids) < size:
+                break
+        return found[:limit], len(found) > limit
+
+    async def remember_use(self, file_id: str, owner: str, used_by: str) -> None:
+        """Stores which batch was created from the file. Does nothing if the file is deleted."""
+        await self._used(args=[file_id, owner, used_by])
+
+    async def _position(self, owner: str, after: str | None, *, newest_first: bool) -> int:
+        if after is None:
+            return 0
+        key = self._keys.files_by_owner(owner)
+        rank_of = self._redis.zrevrank if newest_first else self._redis.zrank
+        rank: int | None = await rank_of(key, after)
+        if rank is None:
+            raise FileNotFound(after)
+        return rank + 1
+
+    async def _read(self, file_ids: Sequence[str], owner: str) -> list[StoredFile | None]:
+        if not file_ids:
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        for file_id in file_ids:
+            pipe.hmget(self._keys.file(file_id), _FIELDS)
+        replies = await pipe.execute()
+        return [
+            _parse(file_id, fields, owner)
+            for file_id, fields in zip(file_ids, replies, strict=True)
+        ]
+
+
+_FIELDS = ["owner", "created_ms", "expires_ms", "blocks", "info", "used_by"]
+
+
+def _parse(file_id: str, fields: Sequence[bytes | None], owner: str) -> StoredFile | None:
+    stored_owner, created_ms, expires_ms, blocks, info, used_by = fields
+    if stored_owner != owner.encode() or not (created_ms and expires_ms and blocks and info):
+        return None
+    return StoredFile(
+        id=file_id,
+        created_ms=float(created_ms),
+        expires_ms=float(expires_ms),
+        blocks=int(blocks),
+        info=FileInfo(**orjson.loads(info)),
+        used_by=used_by.decode() if used_by else None,
+    )

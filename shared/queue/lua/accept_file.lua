@@ -1,0 +1,30 @@
+#!lua
+-- Makes an uploaded file visible. Until then, its blocks expire unless another block follows. Repeating the call changes
+-- nothing.
+-- ARGV: file id, owner, description as JSON, number of blocks, bytes of the blocks, ttl_s (time until the file expires),
+--       max_bytes (limit of the stored bytes of the owner's files), max_files (limit of the owner's files)
+-- Returns: 'accepted', or a refusal: 'full' (the owner's files would exceed a limit), 'expired' (earlier blocks have expired)
+--- @include "layout"
+--- @include "files"
+local file, owner, info, blocks, bytes, ttl_s, max_bytes, max_files = unpack(ARGV)
+if redis.call('EXISTS', FILE .. file) == 1 then return 'accepted' end
+
+local function refuse(reason)
+  redis.call('UNLINK', FILE_BLOCKS .. file)
+  return reason
+end
+
+if redis.call('HLEN', FILE_BLOCKS .. file) ~= tonumber(blocks) then return refuse('expired') end
+forget_expired_files(2) -- two for each new file, so that expired files cannot accumulate
+if tonumber(redis.call('HGET', FILE_BYTES, owner) or 0) + tonumber(bytes) > tonumber(max_bytes) then return refuse('full') end
+if redis.call('ZCARD', FILES_BY_OWNER .. owner) >= tonumber(max_files) then return refuse('full') end
+
+local expires_ms = now_ms + tonumber(ttl_s) * 1000
+redis.call('HSET', FILE .. file, 'owner', owner, 'created_ms', ms(now_ms), 'expires_ms', ms(expires_ms), 'blocks', blocks,
+  'stored_bytes', bytes, 'info', info)
+redis.call('PEXPIREAT', FILE .. file, math.ceil(expires_ms))
+redis.call('PEXPIREAT', FILE_BLOCKS .. file, math.ceil(expires_ms))
+redis.call('ZADD', FILES_BY_OWNER .. owner, ms(now_ms), file)
+redis.call('ZADD', FILE_EXPIRATIONS, ms(expires_ms), owner .. ' ' .. file .. ' ' .. bytes)
+redis.call('HINCRBY', FILE_BYTES, owner, bytes)
+return 'accepted'
