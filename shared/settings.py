@@ -233,6 +233,9 @@ class Settings(BaseSettings):
     max_job_items: int = Field(default=100_000, ge=1, le=1_000_000)
     max_line_bytes: int = Field(default=8 * 1024 * 1024, ge=1)
     max_job_bytes: int = Field(default=1024 * 1024 * 1024, ge=1)
+    file_ttl_seconds: int = Field(default=7 * 86_400, ge=1, le=10 * 365 * 86_400)
+    max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    max_stored_file_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1)
     idempotency_ttl_seconds: int = Field(default=86_400, ge=1, le=10 * 365 * 86_400)
     cancel_on_disconnect: bool = True
     disconnect_grace_seconds: float = Field(default=30, ge=0, le=3600, allow_inf_nan=False)

@@ -444,7 +444,8 @@ async def test_a_completed_job_keeps_only_keys_that_expire(
 
     left = {key.decode(): await redis.ttl(key) for key in await redis.keys(f"{keys.prefix}*")}
 
-    kept = (keys.jobs_by_owner(""), keys.job_expirations, keys.layout_version, keys.clock("rounds"))
+    lists = (keys.jobs_by_owner(""), keys.batches_by_owner(""), keys.job_expirations)
+    kept = (*lists, keys.layout_version, keys.clock("rounds"))
     assert left == dict.fromkeys(kept, -1) | {
         key("job"): 60 for key in (keys.job, keys.results, keys.completion_order)
     }
@@ -462,7 +463,8 @@ async def test_an_expired_job_is_removed_from_the_lists(
 
     await queue.expire_overdue()
 
-    assert await redis.exists(keys.jobs_by_owner("me"), keys.job_expirations) == 0
+    lists = (keys.jobs_by_owner("me"), keys.batches_by_owner("me"), keys.job_expirations)
+    assert await redis.exists(*lists) == 0
 
 
 async def test_the_last_result_publishes_the_job(

@@ -285,7 +285,7 @@ async def test_finished_job_keeps_no_answered_prompt_and_expires(
 
     kept = {kind(job_id) for kind in (keys.job, keys.results, keys.completion_order, keys.attempts)}
     kept |= {keys.payloads(job_id)} if cancel else set()
-    lists = {keys.jobs_by_owner(""), keys.job_expirations}
+    lists = {keys.jobs_by_owner(""), keys.batches_by_owner(""), keys.job_expirations}
 
     async def settled() -> bool:
         return await stored(redis, keys) == kept | lists

@@ -580,9 +580,12 @@ class Scripts(RuleBasedStateMachine):
         assert {child.decode(): service for child, service in stored} == self.shares[path]
 
     def _compare_owner(self, pipe: Pipeline, owner: str) -> Check:
-        [owned] = yield [pipe.zrange(self.keys.jobs_by_owner(owner), 0, -1)]
-        mine = [job.id for job in self.jobs.values() if job.owner == owner]
-        assert [job_id.decode() for job_id in owned] == mine
+        lists = (self.keys.jobs_by_owner(owner), self.keys.batches_by_owner(owner))
+        owned, batches = yield [pipe.zrange(key, 0, -1) for key in lists]
+        mine = [job for job in self.jobs.values() if job.owner == owner]
+        assert [job_id.decode() for job_id in owned] == [job.id for job in mine]
+        bulk = [job.id for job in mine if not job.interactive]
+        assert [job_id.decode() for job_id in batches] == bulk
 
     def _compare_expirations(self, pipe: Pipeline) -> Check:
         [expiring] = yield [pipe.zrange(self.keys.job_expirations, 0, -1)]

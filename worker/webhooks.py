@@ -17,8 +17,9 @@ import orjson
 import structlog
 
 from shared.jobs.service import JobNotFound, Jobs
-from shared.models import JobSummary
+from shared.models import JobStatus, JobSummary
 from shared.providers import WEBHOOK_LANE
+from shared.queue.codec import OPENAI_EVENT
 from shared.queue.item_results import Result
 from shared.redis.client import RedisUnavailable
 from worker.call_metrics import CallMetrics
@@ -46,14 +47,14 @@ def signing_key(secret: str) -> bytes:
 
 
 async def deliver_webhook(
-    ctx: dict[str, Any], attempt: Attempt, job_id: str, url: str, owner: str
+    ctx: dict[str, Any], attempt: Attempt, job_id: str, url: str, owner: str, form: str = ""
 ) -> TaskOutcome:
-    """Posts the summary of the job to `url` once."""
+    """Posts the summary of the job to `url` once, or OpenAI's event if `form` is OPENAI_EVENT."""
     context: WebhookContext = ctx["webhook_context"]
     started = perf_counter()
     failure = None
     try:
-        await _deliver(context, job_id, url, owner)
+        await _deliver(context, job_id, url, owner, form)
     except DeliveryFailed as error:
         failure = error
     code = "failed" if failure else ""
@@ -68,11 +69,12 @@ async def deliver_webhook(
     return Retry(RETRY_DELAYS_S[attempt.number - 1] * spread)
 
 
-async def _deliver(context: WebhookContext, job_id: str, url: str, owner: str) -> None:
+async def _deliver(context: WebhookContext, job_id: str, url: str, owner: str, form: str) -> None:
     if context.signing_key is None:
         raise DeliveryFailed("WEBHOOK_SECRET is not set for the workers")
     try:
-        body = _body(await context.jobs.summary(job_id, owner))
+        encode = _openai_event if form == OPENAI_EVENT else _body
+        body = encode(await context.jobs.summary(job_id, owner))
     except JobNotFound:
         raise DeliveryFailed("the job's results have expired", final=True) from None
     except RedisUnavailable:
@@ -96,6 +98,26 @@ def _body(job: JobSummary) -> bytes:
             "type": "job.finished",
             "timestamp": summary["finished_at"],
             "data": {**summary, "links": links},
+        }
+    )
+
+
+# https://platform.openai.com/docs/api-reference/webhook-events
+_OPENAI_EVENTS = {
+    JobStatus.COMPLETED: "batch.completed",
+    JobStatus.CANCELLED: "batch.cancelled",
+    JobStatus.DEADLINE_EXCEEDED: "batch.expired",
+}
+
+
+def _openai_event(job: JobSummary) -> bytes:
+    return orjson.dumps(
+        {
+            "id": f"evt_{job.job_id}",
+            "object": "event",
+            "created_at": int(job.finished_at.timestamp()) if job.finished_at else 0,
+            "type": _OPENAI_EVENTS[job.status],
+            "data": {"id": job.job_id},
         }
     )
 

@@ -19,7 +19,7 @@ from shared.models import (
     JobSummary,
 )
 from shared.monitoring.tracing import NO_TRACER, Tracer
-from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK, encode_payload
+from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK, OPENAI_EVENT, encode_payload
 from shared.queue.ids import is_job_id
 
 PAGE_ITEMS = 50  # limit of items per page, because an answer may be large
@@ -82,9 +82,7 @@ class Jobs:
                 staging,
                 submission,
                 fingerprint=fingerprint.hexdigest() if submission.idempotency_key else None,
-                webhook_payload=encode_payload(DELIVER_WEBHOOK, job_id, webhook, submission.owner)
-                if webhook
-                else None,
+                webhook_payload=_webhook_payload(job_id, webhook, submission) if webhook else None,
                 request_format=request_format,
             )
 
@@ -208,3 +206,8 @@ class Jobs:
         if snapshot is None:
             raise JobNotFound(job_id)
         return snapshot
+
+
+def _webhook_payload(job_id: str, url: str, submission: Submission) -> bytes:
+    form = () if submission.batch is None else (OPENAI_EVENT,)
+    return encode_payload(DELIVER_WEBHOOK, job_id, url, submission.owner, *form)

@@ -12,6 +12,7 @@ from hashlib import sha256
 
 import orjson
 
+from shared.jobs.batch_details import BatchDetails
 from shared.jobs.new_item import NewItem
 from shared.models import NATIVE
 from shared.settings import Settings
@@ -50,6 +51,8 @@ class Submission:
     is_live: bool = False  # whether a repetition can join the job while its first client waits
     is_repetition: bool = False  # whether the client says that it repeats a live call
     follow_s: float | None = None  # time for which the progress is published
+    result_ttl_s: int | None = None  # time from the end of the job; None for the policy's time
+    batch: BatchDetails | None = None  # None if the job was not created as OpenAI's batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,10 @@ class Fingerprint:
     """
 
     def __init__(self, submission: Submission) -> None:
-        self._hash = sha256(f"{submission.deadline_s} {submission.webhook_url}\n".encode())
+        options = f"{submission.deadline_s} {submission.webhook_url}\n"
+        if submission.batch:
+            options += submission.batch.identity()
+        self._hash = sha256(options.encode())
 
     def add(self, item: NewItem) -> None:
         request, metadata = item.request, item.metadata
@@ -118,7 +124,7 @@ def acceptance(
     fields = {
         "owner": submission.owner,
         "priority_class": "interactive" if submission.interactive else "bulk",
-        "result_ttl_s": policy.result_ttl_s,
+        "result_ttl_s": submission.result_ttl_s or policy.result_ttl_s,
         "max_depth": policy.max_queue_depth,
         "deadline_s": submission.deadline_s,
         "idempotency_key": key,
@@ -132,5 +138,6 @@ def acceptance(
         "webhook_payload": webhook_payload.decode() if webhook_payload else None,
         "follow_s": submission.follow_s,
         "format": None if request_format == NATIVE else request_format,
+        "batch": submission.batch.to_json() if submission.batch else None,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -7,7 +7,7 @@
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
 --           webhook_payload, follow_s, body_digest (finds the job of a disconnected client: see adoption.lua),
 --           is_live (a repetition can join this job), is_repetition (a live call can be joined), format (of the
---           requests; absent if native)
+--           requests; absent if native), batch (options of OpenAI's batch API, as JSON)
 --       [2] meta of a block of up to 500 items as JSON, in the call that completes the block; otherwise ''
 --       then two values per item: lane, followed by a space and the number of the route unless the number is 1; payload
 -- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key or of a disconnected client},
@@ -93,6 +93,8 @@ if first > 0 then
   redis.call('PERSIST', PAYLOADS .. job)
 end
 redis.call('ZADD', JOBS_BY_OWNER .. owner, ms(now_ms), job)
+if submission.priority_class == 'bulk' then redis.call('ZADD', BATCHES_BY_OWNER .. owner, ms(now_ms), job) end
+if submission.batch then redis.call('HSET', JOB .. job, 'batch', submission.batch) end
 if submission.deadline_s then
   local deadline_ms = ms(now_ms + submission.deadline_s * 1000)
   redis.call('HSET', JOB .. job, 'deadline_ms', deadline_ms)

@@ -6,11 +6,12 @@
 
 local LIVE_CALL_KEPT_S = 15 -- more than JOIN_ANSWERED_MS in adoption.lua
 
--- Removes up to `limit` jobs whose results have expired: from JOBS_BY_OWNER and from JOB_EXPIRATIONS.
+-- Removes up to `limit` jobs whose results have expired from the sorted sets of jobs.
 local function forget_expired(limit)
   for _, entry in ipairs(redis.call('ZRANGEBYSCORE', JOB_EXPIRATIONS, '-inf', now_ms, 'LIMIT', 0, limit)) do
     local owner, job_id = string.match(entry, '^(%S*) (.+)$')
     redis.call('ZREM', JOBS_BY_OWNER .. owner, job_id)
+    redis.call('ZREM', BATCHES_BY_OWNER .. owner, job_id)
     redis.call('ZREM', JOB_EXPIRATIONS, entry)
   end
 end

@@ -1,0 +1,183 @@
+"""Reads jobs as batches of OpenAI's API, and stores what only such batches have."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from shared.dialects.values import record, tokens
+from shared.jobs.batch_details import BatchDetails, parse_batch_details
+from shared.jobs.snapshot import Snapshot, parse_snapshot
+from shared.jobs.store import Store
+from shared.queue.ids import is_job_id
+from shared.queue.item_results import parse_stored
+from shared.queue.keys import Keys
+from shared.queue.scripts import load_script
+
+_READ_RESULTS = 200  # limit of results that are read in one round trip, because they may be large
+
+
+class BatchNotFound(Exception):
+    """The owner has no batch with this id, or the batch has expired."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(batch_id)
+        self.batch_id = batch_id
+
+
+@dataclass(slots=True)
+class Usage:
+    """The tokens of all answers of a job."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def add(self, result: dict[str, Any]) -> None:
+        self.input_tokens += result["prompt_tokens"]
+        self.output_tokens += result["completion_tokens"]
+        usage = result["usage"] or {}
+        self.cached_tokens += _detail(usage, ("prompt", "input"), "cached_tokens")
+        self.reasoning_tokens += _detail(usage, ("completion", "output"), "reasoning_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """A job, or a batch that was rejected because of the mistakes in its file.
+
+    details: None if the job was not created as a batch.
+    snapshot, usage: None if the batch was rejected; the usage also until it is summed.
+    """
+
+    job_id: str
+    accepted_ms: float
+    details: BatchDetails | None
+    snapshot: Snapshot | None
+    errors: Sequence[dict[str, Any]]
+    usage: Usage | None
+    deleted_files: frozenset[str]  # kinds of result files that the owner has deleted
+    result_ttl_s: int | None  # time from the end of the job
+
+    def with_usage(self, usage: Usage) -> "BatchRecord":
+        return replace(self, usage=usage)
+
+
+class BatchStore:
+    """Reads and writes the batches of all owners. Raises RedisUnavailable, BatchNotFound."""
+
+    def __init__(self, redis: Redis, keys: Keys, store: Store, *, result_ttl_s: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._store = store
+        self._result_ttl_s = result_ttl_s
+        self._snapshot, self._reject, self._set_field = (
+            load_script(redis, keys, name) for name in ("snapshot", "reject_batch", "set_job_field")
+        )
+
+    async def get(self, job_id: str, owner: str) -> BatchRecord:
+        [found] = await self._read([job_id if is_job_id(job_id) else ""], owner)
+        if found is None:
+            raise BatchNotFound(job_id)
+        return found
+
+    async def list_batches(
+        self, owner: str, *, after: str | None, limit: int
+    ) -> tuple[list[BatchRecord], bool]:
+        """Returns up to `limit` batches after the batch `after`, newest first.
+
+        Also returns whether more batches follow. Jobs for which a client waits are left out.
+        """
+        key = self._keys.batches_by_owner(owner)
+        position = 0
+        if after is not None:
+            rank: int | None = await self._redis.zrevrank(key, after)
+            if rank is None:
+                raise BatchNotFound(after)
+            position = rank + 1
+        found: list[BatchRecord] = []
+        while len(found) <= limit:
+            ids = await self._redis.zrange(key, position, position + limit, desc=True)
+            batches = await self._read([job_id.decode() for job_id in ids], owner)
+            found += [batch for batch in batches if batch]
+            position += len(ids)
+            if len(ids) <= limit:
+                break
+        return found[:limit], len(found) > limit
+
+    async def reject(
+        self, job_id: str, owner: str, details: BatchDetails, errors: Sequence[dict[str, Any]]
+    ) -> None:
+        """Stores a batch that failed because of the mistakes in its file."""
+        args = [job_id, owner, details.to_json(), orjson.dumps(errors), self._result_ttl_s]
+        await self._reject(args=args)
+
+    async def sum_usage(self, batch: BatchRecord) -> Usage:
+        """Returns the usage of a job that has ended, and stores it for the next reader."""
+        total = Usage()
+        async for result in self._results(batch):
+            total.add(result)
+        await self._set_field(args=[batch.job_id, "usage", orjson.dumps(asdict(total))])
+        return total
+
+    async def delete_file(self, batch: BatchRecord, kind: str) -> None:
+        """Stores that the owner has deleted a file of results. The results stay with the job."""
+        kinds = " ".join(sorted({*batch.deleted_files, kind}))
+        await self._set_field(args=[batch.job_id, "deleted_files", kinds])
+
+    async def _results(self, batch: BatchRecord) -> AsyncIterator[dict[str, Any]]:
+        snapshot = batch.snapshot
+        for first in range(0, snapshot.finished if snapshot else 0, _READ_RESULTS):
+            indexes = await self._store.completion_order(batch.job_id, first, _READ_RESULTS)
+            key = self._keys.results(batch.job_id)
+            stored = await self._redis.hmget(key, [str(index) for index in indexes])  # type: ignore[misc]
+            for text in stored:
+                if text is not None:
+                    yield parse_stored(text)[1]
+
+    async def _read(self, job_ids: Sequence[str], owner: str) -> list[BatchRecord | None]:
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hmget(self._keys.job(job_id), _FIELDS)
+            await self._snapshot(args=[job_id, owner, 0], client=pipe)
+        replies = await pipe.execute()
+        return [
+            _parse(job_id, owner, fields, parse_snapshot(reply))
+            for job_id, fields, reply in zip(job_ids, replies[::2], replies[1::2], strict=True)
+        ]
+
+
+_FIELDS = [
+    "owner",
+    "accepted_ms",
+    "batch",
+    "batch_errors",
+    "usage",
+    "deleted_files",
+    "result_ttl_s",
+]
+
+
+def _parse(
+    job_id: str, owner: str, fields: Sequence[bytes | None], snapshot: Snapshot | None
+) -> BatchRecord | None:
+    stored_owner, accepted_ms, details, errors, usage, deleted, ttl_s = fields
+    if stored_owner != owner.encode() or not accepted_ms or not (snapshot or errors):
+        return None
+    return BatchRecord(
+        job_id=job_id,
+        accepted_ms=float(accepted_ms),
+        details=parse_batch_details(details) if details else None,
+        snapshot=snapshot,
+        errors=orjson.loads(errors) if errors else (),
+        usage=Usage(**orjson.loads(usage)) if usage else None,
+        deleted_files=frozenset(deleted.decode().split() if deleted else ()),
+        result_ttl_s=int(ttl_s) if ttl_s else None,
+    )
+
+
+def _detail(usage: dict[str, Any], names: Sequence[str], detail: str) -> int:
+    """Returns a number in the details that OpenAI's chat or responses API gives of the usage."""
+    return max(tokens(record(usage.get(f"{name}_tokens_details")).get(detail)) for name in names)
