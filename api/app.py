@@ -18,7 +18,16 @@ from api.middleware.path_prefix import PathPrefixMiddleware
 from api.middleware.request_metrics import RequestMetricsMiddleware
 from api.middleware.startup_errors import StartupErrorsMiddleware
 from api.openapi import openapi_document
-from api.routes import batches, health, jobs, openai_calls, openai_models, overview
+from api.routes import (
+    batches,
+    health,
+    jobs,
+    openai_batches,
+    openai_calls,
+    openai_files,
+    openai_models,
+    overview,
+)
 from api.trailing_slash import accept_trailing_slashes
 from shared.monitoring.metrics import new_registry
 from shared.monitoring.tracing import load_tracer
@@ -68,7 +77,16 @@ def create_app(settings: Settings, catalogue: Catalogue) -> FastAPI:
     if settings.root_path:
         app.add_middleware(PathPrefixMiddleware, prefix=settings.root_path)
     app.add_middleware(StartupErrorsMiddleware, expected=(LayoutMismatch, EmbeddedServerError))
-    for resource in (batches, jobs, openai_calls, openai_models, overview, health):
+    for resource in (
+        batches,
+        jobs,
+        openai_calls,
+        openai_models,
+        openai_files,
+        openai_batches,
+        overview,
+        health,
+    ):
         app.include_router(resource.router)
     add_docs_page(app)
     if settings.dashboard:

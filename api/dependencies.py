@@ -14,6 +14,7 @@ from api.batches import Batches
 from api.disconnect import wait_for_disconnect
 from api.job_streams import JobStreams
 from api.metrics import Metrics
+from api.openai.services import OpenAIServices
 from api.overview_feed import OverviewFeed
 from shared.jobs.service import Jobs
 from shared.providers import Catalogue
@@ -33,6 +34,7 @@ class Services:
     job_streams: JobStreams
     overview_feed: OverviewFeed
     metrics: Metrics
+    openai: OpenAIServices
 
 
 async def _services(request: Request) -> Services:

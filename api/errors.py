@@ -24,6 +24,8 @@ from api.openai.errors import (
 )
 from api.refusals import refusal
 from api.vendor_results import FormatMismatch
+from shared.files.store import MAX_FILES, FileExpired, FileNotFound, StorageFull
+from shared.jobs.batch_store import BatchNotFound
 from shared.jobs.result_reader import CursorOutOfRange
 from shared.jobs.service import JobNotFound, NothingToRetry
 from shared.jobs.submission import IdempotencyConflict, QueueFull, UploadExpired
@@ -57,6 +59,22 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
     ),
     JobNotFound: ErrorResponse(
         status.HTTP_404_NOT_FOUND, "you have no such job, or its results have expired"
+    ),
+    BatchNotFound: ErrorResponse(
+        status.HTTP_404_NOT_FOUND, "you have no batch {error.batch_id!r}, or it has expired"
+    ),
+    FileNotFound: ErrorResponse(
+        status.HTTP_404_NOT_FOUND, "you have no file {error.file_id!r}, or it has expired"
+    ),
+    FileExpired: ErrorResponse(
+        status.HTTP_408_REQUEST_TIMEOUT,
+        "the upload took too long, and nothing was stored; send the file again",
+    ),
+    StorageFull: ErrorResponse(
+        status.HTTP_429_TOO_MANY_REQUESTS,
+        "with this file, you would have more than MAX_STORED_FILE_BYTES of files, or more than"
+        f" {MAX_FILES} files; nothing was stored. Delete files that you no longer need",
+        {"Retry-After": str(QUEUE_RETRY_AFTER_S)},
     ),
     UploadExpired: ErrorResponse(
         status.HTTP_408_REQUEST_TIMEOUT,

@@ -15,6 +15,7 @@ from api.dependencies import Services
 from api.job_events import JobEvents
 from api.job_streams import JobStreams
 from api.metrics import Metrics
+from api.openai.services import openai_services
 from api.overview_feed import OverviewFeed
 from api.periodic_tasks import run_periodic_tasks
 from api.result_stream import ResultStream
@@ -57,6 +58,7 @@ async def running_services(
             grace_s=settings.disconnect_grace_seconds,
             cancels_abandoned=settings.cancel_on_disconnect,
         )
+        result_stream = ResultStream(store, events)
         overview_feed = OverviewFeed(Monitor(redis, keys), jobs)
 
         def close_streams() -> None:
@@ -73,9 +75,19 @@ async def running_services(
                     queue=queue,
                     jobs=jobs,
                     batches=batches,
-                    job_streams=JobStreams(store, jobs, batches, ResultStream(store, events)),
+                    job_streams=JobStreams(store, jobs, batches, result_stream),
                     overview_feed=overview_feed,
                     metrics=Metrics(overview_feed, registry),
+                    openai=openai_services(
+                        redis,
+                        keys,
+                        settings,
+                        catalogue,
+                        store=store,
+                        jobs=jobs,
+                        submissions=batches,
+                        stream=result_stream,
+                    ),
                 )
         await asyncio.to_thread(tracer.close)
 

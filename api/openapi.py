@@ -8,6 +8,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 
 from api.media_types import EVENT_STREAM, JSON, NDJSON
+from api.openai.batch_schemas import MAX_EXPIRY_S, MIN_EXPIRY_S, NewBatch
 from api.openai.errors import PREFIX
 from api.openai.schemas import OpenAIRefusal
 from shared.models import BatchLLMRequest, Job, JobItem, LLMRequest
@@ -185,6 +186,30 @@ CALL_REFUSED: Responses = {
     ),
     504: _openai_refusal("The provider did not answer in time.", _OPENAI_RETRY_AFTER),
 }
+OPENAI_READ: Responses = {
+    401: OPENAI_REFUSED[401],
+    404: _openai_refusal("You have no such object, or it has expired."),
+    503: _openai_refusal(UNAVAILABLE[503]["description"], _OPENAI_RETRY_AFTER),
+}
+OPENAI_LISTED: Responses = {
+    400: _openai_refusal("The request is invalid. `param` names the field that must change."),
+    **OPENAI_READ,
+}
+OPENAI_STORED: Responses = {
+    **OPENAI_LISTED,
+    408: _openai_refusal(SUBMISSION_REFUSED[408]["description"], _OPENAI_RETRY_AFTER),
+    413: _openai_refusal("The file is larger than `MAX_FILE_BYTES`, or the body is too large."),
+    415: _openai_refusal(SUBMISSION_REFUSED[415]["description"]),
+    429: _openai_refusal(
+        "With this file, you would have more than `MAX_STORED_FILE_BYTES` of files; or with this"
+        " batch, more than `MAX_QUEUE_DEPTH` requests queued for one provider.",
+        _OPENAI_RETRY_AFTER,
+    ),
+}
+OPENAI_CREATED: Responses = {
+    **OPENAI_STORED,
+    409: _openai_refusal("The results of the batch with this Idempotency-Key have expired."),
+}
 
 # Request bodies: the routes read them without FastAPI.
 
@@ -201,6 +226,34 @@ OPENAI_ANSWER: Responses = {
         "headers": {"Location": _ACCEPTED_HEADERS["Location"]},
     }
 }
+UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "purpose": {"type": "string"},
+                        "expires_after[anchor]": {"const": "created_at"},
+                        "expires_after[seconds]": {
+                            "type": "integer",
+                            "minimum": MIN_EXPIRY_S,
+                            "maximum": MAX_EXPIRY_S,
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Returns the value of `openapi_extra` of a route whose JSON body is `model`."""
+    return request_body({JSON: {"schema": {"$ref": SCHEMA.format(model=model.__name__)}}})
 
 
 def request_body(content: dict[str, Any]) -> dict[str, Any]:
@@ -226,7 +279,7 @@ def openapi_document(app: FastAPI, providers: list[str]) -> dict[str, Any]:
                 for operation in operations.values():
                     operation["responses"].pop("422", None)  # OpenAI's API answers 400
         schemas = document["components"]["schemas"]
-        for model in (BatchLLMRequest, LLMRequest, JobItem):
+        for model in (BatchLLMRequest, LLMRequest, JobItem, NewBatch):
             schema = model.model_json_schema(ref_template=SCHEMA)
             schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
         schemas[LLMRequest.__name__]["properties"]["provider"]["enum"] = providers

@@ -2,6 +2,7 @@
 
 from api.errors import validation_error
 from api.job_events import PUBLISH_PROGRESS_S
+from shared.jobs.batch_details import BatchDetails
 from shared.jobs.submission import Submission
 from shared.models import JobOptions
 from shared.settings import Settings
@@ -18,6 +19,8 @@ def new_submission(
     followed: bool = False,
     is_live: bool = False,
     is_repetition: bool = False,
+    batch: BatchDetails | None = None,
+    result_ttl_s: int | None = None,
 ) -> Submission:
     """Returns the submission.
 
@@ -40,4 +43,6 @@ def new_submission(
         is_live=is_live,
         is_repetition=is_repetition,
         follow_s=PUBLISH_PROGRESS_S if followed else None,
+        batch=batch,
+        result_ttl_s=result_ttl_s,
     )

@@ -69,6 +69,15 @@ ENDPOINTS = [
     ("POST", "/v1/responses"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
+    ("POST", "/v1/files"),
+    ("GET", "/v1/files"),
+    ("GET", "/v1/files/{file_id}"),
+    ("GET", "/v1/files/{file_id}/content"),
+    ("DELETE", "/v1/files/{file_id}"),
+    ("POST", "/v1/batches"),
+    ("GET", "/v1/batches"),
+    ("GET", "/v1/batches/{batch_id}"),
+    ("POST", "/v1/batches/{batch_id}/cancel"),
     ("GET", "/overview"),
     ("GET", "/history"),
     ("GET", "/metrics"),
@@ -148,6 +157,8 @@ def test_every_status_is_documented(document: dict[str, Any]) -> None:
     usual = {"401", "422", "503"}
     live = {"200", "400", "401", "403", "404", "408", "409", "413", "415", "429"}
     live |= {"500", "502", "503", "504"}
+    read = {"200", "401", "404", "503"}
+    stored = read | {"400", "408", "413", "415", "429"}
     submission = usual | {"202", "400", "408", "409", "413", "415", "429"}
     assert statuses == {
         ("get", "/health"): {"200"},
@@ -165,6 +176,15 @@ def test_every_status_is_documented(document: dict[str, Any]) -> None:
         ("post", "/v1/responses"): live,
         ("get", "/v1/models"): {"200", "401", "503"},
         ("get", "/v1/models/{model}"): {"200", "401", "404", "503"},
+        ("post", "/v1/files"): stored,
+        ("get", "/v1/files"): read | {"400"},
+        ("get", "/v1/files/{file_id}"): read,
+        ("get", "/v1/files/{file_id}/content"): read,
+        ("delete", "/v1/files/{file_id}"): read,
+        ("post", "/v1/batches"): stored | {"409"},
+        ("get", "/v1/batches"): read | {"400"},
+        ("get", "/v1/batches/{batch_id}"): read,
+        ("post", "/v1/batches/{batch_id}/cancel"): read | {"400"},
         ("get", "/overview"): {"200", "401", "503"},
         ("get", "/overview/events"): {"200", "401", "503"},
         ("get", "/history"): {"200", "401", "503"},

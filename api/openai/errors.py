@@ -5,7 +5,7 @@ their exception by the status, and read `code` and `param`.
 https://platform.openai.com/docs/guides/error-codes/api-errors
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -113,10 +113,15 @@ def _retry_headers(error: OpenAIError) -> dict[str, str]:
 
 
 def _param(location: tuple[str | int, ...]) -> str | None:
-    """Returns the field's name as OpenAI writes it, such as `messages[0].content`."""
+    """Returns the name of the field in the request to which a location of FastAPI leads."""
     if location and location[0] in {"body", "query", "path", "header"}:
         location = location[1:]
+    return param_name(location)
+
+
+def param_name(path: Sequence[str | int]) -> str | None:
+    """Returns the name of a field as OpenAI writes it, such as `messages[0].content`."""
     name = ""
-    for part in location:
+    for part in path:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
     return name or None

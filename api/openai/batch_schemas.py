@@ -1,0 +1,187 @@
+"""Defines the objects of OpenAI's Files and Batches API.
+
+https://platform.openai.com/docs/api-reference/files/object
+https://platform.openai.com/docs/api-reference/batch/object
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.models import WebhookUrl
+
+MAX_METADATA_PAIRS = 16
+MIN_EXPIRY_S, MAX_EXPIRY_S = 3600, 30 * 86_400
+
+Purpose = Literal["batch", "assistants", "fine-tune", "vision", "user_data", "evals"]
+Endpoint = Literal["/v1/chat/completions", "/v1/embeddings", "/v1/responses"]
+BatchStatus = Literal[
+    "validating",
+    "failed",
+    "in_progress",
+    "finalizing",
+    "completed",
+    "expired",
+    "cancelling",
+    "cancelled",
+]
+
+
+class FileObject(BaseModel):
+    """A file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int = Field(description="The time of the upload, in seconds since 1970.")
+    expires_at: int | None = Field(description="The time at which the file will be deleted.")
+    filename: str
+    purpose: Purpose | Literal["batch_output"]
+    status: Literal["processed"] = "processed"
+    status_details: str | None = Field(
+        default=None,
+        description="The first mistake in a file of requests. A batch of this file fails.",
+    )
+
+
+class FileList(BaseModel):
+    """A page of files."""
+
+    object: Literal["list"] = "list"
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(BaseModel):
+    """A file that was deleted."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True
+
+
+class BatchError(BaseModel):
+    """A mistake in the file of a batch."""
+
+    code: str
+    message: str
+    line: int | None
+    param: str | None
+
+
+class BatchErrors(BaseModel):
+    """The first 100 mistakes in the file of a batch."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchError]
+
+
+class RequestCounts(BaseModel):
+    """The numbers of requests of a batch."""
+
+    total: int
+    completed: int = Field(description="The number of requests that have an answer.")
+    failed: int
+
+
+class InputTokensDetails(BaseModel):
+    cached_tokens: int
+
+
+class OutputTokensDetails(BaseModel):
+    reasoning_tokens: int
+
+
+class BatchUsage(BaseModel):
+    """The tokens of all answers of a batch."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+
+class Batch(BaseModel):
+    """A batch. Times are in seconds since 1970."""
+
+    id: str = Field(description="The id of the batch, which is also its `job_id`.")
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    model: str | None = Field(
+        description="The provider and model of all requests; `null` if they have several."
+    )
+    errors: BatchErrors | None
+    input_file_id: str
+    completion_window: str
+    status: BatchStatus
+    output_file_id: str | None = Field(
+        description="The file of the answers; `null` until the batch has ended, or without answers."
+    )
+    error_file_id: str | None = Field(
+        description="The file of the errors; `null` until the batch has ended, or without errors."
+    )
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int | None
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: RequestCounts
+    usage: BatchUsage | None = Field(description="`null` until the batch has ended.")
+    metadata: dict[str, str] | None
+
+
+class BatchList(BaseModel):
+    """A page of batches, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Batch]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+_MetadataKey = Annotated[str, StringConstraints(max_length=64)]
+_MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+
+
+class ExpiresAfter(BaseModel):
+    """The time after which files expire."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S)
+
+
+class NewBatch(BaseModel):
+    """The body of a request that creates a batch."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input_file_id: str = Field(description="The id of a file with the purpose `batch`.")
+    endpoint: Endpoint = Field(description="The URL that every line of the file has.")
+    completion_window: str = Field(
+        pattern=r"^[0-9]{1,7}[smhd]$",
+        description="The time until the batch expires: a number and `s`, `m`, `h` or `d`, from 1"
+        " minute to 30 days.",
+    )
+    metadata: dict[_MetadataKey, _MetadataValue] | None = Field(
+        default=None, max_length=MAX_METADATA_PAIRS
+    )
+    output_expires_after: ExpiresAfter | None = Field(
+        default=None,
+        description="The time, from the end of the batch, for which its results are kept. Default:"
+        " `RESULT_TTL_SECONDS`.",
+    )
+    webhook_url: WebhookUrl | None = Field(
+        default=None,
+        description="The URL that gets a signed POST when the batch has ended, in the form that"
+        " `webhooks.unwrap` of OpenAI's clients reads. An extension of this API.",
+    )

@@ -1,0 +1,133 @@
+"""Presents the results of a job as the two files of a batch: the answers and the errors."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from api.openai.batch_schemas import FileObject
+from api.result_stream import ResultStream, filter_items
+from api.stream_formats import encode_pages
+from api.vendor_results import openai_format
+from shared.files.store import FileNotFound
+from shared.jobs.batch_store import BatchNotFound, BatchRecord, BatchStore
+from shared.jobs.result_reader import JobReader, Order
+from shared.jobs.snapshot import Snapshot
+from shared.jobs.store import Store
+from shared.models import JobItem
+
+
+class Kind(StrEnum):
+    OUTPUT = "output"
+    ERRORS = "errors"
+
+
+_ID = re.compile(r"file-(.+)-(output|errors)")
+_KEEP: dict[Kind, Callable[[JobItem], bool]] = {
+    Kind.OUTPUT: lambda item: item.error is None,
+    Kind.ERRORS: lambda item: item.error is not None,
+}
+
+
+def result_file_id(job_id: str, kind: Kind) -> str:
+    return f"file-{job_id}-{kind}"
+
+
+def counts(snapshot: Snapshot) -> dict[Kind, int]:
+    """Returns the number of lines in each file so far."""
+    answered = snapshot.finished - snapshot.failed
+    has_ended = snapshot.finished_ms is not None
+    return {
+        Kind.OUTPUT: answered,
+        Kind.ERRORS: snapshot.total - answered if has_ended else snapshot.failed,
+    }
+
+
+def existing(batch: BatchRecord, kind: Kind) -> str | None:
+    """Returns the id of a file of a batch that has ended; None if the file has no lines."""
+    snapshot = batch.snapshot
+    if snapshot is None or snapshot.finished_ms is None or not counts(snapshot)[kind]:
+        return None
+    return result_file_id(batch.job_id, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    batch: BatchRecord
+    snapshot: Snapshot
+    kind: Kind
+
+    @property
+    def id(self) -> str:
+        return result_file_id(self.batch.job_id, self.kind)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.snapshot.finished_ms is not None
+
+
+class ResultFiles:
+    """Finds and reads files of results. Raises RedisUnavailable, FileNotFound."""
+
+    def __init__(
+        self, batches: BatchStore, store: Store, stream: ResultStream, *, result_ttl_s: int
+    ) -> None:
+        self._batches = batches
+        self._store = store
+        self._stream = stream
+        self._result_ttl_s = result_ttl_s
+
+    async def find(self, file_id: str, owner: str) -> ResultFile | None:
+        """Returns the file of results with this id, or None if no such file can have the id.
+
+        A file of a job that runs can be read before the job has ended.
+        """
+        match = _ID.fullmatch(file_id)
+        if match is None:
+            return None
+        kind = Kind(match[2])
+        try:
+            batch = await self._batches.get(match[1], owner)
+        except BatchNotFound:
+            raise FileNotFound(file_id) from None
+        snapshot = batch.snapshot
+        if snapshot is None or kind in batch.deleted_files:
+            raise FileNotFound(file_id)
+        if snapshot.finished_ms is not None and not counts(snapshot)[kind]:
+            raise FileNotFound(file_id)
+        return ResultFile(batch, snapshot, kind)
+
+    async def describe(self, file: ResultFile) -> FileObject:
+        """Returns the file as an object. Reads the whole file, because no file is stored."""
+        size = 0
+        async for chunk in self.chunks(file):
+            size += len(chunk)
+        ended_ms = file.snapshot.finished_ms
+        return FileObject(
+            id=file.id,
+            bytes=size,
+            created_at=int((ended_ms or file.snapshot.accepted_ms) / 1000),
+            expires_at=int(ended_ms / 1000) + self._ttl_s(file.batch) if ended_ms else None,
+            filename=f"{file.batch.job_id}_{file.kind}.jsonl",
+            purpose="batch_output",
+        )
+
+    async def delete(self, file: ResultFile) -> None:
+        await self._batches.delete_file(file.batch, file.kind)
+
+    def chunks(self, file: ResultFile) -> AsyncIterator[bytes]:
+        """Returns the lines: of an ended job in the order of its requests, else as they finish."""
+        reader = JobReader(
+            self._store,
+            file.batch.job_id,
+            file.snapshot.owner,
+            order=Order.INDEX if file.is_complete else Order.COMPLETION,
+            position=0,
+        )
+        pages = filter_items(
+            self._stream.finished_pages(reader), _KEEP[file.kind], limit=None, content=True
+        )
+        return encode_pages(pages, openai_format(file.batch.job_id, file.snapshot.format))
+
+    def _ttl_s(self, batch: BatchRecord) -> int:
+        return batch.result_ttl_s or self._result_ttl_s

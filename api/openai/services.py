@@ -1,0 +1,45 @@
+"""Holds the objects that the routes under `/v1` use."""
+
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from api.batches import Batches as Submissions
+from api.openai.batches import Batches
+from api.openai.files import Files
+from api.openai.result_files import ResultFiles
+from api.result_stream import ResultStream
+from shared.files.store import FileStore
+from shared.jobs.batch_store import BatchStore
+from shared.jobs.service import Jobs
+from shared.jobs.store import Store
+from shared.providers import Catalogue
+from shared.queue.keys import Keys
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIServices:
+    files: Files
+    batches: Batches
+
+
+def openai_services(
+    redis: Redis,
+    keys: Keys,
+    settings: Settings,
+    catalogue: Catalogue,
+    *,
+    store: Store,
+    jobs: Jobs,
+    submissions: Submissions,
+    stream: ResultStream,
+) -> OpenAIServices:
+    ttl_s = settings.result_ttl_seconds
+    files = FileStore(redis, keys, max_bytes=settings.max_stored_file_bytes)
+    batches = BatchStore(redis, keys, store, result_ttl_s=ttl_s)
+    results = ResultFiles(batches, store, stream, result_ttl_s=ttl_s)
+    return OpenAIServices(
+        files=Files(files, results, settings, catalogue),
+        batches=Batches(files, batches, jobs, submissions, settings, catalogue),
+    )

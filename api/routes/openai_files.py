@@ -1,0 +1,101 @@
+"""Serves `/v1/files`: the Files API of OpenAI."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from api.dependencies import OwnerDep, ServicesDep
+from api.openai.batch_schemas import FileDeleted, FileList, FileObject, Purpose
+from api.openai.files import OCTETS
+from api.openai.multipart import UploadForm
+from api.openapi import (
+    AUTHENTICATED,
+    OPENAI,
+    OPENAI_LISTED,
+    OPENAI_READ,
+    OPENAI_STORED,
+    UPLOAD_BODY,
+)
+from api.requests.body import body_chunks
+from api.stream_response import StreamResponse
+
+MAX_PAGE = 10_000
+FORM_BYTES = 1024 * 1024  # limit of what a form has beside its file
+
+FileId = Annotated[str, Path(description="The `id` of one of your files.")]
+
+ProviderQuery = Annotated[
+    str | None,
+    Query(
+        alias="provider",
+        description="The provider of all requests. Default: the model of each request names it.",
+    ),
+]
+
+router = APIRouter(prefix="/v1/files", tags=[OPENAI], dependencies=[AUTHENTICATED])
+
+
+@router.post("", summary="Upload a file", responses=OPENAI_STORED, openapi_extra=UPLOAD_BODY)
+async def upload_file(
+    request: Request, services: ServicesDep, owner: OwnerDep, provider: ProviderQuery = None
+) -> FileObject:
+    """Upload a file of up to `MAX_FILE_BYTES`, for a batch.
+
+    The parts of the form may have any order. The lines of a file for a batch are checked while they
+    arrive. A file with mistakes is stored, too; a batch of it fails, and lists the mistakes."""
+    max_bytes = services.settings.max_file_bytes + FORM_BYTES
+    chunks = body_chunks(request, max_bytes, "MAX_FILE_BYTES")
+    form = UploadForm(request.headers.get("content-type", ""), chunks)
+    return await services.openai.files.upload(form, owner, provider)
+
+
+@router.get("", summary="List your files", responses=OPENAI_LISTED)
+async def list_files(
+    services: ServicesDep,
+    owner: OwnerDep,
+    after: Annotated[
+        str | None, Query(description="The `last_id` of the previous page. Default: the first page")
+    ] = None,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_PAGE, description="The maximum number of files on a page.")
+    ] = MAX_PAGE,
+    order: Annotated[
+        Literal["asc", "desc"], Query(description="`desc` returns the newest files first.")
+    ] = "desc",
+    purpose: Annotated[
+        Purpose | Literal["batch_output"] | None,
+        Query(description="Returns only files with this purpose."),
+    ] = None,
+) -> FileList:
+    """Return the files that you have uploaded. The files of results are named by their batches."""
+    return await services.openai.files.list_files(
+        owner, after=after, limit=limit, newest_first=order == "desc", purpose=purpose
+    )
+
+
+@router.get("/{file_id}", summary="Get a file", responses=OPENAI_READ)
+async def get_file(file_id: FileId, services: ServicesDep, owner: OwnerDep) -> FileObject:
+    """Return the description of a file."""
+    return await services.openai.files.get(file_id, owner)
+
+
+@router.get(
+    "/{file_id}/content",
+    summary="Get the content of a file",
+    response_class=Response,
+    responses={200: {"content": {OCTETS: {}}}, **OPENAI_READ},
+)
+async def get_content(file_id: FileId, services: ServicesDep, owner: OwnerDep) -> StreamResponse:
+    """Stream the content of a file.
+
+    The files of results can be read while the batch runs; then the response has the header
+    `X-Incomplete`."""
+    return await services.openai.files.content(file_id, owner)
+
+
+@router.delete("/{file_id}", summary="Delete a file", responses=OPENAI_READ)
+async def delete_file(file_id: FileId, services: ServicesDep, owner: OwnerDep) -> FileDeleted:
+    """Delete a file. The batches of the file continue, because they have a copy of its requests.
+
+    The results in a deleted file of results stay with the job until they expire."""
+    return await services.openai.files.delete(file_id, owner)
