@@ -126,7 +126,7 @@ async def test_text_parts_are_joined(client: httpx.AsyncClient) -> None:
         ("openai", b'{"model":"m"}'),
         ("openai", b'{"model":"m","messages":[]}'),
         ("openai", b'{"model":"m","messages":[{"content":7}]}'),
-        ("openai", b'{"model":"m","messages":[{"content":"x"}],"stream":true}'),
+        ("ollama", b'{"model":"m","messages":[{"content":"x"}],"stream":true}'),
         ("ollama", b'{"model":"m","messages":[{"content":"streams unless told not to"}]}'),
     ],
 )

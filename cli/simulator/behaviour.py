@@ -28,6 +28,7 @@ class Behaviour:
     `latency_p95_ms`). Each `rate_…` is the share of calls that get the fault with this name.
     Responses with 429 and 503 have `retry_after` as their Retry-After.
 
+    chunk_ms: time between the events of a streamed answer.
     limit: calls above it get `limit_status` after `limit_delay_ms`, and never count as in flight.
     slots: number of calls that are worked on at a time; further calls wait for a slot.
     load_s: the first call to each model loads the model for so many seconds, and others wait.
@@ -41,6 +42,7 @@ class Behaviour:
     latency_ms: Milliseconds = 0
     latency_spread_ms: Milliseconds = 0
     latency_p95_ms: Milliseconds | None = None
+    chunk_ms: Milliseconds = 0
     rate_429: Rate = 0
     rate_500: Rate = 0
     rate_503: Rate = 0

@@ -20,6 +20,7 @@ from cli.simulator.records import OpenCall, Records
 from cli.simulator.responses import reply_error, reply_outage, respond
 from cli.simulator.scopes import Refusal, Scoped, scope_name
 from cli.simulator.states import BehaviourStates, State
+from cli.simulator.streams import STREAM_FAULTS, respond_stream
 from cli.simulator.tokens import COUNTERS
 from cli.simulator.windows import WindowState
 from cli.simulator.work import Loads
@@ -158,6 +159,9 @@ class Calls:
             retry_after = state.behaviour.retry_after
             if plan.outage:
                 done(reply_outage(request.exchange, request.dialect, plan.outage, retry_after))
+            elif chat.is_stream and plan.fault in STREAM_FAULTS:
+                chunk_s = state.behaviour.chunk_ms / 1000
+                respond_stream(request.exchange, request.dialect, chat, plan, chunk_s, done)
             else:
                 headers = budget.headers() if budget else ()
                 respond(request.exchange, request.dialect, chat, plan, retry_after, headers, done)
@@ -203,6 +207,9 @@ def _read(exchange: Exchange, dialect: SimulatedDialect) -> Chat:
         stream = document.get("stream", dialect.streams_by_default)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError("the body must be a JSON object with a model and an input") from error
-    if stream is not False:
-        raise ValueError("stream must be false: the simulator does not stream")
-    return chat
+    if stream and dialect.stream is None:
+        raise ValueError("stream must be false: the simulator does not stream this")
+    options = document.get("stream_options") or {}
+    return dataclasses.replace(
+        chat, is_stream=bool(stream), stream_usage=bool(options.get("include_usage"))
+    )

@@ -31,6 +31,8 @@ class Chat:
     choices: int = 1
     inputs: int = 1  # number of inputs of a request for embeddings
     as_base64: bool = False  # whether embeddings are encoded in base64
+    is_stream: bool = False
+    stream_usage: bool = False  # whether the stream has a chunk with the usage
     max_tokens: int = 0  # limit of the answer's tokens; 0: no limit
     count_tokens: TokenCounter = count_words
 

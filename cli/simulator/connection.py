@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +18,7 @@ import httptools
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
 Headers = tuple[tuple[str, str], ...]
 _MAX_PIPELINED = 64
 _DRIP_INTERVAL_S = 0.1
@@ -95,6 +96,38 @@ class Exchange:
         else:
             done()
             self.connection.finish(close=not self.keep_alive)
+
+    def reply_stream(
+        self, events: list[bytes], interval_s: float, done: Callable[[], None], *, is_whole: bool
+    ) -> None:
+        """Sends an event after each interval, then calls `done`.
+
+        If `is_whole` is false, the connection is then closed without the end of the body.
+        """
+        head = _head(200, EVENT_STREAM, (("Transfer-Encoding", "chunked"),), keep_alive=True)
+        self.connection.write(head.removesuffix(b"Content-Length: ") + b"\r\n")
+        self._stream(events, 0, interval_s, done, is_whole=is_whole)
+
+    def _stream(
+        self,
+        events: list[bytes],
+        sent: int,
+        interval_s: float,
+        done: Callable[[], None],
+        *,
+        is_whole: bool,
+    ) -> None:
+        while sent < len(events):
+            self.connection.write(b"%x\r\n%b\r\n" % (len(events[sent]), events[sent]))
+            sent += 1
+            if interval_s and sent < len(events):
+                more = partial(self._stream, events, sent, interval_s, done, is_whole=is_whole)
+                self.after(interval_s, more)
+                return
+        if is_whole:
+            self.connection.write(b"0\r\n\r\n")
+        done()
+        self.connection.finish(close=not (is_whole and self.keep_alive))
 
     def drop(self) -> None:
         """Closes the connection without sending anything."""

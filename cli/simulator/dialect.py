@@ -21,6 +21,7 @@ class SimulatedDialect:
         fault that changes the body, and the latency of the call in milliseconds.
     error_body: returns the body of an error response, from a status and a message.
     key_header: the header with the key that the behaviour expects; None if no key is checked.
+    stream: returns the events of a streamed answer; None if the simulator does not stream here.
     streams_by_default: whether a body without `stream` asks for a stream.
     model_not_found: the message of a 404; {model} stands for the model.
     """
@@ -31,6 +32,7 @@ class SimulatedDialect:
     error_body: Callable[[int, str], bytes]
     key_header: str | None = "authorization"
     streams_by_default: bool = False
+    stream: Callable[[Chat], list[bytes]] | None = None
     model_not_found: str = "Not Found"
 
 
