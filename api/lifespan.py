@@ -15,6 +15,7 @@ from api.dependencies import Services
 from api.job_events import JobEvents
 from api.job_streams import JobStreams
 from api.metrics import Metrics
+from api.openai.answer_stream import AnswerStream
 from api.openai.services import openai_services
 from api.overview_feed import OverviewFeed
 from api.periodic_tasks import run_periodic_tasks
@@ -28,6 +29,7 @@ from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer
 from shared.providers import Catalogue
 from shared.queue.claims import Queue
+from shared.queue.deltas import Deltas
 from shared.queue.keys import Keys
 from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
 from shared.redis import embedded
@@ -76,6 +78,7 @@ async def running_services(
                     jobs=jobs,
                     batches=batches,
                     job_streams=JobStreams(store, jobs, batches, result_stream),
+                    answer_stream=partial(AnswerStream, Deltas(redis, keys), events),
                     overview_feed=overview_feed,
                     metrics=Metrics(overview_feed, registry),
                     openai=openai_services(

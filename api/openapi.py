@@ -226,6 +226,9 @@ OPENAI_ANSWER: Responses = {
         "headers": {"Location": _ACCEPTED_HEADERS["Location"]},
     }
 }
+OPENAI_STREAM: Responses = {
+    200: {**OPENAI_ANSWER[200], "content": {**OPENAI_ANSWER[200]["content"], **EVENTS}}
+}
 UPLOAD_BODY = {
     "requestBody": {
         "required": True,

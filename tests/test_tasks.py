@@ -12,7 +12,7 @@ from support.raw_server import http, raw
 
 from shared.models import ErrorCode
 from shared.providers import PROVIDERS
-from shared.queue.ids import ItemId
+from shared.queue.ids import ItemId, LeaseId
 from shared.queue.item_request import ItemRequest
 from shared.queue.item_results import Result, read_fields
 from shared.settings import ProviderSettings
@@ -67,8 +67,16 @@ async def result_of(
             max_retries=0,
             calls=CallMetrics(),
         )
+        lease_id = LeaseId("j:0@1")
         attempt = Attempt(
-            ItemId("j:0"), number=1, calls=1, queued_ms=0, retried_ms=0, remaining_s=inf
+            ItemId("j:0"),
+            lease_id,
+            "openai",
+            number=1,
+            calls=1,
+            queued_ms=0,
+            retried_ms=0,
+            remaining_s=inf,
         )
         outcome = await call_provider({"provider_context": context}, attempt, request)
     assert isinstance(outcome, Finished)

@@ -24,6 +24,8 @@ async def execute(
     name, args = decode_payload(lease.payload)
     attempt = Attempt(
         item_id=lease.item_id,
+        lease_id=lease.lease_id,
+        lane=lease.lane,
         number=lease.attempts + 1,
         calls=lease.attempts + lease.uncounted + 1,
         queued_ms=lease.queued_ms,

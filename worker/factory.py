@@ -18,6 +18,7 @@ from shared.providers import WEBHOOK_LANE
 from shared.providers.loading import Providers
 from shared.queue.claims import Queue
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK
+from shared.queue.deltas import Deltas
 from shared.queue.keys import Keys
 from shared.settings import Settings
 from worker.lane_worker import LaneWorker
@@ -45,7 +46,9 @@ def make_worker(
     tracer = load_tracer(settings, "orchestrator-worker")
 
     async def start(ctx: dict[Any, Any]) -> None:
-        ctx["provider_context"] = _provider_context(settings, providers, metrics, tracer)
+        ctx["provider_context"] = _provider_context(
+            settings, providers, Deltas(redis, keys), metrics, tracer
+        )
         ctx["webhook_context"] = _webhook_context(settings, redis, keys, metrics)
         if settings.worker_metrics_port is not None:
             ctx["stop_metrics"] = metrics.serve(settings.worker_metrics_port)
@@ -101,7 +104,11 @@ def _configured(providers: Providers) -> set[str]:
 
 
 def _provider_context(
-    settings: Settings, providers: Providers, metrics: WorkerMetrics, tracer: Tracer
+    settings: Settings,
+    providers: Providers,
+    deltas: Deltas,
+    metrics: WorkerMetrics,
+    tracer: Tracer,
 ) -> ProviderContext:
     missing = providers.missing()
     return ProviderContext(
@@ -114,6 +121,7 @@ def _provider_context(
         missing=missing,
         max_retries=settings.max_retries,
         calls=metrics.calls,
+        deltas=deltas,
         tracer=tracer,
     )
 

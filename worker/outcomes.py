@@ -7,7 +7,7 @@ raises an exception, that is a bug, and the item fails with `internal_error`.
 from dataclasses import dataclass
 
 from shared.queue.claims import Fault
-from shared.queue.ids import ItemId
+from shared.queue.ids import ItemId, LeaseId
 from shared.queue.item_results import Result
 
 
@@ -16,6 +16,8 @@ class Attempt:
     """Tells a task which attempt at which item it makes."""
 
     item_id: ItemId
+    lease_id: LeaseId
+    lane: str
     number: int  # number of the attempt; the first attempt has 1; only attempts that count
     calls: int  # number of calls for the item, with this one and with those that do not count
     queued_ms: float  # time from the acceptance of the job to the start of this attempt

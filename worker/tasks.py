@@ -12,9 +12,11 @@ from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.queue.claims import Fault
+from shared.queue.deltas import Deltas
 from shared.queue.item_request import ItemRequest
 from shared.queue.item_results import DEADLINE_EXCEEDED, Result
 from worker.call_metrics import CallMetrics
+from worker.delta_writer import DeltaWriter
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.client import call
 from worker.providers.endpoint import Endpoint
@@ -35,6 +37,7 @@ class ProviderContext:
     missing: Mapping[str, str]  # reasons by provider, of the other providers
     max_retries: int
     calls: CallMetrics
+    deltas: Deltas | None = None  # None: answers are not streamed, but sent as a whole
     tracer: Tracer = NO_TRACER
 
 
@@ -56,12 +59,19 @@ async def _call_once(
         return Finished(_not_configured(attempt, context.missing.get(provider)))
     started = time.perf_counter()
     timeout_s = min(endpoint.timeout_s, attempt.remaining_s)
+    writer = None
+    if "stream" in request and context.deltas is not None:
+        writer = DeltaWriter(context.deltas, attempt)
     try:
-        answer = await _traced_call(context, endpoint, request, attempt, timeout_s)
+        answer = await _traced_call(context, endpoint, request, attempt, timeout_s, writer)
     except ProviderError as error:
         latency_ms = _since(started)
         context.calls.add_call(provider, request["model"], error.code, latency_ms)
         outcome = _after_failure(error, attempt, latency_ms, max_retries=context.max_retries)
+        if isinstance(outcome, Retry) and writer is not None and writer.has_begun:
+            # A client may have read a part of this answer, and another answer would not fit.
+            failed = _failed(error.code, error.message, error, attempt, latency_ms)
+            outcome = Finished(failed, outcome.fault)
         _log_failure(error, attempt, request, will_retry=isinstance(outcome, Retry))
         return outcome
     latency_ms = _since(started)
@@ -187,10 +197,17 @@ async def _traced_call(
     request: ItemRequest,
     attempt: Attempt,
     timeout_s: float,
+    writer: DeltaWriter | None,
 ) -> Answer:
     with context.tracer.attempt_span(request, attempt.item_id, attempt.number) as span:
         try:
-            answer = await call(context.client, endpoint, request, timeout_s=timeout_s)
+            if writer is None:
+                answer = await call(context.client, endpoint, request, timeout_s=timeout_s)
+            else:
+                async with writer:
+                    answer = await call(
+                        context.client, endpoint, request, timeout_s=timeout_s, emit=writer.add
+                    )
         except ProviderError as error:
             span.failed(error.code)
             raise

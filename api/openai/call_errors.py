@@ -55,3 +55,12 @@ def call_error(answer: LLMResponse) -> OpenAIError:
     given = answer.status_code
     status = given if given and kind.keeps and str(given).startswith(kind.keeps) else kind.status
     return OpenAIError(status, answer.error or "", code=kind.code, retry=kind.retry)
+
+
+def stopped() -> OpenAIError:
+    """Returns the error of a call that continues although this process stops."""
+    return OpenAIError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "this server stops before the call has finished; repeat the call",
+        headers={"Retry-After": "1"},
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from hashlib import blake2b
 from http import HTTPStatus
+from typing import Any
 
 from api.openai.errors import OpenAIError
 from api.requests.json_members import InvalidJson, Member, object_members
@@ -23,8 +24,8 @@ def read_call(
     """Returns the item of a call. Raises OpenAIError 400 or 404."""
     try:
         members = object_members(body.decode())
-        _refuse_stream(members)
-        return VendorRequests(catalogue, default_provider, options).live_call(members, operation)
+        stream = _stream_options(members, operation)
+        item = VendorRequests(catalogue, default_provider, options).live_call(members, operation)
     except UnicodeDecodeError:
         raise OpenAIError(HTTPStatus.BAD_REQUEST, "the body is not UTF-8") from None
     except InvalidJson as error:
@@ -37,11 +38,25 @@ def read_call(
     except InvalidLine as error:
         param = ".".join(map(str, error.path)) or None
         raise OpenAIError(HTTPStatus.BAD_REQUEST, str(error), param=param) from None
+    if stream is not None:
+        item.request["stream"] = stream
+    return item
 
 
-def _refuse_stream(members: Mapping[str, Member]) -> None:
-    if (stream := members.get("stream")) and stream.value not in {False, None}:
-        raise InvalidLine("streams are not supported yet; leave `stream` out", "stream")
+def _stream_options(members: Mapping[str, Member], operation: Operation) -> dict[str, Any] | None:
+    """Returns the client's `stream_options`; None if the client does not ask for a stream."""
+    stream, options = (
+        members[name].value if name in members else None for name in ("stream", "stream_options")
+    )
+    if not (stream is None or isinstance(stream, bool)):
+        raise InvalidLine("must be true or false", "stream")
+    if not stream:
+        return None
+    if operation is Operation.EMBEDDINGS:
+        raise InvalidLine("embeddings are not streamed", "stream")
+    if not (options is None or isinstance(options, dict)):
+        raise InvalidLine("must be an object", "stream_options")
+    return options or {}
 
 
 def call_digest(body: bytes, operation: Operation, options: VendorOptions) -> str:

@@ -43,16 +43,19 @@ def is_openai(scope: Scope) -> bool:
     return path.startswith(f"{PREFIX}/") or path == PREFIX
 
 
-def error_response(error: OpenAIError) -> JSONResponse:
+def error_content(error: OpenAIError) -> dict[str, str | None]:
     kind, code = _KINDS.get(error.status_code, _default_kind(error.status_code))
-    content = {
+    return {
         "message": error.message,
         "type": kind,
         "param": error.param,
         "code": error.code or code,
     }
+
+
+def error_response(error: OpenAIError) -> JSONResponse:
     headers = {**error.headers, **_retry_headers(error)}
-    return JSONResponse({"error": content}, error.status_code, headers=headers)
+    return JSONResponse({"error": error_content(error)}, error.status_code, headers=headers)
 
 
 def validation_refusal(details: list[dict[str, Any]]) -> OpenAIError:

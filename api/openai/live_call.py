@@ -1,33 +1,37 @@
 """Runs a live call of OpenAI's API as a job of one item, and waits for the answer.
 
-Nothing is sent before the answer is there, because the status of the response depends on it.
+Nothing is sent before the answer is there, because the status of the response depends on it. A
+stream begins with the answer, or after `HEADERS_AFTER_S`; comments then keep the connection open.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from http import HTTPStatus
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, Response
 
+from api.batches import MIN_RETRY_S
 from api.dependencies import DisconnectDep, OwnerDep, Services, ServicesDep
+from api.disconnect import ClientDisconnected, cancel_on_disconnect
 from api.headers import IdempotencyKey
-from api.media_types import JSON
+from api.media_types import EVENT_STREAM, JSON
 from api.openai.answer_body import answer_body
-from api.openai.call_errors import call_error
+from api.openai.call_errors import call_error, stopped
 from api.openai.call_request import call_digest, read_call
-from api.openai.errors import OpenAIError
 from api.requests.body import read_body, require_media_type
 from api.requests.vendor_requests import VendorOptions
+from api.stream_response import StreamResponse
 from api.submissions import new_submission
 from shared.dialects.dialect import Operation
 from shared.jobs.new_item import NewItem
 from shared.jobs.submission import Submission
-from shared.models import Job
+from shared.models import Job, LLMResponse
 
 # A client decides how long it waits. This limit is for clients that have vanished without closing
 # the connection.
 MAX_WAIT_S = 86_400.0
+HEADERS_AFTER_S = 10.0  # a failure before this time has its own status, and clients can retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class LiveCall:
             is_live=True,
             is_repetition=self.is_repetition,
         )
+        if "stream" in item.request:
+            return await self._stream(operation, item, submission)
         job = await self.services.batches.run(
             _only(item),
             submission,
@@ -71,16 +77,38 @@ class LiveCall:
         )
         return await self._response(operation, job, submission)
 
+    async def _stream(
+        self, operation: Operation, item: NewItem, submission: Submission
+    ) -> StreamResponse:
+        batches = self.services.batches
+        job = await batches.start(_only(item), submission)
+        abandon = partial(batches.abandon, job.job_id, submission)
+
+        async def answer() -> LLMResponse | None:
+            known = await batches.status(job.job_id, submission, retry_for_s=MIN_RETRY_S)
+            if not known.finished_at:
+                await abandon()
+            return known.responses[0] if known.responses else None
+
+        stream = self.services.answer_stream(job.job_id, operation, item.request["stream"], answer)
+        try:
+            await cancel_on_disconnect(self.wait_for_disconnect(), stream.begin(HEADERS_AFTER_S))
+        except ClientDisconnected:
+            await abandon()
+            raise
+        return StreamResponse(
+            stream.chunks(),
+            EVENT_STREAM,
+            headers={"Location": f"/jobs/{job.job_id}"},
+            on_disconnect=abandon,
+        )
+
     async def _response(self, operation: Operation, job: Job, submission: Submission) -> Response:
         answer = job.responses[0] if job.responses else None
         if answer is None:
             # A repetition of the call, at another API process, gets the same job.
             await self.services.batches.abandon(job.job_id, submission)
-            raise OpenAIError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "this server stops before the call has finished; repeat the call",
-                headers={"Retry-After": "1"},
-            )
+            raise stopped()
         if answer.error is not None:
             raise call_error(answer)
         return Response(

@@ -9,6 +9,7 @@ from api.openapi import (
     OPENAI,
     OPENAI_ANSWER,
     OPENAI_BODY,
+    OPENAI_STREAM,
     request_body,
 )
 from shared.dialects.dialect import Operation
@@ -19,14 +20,15 @@ router = APIRouter(prefix="/v1", tags=[OPENAI], dependencies=[AUTHENTICATED])
 @router.post(
     "/chat/completions",
     summary="Create a chat completion",
-    responses={**OPENAI_ANSWER, **CALL_REFUSED},
+    responses={**OPENAI_STREAM, **CALL_REFUSED},
     openapi_extra=request_body(OPENAI_BODY),
 )
 async def post_chat_completions(call: LiveCallDep) -> Response:
     """Send one chat request to the provider of the model, and return the provider's answer.
 
-    `model` is `provider/model` or an alias. The request waits in the same queue as jobs, but most
-    often in front of them."""
+    `model` is `provider/model` or an alias. With `stream`, the answer arrives as the provider sends
+    it, and an error in the middle is the last event. The request waits in the same queue as jobs,
+    but most often in front of them."""
     return await call.answer(Operation.CHAT)
 
 
@@ -44,7 +46,7 @@ async def post_embeddings(call: LiveCallDep) -> Response:
 @router.post(
     "/responses",
     summary="Create a response",
-    responses={**OPENAI_ANSWER, **CALL_REFUSED},
+    responses={**OPENAI_STREAM, **CALL_REFUSED},
     openapi_extra=request_body(OPENAI_BODY),
 )
 async def post_responses(call: LiveCallDep) -> Response:

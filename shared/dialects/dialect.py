@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from shared.dialects.stream import NewStreamReader
+
 
 class Operation(StrEnum):
     """The kind of a request's body."""
@@ -95,6 +97,8 @@ class Codec:
         `shared.providers.row.Provider.auth`.
     takes_plain: whether `translate` takes every request that has only texts, a temperature and a
         token limit, so that these need no check.
+    stream: creates a reader of a streamed answer. None if such a call never asks for a stream.
+    stream_usage: whether the usage is in a stream only if `stream_options` asks for it.
     """
 
     path: str
@@ -104,6 +108,8 @@ class Codec:
     model_path: Callable[[str], str] | None = None
     auth: str | None = None
     takes_plain: bool = False
+    stream: NewStreamReader | None = None
+    stream_usage: bool = False
 
     def read(self, reply: Any) -> tuple[Answer, Any]:  # noqa: ANN401 — JSON
         """Returns the answer in the parsed JSON of a response with status 200.

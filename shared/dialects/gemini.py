@@ -5,12 +5,13 @@ https://ai.google.dev/api/generate-content · https://ai.google.dev/gemini-api/d
 The base URL ends in `/v1beta`. The two interfaces take the key in different headers.
 """
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from shared.dialects.dialect import Answer, Codec, Dialect, NoAnswer, Operation
 from shared.dialects.error_in_body import raise_error
-from shared.dialects.openai import decode_chat, decode_embeddings
+from shared.dialects.openai import CHAT, decode_embeddings
 from shared.dialects.values import record, records, tokens, word
 
 
@@ -52,7 +53,7 @@ def _text(candidate: dict[str, Any]) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-_CHAT = Codec("/openai/chat/completions", decode_chat, auth="bearer")
+_CHAT = replace(CHAT, path="/openai/chat/completions", auth="bearer")
 GEMINI = Dialect(
     _CHAT,
     {

@@ -5,6 +5,7 @@ https://github.com/ollama/ollama/blob/main/docs/openai.md
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -31,7 +32,7 @@ from shared.dialects.dialect import (
     Unfinished,
     Untranslatable,
 )
-from shared.dialects.openai import decode_chat, decode_embeddings, decode_response
+from shared.dialects.openai import CHAT, RESPONSES, decode_embeddings
 from shared.dialects.reason import reason
 from shared.dialects.values import record, records, text_of, tokens, word
 
@@ -214,8 +215,8 @@ def _tool_calls(message: dict[str, Any]) -> list[dict[str, Any]]:
 OLLAMA = Dialect(
     Codec("/api/chat", _decode, _translate, takes_plain=True),
     {
-        Operation.CHAT: Codec("/v1/chat/completions", decode_chat),
-        Operation.RESPONSES: Codec("/v1/responses", decode_response),
+        Operation.CHAT: replace(CHAT, path="/v1/chat/completions"),
+        Operation.RESPONSES: replace(RESPONSES, path="/v1/responses"),
         Operation.EMBEDDINGS: Codec("/v1/embeddings", decode_embeddings),
     },
 )

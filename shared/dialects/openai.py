@@ -8,8 +8,10 @@ https://openrouter.ai/docs/use-cases/usage-accounting
 from collections.abc import Mapping
 from typing import Any
 
+from shared.dialects.chat_stream import ChatStream
 from shared.dialects.dialect import Answer, Codec, Dialect, NoAnswer, Operation, Unfinished
 from shared.dialects.error_in_body import raise_error
+from shared.dialects.response_stream import ResponseStream
 from shared.dialects.values import record, records, text_of, tokens, usd, word
 
 
@@ -119,8 +121,8 @@ def _has_more(message: dict[str, Any]) -> bool:
     return False
 
 
-CHAT = Codec("/chat/completions", decode_chat)
-RESPONSES = Codec("/responses", decode_response)
+CHAT = Codec("/chat/completions", decode_chat, stream=ChatStream, stream_usage=True)
+RESPONSES = Codec("/responses", decode_response, stream=ResponseStream)
 EMBEDDINGS = Codec("/embeddings", decode_embeddings)
 OPENAI = Dialect(
     CHAT,

@@ -11,6 +11,7 @@ class ItemRequest(TypedDict):
     body: the text of the foreign body, cut at the value of its field `model`: a worker sends the
         first part, the model's name as JSON, and the second part. A body without the field `model`
         has only one part, and is sent unchanged.
+    stream: the client's `stream_options`, if the client reads the answer while it arrives.
     """
 
     provider: str
@@ -18,4 +19,5 @@ class ItemRequest(TypedDict):
     chat: NotRequired[dict[str, Any]]
     operation: NotRequired[str]
     body: NotRequired[list[str]]
+    stream: NotRequired[dict[str, Any]]
     traceparent: NotRequired[str]  # W3C Trace Context: https://www.w3.org/TR/trace-context/

@@ -104,5 +104,10 @@ WORKER_LOST = Result(
     error="several workers were lost while they ran the request, so the request does not run again",
     error_code=ErrorCode.WORKER_LOST,
 )
+BROKEN_STREAM = Result(
+    error="the worker was lost or stopped after a part of the answer had been sent, so the request"
+    " does not run again",
+    error_code=ErrorCode.WORKER_LOST,
+)
 # Job's field finished_early_as → the result of the job's items without a stored result.
 EARLY_RESULTS = {str(result.error_code): result for result in (CANCELLED, DEADLINE_EXCEEDED)}

@@ -62,6 +62,7 @@ class Keys:
         "hash: item index → failed attempts and worker losses: see lua/lib/attempts.lua"
     )
     results = _KeyWithId("hash: item index → '<finished_ms> <result as JSON>'; written once")
+    deltas = _KeyWithId("list: parts of the streamed answer of a live call, while clients read it")
     completion_order = _KeyWithId("list: item indexes in the order in which they finished")
     failed = _KeyWithId("set: indexes of the items whose result is an error")
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 import openai
 import pytest
 from pydantic import BaseModel
@@ -232,3 +233,61 @@ def test_models(client: Any) -> None:
     assert client.models.retrieve(MODEL).id == MODEL
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("nobody/x")
+
+
+def test_a_stream(client: Any, provider: Deployment) -> None:
+    stream = client.chat.completions.create(
+        **asked("a b"), stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, last, usage = stream
+
+    texts = [chunk.choices[0].delta.content for chunk in chunks]
+    assert texts == ["", "echo:", " a", " b"]
+    assert last.choices[0].finish_reason == "stop"
+    assert (usage.choices, usage.usage.total_tokens) == ([], 5)
+    assert provider.received()[0]["stream_options"] == {"include_usage": True}
+
+
+def test_a_stream_without_usage_and_with_tools(client: Any, provider: Deployment) -> None:
+    with client.chat.completions.stream(
+        **asked('call weather {"city":"Oslo"}'), tools=[TOOL]
+    ) as stream:
+        events = list(stream)
+        completion = stream.get_final_completion()
+
+    assert "content.delta" not in {event.type for event in events}
+    [call] = completion.choices[0].message.tool_calls
+    assert (call.id[:5], call.function.arguments) == ("call_", '{"city":"Oslo"}')
+    assert completion.usage is None
+    assert provider.received()[0]["stream_options"] == {"include_usage": True}
+
+
+def test_an_error_inside_a_stream(client: Any, provider: Deployment) -> None:
+    body = asked("a b c d", model="openrouter/sim-error-object-500")
+    stream = client.chat.completions.create(**body, stream=True)
+    texts = [next(stream).choices[0].delta.content for _ in range(4)]
+    with pytest.raises(openai.APIError, match="Provider failed") as raised:
+        next(stream)
+
+    assert texts == ["", "echo:", " a", " b"]
+    assert raised.value.code == "provider_error"
+    assert len(provider.received()) == 1
+
+
+def test_a_stream_that_fails_before_it_begins_has_a_status(client: Any) -> None:
+    with pytest.raises(openai.AuthenticationError):
+        client.chat.completions.create(**asked(model="openrouter/sim-401"), stream=True)
+
+
+def test_a_connection_is_used_again_after_a_stream(running: Deployment) -> None:
+    """The client of the SDK has one connection here, so that the second call has to wait for it."""
+    limits = httpx2.Limits(max_connections=1)
+    with (
+        httpx2.Client(limits=limits, timeout=10) as http,
+        openai.OpenAI(base_url=running.base_url, api_key="x", http_client=http) as client,
+    ):
+        for _ in range(2):
+            list(client.chat.completions.create(**asked(), stream=True))
+        completion = client.chat.completions.create(**asked())
+
+    assert completion.choices[0].message.content == "echo: hi"

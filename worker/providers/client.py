@@ -23,6 +23,7 @@ from worker.providers.connections import cause, could_not_connect, send
 from worker.providers.endpoint import Endpoint, encode
 from worker.providers.errors import ProviderError, Verdict
 from worker.providers.redaction import redact, texts
+from worker.providers.stream_body import Emit, StreamBody, StreamTooLarge, is_event_stream
 from worker.providers.verdicts import judge
 
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
@@ -31,19 +32,30 @@ _MAX_CONNECT_S = 10.0  # time limit for a new connection; at most half of the ti
 
 
 async def call(
-    client: httpx.AsyncBaseTransport, endpoint: Endpoint, request: ItemRequest, *, timeout_s: float
+    client: httpx.AsyncBaseTransport,
+    endpoint: Endpoint,
+    request: ItemRequest,
+    *,
+    timeout_s: float,
+    emit: Emit | None = None,
 ) -> Answer:
     """Makes one call and returns the provider's answer. Raises ProviderError.
 
-    `timeout_s` limits the time of the whole call, even if the answer arrives one byte at a time.
+    timeout_s: limit of the time of the whole call, even if the answer arrives one byte at a time.
+        In a stream, each event gives the provider this time again.
+    emit: gets the encoded events of a streamed answer as they arrive. A provider that does not
+        stream answers nevertheless.
     """
     name = endpoint.provider
     codec = endpoint.codec(request)
     if codec is None:
         raise _invalid(f"{name} does not support {request['operation']}")
     try:
-        async with asyncio.timeout(timeout_s):
-            response, body = await _exchange(client, endpoint, codec, request, timeout_s)
+        async with asyncio.timeout(timeout_s) as limit:
+            stream = None
+            if emit is not None and codec.stream is not None:
+                stream = StreamBody(codec.stream(request["stream"]), emit, limit, timeout_s)
+            response, body = await _exchange(client, endpoint, codec, request, timeout_s, stream)
     except Untranslatable as error:
         # The API that accepted the item has another dialect for the provider.
         raise _invalid(f"{name} cannot take {error}") from None
@@ -73,37 +85,47 @@ def _answer(
     endpoint: Endpoint, request: ItemRequest, codec: Codec, response: httpx.Response, body: bytes
 ) -> Answer:
     """Returns the answer in a response with a status of success. Raises ProviderError."""
-    name, status = endpoint.provider, response.status_code
     try:
         value, text = read_json(body)
         answer, converted = codec.read(value)
         if converted is not value and "chat" not in request:
             text = orjson.dumps({"created": int(time.time()), **converted})
-    except ErrorInBody as error:
-        raise _refusal(
-            endpoint, request, error.status_code, response.headers, error.error
-        ) from None
-    except Unfinished as error:
-        raise ProviderError(
-            Verdict.UNFINISHED,
-            ErrorCode.PROVIDER_ERROR,
-            f"{name} did not finish its answer ({error.evidence})",
-            status_code=status,
-        ) from None
-    except NoAnswer:
-        raise ProviderError(
-            Verdict.REJECTED,
-            ErrorCode.BAD_RESPONSE,
-            f"{name} answered with JSON that contains no answer",
-            status_code=status,
-        ) from None
-    except (ValueError, orjson.JSONEncodeError):  # orjson writes at most 254 nested values
-        raise _bad_response(response, f"{name} answered with something that is not JSON") from None
+    except _WRONG_BODY as error:
+        raise _wrong_body(endpoint, request, response, error) from None
     if "chat" in request:
         return answer
     answer.body = one_line(text)
     answer.message = answer.choices = answer.logprobs = None  # the body has them
     return answer
+
+
+# orjson raises JSONEncodeError, because it writes at most 254 nested values.
+_WRONG_BODY = (ErrorInBody, Unfinished, NoAnswer, ValueError, orjson.JSONEncodeError)
+
+
+def _wrong_body(
+    endpoint: Endpoint, request: ItemRequest, response: httpx.Response, error: Exception
+) -> ProviderError:
+    """Returns the error for a body, of a response with a status of success, without an answer."""
+    name, status = endpoint.provider, response.status_code
+    match error:
+        case ErrorInBody():
+            return _refusal(endpoint, request, error.status_code, response.headers, error.error)
+        case Unfinished():
+            return ProviderError(
+                Verdict.UNFINISHED,
+                ErrorCode.PROVIDER_ERROR,
+                f"{name} did not finish its answer ({error.evidence})",
+                status_code=status,
+            )
+        case NoAnswer():
+            return ProviderError(
+                Verdict.REJECTED,
+                ErrorCode.BAD_RESPONSE,
+                f"{name} answered with JSON that contains no answer",
+                status_code=status,
+            )
+    return _bad_response(response, f"{name} answered with something that is not JSON")
 
 
 async def _exchange(
@@ -112,6 +134,7 @@ async def _exchange(
     codec: Codec,
     item: ItemRequest,
     timeout_s: float,
+    stream: StreamBody | None,
 ) -> tuple[httpx.Response, bytes]:
     # The body and the headers stay in memory while the call runs. The body is copied to its real
     # size, because the bytes that orjson returns occupy at least 4 KB. The headers are set after
@@ -128,7 +151,14 @@ async def _exchange(
         request.read()
         request.headers = headers
     async with aclosing(await send(client, request)) as response:
-        return response, await _read_body(endpoint.provider, response)
+        if stream is None or not (response.is_success and is_event_stream(response)):
+            return response, await _read_body(endpoint.provider, response)
+        try:
+            return response, await stream.read(response)
+        except StreamTooLarge:
+            raise _too_large(response, endpoint.provider) from None
+        except _WRONG_BODY as error:
+            raise _wrong_body(endpoint, item, response, error) from None
 
 
 class _Chunks(httpx.AsyncByteStream):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import orjson
@@ -55,10 +56,21 @@ def encode(row: Provider, codec: Codec, request: ItemRequest) -> bytes:
     if "chat" in request:
         return orjson.dumps(body_of(row, codec, model, request["chat"]))
     body = orjson.dumps(model).join(part.encode() for part in request["body"])
+    stream = _stream_fields(row, codec, request) if "stream" in request else {}
     if codec.translate is None:
-        return body
+        return b"%b,%b" % (body[:-1], orjson.dumps(stream)[1:]) if stream else body
     chat = {name: value for name, value in orjson.loads(body).items() if name != "model"}
-    return orjson.dumps(body_of(row, codec, model, chat))
+    return orjson.dumps({**body_of(row, codec, model, chat), **stream})
+
+
+def _stream_fields(row: Provider, codec: Codec, request: ItemRequest) -> dict[str, Any]:
+    """Returns the fields that ask for a stream, and with it for the usage."""
+    if codec.stream is None:
+        return {}
+    options = dict(request["stream"])
+    if codec.stream_usage and "stream_options" not in row.unsupported:
+        options["include_usage"] = True
+    return {"stream": True, "stream_options": options} if options else {"stream": True}
 
 
 def endpoint(row: Provider, settings: ProviderSettings, *, timeout_s: float) -> Endpoint:

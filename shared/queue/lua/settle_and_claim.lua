@@ -2,7 +2,7 @@
 -- Runs one round of a worker: settles leases whose calls have ended, requeues the items whose lease has expired and the
 -- deferred items that are due, and claims items that may run now. Each claimed item gets a lease. Each lease uses one
 -- slot of the lane's limit.
--- Constants: LEASE_MS, MAX_CLAIM (limit of items per round), INTERACTIVE_WEIGHT (number of interactive items that are
+-- Constants: BROKEN_STREAM_RESULT (the result of an item whose answer was streamed in part), LEASE_MS, MAX_CLAIM (limit of items per round), INTERACTIVE_WEIGHT (number of interactive items that are
 --            served per bulk item of the same owner), MAX_WORKER_LOSSES, LOST_RESULT (the result of an item that lost
 --            MAX_WORKER_LOSSES workers), OUTAGE_WAIT_MS (time for which an item waits for an open route)
 -- ARGV: limits (the lanes that this worker serves, as ' <lane>=<limit> <lane>=<limit> '; with '' the script claims

@@ -3,6 +3,7 @@
 --- @include "fair_queue"
 --- @include "job_cache"
 --- @include "attempts"
+--- @include "results"
 -- Moves items between QUEUE, QUARANTINE and DEFERRED. Items in QUARANTINE and DEFERRED are *parked*: the job's field
 -- `parked` counts them. `job` is a table from job_cache.lua.
 -- Defines for other files: park, unpark, requeue
@@ -22,9 +23,14 @@ local function unpark(item)
 end
 
 -- Puts an item back at its old place in QUEUE. If one more worker loss would end the item, it goes to QUARANTINE instead:
--- see shared/queue/claims.py. If the job has ended, the item is dropped.
+-- see shared/queue/claims.py. If the job has ended, the item is dropped. If a client may have read a part of its answer,
+-- the item fails, because another run would give another answer: see append_deltas.lua.
 local function requeue(lane, job, index, number)
   if not job.is_unfinished then return end
+  if redis.call('HEXISTS', JOB .. job.id, 'has_deltas') == 1 then
+    write_result(job, index, true, BROKEN_STREAM_RESULT, 0)
+    return
+  end
   local _, _, losses = read_attempts(job, index)
   if count_losses(losses) >= MAX_WORKER_LOSSES - 1 then
     park(QUARANTINE, lane, job, index, number, job.accepted_ms)

@@ -1,0 +1,129 @@
+"""Streams the answer of a live call to a client, as the worker gets it from the provider.
+
+The parts of the answer stay in Redis while the call runs, so that every client gets all of them,
+also one that joins later.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from time import monotonic
+from typing import Any
+
+import orjson
+
+from api.job_events import JobEvents, ResettableEvent
+from api.openai.call_errors import call_error, stopped
+from api.openai.errors import OpenAIError, error_content
+from api.redis_retry import redis_retry
+from shared.dialects.chat_stream import whole_chat
+from shared.dialects.dialect import Operation
+from shared.dialects.response_stream import whole_response
+from shared.dialects.sse import Event
+from shared.dialects.stream import END
+from shared.models import LLMResponse
+from shared.queue.deltas import Deltas
+
+READ_AGAIN_S = 5.0  # time after which a stream reads again, because a message may be lost
+RETRY_FOR_S = 30.0  # time for which a read is retried while Redis is unavailable
+
+Result = Callable[[], Awaitable[LLMResponse | None]]
+
+
+class AnswerStream:
+    """The streamed answer of one call, for one client.
+
+    answer: returns the result of the call after its job has ended; None if it has not ended.
+    """
+
+    def __init__(
+        self,
+        deltas: Deltas,
+        events: JobEvents,
+        job_id: str,
+        operation: Operation,
+        options: Mapping[str, Any],
+        answer: Result,
+    ) -> None:
+        self._deltas = deltas
+        self._events = events
+        self._job_id = job_id
+        self._operation = operation
+        self._options = options
+        self._answer = answer
+        self._position = 0
+        self._parts: list[bytes] = []  # parts that were read and not sent
+        self._has_ended = False
+
+    async def begin(self, wait_s: float) -> None:
+        """Waits until the answer begins or the call fails, or for `wait_s`.
+
+        Until then, the status of the HTTP response can tell the client what has failed. Raises
+        OpenAIError if the call has failed without any part of an answer.
+        """
+        until = monotonic() + wait_s
+        with self._events.subscribe(self._job_id) as changes:
+            while not await self._read() and (left_s := until - monotonic()) > 0:
+                if self._events.closed:
+                    break
+                await self._wait(changes, left_s)
+        if not self._position and (self._has_ended or self._events.closed):
+            answer = await self._answer()
+            if answer is None:
+                raise stopped()
+            if answer.error is not None:
+                raise call_error(answer)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yields the events of the answer, in chunks of whole events, and then its end or error."""
+        with self._events.subscribe(self._job_id) as changes:
+            while True:
+                if self._parts:
+                    yield b"".join(self._parts)
+                    self._parts.clear()
+                if self._has_ended or self._events.closed:
+                    break
+                if not await self._read():
+                    await self._wait(changes, READ_AGAIN_S)
+        yield await self._end()
+
+    async def _read(self) -> bool:
+        """Reads further parts. Returns whether there were any, or the job has ended."""
+        read: tuple[list[bytes], bool] = await redis_retry(RETRY_FOR_S)(
+            self._deltas.read, self._job_id, self._position
+        )
+        parts, self._has_ended = read
+        self._position += len(parts)
+        self._parts += parts
+        return bool(parts) or self._has_ended
+
+    async def _wait(self, changes: ResettableEvent, seconds: float) -> None:
+        await changes.wait(min(seconds, READ_AGAIN_S))
+
+    async def _end(self) -> bytes:
+        answer = await self._answer()
+        if answer is None:
+            return self._error(stopped())
+        if answer.error is not None:
+            return self._error(call_error(answer))
+        events = [] if self._position else self._whole(answer)
+        if self._operation is Operation.CHAT:
+            events.append(Event("", END).encode())
+        return b"".join(events)
+
+    def _whole(self, answer: LLMResponse) -> list[bytes]:
+        """Returns the events of an answer that the provider has not streamed."""
+        body = orjson.loads(answer.body or "{}")
+        if self._operation is Operation.CHAT:
+            return whole_chat(body, self._options)
+        return whole_response(body)
+
+    def _error(self, error: OpenAIError) -> bytes:
+        """Returns the event with which OpenAI's clients raise an exception."""
+        content = error_content(error)
+        if self._operation is Operation.CHAT:
+            return Event("", orjson.dumps({"error": content}).decode()).encode()
+        data = {**content, "type": "error", "sequence_number": self._position, "error": content}
+        return Event("error", orjson.dumps(data).decode()).encode()
+
+
+# Arguments: job id, operation, the client's `stream_options`, and `answer` of AnswerStream.
+NewAnswerStream = Callable[[str, Operation, Mapping[str, Any], Result], AnswerStream]

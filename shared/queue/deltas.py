@@ -1,0 +1,42 @@
+"""Keeps the parts of an answer that is streamed, from the worker that gets them to the API.
+
+The parts stay in Redis while the call runs, so that a client that joins the call gets all of them.
+They are encoded server-sent events, of whole events each.
+"""
+
+from redis.asyncio import Redis
+
+from shared.queue.ids import LeaseId
+from shared.queue.keys import Keys
+from shared.queue.scripts import load_script
+
+RUNNING_TTL_S = 3600  # time after the last part; the provider may pause while it reasons
+FINISHED_TTL_S = 60  # for clients that still read, or join a call that has just been answered
+
+
+class Deltas:
+    """Appends and reads the parts of the live calls of all owners. Raises RedisUnavailable."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._append = load_script(redis, keys, "append_deltas")
+
+    async def append(
+        self, lane: str, lease_id: LeaseId, part: bytes, *, position: int, is_last: bool = False
+    ) -> bool:
+        """Appends a part, after `position` other parts. Repeating a call changes nothing.
+
+        From the first part on, the item does not run again: if its lease ends without a result,
+        the item fails. Returns False, and appends nothing, if the lease has ended.
+        """
+        ttl_s = FINISHED_TTL_S if is_last else RUNNING_TTL_S
+        return bool(await self._append(args=[lane, lease_id, position, ttl_s, part]))
+
+    async def read(self, job_id: str, position: int) -> tuple[list[bytes], bool]:
+        """Returns the parts after the first `position` parts, and whether the job has ended."""
+        pipe = self._redis.pipeline()  # a transaction, so that no part follows the end
+        pipe.hexists(self._keys.job(job_id), "finished_ms")
+        pipe.lrange(self._keys.deltas(job_id), position, -1)
+        has_ended, parts = await pipe.execute()
+        return parts, bool(has_ended)

@@ -1,0 +1,65 @@
+"""Reads the body of a streamed answer, and hands on its events as they arrive."""
+
+import asyncio
+from collections.abc import Callable
+
+import httpx
+import orjson
+
+from shared.dialects.sse import Event, EventParser
+from shared.dialects.stream import StreamReader
+
+EVENT_STREAM = "text/event-stream"
+MAX_STREAM_BYTES = 32 * 1024 * 1024  # an event per token takes about 50 times as much as its text
+
+
+Emit = Callable[[bytes], None]
+
+
+def is_event_stream(response: httpx.Response) -> bool:
+    media_type: str = response.headers.get("content-type", "")
+    return media_type.lower().startswith(EVENT_STREAM)
+
+
+class StreamTooLarge(Exception):
+    """The stream is larger than MAX_STREAM_BYTES."""
+
+
+class StreamBody:
+    """Reads one body. Each event gives the provider `timeout_s` more time."""
+
+    def __init__(
+        self,
+        reader: StreamReader,
+        emit: Emit,
+        limit: asyncio.Timeout,
+        timeout_s: float,
+    ) -> None:
+        self._reader = reader
+        self._emit = emit
+        self._limit = limit
+        self._timeout_s = timeout_s
+
+    async def read(self, response: httpx.Response) -> bytes:
+        """Returns the whole answer, as the provider would have sent it without a stream.
+
+        Raises StreamTooLarge, ErrorInBody, Unfinished, and ValueError if an event is not JSON.
+        """
+        parser, size = EventParser(), 0
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > MAX_STREAM_BYTES:
+                raise StreamTooLarge
+            self._hand_on(parser.feed(chunk))
+        self._hand_on(parser.end())
+        last, answer = self._reader.end()
+        for event in last:
+            self._emit(event)
+        return orjson.dumps(answer)
+
+    def _hand_on(self, events: list[Event]) -> None:
+        if events:
+            self._limit.reschedule(asyncio.get_running_loop().time() + self._timeout_s)
+        for event in events:
+            for encoded in self._reader.read(event):
+                self._emit(encoded)
