@@ -1,7 +1,7 @@
 """Makes one small call to a provider, and shows the call and the response."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 
 import httpx
@@ -20,7 +20,7 @@ _SECRET_HEADERS = {"set-cookie"}
 
 
 async def check(endpoint: Endpoint, model: str) -> tuple[list[str], bool]:
-    """Returns the lines to show, and whether the provider answered. "…" replaces the key."""
+    """Returns the lines to show, and whether the provider answered. "…" replaces the keys."""
     item = _item(endpoint.provider, model)
     codec = endpoint.dialect.native
     content, url = encode(endpoint.row, codec, item), endpoint.url(codec, model)
@@ -33,7 +33,7 @@ async def check(endpoint: Endpoint, model: str) -> tuple[list[str], bool]:
             response = await client.post(url, content=content, headers=headers)
     except (httpx.HTTPError, OSError, UnicodeError) as error:
         lines.append(f"No answer: {str(error) or type(error).__name__}")
-        return _struck(lines, endpoint.key), False
+        return _struck(lines, endpoint.keys), False
     seconds = time.monotonic() - started
     lines += [
         f"{response.status_code} {response.reason_phrase} after {seconds:.2f} s",
@@ -43,7 +43,7 @@ async def check(endpoint: Endpoint, model: str) -> tuple[list[str], bool]:
         "",
     ]
     answer, verdict = _verdict(codec, response)
-    return _struck([*lines, verdict], endpoint.key), answer is not None
+    return _struck([*lines, verdict], endpoint.keys), answer is not None
 
 
 def _item(provider: str, model: str) -> ItemRequest:
@@ -82,5 +82,7 @@ def _body(content: bytes) -> list[str]:
     return text.splitlines()
 
 
-def _struck(lines: list[str], key: str | None) -> list[str]:
-    return [line.replace(key, STRUCK_OUT) for line in lines] if key else lines
+def _struck(lines: list[str], keys: Iterable[str]) -> list[str]:
+    for key in keys:
+        lines = [line.replace(key, STRUCK_OUT) for line in lines]
+    return lines

@@ -63,26 +63,40 @@ async def probe_all(providers: Providers, names: Iterable[str]) -> list[Probe]:
 async def _probe(
     client: httpx.AsyncClient, providers: Providers, name: str, missing: Mapping[str, str]
 ) -> Probe:
-    row, settings = providers.catalogue.rows[name], providers.settings[name]
+    """Probes with each key. The result is of the first key that is not good."""
     if name in missing:
         return Probe(name, Health.MISSING, missing[name])
+    row, settings = providers.catalogue.rows[name], providers.settings[name]
+    keys = settings.keys
+    probes = await asyncio.gather(
+        *(
+            _probe_account(client, row, number, settings.with_key(keys.get(number)))
+            for number in keys or (1,)
+        )
+    )
+    return next((probe for probe in probes if not probe.is_good), probes[0])
+
+
+async def _probe_account(
+    client: httpx.AsyncClient, row: Provider, number: int, settings: ProviderSettings
+) -> Probe:
     url = row.base_url + (row.check_path or _PATHS[row.dialect])
     try:
         reply = await _ask(client, url, row, settings)
-        health, detail = _judge(row, reply, has_key=settings.key is not None)
+        health, detail = _judge(row, number, reply, has_key=settings.key is not None)
         if health is Health.READY and settings.key is not None:
             # Some providers list their models without a key.
-            keyless = await _ask(client, url, row, settings.model_copy(update={"api_key": None}))
+            keyless = await _ask(client, url, row, settings.with_key(None))
             if keyless.status < HTTPStatus.BAD_REQUEST:
                 health, detail = Health.UNCHECKED, "answers also without a key"
     except (TimeoutError, httpx.TimeoutException):
         health, detail = Health.UNREACHABLE, f"did not answer in {TIMEOUT_S:g} s"
     except httpx.ConnectError:
-        advice = f"start it, or correct {variable(name, 'base_url')}"
+        advice = f"start it, or correct {variable(row.name, 'base_url')}"
         health, detail = Health.UNREACHABLE, f"can't connect; {advice}"
     except (httpx.HTTPError, OSError, UnicodeError) as error:
         health, detail = Health.UNREACHABLE, str(error) or type(error).__name__
-    return Probe(name, health, f"{url}: {detail}")
+    return Probe(row.name, health, f"{url}: {detail}")
 
 
 async def _ask(
@@ -102,8 +116,8 @@ async def _ask(
         return _Reply(response.status_code, is_json, start)
 
 
-def _judge(row: Provider, reply: _Reply, *, has_key: bool) -> tuple[Health, str]:
-    variables = " or ".join(row.key_variables)
+def _judge(row: Provider, number: int, reply: _Reply, *, has_key: bool) -> tuple[Health, str]:
+    variables = " or ".join(row.variables_of_key(number))
     refused = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
     # Gemini: https://ai.google.dev/gemini-api/docs/troubleshooting
     if reply.status in refused or b"API_KEY_INVALID" in reply.start:

@@ -1,7 +1,7 @@
 """Defines the commands about providers: which are configured, and whether they work."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -94,9 +94,11 @@ def _source(known: Providers, name: str) -> str:
 
 
 def _key(known: Providers, name: str) -> str:
-    """Returns the variable that has the key."""
-    if known.settings[name].key is None:
+    """Returns the variable that has the first key, and the number of further keys."""
+    keys = known.settings[name].keys
+    if not keys:
         return "none"
     given = variables()
-    names: Iterable[str] = known.catalogue.rows[name].key_variables
-    return next(name for name in names if (given.get(name.lower()) or "").strip())
+    names = known.catalogue.rows[name].variables_of_key(min(keys))
+    first = next(name for name in names if (given.get(name.lower()) or "").strip())
+    return first if len(keys) == 1 else f"{first} and {len(keys) - 1} more"

@@ -1,6 +1,7 @@
 """Finds variables that look like settings but are not, which are probably typing errors."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
@@ -8,12 +9,14 @@ import structlog
 from dotenv import dotenv_values
 
 from shared.providers import Provider, variable
-from shared.settings import ENV_FILE, ProviderSettings, Settings
+from shared.providers.row import MAX_KEYS
+from shared.settings import ENV_FILE, PROVIDER_SETTINGS, Settings
 
 SIMILARITY = 0.85  # of 1; DATADIR and DATA_DIR have 0.93, OTLP_ENDPOINT and SENTRY_ENDPOINT 0.64
 CLIENT_VARIABLES = ("ORCHESTRATOR_URL", "ORCHESTRATOR_API_KEY")
 # _API_KEY is not in the list, because other programs have variables that end in _API_KEY, too.
 _OURS = ("_base_url", "_max_concurrent_requests")
+_KEY_NUMBER = re.compile(r"[1-9][0-9]?")
 # `orchestrator up` sets this variable for its processes, because it has reported the names itself.
 REPORTED = "UNKNOWN_SETTINGS_REPORTED"
 
@@ -42,15 +45,25 @@ def known_settings(rows: Mapping[str, Provider]) -> set[str]:
     return {
         *map(str.upper, Settings.model_fields),
         *CLIENT_VARIABLES,
-        *(variable(name, field) for name in rows for field in ProviderSettings.model_fields),
+        *(variable(name, field) for name in rows for field in PROVIDER_SETTINGS),
         *(name for row in rows.values() for name in row.key_variables),
     }
+
+
+def _is_further_key(name: str, rows: Mapping[str, Provider]) -> bool:
+    """Returns whether `name` is such as OPENAI_API_KEY_2."""
+    first, _, number = name.rpartition("_")
+    if not _KEY_NUMBER.fullmatch(number) or not 1 < int(number) <= MAX_KEYS:
+        return False
+    return any(first in row.key_variables for row in rows.values())
 
 
 def _suspicious(names: set[str], rows: Mapping[str, Provider]) -> Iterator[tuple[str, str]]:
     known = known_settings(rows)
     missing = known - names  # a setting that is set is not meant by another name
     for name in names - known:
+        if _is_further_key(name, rows):
+            continue
         if nearest := _nearest(name, missing):
             yield name, f"Did you mean {nearest}?"
         elif ending := next((end for end in _OURS if name.endswith(end.upper())), None):
@@ -70,7 +83,7 @@ def _nearest(name: str, missing: Iterable[str]) -> str | None:
     The part after a provider's name must be equal, because keys of different services have similar
     names.
     """
-    for field in ProviderSettings.model_fields:
+    for field in PROVIDER_SETTINGS:
         ending = variable("", field)
         if name.endswith(ending):
             provider = name.removesuffix(ending)

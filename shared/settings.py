@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -31,6 +31,7 @@ from pydantic_settings import (
 from redis.asyncio.connection import parse_url
 
 from shared.providers import PROVIDERS, Provider, variable
+from shared.providers.row import MAX_KEYS
 from shared.queue.claims import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
 from shared.queue.keys import check_prefix
 from shared.redis import sentinel
@@ -156,6 +157,7 @@ def _webhook_secret(secret: SecretStr) -> SecretStr:
 
 _UNSET_IF_BLANK = BeforeValidator(_blank_is_unset)
 _Concurrency = Annotated[int, Field(ge=1, le=100_000)]
+_Rate = Annotated[int, Field(ge=1, le=10**12)]
 _TimeoutSeconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 _MIN_SECRET_BYTES, _MAX_SECRET_BYTES = 24, 64  # limits that Standard Webhooks prescribes
 OWNER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -180,11 +182,33 @@ class ProviderSettings(BaseModel):
     http_referer: Annotated[str, AfterValidator(header_text)] = "http://localhost:8000"
     max_concurrent_requests: Annotated[_Concurrency | None, _UNSET_IF_BLANK] = None
     timeout: Annotated[_TimeoutSeconds | None, _UNSET_IF_BLANK] = None
+    rpm: Annotated[_Rate | None, _UNSET_IF_BLANK] = None
+    tpm: Annotated[_Rate | None, _UNSET_IF_BLANK] = None
+    rpd: Annotated[_Rate | None, _UNSET_IF_BLANK] = None
+    adaptive: Annotated[bool | None, _UNSET_IF_BLANK] = None
+    # The keys of `<NAME>_API_KEY_2` and further, by their numbers
+    more_api_keys: dict[int, Annotated[SecretStr, AfterValidator(_key)]] = {}
 
     @property
     def key(self) -> str | None:
-        """Returns the key in clear text."""
-        return self.api_key.get_secret_value().strip() if self.api_key else None
+        """Returns the first key in clear text."""
+        return next(iter(self.keys.values()), None)
+
+    @property
+    def keys(self) -> dict[int, str]:
+        """Returns all keys in clear text, by their numbers. `<NAME>_API_KEY` is number 1."""
+        keys = {1: self.api_key} if self.api_key else {}
+        keys |= self.more_api_keys
+        return {number: key.get_secret_value().strip() for number, key in keys.items()}
+
+    def with_key(self, key: str | None) -> "ProviderSettings":
+        """Returns the same settings with one key, or with none."""
+        api_key = None if key is None else SecretStr(key)
+        return self.model_copy(update={"api_key": api_key, "more_api_keys": {}})
+
+
+# The settings of a provider that are variables, such as OPENROUTER_TIMEOUT
+PROVIDER_SETTINGS = tuple(name for name in ProviderSettings.model_fields if name != "more_api_keys")
 
 
 class Settings(BaseSettings):
@@ -290,30 +314,61 @@ def _reading_env_file(read: Callable[[], _Read]) -> _Read:
 
 
 def _provider_settings(row: Provider, found: Mapping[str, str | None]) -> ProviderSettings:
-    names = {setting: variable(row.name, setting) for setting in ProviderSettings.model_fields}
-    for name in row.key_variables:
-        if (found.get(name.lower()) or "").strip():
-            names["api_key"] = name
-            break
-    values = {setting: found.get(name.lower()) for setting, name in names.items()}
+    names = {setting: variable(row.name, setting) for setting in PROVIDER_SETTINGS}
+    keys = _keys(row, found)
+    if 1 in keys:
+        names["api_key"] = keys[1]
+    values: dict[str, Any] = {
+        setting: value
+        for setting, name in names.items()
+        if (value := found.get(name.lower())) is not None
+    }
+    more = {number: name for number, name in keys.items() if number > 1}
+    if more:
+        values["more_api_keys"] = {number: found[name.lower()] for number, name in more.items()}
     try:
-        return ProviderSettings.model_validate(
-            {setting: value for setting, value in values.items() if value is not None}
-        )
+        settings = ProviderSettings.model_validate(values)
     except ValidationError as error:
-        raise _settings_error(error, names) from None
+        raise _settings_error(error, names, more) from None
+    _refuse_equal_keys(settings, keys)
+    return settings
+
+
+def _keys(row: Provider, found: Mapping[str, str | None]) -> dict[int, str]:
+    """Returns the variables that contain the keys of a provider, by the number of the key."""
+    keys = {}
+    for number in range(1, MAX_KEYS + 1):
+        for name in row.variables_of_key(number):
+            if (found.get(name.lower()) or "").strip():
+                keys[number] = name
+                break
+    return keys
+
+
+def _refuse_equal_keys(settings: ProviderSettings, names: Mapping[int, str]) -> None:
+    """Refuses a key that is given twice, because its limits would count twice."""
+    seen: dict[str, str] = {}
+    for number, key in settings.keys.items():
+        if key in seen:
+            raise SettingsError(f"{names[number]}: must differ from {seen[key]}")
+        seen[key] = names[number]
 
 
 _PREFIX = "Value error, "  # pydantic writes this before the text of a ValueError
 
 
 def _settings_error(
-    error: ValidationError, names: Mapping[str, str] | None = None
+    error: ValidationError,
+    names: Mapping[str, str] | None = None,
+    keys: Mapping[int, str] | None = None,
 ) -> SettingsError:
-    """`names` has the variables of fields whose variable has another name than the field."""
+    """`names` has the variables of fields whose variable has another name than the field. `keys`
+    has the variables of the further keys."""
     lines = []
     for detail in error.errors():
         field = str(detail["loc"][0])
         name = (names or {}).get(field, field.upper())
+        if keys and field == "more_api_keys":
+            name = keys[int(detail["loc"][1])]
         lines.append(f"{name}: {detail['msg'].removeprefix(_PREFIX)}")
     return SettingsError("\n".join(lines))

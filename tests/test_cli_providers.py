@@ -103,6 +103,17 @@ async def test_the_health_of_a_provider(
         assert await probed(url, key=key) == Probe("gpu1", health, f"{url}/models: {detail}")
 
 
+async def test_each_key_is_checked() -> None:
+    async with serving(with_key(401)) as url:
+        settings = ProviderSettings(api_key=KEY, base_url=url, more_api_keys={7: "bogus"})
+        [probe] = await probe_all(combined({"gpu1": GPU1}, {"gpu1": settings}), ["gpu1"])
+
+    assert (probe.health, probe.detail.partition(": ")[2]) == (
+        Health.KEY_REFUSED,
+        "answered 401; correct GPU1_API_KEY_7",
+    )
+
+
 async def test_nobody_listens() -> None:
     async with serving(always(200)) as url:
         pass

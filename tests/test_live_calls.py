@@ -18,7 +18,7 @@ from api.openai.call_errors import call_error
 from cli.simulator import Simulator
 from shared.dialects.dialect import Operation
 from shared.models import ErrorCode, LLMResponse
-from shared.providers import PROVIDERS, Alias, Catalogue
+from shared.providers import PROVIDERS, Alias, Catalogue, Deployment
 from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
 
@@ -31,7 +31,9 @@ REPEATED = {"x-stainless-retry-count": "1"}
 def catalogue(providers: dict[str, ProviderSettings]) -> Catalogue:
     rows = combined({name: PROVIDERS[name] for name in (*providers, "anthropic")}, providers)
     known = rows.catalogue
-    return Catalogue(known.rows, {"fast": Alias("openrouter", "openai/x")}, known.configured)
+    return Catalogue(
+        known.rows, {"fast": Alias((Deployment("openrouter", "openai/x"),))}, known.configured
+    )
 
 
 @pytest.fixture

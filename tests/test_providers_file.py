@@ -10,7 +10,7 @@ import pytest
 from support.command import run
 from support.documents import PROJECT
 
-from shared.providers import PROVIDERS, Alias, Provider
+from shared.providers import PROVIDERS, Alias, Deployment, Provider
 from shared.providers.file import ProvidersFile, read_providers_file
 from shared.providers.toml_lines import line_of, lines_of
 from shared.settings import SettingsError
@@ -125,9 +125,9 @@ def test_aliases(read: Read) -> None:
     )
 
     assert file.aliases == {
-        "fast": Alias("gpu1", "Qwen/Qwen3-8B"),
-        "gpt-4o": Alias("openrouter", "openai/gpt-x"),
-        "org/model": Alias("openai", "gpt-5-mini"),
+        "fast": Alias((Deployment("gpu1", "Qwen/Qwen3-8B"),)),
+        "gpt-4o": Alias((Deployment("openrouter", "openai/gpt-x"),)),
+        "org/model": Alias((Deployment("openai", "gpt-5-mini"),)),
     }
 
 

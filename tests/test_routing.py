@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.providers.catalogue import Alias, Catalogue
+from shared.providers.catalogue import Alias, Catalogue, Deployment
 from shared.providers.routing import (
     NoProvider,
     UnknownProvider,
@@ -16,8 +16,8 @@ _NAMES = ("openai", "openrouter", "ollama", "groq", "gpu-1")
 CATALOGUE = Catalogue(
     {name: Provider(name, f"https://{name}.test/v1") for name in _NAMES},
     aliases={
-        "fast": Alias("gpu-1", "Qwen/Qwen3-8B"),
-        "gpt-4o": Alias("openrouter", "openai/gpt-x"),
+        "fast": Alias((Deployment("gpu-1", "Qwen/Qwen3-8B"),)),
+        "gpt-4o": Alias((Deployment("openrouter", "openai/gpt-x"),)),
     },
     configured=frozenset({"openai", "openrouter", "gpu-1"}),
 )

@@ -10,7 +10,7 @@ from api.requests.formats import RequestFormat
 from api.requests.vendor_line import InvalidLine
 from api.requests.vendor_requests import VendorOptions, VendorRequests
 from shared.jobs.new_item import NewItem
-from shared.providers import Alias, Catalogue, Provider
+from shared.providers import Alias, Catalogue, Deployment, Provider
 
 HELLO = [{"role": "user", "content": "hello"}]
 ROWS = {
@@ -24,7 +24,7 @@ ROWS = {
 }
 CATALOGUE = Catalogue(
     ROWS,
-    aliases={"fast": Alias("vendor", "Big-Model")},
+    aliases={"fast": Alias((Deployment("vendor", "Big-Model"),))},
     configured=frozenset({"vendor", "lower", "claude", "google"}),
 )
 

@@ -24,7 +24,7 @@ from shared.settings import Settings
 from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics
 from worker.providers.connections import http_client
-from worker.providers.endpoint import endpoint
+from worker.providers.endpoint import endpoints
 from worker.tasks import ProviderContext, call_provider
 from worker.webhooks import MAX_DELIVERIES, WebhookContext, deliver_webhook, signing_key
 
@@ -114,9 +114,12 @@ def _provider_context(
     return ProviderContext(
         client=http_client(settings.worker_max_jobs),
         endpoints={
-            name: endpoint(row, providers.settings[name], timeout_s=settings.request_timeout)
+            account: endpoint
             for name, row in providers.catalogue.rows.items()
             if name not in missing
+            for account, endpoint in endpoints(
+                row, providers.settings[name], timeout_s=settings.request_timeout
+            ).items()
         },
         missing=missing,
         max_retries=settings.max_retries,

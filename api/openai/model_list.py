@@ -11,7 +11,7 @@ from shared.providers.routing import RoutingError, route
 def list_models(catalogue: Catalogue) -> OpenAIModels:
     return OpenAIModels(
         data=[
-            OpenAIModel(id=name, owned_by=alias.provider)
+            OpenAIModel(id=name, owned_by=alias.deployments[0].provider)
             for name, alias in sorted(catalogue.aliases.items())
         ]
     )

@@ -1,8 +1,9 @@
 """Defines the providers: their rows, their settings and their names."""
 
 from shared.providers.built_in import PROVIDERS, WEBHOOK_LANE
-from shared.providers.catalogue import BUILT_IN, Alias, Catalogue
-from shared.providers.row import Provider, variable
+from shared.providers.catalogue import BUILT_IN, Alias, Catalogue, Deployment
+from shared.providers.model_limits import ModelLimits
+from shared.providers.row import Provider, account, variable
 
 __all__ = [
     "BUILT_IN",
@@ -10,6 +11,9 @@ __all__ = [
     "WEBHOOK_LANE",
     "Alias",
     "Catalogue",
+    "Deployment",
+    "ModelLimits",
     "Provider",
+    "account",
     "variable",
 ]

@@ -40,6 +40,8 @@ _ROWS = (
         # Reasoning models refuse max_tokens; all chat models accept max_completion_tokens.
         token_limit_param="max_completion_tokens",  # noqa: S106 — not a secret
         timeout_s=_SDK_TIMEOUT_S,
+        reserves_output=True,
+        counts_refused=True,
     ),
     Provider(
         "azure",  # a model's name is the name of a deployment
@@ -48,6 +50,7 @@ _ROWS = (
         auth="api-key",
         token_limit_param="max_completion_tokens",  # noqa: S106
         timeout_s=_SDK_TIMEOUT_S,
+        reserves_output=True,
     ),
     Provider(
         "anthropic",
@@ -56,6 +59,7 @@ _ROWS = (
         auth="x-api-key",
         headers={"anthropic-version": "2023-06-01"},
         timeout_s=_SDK_TIMEOUT_S,
+        limit_headers="anthropic",
     ),
     Provider(
         "gemini",
@@ -102,6 +106,8 @@ _ROWS = (
         # https://console.groq.com/docs/openai: these get a 400.
         unsupported=frozenset({"logit_bias", "logprobs", "top_logprobs"}),
         timeout_s=_FAST_TIMEOUT_S,
+        limit_headers="groq",
+        reserves_output=True,
     ),
     Provider("together", "https://api.together.ai/v1", timeout_s=_SDK_TIMEOUT_S),
     Provider(
@@ -109,6 +115,7 @@ _ROWS = (
         "https://api.fireworks.ai/inference/v1",
         timeout_s=_SDK_TIMEOUT_S,
         limits_per="account",
+        limit_headers="fireworks",
     ),
     Provider("deepinfra", "https://api.deepinfra.com/v1/openai", timeout_s=_SDK_TIMEOUT_S),
     # DeepSeek sends blank lines for up to 30 minutes while a request waits for its turn.
@@ -133,6 +140,8 @@ _ROWS = (
                 "service_tier",
             }
         ),
+        limit_headers="cerebras",
+        reserves_output=True,
         timeout_s=_FAST_TIMEOUT_S,
     ),
     Provider("perplexity", "https://api.perplexity.ai", timeout_s=_SDK_TIMEOUT_S),

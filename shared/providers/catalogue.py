@@ -8,11 +8,32 @@ from shared.providers.row import Provider
 
 
 @dataclass(frozen=True, slots=True)
-class Alias:
-    """The target of a short name for a model: a provider, and the provider's name for the model."""
+class Deployment:
+    """What serves requests: a provider, and the provider's name for the model.
+
+    weight: share of the requests, compared with the other deployments of the alias.
+    """
 
     provider: str
     model: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """What a short name for a model stands for.
+
+    deployments: at least one. Their shares are proportional to their weights.
+    fallbacks: what serves a request after them, in this order: a deployment, or the name of another
+        alias in lower case. No alias leads back to itself.
+    after_s: how long a request waits for a deployment that is paused, before it moves on.
+    content_filtered: whether a request that a moderation refused moves on, too.
+    """
+
+    deployments: tuple[Deployment, ...]
+    fallbacks: tuple[Deployment | str, ...] = ()
+    after_s: float = 60.0
+    content_filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +41,7 @@ class Catalogue:
     """The providers and aliases of a deployment.
 
     rows: by the provider's name; the built-in rows, changed and extended by `providers.toml`.
-    aliases: by the alias.
+    aliases: by the alias, in lower case.
     configured: names of the providers that have a key or a base URL of their own, and of those that
         need neither.
     """

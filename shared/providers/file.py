@@ -6,7 +6,7 @@ a value, because the value may be a key.
 
 import re
 import tomllib
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,25 +14,21 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from shared.providers.alias_check import AliasCheck
 from shared.providers.built_in import WEBHOOK_LANE
 from shared.providers.catalogue import Alias
+from shared.providers.not_yet import NOT_YET
 from shared.providers.row import Provider, variable
-from shared.providers.section import MAX_MODEL_LENGTH, NAME, AliasSection, Deployment, Section
+from shared.providers.section import (
+    NAME,
+    AliasSection,
+    DeploymentSection,
+    ModelSection,
+    Section,
+)
 from shared.providers.toml_lines import line_of, lines_of
-from shared.settings import ProviderSettings, Settings, SettingsError
+from shared.settings import PROVIDER_SETTINGS, Settings, SettingsError
 
-_NOT_YET = {
-    "adaptive",
-    "counts_refused",
-    "fallbacks",
-    "limit_headers",
-    "models",
-    "reserves_output",
-    "rpd",
-    "rpm",
-    "tpm",
-    "weight",
-}
 _KEYS = {"api_key", "key", "password", "secret", "token"}
 _OTHER_SETTINGS = {name.upper() for name in Settings.model_fields} | {"ORCHESTRATOR_API_KEY"}
 _POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
@@ -107,14 +103,18 @@ class _Check:
             all_rows[name] = replace(rows.get(name) or _new_row(name, given, rows), **given)
             if not all_rows[name].base_url:
                 self._add(("providers", name), "base_url is missing")
-        tables = document.get("providers")
-        # An alias may name a provider whose section is wrong: only the section gets a complaint.
-        named = all_rows.keys() | set(tables if isinstance(tables, dict) else ())
-        aliases: dict[str, Alias] = {}
+        # An alias may name a provider or an alias whose section is wrong: only the section gets a
+        # complaint.
+        check = AliasCheck(
+            rows=all_rows,
+            providers=all_rows.keys() | _names(document, "providers"),
+            aliases={name.lower() for name in _names(document, "models")},
+            add=self._add,
+        )
         for name, table in self._tables(document, "models", AliasSection):
-            target = table.deployments[0]
-            self._alias(name, target, named, aliases)
-            aliases[name.lower()] = Alias(target.provider, target.model)
+            check.section(name, table)
+        check.cycles()
+        aliases = check.found
         given_fields = {name: frozenset(given) for name, given in sections.items()}
         return ProvidersFile(all_rows, aliases, given_fields)
 
@@ -131,7 +131,9 @@ class _Check:
             return
         for name, table in tables.items():
             try:
-                yield name, model.model_validate(table)
+                section = model.model_validate(table)
+                if not self._refuse_not_yet((kind, name), section):
+                    yield name, section
             except ValidationError as error:
                 for wrong in error.errors(include_url=False, include_input=False):
                     self._wrong((kind, name, *wrong["loc"]), wrong["type"], wrong["msg"], model)
@@ -139,8 +141,7 @@ class _Check:
     def _wrong(self, path: TomlPath, kind: str, message: str, model: type[BaseModel]) -> None:
         match kind:
             case "extra_forbidden":
-                known = Deployment if "deployments" in path[:-1] else model
-                self._unknown(path, known.model_fields)
+                self._unknown(path, _known(path, model).model_fields)
             case "model_type":
                 self._add(path, "must be a section")
             case "missing":
@@ -151,9 +152,7 @@ class _Check:
 
     def _unknown(self, path: TomlPath, known: Iterable[str]) -> None:
         name = str(path[-1])
-        if name in _NOT_YET:
-            self._add(path, "is not supported yet")
-        elif name in _KEYS:
+        if name in _KEYS:
             self._add(path, f"must not be in this file: {_where_keys_are(path)}")
         else:
             nearest = get_close_matches(name, known, n=1)
@@ -162,7 +161,7 @@ class _Check:
 
     def _is_provider_name(self, name: str) -> bool:
         path = ("providers", name)
-        taken = {variable(name, setting) for setting in ProviderSettings.model_fields}
+        taken = {variable(name, setting) for setting in PROVIDER_SETTINGS}
         if not NAME.fullmatch(name):
             self._add(path, "the name must be 1 to 64 of the characters a-z 0-9 -")
         elif name == WEBHOOK_LANE:
@@ -175,25 +174,32 @@ class _Check:
             return True
         return False
 
-    def _alias(
-        self,
-        name: str,
-        target: Deployment,
-        providers: Collection[str],
-        earlier: Container[str],
-    ) -> None:
-        path = ("models", name)
-        first, slash, _ = name.partition("/")
-        if not name.strip() or len(name) > MAX_MODEL_LENGTH:
-            self._add(path, f"the alias must have 1 to {MAX_MODEL_LENGTH} characters")
-        elif slash and first.lower() in providers:
-            self._add(path, "an alias must not begin with a provider's name and a slash")
-        elif name.lower() in earlier:
-            self._add(path, "the alias exists already; upper and lower case make no difference")
-        if target.provider not in providers:
-            nearest = get_close_matches(target.provider, providers, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            self._add((*path, "deployments"), f"no provider has this name{hint}")
+    def _refuse_not_yet(self, path: TomlPath, section: BaseModel) -> bool:
+        """Complains about what has no effect yet. Returns whether there is any."""
+        before = len(self.complaints)
+        for name in sorted(section.model_fields_set & NOT_YET - {"deployments"}):
+            self._add((*path, name), "is not supported yet")
+        if isinstance(section, AliasSection):
+            for number, deployment in enumerate(section.deployments):
+                self._refuse_not_yet((*path, "deployments", number), deployment)
+            if len(section.deployments) > 1 and "deployments" in NOT_YET:
+                self._add(
+                    (*path, "deployments"),
+                    "must have one deployment: spreading over several is not supported yet",
+                )
+        return len(self.complaints) > before
+
+
+def _names(document: Mapping[str, Any], kind: str) -> set[str]:
+    tables = document.get(kind)
+    return set(tables) if isinstance(tables, dict) else set()
+
+
+def _known(path: TomlPath, model: type[BaseModel]) -> type[BaseModel]:
+    """Returns the model of the table that contains the last part of the path."""
+    if "deployments" in path[:-1]:
+        return DeploymentSection
+    return ModelSection if model is Section and "models" in path[2:-1] else model
 
 
 def _new_row(name: str, given: Mapping[str, Any], rows: Mapping[str, Provider]) -> Provider:
@@ -202,7 +208,15 @@ def _new_row(name: str, given: Mapping[str, Any], rows: Mapping[str, Provider]) 
     They come from the built-in provider that has the same name as the dialect.
     """
     like = rows[given.get("dialect", "openai")]
-    return Provider(name, "", like.name, auth=like.auth, headers=like.headers, key_required=False)
+    return Provider(
+        name,
+        "",
+        like.name,
+        auth=like.auth,
+        headers=like.headers,
+        limit_headers=like.limit_headers,
+        key_required=False,
+    )
 
 
 def _where_keys_are(path: TomlPath) -> str:

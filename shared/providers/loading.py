@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from shared.providers.built_in import PROVIDERS
 from shared.providers.catalogue import Catalogue
 from shared.providers.file import ProvidersFile, read_providers_file
+from shared.providers.not_yet import NOT_YET
 from shared.providers.routing import nearest_providers
-from shared.providers.row import Provider
+from shared.providers.row import Provider, variable
 from shared.settings import ProviderSettings, Settings, SettingsError, load_provider_settings
 
 
@@ -54,6 +55,7 @@ def load_providers(settings: Settings) -> Providers:
     path = settings.providers_file
     file = read_providers_file(path, rows) if path else ProvidersFile(rows)
     providers = combine(file, load_provider_settings(file.rows))
+    _refuse_not_yet(providers.settings)
     name = settings.default_provider
     if name is not None and name not in file.rows:
         nearest = nearest_providers(providers.catalogue, name) or sorted(file.rows)
@@ -81,10 +83,25 @@ def combine(file: ProvidersFile, settings: Mapping[str, ProviderSettings]) -> Pr
     return Providers(Catalogue(rows, file.aliases, configured), settings, file)
 
 
+def _refuse_not_yet(settings: Mapping[str, ProviderSettings]) -> None:
+    for provider, given in settings.items():
+        for name in sorted(given.model_fields_set & NOT_YET):
+            if getattr(given, name) is not None:
+                raise SettingsError(f"{variable(provider, name)}: is not supported yet")
+        if given.more_api_keys and "api_keys" in NOT_YET:
+            raise SettingsError(
+                f"{variable(provider, 'api_key')}_2: several keys are not supported yet"
+            )
+
+
 def _with_settings(row: Provider, settings: ProviderSettings) -> Provider:
     return replace(
         row,
         base_url=settings.base_url or row.base_url,
         timeout_s=settings.timeout or row.timeout_s,
         max_concurrent_requests=settings.max_concurrent_requests or row.max_concurrent_requests,
+        rpm=settings.rpm or row.rpm,
+        tpm=settings.tpm or row.tpm,
+        rpd=settings.rpd or row.rpd,
+        adaptive=row.adaptive if settings.adaptive is None else settings.adaptive,
     )

@@ -72,7 +72,8 @@ def route(
     if provider is not None:
         return Target(find_provider(catalogue, provider), model)
     if alias := catalogue.aliases.get(model.lower()):
-        return Target(catalogue.rows[alias.provider], alias.model)
+        deployment = alias.deployments[0]
+        return Target(catalogue.rows[deployment.provider], deployment.model)
     first = _first_segment(model)
     if first in catalogue.configured:
         return Target(catalogue.rows[first], model[len(first) + 1 :])

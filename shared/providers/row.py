@@ -4,8 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shared.providers.model_limits import ModelLimits
+
 ModelCase = Literal["exact", "lower"]
 LimitsPer = Literal["account", "model"]
+# The names of the headers in which a provider announces its rate limits: see
+# `worker.providers.announced_limits`
+LimitHeaders = Literal["openai", "anthropic", "groq", "cerebras", "fireworks", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,14 @@ class Provider:
     limits_per: whether the provider counts its rate limits per account or per model.
     max_concurrent_requests: limit of running calls; None for the general setting,
         `MAX_CONCURRENT_REQUESTS`.
+    adaptive: whether the number of running calls adapts below that limit.
+    rpm, tpm, rpd: requests and tokens a minute, and requests a day, of each model or of the
+        account, as `limits_per` says; None if there is no such limit.
+    weight: share of the provider among the deployments of an alias, unless the alias sets it.
+    limit_headers: the headers in which the provider announces its limits.
+    reserves_output: whether the provider counts the token limit of a request before the call.
+    counts_refused: whether calls that the provider refuses count.
+    models: limits of single models, on top of the others, in the order of the file.
     check_path: path of a GET that shows whether the key is accepted; "" for the dialect's listing
         of models.
     fills_defaults: whether native requests get the documented defaults of `temperature` and
@@ -52,6 +65,15 @@ class Provider:
     timeout_s: float | None = None
     limits_per: LimitsPer = "model"
     max_concurrent_requests: int | None = None
+    adaptive: bool = False
+    rpm: int | None = None
+    tpm: int | None = None
+    rpd: int | None = None
+    weight: int = 1
+    limit_headers: LimitHeaders = "openai"
+    reserves_output: bool = False
+    counts_refused: bool = False
+    models: tuple[ModelLimits, ...] = ()
     check_path: str = ""
     fills_defaults: bool = False
 
@@ -75,8 +97,21 @@ class Provider:
     @property
     def key_variables(self) -> tuple[str, ...]:
         """Returns the variables that may contain the key. The first that is set counts."""
-        own = variable(self.name, "api_key")
-        return (own, self.api_key_env) if self.api_key_env else (own,)
+        return self.variables_of_key(1)
+
+    def variables_of_key(self, number: int) -> tuple[str, ...]:
+        """Returns the variables that may contain a key. Keys are numbered from 1."""
+        ending = "" if number == 1 else f"_{number}"
+        names = (variable(self.name, "api_key"), self.api_key_env)
+        return tuple(name + ending for name in names if name)
+
+
+MAX_KEYS = 99
+
+
+def account(provider: str, key: int) -> str:
+    """Returns the name of the account of a key: `openai` for the first, then `openai#2`."""
+    return provider if key == 1 else f"{provider}#{key}"
 
 
 def variable(provider: str, setting: str) -> str:

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.dialects.dialects import DIALECTS
-from shared.providers.row import LimitsPer, ModelCase
+from shared.providers.model_limits import ModelLimits
+from shared.providers.row import LimitHeaders, LimitsPer, ModelCase
 from shared.settings import header_text, http_url
 
 MAX_MODEL_LENGTH = 256  # characters, as in a request
+MAX_FALLBACKS = 5  # as in a request
 NAME = re.compile(r"[a-z0-9-]{1,64}")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.1
@@ -82,6 +84,30 @@ def _parameter(name: str) -> str:
     return name
 
 
+_Concurrency = Annotated[int, Field(ge=1, le=100_000)]
+_Rate = Annotated[int, Field(ge=1, le=10**12)]
+_Weight = Annotated[int, Field(ge=1, le=1000)]
+_Name = Annotated[str, Field(min_length=1, max_length=MAX_MODEL_LENGTH, pattern=r"\S")]
+
+
+def _patterns(models: dict[str, Any]) -> dict[str, Any]:
+    if len({pattern.lower() for pattern in models}) < len(models):
+        raise ValueError("must not name a model twice; upper and lower case make no difference")
+    return models
+
+
+class ModelSection(BaseModel):
+    """One `[providers.NAME.models."PATTERN"]`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    max_concurrent_requests: _Concurrency | None = None
+    adaptive: bool | None = None
+    rpm: _Rate | None = None
+    tpm: _Rate | None = None
+    rpd: _Rate | None = None
+
+
 class Section(BaseModel):
     """One `[providers.NAME]`. Only the fields that the file contains are set."""
 
@@ -98,34 +124,54 @@ class Section(BaseModel):
     headers: Annotated[dict[str, str], AfterValidator(_headers)] = {}
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 0
     limits_per: LimitsPer = "model"
-    max_concurrent_requests: Annotated[int, Field(ge=1, le=100_000)] = 1
+    max_concurrent_requests: _Concurrency = 1
+    adaptive: bool = False
+    rpm: _Rate = 1
+    tpm: _Rate = 1
+    rpd: _Rate = 1
+    weight: _Weight = 1
+    limit_headers: LimitHeaders = "openai"
+    reserves_output: bool = False
+    counts_refused: bool = False
+    models: Annotated[
+        dict[_Name, ModelSection], Field(max_length=100), AfterValidator(_patterns)
+    ] = {}
 
     def given(self) -> dict[str, Any]:
         """Returns the fields that the file contains, as a row has them."""
         given = self.model_dump(exclude_unset=True)
         if "unsupported" in given:
             given["unsupported"] = frozenset(given["unsupported"])
+        if "models" in given:
+            given["models"] = tuple(
+                ModelLimits(pattern.lower(), **limits)
+                for pattern, limits in given["models"].items()
+            )
         return given
 
 
-class Deployment(BaseModel):
+class DeploymentSection(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     provider: str
-    model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL_LENGTH, pattern=r"\S")]
+    model: _Name
+    weight: _Weight | None = None
 
 
-def _one(deployments: list[Deployment]) -> list[Deployment]:
+def _at_least_one(deployments: list[DeploymentSection]) -> list[DeploymentSection]:
     if not deployments:
         raise ValueError("must have one deployment")
-    if len(deployments) > 1:
-        raise ValueError("must have one deployment: spreading over several is not supported yet")
     return deployments
 
 
 class AliasSection(BaseModel):
     """One `[models.NAME]`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    deployments: Annotated[list[Deployment], AfterValidator(_one)]
+    deployments: Annotated[
+        list[DeploymentSection], Field(max_length=100), AfterValidator(_at_least_one)
+    ]
+    fallbacks: Annotated[list[_Name], Field(max_length=MAX_FALLBACKS)] = []
+    after_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+    content_filtered: bool = False

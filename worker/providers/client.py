@@ -226,7 +226,7 @@ def _refusal(
     error: object,
 ) -> ProviderError:
     text = reason(error)
-    shown = redact([endpoint.key or "", *texts(request)], text) if text else ""
+    shown = redact([*endpoint.keys, *texts(request)], text) if text else ""
     found = judge(status, headers, error, safe_text=shown, now=datetime.now(UTC))
     return ProviderError(
         found.verdict,

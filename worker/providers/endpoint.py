@@ -1,7 +1,7 @@
 """Combines the row and the settings of a provider into what a call needs: URL, headers, body."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -10,7 +10,7 @@ import orjson
 from shared.dialects.dialect import Codec, Dialect
 from shared.dialects.dialects import DIALECTS
 from shared.dialects.parameters import body_of
-from shared.providers import Provider
+from shared.providers import Provider, account
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 
@@ -32,7 +32,7 @@ class Endpoint:
     headers_by_auth: Mapping[str, httpx.Headers]  # headers of calls with another authentication
     dialect: Dialect
     timeout_s: float  # time limit of a call
-    key: str | None  # API key, which is removed from error texts
+    keys: tuple[str, ...]  # all keys of the provider, which are removed from error texts
     row: Provider
 
     def codec(self, request: ItemRequest) -> Codec | None:
@@ -86,9 +86,26 @@ def endpoint(row: Provider, settings: ProviderSettings, *, timeout_s: float) -> 
         headers_by_auth={auth: call_headers(row, settings, auth) for auth in by_auth},
         dialect=dialect,
         timeout_s=row.timeout_s or timeout_s,
-        key=settings.key,
+        keys=tuple(settings.keys.values()),
         row=row,
     )
+
+
+def endpoints(
+    row: Provider, settings: ProviderSettings, *, timeout_s: float
+) -> dict[str, Endpoint]:
+    """Returns the endpoint of each account of a provider, by the account's name.
+
+    A provider without a key has one account, too.
+    """
+    keys = settings.keys
+    return {
+        account(row.name, number): replace(
+            endpoint(row, settings.with_key(keys.get(number)), timeout_s=timeout_s),
+            keys=tuple(keys.values()),
+        )
+        for number in keys or (1,)
+    }
 
 
 def call_headers(

@@ -1,0 +1,120 @@
+"""Checks the aliases of `providers.toml`: `[models.NAME]`."""
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
+
+from shared.providers.catalogue import Alias, Deployment
+from shared.providers.row import Provider
+from shared.providers.section import MAX_MODEL_LENGTH, AliasSection
+
+TomlPath = tuple[int | str, ...]
+
+
+class AliasCheck:
+    """Collects the aliases in `found`, by their names in lower case.
+
+    rows: by the provider's name. providers, aliases: names that the file or the rows have, also if
+    their sections are wrong. add: takes a complaint, which is a path in the file and a reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        rows: Mapping[str, Provider],
+        providers: Collection[str],
+        aliases: Collection[str],
+        add: Callable[[TomlPath, str], None],
+    ) -> None:
+        self.found: dict[str, Alias] = {}
+        self._rows = rows
+        self._providers = providers
+        self._aliases = aliases
+        self._add = add
+        self._names: dict[str, str] = {}  # as they are written, by the names in lower case
+
+    def section(self, name: str, section: AliasSection) -> None:
+        path = ("models", name)
+        self._check_name(name)
+        deployments: list[Deployment] = []
+        for given in section.deployments:
+            row = self._rows.get(given.provider)
+            weight = given.weight or (row.weight if row else 1)
+            if given.provider not in self._providers:
+                hint = _hint(given.provider, self._providers)
+                self._add((*path, "deployments"), f"no provider has this name{hint}")
+            deployment = Deployment(given.provider, given.model, weight)
+            if any(_same(deployment, other) for other in deployments):
+                self._add((*path, "deployments"), "a deployment appears twice; use weight instead")
+            deployments.append(deployment)
+        self.found[name.lower()] = Alias(
+            tuple(deployments),
+            self._fallbacks((*path, "fallbacks"), section.fallbacks, deployments),
+            section.after_s,
+            section.content_filtered,
+        )
+        self._names[name.lower()] = name
+
+    def _check_name(self, name: str) -> None:
+        path = ("models", name)
+        first, slash, _ = name.partition("/")
+        if not name.strip() or len(name) > MAX_MODEL_LENGTH:
+            self._add(path, f"the alias must have 1 to {MAX_MODEL_LENGTH} characters")
+        elif slash and first.lower() in self._providers:
+            self._add(path, "an alias must not begin with a provider's name and a slash")
+        elif name.lower() in self.found:
+            self._add(path, "the alias exists already; upper and lower case make no difference")
+
+    def _fallbacks(
+        self, path: TomlPath, names: list[str], deployments: list[Deployment]
+    ) -> tuple[Deployment | str, ...]:
+        fallbacks: list[Deployment | str] = []
+        for number, name in enumerate(names):
+            fallback = self._fallback(name)
+            if fallback is None:
+                hint = _hint(name.partition("/")[0], [*self._aliases, *self._providers])
+                self._add((*path, number), f"must be PROVIDER/MODEL or an alias{hint}")
+            elif any(_same(fallback, other) for other in (*deployments, *fallbacks)):
+                self._add((*path, number), "appears twice among the deployments and fallbacks")
+            else:
+                fallbacks.append(fallback)
+        return tuple(fallbacks)
+
+    def _fallback(self, name: str) -> Deployment | str | None:
+        if name.lower() in self._aliases:
+            return name.lower()
+        provider, _, model = name.partition("/")
+        return Deployment(provider, model) if model and provider in self._providers else None
+
+    def cycles(self) -> None:
+        """Complains about each alias whose fallbacks lead back to it."""
+        for name in self.found:
+            if trail := self._way_back(name):
+                names = " → ".join(self._names[step] for step in trail)
+                path = ("models", self._names[name], "fallbacks")
+                self._add(path, f"the fallbacks lead back to the alias: {names}")
+
+    def _way_back(self, start: str) -> list[str]:
+        """Returns the shortest way from an alias to itself, or [] if there is none."""
+        trails = deque([[start]])
+        seen = set()
+        while trails:
+            trail = trails.popleft()
+            for name in self.found[trail[-1]].fallbacks:
+                if name == start:
+                    return [*trail, start]
+                if isinstance(name, str) and name in self.found and name not in seen:
+                    seen.add(name)
+                    trails.append([*trail, name])
+        return []
+
+
+def _same(one: Deployment | str, other: Deployment | str) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return (one.provider, one.model.lower()) == (other.provider, other.model.lower())
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    nearest = get_close_matches(name, known, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

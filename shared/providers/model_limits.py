@@ -1,0 +1,37 @@
+"""Defines the limits that `providers.toml` sets for the models of a provider."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLimits:
+    """The limits of `[providers.NAME.models."PATTERN"]`, on top of the limits of the provider.
+
+    pattern: a model's name, or a glob such as `gpt-5*` (`*`, `?`, `[…]`), in lower case. All models
+        that match share the limits.
+    max_concurrent_requests: limit of running calls.
+    rpm, tpm, rpd: requests and tokens a minute, and requests a day.
+    adaptive: whether the number of running calls adapts; None if the provider's `adaptive` counts.
+
+    None means that there is no such limit.
+    """
+
+    pattern: str
+    max_concurrent_requests: int | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    rpd: int | None = None
+    adaptive: bool | None = None
+
+
+def limits_of(models: Iterable[ModelLimits], model: str) -> ModelLimits | None:
+    """Returns the limits that apply to a model: those of its name, else of the first glob."""
+    name, first = model.lower(), None
+    for limits in models:
+        if limits.pattern == name:
+            return limits
+        if first is None and fnmatchcase(name, limits.pattern):
+            first = limits
+    return first

@@ -1,0 +1,16 @@
+"""Lists what can be read already but has no effect yet, so that it is refused."""
+
+NOT_YET = {
+    "adaptive",
+    "api_keys",  # <NAME>_API_KEY_2 and further
+    "counts_refused",
+    "deployments",  # several of an alias
+    "fallbacks",
+    "limit_headers",
+    "models",
+    "reserves_output",
+    "rpd",
+    "rpm",
+    "tpm",
+    "weight",
+}
