@@ -44,7 +44,7 @@ def wait_s(headers: Mapping[str, str], error: object, text: str, now: datetime) 
     error: the JSON of the response, or None. text: the provider's reason.
     now: used for dates if the response has no Date header, because clocks differ.
     """
-    sent = _http_date(headers.get("date", "")) or now
+    sent = sent_at(headers, now)
     waits = (_plausible(seconds) for seconds in _named(headers, error, text, sent))
     return next((wait for wait in waits if wait is not None), None)
 
@@ -52,7 +52,7 @@ def wait_s(headers: Mapping[str, str], error: object, text: str, now: datetime) 
 def _named(
     headers: Mapping[str, str], error: object, text: str, sent: datetime
 ) -> Iterator[float | None]:
-    milliseconds = _number(headers.get("retry-after-ms", ""))
+    milliseconds = number(headers.get("retry-after-ms", ""))
     yield None if milliseconds is None else milliseconds / 1000
     yield _retry_after(headers.get("retry-after", "").strip(), sent)
     for value in values_of(error, *_FIELDS):
@@ -68,6 +68,11 @@ def _named(
         yield _duration(found[1])
 
 
+def sent_at(headers: Mapping[str, str], now: datetime) -> datetime:
+    """Returns when a response was sent, by the clock of its sender."""
+    return _http_date(headers.get("date", "")) or now
+
+
 def reset_s(value: str, sent: datetime) -> float | None:
     """Returns the seconds until a limit is reset, from a header's value.
 
@@ -75,13 +80,13 @@ def reset_s(value: str, sent: datetime) -> float | None:
     or in milliseconds, or a date (RFC 3339, RFC 9110). Returns None for anything else.
     """
     value = value.strip()
-    number = _number(value)
-    if number is None:
+    count = number(value)
+    if count is None:
         seconds = _duration(value)
         return _until(value, sent) if seconds is None else seconds
-    if number >= _EPOCH_MS:
-        return max(0.0, number / 1000 - sent.timestamp())
-    return max(0.0, number - sent.timestamp()) if number >= _EPOCH_S else number
+    if count >= _EPOCH_MS:
+        return max(0.0, count / 1000 - sent.timestamp())
+    return max(0.0, count - sent.timestamp()) if count >= _EPOCH_S else count
 
 
 def values_of(value: object, *names: str, depth: int = 0) -> Iterator[Any]:
@@ -118,7 +123,7 @@ def _exhausted(headers: Mapping[str, str], sent: datetime) -> float | None:
 
 def _retry_after(value: str, sent: datetime) -> float | None:
     """Returns the seconds in the value of Retry-After (RFC 9110, 10.2.3), a number or a date."""
-    seconds = _number(value)
+    seconds = number(value)
     if seconds is not None:
         return seconds
     until = _http_date(value)
@@ -131,7 +136,8 @@ def _plausible(seconds: float | None) -> float | None:
     return min(seconds, MAX_WAIT_S)
 
 
-def _number(value: str) -> float | None:
+def number(value: str) -> float | None:
+    """Returns the number in a header's value, or None. No number is negative."""
     value = value.strip()
     return float(value) if _NUMBER.fullmatch(value) else None
 
@@ -141,16 +147,14 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _is_0(value: str) -> bool:
-    return _number(value) == 0
+    return number(value) == 0
 
 
 def _duration(value: str) -> float | None:
     """Returns the seconds in a duration such as `6m0s`, `1 hour 2 minutes` or `120 ms`."""
     if not _DURATION.fullmatch(value):
         return None
-    return sum(
-        float(number) * _UNITS_S[_unit(unit.lower())] for number, unit in _PART.findall(value)
-    )
+    return sum(float(count) * _UNITS_S[_unit(unit.lower())] for count, unit in _PART.findall(value))
 
 
 def _unit(name: str) -> str:
