@@ -640,6 +640,12 @@ RESPONSES: dict[str, list[tuple[int, dict[str, str], Any, Judgement]]] = {
     ],
     "together": [
         (429, {"x-ratelimit-reset": "3"}, openai("Rate limited", "rate_limit"), limited(3)),
+        (
+            403,
+            {},
+            openai("`inputs` tokens + `max_new_tokens` must be less than the context length"),
+            TOO_LONG_REQUEST,
+        ),
         (503, {}, openai("The server is overloaded or not ready yet."), overloaded()),
         (503, {}, openai("Service unavailable", None, "service_unavailable"), TRANSIENT),
     ],
@@ -860,6 +866,7 @@ RESPONSES: dict[str, list[tuple[int, dict[str, str], Any, Judgement]]] = {
             spent(account=False),
         ),
         (429, {}, {"error": "Your daily limit is reached"}, spent(account=False)),
+        (429, {}, {"error": "More than 10 calls per minute or 500 per day"}, limited()),
         (503, {}, {"error": "Service Unavailable"}, TRANSIENT),
         (503, {"retry-after": "7"}, None, overloaded(7)),
         (500, {"retry-after": "7"}, None, TRANSIENT),

@@ -69,7 +69,7 @@ SPENT = Rule(
 CONTEXT_TOO_LONG = Rule(
     Verdict.CONTEXT_TOO_LONG,
     ErrorCode.CONTEXT_TOO_LONG,
-    {400, 413, 422, 500},
+    {400, 403, 413, 422, 500},
     codes=frozenset(
         {
             "contextlengthexceeded",

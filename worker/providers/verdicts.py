@@ -58,6 +58,7 @@ _NO_KEY = words(r"(incorrect|invalid) api key|api key not valid")
 _CURRENT_QUOTA = words("exceeded your current quota")
 _LIMIT_0 = words(r"\blimit: 0\b(?!\.)")  # the account may not use the model at all
 _PER_DAY = words(r"per[ -]?(day|month)\b|\b(daily|monthly)\b")
+_PER_MINUTE = words(r"\b(second|minute|hour)")  # then the text may list all limits
 _ACCOUNT_LIMIT = words(
     r"\b(account|api[ -]?key|key|organi[sz]ation|project|team|workspace|user)('s|s')?"
     r"( \w+){0,3} limit"
@@ -179,7 +180,9 @@ def _is_used_up(response: _Response) -> bool:
     # Google says this of any limit.
     if wait is None and _CURRENT_QUOTA.search(text) and "resourceexhausted" not in response.names:
         return True
-    return bool(_PER_DAY.search(text)) and (wait is None or wait >= _LONG_WAIT_S)
+    if not _PER_DAY.search(text):
+        return False
+    return not _PER_MINUTE.search(text) if wait is None else wait >= _LONG_WAIT_S
 
 
 def _covers_account(response: _Response) -> bool:
