@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from math import floor
+from math import ceil, floor
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
@@ -154,6 +154,8 @@ class Scripts(RuleBasedStateMachine):
         self.paused: set[Scope] = set()
         self.refused: dict[str, str] = {}  # lane → route that was refused latest
         self.waiting: dict[Scope, set[tuple[str, str]]] = defaultdict(set)  # jobs and routes
+        self.alive: set[str] = set()  # workers that have renewed their leases
+        self.hungry: set[tuple[str, str]] = set()  # workers and lanes: see fair_part.lua
         self.active: dict[str, int] = {}  # score of each lane in the index: see active_lanes.lua
 
     def run(self, call: Awaitable[T]) -> T:
@@ -247,6 +249,7 @@ class Scripts(RuleBasedStateMachine):
 
         stop = self.run(self.queue.renew(worker, [*(held.lease for held in mine), *lost]))
 
+        self.alive.add(worker)
         for held in mine:
             held.expired = False
         gone = [held.lease for held in mine if held.item.job.ended]
@@ -330,14 +333,16 @@ class Scripts(RuleBasedStateMachine):
         running = Counter(held.lease.lane for held in mine)
         quarantined = sum(held.lease.quarantined for held in mine)
         served = {lane: LIMITS[lane] for lane in SERVED[worker]} if worker else {}
-        capacity = Capacity(Limits(served), running, free_slots, quarantined) if worker else None
+        capacity = (
+            Capacity(Limits(served), running, free_slots, quarantined, worker) if worker else None
+        )
 
         claimed = self.run(self.queue.settle_and_claim(settlements, capacity)).leases
 
         self._end_overdue_jobs()
         for settlement in settlements:
             self._settle_in_model(settlement)
-        expected = self._claim_in_model(served, running, free_slots, quarantined)
+        expected = self._claim_in_model(str(worker), served, running, free_slots, quarantined)
         assert [lease.item_id for lease in claimed] == [item.id for item in expected]
         for lease, item in zip(claimed, expected, strict=True):
             assert (lease.attempts, lease.worker_losses) == (item.attempts, len(item.losses))
@@ -423,12 +428,24 @@ class Scripts(RuleBasedStateMachine):
             job.overdue = False
 
     def _claim_in_model(
-        self, served: dict[str, int], running: Counter[str], free_slots: int, quarantined: int
+        self,
+        worker: str,
+        served: dict[str, int],
+        running: Counter[str],
+        free_slots: int,
+        quarantined: int,
     ) -> list[Item]:
         order = sorted(self.active, key=lambda lane: (self.active[lane], lane))
         latest = order[-1:]
         score = max(self.active.values(), default=0)
-        allowed = {lane: self._prepare(lane, served[lane]) for lane in order if lane in served}
+        allowed = {}
+        for lane in order:
+            if lane in served:
+                room = self._prepare(lane, served[lane])
+                allowed[lane] = room or 0
+                if room == 0:
+                    self._note_hunger(worker, lane, running[lane], free_slots)
+        hungry = self.hungry.copy()
         ready = [lane for lane in allowed if allowed[lane] > 0]
         slots = free_slots + running.total()
         reserve = max(1, slots // (4 * len(ready))) if ready else 0
@@ -439,7 +456,10 @@ class Scripts(RuleBasedStateMachine):
                 max(0, reserve - running[other]) for other in ready if other != lane
             )
             slots_for_lane = max(free_slots - kept, 0 if running[lane] else min(1, free_slots))
-            room = max(0, min(allowed[lane], slots_for_lane))
+            part = allowed[lane]
+            if any(other != worker and of == lane for other, of in hungry):
+                part = min(part, max(0, self._part(lane) - running[lane]))
+            room = max(0, min(part, slots_for_lane))
             runs = self._take_quarantined(lane) if room and not quarantined else []
             quarantined += len(runs)
             runs += self._take((lane,), room - len(runs))
@@ -457,11 +477,25 @@ class Scripts(RuleBasedStateMachine):
                 self.active[lane] = score
             running[lane] += len(runs)
             free_slots -= len(runs)
+            if len(runs) == allowed[lane] and (self.shares[(lane,)] or self._quarantined(lane)):
+                self._note_hunger(worker, lane, running[lane], free_slots)
             admitted += runs
         return admitted
 
-    def _prepare(self, lane: str, limit: int) -> int:
-        """Reclaims items. Returns how many items the lane's limit and pause allow to start."""
+    def _part(self, lane: str) -> int:
+        return ceil(LIMITS[lane] / max(1, len(self.alive)))
+
+    def _note_hunger(self, worker: str, lane: str, running: int, free_slots: int) -> None:
+        if free_slots and running < self._part(lane):
+            self.hungry.add((worker, lane))
+        elif free_slots and running < LIMITS[lane]:
+            self.hungry.discard((worker, lane))
+
+    def _prepare(self, lane: str, limit: int) -> int | None:
+        """Reclaims items.
+
+        Returns how many items the lane's limit allows to start, or None if no item may start.
+        """
         self._reclaim(lane)
         self._resume(lane)
         leased = sum(held.lease.lane == lane for held in self.held.values())
@@ -469,8 +503,8 @@ class Scripts(RuleBasedStateMachine):
         if not self.shares[(lane,)] and not self._quarantined(lane):
             if not leased and not parked and not any(s[0] == lane for s in self.waiting):
                 del self.active[lane]
-            return 0
-        return 0 if (lane, "") in self.paused else limit - leased
+            return None
+        return None if (lane, "") in self.paused else limit - leased
 
     def _quarantined(self, lane: str) -> list[Item]:
         return [item for item in self._items("quarantine") if item.lane == lane]
@@ -552,6 +586,7 @@ class Scripts(RuleBasedStateMachine):
             self._compare_expirations(pipe),
             self._compare_active_lanes(pipe),
             self._compare_waiting(pipe),
+            self._compare_hungry(pipe),
         ]
         commands = [next(check) for check in checks]
         replies = iter(await pipe.execute())
@@ -599,6 +634,10 @@ class Scripts(RuleBasedStateMachine):
         assert active.keys() >= {item.lane for place in places for item in self._items(place)}
         assert active.keys() >= {held.lease.lane for held in self.held.values()}
         assert active == self.active
+
+    def _compare_hungry(self, pipe: Pipeline) -> Check:
+        [found] = yield [pipe.zrange(self.keys.hungry, 0, -1)]
+        assert {tuple(entry.decode().split(" ")) for entry in found} == self.hungry
 
     def _compare_waiting(self, pipe: Pipeline) -> Check:
         scopes = [(lane, scope) for lane in LIMITS for scope in ("", "m", "n")]

@@ -171,7 +171,8 @@ class LaneWorker(Worker):
         free_slots = self.max_jobs - len(self._calls)
         if free_slots <= 0 or not self.allow_pick_jobs:
             return None
-        return Capacity(self._limits, self._calls.by_lane, free_slots, self._calls.quarantined)
+        running, quarantined = self._calls.by_lane, self._calls.quarantined
+        return Capacity(self._limits, running, free_slots, quarantined, self._worker_id)
 
     def _start(self, lease: Lease, asked_at: float) -> None:
         stop_at = self._leases.stop_time(asked_at)

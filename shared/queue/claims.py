@@ -162,6 +162,7 @@ class Capacity:
     running: Mapping[str, int]  # lane → number of items that this worker runs, if it runs any
     free_slots: int  # number of items that this worker can still take
     quarantined: int = 0  # number of quarantined items that this worker runs
+    worker_id: str = "worker"  # each worker has another id
 
     def argv(self) -> tuple[str | bytes | int, ...]:
         running = [part for lane_count in self.running.items() for part in lane_count]
@@ -171,11 +172,12 @@ class Capacity:
             self.free_slots,
             self.quarantined,
             len(self.running),
+            self.worker_id,
             *running,
         )
 
 
-_CLAIM_NOTHING = ("", 0, 0, 0, 0)
+_CLAIM_NOTHING = ("", 0, 0, 0, 0, "")
 
 
 class Queue:

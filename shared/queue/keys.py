@@ -116,6 +116,7 @@ class Keys:
     file_expirations = _Key("zset: '<owner> <file> <bytes>' by the time at which the file expires")
 
     workers = _Key("zset: worker ids by the time after which a worker counts as lost")
+    hungry = _Key("zset: '<worker> <lane>' by the time until which it counts: see fair_part.lua")
     clock = _KeyWithId(
         "string, per reader: the latest time in ms that it has seen: see set_back.lua"
     )

@@ -11,6 +11,7 @@
 --       free_slots (number of items that this worker can still take),
 --       quarantined (number of quarantined items that this worker runs),
 --       running_count (number of lanes whose items this worker runs),
+--       worker (id of this worker),
 --       then two values per lane whose items this worker runs: name, number of the items,
 --       then seven values per settlement: lane, lease, outcome, result, latency_us (duration of the provider call),
 --         delay_ms, fault (how the call failed, as JSON: see Fault in shared/queue/claims.py; '' for no failed call)
@@ -37,9 +38,10 @@
 --- @include "fair_share"
 --- @include "results"
 --- @include "worker_slots"
+--- @include "fair_part"
 local values_per_lane, values_per_settlement = 2, 7 -- numbers of values in ARGV
-local limits, lane_count, free, quarantined, running_count = unpack(ARGV, 1, 5)
-local first_running = 6
+local limits, lane_count, free, quarantined, running_count, worker = unpack(ARGV, 1, 6)
+local first_running = 7
 local first_settlement = first_running + values_per_lane * running_count
 lane_count, free_slots, quarantined = tonumber(lane_count), tonumber(free), tonumber(quarantined)
 for i = first_running, first_settlement - 1, values_per_lane do running[ARGV[i]] = tonumber(ARGV[i + 1]) end
@@ -72,7 +74,11 @@ local function prepare(lane, limit)
   if has_backlog(lane) then
     local allowed, next_ms = gate(lane, ACCOUNT)
     -- While the account is open, `take_fairly` moves the queues to WAITING, so that their items can give up.
-    if allowed > 0 or open_record(lane, ACCOUNT) then return math.max(0, limit - redis.call('ZCARD', LEASES .. lane)) end
+    if allowed > 0 or open_record(lane, ACCOUNT) then
+      local room = limit - redis.call('ZCARD', LEASES .. lane)
+      if room <= 0 then note_hunger(lane, limit, worker) end
+      return math.max(0, room)
+    end
     wake_at(next_ms)
   elseif not expires_ms and not due_ms and not blocked_ms then
     remove_lane(lane)
@@ -80,10 +86,11 @@ local function prepare(lane, limit)
   return 0
 end
 
--- Claims up to `allowed` items of a lane, as this worker's slots permit.
+-- Claims up to `allowed` items of a lane, as this worker's slots and its part of the limit permit.
 local function claim_items(lane, allowed)
-  local left = allowed
-  local function capacity() return math.min(left, slots_for(lane), max_claim) end
+  local left, limit = allowed, limit_of(lane)
+  local part = part_left(lane, limit, worker)
+  local function capacity() return math.min(left, slots_for(lane), max_claim, part - (allowed - left)) end
   local function count_claimed(count)
     use_slots(lane, count)
     left, max_claim = left - count, max_claim - count
@@ -103,9 +110,13 @@ local function claim_items(lane, allowed)
     wake_at(now_ms + LEASE_MS)
     mark_claimed(lane)
   end
-  if left > 0 and has_backlog(lane) then
-    has_left_items = true
-    if max_claim <= 0 and slots_for(lane) > 0 then wake_at(now_ms) end
+  if (left > 0 or (running[lane] or 0) < limit) and has_backlog(lane) then
+    if left == 0 then
+      note_hunger(lane, limit, worker)
+    else
+      has_left_items = true
+      if max_claim <= 0 and slots_for(lane) > 0 then wake_at(now_ms) end
+    end
   end
 end
 

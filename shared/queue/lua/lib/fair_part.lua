@@ -1,0 +1,45 @@
+--- @include "clock"
+--- @include "worker_slots"
+-- Divides a lane's limit among the workers. Without that, one worker may hold all leases of a lane, and if it is lost, all
+-- of its calls are repeated. A worker's *part* is the limit divided by the number of workers. A worker is *hungry* if it
+-- has free slots and runs less than its part, while the lane has items and other workers hold the rest of the limit. While
+-- another worker is hungry, a worker claims only up to its part, and leaves the rest of the limit to the hungry worker.
+-- HUNGRY has '<worker> <lane>' by the time after which the entry no longer counts, because the worker may be lost.
+-- Defines for other files: part_left, note_hunger
+local HUNGRY_MS = 7000 -- longer than the time between two rounds of a worker that is not woken: see POLL_S
+local hungry -- lane → set of hungry workers; nil until it is read
+
+local function read_hungry()
+  if hungry then return end
+  hungry = {}
+  if redis.call('EXISTS', HUNGRY) == 0 then return end
+  redis.call('ZREMRANGEBYSCORE', HUNGRY, '-inf', now_ms)
+  for _, entry in ipairs(redis.call('ZRANGE', HUNGRY, 0, -1)) do
+    local worker, lane = string.match(entry, '^(%S+) (%S+)$')
+    hungry[lane] = hungry[lane] or {}
+    hungry[lane][worker] = true
+  end
+end
+
+local function part_of(limit) return math.ceil(limit / math.max(1, redis.call('ZCARD', WORKERS))) end
+
+-- Returns the number of items that the worker may still claim from a lane: math.huge unless another worker is hungry.
+local function part_left(lane, limit, worker)
+  read_hungry()
+  for other in pairs(hungry[lane] or {}) do
+    if other ~= worker then return math.max(0, part_of(limit) - (running[lane] or 0)) end
+  end
+  return math.huge
+end
+
+-- Records whether the worker is hungry. The caller has found that the lane has items and that its limit is used up.
+local function note_hunger(lane, limit, worker)
+  local count = running[lane] or 0
+  if free_slots == 0 or count >= limit then return end
+  read_hungry()
+  if count < part_of(limit) then
+    redis.call('ZADD', HUNGRY, ms(now_ms + HUNGRY_MS), worker .. ' ' .. lane)
+  elseif hungry[lane] and hungry[lane][worker] then
+    redis.call('ZREM', HUNGRY, worker .. ' ' .. lane)
+  end
+end
