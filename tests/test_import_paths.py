@@ -93,3 +93,22 @@ async def test_demo_runs_in_it(environment: dict[str, str], directory: Path) -> 
     code, output = await run(environment, "demo", directory=directory)
 
     assert code == 0, output
+
+
+@pytest.mark.parametrize("argv", [["worker"], ["uvicorn", "api.main:app"], ["cli.simulator"]])
+async def test_processes_that_are_started_by_hand_import_nothing_from_it(
+    environment: dict[str, str], tmp_path: Path, argv: list[str]
+) -> None:
+    """A wrong setting and a wrong option end the processes after their imports."""
+    make_traps(tmp_path, "shared", "redis", "arq", "httpx", "orjson")
+    option = ["--config", "{"] if argv == ["cli.simulator"] else []
+    code, output = await run(
+        environment | {"MAX_RETRIES": "x"},
+        *("-m", *argv, *option),
+        directory=tmp_path,
+        program=sys.executable,
+    )
+
+    assert code > 0
+    assert ("MAX_RETRIES: " if not option else "error: ") in output
+    assert "a user has this" not in output
