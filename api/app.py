@@ -71,7 +71,11 @@ def create_app(settings: Settings, catalogue: Catalogue) -> FastAPI:
     # A request passes these in reverse order, beginning with the middleware that is added last.
     app.add_middleware(DeferredStreamMiddleware)
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(ConcurrencyLimitMiddleware, limit=settings.max_open_requests)
+    app.add_middleware(
+        ConcurrencyLimitMiddleware,
+        limit=settings.max_open_requests,
+        owners=[key.owner for key in settings.api_keys],
+    )
     app.add_middleware(AuthenticationMiddleware, settings=settings)
     app.add_middleware(RequestMetricsMiddleware, registry=registry)
     if settings.root_path:

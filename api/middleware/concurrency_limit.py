@@ -1,37 +1,48 @@
 """Limits how many requests are open at once, because each keeps a body in memory or waits."""
 
+from collections.abc import Collection
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.middleware.path_prefix import path_below_prefix
 from api.refusals import refusal
+from shared.owner_shares import OwnerShares
+
+ANONYMOUS = "/"  # requests without a key, which no owner can have as a name
+_FULL = "this server has MAX_OPEN_REQUESTS open requests; try again later"
+_SHARE = (
+    "the rest of MAX_OPEN_REQUESTS is kept for other owners, because you have {taken} open requests"
+    " or streams; end some, or try again later"
+)
 
 
 class ConcurrencyLimitMiddleware:
-    """Refuses requests above the limit with 503 and Retry-After, but never the health check."""
+    """Refuses requests above the limit with 503 and Retry-After, but never the health check.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    Owners share the limit, so that streams of one owner cannot keep out the others. Requests
+    without a key, which get only the files of the pages, have a share of their own.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, owners: Collection[str]) -> None:
         self._app = app
-        self._limit = limit
-        self._open = 0
+        only_owner = "" if not owners else next(iter(owners)) if len({*owners}) == 1 else None
+        self._shares = OwnerShares(limit, unshared=only_owner)
+        self._without_key = ANONYMOUS if owners else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or _is_health_check(scope):
             await self._app(scope, receive, send)
             return
-        if self._open >= self._limit:
-            response = refusal(
-                scope,
-                503,
-                "this server has MAX_OPEN_REQUESTS open requests; try again later",
-                {"Retry-After": "1"},
-            )
-            await response(scope, receive, send)
+        owner = scope.get("owner", self._without_key)
+        if not self._shares.take(owner):
+            taken = self._shares.taken(owner)
+            detail = _FULL if self._shares.is_full else _SHARE.format(taken=taken)
+            await refusal(scope, 503, detail, {"Retry-After": "1"})(scope, receive, send)
             return
-        self._open += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._open -= 1
+            self._shares.give_back(owner)
 
 
 def _is_health_check(scope: Scope) -> bool:

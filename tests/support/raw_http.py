@@ -38,6 +38,11 @@ class Connection:
             length = int(headers["content-length"]) if body and status != 204 else 0
             return Response(status, headers, await self._reader.readexactly(length))
 
+    async def head(self) -> Response:
+        """Reads the status and the headers of a response, whose body stays unread."""
+        async with asyncio.timeout(TIMEOUT_S):
+            return Response(*_parse(await self._reader.readuntil(b"\r\n\r\n")), b"")
+
     async def response_until_close(self) -> Response:
         """Reads one response, whose body ends with the connection."""
         async with asyncio.timeout(TIMEOUT_S):
