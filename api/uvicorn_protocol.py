@@ -28,6 +28,7 @@ from api.reading_limits import (
     ReadingLimits,
 )
 
+MAX_WAITING_BYTES = 64 * 1024  # of the bodies of a connection's requests that wait
 UVICORN_KEEP_ALIVE_S = 5  # uvicorn's default for --timeout-keep-alive
 
 
@@ -91,6 +92,7 @@ _H11_READING = {h11.IDLE: Reading.HEAD, h11.SEND_BODY: Reading.BODY}
 
 
 class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
+    _running: RequestResponseCycle | None = None
     _chunk_bytes = 0  # bytes of the chunk that the parser reads at the moment
     _head_chunk_bytes = 0  # bytes of the chunk that belong to the current head, if these are known
 
@@ -154,6 +156,12 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
             raise _Refused
         self._begin(Reading.BODY)
         super().on_headers_complete()
+        self._keep_reading()
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.pipeline:
+            self._keep_reading()
 
     def on_message_complete(self) -> None:
         self._reading = Reading.NOTHING
@@ -161,6 +169,24 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _keep_reading(self) -> None:
+        """Reads on while requests wait for an earlier response, because uvicorn would not notice
+        that the client has disconnected. Up to `MAX_WAITING_BYTES` of their bodies are read."""
+        if self.pipeline:
+            if sum(len(cycle.body) for cycle, _ in self.pipeline) > MAX_WAITING_BYTES:
+                self.flow.pause_reading()
+            else:
+                self.flow.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tells the request that is running, too. uvicorn tells only the last one that it read."""
+        running = self._running
+        if running is not None and running is not self.cycle and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
 
     def _is_pipelined(self) -> bool:
         return bool(self.pipeline)
@@ -181,6 +207,7 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if cycle.scope["http_version"] == "1.0":
             cycle.__class__ = _UnchunkedCycle
+        self._running = cycle
         super()._start_asgi_task(cycle, app)
 
 

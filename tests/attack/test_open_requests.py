@@ -108,4 +108,4 @@ async def test_requests_without_a_key_leave_room_for_the_only_owner(stack: Start
 
         await eventually(is_shared)
         async with streams(deployment, ANN) as statuses:
-            assert statuses.count(200) == LIMIT // 2
+            assert statuses.count(200) >= LIMIT // 2
