@@ -15,6 +15,7 @@ from support.stack import eventually
 
 from api.openai.answer_body import answer_body
 from api.openai.call_errors import call_error
+from api.openai.errors import OpenAIError, error_content
 from cli.simulator import Simulator
 from shared.dialects.dialect import Operation
 from shared.models import ErrorCode, LLMResponse
@@ -166,6 +167,29 @@ def test_each_failure_has_its_status_and_code(
 
     assert (error.status_code, error.code, error.retry) == (status, openai_code, retry)
     assert error.message == "why"
+
+
+def refused(error_code: ErrorCode, **refusal: Any) -> OpenAIError:
+    answer = finished(error="why", error_code=error_code, status_code=400, refusal=refusal)
+    return call_error(answer)
+
+
+def test_an_error_has_the_names_of_the_provider() -> None:
+    names = {"type": "invalid_request_error", "param": "temperature", "code": "unsupported_value"}
+
+    error = refused(ErrorCode.INVALID_REQUEST, **names)
+    known = refused(ErrorCode.CONTEXT_TOO_LONG, code="string_above_max_length", param="messages")
+
+    assert error_content(error) == {"message": "why", **names}
+    assert (known.code, known.param) == ("context_length_exceeded", "messages")
+
+
+@pytest.mark.parametrize(("wait_s", "seconds", "ms"), [(0.25, "1", "250"), (600, "120", "120000")])
+def test_a_client_is_told_how_long_to_wait(wait_s: float, seconds: str, ms: str) -> None:
+    headers = refused(ErrorCode.RATE_LIMITED, wait_s=wait_s).headers
+
+    assert headers == {"Retry-After": seconds, "retry-after-ms": ms}
+    assert refused(ErrorCode.QUOTA_EXHAUSTED, wait_s=wait_s).headers == {}
 
 
 def test_every_error_code_has_a_status() -> None:

@@ -134,6 +134,17 @@ async def test_a_result_has_the_status_with_which_the_provider_refused(
     assert (result.error_code, result.status_code) == (code, status_code)
 
 
+async def test_a_result_has_the_names_and_the_wait_of_the_provider(
+    client: httpx.AsyncBaseTransport,
+) -> None:
+    error = {"message": "no", "type": "requests", "code": "slow_down", "param": "a secret text"}
+    answer = http({"error": error}, "Retry-After: 7", status="429 Too Many")
+
+    result = await result_of(client, answer, NATIVE)
+
+    assert result.refusal == {"type": "requests", "code": "slow_down", "wait_s": 7}
+
+
 async def test_an_answer_that_is_nested_too_deeply_to_store_keeps_its_text(
     client: httpx.AsyncBaseTransport,
 ) -> None:

@@ -118,11 +118,17 @@ def _failed(
         error=message,
         error_code=code,
         status_code=_refusal_status(error),
+        refusal=_refusal(error),
         latency_ms=latency_ms,
         attempts=attempt.calls,
         queued_ms=attempt.queued_ms,
         retried_ms=attempt.retried_ms,
     )
+
+
+def _refusal(error: ProviderError) -> dict[str, Any] | None:
+    wait = {} if error.wait_s is None else {"wait_s": error.wait_s}
+    return {**error.names, **wait} or None
 
 
 def _refusal_status(error: ProviderError) -> int | None:

@@ -7,18 +7,20 @@ repeated, because the queue has already repeated it MAX_RETRIES times.
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from math import ceil
 
 from api.openai.errors import OpenAIError
 from shared.models import ErrorCode, LLMResponse
 
-_FIRST_SERVER_ERROR = HTTPStatus.INTERNAL_SERVER_ERROR
+MAX_RETRY_AFTER_S = 120.0  # limit of what OpenAI's clients obey
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """The status and the code of an error, and whether the client should repeat the call.
 
-    keeps: the first digit of the provider's statuses that replace `status`; "" for none.
+    keeps: the beginning of the provider's statuses that replace `status`; "" for none. The
+        provider's code then replaces `code`, too.
     """
 
     status: int
@@ -39,7 +41,7 @@ _KINDS = {
     ErrorCode.INVALID_REQUEST: _Kind(400, "invalid_request", retry=False, keeps="4"),
     ErrorCode.CONTEXT_TOO_LONG: _Kind(400, "context_length_exceeded", retry=False),
     ErrorCode.CONTENT_FILTERED: _Kind(400, "content_filter", retry=False),
-    ErrorCode.UNAUTHORIZED: _Kind(401, "invalid_api_key", retry=False, keeps="4"),
+    ErrorCode.UNAUTHORIZED: _Kind(401, "invalid_api_key", retry=False, keeps="403"),
     ErrorCode.MODEL_NOT_FOUND: _Kind(404, "model_not_found", retry=False),
     ErrorCode.PROVIDER_NOT_CONFIGURED: _Kind(404, "model_not_found", retry=False),
     ErrorCode.CANCELLED: _Kind(409, "cancelled", retry=False),
@@ -50,11 +52,29 @@ _KINDS = {
 
 
 def call_error(answer: LLMResponse) -> OpenAIError:
-    """Returns the error of a request that has failed."""
+    """Returns the error of a request that has failed, with the provider's names for it."""
     kind = _KINDS[answer.error_code or ErrorCode.INTERNAL_ERROR]
-    given = answer.status_code
+    given, names = answer.status_code, answer.refusal or {}
     status = given if given and kind.keeps and str(given).startswith(kind.keeps) else kind.status
-    return OpenAIError(status, answer.error or "", code=kind.code, retry=kind.retry)
+    wait_s = names.get("wait_s") if kind.retry else None
+    return OpenAIError(
+        status,
+        answer.error or "",
+        code=(names.get("code") if kind.keeps else None) or kind.code,
+        param=names.get("param"),
+        kind=names.get("type"),
+        headers={} if wait_s is None else _retry_after(wait_s),
+        retry=kind.retry,
+    )
+
+
+def _retry_after(wait_s: float) -> dict[str, str]:
+    """Returns the headers for a wait. After a longer one, OpenAI's clients would give up.
+
+    A client that comes too early costs no call: its request waits in the queue.
+    """
+    wait_s = min(wait_s, MAX_RETRY_AFTER_S)
+    return {"Retry-After": str(ceil(wait_s)), "retry-after-ms": str(ceil(wait_s * 1000))}
 
 
 def stopped() -> OpenAIError:

@@ -26,6 +26,7 @@ class OpenAIError(Exception):
     message: a text for a human reader.
     code: OpenAI's code for programs, such as `model_not_found`; None for the code of the status.
     param: the field that must change; None if no field is to blame.
+    kind: OpenAI's `type`; None for the type of the status.
     retry: whether the same request can succeed later; None if the status tells it.
     """
 
@@ -33,6 +34,7 @@ class OpenAIError(Exception):
     message: str
     code: str | None = None
     param: str | None = None
+    kind: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     retry: bool | None = None
 
@@ -47,7 +49,7 @@ def error_content(error: OpenAIError) -> dict[str, str | None]:
     kind, code = _KINDS.get(error.status_code, _default_kind(error.status_code))
     return {
         "message": error.message,
-        "type": kind,
+        "type": error.kind or kind,
         "param": error.param,
         "code": error.code or code,
     }

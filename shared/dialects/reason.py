@@ -1,5 +1,6 @@
 """Finds a provider's reason for a refusal in the JSON of the response."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,3 +85,17 @@ def _codes(value: Any, depth: int) -> Iterator[str]:  # noqa: ANN401 — JSON
                 yield "".join(filter(str.isalnum, str(code).lower()))
         for name in _WITH_CODES:
             yield from _codes(value.get(name), depth + 1)
+
+
+# Names such as `messages[0].content`, so that no part of a prompt can be among them.
+_NAME = re.compile(r"(?=.*[^0-9])[\w.\[\]-]{1,100}")
+
+
+def names(value: Any) -> dict[str, str]:  # noqa: ANN401 — JSON
+    """Returns `type`, `param` and `code` of an error in the form of OpenAI, if they are names."""
+    inner = value.get("error") if isinstance(value, dict) else None
+    error = inner if isinstance(inner, dict) else value
+    if not isinstance(error, dict):
+        return {}
+    given = {name: error.get(name) for name in ("type", "param", "code")}
+    return {name: v for name, v in given.items() if isinstance(v, str) and _NAME.fullmatch(v)}

@@ -108,6 +108,7 @@ class LLMResponse(Outbound):
         " format.",
     )
     status_code: SkipJsonSchema[int | None] = Field(default=None, exclude=True)
+    refusal: SkipJsonSchema[dict[str, Any] | None] = Field(default=None, exclude=True)
 
     def to_json(self) -> str:
         """Returns the response as JSON, in which `body` and `metadata` keep every digit."""

@@ -15,6 +15,8 @@ class Result:
     message, choices, logprobs, usage: see `shared.dialects.dialect.Answer`.
     body: the provider's JSON as text, for a foreign request that was answered.
     status_code: the HTTP status with which the provider refused the request; None for an answer.
+    refusal: `type`, `param` and `code` of the provider's error, and `wait_s`, the seconds after
+        which the provider takes requests again; only what the provider has said.
     """
 
     content: str = ""
@@ -30,6 +32,7 @@ class Result:
     error: str | None = None
     error_code: ErrorCode | None = None
     status_code: int | None = None
+    refusal: dict[str, Any] | None = None
     message: dict[str, Any] | None = None
     choices: list[Any] | None = None
     logprobs: Any = None
@@ -82,7 +85,7 @@ def read_fields(data: bytes) -> dict[str, Any]:
 _CODES = frozenset(ErrorCode)
 _NAMES = tuple(field.name for field in fields(Result))
 _DEFAULTS = Result().to_dict()
-_RARE = ("status_code", "message", "choices", "logprobs", "usage", "body")
+_RARE = ("status_code", "refusal", "message", "choices", "logprobs", "usage", "body")
 
 
 def parse_stored(stored: bytes) -> tuple[float, dict[str, Any]]:

@@ -16,7 +16,7 @@ import orjson
 
 from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfinished, Untranslatable
 from shared.dialects.json_text import one_line, read_json
-from shared.dialects.reason import reason
+from shared.dialects.reason import names, reason
 from shared.models import ErrorCode
 from shared.queue.item_request import ItemRequest
 from worker.providers.connections import cause, could_not_connect, send
@@ -235,4 +235,5 @@ def _refusal(
         status_code=status,
         wait_s=found.wait_s,
         covers_account=found.covers_account,
+        names=names(error),
     )

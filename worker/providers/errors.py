@@ -1,6 +1,8 @@
 """Defines the exception of a failed call to a provider, and the verdicts that it can have."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 from shared.models import ErrorCode
 
@@ -31,6 +33,7 @@ class ProviderError(Exception):
         names no time.
     covers_account: the response says that the limit is the limit of the key, the account or the
         organisation, so that it covers all models.
+    names: `type`, `param` and `code` of the provider's error, as far as it has them.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class ProviderError(Exception):
         status_code: int | None = None,
         wait_s: float | None = None,
         covers_account: bool = False,
+        names: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(message)
         self.verdict = verdict
@@ -50,6 +54,7 @@ class ProviderError(Exception):
         self.status_code = status_code
         self.wait_s = wait_s
         self.covers_account = covers_account
+        self.names = names
 
     @property
     def reason(self) -> str:
