@@ -46,16 +46,14 @@ class Batches:
         self._grace_s = grace_s
         self._cancels_abandoned = cancels_abandoned
 
-    async def start(
-        self, items: AsyncIterable[NewItem], submission: Submission, *, new_id: str | None = None
-    ) -> Job:
-        """Accepts a job and returns its status at once. `new_id` is the job's id if it is new.
+    async def start(self, items: AsyncIterable[NewItem], submission: Submission) -> Job:
+        """Accepts a job and returns its status at once.
 
         Raises SubmissionRejected, IdempotencyResultExpired, ResultsUnavailable and
         RedisUnavailable. After RedisUnavailable, normally nothing was stored; but if only Redis's
         reply was lost, the job exists.
         """
-        job_id = await self._jobs.submit(new_id or self._jobs.new_id(), items, submission)
+        job_id = await self._jobs.submit(self._jobs.new_id(), items, submission)
         return await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
 
     async def run(

@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 from cli.command_runner import fail
 from orchestrator_client import AsyncClient
+from shared.queue.ids import job_id_of
 
 ID_LENGTH = 32
 SHORT = 8
@@ -13,12 +14,12 @@ SHOWN = 5
 
 
 async def find_job(client: AsyncClient, given: str) -> str:
-    """Returns the id of the job whose id begins with `given`.
+    """Returns the id of the job whose id begins with `given`, after `batch_` if this is there.
 
     Returns `given` itself if it is a whole id, or if no id begins with it; then the API refuses it.
     Raises typer.Exit if several ids begin with `given`.
     """
-    given = given.strip()
+    given = job_id_of(given.strip())
     if len(given) >= ID_LENGTH or not given:
         return given
     found: list[str] = []

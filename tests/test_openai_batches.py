@@ -101,7 +101,7 @@ async def test_a_batch_is_a_job(api: httpx.AsyncClient) -> None:
     at = batch["created_at"]
     done_at = batch["completed_at"]
     assert batch == {
-        "id": job["job_id"],
+        "id": f"batch_{job['job_id']}",
         "object": "batch",
         "endpoint": CHAT,
         "model": MODEL,
@@ -109,7 +109,7 @@ async def test_a_batch_is_a_job(api: httpx.AsyncClient) -> None:
         "input_file_id": batch["input_file_id"],
         "completion_window": "24h",
         "status": "completed",
-        "output_file_id": f"file-{batch['id']}-output",
+        "output_file_id": f"file-{job['job_id']}-output",
         "error_file_id": None,
         "created_at": at,
         "in_progress_at": at,
@@ -156,7 +156,7 @@ async def test_a_job_is_a_batch(api: httpx.AsyncClient) -> None:
     [result] = await content(api, batches[0]["output_file_id"])
     assert result["custom_id"] == "x"
     assert result["response"]["body"]["choices"][0]["message"]["content"] == "echo: hi"
-    assert [batch["id"] for batch in listed["data"]] == ids[::-1]
+    assert [batch["id"] for batch in listed["data"]] == [f"batch_{job_id}" for job_id in ids[::-1]]
 
 
 MISTAKES: list[tuple[str | bytes, str, str | None]] = [
@@ -553,6 +553,7 @@ async def test_owners(settings: Settings, catalogue: Catalogue) -> None:
     ) as api:
         file = await upload(api, line("a"))
         batch = (await create(api, file["id"])).json()
+        job_id = batch["id"].removeprefix("batch_")
         api.headers["authorization"] = f"Bearer {BOB}"
         answers = [
             await create(api, file["id"]),
@@ -560,13 +561,13 @@ async def test_owners(settings: Settings, catalogue: Catalogue) -> None:
             await api.get("/v1/batches", params={"after": batch["id"]}),
             await api.post(f"/v1/batches/{batch['id']}/cancel"),
             await api.delete(f"/v1/files/{file['id']}"),
-            await api.delete(f"/v1/files/file-{batch['id']}-output"),
+            await api.delete(f"/v1/files/file-{job_id}-output"),
         ]
         paths = (
             f"/v1/files/{file['id']}",
             f"/v1/files/{file['id']}/content",
-            f"/v1/files/file-{batch['id']}-errors",
-            f"/v1/files/file-{batch['id']}-output/content",
+            f"/v1/files/file-{job_id}-errors",
+            f"/v1/files/file-{job_id}-output/content",
             f"/v1/batches/{batch['id']}",
         )
         answers += [await api.get(path) for path in paths]

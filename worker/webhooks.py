@@ -20,6 +20,7 @@ from shared.jobs.service import JobNotFound, Jobs
 from shared.models import JobStatus, JobSummary
 from shared.providers import WEBHOOK_LANE
 from shared.queue.codec import OPENAI_EVENT
+from shared.queue.ids import batch_id
 from shared.queue.item_results import Result
 from shared.redis.client import RedisUnavailable
 from worker.call_metrics import CallMetrics
@@ -117,7 +118,7 @@ def _openai_event(job: JobSummary) -> bytes:
             "object": "event",
             "created_at": int(job.finished_at.timestamp()) if job.finished_at else 0,
             "type": _OPENAI_EVENTS[job.status],
-            "data": {"id": job.job_id},
+            "data": {"id": batch_id(job.job_id)},
         }
     )
 

@@ -14,6 +14,7 @@ from shared.jobs.batch_details import BatchDetails
 from shared.jobs.batch_store import BatchRecord, Usage
 from shared.jobs.snapshot import Snapshot
 from shared.models import JobStatus
+from shared.queue.ids import batch_id
 
 _EARLY_STATUSES: dict[str | None, BatchStatus] = {
     JobStatus.CANCELLED: "cancelled",
@@ -27,7 +28,7 @@ def batch_object(batch: BatchRecord) -> Batch:
     created_at = int(batch.accepted_ms / 1000)
     ended_at = _seconds(snapshot.finished_ms) if snapshot else created_at
     return Batch.model_construct(
-        id=batch.job_id,
+        id=batch_id(batch.job_id),
         endpoint=details.endpoint,
         model=details.model,
         errors=BatchErrors.model_validate({"data": batch.errors}) if batch.errors else None,

@@ -107,7 +107,7 @@ class BatchUsage(BaseModel):
 class Batch(BaseModel):
     """A batch. Times are in seconds since 1970."""
 
-    id: str = Field(description="The id of the batch, which is also its `job_id`.")
+    id: str = Field(description="`batch_` and the `job_id` of the batch.")
     object: Literal["batch"] = "batch"
     endpoint: str
     model: str | None = Field(

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from hashlib import sha256
 from http import HTTPStatus
-from uuid import uuid4
 
 from api.batches import Batches as Submissions
 from api.errors import validation_error
@@ -24,6 +23,7 @@ from shared.jobs.service import Jobs
 from shared.jobs.submission import Submission
 from shared.models import MAX_DEADLINE_S, JobOptions
 from shared.providers import Catalogue
+from shared.queue.ids import job_id_of
 from shared.settings import Settings
 
 MIN_WINDOW_S = 60
@@ -91,42 +91,47 @@ class Batches:
             provider=provider,
             operation=_OPERATIONS[new.endpoint],
         )
-        job_id, mistakes = f"batch_{uuid4().hex}", file.info.mistakes
+        mistakes = file.info.mistakes
         # The providers may have changed since the upload, or the upload did not name the provider.
         if all(mistake["code"] == MODEL_NOT_FOUND for mistake in mistakes):
             try:
                 items = self._items(file, check)
-                job = await self._submissions.start(items, submission, new_id=job_id)
+                job = await self._submissions.start(items, submission)
             except _FileHasMistakes:
                 mistakes = [mistake.to_dict() for mistake in check.mistakes]
             else:
                 await self._files.remember_use(file.id, owner, f"{digest} {job.job_id}")
                 return batch_object(await self._batches.get(job.job_id, owner))
+        job_id = self._jobs.new_id()
         await self._batches.reject(job_id, owner, details, mistakes)
         return batch_object(await self._batches.get(job_id, owner))
 
     async def get(self, batch_id: str, owner: str) -> Batch:
-        return batch_object(await self._with_usage(await self._batches.get(batch_id, owner)))
+        batch = await self._batches.get(job_id_of(batch_id), owner)
+        return batch_object(await self._with_usage(batch))
 
     async def list_batches(self, owner: str, *, after: str | None, limit: int) -> BatchList:
         """Returns a page of batches. The usage of a batch is null until the batch was read once."""
-        found, has_more = await self._batches.list_batches(owner, after=after, limit=limit)
-        ends = (found[0].job_id, found[-1].job_id) if found else (None, None)
+        found, has_more = await self._batches.list_batches(
+            owner, after=after and job_id_of(after), limit=limit
+        )
         data = [batch_object(batch) for batch in found]
+        ends = (data[0].id, data[-1].id) if data else (None, None)
         return BatchList(data=data, first_id=ends[0], last_id=ends[1], has_more=has_more)
 
     async def cancel(self, batch_id: str, owner: str) -> Batch:
         """Cancels the batch. The answer says `cancelling` if calls are still running."""
-        before = await self._batches.get(batch_id, owner)
+        job_id = job_id_of(batch_id)
+        before = await self._batches.get(job_id, owner)
         status = batch_object(before).status
         if status == "cancelled":
-            return await self.get(batch_id, owner)
+            return await self.get(job_id, owner)
         if before.snapshot is None or before.snapshot.finished_ms is not None:
             raise OpenAIError(
                 HTTPStatus.BAD_REQUEST, f"a batch with the status {status!r} cannot be cancelled"
             )
-        await self._jobs.cancel(batch_id, owner)
-        batch = await self.get(batch_id, owner)
+        await self._jobs.cancel(job_id, owner)
+        batch = await self.get(job_id, owner)
         is_running = before.snapshot.total > before.snapshot.finished + before.snapshot.queued
         if batch.status == "cancelled" and is_running:
             return batch.model_copy(update={"status": "cancelling", "cancelled_at": None})

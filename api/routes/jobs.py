@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response, status
+from pydantic import AfterValidator
 
 from api.cursors import AfterCursor, PageCursor
 from api.dependencies import JobsDep, OwnerDep, ServicesDep
@@ -40,10 +41,15 @@ from shared.models import (
     JobStatus,
     WebhookUrl,
 )
+from shared.queue.ids import job_id_of
 
 MAX_PAGE_JOBS = 100
 
-JobId = Annotated[str, Path(description="The `job_id` of one of your jobs.")]
+JobId = Annotated[
+    str,
+    Path(description="The `job_id` of one of your jobs, or the `id` of one of your batches."),
+    AfterValidator(job_id_of),
+]
 
 router = APIRouter(tags=[JOBS], dependencies=[AUTHENTICATED])
 

@@ -4,6 +4,8 @@ import re
 
 DELIVERY_SUFFIX = ".webhook"  # <job id>.webhook is the job that delivers the webhook
 
+_BATCH_PREFIX = "batch_"  # begins the id of a job in OpenAI's API
+
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -15,6 +17,16 @@ def is_job_id(text: str) -> bool:
     the jobs that deliver webhooks contain a dot, because clients never see these jobs.
     """
     return _JOB_ID.fullmatch(text) is not None
+
+
+def batch_id(job_id: str) -> str:
+    """Returns the id that a job has in OpenAI's API."""
+    return f"{_BATCH_PREFIX}{job_id}"
+
+
+def job_id_of(text: str) -> str:
+    """Returns the id of the job that a user has named by its own id or as a batch."""
+    return text.removeprefix(_BATCH_PREFIX)
 
 
 class ItemId(str):
