@@ -74,7 +74,7 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
         status.HTTP_429_TOO_MANY_REQUESTS,
         "with this file, you would have more than MAX_STORED_FILE_BYTES of files, or more than"
         f" {MAX_FILES} files; nothing was stored. Delete files that you no longer need",
-        {"Retry-After": str(QUEUE_RETRY_AFTER_S)},
+        {"x-should-retry": "false"},
     ),
     UploadExpired: ErrorResponse(
         status.HTTP_408_REQUEST_TIMEOUT,

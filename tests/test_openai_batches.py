@@ -16,11 +16,14 @@ from support.stack import eventually
 
 from api.openai import request_check
 from shared.files import blocks
+from shared.files.store import FileExpired, FileInfo, FileStore, FileUpload
 from shared.jobs.batch_details import BatchDetails
+from shared.jobs.staging import STAGING_TTL_S
 from shared.jobs.submission import Fingerprint, Submission
 from shared.providers import PROVIDERS, Catalogue
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
+from shared.queue.scripts import load_script
 from shared.settings import ProviderSettings, Settings
 
 CHAT = "/v1/chat/completions"
@@ -471,9 +474,39 @@ async def test_the_files_of_an_owner_are_limited(
             file = {"file": Random(size).randbytes(size)}
             answer = await api.post("/v1/files", files=file, data={"purpose": "user_data"})
             assert answer.status_code == status, (size, answer.text)
+            retry = answer.headers.get("x-should-retry")
+            assert retry == ("false" if status == 429 else None)
 
     blocks_left = [key async for key in redis.scan_iter(match=f"{keys.file_blocks('')}*")]
     assert len(blocks_left) == 2
+
+
+async def test_the_blocks_of_an_upload_that_never_ends_expire(redis: ArqRedis, keys: Keys) -> None:
+    """An API that is killed cannot discard the blocks."""
+    upload = FileUpload(redis, keys, load_script(redis, keys, "accept_file"), "", limit=10**9)
+    await upload.add(Random(0).randbytes(blocks.BLOCK_BYTES + 1))
+
+    assert await redis.keys(f"{keys.prefix}*") == [keys.file_blocks(upload.id).encode()]
+    assert 0 < await redis.ttl(keys.file_blocks(upload.id)) <= STAGING_TTL_S
+
+
+async def test_an_upload_that_was_too_slow_is_refused(redis: ArqRedis, keys: Keys) -> None:
+    files = FileStore(redis, keys, max_bytes=10**9)
+    async with files.upload("") as upload:
+        await upload.add(Random(0).randbytes(blocks.BLOCK_BYTES + 1))
+        await redis.delete(keys.file_blocks(upload.id))
+        with pytest.raises(FileExpired):
+            await upload.commit(FileInfo("name", "batch", upload.size), ttl_s=60)
+
+    assert await redis.keys(f"{keys.prefix}file*") == []
+
+
+async def test_redis_is_unavailable(settings: Settings) -> None:
+    async with running_api(settings.model_copy(update={"redis_url": "unix:///nowhere"})) as api:
+        answer = await api.get("/v1/batches")
+
+    assert error(answer) == (503, "server_is_overloaded", None)
+    assert (answer.headers["x-should-retry"], answer.headers["retry-after-ms"]) == ("true", "2000")
 
 
 async def test_forms_that_are_refused(api: httpx.AsyncClient) -> None:

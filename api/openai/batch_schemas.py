@@ -14,7 +14,6 @@ MAX_METADATA_PAIRS = 16
 MIN_EXPIRY_S, MAX_EXPIRY_S = 3600, 30 * 86_400
 
 Purpose = Literal["batch", "assistants", "fine-tune", "vision", "user_data", "evals"]
-Endpoint = Literal["/v1/chat/completions", "/v1/embeddings", "/v1/responses"]
 BatchStatus = Literal[
     "validating",
     "failed",
@@ -166,7 +165,12 @@ class NewBatch(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     input_file_id: str = Field(description="The id of a file with the purpose `batch`.")
-    endpoint: Endpoint = Field(description="The URL that every line of the file has.")
+    endpoint: str = Field(
+        pattern=r"^/(?:[A-Za-z0-9._-]{1,20}/){0,3}(?:chat/completions|embeddings|responses)$",
+        description="The URL that every line of the file has: `/v1/chat/completions`,"
+        " `/v1/embeddings` or `/v1/responses`. Azure and others leave the version out, or have"
+        " another one.",
+    )
     completion_window: str = Field(
         pattern=r"^[0-9]{1,7}[smhd]$",
         description="The time until the batch expires: a number and `s`, `m`, `h` or `d`, from 1"

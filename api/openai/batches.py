@@ -28,10 +28,10 @@ from shared.settings import Settings
 
 MIN_WINDOW_S = 60
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_OPERATIONS = {
-    "/v1/chat/completions": Operation.CHAT,
-    "/v1/embeddings": Operation.EMBEDDINGS,
-    "/v1/responses": Operation.RESPONSES,
+_OPERATIONS = {  # by the last part of the endpoint
+    "completions": Operation.CHAT,
+    "embeddings": Operation.EMBEDDINGS,
+    "responses": Operation.RESPONSES,
 }
 
 
@@ -89,7 +89,7 @@ class Batches:
             self._settings,
             self._catalogue,
             provider=provider,
-            operation=_OPERATIONS[new.endpoint],
+            operation=_OPERATIONS[new.endpoint.rpartition("/")[2]],
         )
         mistakes = file.info.mistakes
         # The providers may have changed since the upload, or the upload did not name the provider.

@@ -56,7 +56,7 @@ def error_content(error: OpenAIError) -> dict[str, str | None]:
 
 
 def error_response(error: OpenAIError) -> JSONResponse:
-    headers = {**error.headers, **_retry_headers(error)}
+    headers = {**_retry_headers(error), **error.headers}
     return JSONResponse({"error": error_content(error)}, error.status_code, headers=headers)
 
 

@@ -1,0 +1,422 @@
+"""Tests files and batches with OpenAI's clients. The one for Python checks the type of every field.
+
+https://github.com/openai/openai-python
+https://github.com/openai/openai-node
+"""
+
+import io
+import json
+import subprocess
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from shutil import copy
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+from support.authentication import ANN, API_KEYS, BOB, entry
+from support.foreign_server import installed
+from support.openai_deployment import Deployment
+from support.search_depth import FULL
+
+pytestmark = pytest.mark.foreign
+
+CHAT = "/v1/chat/completions"
+MODEL = "openrouter/openai/gpt-x"
+ENDED = {"completed", "failed", "expired", "cancelled"}
+EVE = "eve's key"  # the key of an owner who has nothing at first
+SECRET = f"whsec_{b64encode(bytes(range(32))).decode()}"
+CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
+
+
+@pytest.fixture(scope="module")
+def running(valkey_url: str) -> Iterator[Deployment]:
+    keys = f"{API_KEYS} {entry('eve', EVE)} {entry('js', 'js')}"
+    with Deployment(
+        valkey_url,
+        key=ANN,
+        API_KEYS=keys,
+        WEBHOOK_SECRET=SECRET,
+        WEBHOOK_ALLOW_PRIVATE="true",
+        DEFAULT_PROVIDER="openrouter",
+    ) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def provider(running: Deployment) -> Deployment:
+    running.simulate()
+    return running
+
+
+@pytest.fixture(scope="module")
+def client(running: Deployment) -> Any:
+    return running.client(ANN)
+
+
+def line(custom_id: str, text: str = "hi", *, model: str = MODEL, url: str = CHAT) -> str:
+    body = {"model": model, "messages": [{"role": "user", "content": text}]}
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": url, "body": body})
+
+
+def upload(client: Any, *lines: str) -> Any:
+    return client.files.create(file="\n".join(lines).encode(), purpose="batch")
+
+
+def create(client: Any, *lines: str, endpoint: str = CHAT, **options: Any) -> Any:
+    return client.batches.create(
+        input_file_id=upload(client, *lines).id,
+        endpoint=endpoint,
+        completion_window="24h",
+        **options,
+    )
+
+
+def ended(client: Any, batch: Any) -> Any:
+    until = time.monotonic() + 30
+    while batch.status not in ENDED:
+        assert time.monotonic() < until, batch
+        time.sleep(0.05)
+        batch = client.batches.retrieve(batch.id)
+    return batch
+
+
+def lines_of(client: Any, file_id: str) -> list[Any]:
+    return [json.loads(text) for text in client.files.content(file_id).text.splitlines()]
+
+
+def counts(batch: Any) -> tuple[int, int, int]:
+    found = batch.request_counts
+    return found.total, found.completed, found.failed
+
+
+def test_every_way_to_name_a_file(client: Any, tmp_path: Path) -> None:
+    data = line("a").encode()
+    path = tmp_path / "requests.txt"
+    path.write_bytes(data)
+    ways: list[tuple[Any, str]] = [
+        (path, "requests.txt"),
+        (data, "upload"),
+        (io.BytesIO(data), "upload"),
+        (("näme.jsonl", data), "näme.jsonl"),
+        (("a.jsonl", io.BytesIO(data), "application/jsonl"), "a.jsonl"),
+        (path.open("rb"), "requests.txt"),
+    ]
+    for way, name in ways:
+        file = client.files.create(file=way, purpose="batch")
+
+        assert (file.filename, file.bytes, file.status) == (name, len(data), "processed")
+        assert client.files.content(file.id).read() == data
+        assert client.files.wait_for_processing(file.id).id == file.id
+    path_file = ways[-1][0]
+    path_file.close()
+
+
+def test_expiry_and_purpose(client: Any) -> None:
+    file = client.files.create(
+        file=b"x", purpose="batch", expires_after={"anchor": "created_at", "seconds": 7200}
+    )
+
+    assert file.expires_at - file.created_at in {7200, 7201}
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.files.create(file=b"x", purpose="wrong")
+    assert raised.value.param == "purpose"
+    other = client.files.create(file=b"x", purpose="user_data")
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.batches.create(input_file_id=other.id, endpoint=CHAT, completion_window="24h")
+    assert raised.value.param == "input_file_id"
+
+
+def test_a_large_upload_needs_little_memory(running: Deployment, client: Any) -> None:
+    """Sends a file as large as a prompt with an image on each line makes it."""
+    text = "x" * 400_000
+    data = "\n".join(line(str(number), text) for number in range(150)).encode()
+    assert len(data) > 60_000_000
+    api = psutil.Process(running.api_pid)
+    create(client, line("warm"))
+    peak = before = api.memory_info().rss
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, api.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        file = client.files.create(file=data, purpose="batch")
+    finally:
+        done.set()
+        watcher.join()
+
+    assert file.bytes == len(data)
+    assert (peak - before) / 2**20 < 60
+    client.files.delete(file.id)
+
+
+def test_mistakes(client: Any) -> None:
+    content = "\r\n".join(("\ufeff" + line("a"), "{", line("a"), line("b", url="/v1/x"), "", ""))
+    file = client.files.create(file=content.encode(), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+
+    assert file.status == "processed"
+    assert batch.status == "failed"
+    assert counts(batch) == (0, 0, 0)
+    assert [(error.line, error.code, error.param) for error in batch.errors.data] == [
+        (2, "invalid_json_line", None),
+        (3, "duplicate_custom_id", "custom_id"),
+        (4, "invalid_url", "url"),
+    ]
+    assert client.batches.retrieve(batch.id) == batch
+    [empty] = create(client, "").errors.data
+    assert (empty.code, empty.line) == ("empty_file", None)
+
+
+def test_files_of_others(running: Deployment, client: Any) -> None:
+    bob = running.client(BOB)
+    file = upload(client, line("a"))
+    batch = ended(client, create(client, line("a")))
+
+    for file_id in (file.id, batch.output_file_id):
+        assert client.files.retrieve(file_id).id == file_id
+        for call in (bob.files.retrieve, bob.files.content, bob.files.delete):
+            with pytest.raises(openai.NotFoundError):
+                call(file_id)
+    with pytest.raises(openai.NotFoundError):
+        bob.batches.retrieve(batch.id)
+    with pytest.raises(openai.NotFoundError) as raised:
+        bob.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+    assert raised.value.param == "input_file_id"
+    assert client.files.delete(file.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file.id)
+    with pytest.raises(openai.AuthenticationError):
+        running.client("wrong").files.list()
+
+
+def test_lists_of_45(running: Deployment) -> None:
+    eve = running.client(EVE)
+    batches = [create(eve, line(str(number))) for number in range(45)]
+    ids = [batch.id for batch in reversed(batches)]
+    files = [batch.input_file_id for batch in reversed(batches)]
+
+    for limit in (7, 15, 45, 100):
+        assert [batch.id for batch in eve.batches.list(limit=limit)] == ids
+        assert [file.id for file in eve.files.list(limit=limit)] == files
+        assert [file.id for file in eve.files.list(limit=limit, order="asc")] == files[::-1]
+    assert [file.id for file in eve.files.list()] == files
+    assert len(list(eve.files.list(limit=100, purpose="user_data"))) == 0
+
+
+def test_answers(client: Any, provider: Deployment) -> None:
+    """A file may have several models of several providers."""
+    models = [MODEL, "ollama/llama3.2:3b", "gpt-x"]
+    batch = create(
+        client,
+        *(line(str(number), f"text {number}", model=models[number % 3]) for number in range(9)),
+        metadata={f"{number}" * 64: "v" * 512 for number in range(10)},
+    )
+    batch = ended(client, batch)
+    answers = lines_of(client, batch.output_file_id)
+
+    assert (batch.status, counts(batch), batch.error_file_id) == ("completed", (9, 9, 0), None)
+    assert batch.model is None
+    assert batch.completed_at >= batch.in_progress_at >= batch.created_at
+    assert len(batch.metadata) == 10
+    assert [answer["custom_id"] for answer in answers] == [str(number) for number in range(9)]
+    texts = [answer["response"]["body"]["choices"][0]["message"]["content"] for answer in answers]
+    assert texts == [f"echo: text {number}" for number in range(9)]
+    usage = [answer["response"]["body"]["usage"] for answer in answers]
+    assert batch.usage.input_tokens == sum(entry["prompt_tokens"] for entry in usage)
+    assert batch.usage.total_tokens == sum(entry["total_tokens"] for entry in usage)
+    assert {body["model"] for body in provider.received()} == {
+        "openai/gpt-x",
+        "llama3.2:3b",
+        "gpt-x",
+    }
+
+
+def test_some_fail(client: Any) -> None:
+    refused = line("refused", model="openrouter/sim-400")
+    batch = ended(client, create(client, line("a"), refused, line("b")))
+    [failed] = lines_of(client, batch.error_file_id)
+
+    assert counts(batch) == (3, 2, 1)
+    assert len(lines_of(client, batch.output_file_id)) == 2
+    assert (failed["custom_id"], failed["error"]) == ("refused", None)
+    assert failed["response"]["status_code"] == 400
+    assert set(failed["response"]["body"]["error"]) == {"message", "type", "param", "code"}
+
+
+def test_all_fail(client: Any) -> None:
+    model = "openrouter/sim-400"
+    batch = ended(client, create(client, *(line(str(n), model=model) for n in range(9))))
+
+    assert (batch.status, counts(batch), batch.output_file_id) == ("completed", (9, 0, 9), None)
+    assert len(lines_of(client, batch.error_file_id)) == 9
+
+
+def test_cancelling(client: Any, provider: Deployment) -> None:
+    hanging = [line(str(number), model="openrouter/sim-hang") for number in range(20)]
+    batch = create(client, line("done", model="ollama/m"), *hanging)
+    provider.in_flight(10)
+    output = f"file-{batch.id.removeprefix('batch_')}-output"
+    until = time.monotonic() + 30
+    while not client.files.content(output).text:
+        assert time.monotonic() < until
+    partial = client.files.with_raw_response.content(output)
+
+    cancelling = client.batches.cancel(batch.id)
+    batch = ended(client, cancelling)
+
+    assert partial.headers["x-incomplete"] == "true"
+    assert (cancelling.status, cancelling.cancelled_at) == ("cancelling", None)
+    assert (batch.status, counts(batch)) == ("cancelled", (21, 1, 20))
+    assert [answer["custom_id"] for answer in lines_of(client, batch.output_file_id)] == ["done"]
+    errors = lines_of(client, batch.error_file_id)
+    assert {entry["error"]["code"] for entry in errors} == {"batch_cancelled"}
+    assert [entry["custom_id"] for entry in errors] == [str(number) for number in range(20)]
+
+
+def test_expiry_of_a_batch(running: Deployment, client: Any) -> None:
+    """A job has a shorter deadline than a batch can have."""
+    answer = httpx.post(
+        running.base_url.replace("/v1", "/jobs"),
+        params={"deadline_s": 1},
+        content=line("late", model="openrouter/sim-hang"),
+        headers={"authorization": f"Bearer {ANN}", "content-type": "application/x-ndjson"},
+    )
+    batch = ended(client, client.batches.retrieve(answer.json()["job_id"]))
+    [late] = lines_of(client, batch.error_file_id)
+
+    assert (batch.status, counts(batch)) == ("expired", (1, 0, 1))
+    assert batch.expired_at == batch.expires_at
+    assert (late["response"], late["error"]["code"]) == (None, "batch_expired")
+
+
+def test_metadata_limits(client: Any) -> None:
+    for metadata in (
+        {f"{number}": "" for number in range(17)},
+        {"k" * 65: ""},
+        {"k": "v" * 513},
+    ):
+        with pytest.raises(openai.BadRequestError) as raised:
+            create(client, line("a"), metadata=metadata)
+        assert str(raised.value.param).startswith("metadata")
+
+
+def test_creating_twice(client: Any) -> None:
+    again: Any = {"extra_headers": {"Idempotency-Key": "run-42"}}
+
+    first, second = create(client, line("a"), **again), create(client, line("a"), **again)
+
+    assert first.id == second.id
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, list[tuple[bytes, dict[str, str]]]]]:
+    """Receives webhooks. Yields the URL, and the list of bodies and headers."""
+    received: list[tuple[bytes, dict[str, str]]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            received.append((body, dict(self.headers)))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/hook", received
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("text", "event"), [("a", "batch.completed"), ("b", "batch.cancelled")])
+def test_webhooks(client: Any, text: str, event: str) -> None:
+    model = MODEL if event == "batch.completed" else "openrouter/sim-hang"
+    with receiver() as (url, received):
+        new = create(client, line("a", text, model=model), extra_body={"webhook_url": url})
+        if event == "batch.cancelled":
+            client.batches.cancel(new.id)
+        until = time.monotonic() + 30
+        while not received:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    [(body, headers)] = received
+
+    found = client.webhooks.unwrap(body, headers, secret=SECRET)
+
+    assert isinstance(found.created_at, int)
+    assert (found.object, found.type, found.data.id) == ("event", event, new.id)
+
+
+def test_the_client_for_javascript(running: Deployment, tmp_path: Path) -> None:
+    """Node looks for the package beside the script."""
+    (tmp_path / "node_modules").symlink_to(installed("openai_js") / "node_modules")
+    script = copy(Path(__file__).with_name("openai_files.mjs"), tmp_path)
+
+    done = subprocess.run(
+        ("node", script, running.base_url, "js"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout.strip()) == (0, "passed"), done.stderr
+
+
+def requests_of(path: Path) -> list[Any]:
+    """Returns the JSON objects in a file, which may be pretty-printed."""
+    decoder, text, position, found = json.JSONDecoder(), path.read_text().strip(), 0, []
+    while position < len(text):
+        value, position = decoder.raw_decode(text, position)
+        found.append(value)
+        position += len(text[position:]) - len(text[position:].lstrip())
+    return found
+
+
+def is_batch(request: Any) -> bool:
+    endings = ("chat/completions", "embeddings", "responses")
+    return "body" in request and str(request.get("url")).endswith(endings)
+
+
+REAL_FILES = [path for path in sorted(CORPUS.glob("*.json*")) if is_batch(requests_of(path)[0])]
+
+
+@pytest.mark.skipif(not REAL_FILES, reason="there are no files of other projects")
+@pytest.mark.parametrize("path", REAL_FILES if FULL else REAL_FILES[::5], ids=lambda p: p.stem)
+def test_files_of_other_projects(client: Any, provider: Deployment, path: Path) -> None:
+    requests = requests_of(path)
+    file = client.files.create(file=path, purpose="batch")
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint=requests[0]["url"], completion_window="24h"
+    )
+    batch = ended(client, batch)
+
+    def sent(body: Any) -> str:
+        fields = {name: body[name] for name in body if name not in {"stream", "stream_options"}}
+        return json.dumps({**fields, "model": fields["model"].lower()}, sort_keys=True)
+
+    ids = [request["custom_id"] for request in requests]
+    if len(set(ids)) < len(ids):
+        assert {error.code for error in batch.errors.data} == {"duplicate_custom_id"}
+        return
+    assert (batch.status, counts(batch)) == ("completed", (len(ids), len(ids), 0))
+    answers = lines_of(client, batch.output_file_id)
+    assert [answer["custom_id"] for answer in answers] == ids
+    assert sorted(map(sent, provider.received())) == sorted(sent(r["body"]) for r in requests)
