@@ -16,6 +16,7 @@ from shared.models import ErrorCode
 from shared.providers import PROVIDERS
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
+from worker.providers import connections
 from worker.providers.client import call
 from worker.providers.connections import http_client
 from worker.providers.endpoint import Endpoint
@@ -142,13 +143,14 @@ async def test_a_request_whose_response_began_is_not_sent_again(
 
 
 async def test_a_server_that_accepts_no_connection_is_unreachable(
-    client: httpx.AsyncBaseTransport,
+    client: httpx.AsyncBaseTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Linux drops the attempts to connect to a socket whose queue is full."""
+    monkeypatch.setattr(connections, "CONNECT_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
         address = server.getsockname()
         with socket.create_connection(address):
-            error = await failure(client, "http://{}:{}".format(*address), timeout_s=1)
+            error = await failure(client, "http://{}:{}".format(*address), timeout_s=30)
 
     assert (error.verdict, error.code, error.status_code, error.message) == (
         Verdict.UNREACHABLE,

@@ -28,7 +28,6 @@ from worker.providers.verdicts import judge
 
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
 _CHUNK_BYTES = 256 * 1024
-_MAX_CONNECT_S = 10.0  # time limit for a new connection; at most half of the time of the call
 
 
 async def call(
@@ -55,7 +54,7 @@ async def call(
             stream = None
             if emit is not None and codec.stream is not None:
                 stream = StreamBody(codec.stream(request["stream"]), emit, limit, timeout_s)
-            response, body = await _exchange(client, endpoint, codec, request, timeout_s, stream)
+            response, body = await _exchange(client, endpoint, codec, request, stream)
     except Untranslatable as error:
         # The API that accepted the item has another dialect for the provider.
         raise _invalid(f"{name} cannot take {error}") from None
@@ -133,7 +132,6 @@ async def _exchange(
     endpoint: Endpoint,
     codec: Codec,
     item: ItemRequest,
-    timeout_s: float,
     stream: StreamBody | None,
 ) -> tuple[httpx.Response, bytes]:
     # The body and the headers stay in memory while the call runs. The body is copied to its real
@@ -142,12 +140,11 @@ async def _exchange(
     # The body is a stream, because httpx would make headers for `content` that are not used.
     content = bytes(memoryview(encode(endpoint.row, codec, item)))
     url, headers = endpoint.url(codec, item["model"]), endpoint.call_headers(codec)
-    limits = {"timeout": {"connect": min(_MAX_CONNECT_S, timeout_s / 2)}}
     if len(content) > _CHUNK_BYTES:
-        request = httpx.Request("POST", url, stream=_Chunks(content), extensions=limits)
+        request = httpx.Request("POST", url, stream=_Chunks(content))
         request.headers = httpx.Headers([*headers.raw, (b"Content-Length", b"%d" % len(content))])
     else:
-        request = httpx.Request("POST", url, stream=httpx.ByteStream(content), extensions=limits)
+        request = httpx.Request("POST", url, stream=httpx.ByteStream(content))
         request.read()
         request.headers = headers
     async with aclosing(await send(client, request)) as response:

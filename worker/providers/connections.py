@@ -15,6 +15,7 @@ from aiohttp.tracing import Trace
 from httpx_aiohttp import AiohttpTransport
 
 KEEP_ALIVE_S = 60
+CONNECT_TIMEOUT_S = 10.0  # generous, because a busy worker needs time to notice the connection
 _STALE_S = 2.0  # a connection that breaks later was not closed before the request
 # Exceptions for a connection that could not be established, also because of DNS or TLS
 _NOT_CONNECTED = (
@@ -67,6 +68,7 @@ async def send(client: httpx.AsyncBaseTransport, request: httpx.Request) -> http
     Sends the request a second time if the provider had closed the connection before it could read
     the request. Raises httpx.HTTPError and aiohttp.ClientError.
     """
+    request.extensions["timeout"] = {"connect": CONNECT_TIMEOUT_S}
     started = time.monotonic()
     try:
         return await client.handle_async_request(request)
