@@ -17,6 +17,7 @@ class _Waiting:
     """Describes a call that waits. `begin` is called at the end of the wait."""
 
     begin: Callable[[], None]
+    load_s: float = 0
     has_begun: bool = False
     has_left: bool = False
 
@@ -66,7 +67,6 @@ class Slots:
 class _Load:
     """Describes the load of a model, which belongs to the first of the calls that wait for it."""
 
-    seconds: float
     waiting: deque[_Waiting] = field(default_factory=deque)
     timer: asyncio.TimerHandle | None = None
     owner: _Waiting | None = None
@@ -90,8 +90,8 @@ class Loads:
         if model in self._loaded:
             begin()
             return
-        call = _Waiting(begin)
-        load = self._loads.setdefault(model, _Load(seconds))
+        call = _Waiting(begin, seconds)
+        load = self._loads.setdefault(model, _Load())
         load.waiting.append(call)
         leaves.append(partial(self._leave, model, load, call))
         if load.timer is None:
@@ -110,7 +110,7 @@ class Loads:
             return
         load.owner = load.waiting[0]
         loop = asyncio.get_running_loop()
-        load.timer = loop.call_later(load.seconds, self._finish, model, load)
+        load.timer = loop.call_later(load.owner.load_s, self._finish, model, load)
 
     def _finish(self, model: str, load: _Load) -> None:
         self._loaded.add(model)
