@@ -2,17 +2,16 @@
 
 import asyncio
 import socket
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from worker.name_lookup import TIMEOUT_S as LOOKUP_TIMEOUT_S
+from worker.name_lookup import TooManyLookups, look_up
 from worker.public_address import is_public
 
 TIMEOUT_S = 10.0
-MAX_LOOKUPS = 10  # limit of lookups at once, equal to the limit of deliveries at once
 
 
 class DeliveryFailed(Exception):
@@ -27,7 +26,9 @@ class DeliveryFailed(Exception):
         self.final = final
 
 
-async def post(url: str, headers: dict[str, str], body: bytes, *, allow_private: bool) -> int:
+async def post(
+    url: str, headers: dict[str, str], body: bytes, *, allow_private: bool, owner: str = ""
+) -> int:
     """Posts `body` and returns the HTTP status. Raises DeliveryFailed if there is no response.
 
     Addresses that are not public are refused unless `allow_private` is set. The address is checked
@@ -46,7 +47,7 @@ async def post(url: str, headers: dict[str, str], body: bytes, *, allow_private:
         return socket.socket(family, kind, protocol)
 
     connector = aiohttp.TCPConnector(
-        resolver=_Resolver(), socket_factory=checked_socket, force_close=True
+        resolver=_Resolver(owner), socket_factory=checked_socket, force_close=True
     )
     try:
         async with (
@@ -67,19 +68,20 @@ async def post(url: str, headers: dict[str, str], body: bytes, *, allow_private:
 
 
 class _Resolver(AbstractResolver):
-    """Looks up host names in separate threads.
-
-    uvloop has four threads for all names that the process looks up. There, lookups of webhooks at a
-    name server that does not answer would delay the calls to providers.
-    """
-
-    _threads = ThreadPoolExecutor(MAX_LOOKUPS, "webhook-names")
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        try:
+            found = await look_up(self._owner, host, port, family)
+        except TooManyLookups:
+            reason = "name servers do not answer for too many of your webhooks' hosts"
+            raise DeliveryFailed(reason) from None
+        except TimeoutError:
+            reason = f"the name of the host was not found in {LOOKUP_TIMEOUT_S:g} s"
+            raise DeliveryFailed(reason) from None
         return [
             ResolveResult(
                 hostname=host,

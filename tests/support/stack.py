@@ -84,7 +84,7 @@ class Stack:
         # Directory of the modules of processes that are started from now on. None: this checkout.
         self.code: PathLike[str] | None = None
         self._output = output
-        self._environment = {
+        self.environment = {
             name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")
         } | {
             "REDIS_URL": redis_url,
@@ -102,7 +102,7 @@ class Stack:
 
     async def start(self, *, workers: int) -> None:
         simulator_url = await self._start_simulator()
-        self._environment |= {
+        self.environment |= {
             "OPENROUTER_BASE_URL": f"{simulator_url}/api/v1",
             "OLLAMA_BASE_URL": simulator_url,
         }
@@ -226,7 +226,7 @@ class Stack:
             *argv,
             directory=self.code,
             fresh=self.code is not None,
-            environment=self._environment | (settings or {}),
+            environment=self.environment | (settings or {}),
             stdout=stdout or self._output,
             stderr=self._output,
         )

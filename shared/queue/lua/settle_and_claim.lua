@@ -101,7 +101,7 @@ local function claim_items(lane, allowed)
     count_claimed(count)
   end
   if capacity() > 0 then
-    local count, has_more_moves = take_fairly(lane, capacity(), INTERACTIVE_WEIGHT)
+    local count, has_more_moves = take_fairly(lane, capacity(), INTERACTIVE_WEIGHT, left)
     count_claimed(count)
     if has_more_moves then wake_at(now_ms) end
   end

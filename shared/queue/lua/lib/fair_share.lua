@@ -10,6 +10,7 @@
 -- items stays in the tree until its turn comes, so that no child gains anything by leaving the tree and joining it again.
 -- Defines for other files: take_fairly
 local QUANTUM = 5
+local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
 local MAX_MOVES = 32 -- limit of queues that one claim moves to WAITING
 local OWNERS, CLASSES, JOBS, ROUTES = 1, 2, 3, 4 -- levels of the tree
 
@@ -32,9 +33,40 @@ local function pop_probe(lane, job, number, route)
   return indexes
 end
 
--- Claims up to `limit` items. Returns their number, and whether more queues may have to be moved to WAITING.
-local function take_fairly(lane, limit, interactive_weight)
+-- Limits the items that an owner gets from the webhook lane: an owner gets another item only while fewer items of the owner
+-- run than slots are `free`, as in shared/owner_shares.py. A delivery can take long, because its owner chooses the receiver,
+-- so the others must find a free slot. Returns a function for the number of items that an owner may still get, and one that
+-- counts items as running.
+local function owner_room(lane, free)
+  local running_items = {}
+  for _, lease in ipairs(redis.call('ZRANGE', LEASES .. lane, 0, -1)) do
+    local owner = load_job((split_lease(lease))).owner
+    if owner then running_items[owner] = (running_items[owner] or 0) + 1 end
+  end
+  return function(owner, taken) -- taken: number of items that this claim has taken so far
+    return math.max(0, math.ceil((free - taken - (running_items[owner] or 0)) / 2))
+  end, function(owner, count) running_items[owner] = (running_items[owner] or 0) + count end
+end
+
+-- Claims up to `limit` items of a lane that has `free` slots. Returns their number, and whether more queues may have to be
+-- moved to WAITING.
+local function take_fairly(lane, limit, interactive_weight, free)
   local moves_left = MAX_MOVES
+  local room, add_running
+  if lane == WEBHOOK_LANE then room, add_running = owner_room(lane, free) end
+
+  -- Returns the child to serve, its service, the service of the next child if there is one, and the child's room.
+  local function next_child(level, siblings, taken)
+    if not room or level ~= OWNERS then
+      local child, service, _, next_service = unpack(redis.call('ZRANGE', siblings, 0, 1, 'WITHSCORES'))
+      return child, service, next_service, math.huge
+    end
+    local owners = redis.call('ZRANGE', siblings, 0, MAX_OWNERS - 1, 'WITHSCORES')
+    for i = 1, #owners, 2 do
+      local left = room(owners[i], taken)
+      if left > 0 then return owners[i], owners[i + 1], owners[i + 3], left end
+    end
+  end
 
   -- Claims up to `wanted` items of one queue. If the queue has to wait, moves it to WAITING. Returns the number of items,
   -- and whether the queue must leave the tree.
@@ -61,10 +93,10 @@ local function take_fairly(lane, limit, interactive_weight)
   local function take(level, siblings, job, wanted)
     local taken = 0
     while taken < wanted and moves_left > 0 do
-      local child, service, _, next_service = unpack(redis.call('ZRANGE', siblings, 0, 1, 'WITHSCORES'))
+      local child, service, next_service, left = next_child(level, siblings, taken)
       if not child then return taken, true end
       local weight = level == CLASSES and child == 'interactive' and interactive_weight or 1
-      local share = wanted - taken
+      local share = math.min(wanted - taken, left)
       if next_service then
         local lead = math.floor((tonumber(next_service) - tonumber(service)) * weight)
         share = math.min(share, lead + (level == CLASSES and 1 or QUANTUM))
@@ -79,6 +111,7 @@ local function take_fairly(lane, limit, interactive_weight)
         got, is_empty = take(level + 1, siblings .. ':' .. child, job, share)
       end
       taken = taken + got
+      if left < math.huge then add_running(child, got) end
       if is_empty and (got == 0 or not next_service) then
         redis.call('ZREM', siblings, child)
       elseif next_service and got > 0 then
