@@ -68,17 +68,19 @@ local function prepare(lane, limit)
   if expires_ms then wake_at(expires_ms) end
   if due_ms then wake_at(due_ms) end
 
-  local blocked_ms = not is_healthy(lane) and resume_blocked(lane) or nil
+  local function room() return math.max(0, limit - redis.call('ZCARD', LEASES .. lane)) end
+  local blocked_ms = not is_healthy(lane) and resume_blocked(lane, room() > 0) or nil
   if blocked_ms then wake_at(blocked_ms) end
 
   if has_backlog(lane) then
     local allowed, next_ms = gate(lane, ACCOUNT)
-    -- While the account is open, `take_fairly` moves the queues to WAITING, so that their items can give up.
-    if allowed > 0 or open_record(lane, ACCOUNT) then
-      local room = limit - redis.call('ZCARD', LEASES .. lane)
-      if room <= 0 then note_hunger(lane, limit, worker) end
-      return math.max(0, room)
+    if allowed > 0 then
+      local left = room()
+      if left == 0 then note_hunger(lane, limit, worker) end
+      return left
     end
+    -- `take_fairly` claims nothing, but moves the queues to WAITING, so that their items can give up.
+    if open_record(lane, ACCOUNT) then return 1 end
     wake_at(next_ms)
   elseif not expires_ms and not due_ms and not blocked_ms then
     remove_lane(lane)

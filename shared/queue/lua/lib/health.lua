@@ -15,7 +15,7 @@
 --                            not count again.
 --   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the end of its pause
 -- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
--- Defines for other files: ACCOUNT, REFUSALS, is_healthy, gate, open_record, mark_probe, record_answer, record_failure, has_recovered
+-- Defines for other files: ACCOUNT, REFUSALS, is_healthy, gate, open_record, mark_probe, end_probe, record_answer, record_failure, has_recovered
 local ACCOUNT = ''
 local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
 local FIRST_PROBE_MS, MAX_PROBE_MS, MAX_PROBE_500_MS = 1000, 60000, 5000
@@ -101,9 +101,19 @@ local function mark_probe(lane, route, lease)
   end
 end
 
-local function open(record, probe_ms, wait_ms)
+-- Lets the queues that wait for the end of a probe look at their scope again, after the probe's lease has ended.
+local function end_probe(lane, route, lease)
+  if is_healthy(lane) then return end
+  for _, scope in ipairs({ ACCOUNT, route }) do
+    local record = open_record(lane, scope)
+    if record and record.probe == lease then redis.call('ZADD', BLOCKED .. lane, 'XX', 0, scope) end
+  end
+end
+
+local function open(lane, scope, record, probe_ms, wait_ms)
   record.opened_ms, record.probe_ms = now_ms, probe_ms
   pause(record, wait_ms)
+  redis.call('ZADD', BLOCKED .. lane, 'XX', 0, scope) -- from now on, the queues that wait for the scope can give up
 end
 
 -- Prolongs an open scope, if the call was a probe.
@@ -164,13 +174,13 @@ local function record_refusal(lane, route, item, claimed_ms, fault)
     record.refusals, record.refused_ms = record.refusals + 1, now_ms
   end
   note(record, fault)
-  local backoff_ms = math.min(FIRST_BACKOFF_MS * 2 ^ (record.refusals - 1), MAX_BACKOFF_MS)
+  local backoff_ms = math.min(FIRST_BACKOFF_MS * 2 ^ math.max(0, record.refusals - 1), MAX_BACKOFF_MS)
   local is_named = (fault.wait_ms or 0) >= backoff_ms
   local wait_ms = is_named and fault.wait_ms or backoff_ms
   if record.opened_ms then
     fail_probe(record, item, claimed_ms, fault)
   elseif is_named and fault.verdict == 'overloaded' or not is_named and record.refusals > MAX_REFUSALS then
-    open(record, FIRST_PROBE_MS, wait_ms)
+    open(lane, scope, record, FIRST_PROBE_MS, wait_ms)
   else
     pause(record, wait_ms)
   end
@@ -198,7 +208,7 @@ local function record_transient(lane, route, item, claimed_ms, is_repeated, faul
       record.failures, record.failed_items[item] = record.failures + 1, true
       local items = 0
       for _ in pairs(record.failed_items) do items = items + 1 end
-      if record.failures >= MAX_FAILURES and items >= MIN_FAILED_ITEMS then open(record, 0, 0) end
+      if record.failures >= MAX_FAILURES and items >= MIN_FAILED_ITEMS then open(lane, scope, record, 0, 0) end
     end
     store_record(lane, scope, record)
   end
@@ -231,7 +241,7 @@ local function record_failure(lane, route, item, claimed_ms, is_repeated, fault)
     if record.opened_ms then
       fail_probe(record, item, claimed_ms, fault)
     else
-      open(record, FIRST_PROBE_MS, math.max(FIRST_PROBE_MS, fault.wait_ms or 0))
+      open(lane, scope, record, FIRST_PROBE_MS, math.max(FIRST_PROBE_MS, fault.wait_ms or 0))
     end
     store_record(lane, scope, record)
     return false

@@ -60,5 +60,6 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault)
     end
     write_result(job, index, outcome == 'fail', result, tonumber(latency_us))
   end
+  end_probe(lane, routes_of(job, lane)[number] or ACCOUNT, lease)
   return true
 end

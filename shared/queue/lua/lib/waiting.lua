@@ -5,15 +5,18 @@
 --- @include "attempts"
 --- @include "health"
 --- @include "results"
+--- @include "set_back"
 -- Keeps the queues that wait for a scope to become healthy: see health.lua. When a claim meets a queue whose scope takes no
 -- call, it moves the queue from the tree of fair_queue.lua to WAITING, so that later claims do not meet it again. BLOCKED is
 -- the index of these scopes, by the next time at which something can change. An item's place is QUEUE in both cases.
--- The score of a queue in WAITING is the time at which its items give up, and finish with the scope's latest failure.
+-- The score of a queue in WAITING is the earliest time at which its items may give up, while the scope is open: then they
+-- finish with the scope's latest failure, or if the scope has opened later, the queue gets a later time.
 -- Invariant: a queue with items is in the tree, or waits for a scope that is in BLOCKED.
 -- Defines for other files: blocking_scope, give_up_ms, block, resume_blocked, correct_waits
-local MAX_SCOPES, MAX_QUEUES, MAX_GIVEN_UP = 32, 32, 500 -- limits per lane and round
+local MAX_SCOPES = 32 -- limit of scopes per lane and round
+local queues_left, items_left = 32, 500 -- limits of the queues that a round moves and of the items that give up
+local MAX_CANDIDATES = 16 -- limit of queues that are looked at for a probe
 local INTERACTIVE_WAIT_MS = math.min(30000, OUTAGE_WAIT_MS)
-local NEVER = 9e15
 local AT_ONCE = { unauthorized = true, quota_exhausted = true } -- whoever waits for the answer hears of these at once
 
 local function waiting(lane, scope) return WAITING .. lane .. ':' .. scope end
@@ -33,15 +36,17 @@ end
 local function give_up_ms(job, record)
   local wait_ms = OUTAGE_WAIT_MS
   if job.priority_class == 'interactive' then wait_ms = AT_ONCE[record.verdict] and 0 or INTERACTIVE_WAIT_MS end
-  return math.max(record.opened_ms, tonumber(job.accepted_ms)) + wait_ms
+  local accepted_ms = tonumber(job.accepted_ms)
+  if accepted_ms > now_ms then accepted_ms = 0 end -- Redis's clock was set back
+  return math.max(record.opened_ms, accepted_ms) + wait_ms
 end
 
 -- Moves a queue, which the caller removes from the tree, to WAITING.
 local function block(lane, scope, job, number, next_ms)
   local record = open_record(lane, scope)
-  local until_ms = record and give_up_ms(job, record) or NEVER
+  local until_ms = record and give_up_ms(job, record) or now_ms
   redis.call('ZADD', waiting(lane, scope), ms(until_ms), job.id .. ' ' .. number)
-  redis.call('ZADD', BLOCKED .. lane, 'LT', ms(math.min(next_ms, until_ms)), scope)
+  redis.call('ZADD', BLOCKED .. lane, 'LT', ms(record and math.min(next_ms, until_ms) or next_ms), scope)
 end
 
 local function split_queue(lane, member)
@@ -63,51 +68,70 @@ local function finish_unsent(lane, route, job, index, record)
   finish_failed(lane, route, job, index, result, record.code, 0)
 end
 
--- Finishes items of the queues that have waited for too long.
+-- Finishes items of the queues that have waited for an open scope for too long.
 local function give_up(lane, scope, record)
-  local left = MAX_GIVEN_UP
-  while left > 0 do
+  while items_left > 0 do
     local member = redis.call('ZRANGEBYSCORE', waiting(lane, scope), '-inf', now_ms, 'LIMIT', 0, 1)[1]
     if not member then return end
     local job, route = split_queue(lane, member)
-    local popped = route and job.is_unfinished and redis.call('ZPOPMIN', queue_of(lane, job.id, route), left) or {}
-    for i = 1, #popped, 2 do finish_unsent(lane, route, job, popped[i], record) end
-    if #popped > 0 then dequeue(lane, job.owner, #popped / 2) end
-    if #popped < 2 * left then redis.call('ZREM', waiting(lane, scope), member) end
-    left = left - math.max(1, #popped / 2)
+    local has_items = route and job.is_unfinished
+    local until_ms = has_items and give_up_ms(job, record)
+    if has_items and until_ms > now_ms then
+      redis.call('ZADD', waiting(lane, scope), ms(until_ms), member)
+      items_left = items_left - 5 -- a queue costs more than an item
+    else
+      local popped = has_items and redis.call('ZPOPMIN', queue_of(lane, job.id, route), items_left) or {}
+      for i = 1, #popped, 2 do finish_unsent(lane, route, job, popped[i], record) end
+      if #popped > 0 then dequeue(lane, job.owner, #popped / 2) end
+      if #popped < 2 * items_left then redis.call('ZREM', waiting(lane, scope), member) end
+      items_left = items_left - math.max(5, #popped / 2)
+    end
   end
 end
 
--- Moves up to `limit` queues back to the tree.
-local function resume(lane, scope, limit)
-  local last_failed = (open_record(lane, scope) or {}).last_failed
-  local skipped
-  for _, member in ipairs(redis.call('ZRANGE', waiting(lane, scope), 0, MAX_QUEUES - 1)) do
-    if limit <= 0 then return end
+-- Moves queues back to the tree, or to another scope that takes no call. If the scope takes only a probe, moves one queue to
+-- the tree, a random one, and not the queue whose only item was the last probe, if there is another. Returns whether it has
+-- moved one.
+local function resume(lane, scope, is_probe)
+  local queues, last_failed = waiting(lane, scope), (open_record(lane, scope) or {}).last_failed
+  local members = is_probe and redis.call('ZRANDMEMBER', queues, MAX_CANDIDATES) or
+    queues_left > 0 and redis.call('ZRANGE', queues, 0, queues_left - 1) or {}
+  for _, member in ipairs(members) do
     local job, route, number = split_queue(lane, member)
     local items = route and job.is_unfinished and redis.call('ZRANGE', queue_of(lane, job.id, route), 0, 1) or {}
-    if #items == 1 and last_failed == item_of(job.id, items[1], number) and not skipped then
-      skipped = member -- the next probe is another item, if there is another
-    else
-      redis.call('ZREM', waiting(lane, scope), member)
-      if #items > 0 then
+    local has_failed = is_probe and #items == 1 and last_failed == item_of(job.id, items[1], number)
+    if not (has_failed and members[2]) then
+      redis.call('ZREM', queues, member)
+      queues_left = queues_left - 1
+      local other, other_next_ms = blocking_scope(lane, route)
+      if #items > 0 and other then
+        block(lane, other, job, number, other_next_ms)
+      elseif #items > 0 then
         join_path(lane, job.id, job.owner, job.priority_class, routes_of(job, lane)[2] and route)
-        limit = limit - 1
+        if is_probe then return true end
       end
     end
   end
 end
 
--- Looks at the scopes that may have changed. Returns the next time at which a scope may change, or nil.
-local function resume_blocked(lane)
+-- Looks at the scopes that may have changed. `has_room`: whether the lane's limit allows a call now. Returns the next time at
+-- which a scope may change, or nil.
+local function resume_blocked(lane, has_room)
   for _, scope in ipairs(redis.call('ZRANGEBYSCORE', BLOCKED .. lane, '-inf', now_ms, 'LIMIT', 0, MAX_SCOPES)) do
     local record = open_record(lane, scope)
     if record then give_up(lane, scope, record) end
     local allowed, next_ms = gate(lane, scope)
-    if allowed > 0 then resume(lane, scope, math.min(allowed, MAX_QUEUES)) end
+    local is_probe = allowed == 1
+    if allowed > 0 and (has_room or not is_probe) then
+      -- If no worker has a slot for this queue, another one is moved a second later.
+      if resume(lane, scope, is_probe) then next_ms = now_ms + FIRST_PROBE_MS end
+    elseif is_probe then
+      next_ms = now_ms + FIRST_PROBE_MS
+    end
     local until_ms = earliest(waiting(lane, scope))
     if until_ms then
-      redis.call('ZADD', BLOCKED .. lane, ms(math.min(next_ms or now_ms, until_ms)), scope)
+      next_ms = next_ms or now_ms
+      redis.call('ZADD', BLOCKED .. lane, ms(record and math.min(next_ms, until_ms) or next_ms), scope)
     else
       redis.call('ZREM', BLOCKED .. lane, scope)
     end
@@ -118,11 +142,7 @@ end
 -- Corrects the times of a lane after Redis's clock was set back: see set_back.lua.
 local function correct_waits(lane)
   for _, scope in ipairs(redis.call('ZRANGE', BLOCKED .. lane, 0, -1)) do
-    local queues = waiting(lane, scope)
-    local latest_ms = ms(now_ms + OUTAGE_WAIT_MS)
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', queues, '(' .. latest_ms, '(' .. NEVER)) do
-      redis.call('ZADD', queues, 'XX', latest_ms, member)
-    end
+    lower(waiting(lane, scope), now_ms) -- the round looks at each queue again: see `give_up`
     redis.call('ZADD', BLOCKED .. lane, 0, scope)
   end
 end
