@@ -3,19 +3,16 @@
 https://github.com/openai/openai-python
 """
 
-import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx2
 import openai
 import pytest
 from pydantic import BaseModel
-from support.stack import Stack
-
-from shared.queue.keys import Keys
+from support.openai_deployment import Deployment, run_javascript
 
 pytestmark = pytest.mark.foreign
 
@@ -24,43 +21,10 @@ TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
 
-class Deployment:
-    """Runs an API, a worker and the simulator as processes, for tests without an event loop."""
-
-    def __init__(self, valkey_url: str) -> None:
-        self._runner = asyncio.Runner()
-        self._stack = Stack(valkey_url, Keys(f"test-{uuid4().hex}:"), {"MAX_RETRIES": "0"})
-
-    def start(self) -> None:
-        self._runner.run(self._stack.start(workers=1))
-
-    def stop(self) -> None:
-        self._runner.run(self._stack.stop())
-        self._runner.close()
-
-    @property
-    def base_url(self) -> str:
-        return f"{self._stack.api.base_url}/v1"
-
-    def simulate(self, **behaviour: object) -> None:
-        """Sets the behaviour of the provider, and forgets its calls."""
-        self._runner.run(self._stack.simulate(**behaviour))
-        self._runner.run(self._stack.simulator.post("/_sim/reset"))
-
-    def received(self) -> list[Any]:
-        """Returns the bodies that the provider got."""
-        calls = self._runner.run(self._stack.simulator.get("/_sim/received")).json()
-        return [json.loads(call["body"]) for call in calls]
-
-
 @pytest.fixture(scope="module")
 def running(valkey_url: str) -> Iterator[Deployment]:
-    deployment = Deployment(valkey_url)
-    try:
-        deployment.start()
+    with Deployment(valkey_url) as deployment:
         yield deployment
-    finally:
-        deployment.stop()
 
 
 @pytest.fixture
@@ -69,12 +33,9 @@ def provider(running: Deployment) -> Deployment:
     return running
 
 
-@pytest.fixture
-def client(running: Deployment) -> Iterator[Any]:
-    with openai.OpenAI(
-        base_url=running.base_url, api_key="none", _strict_response_validation=True, max_retries=0
-    ) as client:
-        yield client
+@pytest.fixture(scope="module")
+def client(running: Deployment) -> Any:
+    return running.client()
 
 
 def asked(text: Any = "hi", model: str = MODEL, **fields: Any) -> dict[str, Any]:
@@ -291,3 +252,7 @@ def test_a_connection_is_used_again_after_a_stream(running: Deployment) -> None:
         completion = client.chat.completions.create(**asked())
 
     assert completion.choices[0].message.content == "echo: hi"
+
+
+def test_the_client_for_javascript(provider: Deployment, tmp_path: Path) -> None:
+    run_javascript("openai_calls.mjs", provider, tmp_path)

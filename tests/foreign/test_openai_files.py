@@ -6,7 +6,6 @@ https://github.com/openai/openai-node
 
 import io
 import json
-import subprocess
 import threading
 import time
 from base64 import b64encode
@@ -14,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from shutil import copy
 from typing import Any
 
 import httpx
@@ -22,8 +20,7 @@ import openai
 import psutil
 import pytest
 from support.authentication import ANN, API_KEYS, BOB, entry
-from support.foreign_server import installed
-from support.openai_deployment import Deployment
+from support.openai_deployment import Deployment, run_javascript
 from support.search_depth import FULL
 
 pytestmark = pytest.mark.foreign
@@ -364,20 +361,7 @@ def test_webhooks(client: Any, text: str, event: str) -> None:
 
 
 def test_the_client_for_javascript(running: Deployment, tmp_path: Path) -> None:
-    """Node looks for the package beside the script."""
-    (tmp_path / "node_modules").symlink_to(installed("openai_js") / "node_modules")
-    script = copy(Path(__file__).with_name("openai_files.mjs"), tmp_path)
-
-    done = subprocess.run(
-        ("node", script, running.base_url, "js"),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert (done.returncode, done.stdout.strip()) == (0, "passed"), done.stderr
+    run_javascript("openai_files.mjs", running, tmp_path)
 
 
 def requests_of(path: Path) -> list[Any]:

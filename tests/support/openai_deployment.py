@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import subprocess
+from pathlib import Path
+from shutil import copy
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -9,7 +12,10 @@ from uuid import uuid4
 import openai
 
 from shared.queue.keys import Keys
+from support.foreign_server import installed
 from support.stack import Stack
+
+SCRIPTS = Path(__file__).parents[1] / "foreign"
 
 
 class Deployment:
@@ -75,3 +81,21 @@ class Deployment:
     def in_flight(self, count: int) -> None:
         """Waits until the provider has at least `count` calls in flight."""
         self._runner.run(self._stack.in_flight(count))
+
+
+def run_javascript(name: str, deployment: Deployment, directory: Path) -> None:
+    """Runs a script of `tests/foreign` with OpenAI's client for JavaScript, until it has passed.
+
+    Node looks for the package beside the script. Skips the test if the client is not installed.
+    """
+    (directory / "node_modules").symlink_to(installed("openai_js") / "node_modules")
+    script = copy(SCRIPTS / name, directory)
+    done = subprocess.run(
+        ("node", script, deployment.base_url, "js"),
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "passed"), done.stderr
