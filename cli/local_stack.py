@@ -113,7 +113,7 @@ class LocalStack:
                 # .env may be the only place where REDIS_URL is set.
                 self._environment["REDIS_URL"] = self._settings.redis_url
             else:
-                self._server = await asyncio.to_thread(embedded.use, self._data_dir)
+                self._server = await asyncio.to_thread(embedded.use, self._data_dir, self._notice)
                 self._environment["REDIS_URL"] = self._server.url
             if self._simulator is not None:
                 await self._start_simulator(self._simulator)

