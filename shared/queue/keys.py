@@ -146,14 +146,14 @@ class Keys:
             name for name, key in vars(cls).items() if isinstance(key, _Key | _KeyWithId)
         )
 
-    def lua_constants(self, script: str) -> str:
-        """Returns Lua source: a local for each key that `script` uses, without ids."""
-        layout = f"local LAYOUT = {LAYOUT_VERSION}\n" if re.search(r"\bLAYOUT\b", script) else ""
-        return layout + "".join(
-            f"local {name.upper()} = {lua_string(self.prefix + key.suffix)}\n"
+    def lua_constants(self) -> dict[str, str | float]:
+        """Returns the constants of the scripts: each key without its ids, and LAYOUT."""
+        keys = {
+            name.upper(): self.prefix + key.suffix
             for name, key in vars(Keys).items()
-            if isinstance(key, _Key | _KeyWithId) and re.search(rf"\b{name.upper()}\b", script)
-        )
+            if isinstance(key, _Key | _KeyWithId)
+        }
+        return {"LAYOUT": LAYOUT_VERSION, **keys}
 
 
 def check_prefix(prefix: str) -> str:

@@ -16,6 +16,7 @@ Constants = Mapping[str, float | str]
 
 NONE: Constants = MappingProxyType({})
 _COMMON = {"WEBHOOK_LANE": WEBHOOK_LANE, "DELIVERY_SUFFIX": DELIVERY_SUFFIX}
+_NAME = re.compile(r"\b[A-Z][A-Z_]+\b")
 _INCLUDE = re.compile(r'^--- @include "([a-z_]+)"\n', re.MULTILINE)
 
 
@@ -25,8 +26,9 @@ def load_script(redis: Redis, keys: Keys, name: str, constants: Constants = NONE
 
 
 def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:
-    """Returns the complete source of a script: shebang line, constants, included parts, body.
+    """Returns the complete source of a script: shebang line, included parts, body.
 
+    A constant's name is replaced by its value, because a script can have only 200 local variables.
     The line `--- @include "part"` includes `lua/lib/part.lua`, after the parts that this file
     itself includes. No part is included twice. Key names are constants, too: see `Keys`.
     """
@@ -34,12 +36,9 @@ def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:
     parts: dict[str, str] = {}
     body = _without_includes(body, parts)
     source = "".join(parts.values()) + body
-    literals = "".join(
-        f"local {constant} = {_literal(value)}\n"
-        for constant, value in {**_COMMON, **constants}.items()
-        if re.search(rf"\b{constant}\b", source)
-    )
-    return f"{shebang}\n{literals}{keys.lua_constants(source)}{source}"
+    values = {**_COMMON, **keys.lua_constants(), **constants}
+    literals = {constant: _literal(value) for constant, value in values.items()}
+    return f"{shebang}\n{_NAME.sub(lambda name: literals.get(name[0], name[0]), source)}"
 
 
 def _literal(value: float | str) -> str:
