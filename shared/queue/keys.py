@@ -5,7 +5,6 @@ followed by the attribute's name. In the scripts, the key is a constant: the att
 upper case.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
