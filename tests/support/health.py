@@ -8,13 +8,22 @@ from redis.asyncio import Redis
 
 from shared.jobs.store import Store
 from shared.queue import scripts
-from shared.queue.claims import Capacity, Claimed, Fault, Lease, Limits, Queue, Settlement
+from shared.queue.claims import (
+    Capacity,
+    Claimed,
+    FailedItem,
+    Fault,
+    Lease,
+    Limits,
+    Queue,
+    Settlement,
+)
 from shared.queue.keys import Keys, lua_string
 from support.claims import commit
 
+LEASE_S = 15.0
 ANSWER = b'{"content":"4"}'
 TICK_S = 0.001
-FAILURE = b'{"error":"failed","error_code":"provider_error"}'
 
 UNREACHABLE = Fault("unreachable", "could not be reached", "connection_error")
 UNAUTHORIZED = Fault("unauthorized", "answered 401", "unauthorized", status_code=401)
@@ -37,13 +46,14 @@ def overloaded(wait_s: float | None = None) -> Fault:
 class Provider:
     """Plays the workers of lane a, and the provider that they call, on the real scripts."""
 
-    def __init__(self, redis: Redis, keys: Keys, *, outage_wait_s: float, lease_s: float) -> None:
+    def __init__(self, redis: Redis, keys: Keys, *, outage_wait_s: float) -> None:
         self.redis, self.keys = redis, keys
-        self.queue = Queue(redis, keys, lease_s=lease_s, outage_wait_s=outage_wait_s)
+        self.queue = Queue(redis, keys, lease_s=LEASE_S, outage_wait_s=outage_wait_s)
         self.store = Store(redis, keys)
         self.latest = Claimed([], [], None)  # reply of the latest round
         self.job_count = 0
         self.round_count = 0
+        self.finished: list[FailedItem] = []  # items that the scripts have finished
 
     async def accept(self, *routes: str, **submission: Any) -> str:
         """Accepts a job with one item for each route. Returns the job's id."""
@@ -79,6 +89,7 @@ class Provider:
         )
         self.round_count += 1
         self.latest = await self.queue.settle_and_claim(settlements, capacity)
+        self.finished += self.latest.failed
         return self.latest.leases
 
     async def answer(self, *leases: Lease) -> None:
@@ -100,6 +111,12 @@ class Provider:
     async def _settle(self, *settlements: Settlement) -> None:
         """Settles without a claim."""
         self.latest = await self.queue.settle_and_claim(settlements, None)
+        self.finished += self.latest.failed
+
+    async def commands(self) -> int:
+        """Returns the number of commands that the server has run, with those of the scripts."""
+        stats = await self.redis.info("commandstats")
+        return sum(command["calls"] for command in stats.values())
 
     async def pass_time(self, seconds: float) -> None:
         """Advances the clock that the scripts read."""
@@ -135,7 +152,8 @@ class Provider:
 
 
 def failed(lease: Lease, fault: Fault, delay_s: float | None = 0) -> Settlement:
-    return Settlement(lease, "retry", FAILURE, 100, delay_s=delay_s, fault=fault)
+    result = orjson.dumps({"error": "failed", "error_code": fault.code})
+    return Settlement(lease, "retry", result, 100, delay_s=delay_s, fault=fault)
 
 
 def clock_key(keys: Keys) -> str:

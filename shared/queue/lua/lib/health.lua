@@ -27,6 +27,10 @@ local OPENING = { unreachable = true, unauthorized = true, quota_exhausted = tru
 local REFUSALS = { rate_limited = true, overloaded = true }
 local ALIVE = { rejected = true, model_not_found = true, context_too_long = true, content_filtered = true }
 local records, lanes_with_records = {}, {}
+
+-- Returns the scopes that a call belongs to. A job that does not exist any more has no routes.
+local function scopes_of(route) return route == ACCOUNT and { ACCOUNT } or { ACCOUNT, route } end
+
 local has_recovered = {} -- lanes in which a scope became healthy in this round
 
 -- Returns whether all scopes of a lane are healthy and no queue waits for a scope: see waiting.lua.
@@ -92,7 +96,7 @@ end
 
 -- Makes a lease the probe of the scopes that are open. The caller has asked `gate` for both scopes.
 local function mark_probe(lane, route, lease)
-  for _, scope in ipairs({ ACCOUNT, route }) do
+  for _, scope in ipairs(scopes_of(route)) do
     local record = open_record(lane, scope)
     if record then
       record.probe = lease
@@ -104,7 +108,7 @@ end
 -- Lets the queues that wait for the end of a probe look at their scope again, after the probe's lease has ended.
 local function end_probe(lane, route, lease)
   if is_healthy(lane) then return end
-  for _, scope in ipairs({ ACCOUNT, route }) do
+  for _, scope in ipairs(scopes_of(route)) do
     local record = open_record(lane, scope)
     if record and record.probe == lease then redis.call('ZADD', BLOCKED .. lane, 'XX', 0, scope) end
   end
@@ -132,7 +136,7 @@ end
 -- claim: a call that was claimed before a scope opened says nothing about the scope's present state.
 local function record_answer(lane, route, claimed_ms)
   if is_healthy(lane) then return end
-  for _, scope in ipairs({ ACCOUNT, route }) do
+  for _, scope in ipairs(scopes_of(route)) do
     local record = read_record(lane, scope)
     if record and record.opened_ms then
       if claimed_ms >= record.opened_ms then
@@ -196,7 +200,7 @@ end
 -- item only. Returns whether the attempt counts for the item.
 local function record_transient(lane, route, item, claimed_ms, is_repeated, fault)
   local counts = true
-  for _, scope in ipairs({ ACCOUNT, (read_record(lane, route) or has_room(lane)) and route or nil }) do
+  for _, scope in ipairs(scopes_of((read_record(lane, route) or has_room(lane)) and route or ACCOUNT)) do
     local record = read_record(lane, scope) or new_record()
     local is_evidence = not is_repeated or record.failed_items[item]
     note(record, fault)
@@ -221,7 +225,7 @@ local function record_failure(lane, route, item, claimed_ms, is_repeated, fault)
     record_answer(lane, route, claimed_ms)
     return true
   elseif fault.verdict == 'unfinished' then -- counts always, so that a request that never gets a whole answer ends
-    for _, scope in ipairs({ ACCOUNT, route }) do
+    for _, scope in ipairs(scopes_of(route)) do
       local record = open_record(lane, scope)
       if record then
         fail_probe(record, item, claimed_ms, fault)

@@ -7,6 +7,7 @@
 -- Defines for other files: claimed, lease_of, lease_items, lease_quarantined
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
 local claimed = {}
+local MAX_WAITING = 8 -- limit of quarantined items of a lane that a round looks at although they have to wait
 
 local function lease_of(job_id, index, number) return item_of(job_id, index, number) .. '@' .. now_us end
 
@@ -38,21 +39,32 @@ local function lease_items(lane, job, number, indexes)
   return #leases / 2
 end
 
--- Gives a lease to the first quarantined item of the lane. Returns 1, or 0 if no item is quarantined, or if the item has to
--- wait until its route takes calls.
+-- Gives a lease to the first quarantined item of the lane whose route takes calls. Items that have waited for too long for
+-- an open scope finish. Returns the number of leases, 0 or 1.
 local function lease_quarantined(lane)
-  while true do
-    local item = redis.call('ZRANGE', QUARANTINE .. lane, 0, 0)[1]
+  local waiting_count = 0
+  while waiting_count < MAX_WAITING do
+    local item = redis.call('ZRANGE', QUARANTINE .. lane, waiting_count, waiting_count)[1]
     if not item then return 0 end
     local id, index, number = split_item(item)
-    local route = routes_of(load_job(id), lane)[number]
+    local job = load_job(id)
+    local route = routes_of(job, lane)[number]
     local scope, allowed = blocking_scope(lane, route)
-    if route and scope then return 0 end
-    redis.call('ZREM', QUARANTINE .. lane, item)
-    local job = unpark(item)
-    if lease_items(lane, job, number, { index }) > 0 then
-      if allowed < math.huge then mark_probe(lane, route, lease_of(id, index, number)) end
-      return 1
+    local record = route and scope and open_record(lane, scope)
+    local until_ms = record and job.is_unfinished and give_up_ms(job, record)
+    if route and scope and not (until_ms and until_ms <= now_ms) then
+      waiting_count = waiting_count + 1
+      redis.call('ZADD', BLOCKED .. lane, 'LT', ms(math.min(allowed, until_ms or allowed)), scope)
+    else
+      redis.call('ZREM', QUARANTINE .. lane, item)
+      unpark(item)
+      if record then
+        finish_unsent(lane, route, job, index, record)
+      elseif lease_items(lane, job, number, { index }) > 0 then
+        if allowed < math.huge then mark_probe(lane, route, lease_of(id, index, number)) end
+        return 1
+      end
     end
   end
+  return 0
 end

@@ -12,7 +12,7 @@
 -- The score of a queue in WAITING is the earliest time at which its items may give up, while the scope is open: then they
 -- finish with the scope's latest failure, or if the scope has opened later, the queue gets a later time.
 -- Invariant: a queue with items is in the tree, or waits for a scope that is in BLOCKED.
--- Defines for other files: blocking_scope, give_up_ms, block, resume_blocked, correct_waits
+-- Defines for other files: blocking_scope, give_up_ms, block, finish_unsent, resume_blocked, correct_waits
 local MAX_SCOPES = 32 -- limit of scopes per lane and round
 local queues_left, items_left = 32, 500 -- limits of the queues that a round moves and of the items that give up
 local MAX_CANDIDATES = 16 -- limit of queues that are looked at for a probe
@@ -94,13 +94,14 @@ end
 -- moved one.
 local function resume(lane, scope, is_probe)
   local queues, last_failed = waiting(lane, scope), (open_record(lane, scope) or {}).last_failed
-  local members = is_probe and redis.call('ZRANDMEMBER', queues, MAX_CANDIDATES) or
-    queues_left > 0 and redis.call('ZRANGE', queues, 0, queues_left - 1) or {}
+  local count = redis.call('ZCARD', queues)
+  local members = is_probe and redis.call('ZRANDMEMBER', queues, -MAX_CANDIDATES) -- only a negative number gives a random order
+    or queues_left > 0 and redis.call('ZRANGE', queues, 0, queues_left - 1) or {}
   for _, member in ipairs(members) do
     local job, route, number = split_queue(lane, member)
     local items = route and job.is_unfinished and redis.call('ZRANGE', queue_of(lane, job.id, route), 0, 1) or {}
     local has_failed = is_probe and #items == 1 and last_failed == item_of(job.id, items[1], number)
-    if not (has_failed and members[2]) then
+    if not (has_failed and count > 1) then
       redis.call('ZREM', queues, member)
       queues_left = queues_left - 1
       local other, other_next_ms = blocking_scope(lane, route)
