@@ -1,6 +1,7 @@
 """Returns the metrics of this API process, and those of all lanes and workers, to Prometheus."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
@@ -8,7 +9,9 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from api.overview_feed import OverviewFeed
-from shared.monitoring.models import Overview, WorkerState
+from shared.monitoring.metrics import ModelLabels
+from shared.monitoring.models import Lane, Overview, WorkerState
+from shared.providers import WEBHOOK_LANE
 from shared.redis.client import RedisUnavailable
 
 
@@ -16,6 +19,7 @@ class Metrics:
     def __init__(self, feed: OverviewFeed, registry: CollectorRegistry) -> None:
         self._feed = feed
         self._registry = registry
+        self._deployments = ModelLabels()
         self._redis_up = Gauge(
             "orchestrator_redis_up",
             "1 if Redis was available for this scrape, 0 if it was not.",
@@ -40,7 +44,7 @@ class Metrics:
             return encode(self._registry), media_type
         self._redis_up.set(1)
         lanes = CollectorRegistry()
-        lanes.register(_OverviewCollector(overview))
+        lanes.register(_OverviewCollector(overview, self._deployments))
         # An OpenMetrics document has only one end marker, after the last metric.
         process = encode(self._registry).removesuffix(b"# EOF\n")
         return process + encode(lanes), media_type
@@ -52,8 +56,9 @@ class _OverviewCollector(Collector):
     Every API process returns the same values: aggregate them with `max`, not with `sum`.
     """
 
-    def __init__(self, overview: Overview) -> None:
+    def __init__(self, overview: Overview, deployments: ModelLabels) -> None:
         self._overview = overview
+        self._deployments = deployments
 
     def collect(self) -> Iterable[Metric]:
         at, lanes = self._overview.at, self._overview.lanes
@@ -96,6 +101,7 @@ class _OverviewCollector(Collector):
                 if number is not None:
                     family.add_metric([lane.name], number)
             yield family
+        yield self._deployment_states()
         workers = GaugeMetricFamily(
             "orchestrator_workers", "Number of worker processes.", labels=["state"]
         )
@@ -103,3 +109,31 @@ class _OverviewCollector(Collector):
             count = sum(worker.state is state for worker in self._overview.workers)
             workers.add_metric([state], count)
         yield workers
+
+    def _deployment_states(self) -> Metric:
+        """Returns the number of deployments by state.
+
+        Every provider has a series, so that an alert can tell a provider that works from a missing
+        metric. A model has a series only while it is not healthy.
+        """
+        counts = defaultdict[tuple[str, ...], int](int)
+        for lane in self._overview.lanes:
+            for labels in self._states(lane) if lane.name != WEBHOOK_LANE else ():
+                counts[labels] += 1
+        family = GaugeMetricFamily(
+            "orchestrator_deployment_state",
+            "Number of deployments (a provider, or one of its models) in a state: healthy, paused,"
+            " or probing, which is a deployment that does not work.",
+            labels=["provider", "deployment", "state", "verdict"],
+        )
+        for labels, number in counts.items():
+            family.add_metric(labels, number)
+        return family
+
+    def _states(self, lane: Lane) -> Iterator[tuple[str, ...]]:
+        if all(deployment.name != lane.name for deployment in lane.deployments):
+            yield lane.name, lane.name, "healthy", ""
+        for deployment in lane.deployments:
+            is_model = deployment.name != lane.name
+            name = self._deployments.label(deployment.name) if is_model else lane.name
+            yield lane.name, name, deployment.state, deployment.verdict

@@ -18,11 +18,13 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from support.authentication import ANN, API_KEYS
+from support.claims import accept, claim, settle
 from support.stack import Stack, chat, eventually, free_port
 
+from shared.jobs.store import Store
 from shared.monitoring.metrics import OTHER_MODELS, ModelLabels
 from shared.monitoring.reports import ReportWriter
-from shared.queue.claims import Queue
+from shared.queue.claims import Fault, Queue, Settlement
 from shared.queue.codec import CALL_PROVIDER
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
@@ -237,6 +239,38 @@ async def test_openmetrics_is_returned_if_the_client_accepts_it(api: httpx.Async
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     families = {family.name for family in openmetrics(answer.text)}  # type: ignore[no-untyped-call]
     assert {"orchestrator_lane_queued", "http_server_request_duration_seconds"} <= families
+
+
+async def test_each_deployment_that_is_not_healthy_has_a_state(
+    api: httpx.AsyncClient, queue: Queue, store: Store
+) -> None:
+    await accept(store, "job", ["openai", "openrouter", "ollama"])
+    leases = await claim(queue, openai=1, openrouter=1, ollama=1)
+    faults = {
+        "openai": Fault("unreachable", "could not be reached", "connection_error"),
+        "openrouter": Fault("rate_limited", "answered 429", "rate_limited", wait_s=60),
+    }
+    failed = [
+        Settlement(lease, "retry", fault=faults[lease.lane])
+        for lease in leases
+        if lease.lane in faults
+    ]
+    await settle(queue, *failed)
+
+    text = (await api.get("/metrics")).text
+
+    states = [
+        (sample.value, *map(sample.labels.get, ("provider", "deployment", "state", "verdict")))
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "orchestrator_deployment_state"
+    ]
+    assert sorted(states) == [
+        (1, "ollama", "ollama", "healthy", ""),
+        (1, "openai", "openai", "probing", "unreachable"),
+        (1, "openrouter", "openrouter", "healthy", ""),
+        (1, "openrouter", "openrouter/m", "paused", "rate_limited"),
+    ]
 
 
 async def test_the_version_is_a_metric(api: httpx.AsyncClient) -> None:

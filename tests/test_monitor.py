@@ -149,6 +149,11 @@ async def test_the_overview_shows_the_state_of_a_lane(
     assert paused.paused_until is not None
     assert timedelta(seconds=25) < paused.paused_until - at <= timedelta(seconds=30)
     assert paused.paused_because == "answered 429"
+    [deployment] = paused.deployments
+    assert deployment.name == "openrouter/m"
+    assert deployment.state == "paused"
+    assert deployment.next_call_at == paused.paused_until
+    assert deployment.next_call_at - deployment.since == timedelta(seconds=30)
 
 
 async def test_the_oldest_waiting_item_is_found(

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.monitoring.models import (
+    Deployment,
+    DeploymentState,
     Lane,
     LaneStats,
     ModelStats,
@@ -60,6 +62,36 @@ SILENT = WORKER.model_copy(
 
 def lane(base: Lane = IDLE, **fields: object) -> Lane:
     return base.model_copy(update=fields)
+
+
+def unhealthy(
+    name: str = "openrouter",
+    state: DeploymentState = DeploymentState.PROBING,
+    *,
+    next_s: float = 30,
+    verdict: str = "unreachable",
+    because: str = "could not be reached",
+    is_probing: bool = False,
+) -> Deployment:
+    return Deployment(
+        name=name,
+        state=state,
+        since=AT - timedelta(minutes=2),
+        next_call_at=AT + timedelta(seconds=next_s),
+        is_probing=is_probing,
+        verdict=verdict,
+        because=because,
+    )
+
+
+def paused(name: str = "openrouter", *, next_s: float = 30) -> Deployment:
+    return unhealthy(
+        name,
+        DeploymentState.PAUSED,
+        next_s=next_s,
+        verdict="rate_limited",
+        because="answered 429",
+    )
 
 
 def model(calls: int, **errors: int) -> Lane:
@@ -154,7 +186,7 @@ def said(
             ],
         ),
         (
-            lane(BUSY, paused_until=AT + timedelta(seconds=30), paused_because="answered 429"),
+            lane(BUSY, paused_until=AT + timedelta(seconds=30), deployments=[paused()]),
             [WORKER],
             [
                 said(
@@ -166,7 +198,11 @@ def said(
             ],
         ),
         (
-            lane(queued=1, paused_until=AT + timedelta(seconds=0.4), paused_because="answered 429"),
+            lane(
+                queued=1,
+                paused_until=AT + timedelta(seconds=0.4),
+                deployments=[paused(next_s=0.4)],
+            ),
             [WORKER],
             [
                 said(
@@ -174,6 +210,126 @@ def said(
                     "openrouter is resuming now. It was paused because the provider answered 429."
                     " 1 request is waiting, counted over all jobs.",
                 )
+            ],
+        ),
+        (
+            # Another model of the lane works, so the lane is not paused.
+            lane(in_flight=1, queued=5, deployments=[paused("openrouter/m")], oldest_waiting_s=60),
+            [WORKER],
+            [
+                said(
+                    Severity.WARNING,
+                    "openrouter/m is paused for another 30 s, until 03:04:35 UTC, because the"
+                    " provider answered 429. 5 requests for openrouter are waiting, counted over"
+                    " all jobs.",
+                    of_model="m",
+                )
+            ],
+        ),
+        (lane(deployments=[paused(next_s=-1)]), [WORKER], []),
+        (
+            lane(queued=2, deployments=[unhealthy()]),
+            [WORKER],
+            [
+                said(
+                    Severity.ERROR,
+                    "openrouter has not worked for 2 min, since 03:02:05 UTC, because the provider"
+                    " could not be reached. The next call is made in 30 s, at 03:04:35 UTC."
+                    " 2 requests are waiting, counted over all jobs. Check OPENROUTER_BASE_URL, and"
+                    " whether the workers can reach the provider."
+                    " To try now: orchestrator lanes resume openrouter",
+                )
+            ],
+        ),
+        (
+            # The state of the lane covers its models, and their failed calls.
+            model(10, connection_error=10).model_copy(
+                update={
+                    "in_flight": 1,
+                    "queued": 2,
+                    "oldest_waiting_s": 60.0,
+                    "deployments": [
+                        unhealthy(
+                            verdict="unauthorized",
+                            because="answered 401 (the key was refused)",
+                            next_s=-1,
+                            is_probing=True,
+                        ),
+                        unhealthy("openrouter/m"),
+                        paused("openrouter/n"),
+                    ],
+                }
+            ),
+            [WORKER],
+            [
+                said(
+                    Severity.ERROR,
+                    "openrouter has not worked for 2 min, since 03:02:05 UTC, because the provider"
+                    " answered 401 (the key was refused). A call that finds out whether it works"
+                    " again is running. 2 requests are waiting, counted over all jobs."
+                    " Check OPENROUTER_API_KEY, and restart the workers."
+                    " To try now: orchestrator lanes resume openrouter",
+                )
+            ],
+        ),
+        (
+            lane(
+                queued=1,
+                deployments=[
+                    unhealthy("openrouter/m", verdict="quota_exhausted", next_s=3 * 86_400)
+                ],
+            ),
+            [WORKER],
+            [
+                said(
+                    Severity.ERROR,
+                    "openrouter/m has not worked for 2 min, since 03:02:05 UTC, because the"
+                    " provider could not be reached. The next call is made in 72 h, at"
+                    " 2026-01-05 03:04:05 UTC. 1 request for openrouter is waiting, counted over"
+                    " all jobs. Check the credit and the limits of the account at openrouter."
+                    " To try now: orchestrator lanes resume openrouter/m",
+                    of_model="m",
+                )
+            ],
+        ),
+        (
+            lane(deployments=[unhealthy(verdict="transient", because="did not answer in time")]),
+            [WORKER],
+            [
+                said(
+                    Severity.ERROR,
+                    "openrouter has not worked for 2 min, since 03:02:05 UTC, because the provider"
+                    " did not answer in time. The next request finds out whether it works again."
+                    " Check the provider's status page, or the log of your own server."
+                    " To try now: orchestrator lanes resume openrouter",
+                )
+            ],
+        ),
+        (
+            # Many models of one provider have one notice for each state.
+            lane(
+                queued=1,
+                deployments=[
+                    *(unhealthy(f"openrouter/a/{n}", next_s=-1) for n in range(4)),
+                    *(paused(f"openrouter/b{n}", next_s=n + 1) for n in range(46)),
+                ],
+            ),
+            [WORKER],
+            [
+                said(
+                    Severity.ERROR,
+                    "openrouter: at least 4 models (a/0, a/1, a/2 and 1 more) do not work."
+                    " The first has not worked for 2 min, since 03:02:05 UTC, because the provider"
+                    " could not be reached. 1 request for openrouter is waiting, counted over all"
+                    " jobs. Check OPENROUTER_BASE_URL, and whether the workers can reach the"
+                    " provider. To try now: orchestrator lanes resume openrouter",
+                ),
+                said(
+                    Severity.WARNING,
+                    "openrouter: at least 46 models (b0, b1, b2 and 43 more) are paused. The last"
+                    " pause ends in 46 s, at 03:04:51 UTC. The provider answered 429."
+                    " 1 request for openrouter is waiting, counted over all jobs.",
+                ),
             ],
         ),
         (model(10), [WORKER], []),

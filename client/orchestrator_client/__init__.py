@@ -30,6 +30,7 @@ from orchestrator_client.errors import (
 )
 from orchestrator_client.models import (
     BatchLLMResponse,
+    Deployment,
     Job,
     JobItem,
     JobStatus,
@@ -55,6 +56,7 @@ __all__ = [
     "BatchLLMResponse",
     "Client",
     "ConnectionFailed",
+    "Deployment",
     "InvalidConfiguration",
     "InvalidResponse",
     "Job",

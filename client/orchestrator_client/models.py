@@ -217,6 +217,23 @@ class ModelStats(_Response):
     errors: dict[str, int]
 
 
+class Deployment(_Response):
+    """Describes what serves one model, or all models of a provider, while it is not healthy."""
+
+    name: str = Field(
+        description="`provider/model`, or the name of the provider, for all of its models."
+    )
+    state: str = Field(
+        description="`paused`: no call before `next_call_at`. `probing`: the provider does not"
+        " work; from `next_call_at` on it gets one call at a time, until it answers."
+    )
+    since: datetime
+    next_call_at: datetime
+    is_probing: bool = Field(description="Whether a probe is running now.")
+    verdict: str = Field(description="The kind of fault, for example `unreachable`.")
+    because: str = Field(description="What the provider did, for example `answered 429`.")
+
+
 class Lane(_Response):
     """Describes the queue of one provider, over all workers and all owners."""
 
@@ -234,6 +251,9 @@ class Lane(_Response):
     oldest_waiting_s: float | None = None
     paused_until: datetime | None = None
     paused_because: str | None = None
+    deployments: list[Deployment] = Field(
+        default=[], description="The deployments that are not healthy, at most 50, by name."
+    )
     last_minute: LaneStats
     recent_mean_ms: float | None = Field(
         default=None,

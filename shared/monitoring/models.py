@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field
 
 from shared.models import JobSummary
 
+MAX_DEPLOYMENTS = 50  # limit of the deployments per lane that are not healthy
+
 
 class LaneStats(BaseModel):
     """Statistics of the calls that ended in a period."""
@@ -54,10 +56,13 @@ class Deployment(BaseModel):
         " the provider does not work; from `next_call_at` on it gets one call at a time, until it"
         " answers."
     )
-    since: datetime | None = Field(
-        description="The time since which the provider does not work; `null` for a pause."
+    since: datetime = Field(
+        description="The time since which the deployment does not work, or at which its pause"
+        " began."
     )
-    next_call_at: datetime
+    next_call_at: datetime = Field(
+        description="The time from which on the deployment is called again, if a request waits."
+    )
     is_probing: bool = Field(description="Whether a probe is running now.")
     verdict: str = Field(
         description="The kind of fault: `rate_limited`, `overloaded`, `quota_exhausted`,"

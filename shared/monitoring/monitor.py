@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from shared.monitoring.call_stats import CallStats
 from shared.monitoring.counters import KEPT_S, STEP_S, LevelName
 from shared.monitoring.models import (
+    MAX_DEPLOYMENTS,
     Deployment,
     DeploymentState,
     History,
@@ -30,7 +31,6 @@ from shared.queue.scripts import load_script
 RECENT_STEPS = 6  # past steps in the "last minute", which also includes the current step
 MAX_JOBS_SEARCHED = 1000  # limit per lane, for the search for the oldest item
 MAX_LOST_WORKERS = 20
-MAX_DEPLOYMENTS = 50  # limit of the deployments per lane that are not healthy
 SILENT_S = 6  # time without a report from a silent worker; workers report every 2 s
 
 
@@ -206,7 +206,8 @@ def _deployment(
     lane: str,
     scope: bytes,
     until_ms: bytes,
-    opened_ms: bytes | None,
+    since_ms: bytes,
+    is_open: int,
     verdict: bytes,
     reason: bytes,
     is_probing: int,
@@ -215,8 +216,8 @@ def _deployment(
     route = scope.decode()
     return Deployment(
         name=f"{lane}/{route}" if route else lane,
-        state=DeploymentState.PROBING if opened_ms else DeploymentState.PAUSED,
-        since=_time(float(opened_ms) / 1000) if opened_ms else None,
+        state=DeploymentState.PROBING if is_open else DeploymentState.PAUSED,
+        since=_time(float(since_ms) / 1000),
         next_call_at=_time(float(until_ms) / 1000),
         is_probing=bool(is_probing),
         verdict=verdict.decode(),

@@ -6,7 +6,9 @@ The notices depend only on the overview, so the page, the CLI and the API show t
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from shared.monitoring.deployment_notices import deployment_notices, is_not_working
 from shared.monitoring.models import Lane, Notice, Severity, WorkerState, WorkerView
+from shared.monitoring.wording import are, count, duration
 
 LOST_SHOWN_S = 600  # time since a lost worker was last seen, after which its notice ends
 MIN_CALLS = 5  # with fewer calls in the last minute, a model gets no notice
@@ -25,7 +27,7 @@ def notices(at: datetime, lanes: Sequence[Lane], workers: Sequence[WorkerView]) 
     ]
     for lane in lanes:
         found += _not_served(lane, workers)
-        found += _pause(at, lane)
+        found += deployment_notices(at, lane)
         found += _failing_models(lane)
         found += _different_limits(lane, workers)
         found += _queue(lane, workers)
@@ -36,7 +38,7 @@ def _no_worker(lanes: Sequence[Lane], workers: Sequence[WorkerView]) -> Iterator
     if _present(workers):
         return
     waiting = sum(lane.queued + lane.deferred for lane in lanes)
-    consequence = _are(waiting, "waiting") if waiting else "new requests will wait"
+    consequence = are(waiting, "waiting") if waiting else "new requests will wait"
     yield _notice(
         Severity.ERROR,
         None,
@@ -82,32 +84,16 @@ def _lost_workers(at: datetime, workers: Sequence[WorkerView]) -> Iterator[Notic
         )
 
 
-def _pause(at: datetime, lane: Lane) -> Iterator[Notice]:
-    if not lane.paused_until or lane.paused_until <= at:
-        return
-    left_s = (lane.paused_until - at).total_seconds()
-    state = (
-        f"is paused for another {_duration(left_s)}, until {lane.paused_until:%H:%M:%S} UTC,"
-        if round(left_s)
-        else "is resuming now. It was paused"
-    )
-    reason = f"because the provider {lane.paused_because or 'asked to wait'}"
-    waiting = _are(lane.queued + lane.deferred, "waiting")
-    yield _notice(
-        Severity.WARNING,
-        lane.name,
-        f"{lane.name} {state} {reason}. {waiting}, counted over all jobs.",
-    )
-
-
 def _failing_models(lane: Lane) -> Iterator[Notice]:
     for model in lane.models:
         failed = sum(model.errors.values())
         if model.calls < MIN_CALLS or failed < FAILING_SHARE * model.calls:
             continue
+        if is_not_working(lane, model.model):
+            continue  # another notice says so
         # The calls of the webhook lane have no model.
         calls = f"{model.calls:,} calls" + (f" to {model.model}" if model.model else "")
-        codes = ", ".join(f"{count:,} {code}" for code, count in model.errors.items())
+        codes = ", ".join(f"{number:,} {code}" for code, number in model.errors.items())
         yield _notice(
             Severity.ERROR if failed == model.calls else Severity.WARNING,
             lane.name,
@@ -135,7 +121,7 @@ def _not_served(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
         yield _notice(
             Severity.ERROR,
             lane.name,
-            f"{lane.name}: {_are(waiting, 'waiting')}, but no worker knows this provider. Give the"
+            f"{lane.name}: {are(waiting, 'waiting')}, but no worker knows this provider. Give the"
             " workers the same PROVIDERS_FILE as the API and restart them, or cancel the jobs.",
         )
 
@@ -149,20 +135,20 @@ def _queue(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
             Severity.INFO,
             lane.name,
             f"{lane.name}: all {lane.limit:,} slots are in use;"
-            f" {_are(lane.queued, 'queued')}.{_time_to_empty(lane)}",
+            f" {are(lane.queued, 'queued')}.{_time_to_empty(lane)}",
         )
-    elif lane.queued and (lane.oldest_waiting_s or 0) > LONG_WAIT_S:
+    elif lane.queued and (lane.oldest_waiting_s or 0) > LONG_WAIT_S and not lane.deployments:
         yield _notice(
             Severity.WARNING,
             lane.name,
-            f"{lane.name}: slots are free, but {_are(lane.queued, 'queued')}, because every worker"
+            f"{lane.name}: slots are free, but {are(lane.queued, 'queued')}, because every worker"
             " runs as many requests as WORKER_MAX_JOBS allows. Add workers or raise this limit.",
         )
     if lane.deferred:
         yield _notice(
             Severity.INFO,
             lane.name,
-            f"{lane.name}: {_are(lane.deferred, 'waiting for a retry')}.",
+            f"{lane.name}: {are(lane.deferred, 'waiting for a retry')}.",
         )
 
 
@@ -171,7 +157,7 @@ def _time_to_empty(lane: Lane) -> str:
     mean_ms = lane.recent_mean_ms
     if mean_ms is None or not lane.limit:
         return ""
-    left = _duration(lane.queued * mean_ms / 1000 / lane.limit)
+    left = duration(lane.queued * mean_ms / 1000 / lane.limit)
     return f" At the present speed, the queue will be empty in about {left}."
 
 
@@ -189,28 +175,9 @@ def _unseen_s(at: datetime, worker: WorkerView) -> float:
 
 def _last_seen(at: datetime, worker: WorkerView) -> str:
     running = sum(worker.running.values())
-    requests = _count(running, "request") if running else "no request"
-    return f"it was last seen {_duration(_unseen_s(at, worker))} ago and was running {requests}"
+    requests = count(running, "request") if running else "no request"
+    return f"it was last seen {duration(_unseen_s(at, worker))} ago and was running {requests}"
 
 
 def _notice(severity: Severity, lane: str | None, text: str, *, model: str | None = None) -> Notice:
     return Notice(severity=severity, lane=lane, model=model, text=text)
-
-
-def _are(requests: int, state: str) -> str:
-    """Returns, for example, "1 request is queued" or "2 requests are queued"."""
-    return f"{_count(requests, 'request')} {'is' if requests == 1 else 'are'} {state}"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    """Formats a duration, for example as "89 s" or "2 min".
-
-    Uses minutes from 90 s and hours from 90 min, because "1 min" could mean 89 s.
-    """
-    units = (("s", 1), ("min", 60), ("h", 3600))
-    unit, length = next(u for u in reversed(units) if seconds >= 1.5 * u[1] or u[1] == 1)
-    return f"{seconds / length:.0f} {unit}"

@@ -8,8 +8,8 @@
 --          {worker, the worker's last report or false, …},
 --          then per lane {name, number of leases, number of queued items, number of deferred items, time in ms at which the
 --          oldest queued item was accepted or false, a list of up to max_scopes scopes that are not healthy: see health.lua}
---          and per scope {scope, time in ms at which the pause ends, time in ms at which the scope opened or false, verdict,
---          reason, 1 if a probe is running or 0}}
+--          and per scope {scope, time in ms at which the pause ends, time in ms at which the scope opened or the pause began,
+--          1 if the scope is open or 0, verdict, reason, 1 if a probe is running or 0}; the first is the account's}
 --- @include "clock"
 local max_jobs, max_lost, max_scopes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
@@ -46,12 +46,14 @@ end
 local function read_scopes(lane)
   local stored, scopes = redis.call('HGETALL', HEALTH .. lane), {}
   for i = 1, #stored, 2 do
-    local record = cmsgpack.unpack(stored[i + 1])
+    local scope, record = stored[i], cmsgpack.unpack(stored[i + 1])
     local until_ms = math.min(record.until_ms, now_ms + record.pause_ms)
-    if #scopes < max_scopes and (record.opened_ms or until_ms > now_ms) then
+    if record.opened_ms or until_ms > now_ms then
       local is_probing = record.probe and redis.call('ZSCORE', LEASES .. lane, record.probe) and 1 or 0
-      scopes[#scopes + 1] = { stored[i], ms(until_ms), record.opened_ms and ms(math.min(record.opened_ms, now_ms)) or false,
-        record.verdict, record.reason, is_probing }
+      local since_ms = math.min(record.opened_ms or until_ms - record.pause_ms, now_ms)
+      table.insert(scopes, scope == '' and 1 or #scopes + 1, { scope, ms(until_ms), ms(since_ms), record.opened_ms and 1 or 0,
+        record.verdict, record.reason, is_probing })
+      scopes[max_scopes + 1] = nil
     end
   end
   return scopes

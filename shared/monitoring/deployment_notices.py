@@ -1,0 +1,159 @@
+"""Explains in sentences which deployments of a lane do not work or are paused."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from shared.monitoring.models import (
+    MAX_DEPLOYMENTS,
+    Deployment,
+    DeploymentState,
+    Lane,
+    Notice,
+    Severity,
+)
+from shared.monitoring.wording import are, clock, duration
+from shared.providers import variable
+
+MAX_NOTICES = 3  # if more deployments of a lane are in one state, one notice is about all of them
+NAMED = 3  # deployments that this notice names
+
+
+def deployment_notices(at: datetime, lane: Lane) -> Iterator[Notice]:
+    """Yields the notices about the deployments of a lane that are not healthy."""
+    found = _not_covered(lane)
+    probing = [one for one in found if one.state is DeploymentState.PROBING]
+    paused = [one for one in found if one.state is DeploymentState.PAUSED]
+    if len(probing) > MAX_NOTICES:
+        yield _notice(Severity.ERROR, lane, _many_not_working(at, lane, probing))
+    else:
+        for one in probing:
+            yield _notice(Severity.ERROR, lane, _not_working(at, lane, one), one)
+    paused = [one for one in paused if one.next_call_at > at]
+    if len(paused) > MAX_NOTICES:
+        yield _notice(Severity.WARNING, lane, _many_paused(at, lane, paused))
+    else:
+        for one in paused:
+            yield _notice(Severity.WARNING, lane, _paused(at, lane, one), one)
+
+
+def is_not_working(lane: Lane, model: str) -> bool:
+    """Returns whether the lane, or the model, does not work."""
+    names = {lane.name, f"{lane.name}/{model}".lower()}
+    return any(
+        one.state is DeploymentState.PROBING and one.name.lower() in names
+        for one in lane.deployments
+    )
+
+
+def _not_covered(lane: Lane) -> list[Deployment]:
+    """Returns the deployments without the models for which the state of the lane says it all."""
+    account = next((one for one in lane.deployments if one.name == lane.name), None)
+    if account is None:
+        return lane.deployments
+    if account.state is DeploymentState.PROBING:
+        return [account]
+    return [
+        one
+        for one in lane.deployments
+        if one is account
+        or one.state is DeploymentState.PROBING
+        or one.next_call_at > account.next_call_at
+    ]
+
+
+def _not_working(at: datetime, lane: Lane, one: Deployment) -> str:
+    lasted = duration((at - one.since).total_seconds())
+    return _joined(
+        f"{one.name} has not worked for {lasted}, since {clock(one.since, at)},"
+        f" because the provider {one.because}.",
+        _next_call(at, lane, one),
+        _waiting(lane, one),
+        _advice(lane, one),
+        f"To try now: orchestrator lanes resume {one.name}",
+    )
+
+
+def _many_not_working(at: datetime, lane: Lane, probing: Sequence[Deployment]) -> str:
+    first = min(probing, key=lambda one: one.since)
+    lasted = duration((at - first.since).total_seconds())
+    return _joined(
+        f"{lane.name}: {_models(lane, probing)} do not work.",
+        f"The first has not worked for {lasted}, since {clock(first.since, at)},"
+        f" because the provider {first.because}.",
+        _waiting(lane, first),
+        _advice(lane, first),
+        f"To try now: orchestrator lanes resume {lane.name}",
+    )
+
+
+def _paused(at: datetime, lane: Lane, one: Deployment) -> str:
+    left_s = (one.next_call_at - at).total_seconds()
+    state = (
+        f"is paused for another {duration(left_s)}, until {clock(one.next_call_at, at)},"
+        if round(left_s)
+        else "is resuming now. It was paused"
+    )
+    return _joined(f"{one.name} {state} because the provider {one.because}.", _waiting(lane, one))
+
+
+def _many_paused(at: datetime, lane: Lane, paused: Sequence[Deployment]) -> str:
+    last = max(paused, key=lambda one: one.next_call_at)
+    left = duration((last.next_call_at - at).total_seconds())
+    return _joined(
+        f"{lane.name}: {_models(lane, paused)} are paused. The last pause ends in {left}, at"
+        f" {clock(last.next_call_at, at)}. The provider {last.because}.",
+        _waiting(lane, last),
+    )
+
+
+def _models(lane: Lane, some: Sequence[Deployment]) -> str:
+    """Returns, for example, "4 models (a, b, c and 1 more)"."""
+    least = "at least " if len(lane.deployments) >= MAX_DEPLOYMENTS else ""
+    named = ", ".join(_model(lane, one) or lane.name for one in some[:NAMED])
+    return f"{least}{len(some)} models ({named} and {len(some) - NAMED} more)"
+
+
+def _next_call(at: datetime, lane: Lane, one: Deployment) -> str:
+    left_s = (one.next_call_at - at).total_seconds()
+    if one.is_probing:
+        return "A call that finds out whether it works again is running."
+    if not lane.queued + lane.deferred:
+        return "The next request finds out whether it works again."
+    if not round(max(0, left_s)):
+        return "The next call is made now."
+    return f"The next call is made in {duration(left_s)}, at {clock(one.next_call_at, at)}."
+
+
+def _waiting(lane: Lane, one: Deployment) -> str:
+    waiting = lane.queued + lane.deferred
+    if not waiting:
+        return ""
+    provider = lane.name if _model(lane, one) else ""  # some are for other models
+    return f"{are(waiting, 'waiting', provider=provider)}, counted over all jobs."
+
+
+def _advice(lane: Lane, one: Deployment) -> str:
+    match one.verdict:
+        case "unauthorized":
+            return f"Check {variable(lane.name, 'api_key')}, and restart the workers."
+        case "quota_exhausted" | "rate_limited":
+            return f"Check the credit and the limits of the account at {lane.name}."
+        case "unreachable":
+            url = variable(lane.name, "base_url")
+            return f"Check {url}, and whether the workers can reach the provider."
+        case _:
+            return "Check the provider's status page, or the log of your own server."
+
+
+def _model(lane: Lane, one: Deployment) -> str:
+    """Returns the deployment's model; "" for all models of the lane."""
+    return one.name.removeprefix(lane.name).removeprefix("/")
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
+
+
+def _notice(severity: Severity, lane: Lane, text: str, one: Deployment | None = None) -> Notice:
+    model = _model(lane, one) if one else ""
+    return Notice(severity=severity, lane=lane.name, model=model or None, text=text)
