@@ -274,7 +274,7 @@ async def test_a_paused_lane_is_named(deployment: Stack, orchestrator: Orchestra
     await eventually(paused)
     shown = (await orchestrator("status", job_id))[1]
 
-    assert "warning: openrouter is paused for another 2 min" in shown
+    assert "warning: openrouter/sim-429x1 is paused for another 2 min" in shown
 
 
 async def test_a_dead_worker_is_named(deployment: Stack, orchestrator: Orchestrator) -> None:

@@ -83,7 +83,7 @@ async def test_top_shows_whole_notices_on_a_small_terminal(
 
     shown = " ".join("\n".join(screen).split())
     assert "because the provider answered 429 (too many requests) and asked to wait 120 s." in shown
-    assert "1 request is waiting, counted over all jobs." in shown
+    assert "1 request for openrouter is waiting, counted over all jobs." in shown
     assert max(map(len, screen)) <= 80
 
 

@@ -367,6 +367,16 @@ async def test_the_image_can_trace(compose: Compose, service: str) -> None:
 
 
 @pytest.mark.containers
+@pytest.mark.usefixtures("stack")
+async def test_the_image_has_the_command_for_lanes(compose: Compose) -> None:
+    container = (await compose.containers("worker"))[0]
+
+    shown = await docker("exec", container, "orchestrator", "lanes")
+
+    assert re.search(rf"^openrouter +0 of {LIMIT} +0 +0 +healthy", shown.stdout, re.MULTILINE)
+
+
+@pytest.mark.containers
 def test_the_observability_file_fits(compose: Compose) -> None:
     more = ("-f", str(ROOT / "docker-compose.observability.yml"))
     merged = run(*compose.command, *more, "config", environment=compose.environment).stdout

@@ -88,9 +88,11 @@ async def test_the_server_stops_when_its_last_user_is_killed(directory: Path) ->
 
 
 async def test_users_share_one_server(directory: Path) -> None:
+    before = embedded.running_url(directory)
     users = await asyncio.gather(*(User.start(directory) for _ in range(4)))
     redis = connect(users[0].url)
 
+    assert (before, embedded.running_url(directory)) == (None, users[0].url)
     assert len({user.url for user in users}) == 1
     assert (await redis.config_get("appendonly"))["appendonly"] == "yes"
     await redis.aclose()

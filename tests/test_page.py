@@ -363,7 +363,7 @@ async def test_a_paused_lane_is_named(stack: Start, browser: Browser) -> None:
     async with visit(browser, deployment, location[1:]) as page:
         await expect(page.get_by_text("What this job is waiting for")).to_be_visible()
         notice = page.locator(
-            ".notices .warning", has_text="openrouter is paused for another 2 min"
+            ".notices .warning", has_text="openrouter/sim-429x1 is paused for another 2 min"
         )
         await expect(notice).to_contain_text(
             "the provider answered 429 (too many requests) and asked to wait 120 s"

@@ -15,7 +15,8 @@
 --                            not count again.
 --   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the end of its pause
 -- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
--- Defines for other files: ACCOUNT, REFUSALS, is_healthy, gate, open_record, mark_probe, end_probe, record_answer, record_failure, has_recovered
+-- Defines for other files: ACCOUNT, REFUSALS, is_healthy, read_record, store_record, delete_record, gate, open_record, mark_probe,
+-- end_probe, record_answer, record_failure, has_recovered
 local ACCOUNT = ''
 local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
 local FIRST_PROBE_MS, MAX_PROBE_MS, MAX_PROBE_500_MS = 1000, 60000, 5000

@@ -1,0 +1,33 @@
+"""Says in a few words in which state a deployment is."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from orchestrator_client import Deployment, Lane
+
+PROBING = "probing"
+SHOWN = 5  # limit of the deployments that are shown for a lane
+
+
+def state_of(deployment: Deployment, at: datetime) -> str:
+    """Returns, for example, "paused until 12:30:05 UTC: answered 429 (too many requests)"."""
+    next_call = deployment.next_call_at
+    if deployment.state != PROBING:
+        return f"paused until {next_call:%H:%M:%S} UTC: {deployment.because}"
+    if deployment.is_probing:
+        then = "a call is running"
+    else:
+        then = f"next call at {next_call:%H:%M:%S} UTC" if next_call > at else "next call now"
+    return f"not working since {deployment.since:%H:%M:%S} UTC, {then}: {deployment.because}"
+
+
+def account_of(lane: Lane) -> Deployment | None:
+    """Returns the state that covers all models of the lane; None if the lane is healthy."""
+    return next((one for one in lane.deployments if one.name == lane.name), None)
+
+
+def first_of(deployments: Sequence[Deployment]) -> tuple[list[Deployment], str]:
+    """Returns the deployments to show, first those that do not work, and how many are left out."""
+    ordered = sorted(deployments, key=lambda one: one.state != PROBING)
+    hidden = len(ordered) - SHOWN
+    return ordered[:SHOWN], f"and {hidden} more" if hidden > 0 else ""

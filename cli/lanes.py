@@ -1,0 +1,199 @@
+"""Defines the commands for the operator of the lanes. They connect to Redis, not to the API."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar
+
+import typer
+from redis.asyncio import Redis
+from rich.markup import escape
+from rich.table import Table
+
+from cli.command import Command, Group, epilog
+from cli.command_runner import WRONG_ARGUMENTS, fail
+from cli.console import err, out, write_line
+from cli.deployment_state import account_of, first_of, state_of
+from cli.options import AsJson
+from cli.tables import table
+from orchestrator_client import Overview
+from shared.monitoring.monitor import Monitor
+from shared.providers import WEBHOOK_LANE
+from shared.queue.keys import Keys
+from shared.queue.layout_version import LayoutMismatch, layout_check
+from shared.queue.operator import ACCOUNT, Operator
+from shared.redis import embedded
+from shared.redis.client import RedisUnavailable, connect
+from shared.redis.outage_log import redis_address
+from shared.settings import Settings, SettingsError, load_settings
+
+NAMES_SHOWN = 20
+
+_CODES = {
+    0: "success",
+    1: "Redis cannot be reached, or the settings are wrong",
+    2: "wrong arguments",
+}
+
+T = TypeVar("T")
+
+app = typer.Typer(cls=Group)
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog=epilog("orchestrator lanes", "orchestrator lanes resume --help", codes=_CODES),
+)
+def lanes(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """Show the lanes, and which providers or models are paused or do not work.
+
+    The command connects to Redis: to REDIS_URL, or to the Valkey of a running `orchestrator up`."""
+    if context.invoked_subcommand is not None:
+        return
+    overview, keys = _run(_overview)
+    if as_json:
+        for lane in overview.lanes:
+            write_line(lane.model_dump_json().encode())
+        return
+    out.print(_table(overview))
+    if not overview.workers and {lane.name for lane in overview.lanes} <= {WEBHOOK_LANE}:
+        err.print(
+            f"There is no worker and no work under KEY_PREFIX={keys.prefix}. `orchestrator up"
+            f" --simulate` uses KEY_PREFIX={keys.prefix}simulated:",
+            markup=False,
+        )
+
+
+@app.command(
+    cls=Command,
+    epilog=epilog(
+        "orchestrator lanes resume openai",
+        "orchestrator lanes resume openai/gpt-5-mini",
+        codes=_CODES,
+    ),
+)
+def resume(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of a provider, or of one of its models: PROVIDER/MODEL."
+        ),
+    ],
+) -> None:
+    """End the pauses of a provider or of a model, and make the next call now.
+
+    A provider that does not work gets one call at a time, as before, until it answers."""
+    lane, slash, model = name.lower().partition("/")
+    asked = model if slash else None
+
+    async def work(redis: Redis, keys: Keys) -> tuple[list[str], Overview]:
+        scopes = await Operator(redis, keys).resume(lane, asked)
+        return scopes, (await _overview(redis, keys))[0]
+
+    scopes, overview = _run(work)
+    account = next((account_of(one) for one in overview.lanes if one.name == lane), None)
+    hint = ""
+    if account and asked:
+        hint = (
+            f"{lane} as a whole is {state_of(account, overview.at)}."
+            f" To call it now: orchestrator lanes resume {lane}"
+        )
+    if not scopes:
+        _fail_or_say_healthy(name, overview, hint)
+    for scope in scopes[:NAMES_SHOWN]:
+        resumed = lane if scope == ACCOUNT else f"{lane}/{scope}"
+        out.print(f"{resumed}: the next call is made now", markup=False)
+    if len(scopes) > NAMES_SHOWN:
+        out.print(f"and {len(scopes) - NAMES_SHOWN} more")
+    if scopes and hint:
+        err.print(hint, markup=False)
+
+
+def _fail_or_say_healthy(name: str, overview: Overview, hint: str) -> None:
+    if hint:
+        fail(f"{name} has no pause of its own. {hint}", WRONG_ARGUMENTS)
+    if name.lower() not in (known := _names(overview)):
+        fail(_unknown(name, known), WRONG_ARGUMENTS)
+    out.print(f"{name} is healthy: there is nothing to resume.", markup=False)
+
+
+def _run(work: Callable[[Redis, Keys], Coroutine[Any, Any, T]]) -> T:
+    """Runs `work` with a client of the deployment's Redis. Raises typer.Exit."""
+    try:
+        settings = load_settings()
+        url = _redis_url(settings)
+    except SettingsError as error:
+        fail(f"wrong settings\n{error}")
+    except embedded.EmbeddedServerError as error:
+        fail(str(error))
+    keys = Keys(settings.key_prefix)
+
+    async def main() -> T:
+        redis = connect(url, layout_check(keys), log_outages=False)
+        try:
+            return await work(redis, keys)
+        finally:
+            await redis.aclose()
+
+    try:
+        return asyncio.run(main())
+    except LayoutMismatch as error:
+        fail(str(error))
+    except RedisUnavailable as error:
+        reason = str(error).rstrip(".")
+        fail(f"Redis at {redis_address(url)} is unavailable: {reason}. Check REDIS_URL.")
+
+
+def _redis_url(settings: Settings) -> str:
+    url = settings.redis_url or embedded.running_url(settings.data_dir)
+    if url is None:
+        fail(
+            f"no Redis: REDIS_URL is not set, and no `orchestrator up` runs with"
+            f" DATA_DIR={settings.data_dir}. Start it, or set REDIS_URL to the Redis of the"
+            " workers."
+        )
+    return url
+
+
+async def _overview(redis: Redis, keys: Keys) -> tuple[Overview, Keys]:
+    overview = await Monitor(redis, keys).overview()
+    return Overview.model_validate(overview.model_dump()), keys
+
+
+def _table(overview: Overview) -> Table:
+    rows = table("lane", "running", "queued", "retrying", "state")
+    for lane in overview.lanes:
+        account = account_of(lane)
+        state = state_of(account, overview.at) if account else "healthy"
+        limit = "?" if lane.limit is None else f"{lane.limit:,}"
+        running = f"{lane.in_flight:,} of {limit}"
+        counts = (running, f"{lane.queued:,}", f"{lane.deferred:,}")
+        rows.add_row(escape(lane.name), *counts, escape(state))
+        shown, more = first_of([one for one in lane.deployments if one is not account])
+        for one in shown:
+            rows.add_row(escape(f"  {one.name}"), "", "", "", escape(state_of(one, overview.at)))
+        if more:
+            rows.add_row(f"  {more}")
+    return rows
+
+
+def _names(overview: Overview) -> list[str]:
+    """Returns the names that `resume` accepts although there is nothing to resume."""
+    found = [lane.name for lane in overview.lanes]
+    for lane in overview.lanes:
+        found += [one.name for one in lane.deployments]
+        found += [f"{lane.name}/{model.model.lower()}" for model in lane.models if model.model]
+    return list(dict.fromkeys(found))
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    nearest = get_close_matches(name.lower()[:100], known, n=3, cutoff=0.5)
+    lanes = [one for one in known if "/" not in one and one != WEBHOOK_LANE]
+    if nearest:
+        hint = f"did you mean {' or '.join(nearest)}?"
+    else:
+        hint = f"the lanes are: {', '.join(lanes) or 'none'}."
+    return (
+        f"no lane, and no model that is paused or was called in the last minute, is named"
+        f" {name!r}; {hint}"
+    )
