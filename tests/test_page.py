@@ -29,6 +29,7 @@ from playwright.async_api import (
 )
 from support.authentication import ANN, API_KEYS, BOB
 from support.browser import needs_chromium, open_browser, visit
+from support.claims import claim, commit, settle
 from support.jobs import lines, ndjson, upload
 from support.past_hour import write_past_hour
 from support.redis_server import Server, running_server
@@ -36,8 +37,10 @@ from support.sample_job import UNKNOWN_MODEL, review_provider, review_requests
 from support.stack import Stack, chat, eventually, stacks
 from support.tls_proxy import needs_nginx, tls_proxy
 
+from shared.jobs.store import Store
 from shared.monitoring.counters import Calls, Counter
 from shared.monitoring.reports import Report, ReportWriter
+from shared.queue.claims import Fault, Queue, Settlement
 from shared.queue.keys import Keys
 from shared.redis.client import connect
 from shared.version import VERSION
@@ -153,6 +156,19 @@ async def test_a_phone_shows_the_status_first(stack: Start, browser: Browser) ->
             assert await fits(cell)
 
 
+async def break_models(
+    redis: ArqRedis, keys: Keys, lane: str, models: list[str], fault: Fault
+) -> None:
+    """Records the fault of a call to each model."""
+    async with Store(redis, keys).staging("broken") as staging:
+        for model in models:
+            await staging.add(lane, b"", (None, lane, model))
+        await commit(staging)
+    queue = Queue(redis, keys, lease_s=60)
+    leases = await claim(queue, **{lane: len(models)})
+    await settle(queue, *(Settlement(lease, "retry", fault=fault) for lease in leases))
+
+
 @pytest.mark.parametrize("width", [360, 1440])
 async def test_many_lanes_and_long_names_fit(
     stack: Start, browser: Browser, redis: ArqRedis, keys: Keys, width: int
@@ -165,6 +181,9 @@ async def test_many_lanes_and_long_names_fit(
     }
     lost = Report("host:1:abc", 1.0, dict.fromkeys(lanes, 1), dict.fromkeys(lanes, 10), [])
     await ReportWriter(redis, keys).write(lost, counts)
+    exhausted = Fault("quota_exhausted", "answered 402 (no credit)", "payment_required")
+    models = [f"{model}-{n}" for n in range(7)]
+    await break_models(redis, keys, "provider-00", models, exhausted)
     requests = [chat("x", model=model), chat("x", model="sim-404" + model[7:])]
     job_id = (await deployment.batch(requests)).json()["job_id"]
 
@@ -174,6 +193,9 @@ async def test_many_lanes_and_long_names_fit(
     async with visit(browser, deployment, width=width) as page:
         await expect(page.get_by_role("region", name="provider-29")).to_be_visible()
         await expect(page.get_by_text("Idle: ollama.")).to_be_visible()
+        unhealthy = page.get_by_role("list", name="Not healthy: provider-00")
+        await expect(unhealthy.get_by_role("listitem")).to_have_count(6)
+        await expect(unhealthy).to_contain_text("and 2 more")
         errors = page.locator("figure").last
         await expect(errors.locator(".legend > span")).to_have_count(7)
         await expect(errors).to_contain_text("25 others")
@@ -355,10 +377,14 @@ async def test_an_unknown_job_is_said_to_be_one(stack: Start, browser: Browser) 
 # Reasons why a job is slow: the page must explain them to a new user within a minute
 
 
-async def test_a_paused_lane_is_named(stack: Start, browser: Browser) -> None:
+async def test_what_is_paused_or_does_not_work_is_named(stack: Start, browser: Browser) -> None:
     deployment = await stack(workers=1)
-    await deployment.simulate(retry_after="120")
-    requests = [chat("first", model="sim-429x1"), *(chat(str(n)) for n in range(30))]
+    await deployment.simulate(retry_after="120", by_dialect={"ollama": {"outage": {"status": 401}}})
+    requests = [
+        chat("first", model="sim-429x1"),
+        chat("refused", provider="ollama"),
+        *(chat(str(n)) for n in range(30)),
+    ]
     location = await upload(deployment.api, ndjson(requests))
     async with visit(browser, deployment, location[1:]) as page:
         await expect(page.get_by_text("What this job is waiting for")).to_be_visible()
@@ -368,6 +394,18 @@ async def test_a_paused_lane_is_named(stack: Start, browser: Browser) -> None:
         await expect(notice).to_contain_text(
             "the provider answered 429 (too many requests) and asked to wait 120 s"
         )
+        error = page.locator(".notices .error", has_text="ollama has not worked for")
+        await expect(error).to_contain_text("answered 401 (the key was refused)")
+        await expect(error).to_contain_text("Check OLLAMA_API_KEY")
+        await page.get_by_role("link", name="Overview").click()
+        paused = page.get_by_role("list", name="Not healthy: openrouter")
+        await expect(paused).to_have_text(
+            re.compile(
+                r"^\s*sim-429x1 paused until \d\d:\d\d:\d\d \(for another 1 min \d+ s\): openrouter"
+            )
+        )
+        failing = page.get_by_role("list", name="Not healthy: ollama")
+        await expect(failing).to_contain_text("All models not working since")
 
 
 async def test_a_dead_worker_is_named(stack: Start, browser: Browser) -> None:

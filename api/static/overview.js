@@ -2,7 +2,8 @@
 
 import { getJson } from "./api.js";
 import { Charts } from "./charts.js";
-import { NONE, formatAgo, formatClock, formatDuration, formatMs, formatNumber, formatRate, formatTime } from "./format.js";
+import { Deployments } from "./deployments.js";
+import { NONE, formatAgo, formatDuration, formatMs, formatNumber, formatRate, formatTime } from "./format.js";
 import { isStale } from "./live.js";
 import { Empty, Loading, Notices, Problem, useLoaded } from "./parts.js";
 import { html } from "./vendor/htm-preact-3.1.1.js";
@@ -40,7 +41,7 @@ export function OverviewView({ live }) {
   `;
 }
 
-const isIdle = (lane) => !lane.paused_until && lane.in_flight + lane.queued + lane.deferred + lane.last_minute.calls === 0;
+const isIdle = (lane) => !lane.deployments.length && lane.in_flight + lane.queued + lane.deferred + lane.last_minute.calls === 0;
 
 /** `at` is null if the lane may have changed since the overview. */
 function Lane({ lane, at }) {
@@ -50,7 +51,7 @@ function Lane({ lane, at }) {
   return html`
     <section class="card lane" aria-label=${lane.name}>
       <h3>${lane.name}</h3>
-      ${lane.paused_until && html`<p class="paused">${describePause(lane, at)}</p>`}
+      <${Deployments} lane=${lane} at=${at} />
       <p class="big">${formatNumber(lane.in_flight)} <small>of ${lane.limit === null ? "?" : formatNumber(lane.limit)} calls in flight</small></p>
       <div class="meter" aria-hidden="true"><span style=${{ width: `${share}%` }}></span></div>
       <dl>
@@ -67,13 +68,6 @@ function Lane({ lane, at }) {
         ${errors.map(([code, count]) => html` <span class="tag bad">${code} ${formatNumber(count)}</span>`)}</p>`}
     </section>
   `;
-}
-
-function describePause({ name, paused_until: until, paused_because: because }, at) {
-  const leftS = at && Math.round((Date.parse(until) - Date.parse(at)) / 1000);
-  const left = leftS > 0 ? ` (for another ${formatDuration(leftS)})` : "";
-  const state = leftS === null || leftS > 0 ? `Paused until ${formatClock(until)}${left}` : "Resuming";
-  return `${state}: ${name} ${because}`;
 }
 
 const WORKER_COLOURS = { alive: "ok", silent: "warn", lost: "bad" };

@@ -1,5 +1,6 @@
 // Explains why a queued or running job has not completed.
 
+import { findBlocking } from "./deployments.js";
 import { countFinished, formatDuration, formatElapsed, formatNumber, formatRate } from "./format.js";
 import { isStale } from "./live.js";
 import { Loading, Notices } from "./parts.js";
@@ -26,14 +27,18 @@ export function WhyUnfinished({ job, items, live }) {
  *  job's finished items. */
 function explain(job, items, overview) {
   const used = new Set(Object.keys(unfinishedByLane(job, items)));
+  const lanes = overview.lanes.filter(({ name }) => used.has(name));
+  // No request to a model that is paused or does not work has finished, so the finished items do not name the model.
+  const unhealthy = new Set(lanes.flatMap((lane) => lane.deployments.map(({ name }) => name.toLowerCase())));
+  const isWaitedFor = (lane, model) => job.queued > 0 && unhealthy.has(`${lane}/${model}`.toLowerCase());
   const models = new Set(items.map(({ model }) => model.toLowerCase()));
   // Notices of the severity `info` describe how long the queue of all jobs is. This job may be served long before the
   // queue is empty, because owners and jobs share a lane.
   const shared = overview.notices.filter(
     ({ severity, lane, model }) =>
-      lane === null || (severity !== "info" && used.has(lane) && (!model || !items.length || models.has(model.toLowerCase()))),
+      lane === null ||
+      (severity !== "info" && used.has(lane) && (!model || !items.length || models.has(model.toLowerCase()) || isWaitedFor(lane, model))),
   );
-  const lanes = overview.lanes.filter(({ name }) => used.has(name));
   return [...shared, ...describeSlots(job, lanes), ...describeSpeed(job, items, lanes, overview.at)];
 }
 
@@ -45,7 +50,7 @@ function unfinishedByLane(job, items) {
 }
 
 function describeSlots(job, lanes) {
-  const full = lanes.filter((lane) => !lane.paused_until && lane.limit !== null && lane.in_flight >= lane.limit);
+  const full = lanes.filter((lane) => !findBlocking(lane) && lane.limit !== null && lane.in_flight >= lane.limit);
   if (job.queued <= job.retrying) return [];
   return full.map(({ name, limit }) => {
     const own = lanes.length === 1 ? `, ${formatNumber(Math.min(job.running, limit))} of them by this job` : "";
@@ -55,7 +60,7 @@ function describeSlots(job, lanes) {
 
 /** Returns a notice about the job's speed and its remaining time, if requests have finished recently. */
 function describeSpeed(job, items, lanes, at) {
-  if (!job.started_at || lanes.some((lane) => lane.paused_until)) return [];
+  if (!job.started_at || lanes.some((lane) => lane.paused_until || findBlocking(lane))) return [];
   const now = Date.parse(at);
   const seconds = Math.min(SPEED_S, (now - Date.parse(job.started_at)) / 1000);
   let first = items.length;

@@ -1,0 +1,43 @@
+// Says which deployments of a lane (the provider, or one of its models) are paused or do not work.
+
+import { formatAgo, formatClock, formatDuration } from "./format.js";
+import { html } from "./vendor/htm-preact-3.1.1.js";
+
+const SHOWN = 5;
+
+const isProbing = ({ state }) => state === "probing";
+
+/** Lists the deployments of a lane that are not healthy. `at` is null if the lane may have changed since the overview. */
+export function Deployments({ lane, at }) {
+  const found = [...lane.deployments.filter(isProbing), ...lane.deployments.filter((one) => !isProbing(one))];
+  if (!found.length) return null;
+  const hidden = found.length - SHOWN;
+  return html`
+    <ul class="deployments" aria-label="Not healthy: ${lane.name}">
+      ${found.slice(0, SHOWN).map((one) => html`<li key=${one.name} class=${isProbing(one) ? "down" : "paused"}>${describe(one, lane, at)}</li>`)}
+      ${hidden > 0 && html`<li class="dim">and ${hidden} more</li>`}
+    </ul>
+  `;
+}
+
+/** Returns the deployment that keeps the whole lane from its usual work: a pause of all models, or a provider that does
+ *  not work. */
+export const findBlocking = (lane) => lane.deployments.find(({ name }) => name === lane.name);
+
+function describe(one, lane, at) {
+  const name = one.name === lane.name ? "All models" : one.name.slice(lane.name.length + 1);
+  const leftS = at && Math.round((Date.parse(one.next_call_at) - Date.parse(at)) / 1000);
+  const clock = formatClock(one.next_call_at);
+  const left = leftS > 0 ? formatDuration(leftS) : null;
+  const because = `${lane.name} ${one.because}`;
+  if (!isProbing(one)) {
+    const state = leftS === null || left ? `paused until ${clock}${left ? ` (for another ${left})` : ""}` : "resuming";
+    return html`<b>${name}</b> ${state}: ${because}.`;
+  }
+  const due = lane.queued + lane.deferred ? "now" : "with the next request";
+  const next = one.is_probing
+    ? "A call that finds out whether it works again is running."
+    : `Next call: ${left ? `${clock} (in ${left})` : leftS === null ? clock : due}.`;
+  const since = at ? `${formatClock(one.since)} (${formatAgo(one.since, at)})` : formatClock(one.since);
+  return html`<b>${name}</b> not working since ${since}: ${because}. ${next}`;
+}
