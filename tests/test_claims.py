@@ -19,11 +19,14 @@ from shared.queue.claims import (
     MAX_CLAIM,
     MAX_WORKER_LOSSES,
     Capacity,
+    Fault,
     Limits,
     Queue,
     Settlement,
 )
+from shared.queue.ids import ItemId
 from shared.queue.keys import Keys
+from shared.queue.operator import ACCOUNT, Operator
 from shared.redis.client import RedisUnavailable, Script, connect
 
 LANES = ("a", "b")
@@ -717,3 +720,21 @@ async def test_retrying_an_expired_job_does_not_create_its_key(
     assert await accept(store, "new", ["a"], retry_of="old") == "new"
 
     assert not await redis.exists(keys.job("old"))
+
+
+async def test_the_only_item_that_waits_is_every_probe(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    """Another item would be the next probe, if there were another."""
+    unreachable = Fault("unreachable", "could not be reached", "connection_error")
+    await accept(store, "job", "a")
+    claims = []
+    for _ in range(4):
+        leases = await claim(queue)
+        claims.append([lease.item_id for lease in leases])
+        await settle(queue, *(Settlement(lease, "retry", fault=unreachable) for lease in leases))
+        blocked = await claim(queue)
+        assert await Operator(redis, keys).resume("a") == [ACCOUNT]
+        assert blocked == []
+
+    assert claims == [[ItemId("job:0")]] * 4
