@@ -242,23 +242,21 @@ def said(
             ],
         ),
         (
-            # The state of the lane covers its models, and their failed calls.
-            model(10, connection_error=10).model_copy(
-                update={
-                    "in_flight": 1,
-                    "queued": 2,
-                    "oldest_waiting_s": 60.0,
-                    "deployments": [
-                        unhealthy(
-                            verdict="unauthorized",
-                            because="answered 401 (the key was refused)",
-                            next_s=-1,
-                            is_probing=True,
-                        ),
-                        unhealthy("openrouter/m"),
-                        paused("openrouter/n"),
-                    ],
-                }
+            # The state of the lane covers its models.
+            lane(
+                in_flight=1,
+                queued=2,
+                oldest_waiting_s=60.0,
+                deployments=[
+                    unhealthy(
+                        verdict="unauthorized",
+                        because="answered 401 (the key was refused)",
+                        next_s=-1,
+                        is_probing=True,
+                    ),
+                    unhealthy("openrouter/m"),
+                    paused("openrouter/n"),
+                ],
             ),
             [WORKER],
             [

@@ -36,15 +36,6 @@ def deployment_notices(at: datetime, lane: Lane) -> Iterator[Notice]:
             yield _notice(Severity.WARNING, lane, _paused(at, lane, one), one)
 
 
-def is_not_working(lane: Lane, model: str) -> bool:
-    """Returns whether the lane, or the model, does not work."""
-    names = {lane.name, f"{lane.name}/{model}".lower()}
-    return any(
-        one.state is DeploymentState.PROBING and one.name.lower() in names
-        for one in lane.deployments
-    )
-
-
 def _not_covered(lane: Lane) -> list[Deployment]:
     """Returns the deployments without the models for which the state of the lane says it all."""
     account = next((one for one in lane.deployments if one.name == lane.name), None)

@@ -6,7 +6,7 @@ The notices depend only on the overview, so the page, the CLI and the API show t
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from shared.monitoring.deployment_notices import deployment_notices, is_not_working
+from shared.monitoring.deployment_notices import deployment_notices
 from shared.monitoring.models import Lane, Notice, Severity, WorkerState, WorkerView
 from shared.monitoring.wording import are, count, duration
 
@@ -89,8 +89,6 @@ def _failing_models(lane: Lane) -> Iterator[Notice]:
         failed = sum(model.errors.values())
         if model.calls < MIN_CALLS or failed < FAILING_SHARE * model.calls:
             continue
-        if is_not_working(lane, model.model):
-            continue  # another notice says so
         # The calls of the webhook lane have no model.
         calls = f"{model.calls:,} calls" + (f" to {model.model}" if model.model else "")
         codes = ", ".join(f"{number:,} {code}" for code, number in model.errors.items())
