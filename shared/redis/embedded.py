@@ -142,14 +142,14 @@ def running_url(data_dir: Path) -> str | None:
     """Returns the URL of the server whose data is in `data_dir`; None if it does not run."""
     socket = _Directory(data_dir.resolve()).socket
     try:
-        if not socket.exists() or not _answers(socket):
+        if not socket.exists():
             return None
         make_private(socket.parent)  # another user may have made the directory and the socket
     except NotPrivate as error:
         raise EmbeddedServerError(str(error)) from None
     except OSError:  # the directory belongs to another user
         return None
-    return server_url(data_dir)
+    return server_url(data_dir) if _answers(socket) else None
 
 
 def _open_directory(directory: _Directory) -> IO[bytes]:
