@@ -1,7 +1,8 @@
 """Assembles the application: middleware, routes, error responses, OpenAPI document."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 from fastapi import FastAPI
 
@@ -34,12 +35,16 @@ from shared.monitoring.tracing import load_tracer
 from shared.providers import Catalogue
 from shared.queue.layout_version import LayoutMismatch
 from shared.redis.embedded import EmbeddedServerError
-from shared.settings import Settings
+from shared.settings import ProviderSettings, Settings
 from shared.version import VERSION
 
 
-def create_app(settings: Settings, catalogue: Catalogue) -> FastAPI:
-    """Returns the application.
+def create_app(
+    settings: Settings,
+    catalogue: Catalogue,
+    providers: Mapping[str, ProviderSettings] = MappingProxyType({}),
+) -> FastAPI:
+    """Returns the application. `providers` are asked for the names of their models.
 
     Raises SettingsError if OTEL_EXPORTER_OTLP_ENDPOINT is set without the extra `otel`.
     """
@@ -48,7 +53,7 @@ def create_app(settings: Settings, catalogue: Catalogue) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running_services(settings, catalogue, tracer, registry) as services:
+        async with running_services(settings, catalogue, providers, tracer, registry) as services:
             app.state.services = services
             yield
 

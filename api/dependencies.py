@@ -14,7 +14,6 @@ from api.batches import Batches
 from api.disconnect import wait_for_disconnect
 from api.job_streams import JobStreams
 from api.metrics import Metrics
-from api.openai.answer_stream import NewAnswerStream
 from api.openai.services import OpenAIServices
 from api.overview_feed import OverviewFeed
 from shared.jobs.service import Jobs
@@ -33,7 +32,6 @@ class Services:
     jobs: Jobs
     batches: Batches
     job_streams: JobStreams
-    answer_stream: NewAnswerStream
     overview_feed: OverviewFeed
     metrics: Metrics
     openai: OpenAIServices

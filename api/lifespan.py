@@ -1,7 +1,7 @@
 """Starts and stops everything that the application needs while it runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -15,7 +15,6 @@ from api.dependencies import Services
 from api.job_events import JobEvents
 from api.job_streams import JobStreams
 from api.metrics import Metrics
-from api.openai.answer_stream import AnswerStream
 from api.openai.services import openai_services
 from api.overview_feed import OverviewFeed
 from api.periodic_tasks import run_periodic_tasks
@@ -29,19 +28,22 @@ from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer
 from shared.providers import Catalogue
 from shared.queue.claims import Queue
-from shared.queue.deltas import Deltas
 from shared.queue.keys import Keys
 from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
 from shared.redis import embedded
 from shared.redis.client import RedisUnavailable, open_redis
-from shared.settings import Settings
+from shared.settings import ProviderSettings, Settings
 
 log = structlog.get_logger()
 
 
 @asynccontextmanager
 async def running_services(
-    settings: Settings, catalogue: Catalogue, tracer: Tracer, registry: CollectorRegistry
+    settings: Settings,
+    catalogue: Catalogue,
+    providers: Mapping[str, ProviderSettings],
+    tracer: Tracer,
+    registry: CollectorRegistry,
 ) -> AsyncIterator[Services]:
     """Connects to Redis and runs the background tasks until the context ends.
 
@@ -78,7 +80,6 @@ async def running_services(
                     jobs=jobs,
                     batches=batches,
                     job_streams=JobStreams(store, jobs, batches, result_stream),
-                    answer_stream=partial(AnswerStream, Deltas(redis, keys), events),
                     overview_feed=overview_feed,
                     metrics=Metrics(overview_feed, registry),
                     openai=openai_services(
@@ -90,6 +91,8 @@ async def running_services(
                         jobs=jobs,
                         submissions=batches,
                         stream=result_stream,
+                        events=events,
+                        providers=providers,
                     ),
                 )
         await asyncio.to_thread(tracer.close)

@@ -13,9 +13,9 @@ from shared.settings import SettingsError, load_settings
 try:
     _settings = load_settings()
     configure_logging(_settings.log_level)
-    _catalogue = load_providers(_settings).catalogue
-    log_unknown_settings(_catalogue.rows)
-    app = create_app(_settings, _catalogue)
+    _providers = load_providers(_settings)
+    log_unknown_settings(_providers.catalogue.rows)
+    app = create_app(_settings, _providers.catalogue, _providers.settings)
     adapt_uvicorn(_settings.keep_alive_seconds)
 except SettingsError as error:
     sys.exit(f"wrong settings\n{error}")

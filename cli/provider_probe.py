@@ -8,19 +8,14 @@ from http import HTTPStatus
 
 import httpx
 
+from shared.dialects.dialects import DIALECTS
 from shared.providers import Provider, variable
+from shared.providers.headers import call_headers
 from shared.providers.loading import Providers
 from shared.settings import ProviderSettings
-from worker.providers.endpoint import call_headers
 
 TIMEOUT_S = 5.0
 _MAX_BODY_BYTES = 10_000
-_PATHS = {  # paths that list models, by dialect
-    "openai": "/models",
-    "anthropic": "/v1/models",
-    "gemini": "/models",
-    "ollama": "/api/tags",
-}
 
 
 class Health(StrEnum):
@@ -80,7 +75,7 @@ async def _probe(
 async def _probe_account(
     client: httpx.AsyncClient, row: Provider, number: int, settings: ProviderSettings
 ) -> Probe:
-    url = row.base_url + (row.check_path or _PATHS[row.dialect])
+    url = row.base_url + (row.check_path or DIALECTS[row.dialect].models_path)
     try:
         reply = await _ask(client, url, row, settings)
         health, detail = _judge(row, number, reply, has_key=settings.key is not None)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 from arq.connections import ArqRedis
 from support.in_process import running_api, running_worker, served_api
 from support.providers import combined
+from support.raw_server import http, raw
 from support.stack import eventually
 
 from api.openai.answer_body import answer_body
 from api.openai.call_errors import call_error
 from api.openai.errors import OpenAIError, error_content
+from api.openai.model_list import ModelList, model_ids
 from cli.simulator import Simulator
 from shared.dialects.dialect import Operation
 from shared.models import ErrorCode, LLMResponse
@@ -239,6 +242,45 @@ async def test_models(api: httpx.AsyncClient) -> None:
         assert model == {**alias, "id": "openrouter/openai/x"}
     unknown = await api.get("/v1/models/nobody/x")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("listed", "ids"),
+    [
+        ({"object": "list", "data": [{"id": "openai/x"}, {"id": "b"}]}, ["openai/x", "b"]),
+        (
+            {"models": [{"name": "models/gemini-3"}, {"name": "llama3.2:3b"}]},
+            ["gemini-3", "llama3.2:3b"],
+        ),
+        ([{"id": "Meta/L"}], ["Meta/L"]),
+        ({"data": [{"id": 1}, "x", {}], "models": None}, []),
+        ({"error": "no"}, []),
+        (None, []),
+    ],
+)
+def test_the_models_that_a_provider_lists(listed: Any, ids: list[str]) -> None:
+    assert model_ids(listed) == ids
+
+
+async def test_the_models_of_providers_are_listed_and_kept(catalogue: Catalogue) -> None:
+    async with raw(http({"data": [{"id": "openai/x"}]})) as server:
+        rows = {
+            **catalogue.rows,
+            "openrouter": replace(catalogue.rows["openrouter"], base_url=server.url),
+        }
+        known = replace(catalogue, rows=rows)
+        settings = {"openrouter": ProviderSettings(api_key="k"), "ollama": ProviderSettings()}
+        models = ModelList(known, settings)
+
+        for _ in range(2):
+            assert [model.id for model in (await models.models()).data] == [
+                "fast",
+                "openrouter/openai/x",
+            ]
+
+    [request] = server.requests
+    assert request.startswith(b"GET /models HTTP/1.1\r\n")
+    assert b"authorization: bearer k" in request.lower()
 
 
 async def jobs(redis: ArqRedis, keys: Keys, count: int) -> list[str]:

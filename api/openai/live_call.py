@@ -90,7 +90,9 @@ class LiveCall:
                 await abandon()
             return known.responses[0] if known.responses else None
 
-        stream = self.services.answer_stream(job.job_id, operation, item.request["stream"], answer)
+        stream = self.services.openai.answer_stream(
+            job.job_id, operation, item.request["stream"], answer
+        )
         try:
             await cancel_on_disconnect(self.wait_for_disconnect(), stream.begin(HEADERS_AFTER_S))
         except ClientDisconnected:

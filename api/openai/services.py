@@ -1,12 +1,17 @@
 """Holds the objects that the routes under `/v1` use."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from redis.asyncio import Redis
 
 from api.batches import Batches as Submissions
+from api.job_events import JobEvents
+from api.openai.answer_stream import AnswerStream, NewAnswerStream
 from api.openai.batches import Batches
 from api.openai.files import Files
+from api.openai.model_list import ModelList
 from api.openai.result_files import ResultFiles
 from api.result_stream import ResultStream
 from shared.files.store import FileStore
@@ -14,14 +19,17 @@ from shared.jobs.batch_store import BatchStore
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.providers import Catalogue
+from shared.queue.deltas import Deltas
 from shared.queue.keys import Keys
-from shared.settings import Settings
+from shared.settings import ProviderSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAIServices:
     files: Files
     batches: Batches
+    models: ModelList
+    answer_stream: NewAnswerStream
 
 
 def openai_services(
@@ -34,6 +42,8 @@ def openai_services(
     jobs: Jobs,
     submissions: Submissions,
     stream: ResultStream,
+    events: JobEvents,
+    providers: Mapping[str, ProviderSettings],
 ) -> OpenAIServices:
     ttl_s = settings.result_ttl_seconds
     files = FileStore(redis, keys, max_bytes=settings.max_stored_file_bytes)
@@ -42,4 +52,6 @@ def openai_services(
     return OpenAIServices(
         files=Files(files, results, settings, catalogue),
         batches=Batches(files, batches, jobs, submissions, settings, catalogue),
+        models=ModelList(catalogue, providers),
+        answer_stream=partial(AnswerStream, Deltas(redis, keys), events),
     )

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from api.dependencies import ServicesDep
-from api.openai.model_list import find_model, list_models
+from api.openai.model_list import find_model
 from api.openai.schemas import OpenAIModel, OpenAIModels
 from api.openapi import AUTHENTICATED, OPENAI, OPENAI_REFUSED, UNKNOWN_MODEL
 
@@ -12,9 +12,10 @@ router = APIRouter(prefix="/v1/models", tags=[OPENAI], dependencies=[AUTHENTICAT
 
 @router.get("", summary="List the models", responses=OPENAI_REFUSED)
 async def get_models(services: ServicesDep) -> OpenAIModels:
-    """Return the aliases of this server. `provider/model` works for every model of a configured
-    provider, too."""
-    return list_models(services.catalogue)
+    """Return the aliases of this server, and the models that the configured providers list.
+
+    `provider/model` works for every model of a configured provider, also if it is not listed."""
+    return await services.openai.models.models()
 
 
 @router.get("/{model:path}", summary="Get a model", responses=UNKNOWN_MODEL)

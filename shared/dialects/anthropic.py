@@ -142,5 +142,5 @@ def _tool_choice(choice: Any) -> dict[str, Any] | None:  # noqa: ANN401 — JSON
 
 _CHAT = Codec(_PATH, decode_chat, _translate, to_chat, stream=MessageStream)
 ANTHROPIC = Dialect(
-    _CHAT, {Operation.CHAT: _CHAT, Operation.MESSAGES: Codec(_PATH, decode_message)}
+    _CHAT, {Operation.CHAT: _CHAT, Operation.MESSAGES: Codec(_PATH, decode_message)}, "/v1/models"
 )

@@ -219,4 +219,5 @@ OLLAMA = Dialect(
         Operation.RESPONSES: replace(RESPONSES, path="/v1/responses"),
         Operation.EMBEDDINGS: Codec("/v1/embeddings", decode_embeddings),
     },
+    "/api/tags",
 )

@@ -23,7 +23,9 @@ class Server:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                length = int(
+                    head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0
+                )
                 self.requests.append(head + await reader.readexactly(length))
                 for chunk in self.answer:
                     writer.write(chunk)

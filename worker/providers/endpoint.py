@@ -11,16 +11,9 @@ from shared.dialects.dialect import Codec, Dialect
 from shared.dialects.dialects import DIALECTS
 from shared.dialects.parameters import body_of
 from shared.providers import Provider, account
+from shared.providers.headers import call_headers
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
-
-_HEADERS = {
-    "Accept": "*/*",
-    "Accept-Encoding": "gzip, deflate",
-    "Connection": "keep-alive",
-    "Content-Type": "application/json",
-    "User-Agent": "llm-batch-orchestrator",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +99,3 @@ def endpoints(
         )
         for number in keys or (1,)
     }
-
-
-def call_headers(
-    row: Provider, settings: ProviderSettings, auth: str | None = None
-) -> httpx.Headers:
-    """Returns the headers of a call, including the key.
-
-    `auth` is the authentication of this kind of call, if it differs from the row's.
-    """
-    headers = httpx.Headers(_HEADERS)
-    for name, value in row.headers.items():
-        headers[name] = value.replace("{http_referer}", settings.http_referer)
-    if settings.key is not None and row.auth != "none":
-        auth = auth or row.auth
-        if auth == "bearer":
-            headers["Authorization"] = f"Bearer {settings.key}"
-        else:
-            headers[auth] = settings.key
-    return headers

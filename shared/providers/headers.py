@@ -1,0 +1,33 @@
+"""Builds the headers of calls to a provider."""
+
+import httpx
+
+from shared.providers.row import Provider
+from shared.settings import ProviderSettings
+
+_HEADERS = {
+    "Accept": "*/*",
+    "Accept-Encoding": "gzip, deflate",
+    "Connection": "keep-alive",
+    "Content-Type": "application/json",
+    "User-Agent": "llm-batch-orchestrator",
+}
+
+
+def call_headers(
+    row: Provider, settings: ProviderSettings, auth: str | None = None
+) -> httpx.Headers:
+    """Returns the headers of a call, including the key.
+
+    `auth` is the authentication of this kind of call, if it differs from the row's.
+    """
+    headers = httpx.Headers(_HEADERS)
+    for name, value in row.headers.items():
+        headers[name] = value.replace("{http_referer}", settings.http_referer)
+    if settings.key is not None and row.auth != "none":
+        auth = auth or row.auth
+        if auth == "bearer":
+            headers["Authorization"] = f"Bearer {settings.key}"
+        else:
+            headers[auth] = settings.key
+    return headers
