@@ -10,6 +10,7 @@ import httpx
 import orjson
 import pytest
 from arq.connections import ArqRedis
+from support.authentication import ANN, API_KEYS, BOB
 from support.in_process import running_api, running_worker, served_api
 from support.providers import combined
 from support.raw_server import http, raw
@@ -349,6 +350,27 @@ async def test_only_a_repetition_joins_and_each_joins_another_call(
         assert (await other).status_code == 200
 
     assert sorted(answered[0]) == sorted(answered[1]) == [f"/jobs/{i}" for i in sorted(ids)]
+
+
+async def test_a_call_of_another_owner_is_not_joined(
+    settings: Settings, catalogue: Catalogue, redis: ArqRedis, keys: Keys
+) -> None:
+    with_keys = Settings(_env_file=None, api_keys=API_KEYS).api_keys
+    async with served_api(settings.model_copy(update={"api_keys": with_keys}), catalogue) as client:
+        calls = [
+            asyncio.create_task(
+                client.post(PATH, json=CHAT, headers={**REPEATED, "authorization": f"Bearer {key}"})
+            )
+            for key in (ANN, BOB)
+        ]
+
+        async def has_both() -> bool:
+            counts = [await redis.zcard(keys.jobs_by_owner(owner)) for owner in ("ann", "bob")]
+            return counts == [1, 1]
+
+        await eventually(has_both)
+        for call in calls:
+            call.cancel()
 
 
 @pytest.mark.usefixtures("worker")

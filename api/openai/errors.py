@@ -103,8 +103,8 @@ _REPEATED = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MAN
 def _retry_headers(error: OpenAIError) -> dict[str, str]:
     """Returns the headers that tell OpenAI's clients whether and when to repeat the request.
 
-    The clients read `retry-after-ms` before Retry-After, and do not repeat a request after more
-    than 120 s unless `x-should-retry` asks for it.
+    The clients read `retry-after-ms` before Retry-After. After more than 120 s, the client for
+    Python does not repeat a request at all, whatever `x-should-retry` is.
     """
     headers = {}
     status = error.status_code

@@ -11,7 +11,7 @@ import orjson
 from cli.simulator.chat import Chat, chat_of, text_of
 from cli.simulator.dialect import SimulatedDialect, content_of
 from cli.simulator.faults import Fault
-from cli.simulator.streams import chat_events
+from cli.simulator.streams import chat_events, response_events
 
 TOKENS_PER_USD = 1_000_000  # number of tokens that cost one US dollar
 _DIMENSIONS = 4
@@ -139,5 +139,11 @@ def _error(status: int, message: str) -> bytes:
 
 
 CHAT = SimulatedDialect("/chat/completions", _read_chat, _chat, _error, stream=chat_events)
-RESPONSES = SimulatedDialect("/responses", _read_response, _response, _error)
+RESPONSES = SimulatedDialect(
+    "/responses",
+    _read_response,
+    _response,
+    _error,
+    stream=lambda chat: response_events(orjson.loads(_response(chat, None, 0))),
+)
 EMBEDDINGS = SimulatedDialect("/embeddings", _read_embeddings, _embeddings, _error)

@@ -68,3 +68,22 @@ def chat_events(chat: Chat) -> list[bytes]:
         usage = {"prompt_tokens": prompt, "completion_tokens": answer}
         events.append(event(choices=[], usage={**usage, "total_tokens": prompt + answer}))
     return [*events, _DONE]
+
+
+def response_events(response: dict[str, Any]) -> list[bytes]:
+    """Returns the events of a response of OpenAI's Responses API, which has a text."""
+    [item] = response["output"]
+    place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    text = item["content"][0]["text"] if item["type"] == "message" else ""
+    begun = {**response, "status": "in_progress", "output": [], "usage": None}
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
+    events += [
+        {"type": "response.output_text.delta", **place, "delta": part, "logprobs": []}
+        for part in text.split(" ")
+    ]
+    events.append({"type": "response.completed", "response": response})
+    return [
+        b"event: %b\ndata: %b\n\n"
+        % (event["type"].encode(), orjson.dumps({**event, "sequence_number": number}))
+        for number, event in enumerate(events)
+    ]

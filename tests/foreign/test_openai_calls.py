@@ -3,6 +3,7 @@
 https://github.com/openai/openai-python
 """
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,19 @@ def test_structured_output(client: Any, provider: Deployment) -> None:
     assert received["response_format"]["json_schema"]["schema"]["required"] == ["name"]
 
 
+class City(BaseModel):
+    city: str
+
+
+def test_a_parsed_tool_call(client: Any) -> None:
+    completion = client.chat.completions.parse(
+        **asked('call City {"city":"Oslo"}'), tools=[openai.pydantic_function_tool(City)]
+    )
+
+    [call] = completion.choices[0].message.tool_calls
+    assert call.function.parsed_arguments == City(city="Oslo")
+
+
 def test_an_image(client: Any, provider: Deployment) -> None:
     content = [
         {"type": "text", "text": "what is it?"},
@@ -189,6 +203,23 @@ def test_responses(client: Any) -> None:
     assert (response.output_text, response.status) == ("echo: hi", "completed")
 
 
+def test_a_stream_of_a_response(client: Any) -> None:
+    created, *deltas, completed = client.responses.create(model=MODEL, input="a b", stream=True)
+
+    assert (created.type, created.response.status) == ("response.created", "in_progress")
+    assert [event.delta for event in deltas] == ["echo:", "a", "b"]
+    assert completed.response.output_text == "echo: a b"
+
+
+def test_an_error_in_the_stream_of_a_response(client: Any) -> None:
+    stream = client.responses.create(model="openrouter/sim-half", input="a b c d", stream=True)
+    assert next(stream).type == "response.created"
+    with pytest.raises(openai.APIError, match="connection") as raised:
+        list(stream)
+
+    assert raised.value.code == "connection_error"
+
+
 def test_models(client: Any) -> None:
     assert list(client.models.list()) == []
     assert client.models.retrieve(MODEL).id == MODEL
@@ -221,6 +252,15 @@ def test_a_stream_without_usage_and_with_tools(client: Any, provider: Deployment
     assert (call.id[:5], call.function.arguments) == ("call_", '{"city":"Oslo"}')
     assert completion.usage is None
     assert provider.received()[0]["stream_options"] == {"include_usage": True}
+
+
+def test_the_asynchronous_client(running: Deployment) -> None:
+    async def texts() -> list[str | None]:
+        async with openai.AsyncOpenAI(base_url=running.base_url, api_key="x") as client:
+            stream = await client.chat.completions.create(**asked("a b"), stream=True)
+            return [chunk.choices[0].delta.content async for chunk in stream]
+
+    assert asyncio.run(texts()) == ["", "echo:", " a", " b", None]
 
 
 def test_an_error_inside_a_stream(client: Any, provider: Deployment) -> None:
