@@ -42,7 +42,7 @@ NOT_RUN = {
     ),
     "python3 -m venv .venv && . .venv/bin/activate": "the tests run in an environment",
     "pip install -e .": "the tests run in an installation",
-    "pip install -e . pandas": "the same, and pandas is part of '.[test]'",
+    "pip install -e . openai pandas": "the same, and both are part of '.[test]'",
     "pip install -e '.[otel]'": "part of '.[test]'",
     "pip install ./client": "test_client_package.py",
     "pip install pandas": "part of '.[test]'",
