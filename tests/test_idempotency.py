@@ -12,6 +12,8 @@ from arq.connections import ArqRedis
 from support.jobs import NDJSON, job, lines, results, upload, wait_completed
 from support.stack import Stack, chat, eventually
 
+from shared.jobs import submission
+from shared.jobs.submission import MAX_KEY_S
 from shared.models import LLMRequest
 from shared.queue.keys import Keys
 
@@ -198,6 +200,33 @@ async def test_a_key_whose_job_has_expired_is_a_conflict(
 
         assert answer.status_code == 409
         assert "expired" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("options", "until_end_s"), [({}, MAX_KEY_S), ({"deadline_s": 3600}, 3600)]
+)
+async def test_a_key_expires_also_if_its_job_does_not_end(
+    api: httpx.AsyncClient, redis: ArqRedis, keys: Keys, options: dict[str, int], until_end_s: int
+) -> None:
+    await keyed(api, "key", "a", params={"mode": "async"}, options=options)
+
+    ttl_s = await redis.ttl(keys.idempotency("", "key"))
+
+    assert until_end_s + DAY_S - 60 < ttl_s <= until_end_s + DAY_S
+
+
+async def test_a_key_finds_its_job_after_a_change_of_the_fingerprint(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await keyed(api, "key", "a", params={"mode": "async"})
+    conflict = await keyed(api, "key", "b", params={"mode": "async"})
+
+    monkeypatch.setattr(submission, "FINGERPRINT_VERSION", submission.FINGERPRINT_VERSION + 1)
+    repeated = await keyed(api, "key", "a", params={"mode": "async"})
+
+    assert conflict.status_code == 422
+    assert repeated.status_code == 202
+    assert repeated.json()["job_id"] == first.json()["job_id"]
 
 
 @pytest.mark.parametrize(

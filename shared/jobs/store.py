@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from shared.jobs.snapshot import Snapshot, parse_snapshot
 from shared.jobs.staging import META_ITEMS, Meta, Staging, staged
+from shared.jobs.submission import MAX_KEY_S
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 
@@ -18,7 +19,8 @@ class Store:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._accept = load_script(redis, keys, "accept", {"META_ITEMS": META_ITEMS})
+        constants = {"META_ITEMS": META_ITEMS, "MAX_KEY_S": MAX_KEY_S}
+        self._accept = load_script(redis, keys, "accept", constants)
         self._cancel, self._abandon, self._snapshot, self._follow_progress = (
             load_script(redis, keys, name)
             for name in ("cancel", "abandon", "snapshot", "follow_progress")

@@ -72,8 +72,15 @@ class JobPolicy:
         )
 
 
+# Raise this number when equal requests or options get another fingerprint than before.
+FINGERPRINT_VERSION = 1
+MAX_KEY_S = 30 * 86_400  # time to live of an idempotency key whose job does not end
+
+
 class Fingerprint:
     """Identifies a submission: equal requests and options have the same fingerprint.
+
+    A fingerprint begins with its version. Fingerprints of different versions are never compared.
 
     Only what is sent to the provider counts. So if a later version adds a field, a repeated
     submission still has the same fingerprint. The white space, the escapes and the order of fields
@@ -96,7 +103,7 @@ class Fingerprint:
         self._hash.update(orjson.dumps(parts) + b"\n")
 
     def hexdigest(self) -> str:
-        return self._hash.hexdigest()
+        return f"{FINGERPRINT_VERSION}:{self._hash.hexdigest()}"
 
 
 def _canonical(text: str) -> str:

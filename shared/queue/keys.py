@@ -105,7 +105,9 @@ class Keys:
         " time"
     )
     job_expirations = _Key("zset: '<owner> <job>' by the time at which the results expire")
-    idempotency = _KeyWithId("string, per owner and idempotency key: '<fingerprint> <job>'")
+    idempotency = _KeyWithId(
+        "string, per owner and idempotency key: '<version>:<fingerprint> <job>'"
+    )
 
     # Files, by file id or owner
     file = _KeyWithId("hash: owner, created_ms, expires_ms, blocks, stored_bytes, info (JSON), …")

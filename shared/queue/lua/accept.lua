@@ -57,12 +57,16 @@ local function refuse(...)
   return { ... }
 end
 
+local function version_of(fingerprint) return string.match(fingerprint, '^(%d+):') end
+
 local owner, retry_of = submission.owner, submission.retry_of
 local key = submission.idempotency_key and IDEMPOTENCY .. owner .. ':' .. submission.idempotency_key
 local known = key and redis.call('GET', key)
 if known then
   local fingerprint, created = string.match(known, '^(%S+) (.+)$')
-  if fingerprint ~= submission.fingerprint then return refuse('conflict', '') end
+  -- Fingerprints of different versions cannot be compared, so the key alone finds the job.
+  local is_comparable = version_of(fingerprint) == version_of(submission.fingerprint)
+  if is_comparable and fingerprint ~= submission.fingerprint then return refuse('conflict', '') end
   return refuse('accepted', created)
 end
 local adopted = submission.body_digest and (adopt(owner, submission.body_digest)
@@ -111,8 +115,9 @@ if submission.format then redis.call('HSET', JOB .. job, 'format', submission.fo
 if submission.webhook_url then
   redis.call('HSET', JOB .. job, 'webhook_url', submission.webhook_url, 'webhook_payload', submission.webhook_payload)
 end
-if key then -- the key gets its time to live when the job ends
-  redis.call('SET', key, submission.fingerprint .. ' ' .. job)
+if key then -- when the job ends, the key gets a shorter time to live
+  local until_end_s = submission.deadline_s or MAX_KEY_S
+  redis.call('SET', key, submission.fingerprint .. ' ' .. job, 'EX', math.ceil(until_end_s + submission.idempotency_ttl_s))
   redis.call('HSET', JOB .. job, 'idempotency_key', submission.idempotency_key, 'idempotency_ttl_s',
     submission.idempotency_ttl_s)
 end
