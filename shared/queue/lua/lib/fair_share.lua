@@ -10,7 +10,6 @@
 -- items stays in the tree until its turn comes, so that no child gains anything by leaving the tree and joining it again.
 -- Defines for other files: take_fairly
 local QUANTUM = 5
-local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
 local MAX_MOVES = 32 -- limit of queues that one claim moves to WAITING
 local OWNERS, CLASSES, JOBS, ROUTES = 1, 2, 3, 4 -- levels of the tree
 
@@ -33,27 +32,29 @@ local function pop_probe(lane, job, number, route)
   return indexes
 end
 
--- Limits the items that an owner gets from the webhook lane: an owner gets another item only while fewer items of the owner
--- run than slots are `free`, as in shared/owner_shares.py. A delivery can take long, because its owner chooses the receiver,
--- so the others must find a free slot. Returns a function for the number of items that an owner may still get, and one that
--- counts items as running.
-local function owner_room(lane, free)
-  local running_items = {}
-  for _, lease in ipairs(redis.call('ZRANGE', LEASES .. lane, 0, -1)) do
-    local owner = load_job((split_lease(lease))).owner
-    if owner then running_items[owner] = (running_items[owner] or 0) + 1 end
-  end
-  return function(owner, taken) -- taken: number of items that this claim has taken so far
-    return math.max(0, math.ceil((free - taken - (running_items[owner] or 0)) / 2))
-  end, function(owner, count) running_items[owner] = (running_items[owner] or 0) + count end
-end
-
 -- Claims up to `limit` items of a lane that has `free` slots. Returns their number, and whether more queues may have to be
 -- moved to WAITING.
 local function take_fairly(lane, limit, interactive_weight, free)
   local moves_left = MAX_MOVES
+  local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
+
+  -- Limits the items that an owner gets from the webhook lane: an owner gets another item only while fewer items of the owner
+  -- run than slots are `free`, as in shared/owner_shares.py. A delivery can take long, because its owner chooses the receiver,
+  -- so the others must find a free slot. Returns a function for the number of items that an owner may still get, and one that
+  -- counts items as running.
+  local function owner_room()
+    local running_items = {}
+    for _, lease in ipairs(redis.call('ZRANGE', LEASES .. lane, 0, -1)) do
+      local owner = load_job((split_lease(lease))).owner
+      if owner then running_items[owner] = (running_items[owner] or 0) + 1 end
+    end
+    return function(owner, taken) -- taken: number of items that this claim has taken so far
+      return math.max(0, math.ceil((free - taken - (running_items[owner] or 0)) / 2))
+    end, function(owner, count) running_items[owner] = (running_items[owner] or 0) + count end
+  end
+
   local room, add_running
-  if lane == WEBHOOK_LANE then room, add_running = owner_room(lane, free) end
+  if lane == WEBHOOK_LANE then room, add_running = owner_room() end
 
   -- Returns the child to serve, its service, the service of the next child if there is one, and the child's room.
   local function next_child(level, siblings, taken)
