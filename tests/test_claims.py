@@ -322,6 +322,22 @@ async def test_a_shorter_pause_never_shortens_a_longer_one(queue: Queue, store: 
     assert claimed.next_round_s == pytest.approx(60, abs=5)
 
 
+async def test_a_probe_after_time_outs_has_a_longer_time_out(queue: Queue, store: Store) -> None:
+    await accept(store, "job", "a" * 8)
+    timed_out = Fault("transient", "did not answer in time", "timeout")
+    found: list[int] = []
+
+    async def probed() -> bool:
+        leases = await claim(queue, a=5)
+        found.extend(lease.patience for lease in leases)
+        await settle(queue, *(Settlement(lease, "retry", fault=timed_out) for lease in leases))
+        return len(found) == 5 + 2
+
+    await eventually(probed)
+
+    assert found == [1, 1, 1, 1, 1, 2, 4]
+
+
 async def test_a_released_item_keeps_its_attempts(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a")
     await settle(queue, *(Settlement(lease, "release") for lease in await claim(queue)))

@@ -30,6 +30,7 @@ async def execute(
         calls=lease.attempts + lease.uncounted + 1,
         queued_ms=lease.queued_ms,
         retried_ms=lease.retried_ms,
+        patience=lease.patience,
         remaining_s=inf if lease.remaining_ms is None else max(lease.remaining_ms, 0) / 1000,
     )
     outcome: TaskOutcome = await functions[name].coroutine(ctx, attempt, *args)

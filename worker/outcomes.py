@@ -23,6 +23,7 @@ class Attempt:
     queued_ms: float  # time from the acceptance of the job to the start of this attempt
     retried_ms: float  # part of `queued_ms` after the start of the first attempt
     remaining_s: float  # seconds until the job's deadline; `math.inf` without a deadline
+    patience: int = 1  # factor of the call's time-out
 
 
 @dataclass(frozen=True, slots=True)

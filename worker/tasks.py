@@ -24,6 +24,7 @@ from worker.providers.errors import ProviderError
 from worker.retry_and_pause import FINAL, backoff_s, is_refusal
 
 _FIRST_ERROR_STATUS = 400
+MAX_TIMEOUT_S = 600.0  # limit of a time-out that is longer than the provider's
 
 log = structlog.get_logger()
 
@@ -58,7 +59,8 @@ async def _call_once(
     if endpoint is None:
         return Finished(_not_configured(attempt, context.missing.get(provider)))
     started = time.perf_counter()
-    timeout_s = min(endpoint.timeout_s, attempt.remaining_s)
+    longest_s = max(endpoint.timeout_s, MAX_TIMEOUT_S)
+    timeout_s = min(endpoint.timeout_s * attempt.patience, longest_s, attempt.remaining_s)
     writer = None
     if "stream" in request and context.deltas is not None:
         writer = DeltaWriter(context.deltas, attempt)

@@ -18,7 +18,7 @@ ACTIVE_LANES: a round looks only at the lanes in the index.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import orjson
@@ -54,6 +54,7 @@ class Lease:
     uncounted: int = 0  # number of failed attempts because of faults of the provider
     retried_ms: float = 0  # the part of queued_ms after the first claim
     remaining_ms: float | None = None  # time until the job's deadline; None without a deadline
+    patience: int = 1  # factor of the call's time-out; above 1 for a probe after time-outs
 
     @property
     def job_id(self) -> str:
@@ -231,8 +232,13 @@ class Queue:
                 *(part for settlement in settlements for part in settlement.argv()),
             ]
         )
-        next_round_ms, values, failures = reply
+        next_round_ms, values, failures, patience = reply
         leases = [_lease(*fields) for fields in zip(*[iter(values)] * 10, strict=True)]
+        for lease_id, factor in zip(*[iter(patience)] * 2, strict=True):
+            leases = [
+                replace(lease, patience=factor) if lease.lease_id == lease_id.decode() else lease
+                for lease in leases
+            ]
         failed = [
             FailedItem(lane.decode(), route.decode(), ErrorCode(code.decode()), float(queued_ms))
             for lane, route, code, queued_ms in zip(*[iter(failures)] * 4, strict=True)

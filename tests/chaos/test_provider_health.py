@@ -185,6 +185,24 @@ async def test_windows_are_kept_by_their_resets(stack: Start) -> None:
     assert not [ms for ms in starts_ms if BEGIN_MS < ms % (seconds * 1000) < seconds * 1000 - 20]
 
 
+async def test_a_cold_model_is_loaded(stack: Start) -> None:
+    """A load takes longer than the time-out, and is aborted if its client hangs up."""
+    load_s, time_out_s, items = (5.0, 3, 600) if FULL else (1.6, 1, 100)
+    latency_ms, contents = 200, [f"{n}" for n in range(items)]
+    settings = {**SETTINGS, "REQUEST_TIMEOUT": str(time_out_s)}
+    deployment = await stack(workers=2, **settings)
+    await deployment.simulate(latency_ms=latency_ms, load_s=load_s)
+    location = await submitted(deployment, contents)
+
+    await check_all_answered(deployment, location, contents)
+    assert (await deployment.stats())["aborted_loads"] <= 3
+    calls = await ledger(deployment)
+    wall_ms = max(c.end_ms or 0 for c in calls) - min(c.start_ms for c in calls)
+    ideal_ms = load_s * 1000 + items / LIMIT * latency_ms
+    if FULL:
+        assert wall_ms <= 1.25 * ideal_ms
+
+
 @pytest.mark.parametrize("provider", ["openrouter", "ollama"])
 async def test_a_limited_model_delays_no_other_model(stack: Start, provider: str) -> None:
     """OpenRouter limits the account, and Ollama the model: a pause covers what it must."""

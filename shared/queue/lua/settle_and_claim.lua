@@ -26,7 +26,8 @@
 --          {ten values per claimed item: item, lease, lane, payload, number of failed attempts that count, number of failed
 --          attempts that do not count, time in µs of the first claim ('': this claim), number of worker losses since the last failed attempt, queued_ms, ms until the job's
 --          deadline ('': no deadline)},
---          {four values per item that the script has finished with an error: see results.lua}}
+--          {four values per item that the script has finished with an error: see results.lua},
+--          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see health.lua}}
 --- @include "clock"
 --- @include "job_cache"
 --- @include "job_end"
@@ -149,4 +150,4 @@ record_finished_items()
 -- Other workers may claim items for the slots that this round has freed and not used.
 if has_freed_slot and (has_left_items or lane_count == 0) or next(has_recovered) then redis.call('PUBLISH', WAKE, '') end
 -- leasing.lua has filled `claimed`.
-return { next_round_ms and ms(math.max(0, next_round_ms - now_ms)) or '', claimed, unreported }
+return { next_round_ms and ms(math.max(0, next_round_ms - now_ms)) or '', claimed, unreported, patience }

@@ -9,6 +9,7 @@
 --                            clock was set back: see set_back.lua.
 --   opened_ms, probe_ms, probe, last_failed   only while the scope is open: since when, time between a failed probe and the
 --                            next one, lease of the latest probe, item of the latest failed probe
+--   time_outs                only while the scope is open: number of probes in a row that timed out
 --   reason, verdict, code, status   the latest failure; everybody can read `reason`
 --   failures, failed_items   attempts that failed in a row, and the set of their items
 --   refusals, refused_ms     refusals in a row, and the time of the latest one. Calls that were claimed before this time do
@@ -16,12 +17,13 @@
 --   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the end of its pause
 -- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
 -- Defines for other files: ACCOUNT, REFUSALS, is_healthy, read_record, store_record, delete_record, gate, open_record, mark_probe,
--- end_probe, record_answer, record_failure, has_recovered
+-- end_probe, record_answer, record_failure, has_recovered, patience
 local ACCOUNT = ''
 local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
 local FIRST_PROBE_MS, MAX_PROBE_MS, MAX_PROBE_500_MS = 1000, 60000, 5000
 local MAX_FAILURES, MIN_FAILED_ITEMS = 5, 3 -- this many failures in a row, of at least so many items, open a scope
 local MAX_REFUSALS = 3 -- one more refusal in a row that names no time opens the scope
+local MAX_PATIENCE = 16 -- limit of the factor of a probe's time-out
 local MAX_RECORDS = 1000 -- of a lane; beyond it, faults of further routes are recorded for the account
 local KEPT_MS = 8 * 86400000 -- the longest pause is 7 days
 local OPENING = { unreachable = true, unauthorized = true, quota_exhausted = true }
@@ -33,6 +35,7 @@ local records, lanes_with_records = {}, {}
 local function scopes_of(route) return route == ACCOUNT and { ACCOUNT } or { ACCOUNT, route } end
 
 local has_recovered = {} -- lanes in which a scope became healthy in this round
+local patience = {} -- lease and factor of the time-out, for each probe of this round that gets a longer time-out
 
 -- Returns whether all scopes of a lane are healthy and no queue waits for a scope: see waiting.lua.
 local function is_healthy(lane)
@@ -95,15 +98,20 @@ local function open_record(lane, scope)
   return record and record.opened_ms and record or nil
 end
 
--- Makes a lease the probe of the scopes that are open. The caller has asked `gate` for both scopes.
+-- Makes a lease the probe of the scopes that are open. The caller has asked `gate` for both scopes. After time-outs the probe
+-- gets a longer time-out, twice as long for each probe that timed out: a server that is loading a model may abort the load
+-- when its client hangs up, so calls with the usual time-out would never be answered.
 local function mark_probe(lane, route, lease)
+  local factor = 1
   for _, scope in ipairs(scopes_of(route)) do
     local record = open_record(lane, scope)
     if record then
       record.probe = lease
+      if record.code == 'timeout' then factor = math.max(factor, math.min(MAX_PATIENCE, 2 ^ ((record.time_outs or 0) + 1))) end
       store_record(lane, scope, record)
     end
   end
+  if factor > 1 then patience[#patience + 1], patience[#patience + 2] = lease, factor end
 end
 
 -- Lets the queues that wait for the end of a probe look at their scope again, after the probe's lease has ended.
@@ -124,6 +132,7 @@ end
 -- Prolongs an open scope, if the call was a probe.
 local function fail_probe(record, item, claimed_ms, fault)
   if claimed_ms < record.opened_ms then return end
+  record.time_outs = fault.code == 'timeout' and (record.time_outs or 0) + 1 or 0
   local longest_ms = fault.status == 500 and MAX_PROBE_500_MS or MAX_PROBE_MS
   record.probe_ms, record.last_failed = math.min(math.max(record.probe_ms * 2, FIRST_PROBE_MS), longest_ms), item
   pause(record, math.max(record.probe_ms, fault.wait_ms or 0))
