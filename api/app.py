@@ -11,6 +11,7 @@ from api.docs_page import add_docs_page
 from api.errors import add_exception_handlers
 from api.examples import description
 from api.lifespan import running_services
+from api.memory_budget import PAGES_SHARE
 from api.middleware.authentication import AuthenticationMiddleware
 from api.middleware.concurrency_limit import ConcurrencyLimitMiddleware
 from api.middleware.deferred_stream import DeferredStreamMiddleware
@@ -80,6 +81,7 @@ def create_app(
         ConcurrencyLimitMiddleware,
         limit=settings.max_open_requests,
         owners=[key.owner for key in settings.api_keys],
+        memory_bytes=settings.api_memory_bytes - settings.api_memory_bytes // PAGES_SHARE,
     )
     app.add_middleware(AuthenticationMiddleware, settings=settings)
     app.add_middleware(RequestMetricsMiddleware, registry=registry)

@@ -15,6 +15,7 @@ from structlog.contextvars import get_contextvars
 from api.batches import IdempotencyResultExpired, ResultsUnavailable
 from api.cursors import InvalidCursor
 from api.disconnect import ClientDisconnected
+from api.memory_budget import MemoryFull
 from api.openai.errors import (
     OpenAIError,
     error_response,
@@ -94,6 +95,11 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
         "with this job, you would have more than MAX_QUEUE_DEPTH requests queued for {error.lane};"
         " nothing was accepted. Try again later, or with fewer requests",
         {"Retry-After": str(QUEUE_RETRY_AFTER_S)},
+    ),
+    MemoryFull: ErrorResponse(
+        status.HTTP_503_SERVICE_UNAVAILABLE,
+        "this server receives large requests that have API_MEMORY_BYTES together; try again later",
+        {"Retry-After": "1", "Connection": "close"},  # the rest of the body is not read
     ),
     ResultsUnavailable: ErrorResponse(
         status.HTTP_503_SERVICE_UNAVAILABLE,

@@ -15,6 +15,7 @@ HEARTBEAT_S = 10.0  # less than the 15 s that the documents promise, because a p
 CHECK_EVERY = 1 / 10  # time between two checks, as a part of HEARTBEAT_S
 # By media type; readers skip them. The streams of other types have none.
 BYTES = {NDJSON: b"\n", EVENT_STREAM: b": still here\n\n"}
+PIECE_BYTES = 64 * 1024
 
 
 class OpenStream:
@@ -28,10 +29,19 @@ class OpenStream:
         self.heartbeat_task: asyncio.Task[None] | None = None
         self.sent_at = asyncio.get_running_loop().time()  # `inf` while a chunk is sent
 
-    async def send(self, chunk: bytes) -> None:
+    async def send(self, chunk: bytes, piece_timeout_s: float | None = None) -> None:
+        """Sends a chunk in pieces, because the server keeps a piece until the client has read it.
+
+        Raises TimeoutError if a piece takes longer than `piece_timeout_s`.
+        """
         self.sent_at = inf
         try:
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            for start in range(0, len(chunk), PIECE_BYTES):
+                piece = chunk[start : start + PIECE_BYTES]
+                async with asyncio.timeout(piece_timeout_s):
+                    await self._send(
+                        {"type": "http.response.body", "body": piece, "more_body": True}
+                    )
         finally:
             self.sent_at = asyncio.get_running_loop().time()
 

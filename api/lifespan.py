@@ -14,6 +14,7 @@ from api.batches import Batches
 from api.dependencies import Services
 from api.job_events import JobEvents
 from api.job_streams import JobStreams
+from api.memory_budget import PAGES_SHARE, MemoryBudget
 from api.metrics import Metrics
 from api.openai.services import openai_services
 from api.overview_feed import OverviewFeed
@@ -62,7 +63,8 @@ async def running_services(
             grace_s=settings.disconnect_grace_seconds,
             cancels_abandoned=settings.cancel_on_disconnect,
         )
-        result_stream = ResultStream(store, events)
+        pages_memory = MemoryBudget(settings.api_memory_bytes // PAGES_SHARE)
+        result_stream = ResultStream(store, events, pages_memory)
         overview_feed = OverviewFeed(Monitor(redis, keys), jobs)
 
         def close_streams() -> None:

@@ -6,10 +6,12 @@ import sys
 from api.app import create_app
 from api.uvicorn_protocol import adapt_uvicorn
 from shared.logs import configure_logging
+from shared.memory import return_large_blocks
 from shared.providers.loading import load_providers
 from shared.setting_names import log_unknown_settings
 from shared.settings import SettingsError, load_settings
 
+return_large_blocks()
 try:
     _settings = load_settings()
     configure_logging(_settings.log_level)

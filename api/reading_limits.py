@@ -5,6 +5,7 @@ length would fill the memory, and a head without an end would keep the connectio
 """
 
 import asyncio
+from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ MAX_PIPELINED = 100  # limit of requests of a connection that wait for an earlie
 HEAD_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 60.0  # time for a body, in addition to the time that its size allows
 MIN_BODY_RATE = 16 * 1024  # bytes per second; a slower body is refused
+READ_TIMEOUT_S = 30.0  # time within which a client must read something of a response
 CHECK_S = 1.0  # time between two checks of all connections
 LINGER_S = 2.0  # time for which a refused client may read the refusal
 
@@ -24,6 +26,25 @@ class Reading(Enum):
     NOTHING = auto()  # the connection is idle, or waits for a response
     HEAD = auto()
     BODY = auto()
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a connection has read of the current request.
+
+    It is one object because more attributes of uvicorn's protocol would double the protocol's size.
+    """
+
+    since: float  # the loop's time at which the head or the body began
+    reading: Reading = Reading.HEAD
+    size: int = 0  # bytes of the head or the body so far
+    has_begun: bool = False  # whether the client has sent anything of this head or body
+    counted: int = 0  # bytes of this connection in `_heads_bytes`
+    chunk_bytes: int = 0  # bytes of the chunk that the parser reads at the moment
+    head_chunk_bytes: int = 0  # those that belong to the current head, as far as this is known
+    unread_bytes: int = 0  # bytes of responses that the client had not read at the last check
+    unread_checks: int = 0  # number of checks since the client last read something
+    is_refused: bool = False
 
 
 class ReadingLimits:
@@ -39,18 +60,13 @@ class ReadingLimits:
     flow: Any
     cycle: Any
     connections: set[Any]
-    _reading = Reading.HEAD
-    _since = 0.0  # the loop's time at which the head or the body began
-    _size = 0  # bytes of the head or the body so far
-    _has_begun = False  # whether the client has sent anything of this head or body
-    _counted = 0  # bytes of this connection in `_heads_bytes`
-    _is_refused = False
+    request: Progress
     _heads_bytes: ClassVar[int] = 0
     _checked: ClassVar[asyncio.AbstractEventLoop | None] = None  # loop that has a check scheduled
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)  # type: ignore[misc]
-        self._since = self.loop.time()
+        self.request = Progress(self.loop.time())
         if ReadingLimits._checked is not self.loop:
             ReadingLimits._checked = self.loop
             self.loop.call_later(CHECK_S, ReadingLimits._check, self.loop, self.connections)
@@ -70,44 +86,55 @@ class ReadingLimits:
         super().connection_lost(error)  # type: ignore[misc]
 
     def _begin(self, reading: Reading) -> None:
-        self._reading = reading
-        self._has_begun = True
-        self._size = 0
-        self._since = self.loop.time()
+        self.request.reading = reading
+        self.request.has_begun = True
+        self.request.size = 0
+        self.request.since = self.loop.time()
 
     def _received(self, size: int, headers: int) -> None:
         """Counts bytes that the parser has read. `headers` is the number of headers so far."""
-        self._size += size
+        self.request.size += size
         if headers > MAX_HEADERS:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_MANY_HEADERS)
-        if self._reading is Reading.HEAD:
-            if self._size > MAX_HEAD_BYTES:
+        if self.request.reading is Reading.HEAD:
+            if self.request.size > MAX_HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LARGE)
             else:
-                self._count_head(self._size)
-        elif self._counted:
+                self._count_head(self.request.size)
+        elif self.request.counted:
             self._count_head(0)
 
     def _count_head(self, size: int) -> None:
-        ReadingLimits._heads_bytes += size - self._counted
-        self._counted = size
+        ReadingLimits._heads_bytes += size - self.request.counted
+        self.request.counted = size
         if size and ReadingLimits._heads_bytes > MAX_HEADS_BYTES:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, TOO_MANY_HEADS)
 
     def close_if_slow(self) -> None:
-        """Refuses the request if its client sends too slowly."""
-        if self._is_refused or self._reading is Reading.NOTHING:
+        """Closes the connection if its client sends or reads too slowly."""
+        if self._reads_nothing():
+            self.transport.abort()  # `close` would wait until the client has read the rest
             return
-        cycle, is_head = self.cycle, self._reading is Reading.HEAD
+        if self.request.is_refused or self.request.reading is Reading.NOTHING:
+            return
+        cycle, is_head = self.cycle, self.request.reading is Reading.HEAD
         client_waits = not is_head and cycle.waiting_for_100_continue
         if self.flow.read_paused or client_waits:
-            self._since += CHECK_S
+            self.request.since += CHECK_S
             return
         limit_s = HEAD_TIMEOUT_S if is_head else BODY_TIMEOUT_S
         if not is_head and not cycle.response_complete:
-            limit_s += self._size / MIN_BODY_RATE
-        if self.loop.time() - self._since > limit_s:
+            limit_s += self.request.size / MIN_BODY_RATE
+        if self.loop.time() - self.request.since > limit_s:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, TOO_SLOW)
+
+    def _reads_nothing(self) -> bool:
+        """Returns whether the client has read nothing of the responses for READ_TIMEOUT_S."""
+        request, unread = self.request, self.transport.get_write_buffer_size()
+        is_stuck = unread > 0 and unread >= request.unread_bytes
+        request.unread_checks = request.unread_checks + 1 if is_stuck else 0
+        request.unread_bytes = unread
+        return request.unread_checks > READ_TIMEOUT_S / CHECK_S
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
         """Answers the request that the client sends, if no other response would be disturbed.
@@ -115,15 +142,15 @@ class ReadingLimits:
         Then reads and forgets what the client still sends, so that the client reads the answer
         instead of an error of its connection, and closes the connection.
         """
-        if self._is_refused:
+        if self.request.is_refused:
             return
-        self._is_refused = True
+        self.request.is_refused = True
         self._count_head(0)
         cycle = self.cycle
         if self._expects_response():
             self.transport.write(_response(status, reason))
         if cycle is not None and not cycle.response_complete:
-            if self._reading is Reading.HEAD and not self._is_pipelined():
+            if self.request.reading is Reading.HEAD and not self._is_pipelined():
                 cycle.keep_alive = False  # closes the connection behind the earlier response
                 return
             cycle.disconnected = True
@@ -136,9 +163,9 @@ class ReadingLimits:
     def _expects_response(self) -> bool:
         """Returns whether the client expects the response to this request next."""
         cycle = self.cycle
-        if self._reading is Reading.BODY:
+        if self.request.reading is Reading.BODY:
             return not (cycle.response_started or self._is_pipelined())
-        return self._has_begun and (cycle is None or cycle.response_complete)
+        return self.request.has_begun and (cycle is None or cycle.response_complete)
 
     def _is_pipelined(self) -> bool:
         return False

@@ -1,19 +1,21 @@
 """Reads the items of jobs as they finish, for any number of readers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from time import monotonic
 
 from api.job_events import PUBLISH_PROGRESS_S, JobEvents
+from api.memory_budget import MemoryBudget, Reservation
 from api.redis_retry import redis_retry
-from shared.jobs.result_reader import JobReader
+from shared.jobs.result_reader import PAGE_BYTES, JobReader, PageTooSmall
 from shared.jobs.service import PAGE_ITEMS
 from shared.jobs.store import Store
 from shared.models import JobItem
 
 MAX_CONCURRENT_READS = 8  # limit of reads; other connections to Redis stay free for requests
 READ_AGAIN_S = 15.0  # time after which a stream reads again, because a message may be lost
+READ_COST = 8  # bytes of memory that a byte of a result takes until it is encoded
 RETRY_FOR_S = 30.0  # time for which a read is retried while Redis is unavailable
 
 
@@ -21,25 +23,36 @@ class StreamInterrupted(Exception):
     """The stream cannot be completed. `str(error)` is the reason."""
 
 
+class Page(list[JobItem]):
+    """Items, and the bytes that are reserved for the items until the next page is read."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, items: Iterable[JobItem], held: Reservation) -> None:
+        super().__init__(items)
+        self.held = held
+
+
 class ResultStream:
-    def __init__(self, store: Store, events: JobEvents) -> None:
+    """Reads pages of items. A page waits until `memory` has room for its items."""
+
+    def __init__(self, store: Store, events: JobEvents, memory: MemoryBudget) -> None:
         self._store = store
         self._events = events
+        self._memory = memory
         self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
-    async def pages(
-        self, reader: JobReader, *, until: float | None = None
-    ) -> AsyncIterator[list[JobItem]]:
+    async def pages(self, reader: JobReader, *, until: float | None = None) -> AsyncIterator[Page]:
         """Yields pages of items as they finish, until all items have finished, or until `until`.
 
         `until` is a value of `time.monotonic`. Raises StreamInterrupted, RedisUnavailable and
         JobNotFound.
         """
-        with self._events.subscribe(reader.job_id) as changes:
+        with self._events.subscribe(reader.job_id) as changes, self._memory.reservation() as held:
             await self._store.follow_progress([reader.job_id], PUBLISH_PROGRESS_S)
             limit = PAGE_ITEMS
             while True:
-                page = await self._read(reader, limit)
+                page = await self._read(reader, limit, held)
                 # In the order of the requests, many finished items may wait behind an unfinished
                 # one. After an empty page, only that unfinished item is read.
                 limit = PAGE_ITEMS if page else 1
@@ -56,14 +69,26 @@ class ResultStream:
                     return
                 await changes.wait(left_s)
 
-    async def finished_pages(self, reader: JobReader) -> AsyncIterator[list[JobItem]]:
+    async def finished_pages(self, reader: JobReader) -> AsyncIterator[Page]:
         """Yields pages of finished items, and ends where it would have to wait for an item."""
-        while page := await self._read(reader, PAGE_ITEMS):
-            yield page
+        with self._memory.reservation() as held:
+            while page := await self._read(reader, PAGE_ITEMS, held):
+                yield page
 
-    async def _read(self, reader: JobReader, limit: int) -> list[JobItem]:
-        async with self._reads:
-            return await redis_retry(RETRY_FOR_S)(reader.next, limit)
+    async def _read(self, reader: JobReader, limit: int, held: Reservation) -> Page:
+        max_bytes = PAGE_BYTES
+        while True:
+            await held.replace(READ_COST * max_bytes)
+            items: list[JobItem]
+            async with self._reads:
+                try:
+                    items = await redis_retry(RETRY_FOR_S)(reader.next, limit, max_bytes)
+                except PageTooSmall as error:
+                    max_bytes = error.bytes
+                    continue
+            if not items:
+                held.resize(0)
+            return Page(items, held)
 
 
 _WITHOUT_ANSWER = {
@@ -76,12 +101,12 @@ _WITHOUT_ANSWER = {
 
 
 async def filter_items(
-    pages: AsyncIterator[list[JobItem]],
+    pages: AsyncIterator[Page],
     keep: Callable[[JobItem], bool],
     *,
     limit: int | None,
     content: bool,
-) -> AsyncIterator[list[JobItem]]:
+) -> AsyncIterator[Page]:
     """Yields the pages with only the items that `keep` accepts, at most `limit` items in all.
 
     If `content` is false, the answers are removed.
@@ -89,11 +114,11 @@ async def filter_items(
     remaining = limit
     async with aclosing(pages):  # type: ignore[type-var]
         async for page in pages:
-            items = [item for item in page if keep(item)][:remaining]
+            page[:] = [item for item in page if keep(item)][:remaining]
             if not content:
-                items = [item.model_copy(update=_WITHOUT_ANSWER) for item in items]
-            yield items
+                page[:] = [item.model_copy(update=_WITHOUT_ANSWER) for item in page]
             if remaining is not None:
-                remaining -= len(items)
-                if not remaining:
-                    return
+                remaining -= len(page)
+            yield page
+            if remaining == 0:
+                return

@@ -4,9 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from api.media_types import EVENT_STREAM, NDJSON
+from api.result_stream import Page
 from shared.models import JobItem, JobSummary
-
-CHUNK_BYTES = 64 * 1024
 
 
 class StreamFormat(Protocol):
@@ -59,22 +58,20 @@ def server_sent_event(name: str, data: str, *, event_id: int | None = None) -> b
 
 
 async def encode_pages(
-    pages: AsyncIterator[list[JobItem]],
+    pages: AsyncIterator[Page],
     stream_format: StreamFormat,
     *,
     summary: Callable[[], Awaitable[JobSummary]] | None = None,
 ) -> AsyncIterator[bytes]:
-    """Yields encoded items in chunks of about `CHUNK_BYTES`. A chunk has whole lines or events.
+    """Yields the encoded items of each page. A chunk has whole lines or events.
 
-    `summary` is called when the pages have ended; its result is the last part of the stream.
+    The items of a page are forgotten, because a client that reads slowly may take minutes for the
+    chunk. `summary` is called when the pages have ended; its result is the last part of the stream.
     """
     async for page in pages:
-        chunk = b""
-        for item in page:
-            chunk += stream_format.item(item)
-            if len(chunk) >= CHUNK_BYTES:
-                yield chunk
-                chunk = b""
+        chunk = b"".join(map(stream_format.item, page))
+        page.clear()
+        page.held.resize(len(chunk))
         if chunk:
             yield chunk
     if summary:

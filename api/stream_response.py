@@ -15,7 +15,8 @@ from api.result_stream import StreamInterrupted
 from shared.jobs.service import JobNotFound
 from shared.redis.client import RedisUnavailable
 
-SEND_TIMEOUT_S = 30.0  # time within which a client must read one chunk
+SEND_TIMEOUT_S = 30.0  # time within which a client must read something
+MIN_READ_RATE = 16 * 1024  # bytes per second that a client must read, in addition to that time
 STREAMS = "orchestrator.streams"  # key in the ASGI scope: see api.middleware.deferred_stream
 # X-Accel-Buffering is for nginx.
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -27,9 +28,10 @@ class StreamResponse(Response):
     """Sends `chunks` until they end or the client disconnects.
 
     While `chunks` has nothing to send, heartbeats are sent. A client that reads no data for
-    `SEND_TIMEOUT_S` is disconnected. A stream that cannot be completed is closed without the last
-    HTTP chunk, so that the client sees an error instead of a normal end. `on_disconnect` is called
-    if the connection is closed before the stream ends, by the client or because of the timeout.
+    `SEND_TIMEOUT_S`, or less than `MIN_READ_RATE`, is disconnected. A stream that cannot be
+    completed is closed without the last HTTP chunk, so that the client sees an error instead of a
+    normal end. `on_disconnect` is called if the connection is closed before the stream ends, by the
+    client or because of the timeout.
     """
 
     def __init__(
@@ -61,7 +63,8 @@ class StreamResponse(Response):
         except (ClientDisconnected, TimeoutError) as error:
             if isinstance(error, TimeoutError):
                 log.warning(
-                    "reader_dropped", reason=f"the client read no data for {SEND_TIMEOUT_S:g} s"
+                    "reader_dropped",
+                    reason=f"the client read no data for {SEND_TIMEOUT_S:g} s, or read too slowly",
                 )
             if self._on_disconnect:
                 await self._on_disconnect()
@@ -77,8 +80,8 @@ class StreamResponse(Response):
         try:
             async with aclosing(self._chunks) as chunks:  # type: ignore[type-var]
                 async for chunk in chunks:
-                    async with asyncio.timeout(SEND_TIMEOUT_S):
-                        await stream.send(chunk)
+                    async with asyncio.timeout(SEND_TIMEOUT_S + len(chunk) / MIN_READ_RATE):
+                        await stream.send(chunk, SEND_TIMEOUT_S)
         finally:
             heartbeats.close(stream)
 

@@ -253,6 +253,7 @@ class Settings(BaseSettings):
     interactive_weight: int = Field(default=INTERACTIVE_WEIGHT, ge=1, le=1000)
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1)
     max_queue_depth: int = Field(default=1_000_000, ge=1)
+    api_memory_bytes: int = Field(default=512 * 1024 * 1024, ge=64 * 1024 * 1024)
     max_open_requests: int = Field(default=2000, ge=1)
     max_job_items: int = Field(default=100_000, ge=1, le=1_000_000)
     max_line_bytes: int = Field(default=8 * 1024 * 1024, ge=1)

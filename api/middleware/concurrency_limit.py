@@ -1,9 +1,10 @@
-"""Limits how many requests are open at once, because each keeps a body in memory or waits."""
+"""Limits how many requests are open at once, and the memory that their bodies take together."""
 
 from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.memory_budget import MEMORY, MemoryBudget
 from api.middleware.path_prefix import path_below_prefix
 from api.refusals import refusal
 from shared.owner_shares import OwnerShares
@@ -20,14 +21,18 @@ class ConcurrencyLimitMiddleware:
     """Refuses requests above the limit with 503 and Retry-After, but never the health check.
 
     Owners share the limit, so that streams of one owner cannot keep out the others. Requests
-    without a key, which get only the files of the pages, have a share of their own.
+    without a key, which get only the files of the pages, have a share of their own. Each request
+    gets a reservation of memory in its ASGI scope, which ends with the request.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, owners: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, limit: int, owners: Collection[str], memory_bytes: int
+    ) -> None:
         self._app = app
         only_owner = "" if not owners else next(iter(owners)) if len({*owners}) == 1 else None
         self._shares = OwnerShares(limit, unshared=only_owner)
         self._without_key = ANONYMOUS if owners else ""
+        self._memory = MemoryBudget(memory_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or _is_health_check(scope):
@@ -40,7 +45,8 @@ class ConcurrencyLimitMiddleware:
             await refusal(scope, 503, detail, {"Retry-After": "1"})(scope, receive, send)
             return
         try:
-            await self._app(scope, receive, send)
+            with self._memory.reservation() as scope[MEMORY]:
+                await self._app(scope, receive, send)
         finally:
             self._shares.give_back(owner)
 

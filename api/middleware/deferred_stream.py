@@ -3,6 +3,7 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.heartbeats import Heartbeats
+from api.memory_budget import MEMORY
 from api.middleware.request_metrics import ROUTE
 from api.stream_response import STREAMS, StreamResponse
 
@@ -27,4 +28,5 @@ class DeferredStreamMiddleware:
             for name in scope.keys() - known - {ROUTE}:
                 del scope[name]
             del known
+            scope[MEMORY].resize(0)  # the body of the request is no longer in memory
             await streams.pop().run(receive, send, self._heartbeats)

@@ -7,8 +7,11 @@ from fastapi import HTTPException, Request, status
 from starlette.requests import ClientDisconnect
 
 from api.media_types import declared_media_type
+from api.memory_budget import MEMORY
 from api.requests.unpacking import PIECE_BYTES, Unpacker, new_unpacker, without_mark
 
+BODY_COST = 4  # bytes of memory that a byte of a JSON body takes until its items are stored
+UNCOUNTED_BYTES = 64 * 1024  # size of bodies for which MAX_OPEN_REQUESTS is the only limit
 READ_TIMEOUT_S = 60.0  # time within which a client must send the next chunk
 
 
@@ -27,11 +30,31 @@ def require_media_type(request: Request, allowed: Sequence[str]) -> str:
 
 
 async def read_body(request: Request, max_bytes: int, setting: str) -> bytes:
-    """Returns the whole body. Raises the same exceptions as `body_chunks`."""
+    """Returns the whole body, for which memory is reserved until the request ends.
+
+    Raises MemoryFull, and the same exceptions as `body_chunks`.
+    """
     body = bytearray()
     async for chunk in body_chunks(request, max_bytes, setting):
         body += chunk
+        if len(body) > UNCOUNTED_BYTES:
+            request.scope[MEMORY].resize(BODY_COST * len(body))
     return bytes(body)
+
+
+async def held_chunks(
+    request: Request, chunks: AsyncIterator[bytes], max_held: int
+) -> AsyncIterator[bytes]:
+    """Yields the chunks of a body of which at most `max_held` bytes are in memory at once.
+
+    Reserves memory for these until the request ends. The iteration raises MemoryFull.
+    """
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > UNCOUNTED_BYTES:
+            request.scope[MEMORY].resize(min(size, max_held))
+        yield chunk
 
 
 def body_chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:

@@ -1,6 +1,6 @@
 """Parses the requests in a body, and converts them to items."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from api.errors import validation_error
 from api.media_types import JSON, NDJSON
-from api.requests.body import body_chunks, read_body, require_media_type
+from api.memory_budget import MEMORY
+from api.requests.body import body_chunks, held_chunks, read_body, require_media_type
 from api.requests.formats import RequestFormat, detect
 from api.requests.json_members import InvalidJson, elements, object_members, one_line
 from api.requests.lines import line_error, request_lines
@@ -21,6 +22,7 @@ from shared.dialects.dialect import Untranslatable
 from shared.dialects.dialects import DIALECTS
 from shared.dialects.parameters import body_of
 from shared.jobs.new_item import InexactNumber, NewItem, is_plain, native_item
+from shared.jobs.staging import CHUNK_BYTES
 from shared.models import BatchLLMRequest, JobOptions, LLMRequest
 from shared.providers import Catalogue
 from shared.providers.routing import unknown_provider_message
@@ -66,6 +68,7 @@ class RequestReader:
         self._check_options(foreign)
         if media_type == NDJSON:
             chunks = body_chunks(self.request, self.settings.max_job_bytes, "MAX_JOB_BYTES")
+            chunks = held_chunks(self.request, chunks, self.settings.max_line_bytes + CHUNK_BYTES)
             return self._lines(chunks, foreign), options
         body = await self._body()
         try:
@@ -80,10 +83,15 @@ class RequestReader:
         replaced = batch.model_copy(update=options.model_dump(exclude_none=True))
         return self.items(batch.requests), replaced
 
-    async def items(self, requests: Iterable[LLMRequest]) -> AsyncIterator[NewItem]:
-        """Yields the items of the requests of a batch."""
-        for index, request in enumerate(requests):
-            yield self._native_item(request, "body", "requests", index)
+    async def items(self, requests: list[LLMRequest]) -> AsyncIterator[NewItem]:
+        """Yields the items of the requests of a batch, and removes the requests from the list.
+
+        The client may wait for the results for minutes; until then the requests are not needed.
+        """
+        requests.reverse()
+        for index in range(len(requests)):
+            yield self._native_item(requests.pop(), "body", "requests", index)
+        self.request.scope[MEMORY].resize(0)
 
     async def _body(self) -> bytes:
         return await read_body(self.request, self.settings.max_body_bytes, "MAX_BODY_BYTES")

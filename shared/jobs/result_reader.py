@@ -9,6 +9,8 @@ from shared.jobs.store import Store
 from shared.jobs.views import response
 from shared.models import JobItem
 
+PAGE_BYTES = 256 * 1024  # limit of the stored results of a page, because an answer may be large
+
 
 class Order(StrEnum):
     INDEX = "index"
@@ -17,6 +19,14 @@ class Order(StrEnum):
 
 class CursorOutOfRange(ValueError):
     """The cursor points behind the job's last item."""
+
+
+class PageTooSmall(Exception):
+    """The next item has more bytes than the page may have: `bytes`."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.bytes = size
 
 
 class JobReader:
@@ -42,10 +52,11 @@ class JobReader:
         """Returns whether every item of the job has been read."""
         return self._position == self._total
 
-    async def next(self, limit: int = PAGE_ITEMS) -> list[JobItem]:
-        """Returns up to `limit` finished items.
+    async def next(self, limit: int = PAGE_ITEMS, max_bytes: int = PAGE_BYTES) -> list[JobItem]:
+        """Returns up to `limit` finished items, whose stored results have at most `max_bytes`.
 
         The list is empty if the next item has not finished, or if no item follows (`at_end`).
+        Raises PageTooSmall.
         """
         snapshot = await self._store.snapshot(self.job_id, self._owner, max_items=0)
         if snapshot is None:
@@ -57,9 +68,12 @@ class JobReader:
         items: list[JobItem] = []
         if not indexes:
             return items
-        for index, (meta, stored) in zip(
-            indexes, await self._store.read_results(self.job_id, indexes), strict=True
-        ):
+        results, next_bytes = await self._store.read_results(
+            self.job_id, indexes, max_bytes=max_bytes
+        )
+        if not results:
+            raise PageTooSmall(next_bytes)
+        for index, (meta, stored) in zip(indexes, results, strict=False):
             if meta is None:
                 raise JobNotFound(self.job_id)
             answer = response(meta, stored, snapshot)

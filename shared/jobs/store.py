@@ -21,9 +21,9 @@ class Store:
         self._keys = keys
         constants = {"META_ITEMS": META_ITEMS, "MAX_KEY_S": MAX_KEY_S}
         self._accept = load_script(redis, keys, "accept", constants)
-        self._cancel, self._abandon, self._snapshot, self._follow_progress = (
+        self._cancel, self._abandon, self._snapshot, self._follow_progress, self._read_page = (
             load_script(redis, keys, name)
-            for name in ("cancel", "abandon", "snapshot", "follow_progress")
+            for name in ("cancel", "abandon", "snapshot", "follow_progress", "read_page")
         )
 
     def staging(self, job_id: str) -> AbstractAsyncContextManager[Staging]:
@@ -128,31 +128,44 @@ class Store:
 
         Meta is None if the job no longer exists, the payload is None if the item has no payload.
         """
-        return await self._with_meta(job_id, self._keys.payloads(job_id), indexes)
-
-    async def read_results(
-        self, job_id: str, indexes: Sequence[int]
-    ) -> list[tuple[Meta | None, bytes | None]]:
-        """Returns the meta and the stored result of each item.
-
-        Meta is None if the job no longer exists, the result is None if the item has no result.
-        """
-        return await self._with_meta(job_id, self._keys.results(job_id), indexes)
-
-    async def _with_meta(
-        self, job_id: str, key: str, indexes: Sequence[int]
-    ) -> list[tuple[Meta | None, bytes | None]]:
-        blocks = sorted({index // META_ITEMS for index in indexes})
+        blocks = _blocks(indexes)
         pipe = self._redis.pipeline()  # a transaction, because both keys expire at the same time
         pipe.hmget(self._keys.job(job_id), [f"meta:{block}" for block in blocks])
-        pipe.hmget(key, [str(index) for index in indexes])
-        metas, values = await pipe.execute()
-        by_block = {
-            block: orjson.loads(meta) for block, meta in zip(blocks, metas, strict=True) if meta
-        }
-        return [
-            (by_block[block][index % META_ITEMS], value)
-            if (block := index // META_ITEMS) in by_block
-            else (None, None)
-            for index, value in zip(indexes, values, strict=True)
-        ]
+        pipe.hmget(self._keys.payloads(job_id), [str(index) for index in indexes])
+        metas, payloads = await pipe.execute()
+        return _with_meta(blocks, metas, indexes, payloads)
+
+    async def read_results(
+        self, job_id: str, indexes: Sequence[int], *, max_bytes: int
+    ) -> tuple[list[tuple[Meta | None, bytes | None]], int]:
+        """Returns the meta and the stored result of the first items, up to `max_bytes` of results.
+
+        Also returns the size of the first result that does not fit, or 0 if all fit. Meta is None
+        if the job no longer exists, the result is None if the item has no result.
+        """
+        blocks = _blocks(indexes)
+        args = [job_id, max_bytes, len(blocks), *blocks, *indexes]
+        metas, results, next_bytes = await self._read_page(args=args)
+        return _with_meta(blocks, metas, indexes[: len(results)], results), next_bytes
+
+
+def _blocks(indexes: Sequence[int]) -> list[int]:
+    """Returns the blocks that have the meta of the items."""
+    return sorted({index // META_ITEMS for index in indexes})
+
+
+def _with_meta(
+    blocks: Sequence[int],
+    metas: Sequence[bytes | None],
+    indexes: Sequence[int],
+    values: Sequence[bytes | None],
+) -> list[tuple[Meta | None, bytes | None]]:
+    by_block = {
+        block: orjson.loads(meta) for block, meta in zip(blocks, metas, strict=True) if meta
+    }
+    return [
+        (by_block[block][index % META_ITEMS], value)
+        if (block := index // META_ITEMS) in by_block
+        else (None, None)
+        for index, value in zip(indexes, values, strict=True)
+    ]

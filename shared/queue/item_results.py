@@ -70,7 +70,7 @@ class Result:
         return {name: getattr(self, name) for name in _NAMES}
 
 
-def read_fields(data: bytes) -> dict[str, Any]:
+def read_fields(data: bytes | memoryview) -> dict[str, Any]:
     """Returns the fields of a stored result, which may have unknown fields.
 
     An unknown error code becomes `internal_error`, because a newer version may have written the
@@ -94,8 +94,9 @@ def parse_stored(stored: bytes) -> tuple[float, dict[str, Any]]:
     A missing field has its default, because an older version may have written the result.
     `stored` is `<finished_ms> <result as JSON>`: see lua/lib/results.lua.
     """
-    finished_ms, _, result = stored.partition(b" ")
-    return float(finished_ms), {**_DEFAULTS, **read_fields(result)}
+    space = stored.index(b" ")
+    result = memoryview(stored)[space + 1 :]  # not copied, because an answer may be large
+    return float(stored[:space]), {**_DEFAULTS, **read_fields(result)}
 
 
 CANCELLED = Result(error="the job was cancelled", error_code=ErrorCode.CANCELLED)

@@ -1,5 +1,6 @@
 """Watches the memory of an API process, and for how long the process answers nobody."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,3 +64,14 @@ def _cpu_s(pid: int) -> float:
     """Returns the CPU time of a process in seconds."""
     schedule = Path(f"/proc/{pid}/schedstat")  # the main thread, in ns; cpu_times() has only 10 ms
     return int(schedule.read_text().split()[0]) / 1e9
+
+
+async def quiet(pid: int) -> None:
+    """Waits until the process has used almost no CPU time for half a second."""
+    cpu_s = _cpu_s(pid)
+    for _ in range(200):
+        await asyncio.sleep(0.5)
+        before, cpu_s = cpu_s, _cpu_s(pid)
+        if cpu_s - before < 0.06:
+            return
+    raise TimeoutError

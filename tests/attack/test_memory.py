@@ -1,0 +1,93 @@
+"""Tests how much memory readers and bodies of requests can take in an API process."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+import httpx
+import pytest
+from arq.connections import ArqRedis
+from support.jobs import lines, upload
+from support.raw_http import connect
+from support.search_depth import FULL
+from support.stack import Stack
+from support.watch import quiet, watched
+
+from shared.queue.keys import Keys
+
+Start = Callable[..., Awaitable[Stack]]
+MIB = 1024 * 1024
+LIMIT = 150 * MIB
+
+
+async def finished_job(api: httpx.AsyncClient, redis: ArqRedis, keys: Keys, answer: int) -> str:
+    """Returns the path of a job that has 20 answers of `answer` characters."""
+    location = await upload(api, lines(["x"] * 20))
+    job_id = location.removeprefix("/jobs/")
+    result = "1 " + json.dumps({"content": "x" * answer})
+    for index in range(20):
+        await redis.hset(keys.results(job_id), str(index), result)  # type: ignore[misc]
+    await redis.rpush(keys.completion_order(job_id), *range(20))  # type: ignore[misc]
+    await redis.hset(keys.job(job_id), "finished_ms", "1")  # type: ignore[misc]
+    return location
+
+
+@contextmanager
+def not_reading(url: httpx.URL, path: str, readers: int) -> Iterator[list[socket.socket]]:
+    with ExitStack() as exits:
+        sockets = [exits.enter_context(socket.socket()) for _ in range(readers)]
+        for reader in sockets:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect((url.host, url.port))
+            reader.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            assert reader.recv(15) == b"HTTP/1.1 200 OK"
+        yield sockets
+
+
+@pytest.mark.parametrize(
+    ("readers", "answer"),
+    [(8, 3_500_000), *([(300, 3_500_000), (300, 200_000)] if FULL else [(60, 1_000_000)])],
+)
+async def test_readers_that_do_not_read_take_little_memory(
+    stack: Start, redis: ArqRedis, keys: Keys, readers: int, answer: int
+) -> None:
+    deployment = await stack(workers=0)
+    location = await finished_job(deployment.api, redis, keys, answer)
+    url, pid = deployment.api.base_url, deployment.api_process.pid
+    with watched(url, pid) as api, not_reading(url, f"{location}/results", readers):
+        await quiet(pid)
+
+    assert api.memory < LIMIT, api
+    assert api.silent_s < 0.25, api
+
+
+@pytest.mark.parametrize("path", ["/batch", "/jobs"])
+async def test_half_open_bodies_take_little_memory(stack: Start, path: str) -> None:
+    """20 clients each send 12 MB of a body, and no end. Small requests are still accepted."""
+    deployment = await stack(workers=0, API_MEMORY_BYTES=str(128 * MIB))
+    url, pid = deployment.api.base_url, deployment.api_process.pid
+    media_type = "json" if path == "/batch" else "x-ndjson"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/{media_type}\r\n"
+    body = b" " * MIB
+
+    async def half_open() -> None:
+        async with connect(url) as connection:
+            await connection.send(f"{head}Content-Length: {30 * MIB}\r\n\r\n".encode())
+            with suppress(ConnectionError):  # the API has refused the request
+                await connection.send(*[body] * 12)
+                await stop.wait()
+
+    stop = asyncio.Event()
+    with watched(url, pid) as api:
+        async with asyncio.TaskGroup() as clients:
+            for _ in range(20):
+                clients.create_task(half_open())
+            await quiet(pid)
+            location = await upload(deployment.api, lines(["x"]))
+            stop.set()
+
+    assert location
+    assert api.memory < 128 * MIB, api
+    assert api.silent_s < 0.25, api
