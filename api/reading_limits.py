@@ -45,6 +45,7 @@ class Progress:
     unread_bytes: int = 0  # bytes of responses that the client had not read at the last check
     unread_checks: int = 0  # number of checks since the client last read something
     is_refused: bool = False
+    running: Any = None  # uvicorn's cycle of the request that is being answered
 
 
 class ReadingLimits:

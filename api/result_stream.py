@@ -55,12 +55,13 @@ class ResultStream:
                 page = await self._read(reader, limit, held)
                 # In the order of the requests, many finished items may wait behind an unfinished
                 # one. After an empty page, only that unfinished item is read.
-                limit = PAGE_ITEMS if page else 1
-                if page:
+                has_items = bool(page)  # the consumer empties the page
+                limit = PAGE_ITEMS if has_items else 1
+                if has_items:
                     yield page
                 if reader.at_end:
                     return
-                if page:
+                if has_items:
                     continue
                 if self._events.closed:
                     raise StreamInterrupted("the API process is shutting down")

@@ -101,8 +101,6 @@ class _Waiting(list[Any]):
 
 
 class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
-    _running: RequestResponseCycle | None = None
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.pipeline = _Waiting()  # type: ignore[assignment]
@@ -200,7 +198,7 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells the request that is running, too. uvicorn tells only the last one that it read."""
-        running = self._running
+        running = self.request.running
         if running is not None and running is not self.cycle and not running.response_complete:
             running.disconnected = True
             running.message_event.set()
@@ -226,7 +224,7 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if cycle.scope["http_version"] == "1.0":
             cycle.__class__ = _UnchunkedCycle
-        self._running = cycle
+        self.request.running = cycle
         super()._start_asgi_task(cycle, app)
 
 
