@@ -105,7 +105,7 @@ async def test_a_key_does_not_expire_before_its_job(
         again = await keyed(deployment.api, "key", "x", params={"mode": "async"})
         return bool(again.headers["location"] != first.headers["location"])
 
-    assert running_s == -1  # the key does not expire
+    assert running_s > 29 * DAY_S  # a job that does not end for a month is lost
     await eventually(is_free)
 
 
