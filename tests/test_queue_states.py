@@ -435,6 +435,8 @@ class Scripts(RuleBasedStateMachine):
         free_slots: int,
         quarantined: int,
     ) -> list[Item]:
+        if not free_slots:
+            return []
         order = sorted(self.active, key=lambda lane: (self.active[lane], lane))
         latest = order[-1:]
         score = max(self.active.values(), default=0)

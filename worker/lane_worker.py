@@ -144,7 +144,7 @@ class LaneWorker(Worker):
         """
         settlements = list(self._settlements)
         capacity = self._capacity()
-        if not settlements and capacity is None:
+        if not settlements and capacity.free_slots == 0:
             return None
         asked_at = now()
         try:
@@ -152,7 +152,7 @@ class LaneWorker(Worker):
         except RedisUnavailable:
             self._metrics.redis_errors.inc()
             return REDIS_RETRY_S
-        if capacity:
+        if capacity.free_slots:
             self._metrics.claims.inc()
             self._metrics.claimed.inc(len(claimed.leases))
         # Only settlements that Redis has confirmed are deleted. The others are sent again, because
@@ -167,10 +167,8 @@ class LaneWorker(Worker):
                 await asyncio.sleep(0)  # uvloop sends the requests at the end of an iteration
         return claimed.next_round_s
 
-    def _capacity(self) -> Capacity | None:
-        free_slots = self.max_jobs - len(self._calls)
-        if free_slots <= 0 or not self.allow_pick_jobs:
-            return None
+    def _capacity(self) -> Capacity:
+        free_slots = max(0, self.max_jobs - len(self._calls)) if self.allow_pick_jobs else 0
         running, quarantined = self._calls.by_lane, self._calls.quarantined
         return Capacity(self._limits, running, free_slots, quarantined, self._worker_id)
 

@@ -35,3 +35,27 @@ def limits_of(models: Iterable[ModelLimits], model: str) -> ModelLimits | None:
         if first is None and fnmatchcase(name, limits.pattern):
             first = limits
     return first
+
+
+def lua_pattern(glob: str) -> str:
+    """Returns the Lua pattern that matches the same names as a glob."""
+    pattern, rest = "^", glob
+    while rest:
+        character, rest = rest[0], rest[1:]
+        closing = rest.find("]", 1)
+        if character == "*":
+            pattern += ".*"
+        elif character == "?":
+            pattern += "."
+        elif character == "[" and closing > 0:
+            negated, members = rest.startswith("!"), rest[rest.startswith("!") : closing]
+            escaped = "".join(_escape(c) if c != "-" else c for c in members)
+            pattern += f"[{'^' if negated else ''}{escaped}]"
+            rest = rest[closing + 1 :]
+        else:
+            pattern += _escape(character)
+    return pattern + "$"
+
+
+def _escape(character: str) -> str:
+    return character if character.isalnum() or not character.isascii() else f"%{character}"

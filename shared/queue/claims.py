@@ -18,13 +18,15 @@ ACTIVE_LANES: a round looks only at the lanes in the index.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Literal
 
 import orjson
 from redis.asyncio import Redis
 
 from shared.models import ErrorCode
+from shared.providers.model_limits import ModelLimits, lua_pattern
 from shared.queue import item_results
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.keys import Keys
@@ -115,6 +117,37 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Announced:
+    """A rate limit that a provider has announced, and what is left of it."""
+
+    limit: float
+    left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of a call as the provider counts them for its limits, and its announced limits.
+
+    announced: by `rpm`, `tpm` and `rpd`.
+    """
+
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    announced: Mapping[str, Announced] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        fields: dict[str, object] = {}
+        if self.prompt_tokens is not None:
+            fields |= {"prompt_tokens": self.prompt_tokens, "output_tokens": self.output_tokens}
+        if self.announced:
+            fields["announced"] = {
+                rate: {"limit": limit.limit} | ({} if limit.left is None else {"left": limit.left})
+                for rate, limit in self.announced.items()
+            }
+        return orjson.dumps(fields)
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """Settles a lease with the outcome of its call.
 
@@ -131,6 +164,7 @@ class Settlement:
     latency_ms: float = 0
     delay_s: float | None = 0
     fault: Fault | None = None
+    usage: Usage | None = None
 
     def argv(self) -> tuple[str | bytes | float, ...]:
         return (
@@ -141,18 +175,74 @@ class Settlement:
             round(self.latency_ms * 1000),
             "" if self.delay_s is None else self.delay_s * 1000,
             self.fault.to_json() if self.fault else "",
+            self.usage.to_json() if self.usage else "",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What limits the calls of a lane beside the limit of running items.
+
+    adaptive: whether the limit of running items adapts.
+    per_account: whether the rates limit all models together; if not, they limit each model.
+    counts_refused: whether the provider counts the calls that it refuses.
+    rpm, tpm, rpd: requests and tokens a minute, requests a day; None if there is no such limit.
+    models: limits of single models.
+    """
+
+    adaptive: bool = False
+    per_account: bool = False
+    counts_refused: bool = False
+    rpm: int | None = None
+    tpm: int | None = None
+    rpd: int | None = None
+    models: tuple[ModelLimits, ...] = ()
+
+    @property
+    def flags(self) -> str:
+        """Returns the flags that lua/lib/lane_limits.lua defines."""
+        return (
+            ("d" if self.adaptive else "")
+            + ("a" if self.per_account else "")
+            + ("c" if self.counts_refused else "")
+            + ("r" if self.to_dict() else "")
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        fields: dict[str, object] = {"rpm": self.rpm, "tpm": self.tpm, "rpd": self.rpd}
+        fields["models"] = [_model_rule(limits) for limits in self.models] or None
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def _model_rule(limits: ModelLimits) -> dict[str, object]:
+    fields = {
+        "name": limits.pattern,
+        "pattern": lua_pattern(limits.pattern) if set(limits.pattern) & set("*?[") else None,
+        "concurrency": limits.max_concurrent_requests,
+        "rpm": limits.rpm,
+        "tpm": limits.tpm,
+        "rpd": limits.rpd,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+_NO_RULES = Rules()
 
 
 class Limits:
     """The lanes that a worker serves, with the limit of running items on all workers together."""
 
-    def __init__(self, by_lane: Mapping[str, int]) -> None:
+    def __init__(
+        self, by_lane: Mapping[str, int], rules: Mapping[str, Rules] = MappingProxyType({})
+    ) -> None:
         self.by_lane = by_lane
         # Encoded once, because a worker sends its limits in every round.
-        self.encoded = (
-            f" {' '.join(f'{lane}={limit}' for lane, limit in by_lane.items())} ".encode()
+        lanes = (
+            f"{lane}={limit}{rules.get(lane, _NO_RULES).flags}" for lane, limit in by_lane.items()
         )
+        self.encoded = f" {' '.join(lanes)} ".encode()
+        encoded_rules = {lane: fields for lane in rules if (fields := rules[lane].to_dict())}
+        self.encoded_rules = orjson.dumps(encoded_rules) if encoded_rules else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +259,7 @@ class Capacity:
         running = [part for lane_count in self.running.items() for part in lane_count]
         return (
             self.limits.encoded,
+            self.limits.encoded_rules,
             len(self.limits.by_lane),
             self.free_slots,
             self.quarantined,
@@ -178,7 +269,7 @@ class Capacity:
         )
 
 
-_CLAIM_NOTHING = ("", 0, 0, 0, 0, "")
+_CLAIM_NOTHING = ("", "", 0, 0, 0, 0, "")
 
 
 class Queue:

@@ -78,6 +78,10 @@ class Keys:
     deferred = _KeyWithId("zset: '<job>:<index>' of items that wait for a retry, by due time")
     leases = _KeyWithId("zset: '<job>:<index>@<claimed_us>' by the time at which the lease expires")
     health = _KeyWithId("hash: scope → record, if the scope is not healthy: see lua/lib/health.lua")
+    running = _KeyWithId(
+        "hash, per lane and limiter: lease → tokens that were charged: see lua/lib/limiters.lua"
+    )
+    budget = _KeyWithId("hash, per lane and limiter: the times of lua/lib/limiters.lua; expires")
     blocked = _KeyWithId(
         "zset: scopes that queues wait for, by the next time at which something can change"
     )
@@ -117,6 +121,8 @@ class Keys:
     file_expirations = _Key("zset: '<owner> <file> <bytes>' by the time at which the file expires")
 
     workers = _Key("zset: worker ids by the time after which a worker counts as lost")
+    limits = _Key("hash: lane or '<lane>/<model>' → limits as JSON that were set while work runs")
+    learned = _Key("hash: '<lane>/<model>' → limits as JSON that the provider has announced")
     hungry = _Key("zset: '<worker> <lane>' by the time until which it counts: see fair_part.lua")
     clock = _KeyWithId(
         "string, per reader: the latest time in ms that it has seen: see set_back.lua"

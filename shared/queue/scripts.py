@@ -17,6 +17,7 @@ Constants = Mapping[str, float | str]
 NONE: Constants = MappingProxyType({})
 _COMMON = {"WEBHOOK_LANE": WEBHOOK_LANE, "DELIVERY_SUFFIX": DELIVERY_SUFFIX}
 _NAME = re.compile(r"\b[A-Z][A-Z_]+\b")
+_DEFINES = re.compile(r"^-- Defines for other files: ((?:.*,\n-- )*.*)$", re.MULTILINE)
 _INCLUDE = re.compile(r'^--- @include "([a-z_]+)"\n', re.MULTILINE)
 
 
@@ -30,7 +31,9 @@ def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:
 
     A constant's name is replaced by its value, because a script can have only 200 local variables.
     The line `--- @include "part"` includes `lua/lib/part.lua`, after the parts that this file
-    itself includes. No part is included twice. Key names are constants, too: see `Keys`.
+    itself includes. No part is included twice. Each part is a block, and only the names after
+    "Defines for other files:" are visible outside, because a Lua function has at most 200 local
+    variables. Key names are constants, too: see `Keys`.
     """
     shebang, body = _read(f"{name}.lua").split("\n", 1)  # Redis needs the shebang in the first line
     parts: dict[str, str] = {}
@@ -49,8 +52,19 @@ def _without_includes(source: str, parts: dict[str, str]) -> str:
     for part in _INCLUDE.findall(source):
         if part not in parts:
             text = _without_includes(_read(f"lib/{part}.lua"), parts)
-            parts[part] = text
+            parts[part] = _as_block(text)
     return _INCLUDE.sub("", source)
+
+
+def _as_block(part: str) -> str:
+    defined = _DEFINES.search(part)
+    if defined is None:
+        return part
+    names = re.findall(r"\w+", defined[1])
+    any_name = "|".join(names)
+    for local in (rf"local (function (?:{any_name})\b)", rf"local ((?:(?:{any_name})(?:, )?)+ = )"):
+        part = re.sub(rf"^{local}", r"\1", part, flags=re.MULTILINE)
+    return f"local {', '.join(names)}\ndo\n{part}\nend\n"
 
 
 def _read(name: str) -> str:

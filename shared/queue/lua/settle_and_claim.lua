@@ -5,16 +5,17 @@
 -- Constants: BROKEN_STREAM_RESULT (the result of an item whose answer was streamed in part), LEASE_MS, MAX_CLAIM (limit of items per round), INTERACTIVE_WEIGHT (number of interactive items that are
 --            served per bulk item of the same owner), MAX_WORKER_LOSSES, LOST_RESULT (the result of an item that lost
 --            MAX_WORKER_LOSSES workers), OUTAGE_WAIT_MS (time for which an item waits for an open route)
--- ARGV: limits (the lanes that this worker serves, as ' <lane>=<limit> <lane>=<limit> '; with '' the script claims
---         nothing),
+-- ARGV: limits (the lanes that this worker serves, with their limits: see lane_limits.lua),
+--       rules (further limits, as JSON by lane: see limiters.lua),
 --       lane_count (number of these lanes),
---       free_slots (number of items that this worker can still take),
+--       free_slots (number of items that this worker can still take; with 0 the script claims nothing),
 --       quarantined (number of quarantined items that this worker runs),
 --       running_count (number of lanes whose items this worker runs),
 --       worker (id of this worker),
 --       then two values per lane whose items this worker runs: name, number of the items,
---       then seven values per settlement: lane, lease, outcome, result, latency_us (duration of the provider call),
---         delay_ms, fault (how the call failed, as JSON: see Fault in shared/queue/claims.py; '' for no failed call)
+--       then eight values per settlement: lane, lease, outcome, result, latency_us (duration of the provider call),
+--         delay_ms, fault (how the call failed, as JSON: see Fault in shared/queue/claims.py; '' for no failed call),
+--         usage (as JSON: see Usage in shared/queue/claims.py; '' if nothing has to be learned from the call)
 --         outcome 'complete', 'fail'  the item finishes with `result`
 --                 'retry'             the attempt failed; the item runs again after delay_ms, or finishes with `result`
 --                                     if delay_ms is ''. If the fault is the provider's, the attempt does not count,
@@ -40,22 +41,21 @@
 --- @include "results"
 --- @include "worker_slots"
 --- @include "fair_part"
-local values_per_lane, values_per_settlement = 2, 7 -- numbers of values in ARGV
-local limits, lane_count, free, quarantined, running_count, worker = unpack(ARGV, 1, 6)
-local first_running = 7
+--- @include "lane_limits"
+--- @include "limiters"
+local values_per_lane, values_per_settlement = 2, 8 -- numbers of values in ARGV
+local limits, rules_json, lane_count, free, quarantined, running_count, worker = unpack(ARGV, 1, 7)
+local first_running = 8
 local first_settlement = first_running + values_per_lane * running_count
 lane_count, free_slots, quarantined = tonumber(lane_count), tonumber(free), tonumber(quarantined)
+local is_claiming = free_slots > 0
+read_lane_limits(limits)
+set_rules(rules_json)
 for i = first_running, first_settlement - 1, values_per_lane do running[ARGV[i]] = tonumber(ARGV[i + 1]) end
 local max_claim, next_round_ms, has_freed_slot, has_left_items = MAX_CLAIM, nil, false, false
 
 local function wake_at(time_ms)
   if not next_round_ms or time_ms < next_round_ms then next_round_ms = time_ms end
-end
-
--- Returns the limit of a lane, or nil if this worker does not serve the lane.
-local function limit_of(lane)
-  local _, name_end = string.find(limits, ' ' .. lane .. '=', 1, true)
-  return name_end and tonumber(string.match(limits, '^%d+', name_end + 1))
 end
 
 local function has_backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane, QUARANTINE .. lane) > 0 end
@@ -91,7 +91,7 @@ end
 
 -- Claims up to `allowed` items of a lane, as this worker's slots and its part of the limit permit.
 local function claim_items(lane, allowed)
-  local left, limit = allowed, limit_of(lane)
+  local left, limit = allowed, effective_limit(lane)
   local part = part_left(lane, limit, worker)
   local function capacity() return math.min(left, slots_for(lane), max_claim, part - (allowed - left)) end
   local function count_claimed(count)
@@ -104,8 +104,9 @@ local function claim_items(lane, allowed)
     count_claimed(count)
   end
   if capacity() > 0 then
-    local count, has_more_moves = take_fairly(lane, capacity(), INTERACTIVE_WEIGHT, left)
+    local count, has_more_moves, next_ms = take_fairly(lane, capacity(), INTERACTIVE_WEIGHT, left)
     count_claimed(count)
+    wake_at(next_ms)
     if has_more_moves then wake_at(now_ms) end
   end
   if not is_healthy(lane) then wake_at(earliest(BLOCKED .. lane) or math.huge) end
@@ -138,8 +139,8 @@ for i = first_settlement, #ARGV, values_per_settlement do
 end
 
 local ready_lanes, allowed = {}, {}
-for _, lane in ipairs(limits == '' and {} or active_lanes()) do
-  local limit = limit_of(lane)
+for _, lane in ipairs(is_claiming and active_lanes() or {}) do
+  local limit = effective_limit(lane)
   allowed[lane] = limit and prepare(lane, limit) or 0
   if allowed[lane] > 0 then ready_lanes[#ready_lanes + 1] = lane end
 end
@@ -148,6 +149,7 @@ for _, lane in ipairs(ready_lanes) do claim_items(lane, allowed[lane]) end
 
 record_finished_items()
 -- Other workers may claim items for the slots that this round has freed and not used.
-if has_freed_slot and (has_left_items or lane_count == 0) or next(has_recovered) then redis.call('PUBLISH', WAKE, '') end
+if has_freed_slot and (has_left_items or not is_claiming) or next(has_recovered) then redis.call('PUBLISH', WAKE, '') end
 -- leasing.lua has filled `claimed`.
-return { next_round_ms and ms(math.max(0, next_round_ms - now_ms)) or '', claimed, unreported, patience }
+local delay_ms = next_round_ms and next_round_ms < math.huge and math.max(0, next_round_ms - now_ms)
+return { delay_ms and ms(delay_ms) or '', claimed, unreported, patience }

@@ -2,7 +2,9 @@
 --- @include "job_cache"
 --- @include "health"
 --- @include "waiting"
+--- @include "limiters"
 --- @include "leasing"
+--- @include "owner_room"
 -- Claims items in the order of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996). Owners share
 -- the lane equally. The classes of an owner share the owner's part by weight. The jobs of a class share the class's part
 -- equally, and so do the routes of a job. The child with the least service is served first. Within one claim it may get ahead of the next child: a class
@@ -10,7 +12,10 @@
 -- items stays in the tree until its turn comes, so that no child gains anything by leaving the tree and joining it again.
 -- Defines for other files: take_fairly
 local QUANTUM = 5
+local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
 local MAX_MOVES = 32 -- limit of queues that one claim moves to WAITING
+local MAX_SKIPPED = 16 -- limit of queues that one claim skips, because a limiter allows none of their items now
+local MAX_LEAD = 50 -- items by which a child that is skipped may fall behind
 local OWNERS, CLASSES, JOBS, ROUTES = 1, 2, 3, 4 -- levels of the tree
 
 -- Removes up to `wanted` items from the start of a queue. Returns their indexes.
@@ -32,34 +37,18 @@ local function pop_probe(lane, job, number, route)
   return indexes
 end
 
--- Claims up to `limit` items of a lane that has `free` slots. Returns their number, and whether more queues may have to be
--- moved to WAITING.
+-- Claims up to `limit` items of a lane that has `free` slots. Returns their number, whether more queues may have to be moved to
+-- WAITING, and the time at which a limiter may allow more items.
 local function take_fairly(lane, limit, interactive_weight, free)
-  local moves_left = MAX_MOVES
-  local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
-
-  -- Limits the items that an owner gets from the webhook lane: an owner gets another item only while fewer items of the owner
-  -- run than slots are `free`, as in shared/owner_shares.py. A delivery can take long, because its owner chooses the receiver,
-  -- so the others must find a free slot. Returns a function for the number of items that an owner may still get, and one that
-  -- counts items as running.
-  local function owner_room()
-    local running_items = {}
-    for _, lease in ipairs(redis.call('ZRANGE', LEASES .. lane, 0, -1)) do
-      local owner = load_job((split_lease(lease))).owner
-      if owner then running_items[owner] = (running_items[owner] or 0) + 1 end
-    end
-    return function(owner, taken) -- taken: number of items that this claim has taken so far
-      return math.max(0, math.ceil((free - taken - (running_items[owner] or 0)) / 2))
-    end, function(owner, count) running_items[owner] = (running_items[owner] or 0) + count end
-  end
-
+  local moves_left, skips_left, next_ms = MAX_MOVES, MAX_SKIPPED, math.huge
   local room, add_running
-  if lane == WEBHOOK_LANE then room, add_running = owner_room() end
+  if lane == WEBHOOK_LANE then room, add_running = owner_room(lane, free) end
 
-  -- Returns the child to serve, its service, the service of the next child if there is one, and the child's room.
-  local function next_child(level, siblings, taken)
+  -- Returns the child to serve after `skipped` children, its service, the service of the next child if there is one, and the
+  -- child's room.
+  local function next_child(level, siblings, taken, skipped)
     if not room or level ~= OWNERS then
-      local child, service, _, next_service = unpack(redis.call('ZRANGE', siblings, 0, 1, 'WITHSCORES'))
+      local child, service, _, next_service = unpack(redis.call('ZRANGE', siblings, skipped, skipped + 1, 'WITHSCORES'))
       return child, service, next_service, math.huge
     end
     local owners = redis.call('ZRANGE', siblings, 0, MAX_OWNERS - 1, 'WITHSCORES')
@@ -69,8 +58,25 @@ local function take_fairly(lane, limit, interactive_weight, free)
     end
   end
 
-  -- Claims up to `wanted` items of one queue. If the queue has to wait, moves it to WAITING. Returns the number of items,
-  -- and whether the queue must leave the tree.
+  -- Returns how many items of a queue its limiters allow, with the time at which a limiter may allow more and that limiter.
+  local function room_for(job, list, queue)
+    local index = redis.call('ZRANGE', queue, 0, 0)[1]
+    if not index then return 0, math.huge end
+    local room, tokens = math.huge, 0
+    for _, limiter in ipairs(list) do
+      if limiter.tpm then tokens = estimate_tokens(job, index) end
+    end
+    for _, limiter in ipairs(list) do
+      local allowed, at_ms = limiter_room(lane, limiter, tokens)
+      if allowed == 0 then return 0, at_ms or math.huge, limiter end
+      room = math.min(room, allowed)
+    end
+    return room
+  end
+
+  -- Claims up to `wanted` items of one queue. If the queue has to wait for a scope, moves it to WAITING; if it has to wait for
+  -- a limiter, leaves it in the tree, where it keeps its share. Returns the number of items, and whether the queue must leave
+  -- the tree.
   local function claim_from(job, number, wanted)
     local route = routes_of(job, lane)[number]
     if not route then return 0, true end -- the job does not exist any more
@@ -80,22 +86,35 @@ local function take_fairly(lane, limit, interactive_weight, free)
       moves_left = moves_left - 1
       return 0, true
     end
+    local list = limiters_of(lane, route)
+    if list[1] then
+      local room, at_ms, limiter = room_for(job, list, queue_of(lane, job.id, route))
+      if limiter then
+        next_ms = math.min(next_ms, at_ms)
+        skips_left = skips_left - 1
+        if skips_left >= 0 then return 0, false end
+        block(lane, LIMITER .. limiter.name, job, number, math.min(at_ms, now_ms + LEASE_MS))
+        moves_left = moves_left - 1
+        return 0, true
+      end
+      wanted = math.min(wanted, room)
+    end
     local is_probe = allowed < math.huge
     local indexes = is_probe and pop_probe(lane, job, number, route) or
       pop_first(queue_of(lane, job.id, route), wanted)
     if #indexes == 0 then return 0, true end
     dequeue(lane, job.owner, #indexes)
-    lease_items(lane, job, number, indexes)
-    if is_probe then mark_probe(lane, route, lease_of(job.id, indexes[1], number)) end
+    lease_items(lane, job, number, indexes, list)
+    if is_probe then mark_probe(lane, route, lease_of(job.id, indexes[1], number, list)) end
     return #indexes, #indexes < wanted and not is_probe
   end
 
   -- Returns the number of items, and whether the node has no items left in the tree.
   local function take(level, siblings, job, wanted)
-    local taken = 0
+    local taken, skipped = 0, 0
     while taken < wanted and moves_left > 0 do
-      local child, service, next_service, left = next_child(level, siblings, taken)
-      if not child then return taken, true end
+      local child, service, next_service, left = next_child(level, siblings, taken, skipped)
+      if not child then return taken, skipped == 0 end
       local weight = level == CLASSES and child == 'interactive' and interactive_weight or 1
       local share = math.min(wanted - taken, left)
       if next_service then
@@ -113,14 +132,19 @@ local function take_fairly(lane, limit, interactive_weight, free)
       end
       taken = taken + got
       if left < math.huge then add_running(child, got) end
-      if is_empty and (got == 0 or not next_service) then
+      if is_empty and (got == 0 or not next_service and skipped == 0) then
         redis.call('ZREM', siblings, child)
-      elseif next_service and got > 0 then
+      elseif got > 0 and (next_service or skipped > 0) then
         redis.call('ZINCRBY', siblings, got / weight, child)
       end
-      if not next_service then return taken, is_empty end
+      if got == 0 and not is_empty then
+        skipped = skipped + 1
+        if next_service and tonumber(next_service) - tonumber(service) > MAX_LEAD then
+          redis.call('ZADD', siblings, tonumber(next_service) - MAX_LEAD, child)
+        end
+      end
     end
     return taken, false
   end
-  return (take(OWNERS, FAIR_QUEUE .. lane, nil, limit)), moves_left == 0
+  return (take(OWNERS, FAIR_QUEUE .. lane, nil, limit)), moves_left == 0, next_ms
 end

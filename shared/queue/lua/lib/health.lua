@@ -17,10 +17,11 @@
 --   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the end of its pause
 -- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
 -- Defines for other files: ACCOUNT, REFUSALS, is_healthy, read_record, store_record, delete_record, gate, open_record, mark_probe,
--- end_probe, record_answer, record_failure, has_recovered, patience
+-- end_probe, record_answer, record_failure, has_recovered, patience, lanes_with_records, FIRST_PROBE_MS
 local ACCOUNT = ''
 local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
-local FIRST_PROBE_MS, MAX_PROBE_MS, MAX_PROBE_500_MS = 1000, 60000, 5000
+local FIRST_PROBE_MS = 1000
+local MAX_PROBE_MS, MAX_PROBE_500_MS = 60000, 5000
 local MAX_FAILURES, MIN_FAILED_ITEMS = 5, 3 -- this many failures in a row, of at least so many items, open a scope
 local MAX_REFUSALS = 3 -- one more refusal in a row that names no time opens the scope
 local MAX_PATIENCE = 16 -- limit of the factor of a probe's time-out
@@ -29,12 +30,13 @@ local KEPT_MS = 8 * 86400000 -- the longest pause is 7 days
 local OPENING = { unreachable = true, unauthorized = true, quota_exhausted = true }
 local REFUSALS = { rate_limited = true, overloaded = true }
 local ALIVE = { rejected = true, model_not_found = true, context_too_long = true, content_filtered = true }
-local records, lanes_with_records = {}, {}
+local records = {}
+local lanes_with_records = {} -- lane → whether a scope of it is not healthy, or a queue waits for a scope
+local has_recovered = {} -- lanes in which a scope became healthy in this round
 
 -- Returns the scopes that a call belongs to. A job that does not exist any more has no routes.
 local function scopes_of(route) return route == ACCOUNT and { ACCOUNT } or { ACCOUNT, route } end
 
-local has_recovered = {} -- lanes in which a scope became healthy in this round
 local patience = {} -- lease and factor of the time-out, for each probe of this round that gets a longer time-out
 
 -- Returns whether all scopes of a lane are healthy and no queue waits for a scope: see waiting.lua.

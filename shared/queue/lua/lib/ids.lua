@@ -1,5 +1,6 @@
 -- An item is '<job>:<index>', followed by '.<number>' if the number of its route is not 1: see fair_queue.lua. A lease is
--- '<item>@<claimed_us>': claimed_us is the time, in µs, of the claim.
+-- '<item>@<claimed_us>': claimed_us is the time, in µs, of the claim. '~…' follows if the lease uses limiters: see
+-- limiters.lua.
 -- Defines for other files: item_of, split_item, split_lease
 local function item_of(job_id, index, number) return job_id .. ':' .. index .. (number > 1 and '.' .. number or '') end
 
@@ -11,7 +12,7 @@ end
 
 -- Returns the same as `split_item`, and claimed_us.
 local function split_lease(lease)
-  local item, claimed_us = string.match(lease, '^(.+)@(%d+)$')
+  local item, claimed_us = string.match(lease, '^([^@]+)@(%d+)')
   local id, index, number = split_item(item)
   return id, index, number, claimed_us
 end

@@ -3,17 +3,18 @@
 --- @include "attempts"
 --- @include "moves"
 --- @include "waiting"
+--- @include "limiters"
 -- Gives leases to items. `claimed` collects ten values per leased item: see what settle_and_claim.lua returns.
 -- Defines for other files: claimed, lease_of, lease_items, lease_quarantined
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
 local claimed = {}
 local MAX_WAITING = 8 -- limit of quarantined items of a lane that a round looks at although they have to wait
 
-local function lease_of(job_id, index, number) return item_of(job_id, index, number) .. '@' .. now_us end
+local function lease_of(job_id, index, number, list) return item_of(job_id, index, number) .. '@' .. now_us .. suffix_of(list) end
 
--- Gives leases to items of one route, which the caller has taken out of their queue. Returns the number of leases. If the job has ended,
--- its items get no lease: they are dropped.
-local function lease_items(lane, job, number, indexes)
+-- Gives leases to items of one route, which the caller has taken out of their queue, and charges the route's limiters.
+-- Returns the number of leases. If the job has ended, its items get no lease: they are dropped.
+local function lease_items(lane, job, number, indexes, list)
   if not job.is_unfinished then return 0 end
   if not job.has_started then redis.call('HSET', JOB .. job.id, 'started_ms', ms(now_ms)) end
   job.has_started = true
@@ -25,7 +26,7 @@ local function lease_items(lane, job, number, indexes)
   for i, index in ipairs(indexes) do
     if payloads[i] then
       local item = job.id .. ':' .. index
-      local lease = lease_of(job.id, index, number)
+      local lease = lease_of(job.id, index, number, list)
       leases[#leases + 1], leases[#leases + 2] = expires_ms, lease
       local failed, first_claimed_us, losses, uncounted = '0', '', '', 0
       if entries[i] then failed, first_claimed_us, losses, uncounted = parse_attempts(entries[i]) end
@@ -33,6 +34,7 @@ local function lease_items(lane, job, number, indexes)
         remaining_ms }) do
         claimed[#claimed + 1] = value
       end
+      for _, limiter in ipairs(list) do charge(lane, limiter, lease, limiter.tpm and estimate_tokens(job, index) or 0) end
     end
   end
   if #leases > 0 then redis.call('ZADD', LEASES .. lane, unpack(leases)) end
@@ -58,10 +60,11 @@ local function lease_quarantined(lane)
     else
       redis.call('ZREM', QUARANTINE .. lane, item)
       unpark(item)
+      local list = route and limiters_of(lane, route) or {}
       if record then
         finish_unsent(lane, route, job, index, record)
-      elseif lease_items(lane, job, number, { index }) > 0 then
-        if allowed < math.huge then mark_probe(lane, route, lease_of(id, index, number)) end
+      elseif lease_items(lane, job, number, { index }, list) > 0 then
+        if allowed < math.huge then mark_probe(lane, route, lease_of(id, index, number, list)) end
         return 1
       end
     end

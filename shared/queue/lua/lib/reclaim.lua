@@ -3,6 +3,7 @@
 --- @include "job_cache"
 --- @include "attempts"
 --- @include "moves"
+--- @include "limiters"
 --- @include "results"
 --- @include "set_back"
 -- Requeues the items whose lease has expired, and the deferred items that are due.
@@ -14,6 +15,7 @@ local function reclaim(lane, lease)
   redis.call('ZREM', LEASES .. lane, lease)
   local id, index, number, claimed_us = split_lease(lease)
   local job = load_job(id)
+  release(lane, routes_of(job, lane)[number] or '', lease, job, index)
   if not job.is_unfinished then return end
   local failed, first_claimed_us, losses, uncounted = read_attempts(job, index)
   losses = losses .. ' ' .. claimed_us

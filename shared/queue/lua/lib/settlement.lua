@@ -1,6 +1,7 @@
 --- @include "ids"
 --- @include "health"
 --- @include "waiting"
+--- @include "limiters"
 --- @include "job_cache"
 --- @include "attempts"
 --- @include "moves"
@@ -40,14 +41,19 @@ end
 
 -- Settles a lease with the outcome of its call: see settle_and_claim.lua. Returns false if the lease had expired or was
 -- settled before.
-local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault)
+local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault, usage)
   local id, index, number, claimed_us = split_lease(lease)
   local job = load_job(id)
   if redis.call('ZREM', LEASES .. lane, lease) == 0 then
     forgive_loss(job, index, claimed_us)
     return false
   end
-  fault = fault ~= '' and cjson.decode(fault)
+  fault, usage = fault ~= '' and cjson.decode(fault), usage ~= '' and cjson.decode(usage)
+  if usage or string.find(lease, '~', 1, true) then
+    local route = routes_of(job, lane)[number] or ACCOUNT
+    release(lane, route, lease, job, index, usage and usage.prompt_tokens and usage, fault and REFUSALS[fault.verdict])
+    if usage and usage.announced then learn(lane, route, usage.announced) end
+  end
   if outcome == 'retry' then
     settle_failure(lane, job, index, number, claimed_us, result, latency_us, tonumber(delay_ms), fault)
   elseif outcome == 'release' then

@@ -4,6 +4,7 @@
 --- @include "ids"
 --- @include "attempts"
 --- @include "health"
+--- @include "limiters"
 --- @include "results"
 --- @include "set_back"
 -- Keeps the queues that wait for a scope to become healthy: see health.lua. When a claim meets a queue whose scope takes no
@@ -47,10 +48,11 @@ local function block(lane, scope, job, number, next_ms)
   local until_ms = record and give_up_ms(job, record) or now_ms
   redis.call('ZADD', waiting(lane, scope), ms(until_ms), job.id .. ' ' .. number)
   redis.call('ZADD', BLOCKED .. lane, 'LT', ms(record and math.min(next_ms, until_ms) or next_ms), scope)
+  lanes_with_records[lane] = true
 end
 
 local function split_queue(lane, member)
-  local id, number = string.match(member, '^(%S+) (%d+)$')
+  local id, number = string.match(member, '^(%S*) (%d+)$')
   local job = load_job(id)
   number = tonumber(number)
   return job, routes_of(job, lane)[number], number
@@ -115,6 +117,19 @@ local function resume(lane, scope, is_probe)
   end
 end
 
+-- Returns how many items may be claimed of the queues that wait for a limiter; if none, also when it may allow some.
+local function limiter_gate(lane, scope)
+  local member = redis.call('ZRANGE', waiting(lane, scope), 0, 0)[1]
+  local _, route = split_queue(lane, member or ' 0')
+  for _, limiter in ipairs(route and limiters_of(lane, route) or {}) do
+    if LIMITER .. limiter.name == scope then
+      local room, next_ms = limiter_room(lane, limiter, 0)
+      return room, room == 0 and math.min(next_ms or math.huge, now_ms + LEASE_MS) or nil
+    end
+  end
+  return math.huge
+end
+
 -- Looks at the scopes that may have changed. `has_room`: whether the lane's limit allows a call now. Returns the next time at
 -- which a scope may change, or nil.
 local function resume_blocked(lane, has_room)
@@ -123,6 +138,7 @@ local function resume_blocked(lane, has_room)
     if record then give_up(lane, scope, record) end
     local allowed, next_ms = gate(lane, scope)
     local is_probe = allowed == 1
+    if string.sub(scope, 1, #LIMITER) == LIMITER then allowed, next_ms = limiter_gate(lane, scope) end
     if allowed > 0 and (has_room or not is_probe) then
       -- If no worker has a slot for this queue, another one is moved a second later.
       if resume(lane, scope, is_probe) then next_ms = now_ms + FIRST_PROBE_MS end

@@ -1,0 +1,262 @@
+--- @include "clock"
+--- @include "job_cache"
+--- @include "lane_limits"
+-- Limits the calls of a lane's models, and the rates of requests and tokens. A *limiter* has a name in its lane: '' limits
+-- all models of the lane, another name limits one model, or the models that match a pattern.
+-- The limits come from, the first that sets a limit counts: LIMITS (set while work runs), the rules of the worker's
+-- configuration, LEARNED (announced by the provider). LIMITS and LEARNED have limits as JSON by '<lane>' or
+-- '<lane>/<model>': concurrency, rpm, tpm, rpd, and until_ms if they end.
+-- Rates are kept by GCRA (ITU-T I.371): per dimension one time, at which all charges so far will have been repaid (the
+-- theoretical arrival time). A rate that the provider announced may be used up at once, as long as the provider says that
+-- some of it is left; any other rate is spread evenly, because providers judge rates in slices of a second or less.
+-- A claim charges, time repays, so nothing can leak. Tokens are charged as an estimate, and the
+-- settlement corrects the charge. BUDGET has the times; RUNNING has the leases of a limiter, with the tokens that were
+-- charged for each.
+-- Tokens are estimated as bytes × a ratio that is learned from the answers of the job, plus the mean of its answers' tokens.
+-- Both have their mean deviation added twice, so that most estimates are too high: that costs no throughput, because the
+-- settlement gives the difference back.
+-- Defines for other files: LIMITER, set_rules, effective_limit, limiters_of, limiter_room, estimate_tokens, suffix_of, charge,
+-- release, learn
+local LIMITER = 'limit:' -- the queues that wait for a limiter wait for a scope of this, and the limiter's name
+local MINUTE_MS, DAY_MS = 60000, 86400000
+local RATES, PERIOD_MS, FIELD = { 'rpm', 'tpm', 'rpd' }, { rpm = MINUTE_MS, tpm = MINUTE_MS, rpd = DAY_MS },
+  { rpm = 'r', tpm = 't', rpd = 'd' }
+local LATE_MS = 50 -- a call may be this early, because rounds are late
+local KEPT_BUDGET_MS = 2 * DAY_MS
+local FIRST_ESTIMATE = { ratio = 0.5, ratio_dev = 0, output = 256, output_dev = 0 }
+local SURE = 0.8 -- part of the largest request so far that the provider's bucket surely holds, as far as estimates tell
+local WEIGHT = 0.2 -- of the newest answer in the means
+local MAX_LEARNED = 1000 -- models per deployment whose limits are learned
+local rules_json, rules = '', nil
+local stored, has_stored = {}, nil
+local known_limiters, budgets = {}, {}
+
+local function set_rules(json) rules_json = json end
+
+local function rules_of(lane)
+  if not has_flag(lane, 'r') then return nil end
+  rules = rules or cjson.decode(rules_json)
+  return rules[lane]
+end
+
+-- Returns what LIMITS or LEARNED has for a name, or an empty table.
+local function stored_limits(key, name)
+  if has_stored == nil then has_stored = redis.call('EXISTS', LIMITS, LEARNED) > 0 end
+  if not has_stored then return {} end
+  local id = key .. name
+  if not stored[id] then
+    local json = redis.call('HGET', key, name)
+    stored[id] = json and cjson.decode(json) or {}
+    if (stored[id].until_ms or math.huge) <= now_ms then
+      redis.call('HDEL', key, name)
+      stored[id] = {}
+    end
+  end
+  return stored[id]
+end
+
+-- Returns the limit of running calls of a lane that is in force, or nil if the worker does not serve the lane.
+local function effective_limit(lane)
+  local configured = configured_limit(lane)
+  return configured and (stored_limits(LIMITS, lane).concurrency or configured)
+end
+
+local function model_rule(rule, route)
+  for _, model in ipairs(rule and rule.models or {}) do
+    if model.name == route then return model end
+  end
+  for _, model in ipairs(rule and rule.models or {}) do
+    if model.pattern and string.find(route, model.pattern) then return model end
+  end
+  return {}
+end
+
+-- Returns the limiters of a route: a list of {name, concurrency, rpm, tpm, rpd, learned (the rates that the provider has
+-- announced)}.
+local function limiters_of(lane, route)
+  local id = lane .. ' ' .. route
+  if known_limiters[id] then return known_limiters[id] end
+  local rule, of_lane, of_model = rules_of(lane), stored_limits(LIMITS, lane), stored_limits(LIMITS, lane .. '/' .. route)
+  local model, learned = model_rule(rule, route), stored_limits(LEARNED, lane .. '/' .. route)
+  local list = {}
+  local function add(limiter, has_announced)
+    limiter.learned = {}
+    for _, rate in ipairs(RATES) do
+      limiter.learned[rate] = has_announced and not limiter[rate]
+      limiter[rate] = limiter[rate] or has_announced and learned[rate]
+    end
+    limiter.has_rate = limiter.rpm or limiter.tpm or limiter.rpd
+    if limiter.concurrency or limiter.has_rate then list[#list + 1] = limiter end
+  end
+  local all = { name = '' }
+  for _, rate in ipairs(RATES) do all[rate] = of_lane[rate] or rule and rule[rate] end
+  local own = { name = not next(of_model) and model.name or route, concurrency = of_model.concurrency or model.concurrency }
+  local is_per_account = has_flag(lane, 'a')
+  for _, rate in ipairs(RATES) do
+    own[rate] = of_model[rate] or model[rate] or not is_per_account and all[rate] or nil
+  end
+  if is_per_account then add(all, true) end
+  add(own, not is_per_account)
+  known_limiters[id] = list
+  return list
+end
+
+local function budget_of(lane, limiter)
+  local id = lane .. ':' .. limiter.name
+  if not budgets[id] then
+    local r, t, d, largest = unpack(redis.call('HMGET', BUDGET .. id, 'r', 't', 'd', 'largest'))
+    -- After a set-back of the clock, no charge is repaid later than it would have been: see set_back.lua.
+    local function latest(time, ahead_ms) return math.min(tonumber(time) or 0, now_ms + ahead_ms) end
+    budgets[id] = { r = latest(r, 10 * MINUTE_MS), t = latest(t, 10 * MINUTE_MS), d = latest(d, 2 * DAY_MS),
+      largest = tonumber(largest) or 0 }
+  end
+  return budgets[id]
+end
+
+local function save_budget(lane, limiter)
+  local id = lane .. ':' .. limiter.name
+  local budget = budgets[id]
+  redis.call('HSET', BUDGET .. id, 'r', ms(budget.r), 't', ms(budget.t), 'd', ms(budget.d), 'largest', budget.largest)
+  redis.call('PEXPIRE', BUDGET .. id, KEPT_BUDGET_MS)
+end
+
+-- Returns how much may be owed when the next call begins, in ms.
+local function early_ms(limiter, rate, budget, tokens)
+  local cost_ms = PERIOD_MS[rate] / limiter[rate]
+  if limiter.learned[rate] or rate == 'rpd' then return PERIOD_MS[rate] - (rate == 'tpm' and tokens or 1) * cost_ms end
+  if rate == 'rpm' then return math.max(cost_ms / 2, LATE_MS) end
+  -- The provider's bucket holds at least the largest request so far, so a smaller one may run while some tokens are owed.
+  return math.max(LATE_MS, (budget.largest * SURE - tokens) * cost_ms)
+end
+
+-- Returns how many items a limiter allows now; if none, also when it may allow one, or nil if a call has to end first.
+-- `tokens` is the estimate for the next item; with a token limit at most one item is allowed at a time.
+local function limiter_room(lane, limiter, tokens)
+  local room, next_ms = math.huge, nil
+  if limiter.concurrency then
+    room = limiter.concurrency - redis.call('HLEN', RUNNING .. lane .. ':' .. limiter.name)
+    if room <= 0 then return 0, nil end
+  end
+  local budget = limiter.has_rate and budget_of(lane, limiter)
+  for _, rate in ipairs(budget and RATES or {}) do
+    if limiter[rate] then
+      local time, latest_ms = budget[FIELD[rate]], now_ms + math.max(0, early_ms(limiter, rate, budget, tokens))
+      if time > latest_ms then
+        room, next_ms = 0, math.max(next_ms or 0, now_ms + time - latest_ms)
+      else
+        local calls = math.floor((latest_ms - math.max(time, now_ms)) * limiter[rate] / PERIOD_MS[rate]) + 1
+        room = math.min(room, rate == 'tpm' and 1 or calls)
+      end
+    end
+  end
+  return room, next_ms
+end
+
+local function estimate_of(job)
+  if not job.estimate then
+    local text = redis.call('HGET', JOB .. job.id, 'tokens')
+    job.estimate = text and cjson.decode(text) or FIRST_ESTIMATE
+  end
+  return job.estimate
+end
+
+-- Returns an estimate of the tokens that the provider counts for an item.
+local function estimate_tokens(job, index)
+  local bytes, known = redis.call('HSTRLEN', PAYLOADS .. job.id, index), estimate_of(job)
+  return bytes * (known.ratio + 2 * known.ratio_dev) + known.output + 2 * known.output_dev
+end
+
+-- Learns from an answer how many tokens the job's items have.
+local function learn_tokens(job, index, prompt_tokens, output_tokens)
+  local bytes = redis.call('HSTRLEN', PAYLOADS .. job.id, index)
+  if bytes == 0 or not job.is_unfinished then return end
+  local known, ratio = estimate_of(job), prompt_tokens / bytes
+  if known == FIRST_ESTIMATE then
+    job.estimate = { ratio = ratio, ratio_dev = ratio / 4, output = output_tokens, output_dev = output_tokens / 4 }
+  else
+    local function mean(old, new) return old + WEIGHT * (new - old) end
+    job.estimate = {
+      ratio = mean(known.ratio, ratio), ratio_dev = mean(known.ratio_dev, math.abs(ratio - known.ratio)),
+      output = mean(known.output, output_tokens), output_dev = mean(known.output_dev, math.abs(output_tokens - known.output)),
+    }
+  end
+  redis.call('HSET', JOB .. job.id, 'tokens', cjson.encode(job.estimate))
+end
+
+-- Returns the end of the lease of an item that is under these limiters: it says which they are.
+local function suffix_of(list)
+  if #list == 0 then return '' end
+  local suffix = '~' .. (list[1].name == '' and 'a' or '-')
+  return list[#list].name == '' and suffix or suffix .. list[#list].name
+end
+
+-- Charges a limiter for a lease.
+local function charge(lane, limiter, lease, tokens)
+  redis.call('HSET', RUNNING .. lane .. ':' .. limiter.name, lease, limiter.tpm and tokens or 0)
+  if not limiter.has_rate then return end
+  local budget = budget_of(lane, limiter)
+  local function add(field, cost_ms) budget[field] = math.max(budget[field], now_ms) + cost_ms end
+  for _, rate in ipairs(RATES) do
+    if limiter[rate] then add(FIELD[rate], (rate == 'tpm' and tokens or 1) * PERIOD_MS[rate] / limiter[rate]) end
+  end
+  if limiter.tpm then budget.largest = math.max(budget.largest, tokens) end
+  save_budget(lane, limiter)
+end
+
+-- Corrects the charges of a call that has ended. `usage` has prompt_tokens and output_tokens as the provider counts them, or
+-- is nil. `is_refused`: the provider refused the call because of a rate limit.
+local function correct(lane, limiter, charged, usage, is_refused)
+  if not limiter.has_rate then return end
+  local budget = budget_of(lane, limiter)
+  if is_refused and not has_flag(lane, 'c') then
+    if limiter.rpm then budget.r = budget.r - MINUTE_MS / limiter.rpm end
+    if limiter.rpd then budget.d = budget.d - DAY_MS / limiter.rpd end
+  end
+  if limiter.tpm and (usage or is_refused) then
+    local real = usage and usage.prompt_tokens + usage.output_tokens or 0
+    budget.largest = math.max(budget.largest, real)
+    budget.t = budget.t + (real - charged) * MINUTE_MS / limiter.tpm
+  end
+  save_budget(lane, limiter)
+end
+
+-- Ends a lease's use of its limiters: see `suffix_of`. Without `fault` and `usage`, the charges stay: they are repaid by time.
+local function release(lane, route, lease, job, index, usage, is_refused)
+  local account, name = string.match(lease, '~([a-])(.*)$')
+  if not account then return end
+  local charges = {}
+  for _, of in ipairs({ account == 'a' and '' or false, name ~= '' and name or false }) do
+    if of then
+      local key = RUNNING .. lane .. ':' .. of
+      charges[of] = tonumber(redis.call('HGET', key, lease) or 0)
+      redis.call('HDEL', key, lease)
+      redis.call('ZADD', BLOCKED .. lane, 'XX', 0, LIMITER .. of)
+    end
+  end
+  for _, limiter in ipairs((usage or is_refused) and limiters_of(lane, route) or {}) do
+    if charges[limiter.name] then correct(lane, limiter, charges[limiter.name], usage, is_refused) end
+  end
+  if usage then learn_tokens(job, index, usage.prompt_tokens, usage.output_tokens) end
+end
+
+-- Stores the limits that a provider announced in the headers of a response: per rate the limit and what is left of it.
+-- `left` only ever delays calls: others may use the same account.
+local function learn(lane, route, announced)
+  local name = lane .. '/' .. route
+  if redis.call('HLEN', LEARNED) >= MAX_LEARNED and redis.call('HEXISTS', LEARNED, name) == 0 then return end
+  local limits = {}
+  for rate, limit in pairs(announced) do limits[rate] = limit.limit end
+  limits.until_ms = now_ms + DAY_MS
+  redis.call('HSET', LEARNED, name, cjson.encode(limits))
+  has_stored, stored[LEARNED .. name], known_limiters[lane .. ' ' .. route] = true, limits, nil
+  for _, limiter in ipairs(limiters_of(lane, route)) do
+    for rate, limit in pairs(announced) do
+      if limiter[rate] and limit.left then
+        local budget, owed_ms = budget_of(lane, limiter), (limit.limit - limit.left) * PERIOD_MS[rate] / limit.limit
+        if not limiter.learned[rate] then owed_ms = limit.left < 1 and PERIOD_MS[rate] / limit.limit or 0 end
+        budget[FIELD[rate]] = math.max(budget[FIELD[rate]], now_ms + owed_ms)
+        save_budget(lane, limiter)
+      end
+    end
+  end
+end
