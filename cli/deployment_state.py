@@ -26,6 +26,26 @@ def account_of(lane: Lane) -> Deployment | None:
     return next((one for one in lane.deployments if one.name == lane.name), None)
 
 
+def short_state(lane: Lane) -> str:
+    """Returns, for example, "paused" or "2 models not working", with the markup of its colour.
+
+    Returns "" if the lane is healthy.
+    """
+    account = account_of(lane)
+    failing = sum(one.state == PROBING for one in lane.deployments)
+    if account and account.state == PROBING:
+        return "[red]not working[/]"
+    if lane.paused_until:
+        return "[yellow]paused[/]"
+    if failing:
+        return f"[red]{_models(failing)} not working[/]"
+    return f"[yellow]{_models(len(lane.deployments))} paused[/]" if lane.deployments else ""
+
+
+def _models(count: int) -> str:
+    return f"{count} model{'' if count == 1 else 's'}"
+
+
 def first_of(deployments: Sequence[Deployment]) -> tuple[list[Deployment], str]:
     """Returns the deployments to show, first those that do not work, and how many are left out."""
     ordered = sorted(deployments, key=lambda one: one.state != PROBING)

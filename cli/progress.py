@@ -11,6 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from cli.deployment_state import PROBING, account_of, short_state
 from cli.tables import duration
 from orchestrator_client import AsyncClient, JobItem, JobSummary, Lane
 
@@ -92,16 +93,16 @@ class ProgressBars:
             self._bars.update(self._rows[name], advance=1, failed=self._failed[name])
 
     def show(self, job: JobSummary, lanes: list[Lane]) -> None:
-        """Shows the rates, the running requests of the job, and the pauses of the lanes."""
-        paused = {lane.name: lane.paused_until for lane in lanes if lane.paused_until}
+        """Shows the rates, the running requests of the job, and the lanes that are not healthy."""
+        unhealthy = {lane.name: text for lane in lanes if (text := _state(lane))}
         for name, row in self._rows.items():
             task, rate = self._bars.tasks[row], self._rates[name].per_s()
             state = []
-            if until := paused.get(name):
-                state.append(f"[yellow]paused until {until:%H:%M:%S} UTC[/]")
+            if name in unhealthy:
+                state.append(unhealthy[name])
             elif name == self._whole:
                 state.append(f"{job.running:,} running")
-            if rate and task.remaining and name not in paused:
+            if rate and task.remaining and name not in unhealthy:
                 state.append(f"{duration(task.remaining / rate)} left")
             self._bars.update(row, rate=f"{rate:.1f}/s" if rate else "", state=", ".join(state))
 
@@ -113,10 +114,17 @@ async def progress_bars(
     """Shows the progress. Yields a function that must be called with each finished item."""
 
     async def poll(bars: ProgressBars) -> None:
+        told: set[tuple[str | None, str | None]] = set()
         while True:
-            now = await client.status(job.job_id)
+            now, overview = await client.status(job.job_id), await client.overview()
+            for notice in overview.notices:
+                about = notice.lane, notice.model
+                is_shown = notice.severity == "error" and notice.lane in {None, *job.providers}
+                if is_shown and about not in told:  # once, because its figures change each second
+                    told.add(about)
+                    _tell(f"error: {notice.text}", console)
             if console.is_terminal:
-                bars.show(now, (await client.overview()).lanes)
+                bars.show(now, overview.lanes)
             else:
                 console.print(_plain_text(now))
             await asyncio.sleep(POLL_S if console.is_terminal else PLAIN_S)
@@ -128,6 +136,22 @@ async def progress_bars(
         finally:
             polling.cancel()
             await asyncio.gather(polling, return_exceptions=True)
+
+
+def _state(lane: Lane) -> str:
+    """Returns at most 26 characters, or "" if the lane is healthy, with the markup of a colour."""
+    account = account_of(lane)
+    if account and account.state == PROBING:
+        then = "tried now" if account.is_probing else f"next {account.next_call_at:%H:%M:%S}"
+        return f"[red]not working, {then}[/]"
+    if lane.paused_until:
+        return f"[yellow]paused until {lane.paused_until:%H:%M:%S} UTC[/]"
+    return short_state(lane)
+
+
+def _tell(text: str, console: Console) -> None:
+    """Prints above the bars. A terminal shows whole words."""
+    console.print(text, style="red", markup=False, soft_wrap=not console.is_terminal)
 
 
 def _plain_text(job: JobSummary) -> str:

@@ -9,6 +9,7 @@ from rich.text import Text
 from cli.console import write_line
 from cli.job_list import newest_jobs
 from cli.top_tables import (
+    deployments_table,
     lanes_table,
     short_jobs,
     short_lanes,
@@ -21,6 +22,7 @@ from orchestrator_client import AsyncClient, JobSummary, Notice, OrchestratorErr
 POLL_S = 1.0
 JOBS_SHOWN = 10
 NOTICES_SHOWN = 3  # limit of the shown notices on a narrow terminal
+JOBS_HEADING = 2  # lines
 WIDE = 120  # columns of a terminal in which the whole tables fit
 
 _NOTICE_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
@@ -71,9 +73,14 @@ def _wide_screen(url: str, overview: Overview, jobs: list[JobSummary]) -> Group:
         _title(url, overview),
         *_notices(overview.notices),
         lanes_table(overview.lanes),
+        *([deployments_table(overview.lanes, overview.at)] if _has_unhealthy(overview) else ()),
         workers_table(overview.workers, overview.at),
         wide_jobs(jobs, overview.at),
     )
+
+
+def _has_unhealthy(overview: Overview) -> bool:
+    return any(lane.deployments for lane in overview.lanes)
 
 
 def _narrow_screen(
@@ -87,21 +94,31 @@ def _narrow_screen(
     notices = _notices(overview.notices)
     for notice in notices:
         notice.no_wrap, notice.overflow = False, "fold"  # although the console does not wrap lines
-    hidden = len(notices) - NOTICES_SHOWN
-    if hidden > 0:
-        notices = [*notices[:NOTICES_SHOWN], Text(f"and {hidden} more: orchestrator top --once")]
-    above = Group(
-        _title(url, overview),
-        *notices,
+    below: list[RenderableType] = [
         short_lanes(overview.lanes),
         workers_line(overview.workers),
         Text(),
-    )
-    if height is not None:
-        heading = 2
-        used = len(console.render_lines(above, console.options.update(width=console.width)))
-        jobs = jobs[: max(1, height - used - heading - 1)]
-    return Group(above, short_jobs(jobs, overview.at))
+    ]
+    if height is None:
+        notices = _first(notices, NOTICES_SHOWN)
+        return Group(_title(url, overview), *notices, *below, short_jobs(jobs, overview.at))
+
+    def lines(*parts: RenderableType) -> int:
+        return len(console.render_lines(Group(*parts), console.options.update(width=console.width)))
+
+    left = height - lines(_title(url, overview), *below) - JOBS_HEADING
+    shown = NOTICES_SHOWN
+    while shown > 1 and lines(*_first(notices, shown)) >= left:
+        shown -= 1
+    notices = _first(notices, shown)
+    jobs = jobs[: max(1, left - lines(*notices) - 1)]
+    return Group(_title(url, overview), *notices, *below, short_jobs(jobs, overview.at))
+
+
+def _first(notices: list[Text], limit: int) -> list[Text]:
+    hidden = len(notices) - limit
+    more = [Text(f"and {hidden} more: orchestrator top --once --wide")] if hidden > 0 else []
+    return notices[:limit] + more
 
 
 def _title(url: str, overview: Overview) -> Text:

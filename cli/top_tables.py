@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from cli.deployment_state import PROBING, first_of, short_state, state_of
 from cli.job_id import short_ids
 from cli.job_list import short_status
 from cli.tables import duration, table
@@ -26,11 +27,8 @@ def lanes_table(lanes: Sequence[Lane]) -> Table:
     )
     for lane in lanes:
         last = lane.last_minute
-        paused = (
-            f" [yellow]paused until {lane.paused_until:%H:%M:%S}[/]" if lane.paused_until else ""
-        )
         rows.add_row(
-            escape(lane.name) + paused,
+            f"{escape(lane.name)} {short_state(lane)}".rstrip(),
             _running_of(lane),
             f"{lane.queued:,}",
             f"{lane.deferred:,}",
@@ -46,9 +44,8 @@ def short_lanes(lanes: Sequence[Lane]) -> Table:
     rows = table("provider", "running", "queued", "retrying", "calls/s", "p95", "errors")
     busiest = sorted(lanes, key=_load, reverse=True)[:LANES_SHOWN]
     for lane in (lane for lane in lanes if lane in busiest):
-        name = f"[yellow]{escape(lane.name)} paused[/]" if lane.paused_until else escape(lane.name)
         rows.add_row(
-            name,
+            f"{escape(lane.name)} {short_state(lane)}".rstrip(),
             _running_of(lane),
             f"{lane.queued:,}",
             f"{lane.deferred:,}",
@@ -63,7 +60,20 @@ def short_lanes(lanes: Sequence[Lane]) -> Table:
 
 def _load(lane: Lane) -> tuple[bool, int]:
     waiting = lane.in_flight + lane.queued + lane.deferred
-    return bool(lane.paused_until), waiting + lane.last_minute.calls
+    return bool(lane.deployments), waiting + lane.last_minute.calls
+
+
+def deployments_table(lanes: Sequence[Lane], now: datetime) -> Table:
+    """Returns a table of the deployments that are not healthy, with a limit for each lane."""
+    rows = table("not healthy", "state")
+    for lane in lanes:
+        shown, more = first_of(lane.deployments)
+        for one in shown:
+            colour = "red" if one.state == PROBING else "yellow"
+            rows.add_row(escape(one.name), f"[{colour}]{escape(state_of(one, now))}[/]")
+        if more:
+            rows.add_row(more)
+    return rows
 
 
 def workers_table(workers: Sequence[WorkerView], now: datetime) -> Table:

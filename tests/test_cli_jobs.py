@@ -273,7 +273,9 @@ async def test_a_paused_lane_is_named(deployment: Stack, orchestrator: Orchestra
 
     await eventually(paused)
     shown = (await orchestrator("status", job_id))[1]
+    top = (await orchestrator("top"))[1]
 
+    assert re.search(r"^openrouter/sim-429x1 +paused until \d\d:\d\d:\d\d UTC: ", top, re.MULTILINE)
     assert "warning: openrouter/sim-429x1 is paused for another 2 min" in shown
 
 

@@ -87,6 +87,37 @@ async def test_top_shows_whole_notices_on_a_small_terminal(
     assert max(map(len, screen)) <= 80
 
 
+async def test_an_outage_of_a_provider_is_shown_on_a_small_terminal(
+    deployment: Stack, orchestrator: Orchestrator, small_terminal: Terminal
+) -> None:
+    await deployment.simulate(outage={"status": 401})
+    (orchestrator.directory / "in").write_bytes(
+        lines(["a"]) + lines(["b"], provider="ollama", model="m")
+    )
+
+    submitting = await orchestrator.start("submit", "in", terminal=small_terminal.slave)
+    await small_terminal.shows("not working, ")
+    submitting.send_signal(signal.SIGINT)
+    await submitting.wait()
+    told = " ".join(small_terminal.text().split())
+    top = Terminal(rows=24, columns=80)
+    process = await orchestrator.start("top", terminal=top.slave)
+    screen = await top.screen()
+    process.send_signal(signal.SIGINT)
+    await process.wait()
+    top.close()
+
+    assert told.count("error: openrouter has not worked for") == 1
+    assert "Check OPENROUTER_API_KEY, and restart the workers." in told
+    assert max(map(len, re.split(r"[\r\n]+", small_terminal.text()))) <= 80
+    shown = "\n".join(screen)
+    assert "error: openrouter has not worked for" in shown
+    assert re.search(r"^openrouter not working +0 of 10 ", shown, re.MULTILINE)
+    assert re.search(r"^[0-9a-f]{8} +running +0% of 2 ", shown, re.MULTILINE)
+    assert len(screen) <= 24
+    assert max(map(len, screen)) <= 80
+
+
 async def test_characters_that_begin_several_ids_are_refused(
     deployment: Stack, orchestrator: Orchestrator
 ) -> None:

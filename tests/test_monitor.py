@@ -139,12 +139,14 @@ async def test_the_overview_shows_the_state_of_a_lane(
     await queue.settle_and_claim([Settlement(first, "retry", delay_s=60)], None)
     because = Settlement(second, "retry", fault=rate_limited(30))
     await queue.settle_and_claim([because], None)
+    await queue.settle_and_claim([], capacity)
     paused = await lane(monitor)
 
     assert (claimed.in_flight, claimed.queued, claimed.limit) == (2, 3, 10)
     assert claimed.oldest_waiting_s is not None
     assert 0 < claimed.oldest_waiting_s < 10
     assert (paused.in_flight, paused.queued, paused.deferred) == (0, 4, 1)
+    assert paused.oldest_waiting_s is not None
     at = (await monitor.overview()).at
     assert paused.paused_until is not None
     assert timedelta(seconds=25) < paused.paused_until - at <= timedelta(seconds=30)

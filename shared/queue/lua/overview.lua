@@ -29,13 +29,22 @@ local function find_oldest(lane)
     accepted_ms = tonumber(accepted_ms)
     if accepted_ms and not (oldest_ms and oldest_ms < accepted_ms) then oldest_ms = accepted_ms end
   end
+  local function consider_job(job_id) -- returns whether the search may continue
+    searched = searched + 1
+    if searched > max_jobs then return false end
+    if has_queued(lane, job_id) then consider(redis.call('HGET', JOB .. job_id, 'accepted_ms')) end
+    return true
+  end
   for _, owner in ipairs(redis.call('ZRANGE', FAIR_QUEUE .. lane, 0, max_jobs)) do
     for _, class in ipairs({ 'interactive', 'bulk' }) do
       for _, job_id in ipairs(redis.call('ZRANGE', FAIR_QUEUE .. lane .. ':' .. owner .. ':' .. class, 0, max_jobs)) do
-        searched = searched + 1
-        if searched > max_jobs then return oldest_ms end
-        if has_queued(lane, job_id) then consider(redis.call('HGET', JOB .. job_id, 'accepted_ms')) end
+        if not consider_job(job_id) then return oldest_ms end
       end
+    end
+  end
+  for _, scope in ipairs(redis.call('ZRANGE', BLOCKED .. lane, 0, max_jobs)) do
+    for _, queue in ipairs(redis.call('ZRANGE', WAITING .. lane .. ':' .. scope, 0, max_jobs)) do
+      if not consider_job(string.match(queue, '^%S+')) then return oldest_ms end
     end
   end
   consider(redis.call('ZRANGE', QUARANTINE .. lane, 0, 0, 'WITHSCORES')[2])
