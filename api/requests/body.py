@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect
 
 from api.media_types import declared_media_type
 from api.memory_budget import MEMORY
+from api.requests.json_parts import MAX_PARTS, check_parts
 from api.requests.unpacking import PIECE_BYTES, Unpacker, new_unpacker, without_mark
 
 BODY_COST = 4  # bytes of memory that a byte of a JSON body takes until its items are stored
@@ -30,16 +31,20 @@ def require_media_type(request: Request, allowed: Sequence[str]) -> str:
 
 
 async def read_body(request: Request, max_bytes: int, setting: str) -> bytes:
-    """Returns the whole body, for which memory is reserved until the request ends.
+    """Returns the whole JSON body, for which memory is reserved until the request ends.
 
-    Raises MemoryFull, and the same exceptions as `body_chunks`.
+    Raises MemoryFull, HTTPException 413 for too many fields and elements, and the same exceptions
+    as `body_chunks`.
     """
     body = bytearray()
     async for chunk in body_chunks(request, max_bytes, setting):
         body += chunk
         if len(body) > UNCOUNTED_BYTES:
             request.scope[MEMORY].resize(BODY_COST * len(body))
-    return bytes(body)
+    whole = bytes(body)
+    if len(whole) > MAX_PARTS:  # a field or element has at least one byte
+        await check_parts(whole)
+    return whole
 
 
 async def held_chunks(

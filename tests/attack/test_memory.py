@@ -91,3 +91,26 @@ async def test_half_open_bodies_take_little_memory(stack: Start, path: str) -> N
     assert location
     assert api.memory < 128 * MIB, api
     assert api.silent_s < 0.25, api
+
+
+@pytest.mark.parametrize(
+    ("start", "piece", "status"),
+    [
+        (b'{"requests":[{', b'"a":1,', 413),
+        (b"[", b"1,", 413),
+        (b'{"a":', b"[", 413),
+        (b'{"requests":[{"provider":"ollama","model":"', b"word, {[", 422),
+    ],
+    ids=["fields", "ones", "nested", "text"],
+)
+async def test_a_body_of_many_fields_is_refused_before_it_is_parsed(
+    stack: Start, start: bytes, piece: bytes, status: int
+) -> None:
+    deployment = await stack(workers=0)
+    body = start + piece * (32_000_000 // len(piece))
+    with watched(deployment.api.base_url, deployment.api_process.pid) as api:
+        answer = await deployment.api.post("/batch", content=body)
+
+    assert answer.status_code == status, answer.text
+    assert api.memory < LIMIT, api
+    assert api.silent_s < 0.25, api
