@@ -20,6 +20,7 @@ def new_submission(
     is_live: bool = False,
     is_repetition: bool = False,
     batch: BatchDetails | None = None,
+    file_use: str | None = None,
     result_ttl_s: int | None = None,
 ) -> Submission:
     """Returns the submission.
@@ -44,5 +45,6 @@ def new_submission(
         is_repetition=is_repetition,
         follow_s=PUBLISH_PROGRESS_S if followed else None,
         batch=batch,
+        file_use=file_use,
         result_ttl_s=result_ttl_s,
     )

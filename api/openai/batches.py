@@ -81,9 +81,9 @@ class Batches:
             metadata=new.metadata,
             model=file.info.model,
         )
-        submission = self._submission(new, owner, key, details)
-        digest = sha256(f"{details.to_json()} {new.webhook_url} {provider}".encode()).hexdigest()
-        if is_repeated and (earlier := await self._earlier(file, owner, digest)):
+        use = sha256(f"{details.to_json()} {new.webhook_url} {provider}".encode()).hexdigest()
+        submission = self._submission(new, owner, key, details, use, is_repeated=is_repeated)
+        if is_repeated and (earlier := await self._earlier(file, owner, use)):
             return batch_object(earlier)
         check = RequestCheck(
             self._settings,
@@ -100,7 +100,6 @@ class Batches:
             except _FileHasMistakes:
                 mistakes = [mistake.to_dict() for mistake in check.mistakes]
             else:
-                await self._files.remember_use(file.id, owner, f"{digest} {job.job_id}")
                 return batch_object(await self._batches.get(job.job_id, owner))
         job_id = self._jobs.new_id()
         await self._batches.reject(job_id, owner, details, mistakes)
@@ -155,7 +154,14 @@ class Batches:
         return file
 
     def _submission(
-        self, new: NewBatch, owner: str, key: str | None, details: BatchDetails
+        self,
+        new: NewBatch,
+        owner: str,
+        key: str | None,
+        details: BatchDetails,
+        use: str,
+        *,
+        is_repeated: bool,
     ) -> Submission:
         window_s = _seconds(new.completion_window)
         if not MIN_WINDOW_S <= window_s <= MAX_DEADLINE_S:
@@ -169,6 +175,8 @@ class Batches:
             options=JobOptions(deadline_s=window_s, webhook_url=new.webhook_url),
             key=key,
             batch=details,
+            file_use=use,
+            is_repetition=is_repeated,
             result_ttl_s=expiry.seconds if expiry else None,
         )
 
@@ -178,10 +186,10 @@ class Batches:
         if check.mistakes:
             raise _FileHasMistakes
 
-    async def _earlier(self, file: StoredFile, owner: str, digest: str) -> BatchRecord | None:
+    async def _earlier(self, file: StoredFile, owner: str, use: str) -> BatchRecord | None:
         """Returns the last batch of the file if it was created by an equal request."""
-        used_digest, _, job_id = (file.used_by or "").partition(" ")
-        if used_digest != digest:
+        last_use, _, job_id = (file.used_by or "").partition(" ")
+        if last_use != use:
             return None
         try:
             return await self._batches.get(job_id, owner)

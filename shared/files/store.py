@@ -72,7 +72,7 @@ class StoredFile:
     expires_ms: float
     blocks: int
     info: FileInfo
-    used_by: str | None  # '<digest> <job>' of the last batch that was created from the file
+    used_by: str | None  # '<digest> <job>' of the last batch: see lua/accept.lua
 
 
 class FileUpload:
@@ -150,8 +150,8 @@ class FileStore:
         self._redis = redis
         self._keys = keys
         self._max_bytes = max_bytes
-        self._accept, self._delete, self._used = (
-            load_script(redis, keys, name) for name in ("accept_file", "delete_file", "use_file")
+        self._accept, self._delete = (
+            load_script(redis, keys, name) for name in ("accept_file", "delete_file")
         )
 
     @asynccontextmanager
@@ -201,10 +201,6 @@ class FileStore:
             if len(ids) < size:
                 break
         return found[:limit], len(found) > limit
-
-    async def remember_use(self, file_id: str, owner: str, used_by: str) -> None:
-        """Stores which batch was created from the file. Does nothing if the file is deleted."""
-        await self._used(args=[file_id, owner, used_by])
 
     async def _position(self, owner: str, after: str | None, *, newest_first: bool) -> int:
         if after is None:

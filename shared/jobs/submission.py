@@ -53,6 +53,7 @@ class Submission:
     follow_s: float | None = None  # time for which the progress is published
     result_ttl_s: int | None = None  # time from the end of the job; None for the policy's time
     batch: BatchDetails | None = None  # None if the job was not created as OpenAI's batch
+    file_use: str | None = None  # digest of the request that creates the batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,5 +147,7 @@ def acceptance(
         "follow_s": submission.follow_s,
         "format": None if request_format == NATIVE else request_format,
         "batch": submission.batch.to_json() if submission.batch else None,
+        "file_id": submission.batch.input_file_id if submission.batch else None,
+        "file_use": submission.file_use,
     }
     return {name: value for name, value in fields.items() if value is not None}
