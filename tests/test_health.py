@@ -409,19 +409,21 @@ async def test_a_named_wait_is_never_shorter_than_the_back_off(
     assert waited_s == pytest.approx(waits_s, abs=0.4)
 
 
-async def test_the_back_off_ends_with_the_first_answer(provider: Provider) -> None:
+async def test_an_answer_during_a_pause_ends_the_back_off(provider: Provider) -> None:
     await provider.accept(*"m" * 6)
     for _ in range(2):
         [lease] = await provider.claim(1)
         await provider.fail(refused(), lease)
-        await provider.claim(1)
-        await provider.pass_time(1)
-    first, second, *_ = await provider.claim()
+        await provider.pass_time(3)
+    last, answered = await provider.claim(2)
+    await provider.fail(refused(), last)
 
-    await provider.answer(first)
-    await provider.fail(refused(), second)
+    await provider.answer(answered)
 
-    await provider.claim(5)
+    await provider.pass_time(3)
+    [lease] = await provider.claim(1)
+    await provider.fail(refused(), lease)
+    await provider.claim(1)
     assert provider.latest.next_round_s == pytest.approx(0.5, abs=0.2)
 
 
@@ -470,18 +472,31 @@ async def test_a_queue_that_waited_for_a_pause_gives_up_after_the_opening(
     await provider.accept(*"mm")
     refused_one, failed_one = await provider.claim()
     jobs = [await provider.accept("m", interactive=True) for _ in range(40)]
-    await provider.fail(refused(1), refused_one)
+    await provider.fail(refused(HOUR_S), refused_one)
     assert await provider.claim() == []
-    await provider.fail(UNREACHABLE, failed_one)
+    await provider.pass_time(10)
+
+    await provider.fail(overloaded(1), failed_one)
+
     await provider.claim()
-
-    await provider.pass_time(31)
-    for lease in await provider.claim():
-        await provider.fail(UNREACHABLE, lease)
-
+    assert provider.latest.next_round_s == pytest.approx(30, abs=0.5)
+    assert await provider.results(jobs[0]) == {}
+    assert await provider.next_round() == []
     for job in jobs:
         [result] = (await provider.results(job)).values()
-        assert result["error_code"] == "connection_error"
+        assert result["error_code"] == "overloaded"
+
+
+async def test_a_code_of_a_newer_version_does_not_stop_the_worker(provider: Provider) -> None:
+    """Workers of two versions run beside each other during an update."""
+    await provider.open(replace(UNAUTHORIZED, code="newer"))
+    job = await provider.accept("m", interactive=True)
+
+    await provider.claim()
+
+    [result] = (await provider.results(job)).values()
+    assert result["error_code"] == "newer"
+    assert [item.error_code for item in provider.finished] == ["internal_error"]
 
 
 @pytest.mark.parametrize("interactive", [True, False], ids=["interactive", "bulk"])
@@ -611,12 +626,13 @@ async def test_many_waiting_queues_cost_no_long_round(provider: Provider) -> Non
         before = await provider.commands()
         leases = await provider.round(10)
         busiest = max(busiest, await provider.commands() - before)
+        is_at_once = provider.latest.next_round_s == 0
         if fault:
             await provider.fail(fault, *leases)
         else:
             await provider.answer(*leases)
             order.extend(lease.job_id for lease in leases)
-        return bool(leases) or provider.latest.next_round_s == 0
+        return bool(leases) or is_at_once
 
     while await run(UNREACHABLE):
         pass
@@ -720,3 +736,16 @@ async def test_a_clock_that_is_set_back_prolongs_nothing(
     await provider.claim()
 
     assert len(await provider.results(job)) == int(interactive)
+
+
+async def test_the_records_of_a_lane_are_limited(provider: Provider) -> None:
+    """Users choose the names of models, so the routes beyond the limit share the account."""
+    for job in range(11):
+        await provider.accept(*(f"m{job}-{number}" for number in range(95)))
+    leases = await provider.claim(2000, free_slots=2000)
+
+    await provider.fail(QUOTA, *leases)
+
+    assert len(leases) == 11 * 95
+    assert await provider.redis.hlen(provider.keys.health("a")) <= 1001  # type: ignore[misc]
+    assert await provider.is_open()

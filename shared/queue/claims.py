@@ -331,7 +331,7 @@ class Queue:
                 for lease in leases
             ]
         failed = [
-            FailedItem(lane.decode(), route.decode(), ErrorCode(code.decode()), float(queued_ms))
+            FailedItem(lane.decode(), route.decode(), _error_code(code.decode()), float(queued_ms))
             for lane, route, code, queued_ms in zip(*[iter(failures)] * 4, strict=True)
         ]
         return Claimed(leases, failed, float(next_round_ms) / 1000 if next_round_ms else None)
@@ -361,6 +361,11 @@ class Queue:
 
     async def unregister_worker(self, worker_id: str) -> None:
         await self._redis.zrem(self._keys.workers, worker_id)
+
+
+def _error_code(code: str) -> ErrorCode:
+    """Returns the code. Workers of a newer version may have stored a code that is not known."""
+    return ErrorCode(code) if code in set(ErrorCode) else ErrorCode.INTERNAL_ERROR
 
 
 def _lease(

@@ -138,6 +138,16 @@ class Provider:
         found = await self.redis.eval(source, 1, self.keys.health("a"), scope)  # type: ignore[misc]
         return orjson.loads(found) if found else {}
 
+    async def opened_ms(self, scope: str) -> float | None:
+        """Returns the time at which a scope opened, exact to the µs; None if it is not open."""
+        source = (
+            "local stored = redis.call('HGET', KEYS[1], ARGV[1])"
+            " local opened_ms = stored and cmsgpack.unpack(stored).opened_ms"
+            " return opened_ms and string.format('%.3f', opened_ms)"
+        )
+        found = await self.redis.eval(source, 1, self.keys.health("a"), scope)  # type: ignore[misc]
+        return float(found) if found else None
+
     async def is_open(self, scope: str = "") -> bool:
         return "opened_ms" in await self.record(scope)
 
