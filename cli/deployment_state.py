@@ -1,6 +1,5 @@
 """Says in a few words in which state a deployment is."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from orchestrator_client import Deployment, Lane
@@ -46,8 +45,20 @@ def _models(count: int) -> str:
     return f"{count} model{'' if count == 1 else 's'}"
 
 
-def first_of(deployments: Sequence[Deployment]) -> tuple[list[Deployment], str]:
-    """Returns the deployments to show, first those that do not work, and how many are left out."""
-    ordered = sorted(deployments, key=lambda one: one.state != PROBING)
+def first_of(lane: Lane) -> tuple[list[Deployment], str]:
+    """Returns the deployments to show, first those that do not work, and how many are left out.
+
+    Leaves out the models for which the state of the lane says it all.
+    """
+    account = account_of(lane)
+    found = [one for one in lane.deployments if account is None or not _is_covered(one, account)]
+    ordered = sorted(found, key=lambda one: (one.state != PROBING, one is not account))
     hidden = len(ordered) - SHOWN
     return ordered[:SHOWN], f"and {hidden} more" if hidden > 0 else ""
+
+
+def _is_covered(one: Deployment, account: Deployment) -> bool:
+    if one is account:
+        return False
+    is_paused = one.state != PROBING and one.next_call_at <= account.next_call_at
+    return account.state == PROBING or is_paused

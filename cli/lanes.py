@@ -169,8 +169,8 @@ def _table(overview: Overview) -> Table:
         running = f"{lane.in_flight:,} of {limit}"
         counts = (running, f"{lane.queued:,}", f"{lane.deferred:,}")
         rows.add_row(escape(lane.name), *counts, escape(state))
-        shown, more = first_of([one for one in lane.deployments if one is not account])
-        for one in shown:
+        shown, more = first_of(lane)
+        for one in (one for one in shown if one is not account):
             rows.add_row(escape(f"  {one.name}"), "", "", "", escape(state_of(one, overview.at)))
         if more:
             rows.add_row(f"  {more}")

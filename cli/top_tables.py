@@ -67,7 +67,7 @@ def deployments_table(lanes: Sequence[Lane], now: datetime) -> Table:
     """Returns a table of the deployments that are not healthy, with a limit for each lane."""
     rows = table("not healthy", "state")
     for lane in lanes:
-        shown, more = first_of(lane.deployments)
+        shown, more = first_of(lane)
         for one in shown:
             colour = "red" if one.state == PROBING else "yellow"
             rows.add_row(escape(one.name), f"[{colour}]{escape(state_of(one, now))}[/]")

@@ -7,9 +7,19 @@ const SHOWN = 5;
 
 const isProbing = ({ state }) => state === "probing";
 
+/** Returns the deployments without the models for which the state of all models says it all. */
+function withoutCovered(lane) {
+  const all = findBlocking(lane);
+  if (!all) return lane.deployments;
+  if (isProbing(all)) return [all];
+  const end = Date.parse(all.next_call_at);
+  return lane.deployments.filter((one) => one === all || isProbing(one) || Date.parse(one.next_call_at) > end);
+}
+
 /** Lists the deployments of a lane that are not healthy. `at` is null if the lane may have changed since the overview. */
 export function Deployments({ lane, at }) {
-  const found = [...lane.deployments.filter(isProbing), ...lane.deployments.filter((one) => !isProbing(one))];
+  const shown = withoutCovered(lane);
+  const found = [...shown.filter(isProbing), ...shown.filter((one) => !isProbing(one))];
   if (!found.length) return null;
   const hidden = found.length - SHOWN;
   return html`
