@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -14,6 +13,7 @@ from support.authentication import ANN, API_KEYS, BOB
 from support.in_process import running_api, running_worker, served_api
 from support.providers import combined
 from support.raw_server import http, raw
+from support.results import finished
 from support.stack import eventually
 
 from api.openai.answer_body import answer_body
@@ -22,7 +22,7 @@ from api.openai.errors import OpenAIError, error_content
 from api.openai.model_list import ModelList, model_ids
 from cli.simulator import Simulator
 from shared.dialects.dialect import Operation
-from shared.models import ErrorCode, LLMResponse
+from shared.models import ErrorCode
 from shared.providers import PROVIDERS, Alias, Catalogue, Deployment
 from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
@@ -51,20 +51,6 @@ async def api(settings: Settings, catalogue: Catalogue) -> AsyncIterator[httpx.A
 async def served(settings: Settings, catalogue: Catalogue) -> AsyncIterator[httpx.AsyncClient]:
     async with served_api(settings, catalogue) as client:
         yield client
-
-
-def finished(**fields: Any) -> LLMResponse:
-    given: dict[str, Any] = {
-        "request_id": None,
-        "provider": "p",
-        "model": "m",
-        "content": "",
-        "prompt_tokens": 3,
-    }
-    given |= {"completion_tokens": 0, "total_tokens": 3, "latency_ms": 1, "error": None}
-    given |= {"error_code": None, "attempts": 1, "finish_reason": None, "cost_usd": None}
-    given |= {"queued_ms": 1, "retried_ms": 0, "timestamp": datetime.fromtimestamp(7, UTC)}
-    return LLMResponse.model_validate(given | fields)
 
 
 @pytest.mark.usefixtures("worker")

@@ -13,15 +13,20 @@ from support.claims import accept, claim, settle
 from support.in_process import running_worker, served_api
 from support.providers import combined
 from support.raw_server import http, raw
+from support.results import finished
 from support.stack import eventually
 
 import api.heartbeats
 import api.openai.live_call
+from api.job_events import JobEvents
+from api.openai.answer_stream import AnswerStream
 from cli.simulator import Behaviour, Simulator
+from shared.dialects.dialect import Operation
 from shared.jobs.store import Store
+from shared.models import LLMResponse
 from shared.providers import PROVIDERS, Catalogue
 from shared.queue.claims import Lease, Queue, Settlement
-from shared.queue.deltas import FINISHED_TTL_S, RUNNING_TTL_S, Deltas
+from shared.queue.deltas import FINISHED_TTL_S, RUNNING_TTL_S, Deltas, Parts
 from shared.queue.item_results import BROKEN_STREAM
 from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
@@ -258,6 +263,10 @@ def deltas(redis: ArqRedis, keys: Keys) -> Deltas:
     return Deltas(redis, keys)
 
 
+def parts(*texts: bytes, are_lost: bool = False, has_ended: bool = False) -> Parts:
+    return Parts(list(texts), are_lost, has_ended)
+
+
 async def begun(store: Store, queue: Queue, deltas: Deltas) -> Lease:
     """Returns the lease of a call whose first part has been appended."""
     await accept(store, "j", "a")
@@ -274,12 +283,33 @@ async def test_parts_are_appended_once_and_in_order(
     for part, position in ((b"1", 0), (b"2", 1), (b"2", 1), (b"3", 2)):
         assert await deltas.append("a", lease.lease_id, part, position=position)
 
-    assert await deltas.read("j", 0) == ([b"1", b"2", b"3"], False)
-    assert await deltas.read("j", 2) == ([b"3"], False)
+    assert await deltas.read("j", 0) == parts(b"1", b"2", b"3")
+    assert await deltas.read("j", 2) == parts(b"3")
     assert FINISHED_TTL_S < await redis.ttl(keys.deltas("j")) <= RUNNING_TTL_S
     await settle(queue, Settlement(lease, "complete", b"{}"))
-    assert await deltas.read("j", 3) == ([], True)
+    assert await deltas.read("j", 3) == parts(has_ended=True)
+    await redis.delete(keys.deltas("j"))
+    assert await deltas.read("j", 2) == parts(are_lost=True, has_ended=True)
     assert not await deltas.append("a", lease.lease_id, b"4", position=3)
+
+
+async def test_a_client_that_reads_too_slowly_gets_an_error(
+    store: Store, queue: Queue, deltas: Deltas, redis: ArqRedis, keys: Keys
+) -> None:
+    async def answer() -> LLMResponse:
+        return finished(body="{}")
+
+    lease = await begun(store, queue, deltas)
+    stream = AnswerStream(deltas, JobEvents(redis, keys, store), "j", Operation.CHAT, {}, answer)
+    await stream.begin(1)
+    await deltas.append("a", lease.lease_id, b"2", position=1)
+    await settle(queue, Settlement(lease, "complete", b"{}"))
+    await redis.delete(keys.deltas("j"))
+
+    part, error = [chunk async for chunk in stream.chunks()]
+
+    assert part == b"1"
+    assert "read too slowly" in event(error.decode().strip())["error"]["message"]
 
 
 @pytest.mark.parametrize("end", ["lost", "released", "retried"])
@@ -313,4 +343,4 @@ async def test_a_worker_without_the_lease_appends_nothing(
     assert not await deltas.append("a", lost.lease_id, b"1", position=0)
     assert await deltas.append("a", lease.lease_id, b"2", position=0)
 
-    assert await deltas.read("j", 0) == ([b"2"], False)
+    assert await deltas.read("j", 0) == parts(b"2")

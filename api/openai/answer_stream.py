@@ -5,6 +5,7 @@ also one that joins later.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
@@ -20,9 +21,13 @@ from shared.dialects.response_stream import whole_response
 from shared.dialects.sse import Event
 from shared.dialects.stream import END
 from shared.models import LLMResponse
-from shared.queue.deltas import Deltas
+from shared.queue.deltas import Deltas, Parts
 
 READ_AGAIN_S = 5.0  # time after which a stream reads again, because a message may be lost
+_LOST = (
+    "the rest of the stream has expired, because it was read too slowly; the job, which Location"
+    " names, has the whole answer"
+)
 RETRY_FOR_S = 30.0  # time for which a read is retried while Redis is unavailable
 
 Result = Callable[[], Awaitable[LLMResponse | None]]
@@ -51,7 +56,7 @@ class AnswerStream:
         self._answer = answer
         self._position = 0
         self._parts: list[bytes] = []  # parts that were read and not sent
-        self._has_ended = False
+        self._are_lost = self._has_ended = False
 
     async def begin(self, wait_s: float) -> None:
         """Waits until the answer begins or the call fails, or for `wait_s`.
@@ -87,13 +92,13 @@ class AnswerStream:
 
     async def _read(self) -> bool:
         """Reads further parts. Returns whether there were any, or the job has ended."""
-        read: tuple[list[bytes], bool] = await redis_retry(RETRY_FOR_S)(
+        read: Parts = await redis_retry(RETRY_FOR_S)(
             self._deltas.read, self._job_id, self._position
         )
-        parts, self._has_ended = read
-        self._position += len(parts)
-        self._parts += parts
-        return bool(parts) or self._has_ended
+        self._position += len(read.parts)
+        self._parts += read.parts
+        self._are_lost, self._has_ended = read.are_lost, read.has_ended
+        return bool(read.parts) or read.has_ended
 
     async def _wait(self, changes: ResettableEvent, seconds: float) -> None:
         await changes.wait(min(seconds, READ_AGAIN_S))
@@ -104,6 +109,8 @@ class AnswerStream:
             return self._error(stopped())
         if answer.error is not None:
             return self._error(call_error(answer))
+        if self._are_lost and self._position:
+            return self._error(OpenAIError(HTTPStatus.INTERNAL_SERVER_ERROR, _LOST))
         events = [] if self._position else self._whole(answer)
         if self._operation is Operation.CHAT:
             events.append(Event("", END).encode())

@@ -24,14 +24,18 @@ class EventParser:
     """Splits a stream into events. Comments, ids and retry times are left out."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._is_start = True
         self._name = ""
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Returns the events that the chunk completes."""
-        *lines, self._rest = _LINE_END.split(self._rest + chunk)
+        self._rest += chunk
+        if b"\n" not in chunk and b"\r" not in chunk:
+            return []  # a long line is not searched again for each chunk
+        *lines, rest = _LINE_END.split(bytes(self._rest))
+        self._rest[:] = rest
         return [event for line in lines if (event := self._line(line))]
 
     def end(self) -> list[Event]:

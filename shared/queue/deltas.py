@@ -4,6 +4,8 @@ The parts stay in Redis while the call runs, so that a client that joins the cal
 They are encoded server-sent events, of whole events each.
 """
 
+from dataclasses import dataclass
+
 from redis.asyncio import Redis
 
 from shared.queue.ids import LeaseId
@@ -12,6 +14,19 @@ from shared.queue.scripts import load_script
 
 RUNNING_TTL_S = 3600  # time after the last part; the provider may pause while it reasons
 FINISHED_TTL_S = 60  # for clients that still read, or join a call that has just been answered
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The next parts of an answer.
+
+    are_lost: whether further parts have expired, because the client has read too slowly.
+    has_ended: whether the job has ended, so that no further part follows.
+    """
+
+    parts: list[bytes]
+    are_lost: bool
+    has_ended: bool
 
 
 class Deltas:
@@ -33,10 +48,10 @@ class Deltas:
         ttl_s = FINISHED_TTL_S if is_last else RUNNING_TTL_S
         return bool(await self._append(args=[lane, lease_id, position, ttl_s, part]))
 
-    async def read(self, job_id: str, position: int) -> tuple[list[bytes], bool]:
-        """Returns the parts after the first `position` parts, and whether the job has ended."""
+    async def read(self, job_id: str, position: int) -> Parts:
+        """Returns the parts after the first `position` parts."""
         pipe = self._redis.pipeline()  # a transaction, so that no part follows the end
-        pipe.hexists(self._keys.job(job_id), "finished_ms")
+        pipe.hmget(self._keys.job(job_id), ["finished_ms", "deltas"])
         pipe.lrange(self._keys.deltas(job_id), position, -1)
-        has_ended, parts = await pipe.execute()
-        return parts, bool(has_ended)
+        (finished_ms, count), parts = await pipe.execute()
+        return Parts(parts, position + len(parts) < int(count or 0), finished_ms is not None)

@@ -5,6 +5,7 @@ https://github.com/openai/openai-python
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,20 @@ def test_a_call_is_repeated_only_if_it_is_not_charged(
         )
 
     assert len(provider.received()) == calls
+
+
+def test_a_client_waits_as_long_as_the_provider_asks(client: Any, provider: Deployment) -> None:
+    provider.simulate(retry_after="1.5")
+    model = "openrouter/sim-429x1"
+    started = time.monotonic()
+
+    with pytest.raises(openai.RateLimitError) as raised:
+        client.chat.completions.create(**asked("first", model=model))
+    client.with_options(max_retries=1).chat.completions.create(**asked("second", model=model))
+
+    assert raised.value.response.headers["retry-after-ms"] == "1500"
+    assert time.monotonic() - started >= 1.5
+    assert len(provider.received()) == 3
 
 
 def test_a_repetition_after_a_time_out_is_one_call(client: Any, provider: Deployment) -> None:

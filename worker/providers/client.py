@@ -148,6 +148,7 @@ async def _exchange(
         request.read()
         request.headers = headers
     async with aclosing(await send(client, request)) as response:
+        _refuse_encodings(endpoint.provider, response)
         if stream is None or not (response.is_success and is_event_stream(response)):
             return response, await _read_body(endpoint.provider, response)
         try:
@@ -169,10 +170,13 @@ class _Chunks(httpx.AsyncByteStream):
             yield self._content[start : start + _CHUNK_BYTES]
 
 
-async def _read_body(provider: str, response: httpx.Response) -> bytes:
+def _refuse_encodings(provider: str, response: httpx.Response) -> None:
+    """Raises ProviderError if each chunk of the body could be a million times as large decoded."""
     if "," in response.headers.get("content-encoding", ""):
-        # Each encoding can multiply the size of a decoded chunk by a thousand.
         raise _bad_response(response, f"{provider} sent a body that is encoded more than once")
+
+
+async def _read_body(provider: str, response: httpx.Response) -> bytes:
     body = bytearray()
     try:
         async for chunk in response.aiter_bytes():

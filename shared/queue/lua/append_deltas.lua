@@ -11,8 +11,7 @@ local deltas, job = DELTAS .. id, JOB .. id
 if not redis.call('ZSCORE', LEASES .. lane, lease) or redis.call('HEXISTS', job, 'finished_ms') == 1 then return 0 end
 -- A part may have been appended although the reply was lost.
 if part ~= '' and redis.call('LLEN', deltas) == tonumber(position) then
-  redis.call('RPUSH', deltas, part)
-  if position == '0' then redis.call('HSET', job, 'has_deltas', 1) end
+  redis.call('HSET', job, 'deltas', redis.call('RPUSH', deltas, part))
   redis.call('PUBLISH', JOB_PROGRESS, id)
 end
 redis.call('EXPIRE', deltas, ttl_s)

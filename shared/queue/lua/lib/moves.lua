@@ -27,7 +27,7 @@ end
 -- the item fails, because another run would give another answer: see append_deltas.lua.
 local function requeue(lane, job, index, number)
   if not job.is_unfinished then return end
-  if redis.call('HEXISTS', JOB .. job.id, 'has_deltas') == 1 then
+  if redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then
     write_result(job, index, true, BROKEN_STREAM_RESULT, 0)
     return
   end
