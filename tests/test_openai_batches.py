@@ -17,6 +17,7 @@ from support.stack import eventually
 from api.openai import request_check
 from shared.files import blocks
 from shared.files.store import FileExpired, FileInfo, FileStore, FileUpload
+from shared.jobs import batch_store
 from shared.jobs.batch_details import BatchDetails
 from shared.jobs.staging import STAGING_TTL_S
 from shared.jobs.submission import Fingerprint, Submission
@@ -141,6 +142,26 @@ async def test_a_batch_is_a_job(api: httpx.AsyncClient) -> None:
     assert [result["custom_id"] for result in results] == ["b", "a"]
     assert (job["status"], job["format"]) == ("completed", "openai-batch")
     assert [item["body"] for item in job["responses"]] == bodies
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_usage_of_answers_larger_than_a_page(
+    monkeypatch: pytest.MonkeyPatch, api: httpx.AsyncClient
+) -> None:
+    monkeypatch.setattr(batch_store, "_PAGE_BYTES", 2000)
+    texts = ["a b c", "word " * 1000, "a"]
+    lines = [
+        line(str(number), messages=[{"role": "user", "content": text}])
+        for number, text in enumerate(texts)
+    ]
+
+    batch = await ended(api, (await created(api, *lines))["id"])
+
+    usage = [
+        answer["response"]["body"]["usage"]
+        for answer in await content(api, batch["output_file_id"])
+    ]
+    assert batch["usage"]["total_tokens"] == sum(entry["total_tokens"] for entry in usage) > 2000
 
 
 @pytest.mark.usefixtures("worker")

@@ -1,6 +1,6 @@
 """Serves the batches of OpenAI's API. A batch is a job, and a job is a batch."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from hashlib import sha256
 from http import HTTPStatus
@@ -66,12 +66,14 @@ class Batches:
         provider: str | None,
         key: str | None,
         is_repeated: bool,
+        held: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]],
     ) -> Batch:
         """Creates a batch whose requests may run at once, or a batch that has failed.
 
         provider: the provider of all requests; None if their models name it.
         is_repeated: whether the client sends the request again because it got no response. Then
-        the batch that the first request created is returned. Raises SubmissionRejected.
+        the batch that the first request created is returned.
+        held: reserves memory for the chunks of the file. Raises SubmissionRejected.
         """
         file = await self._file(new.input_file_id, owner)
         details = BatchDetails(
@@ -95,7 +97,7 @@ class Batches:
         # The providers may have changed since the upload, or the upload did not name the provider.
         if all(mistake["code"] == MODEL_NOT_FOUND for mistake in mistakes):
             try:
-                items = self._items(file, check)
+                items = self._items(held(self._files.blocks(file)), check)
                 job = await self._submissions.start(items, submission)
             except _FileHasMistakes:
                 mistakes = [mistake.to_dict() for mistake in check.mistakes]
@@ -180,8 +182,10 @@ class Batches:
             result_ttl_s=expiry.seconds if expiry else None,
         )
 
-    async def _items(self, file: StoredFile, check: RequestCheck) -> AsyncIterator[NewItem]:
-        async for item in check.items(self._files.blocks(file)):
+    async def _items(
+        self, chunks: AsyncIterator[bytes], check: RequestCheck
+    ) -> AsyncIterator[NewItem]:
+        async for item in check.items(chunks):
             yield item
         if check.mistakes:
             raise _FileHasMistakes

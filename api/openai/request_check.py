@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
 from api.openai.errors import param_name
+from api.requests.body import held_chunks
 from api.requests.formats import RequestFormat
 from api.requests.lines import request_lines
 from api.requests.unique_ids import UniqueIds
@@ -15,6 +17,7 @@ from api.requests.vendor_line import InvalidLine
 from api.requests.vendor_requests import VendorOptions, VendorRequests
 from shared.dialects.dialect import Operation
 from shared.jobs.new_item import NewItem
+from shared.jobs.staging import CHUNK_BYTES
 from shared.providers import Catalogue
 from shared.settings import Settings
 
@@ -113,6 +116,13 @@ class RequestCheck:
         self, code: str, message: str, line: int | None, param: str | None = None
     ) -> None:
         self.mistakes.append(Mistake(code, message, line, param))
+
+
+def hold(
+    request: Request, settings: Settings, chunks: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    """Returns the chunks of a file, and reserves memory for what is kept of these at once."""
+    return held_chunks(request, chunks, settings.max_line_bytes + CHUNK_BYTES)
 
 
 async def _without_mark(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

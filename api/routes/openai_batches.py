@@ -1,5 +1,6 @@
 """Serves `/v1/batches`: the Batches API of OpenAI."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -8,6 +9,7 @@ from api.dependencies import OwnerDep, ServicesDep
 from api.headers import IdempotencyKey
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.body import read_model
+from api.openai.request_check import hold
 from api.openapi import (
     AUTHENTICATED,
     OPENAI,
@@ -53,7 +55,12 @@ async def create_batch(
     new = await read_model(request, services.settings, NewBatch)
     is_repeated = retry_count not in {"", "0"}
     return await services.openai.batches.create(
-        new, owner, provider=provider, key=key, is_repeated=is_repeated
+        new,
+        owner,
+        provider=provider,
+        key=key,
+        is_repeated=is_repeated,
+        held=partial(hold, request, services.settings),
     )
 
 

@@ -8,6 +8,7 @@ from api.dependencies import OwnerDep, ServicesDep
 from api.openai.batch_schemas import FileDeleted, FileList, FileObject, Purpose
 from api.openai.files import OCTETS
 from api.openai.multipart import UploadForm
+from api.openai.request_check import hold
 from api.openapi import (
     AUTHENTICATED,
     OPENAI,
@@ -44,7 +45,7 @@ async def upload_file(
     The parts of the form may have any order. The lines of a file for a batch are checked while they
     arrive. A file with mistakes is stored, too; a batch of it fails, and lists the mistakes."""
     max_bytes = services.settings.max_file_bytes + FORM_BYTES
-    chunks = body_chunks(request, max_bytes, "MAX_FILE_BYTES")
+    chunks = hold(request, services.settings, body_chunks(request, max_bytes, "MAX_FILE_BYTES"))
     form = UploadForm(request.headers.get("content-type", ""), chunks)
     return await services.openai.files.upload(form, owner, provider)
 

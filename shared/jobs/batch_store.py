@@ -1,6 +1,7 @@
 """Reads jobs as batches of OpenAI's API, and stores what only such batches have."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,7 +17,9 @@ from shared.queue.item_results import parse_stored
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 
-_READ_RESULTS = 200  # limit of results that are read in one round trip, because they may be large
+# Limits of a page of results, because an answer may be large
+_PAGE_RESULTS = 500
+_PAGE_BYTES = 1024 * 1024
 
 
 class BatchNotFound(Exception):
@@ -73,6 +76,7 @@ class BatchStore:
         self._keys = keys
         self._store = store
         self._result_ttl_s = result_ttl_s
+        self._page = asyncio.Lock()  # one page of results is in memory at a time
         self._snapshot, self._reject, self._set_field = (
             load_script(redis, keys, name) for name in ("snapshot", "reject_batch", "set_job_field")
         )
@@ -116,9 +120,21 @@ class BatchStore:
 
     async def sum_usage(self, batch: BatchRecord) -> Usage:
         """Returns the usage of a job that has ended, and stores it for the next reader."""
-        total = Usage()
-        async for result in self._results(batch):
-            total.add(result)
+        total, position, max_bytes = Usage(), 0, _PAGE_BYTES
+        finished = batch.snapshot.finished if batch.snapshot else 0
+        while position < finished:
+            indexes = await self._store.completion_order(batch.job_id, position, _PAGE_RESULTS)
+            async with self._page:
+                page, next_bytes = await self._store.read_results(
+                    batch.job_id, indexes, max_bytes=max_bytes
+                )
+                for _, stored in page:
+                    if stored is not None:
+                        total.add(parse_stored(stored)[1])
+            if not page and not next_bytes:  # the job has expired
+                raise BatchNotFound(batch.job_id)
+            position += len(page)
+            max_bytes = _PAGE_BYTES if page else next_bytes
         await self._set_field(args=[batch.job_id, "usage", orjson.dumps(asdict(total))])
         return total
 
@@ -126,16 +142,6 @@ class BatchStore:
         """Stores that the owner has deleted a file of results. The results stay with the job."""
         kinds = " ".join(sorted({*batch.deleted_files, kind}))
         await self._set_field(args=[batch.job_id, "deleted_files", kinds])
-
-    async def _results(self, batch: BatchRecord) -> AsyncIterator[dict[str, Any]]:
-        snapshot = batch.snapshot
-        for first in range(0, snapshot.finished if snapshot else 0, _READ_RESULTS):
-            indexes = await self._store.completion_order(batch.job_id, first, _READ_RESULTS)
-            key = self._keys.results(batch.job_id)
-            stored = await self._redis.hmget(key, [str(index) for index in indexes])  # type: ignore[misc]
-            for text in stored:
-                if text is not None:
-                    yield parse_stored(text)[1]
 
     async def _read(self, job_ids: Sequence[str], owner: str) -> list[BatchRecord | None]:
         pipe = self._redis.pipeline(transaction=False)
