@@ -16,6 +16,7 @@ from api.dependencies import DisconnectDep, OwnerDep, Services, ServicesDep
 from api.disconnect import ClientDisconnected, cancel_on_disconnect
 from api.headers import IdempotencyKey
 from api.media_types import EVENT_STREAM, JSON
+from api.memory_budget import MEMORY
 from api.openai.answer_body import answer_body
 from api.openai.call_errors import call_error, stopped
 from api.openai.call_request import call_digest, read_call
@@ -55,9 +56,11 @@ class LiveCall:
         settings = self.services.settings
         require_media_type(self.request, (JSON,))
         body = await read_body(self.request, settings.max_body_bytes, "MAX_BODY_BYTES")
-        item = read_call(
-            body, operation, self.services.catalogue, settings.default_provider, self.options
-        )
+        items = [
+            read_call(
+                body, operation, self.services.catalogue, settings.default_provider, self.options
+            )
+        ]
         submission = new_submission(
             settings,
             self.owner,
@@ -67,21 +70,27 @@ class LiveCall:
             is_live=True,
             is_repetition=self.is_repetition,
         )
-        if "stream" in item.request:
-            return await self._stream(operation, item, submission)
+        del body  # the client may wait for minutes; until then only Redis needs the request
+        if "stream" in items[0].request:
+            return await self._stream(operation, items, submission)
         job = await self.services.batches.run(
-            _only(item),
+            self._submitted(items),
             submission,
             wait_s=MAX_WAIT_S,
             wait_for_disconnect=self.wait_for_disconnect,
         )
         return await self._response(operation, job, submission)
 
+    async def _submitted(self, items: list[NewItem]) -> AsyncIterator[NewItem]:
+        """Yields the only item, and then gives back the memory that the body has occupied."""
+        yield items.pop()
+        self.request.scope[MEMORY].resize(0)
+
     async def _stream(
-        self, operation: Operation, item: NewItem, submission: Submission
+        self, operation: Operation, items: list[NewItem], submission: Submission
     ) -> StreamResponse:
-        batches = self.services.batches
-        job = await batches.start(_only(item), submission)
+        batches, options = self.services.batches, items[0].request["stream"]
+        job = await batches.start(self._submitted(items), submission)
         abandon = partial(batches.abandon, job.job_id, submission)
 
         async def answer() -> LLMResponse | None:
@@ -90,9 +99,7 @@ class LiveCall:
                 await abandon()
             return known.responses[0] if known.responses else None
 
-        stream = self.services.openai.answer_stream(
-            job.job_id, operation, item.request["stream"], answer
-        )
+        stream = self.services.openai.answer_stream(job.job_id, operation, options, answer)
         try:
             await cancel_on_disconnect(self.wait_for_disconnect(), stream.begin(HEADERS_AFTER_S))
         except ClientDisconnected:
@@ -118,10 +125,6 @@ class LiveCall:
             media_type=JSON,
             headers={"Location": f"/jobs/{job.job_id}"},
         )
-
-
-async def _only(item: NewItem) -> AsyncIterator[NewItem]:
-    yield item
 
 
 async def _live_call(
