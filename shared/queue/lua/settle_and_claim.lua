@@ -69,14 +69,13 @@ local function prepare(lane, limit)
   if expires_ms then wake_at(expires_ms) end
   if due_ms then wake_at(due_ms) end
 
-  local function room() return math.max(0, limit - redis.call('ZCARD', LEASES .. lane)) end
-  local blocked_ms = not is_healthy(lane) and resume_blocked(lane, room() > 0) or nil
+  local blocked_ms = not is_healthy(lane) and resume_blocked(lane) or nil
   if blocked_ms then wake_at(blocked_ms) end
 
   if has_backlog(lane) then
     local allowed, next_ms = gate(lane, ACCOUNT)
     if allowed > 0 then
-      local left = room()
+      local left = math.max(0, limit - redis.call('ZCARD', LEASES .. lane))
       if left == 0 then note_hunger(lane, limit, worker) end
       return left
     end

@@ -130,21 +130,16 @@ local function limiter_gate(lane, scope)
   return math.huge
 end
 
--- Looks at the scopes that may have changed. `has_room`: whether the lane's limit allows a call now. Returns the next time at
--- which a scope may change, or nil.
-local function resume_blocked(lane, has_room)
+-- Looks at the scopes that may have changed. Returns the next time at which a scope may change, or nil.
+local function resume_blocked(lane)
   for _, scope in ipairs(redis.call('ZRANGEBYSCORE', BLOCKED .. lane, '-inf', now_ms, 'LIMIT', 0, MAX_SCOPES)) do
     local record = open_record(lane, scope)
     if record then give_up(lane, scope, record) end
     local allowed, next_ms = gate(lane, scope)
     local is_probe = allowed == 1
     if string.sub(scope, 1, #LIMITER) == LIMITER then allowed, next_ms = limiter_gate(lane, scope) end
-    if allowed > 0 and (has_room or not is_probe) then
-      -- If no worker has a slot for this queue, another one is moved a second later.
-      if resume(lane, scope, is_probe) then next_ms = now_ms + FIRST_PROBE_MS end
-    elseif is_probe then
-      next_ms = now_ms + FIRST_PROBE_MS
-    end
+    -- If no worker has a slot for the queue that was moved for a probe, another one is moved a second later.
+    if allowed > 0 and resume(lane, scope, is_probe) then next_ms = now_ms + FIRST_PROBE_MS end
     local until_ms = earliest(waiting(lane, scope))
     if until_ms then
       next_ms = next_ms or now_ms
