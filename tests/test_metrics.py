@@ -160,7 +160,7 @@ async def test_a_real_prometheus_sees_the_stack(stack: Start, tmp_path: Path) ->
         assert await value(client, "sum(orchestrator_queue_time_seconds_count)") == {"": 50}
         assert await value(client, "sum(orchestrator_worker_in_flight)") == {"": 1}
         limits = await value(client, "max by (provider) (orchestrator_lane_limit)")
-        assert limits == {"openrouter": 10, "ollama": 10, "webhooks": 10}
+        assert limits == {"openrouter": 10, "ollama": 10, "webhooks": 20}
         assert (await value(client, "sum(orchestrator_claimed_items_total)"))[""] >= 51
         assert await value(client, "max by (state) (orchestrator_workers)") == {
             "alive": 2,
