@@ -13,6 +13,8 @@ from typing import Any
 import orjson
 
 from api.media_types import NDJSON
+from api.openai.call_errors import call_error
+from api.openai.errors import error_content
 from api.requests.formats import RequestFormat
 from shared.models import ErrorCode, JobItem, JobSummary
 
@@ -93,14 +95,7 @@ def _openai_line(job_id: str, item: JobItem, answer: object) -> dict[str, Any]:
     if item.error is None:
         response = _openai_response(job_id, item, HTTPStatus.OK, answer)
     elif item.status_code is not None:
-        body = {
-            "error": {
-                "message": item.error,
-                "type": item.error_code,
-                "param": None,
-                "code": item.error_code,
-            }
-        }
+        body = {"error": error_content(call_error(item))}
         response = _openai_response(job_id, item, item.status_code, body)
     else:
         code = _OPENAI_CODES.get(item.error_code, item.error_code)  # type: ignore[arg-type]

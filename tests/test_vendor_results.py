@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from api.vendor_results import ResultFormat, vendor_format
-from shared.models import JobItem, JobStatus, JobSummary
+from shared.models import ErrorCode, JobItem, JobStatus, JobSummary
 from shared.queue.item_results import Result
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,3 +69,32 @@ def test_what_a_worker_can_store_can_be_returned(result: dict[str, Any], body: A
     line = json.loads(vendor_format(ResultFormat.OPENAI, JOB).item(item))
 
     assert body(line["response"]["body"]["choices"]) == nested(250)
+
+
+def test_a_refusal_has_the_codes_of_openai() -> None:
+    refused = Result(
+        error="openai answered 400: too long",
+        error_code=ErrorCode.CONTEXT_TOO_LONG,
+        status_code=400,
+        refusal={"type": "invalid_request_error", "param": "messages"},
+    )
+    item = JobItem(
+        **refused.to_dict(),
+        request_id="r",
+        provider="openai",
+        model="m",
+        timestamp=NOW,
+        index=0,
+        cursor=1,
+    )
+
+    line = json.loads(vendor_format(ResultFormat.OPENAI, JOB).item(item))
+
+    assert line["error"] is None
+    assert line["response"]["status_code"] == 400
+    assert line["response"]["body"]["error"] == {
+        "message": "openai answered 400: too long",
+        "type": "invalid_request_error",
+        "param": "messages",
+        "code": "context_length_exceeded",
+    }
