@@ -36,6 +36,8 @@ from shared.queue.claims import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
 from shared.queue.keys import check_prefix
 from shared.redis import sentinel
 
+MAX_ANSWER_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
+
 
 class SettingsError(Exception):
     """Settings are wrong. str(error) has a line for each wrong setting: variable and requirement.
@@ -234,6 +236,7 @@ class Settings(BaseSettings):
     ] = "INFO"
 
     worker_max_jobs: int = Field(default=512, ge=3, le=100_000)
+    max_answer_bytes: int = Field(default=MAX_ANSWER_BYTES, ge=1024, le=256 * 1024 * 1024)
     lease_seconds: float = Field(default=15, ge=1, le=3600, allow_inf_nan=False)
     shutdown_grace_seconds: float = Field(default=35, ge=0, le=3600, allow_inf_nan=False)
 

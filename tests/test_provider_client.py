@@ -20,15 +20,15 @@ from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
 from shared.providers import PROVIDERS
 from shared.queue.item_request import ItemRequest
-from shared.settings import ProviderSettings
-from worker.providers.client import MAX_RESPONSE_BYTES, call
+from shared.settings import MAX_ANSWER_BYTES, ProviderSettings
+from worker.providers.client import call
 from worker.providers.connections import http_client
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, Verdict
 
 KEY = "sk-or-v1-0123456789abcdef"
 PROMPT = "The patient's name is Ada Lovelace, born in 1815; her 'notes' say:\n\"ünwell\" — advise."
-MAX_MEMORY = 5 * MAX_RESPONSE_BYTES
+MAX_MEMORY = 5 * MAX_ANSWER_BYTES
 
 both_providers = pytest.mark.parametrize("provider", ["openrouter", "ollama"])
 
@@ -666,7 +666,7 @@ async def test_huge_answer_is_refused(
     error = await failure(client, endpoints[provider], chat(model="sim-huge"))
     expected = ProviderError(
         Verdict.REJECTED,
-        ErrorCode.BAD_RESPONSE,
+        ErrorCode.ANSWER_TOO_LARGE,
         f"{provider} sent more than 16777216 bytes",
         status_code=200,
     )
@@ -692,7 +692,7 @@ async def test_large_answer_is_not_read_further(
         error = await failure(client, with_key("openrouter", server.url), chat())
     expected = ProviderError(
         Verdict.REJECTED if status.startswith("200") else Verdict.TRANSIENT,
-        ErrorCode.BAD_RESPONSE,
+        ErrorCode.ANSWER_TOO_LARGE if status.startswith("200") else ErrorCode.BAD_RESPONSE,
         "openrouter sent more than 16777216 bytes",
         status_code=int(status[:3]),
     )
@@ -714,8 +714,12 @@ async def test_gzip_bomb_is_not_unpacked(
     async with raw(http(body, f"Content-Encoding: {encoding}")) as server:
         error = await failure(client, with_key("openrouter", server.url), chat())
     # Two layers are not unpacked at all.
-    verdict = Verdict.REJECTED if layers == 1 else Verdict.UNFINISHED
-    assert (error.verdict, error.code) == (verdict, ErrorCode.BAD_RESPONSE)
+    expected = (
+        (Verdict.REJECTED, ErrorCode.ANSWER_TOO_LARGE)
+        if layers == 1
+        else (Verdict.UNFINISHED, ErrorCode.BAD_RESPONSE)
+    )
+    assert (error.verdict, error.code) == expected
     assert memory() < MAX_MEMORY
 
 

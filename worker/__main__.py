@@ -10,6 +10,7 @@ import sys
 import uvloop
 
 from shared.logs import configure_logging
+from shared.memory import return_large_blocks
 from shared.providers.loading import load_providers
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
@@ -32,6 +33,7 @@ async def has_live_worker(queue: Queue) -> bool:
 
 
 def main() -> None:
+    return_large_blocks()
     try:
         _run()
     except SettingsError as error:

@@ -118,7 +118,10 @@ def _provider_context(
             for name, row in providers.catalogue.rows.items()
             if name not in missing
             for account, endpoint in endpoints(
-                row, providers.settings[name], timeout_s=settings.request_timeout
+                row,
+                providers.settings[name],
+                timeout_s=settings.request_timeout,
+                max_answer_bytes=settings.max_answer_bytes,
             ).items()
         },
         missing=missing,

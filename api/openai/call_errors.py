@@ -38,6 +38,7 @@ _KINDS = {
     ErrorCode.CONNECTION_ERROR: _Kind(503, "connection_error", retry=True),
     ErrorCode.PROVIDER_ERROR: _Kind(502, "provider_error", retry=True, keeps="5"),
     ErrorCode.BAD_RESPONSE: _Kind(502, "bad_response", retry=False),
+    ErrorCode.ANSWER_TOO_LARGE: _Kind(502, "answer_too_large", retry=False),
     ErrorCode.INVALID_REQUEST: _Kind(400, "invalid_request", retry=False, keeps="4"),
     ErrorCode.CONTEXT_TOO_LONG: _Kind(400, "context_length_exceeded", retry=False),
     ErrorCode.CONTENT_FILTERED: _Kind(400, "content_filter", retry=False),

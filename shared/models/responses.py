@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     CONNECTION_ERROR = "connection_error"
     PROVIDER_ERROR = "provider_error"
     BAD_RESPONSE = "bad_response"
+    ANSWER_TOO_LARGE = "answer_too_large"
     INVALID_REQUEST = "invalid_request"
     CONTEXT_TOO_LONG = "context_too_long"
     CONTENT_FILTERED = "content_filtered"

@@ -24,9 +24,10 @@ from worker.providers.endpoint import Endpoint, encode
 from worker.providers.errors import ProviderError, Verdict
 from worker.providers.redaction import redact, texts
 from worker.providers.stream_body import Emit, StreamBody, StreamTooLarge, is_event_stream
+from worker.providers.unpacking import body_pieces
 from worker.providers.verdicts import judge
 
-MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
+_LARGE_BYTES = 1024 * 1024  # size above which the endpoint limits how many bodies are read at once
 _CHUNK_BYTES = 256 * 1024
 
 
@@ -150,11 +151,11 @@ async def _exchange(
     async with aclosing(await send(client, request)) as response:
         _refuse_encodings(endpoint.provider, response)
         if stream is None or not (response.is_success and is_event_stream(response)):
-            return response, await _read_body(endpoint.provider, response)
+            return response, await _read_body(endpoint, response)
         try:
             return response, await stream.read(response)
         except StreamTooLarge:
-            raise _too_large(response, endpoint.provider) from None
+            raise _too_large(response, endpoint) from None
         except _WRONG_BODY as error:
             raise _wrong_body(endpoint, item, response, error) from None
 
@@ -176,27 +177,34 @@ def _refuse_encodings(provider: str, response: httpx.Response) -> None:
         raise _bad_response(response, f"{provider} sent a body that is encoded more than once")
 
 
-async def _read_body(provider: str, response: httpx.Response) -> bytes:
-    body = bytearray()
+async def _read_body(endpoint: Endpoint, response: httpx.Response) -> bytes:
+    provider, body, is_large = endpoint.provider, bytearray(), False
     try:
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > MAX_RESPONSE_BYTES:
-                raise _too_large(response, provider)
+        async for piece in body_pieces(response):
+            body += piece
+            if len(body) > endpoint.max_answer_bytes:
+                body.clear()  # the error's traceback would keep the body
+                raise _too_large(response, endpoint)
+            if len(body) > _LARGE_BYTES and not is_large:
+                await endpoint.large_answers.acquire()
+                is_large = True
     except httpx.DecodingError:
         raise _bad_response(response, f"{provider} sent a body that cannot be decoded") from None
+    finally:
+        if is_large:
+            endpoint.large_answers.release()
     return bytes(body)
 
 
-def _too_large(response: httpx.Response, provider: str) -> ProviderError:
+def _too_large(response: httpx.Response, endpoint: Endpoint) -> ProviderError:
     """Returns the error for a body beyond the limit.
 
     An answer is not asked for again, because each one has to be paid for.
     """
     return ProviderError(
         Verdict.REJECTED if response.is_success else Verdict.TRANSIENT,
-        ErrorCode.BAD_RESPONSE,
-        f"{provider} sent more than {MAX_RESPONSE_BYTES} bytes",
+        ErrorCode.ANSWER_TOO_LARGE if response.is_success else ErrorCode.BAD_RESPONSE,
+        f"{endpoint.provider} sent more than {endpoint.max_answer_bytes} bytes",
         status_code=response.status_code,
     )
 

@@ -1,7 +1,8 @@
 """Combines the row and the settings of a provider into what a call needs: URL, headers, body."""
 
+from asyncio import Semaphore
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from shared.dialects.parameters import body_of
 from shared.providers import Provider, account
 from shared.providers.headers import call_headers
 from shared.queue.item_request import ItemRequest
-from shared.settings import ProviderSettings
+from shared.settings import MAX_ANSWER_BYTES, ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,9 @@ class Endpoint:
     timeout_s: float  # time limit of a call
     keys: tuple[str, ...]  # all keys of the provider, which are removed from error texts
     row: Provider
+    max_answer_bytes: int = MAX_ANSWER_BYTES
+    # Four large answers are read at once, because each takes several times its size.
+    large_answers: Semaphore = field(default_factory=lambda: Semaphore(4))
 
     def codec(self, request: ItemRequest) -> Codec | None:
         """Returns the codec of a request, or None if the dialect has none."""
@@ -85,7 +89,11 @@ def endpoint(row: Provider, settings: ProviderSettings, *, timeout_s: float) -> 
 
 
 def endpoints(
-    row: Provider, settings: ProviderSettings, *, timeout_s: float
+    row: Provider,
+    settings: ProviderSettings,
+    *,
+    timeout_s: float,
+    max_answer_bytes: int = MAX_ANSWER_BYTES,
 ) -> dict[str, Endpoint]:
     """Returns the endpoint of each account of a provider, by the account's name.
 
@@ -96,6 +104,7 @@ def endpoints(
         account(row.name, number): replace(
             endpoint(row, settings.with_key(keys.get(number)), timeout_s=timeout_s),
             keys=tuple(keys.values()),
+            max_answer_bytes=max_answer_bytes,
         )
         for number in keys or (1,)
     }

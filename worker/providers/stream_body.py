@@ -8,6 +8,7 @@ import orjson
 
 from shared.dialects.sse import Event, EventParser
 from shared.dialects.stream import StreamReader
+from worker.providers.unpacking import body_pieces
 
 EVENT_STREAM = "text/event-stream"
 MAX_STREAM_BYTES = 32 * 1024 * 1024  # an event per token takes about 50 times as much as its text
@@ -46,7 +47,7 @@ class StreamBody:
         Raises StreamTooLarge, ErrorInBody, Unfinished, and ValueError if an event is not JSON.
         """
         parser, size = EventParser(), 0
-        async for chunk in response.aiter_bytes():
+        async for chunk in body_pieces(response):
             size += len(chunk)
             if size > MAX_STREAM_BYTES:
                 raise StreamTooLarge
