@@ -240,6 +240,21 @@ async def test_only_a_call_that_began_after_the_opening_closes_the_scope(
     assert not await provider.is_open()
 
 
+async def test_an_answered_probe_wakes_the_other_workers(provider: Provider) -> None:
+    await provider.open()
+    await provider.claim()
+    [probe] = await provider.next_round()
+    async with provider.redis.pubsub() as messages:
+        await messages.subscribe(provider.keys.wake)
+        await messages.get_message(timeout=5)
+
+        await provider.round(10, Settlement(probe, "complete", b"{}"))
+
+        message = await messages.get_message(ignore_subscribe_messages=True, timeout=5)
+        assert message is not None
+        assert message["channel"].decode() == provider.keys.wake
+
+
 async def test_a_lost_probe_is_followed_by_another(provider: Provider) -> None:
     await provider.open()
     await provider.accept(*"mm")
@@ -511,7 +526,9 @@ async def test_items_wait_for_a_limited_time(
     wait_s = wait_s if interactive else DAY_S
     job = await provider.accept(*"mmm", interactive=interactive)
     called, *_ = await provider.claim(1)
-    await provider.fail(fault, called)
+    await provider.fail(fault, called, delay_s=None)
+    if wait_s == 0:  # the item that was called has the result of its call, at once
+        assert (await provider.results(job))[0]["error"] == "failed"
     if wait_s:
         await provider.claim()
         assert await provider.results(job) == {}
