@@ -10,6 +10,7 @@ import orjson
 import pytest
 from arq.connections import ArqRedis
 from support.authentication import ANN, API_KEYS, BOB
+from support.claims import accept, claim, finish
 from support.in_process import running_api, running_worker, served_api
 from support.providers import combined
 from support.raw_server import http, raw
@@ -22,8 +23,10 @@ from api.openai.errors import OpenAIError, error_content
 from api.openai.model_list import ModelList, model_ids
 from cli.simulator import Simulator
 from shared.dialects.dialect import Operation
+from shared.jobs.store import Store
 from shared.models import ErrorCode
 from shared.providers import PROVIDERS, Alias, Catalogue, Deployment
+from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
 
@@ -357,6 +360,23 @@ async def test_a_call_of_another_owner_is_not_joined(
         await eventually(has_both)
         for call in calls:
             call.cancel()
+
+
+async def test_the_calls_that_can_be_joined_are_limited(
+    store: Store, queue: Queue, redis: ArqRedis, keys: Keys
+) -> None:
+    live: dict[str, Any] = {"is_live": True, "body_digest": "d"}
+    for number in range(102):
+        await accept(store, f"j{number}", "a", **live)
+    live_calls = keys.live_calls("", "d")
+
+    assert await redis.llen(live_calls) == 100  # type: ignore[misc]
+    assert await accept(store, "again", "a", **live, is_repetition=True) == "j2"
+    assert await accept(store, "again", "a", **live, is_repetition=True) == "j3"
+
+    await redis.ltrim(live_calls, 0, 0)  # type: ignore[misc]
+    await finish(queue, await claim(queue, a=200))
+    assert 0 < await redis.ttl(live_calls) <= 15
 
 
 @pytest.mark.usefixtures("worker")

@@ -5,10 +5,11 @@
 -- Defines for other files: adopt, add_live_call, join
 local LIVE_CALL_TTL_S = 3600 -- clients that wait for longer do not repeat their calls
 local JOIN_ANSWERED_MS = 10000 -- longer than OpenAI's clients wait before they repeat a call
-local MAX_SEARCHED = 100
+local MAX_LIVE_CALLS = 100 -- limit of the calls with the same body that can be joined: the latest
 
 local function add_live_call(live_calls, id)
   redis.call('RPUSH', live_calls, id)
+  redis.call('LTRIM', live_calls, -MAX_LIVE_CALLS, -1) -- finished calls stay in the list
   redis.call('EXPIRE', live_calls, LIVE_CALL_TTL_S)
 end
 
@@ -42,7 +43,7 @@ end
 -- client may have disconnected before it could read the answer.
 local function join(owner, body_digest)
   local live_calls = LIVE_CALLS .. owner .. ':' .. body_digest
-  for _ = 1, MAX_SEARCHED do
+  for _ = 1, MAX_LIVE_CALLS do
     local id = redis.call('LPOP', live_calls)
     if not id then return nil end
     local total, finished_ms, finished_early_as = unpack(redis.call('HMGET', JOB .. id, 'total', 'finished_ms',
