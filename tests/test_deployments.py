@@ -60,7 +60,6 @@ def test_the_limits_of_a_provider_and_of_its_models() -> None:
         counts_refused = true
         [providers.gpu1.models."Qwen/*"]
         max_concurrent_requests = 8
-        adaptive = false
         [providers.gpu1.models."Qwen/Qwen3-8B"]
         rpm = 60
         tpm = 9_000
@@ -81,7 +80,7 @@ def test_the_limits_of_a_provider_and_of_its_models() -> None:
         reserves_output=True,
         counts_refused=True,
         models=(
-            ModelLimits("qwen/*", max_concurrent_requests=8, adaptive=False),
+            ModelLimits("qwen/*", max_concurrent_requests=8),
             ModelLimits("qwen/qwen3-8b", rpm=60, tpm=9_000, rpd=1_000),
         ),
     )

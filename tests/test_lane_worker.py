@@ -21,7 +21,7 @@ from shared.jobs.store import Store
 from shared.jobs.submission import Submission
 from shared.models import Job, JobStatus, LLMRequest, Message, Role
 from shared.monitoring.reports import ReportWriter
-from shared.queue.claims import Capacity, Claimed, Queue, Settlement
+from shared.queue.claims import Capacity, Claimed, Limits, Queue, Settlement
 from shared.queue.codec import encode_payload
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
@@ -211,7 +211,7 @@ async def worker_of_25_lanes(
         metrics=WorkerMetrics(),
         keys=keys,
         worker_id="worker",
-        limits=dict.fromkeys(lanes, 10),
+        limits=Limits(dict.fromkeys(lanes, 10)),
         configured=lanes,
         lease_s=LEASE_S,
         functions=[func(cast("Any", call), name="call")],

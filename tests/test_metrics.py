@@ -24,7 +24,7 @@ from support.stack import Stack, chat, eventually, free_port
 from shared.jobs.store import Store
 from shared.monitoring.metrics import OTHER_MODELS, ModelLabels
 from shared.monitoring.reports import ReportWriter
-from shared.queue.claims import Fault, Queue, Settlement
+from shared.queue.claims import Fault, Limits, Queue, Settlement
 from shared.queue.codec import CALL_PROVIDER
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
@@ -369,7 +369,7 @@ def test_idle_lanes_have_no_series(redis: ArqRedis, keys: Keys) -> None:
         metrics=metrics,
         keys=keys,
         worker_id="worker",
-        limits=limits,
+        limits=Limits(limits),
         configured={"openrouter", "webhooks"},
         lease_s=1,
         functions=[func(cast("Any", call_provider), name=CALL_PROVIDER)],

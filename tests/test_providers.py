@@ -319,7 +319,7 @@ def no_file(**settings: object) -> Settings:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("OPENAI_RPM", "OPENAI_RPM: is not supported yet"),
+        ("OPENAI_ADAPTIVE", "OPENAI_ADAPTIVE: is not supported yet"),
         ("OPENAI_API_KEY_2", "OPENAI_API_KEY_2: several keys are not supported yet"),
     ],
 )

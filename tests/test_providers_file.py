@@ -158,12 +158,7 @@ def test_files_with_nothing_wrong(read: Read, text: str) -> None:
             "line 2: models.x.deployments.0.modle: is unknown; did you mean model?",
         ),
         # Fields of later versions
-        (GPU1 + "rpm = 60\n", "line 3: providers.gpu1.rpm: is not supported yet"),
         (GPU1 + "adaptive = true\n", "line 3: providers.gpu1.adaptive: is not supported yet"),
-        (
-            '[providers.openai.models."gpt-5"]\nrpm = 1\n',
-            "line 1: providers.openai.models: is not supported yet",
-        ),
         (
             '[models.x]\nfallbacks = ["a"]\ndeployments = [{ provider = "openai", model = "m" }]\n',
             "line 2: models.x.fallbacks: is not supported yet",
@@ -285,8 +280,10 @@ def test_files_with_nothing_wrong(read: Read, text: str) -> None:
             "line 2: models.x.deployments: no provider has this name; did you mean openai?",
         ),
         (
-            '[models.x]\ndeployments = [{ provider = "gpu1", model = "m" }]\n' + GPU1 + "rpm = 1\n",
-            "line 5: providers.gpu1.rpm: is not supported yet",
+            '[models.x]\ndeployments = [{ provider = "gpu1", model = "m" }]\n'
+            + GPU1
+            + "weight = 1\n",
+            "line 5: providers.gpu1.weight: is not supported yet",
         ),
         # Duplicates
         (
@@ -320,7 +317,7 @@ def test_a_wrong_file(refused: Refused, text: str, complaint: str) -> None:
 
 
 def test_every_complaint_is_made_in_the_order_of_the_lines(refused: Refused) -> None:
-    complaints = refused('[models.x]\n[providers.a]\nrpm = 1\ntpm = 1\n[providers."b c"]\n')
+    complaints = refused('[models.x]\n[providers.a]\nrmp = 1\ntmp = 1\n[providers."b c"]\n')
 
     assert [complaint.partition(":")[0] for complaint in complaints] == [
         "line 1",
@@ -486,6 +483,13 @@ _FIELDS = {
     "timeout_s",
     "limits_per",
     "max_concurrent_requests",
+    "rpm",
+    "tpm",
+    "rpd",
+    "limit_headers",
+    "reserves_output",
+    "counts_refused",
+    "models",
 }
 
 

@@ -39,15 +39,16 @@ async def execute(
 
 def settlement(lease: Lease, outcome: TaskOutcome) -> Settlement:
     match outcome:
-        case Finished(result, fault):
+        case Finished(result, fault, usage):
             return Settlement(
                 lease,
                 "fail" if result.error else "complete",
                 result.to_json(),
                 latency_ms=result.latency_ms,
                 fault=fault,
+                usage=usage,
             )
-        case Retry(delay_s, Result() as failed, fault):
+        case Retry(delay_s, Result() as failed, fault, usage):
             return Settlement(
                 lease,
                 "retry",
@@ -55,6 +56,7 @@ def settlement(lease: Lease, outcome: TaskOutcome) -> Settlement:
                 latency_ms=failed.latency_ms,
                 delay_s=delay_s,
                 fault=fault,
+                usage=usage,
             )
         case Retry(delay_s):
             return Settlement(lease, "retry", delay_s=delay_s)

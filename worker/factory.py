@@ -14,9 +14,9 @@ from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy
 from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer, load_tracer
-from shared.providers import WEBHOOK_LANE
+from shared.providers import WEBHOOK_LANE, Provider
 from shared.providers.loading import Providers
-from shared.queue.claims import Queue
+from shared.queue.claims import Limits, Queue, Rules
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK
 from shared.queue.deltas import Deltas
 from shared.queue.keys import Keys
@@ -89,13 +89,27 @@ def make_worker(
     )
 
 
-def _limits(settings: Settings, providers: Providers) -> dict[str, int]:
-    """Returns the limit of each lane."""
-    limits = {
+def _limits(settings: Settings, providers: Providers) -> Limits:
+    """Returns the limits of each lane."""
+    rows = providers.catalogue.rows
+    by_lane = {
         name: row.max_concurrent_requests or settings.max_concurrent_requests
-        for name, row in providers.catalogue.rows.items()
+        for name, row in rows.items()
     }
-    return limits | {WEBHOOK_LANE: MAX_DELIVERIES}
+    rules = {name: _rules(row) for name, row in rows.items()}
+    return Limits(by_lane | {WEBHOOK_LANE: MAX_DELIVERIES}, rules)
+
+
+def _rules(row: Provider) -> Rules:
+    return Rules(
+        adaptive=row.adaptive,
+        per_account=row.limits_per == "account",
+        counts_refused=row.counts_refused,
+        rpm=row.rpm,
+        tpm=row.tpm,
+        rpd=row.rpd,
+        models=row.models,
+    )
 
 
 def _configured(providers: Providers) -> set[str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -51,22 +51,23 @@ class LaneWorker(Worker):
         metrics: WorkerMetrics,
         keys: Keys,
         worker_id: str,
-        limits: Mapping[str, int],
+        limits: Limits,
         configured: Collection[str],
         lease_s: float,
         **arq: Any,  # noqa: ANN401 — passed on to arq.Worker
     ) -> None:
         """Creates a worker that serves the lanes in `limits`.
 
-        limits: for each lane, the number of calls that all workers together may run.
+        limits: for each lane, what all workers together may run.
         configured: the lanes whose calls this worker can make. Items of the other lanes fail.
         """
         super().__init__(**arq)
         self._queue = queue
         self._keys = keys
         self._worker_id = worker_id
-        self._limits = Limits(limits)
-        self._configured = {lane: limits[lane] for lane in limits if lane in configured}
+        self._limits = limits
+        by_lane = limits.by_lane
+        self._configured = {lane: by_lane[lane] for lane in by_lane if lane in configured}
         self._calls = RunningCalls()
         self._metrics = metrics
         self._metrics.show_lanes(self._configured, self._calls.by_lane)
@@ -75,7 +76,7 @@ class LaneWorker(Worker):
             reports,
             metrics.calls,
             worker_id,
-            limits=limits,
+            limits=by_lane,
             configured=self._configured,
             running=self._calls.by_lane,
         )

@@ -6,7 +6,7 @@ raises an exception, that is a bug, and the item fails with `internal_error`.
 
 from dataclasses import dataclass
 
-from shared.queue.claims import Fault
+from shared.queue.claims import Fault, Usage
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.item_results import Result
 
@@ -32,6 +32,7 @@ class Finished:
 
     result: Result
     fault: Fault | None = None  # how the call failed, if it did
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Retry:
     delay_s: float | None
     result: Result | None = None
     fault: Fault | None = None
+    usage: Usage | None = None
 
 
 TaskOutcome = Finished | Retry

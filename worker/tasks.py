@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -11,7 +11,7 @@ import structlog
 from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
-from shared.queue.claims import Fault
+from shared.queue.claims import Fault, Usage
 from shared.queue.deltas import Deltas
 from shared.queue.item_request import ItemRequest
 from shared.queue.item_results import DEADLINE_EXCEEDED, Result
@@ -22,6 +22,7 @@ from worker.providers.client import call
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError
 from worker.retry_and_pause import FINAL, backoff_s, is_refusal
+from worker.usage import CallHeaders, HeaderReading, usage_of
 
 _FIRST_ERROR_STATUS = 400
 MAX_TIMEOUT_S = 600.0  # limit of a time-out that is longer than the provider's
@@ -40,6 +41,7 @@ class ProviderContext:
     calls: CallMetrics
     deltas: Deltas | None = None  # None: answers are not streamed, but sent as a whole
     tracer: Tracer = NO_TRACER
+    header_reading: HeaderReading = field(default_factory=HeaderReading)
 
 
 async def call_provider(ctx: dict[str, Any], attempt: Attempt, request: ItemRequest) -> TaskOutcome:
@@ -61,28 +63,37 @@ async def _call_once(
     started = time.perf_counter()
     longest_s = max(endpoint.timeout_s, MAX_TIMEOUT_S)
     timeout_s = min(endpoint.timeout_s * attempt.patience, longest_s, attempt.remaining_s)
+    headers = context.header_reading.of_call(endpoint.row, attempt.lane, request["model"])
     writer = None
     if "stream" in request and context.deltas is not None:
         writer = DeltaWriter(context.deltas, attempt)
     try:
-        answer = await _traced_call(context, endpoint, request, attempt, timeout_s, writer)
+        answer = await _traced_call(context, endpoint, request, attempt, timeout_s, writer, headers)
     except ProviderError as error:
         latency_ms = _since(started)
         context.calls.add_call(provider, request["model"], error.code, latency_ms)
-        outcome = _after_failure(error, attempt, latency_ms, max_retries=context.max_retries)
+        usage = usage_of(endpoint.row, attempt, request, None, headers)
+        retries = context.max_retries
+        outcome = _after_failure(error, attempt, latency_ms, usage, max_retries=retries)
         if isinstance(outcome, Retry) and writer is not None and writer.has_begun:
             # A client may have read a part of this answer, and another answer would not fit.
             failed = _failed(error.code, error.message, error, attempt, latency_ms)
-            outcome = Finished(failed, outcome.fault)
+            outcome = Finished(failed, outcome.fault, usage)
         _log_failure(error, attempt, request, will_retry=isinstance(outcome, Retry))
         return outcome
     latency_ms = _since(started)
     context.calls.add_call(provider, request["model"], "", latency_ms)
-    return Finished(_answer(answer, attempt, latency_ms))
+    usage = usage_of(endpoint.row, attempt, request, answer, headers)
+    return Finished(_answer(answer, attempt, latency_ms), usage=usage)
 
 
 def _after_failure(
-    error: ProviderError, attempt: Attempt, latency_ms: float, *, max_retries: int
+    error: ProviderError,
+    attempt: Attempt,
+    latency_ms: float,
+    usage: Usage | None,
+    *,
+    max_retries: int,
 ) -> TaskOutcome:
     """Returns a Retry if the item may be called again before the job's deadline.
 
@@ -91,15 +102,15 @@ def _after_failure(
     fault = _fault(error)
     failed = _failed(error.code, error.message, error, attempt, latency_ms)
     if error.verdict in FINAL:
-        return Finished(failed, fault)
+        return Finished(failed, fault, usage)
     if max_retries == 0:  # one call for each item, and no wait that the provider does not ask for
-        return Finished(failed, fault if is_refusal(error) and error.wait_s else None)
+        return Finished(failed, fault if is_refusal(error) and error.wait_s else None, usage)
     delay_s = backoff_s(attempt.number) if attempt.number <= max_retries else None
     if max(delay_s or 0, error.wait_s or 0) >= attempt.remaining_s - latency_ms / 1000:
         message = f"{DEADLINE_EXCEEDED.error}; the last attempt failed: {error.message}"
         code = ErrorCode.DEADLINE_EXCEEDED
-        return Finished(_failed(code, message, error, attempt, latency_ms), fault)
-    return Retry(delay_s, failed, fault)
+        return Finished(_failed(code, message, error, attempt, latency_ms), fault, usage)
+    return Retry(delay_s, failed, fault, usage)
 
 
 def _fault(error: ProviderError) -> Fault:
@@ -206,15 +217,23 @@ async def _traced_call(
     attempt: Attempt,
     timeout_s: float,
     writer: DeltaWriter | None,
+    headers: CallHeaders | None,
 ) -> Answer:
     with context.tracer.attempt_span(request, attempt.item_id, attempt.number) as span:
         try:
             if writer is None:
-                answer = await call(context.client, endpoint, request, timeout_s=timeout_s)
+                answer = await call(
+                    context.client, endpoint, request, timeout_s=timeout_s, on_headers=headers
+                )
             else:
                 async with writer:
                     answer = await call(
-                        context.client, endpoint, request, timeout_s=timeout_s, emit=writer.add
+                        context.client,
+                        endpoint,
+                        request,
+                        timeout_s=timeout_s,
+                        emit=writer.add,
+                        on_headers=headers,
                     )
         except ProviderError as error:
             span.failed(error.code)

@@ -13,7 +13,6 @@ class ModelLimits:
         that match share the limits.
     max_concurrent_requests: limit of running calls.
     rpm, tpm, rpd: requests and tokens a minute, and requests a day.
-    adaptive: whether the number of running calls adapts; None if the provider's `adaptive` counts.
 
     None means that there is no such limit.
     """
@@ -23,7 +22,6 @@ class ModelLimits:
     rpm: int | None = None
     tpm: int | None = None
     rpd: int | None = None
-    adaptive: bool | None = None
 
 
 def limits_of(models: Iterable[ModelLimits], model: str) -> ModelLimits | None:

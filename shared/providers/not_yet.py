@@ -3,14 +3,7 @@
 NOT_YET = {
     "adaptive",
     "api_keys",  # <NAME>_API_KEY_2 and further
-    "counts_refused",
     "deployments",  # several of an alias
     "fallbacks",
-    "limit_headers",
-    "models",
-    "reserves_output",
-    "rpd",
-    "rpm",
-    "tpm",
     "weight",
 }

@@ -102,7 +102,6 @@ class ModelSection(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     max_concurrent_requests: _Concurrency | None = None
-    adaptive: bool | None = None
     rpm: _Rate | None = None
     tpm: _Rate | None = None
     rpd: _Rate | None = None

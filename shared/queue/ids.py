@@ -44,10 +44,18 @@ class ItemId(str):
 
 
 class LeaseId(str):
-    """A lease's id: see lua/lib/ids.lua. It contains the time of the claim in µs."""
+    """A lease's id: see lua/lib/ids.lua. It contains the time of the claim in µs, and its limiters.
+
+    The limiters may contain any character, because they are named like models.
+    """
 
     __slots__ = ()
 
     @property
     def claimed_us(self) -> int:
-        return int(self.rpartition("@")[2])
+        return int(self.partition("@")[2].partition("~")[0])
+
+    @property
+    def is_limited(self) -> bool:
+        """Returns whether a limiter has charged the lease, so that Redis needs the call's usage."""
+        return "~" in self

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from shared.providers.row import LimitHeaders
+from shared.queue.claims import Announced
 from worker.providers.waits import number, reset_s, sent_at
 
 Dimension = Literal["requests", "daily_requests", "tokens", "input_tokens", "output_tokens"]
@@ -81,3 +82,27 @@ def _announced(
             reset = headers.get(form.format("reset", part), "")
             seconds = reset_s(reset, sent_at(headers, now)) if reset else None
             yield dimension, AnnouncedLimit(limit, period_s, remaining, seconds)
+
+
+_RATES: Mapping[str, tuple[float, tuple[Dimension, ...]]] = {
+    "rpm": (_MINUTE, ("requests",)),
+    "rpd": (_DAY, ("daily_requests",)),
+    "tpm": (_MINUTE, ("tokens", "input_tokens")),
+}
+
+
+def announced_rates(limits: Mapping[Dimension, AnnouncedLimit]) -> dict[str, Announced]:
+    """Returns the limits as the queue keeps them, by `rpm`, `rpd` and `tpm`.
+
+    All tokens together stay within the lower of the limits of tokens and of input tokens. A limit
+    of output tokens alone is left out: only a pause keeps to it. A limit per second is left out,
+    because a worker may use up an announced limit at once.
+    """
+    rates = {}
+    for rate, (period_s, dimensions) in _RATES.items():
+        found = [limits[name] for name in dimensions if name in limits]
+        kept = [one for one in found if one.period_s == period_s]
+        if kept:
+            lowest = min(kept, key=lambda one: one.limit)
+            rates[rate] = Announced(lowest.limit, lowest.remaining)
+    return rates

@@ -5,7 +5,7 @@ No function sleeps or retries, because the queue decides when an item runs again
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +38,7 @@ async def call(
     *,
     timeout_s: float,
     emit: Emit | None = None,
+    on_headers: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Answer:
     """Makes one call and returns the provider's answer. Raises ProviderError.
 
@@ -45,6 +46,7 @@ async def call(
         In a stream, each event gives the provider this time again.
     emit: gets the encoded events of a streamed answer as they arrive. A provider that does not
         stream answers nevertheless.
+    on_headers: gets the headers of the response, whatever its status is.
     """
     name = endpoint.provider
     codec = endpoint.codec(request)
@@ -75,6 +77,8 @@ async def call(
             ErrorCode.CONNECTION_ERROR,
             f"the connection to {name} failed ({type(cause(error)).__name__})",
         ) from None
+    if on_headers is not None:
+        on_headers(response.headers)
     if not response.is_success:
         reported = _error(response, body)
         raise _refusal(endpoint, request, response.status_code, response.headers, reported)
