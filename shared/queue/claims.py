@@ -56,6 +56,8 @@ class Lease:
     uncounted: int = 0  # number of failed attempts because of faults of the provider
     retried_ms: float = 0  # the part of queued_ms after the first claim
     remaining_ms: float | None = None  # time until the job's deadline; None without a deadline
+    account: str = ""  # the key to use: see shared.providers.row.account
+    model: str = ""  # the model that the account gets; "" for the model that the item names
     patience: int = 1  # factor of the call's time-out; above 1 for a probe after time-outs
 
     @property
@@ -229,20 +231,41 @@ def _model_rule(limits: ModelLimits) -> dict[str, object]:
 _NO_RULES = Rules()
 
 
+@dataclass(frozen=True, slots=True)
+class ServedBy:
+    """A deployment of a lane: a provider's account, and for an alias the model that it gets."""
+
+    account: str
+    model: str = ""
+    weight: int = 1
+
+
 class Limits:
     """The lanes that a worker serves, with the limit of running items on all workers together."""
 
     def __init__(
-        self, by_lane: Mapping[str, int], rules: Mapping[str, Rules] = MappingProxyType({})
+        self,
+        by_lane: Mapping[str, int],
+        rules: Mapping[str, Rules] = MappingProxyType({}),
+        served_by: Mapping[str, Sequence[ServedBy]] = MappingProxyType({}),
     ) -> None:
+        """Creates the limits.
+
+        served_by: the deployments of a lane, if it is an alias or a provider with several keys. The
+            limit of an alias is the sum of the limits of its providers, whatever `by_lane` says.
+        """
         self.by_lane = by_lane
         # Encoded once, because a worker sends its limits in every round.
         lanes = (
-            f"{lane}={limit}{rules.get(lane, _NO_RULES).flags}" for lane, limit in by_lane.items()
+            f"{lane}={limit}{rules.get(lane, _NO_RULES).flags}{'p' if lane in served_by else ''}"
+            for lane, limit in by_lane.items()
         )
         self.encoded = f" {' '.join(lanes)} ".encode()
         encoded_rules = {lane: fields for lane in rules if (fields := rules[lane].to_dict())}
         self.encoded_rules = orjson.dumps(encoded_rules) if encoded_rules else b""
+        self.encoded_deployments = (
+            orjson.dumps({lane: list(served_by[lane]) for lane in served_by}) if served_by else b""
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +283,7 @@ class Capacity:
         return (
             self.limits.encoded,
             self.limits.encoded_rules,
+            self.limits.encoded_deployments,
             len(self.limits.by_lane),
             self.free_slots,
             self.quarantined,
@@ -269,7 +293,7 @@ class Capacity:
         )
 
 
-_CLAIM_NOTHING = ("", "", 0, 0, 0, 0, "")
+_CLAIM_NOTHING = ("", "", "", 0, 0, 0, 0, "")
 
 
 class Queue:
@@ -324,7 +348,7 @@ class Queue:
             ]
         )
         next_round_ms, values, failures, patience = reply
-        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 10, strict=True)]
+        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 12, strict=True)]
         for lease_id, factor in zip(*[iter(patience)] * 2, strict=True):
             leases = [
                 replace(lease, patience=factor) if lease.lease_id == lease_id.decode() else lease
@@ -379,6 +403,8 @@ def _lease(
     worker_losses: int,
     queued_ms: bytes,
     remaining_ms: bytes,
+    account: bytes,
+    model: bytes,
 ) -> Lease:
     lease_id = LeaseId(lease.decode())
     return Lease(
@@ -394,4 +420,6 @@ def _lease(
         if first_claimed_us
         else 0,
         remaining_ms=float(remaining_ms) if remaining_ms else None,
+        account=account.decode(),
+        model=model.decode(),
     )

@@ -5,6 +5,7 @@
 --- @include "layout"
 --- @include "clock"
 --- @include "ids"
+--- @include "deployments"
 local worker, lease_ms = ARGV[1], tonumber(ARGV[2])
 redis.call('ZADD', WORKERS, now_ms + lease_ms, worker)
 redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now_ms)
@@ -21,7 +22,11 @@ end
 for i = 3, #ARGV, 2 do
   local leases, lease = LEASES .. ARGV[i], ARGV[i + 1]
   local exists = redis.call('ZSCORE', leases, lease)
-  if exists then redis.call('ZADD', leases, 'XX', now_ms + lease_ms, lease) end
+  if exists then
+    redis.call('ZADD', leases, 'XX', now_ms + lease_ms, lease)
+    local _, _, _, provider = served_by(lease, ARGV[i])
+    if provider ~= ARGV[i] then redis.call('ZADD', LEASES .. provider, 'XX', now_ms + lease_ms, lease) end
+  end
   if not exists or not is_unfinished((split_lease(lease))) then to_stop[#to_stop + 1] = lease end
 end
 return to_stop

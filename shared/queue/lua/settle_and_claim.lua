@@ -7,6 +7,7 @@
 --            MAX_WORKER_LOSSES workers), OUTAGE_WAIT_MS (time for which an item waits for an open route)
 -- ARGV: limits (the lanes that this worker serves, with their limits: see lane_limits.lua),
 --       rules (further limits, as JSON by lane: see limiters.lua),
+--       deployments (as JSON by lane, for the lanes with several: see deployments.lua),
 --       lane_count (number of these lanes),
 --       free_slots (number of items that this worker can still take; with 0 the script claims nothing),
 --       quarantined (number of quarantined items that this worker runs),
@@ -24,9 +25,9 @@
 --                                     its number of failed attempts; if its job has ended, the item is dropped
 --       Settling a lease that has expired only removes the worker loss that was counted for the lease.
 -- Returns: {ms until the next round has something to do ('': unknown),
---          {ten values per claimed item: item, lease, lane, payload, number of failed attempts that count, number of failed
+--          {twelve values per claimed item: item, lease, lane, payload, number of failed attempts that count, number of failed
 --          attempts that do not count, time in µs of the first claim ('': this claim), number of worker losses since the last failed attempt, queued_ms, ms until the job's
---          deadline ('': no deadline)},
+--          deadline ('': no deadline), account, model that the account gets ('': the item's own)},
 --          {four values per item that the script has finished with an error: see results.lua},
 --          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see health.lua}}
 --- @include "clock"
@@ -43,19 +44,39 @@
 --- @include "fair_part"
 --- @include "lane_limits"
 --- @include "limiters"
+--- @include "deployments"
+--- @include "choice"
 local values_per_lane, values_per_settlement = 2, 8 -- numbers of values in ARGV
-local limits, rules_json, lane_count, free, quarantined, running_count, worker = unpack(ARGV, 1, 7)
-local first_running = 8
+local limits, rules_json, deployments, lane_count, free, quarantined, running_count, worker = unpack(ARGV, 1, 8)
+local first_running = 9
 local first_settlement = first_running + values_per_lane * running_count
 lane_count, free_slots, quarantined = tonumber(lane_count), tonumber(free), tonumber(quarantined)
 local is_claiming = free_slots > 0
 read_lane_limits(limits)
 set_rules(rules_json)
+set_deployments(deployments)
 for i = first_running, first_settlement - 1, values_per_lane do running[ARGV[i]] = tonumber(ARGV[i + 1]) end
 local max_claim, next_round_ms, has_freed_slot, has_left_items = MAX_CLAIM, nil, false, false
 
 local function wake_at(time_ms)
   if not next_round_ms or time_ms < next_round_ms then next_round_ms = time_ms end
+end
+
+-- Returns the limit of a lane that is in force, or nil if this worker does not serve the lane.
+local function lane_limit(lane)
+  if not configured_limit(lane) then return nil end
+  local limit = 0
+  for provider in pairs(providers_of(lane)) do limit = limit + (effective_limit(provider) or 0) end
+  return limit
+end
+
+-- Returns the number of calls that the limits of the lane's providers allow to start.
+local function room_of_lane(lane)
+  local room = 0
+  for provider in pairs(providers_of(lane)) do
+    room = room + math.max(0, (effective_limit(provider) or 0) - redis.call('ZCARD', LEASES .. provider))
+  end
+  return room
 end
 
 local function has_backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane, QUARANTINE .. lane) > 0 end
@@ -73,9 +94,10 @@ local function prepare(lane, limit)
   if blocked_ms then wake_at(blocked_ms) end
 
   if has_backlog(lane) then
-    local allowed, next_ms = gate(lane, ACCOUNT)
+    local allowed, next_ms = math.huge, nil
+    if is_plain(lane) then allowed, next_ms = gate(lane, ACCOUNT) end
     if allowed > 0 then
-      local left = math.max(0, limit - redis.call('ZCARD', LEASES .. lane))
+      local left = room_of_lane(lane)
       if left == 0 then note_hunger(lane, limit, worker) end
       return left
     end
@@ -90,7 +112,7 @@ end
 
 -- Claims up to `allowed` items of a lane, as this worker's slots and its part of the limit permit.
 local function claim_items(lane, allowed)
-  local left, limit = allowed, effective_limit(lane)
+  local left, limit = allowed, lane_limit(lane)
   local part = part_left(lane, limit, worker)
   local function capacity() return math.min(left, slots_for(lane), max_claim, part - (allowed - left)) end
   local function count_claimed(count)
@@ -139,7 +161,7 @@ end
 
 local ready_lanes, allowed = {}, {}
 for _, lane in ipairs(is_claiming and active_lanes() or {}) do
-  local limit = effective_limit(lane)
+  local limit = lane_limit(lane)
   allowed[lane] = limit and prepare(lane, limit) or 0
   if allowed[lane] > 0 then ready_lanes[#ready_lanes + 1] = lane end
 end

@@ -4,6 +4,8 @@
 --- @include "waiting"
 --- @include "limiters"
 --- @include "leasing"
+--- @include "deployments"
+--- @include "choice"
 --- @include "owner_room"
 -- Claims items in the order of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996). Owners share
 -- the lane equally. The classes of an owner share the owner's part by weight. The jobs of a class share the class's part
@@ -27,9 +29,8 @@ end
 
 -- Removes an item for a probe: a random one, so that a request that always fails cannot be every probe, and not the item of
 -- the last failed probe, if there is another. Returns a list with its index.
-local function pop_probe(lane, job, number, route)
-  local queue = queue_of(lane, job.id, route)
-  local last_failed = (open_record(lane, ACCOUNT) or open_record(lane, route) or {}).last_failed
+local function pop_probe(queue, job, number, account, scope)
+  local last_failed = (open_record(account, ACCOUNT) or open_record(account, scope) or {}).last_failed
   local indexes = redis.call('ZRANDMEMBER', queue, 2)
   if indexes[2] and item_of(job.id, indexes[1], number) == last_failed then indexes[1] = indexes[2] end
   indexes[2] = nil
@@ -74,6 +75,17 @@ local function take_fairly(lane, limit, interactive_weight, free)
     return room
   end
 
+  -- Leaves a queue in the tree that has to wait until `at_ms`, but moves it to WAITING if too many wait. Returns 0, and
+  -- whether the queue must leave the tree.
+  local function skip(job, number, scope, at_ms)
+    next_ms = math.min(next_ms, at_ms)
+    skips_left = skips_left - 1
+    if skips_left >= 0 then return 0, false end
+    block(lane, scope, job, number, math.min(at_ms, now_ms + LEASE_MS))
+    moves_left = moves_left - 1
+    return 0, true
+  end
+
   -- Claims up to `wanted` items of one queue. If the queue has to wait for a scope, moves it to WAITING; if it has to wait for
   -- a limiter, leaves it in the tree, where it keeps its share. Returns the number of items, and whether the queue must leave
   -- the tree.
@@ -86,26 +98,31 @@ local function take_fairly(lane, limit, interactive_weight, free)
       moves_left = moves_left - 1
       return 0, true
     end
-    local list = limiters_of(lane, route)
-    if list[1] then
-      local room, at_ms, limiter = room_for(job, list, queue_of(lane, job.id, route))
-      if limiter then
-        next_ms = math.min(next_ms, at_ms)
-        skips_left = skips_left - 1
-        if skips_left >= 0 then return 0, false end
-        block(lane, LIMITER .. limiter.name, job, number, math.min(at_ms, now_ms + LEASE_MS))
-        moves_left = moves_left - 1
-        return 0, true
+    local queue, account, served_scope, list = queue_of(lane, job.id, route), lane, route, nil
+    local deployment, count, add_served
+    if is_plain(lane) then
+      list = limiters_of(lane, route)
+      if list[1] then
+        local room, at_ms, limiter = room_for(job, list, queue)
+        if limiter then return skip(job, number, LIMITER .. limiter.name, at_ms) end
+        wanted = math.min(wanted, room)
       end
-      wanted = math.min(wanted, room)
+    else
+      deployment, count, add_served = choose(lane, route, function()
+        return estimate_tokens(job, redis.call('ZRANGE', queue, 0, 0)[1] or 0)
+      end)
+      if not deployment then return skip(job, number, route, count) end
+      account, served_scope, wanted = deployment.account, deployment.route, math.min(wanted, count)
+      list = limiters_of(account, served_scope)
+      allowed = math.min(gate(account, ACCOUNT), (gate(account, served_scope)))
     end
     local is_probe = allowed < math.huge
-    local indexes = is_probe and pop_probe(lane, job, number, route) or
-      pop_first(queue_of(lane, job.id, route), wanted)
+    local indexes = is_probe and pop_probe(queue, job, number, account, served_scope) or pop_first(queue, wanted)
     if #indexes == 0 then return 0, true end
     dequeue(lane, job.owner, #indexes)
-    lease_items(lane, job, number, indexes, list)
-    if is_probe then mark_probe(lane, route, lease_of(job.id, indexes[1], number, list)) end
+    lease_items(lane, job, number, indexes, list, deployment)
+    if deployment then add_served(#indexes) end
+    if is_probe then mark_probe(account, served_scope, lease_of(lane, job.id, indexes[1], number, list, deployment)) end
     return #indexes, #indexes < wanted and not is_probe
   end
 

@@ -1,6 +1,7 @@
 --- @include "clock"
--- Keeps the health of what a lane calls: of the provider's account (scope ''), and of each route (the scope is the
--- route's name). HEALTH has a record for each scope that is not healthy; a scope without a record is healthy.
+--- @include "deployments"
+-- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the route's
+-- name). `lane` is the name of the account: see deployments.lua. HEALTH has a record for each scope that is not healthy; a scope without a record is healthy.
 --   healthy  any number of calls
 --   paused   no call before `until_ms`
 --   open     no call before `until_ms`, then one call at a time: a *probe*. An answer of a probe makes the scope healthy.
@@ -69,10 +70,18 @@ local function read_record(lane, scope)
   return records[name] or nil
 end
 
+-- Makes the queues that wait for a scope look at it again.
+local function look_again(account, scope)
+  redis.call('ZADD', BLOCKED .. account, 'XX', 0, scope)
+  for _, lane in ipairs(lanes_of(account)) do
+    for _, blocked in ipairs(redis.call('ZRANGE', BLOCKED .. lane, 0, 99)) do redis.call('ZADD', BLOCKED .. lane, 0, blocked) end
+  end
+end
+
 local function delete_record(lane, scope)
   records[lane .. ' ' .. scope] = false
   redis.call('HDEL', HEALTH .. lane, scope)
-  redis.call('ZADD', BLOCKED .. lane, 'XX', 0, scope) -- the queues that wait for the scope may continue
+  look_again(lane, scope)
 end
 
 local function new_record() return { until_ms = 0, pause_ms = 0, failures = 0, failed_items = {}, refusals = 0 } end
@@ -89,7 +98,7 @@ local function gate(lane, scope)
   if not record then return math.huge end
   if record.until_ms > now_ms then return 0, record.until_ms end
   if not record.opened_ms then return math.huge end
-  local expires_ms = record.probe and redis.call('ZSCORE', LEASES .. lane, record.probe)
+  local expires_ms = record.probe and redis.call('ZSCORE', LEASES .. provider_of(lane), record.probe)
   if expires_ms then return 0, tonumber(expires_ms) end
   return 1
 end
@@ -121,14 +130,14 @@ local function end_probe(lane, route, lease)
   if is_healthy(lane) then return end
   for _, scope in ipairs(scopes_of(route)) do
     local record = open_record(lane, scope)
-    if record and record.probe == lease then redis.call('ZADD', BLOCKED .. lane, 'XX', 0, scope) end
+    if record and record.probe == lease then look_again(lane, scope) end
   end
 end
 
 local function open(lane, scope, record, probe_ms, wait_ms)
   record.opened_ms, record.probe_ms = now_ms, probe_ms
   pause(record, wait_ms)
-  redis.call('ZADD', BLOCKED .. lane, 'XX', 0, scope) -- from now on, the queues that wait for the scope can give up
+  look_again(lane, scope) -- from now on, the queues that wait for the scope can give up
 end
 
 -- Prolongs an open scope, if the call was a probe.

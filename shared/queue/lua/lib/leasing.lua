@@ -4,17 +4,22 @@
 --- @include "moves"
 --- @include "waiting"
 --- @include "limiters"
--- Gives leases to items. `claimed` collects ten values per leased item: see what settle_and_claim.lua returns.
+--- @include "deployments"
+--- @include "choice"
+-- Gives leases to items. `claimed` collects twelve values per leased item: see what settle_and_claim.lua returns.
 -- Defines for other files: claimed, lease_of, lease_items, lease_quarantined
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
 local claimed = {}
 local MAX_WAITING = 8 -- limit of quarantined items of a lane that a round looks at although they have to wait
 
-local function lease_of(job_id, index, number, list) return item_of(job_id, index, number) .. '@' .. now_us .. suffix_of(list) end
+-- `list`: the item's limiters. `deployment`: nil for a plain lane.
+local function lease_of(lane, job_id, index, number, list, deployment)
+  return item_of(job_id, index, number) .. '@' .. now_us .. encode_deployment(lane, deployment) .. suffix_of(list)
+end
 
 -- Gives leases to items of one route, which the caller has taken out of their queue, and charges the route's limiters.
 -- Returns the number of leases. If the job has ended, its items get no lease: they are dropped.
-local function lease_items(lane, job, number, indexes, list)
+local function lease_items(lane, job, number, indexes, list, deployment)
   if not job.is_unfinished then return 0 end
   if not job.has_started then redis.call('HSET', JOB .. job.id, 'started_ms', ms(now_ms)) end
   job.has_started = true
@@ -23,21 +28,27 @@ local function lease_items(lane, job, number, indexes, list)
   local queued_ms = ms(math.max(0, now_ms - tonumber(job.accepted_ms)))
   local remaining_ms = job.deadline_ms and ms(job.deadline_ms - now_ms) or ''
   local expires_ms, leases = ms(now_ms + LEASE_MS), {}
+  local account, model = deployment and deployment.account or lane, deployment and deployment.model or ''
   for i, index in ipairs(indexes) do
     if payloads[i] then
       local item = job.id .. ':' .. index
-      local lease = lease_of(job.id, index, number, list)
+      local lease = lease_of(lane, job.id, index, number, list, deployment)
       leases[#leases + 1], leases[#leases + 2] = expires_ms, lease
       local failed, first_claimed_us, losses, uncounted = '0', '', '', 0
       if entries[i] then failed, first_claimed_us, losses, uncounted = parse_attempts(entries[i]) end
       for _, value in ipairs({ item, lease, lane, payloads[i], failed, uncounted, first_claimed_us, count_losses(losses), queued_ms,
-        remaining_ms }) do
+        remaining_ms, account, model }) do
         claimed[#claimed + 1] = value
       end
-      for _, limiter in ipairs(list) do charge(lane, limiter, lease, limiter.tpm and estimate_tokens(job, index) or 0) end
+      for _, limiter in ipairs(list) do charge(account, limiter, lease, limiter.tpm and estimate_tokens(job, index) or 0) end
     end
   end
-  if #leases > 0 then redis.call('ZADD', LEASES .. lane, unpack(leases)) end
+  if #leases == 0 then return 0 end
+  redis.call('ZADD', LEASES .. lane, unpack(leases))
+  if deployment and deployment.provider ~= lane then
+    redis.call('ZADD', LEASES .. deployment.provider, unpack(leases))
+    add_lane(deployment.provider)
+  end
   return #leases / 2
 end
 
@@ -60,11 +71,23 @@ local function lease_quarantined(lane)
     else
       redis.call('ZREM', QUARANTINE .. lane, item)
       unpark(item)
-      local list = route and limiters_of(lane, route) or {}
+      local list, deployment = {}, nil
+      if is_plain(lane) then
+        list = route and limiters_of(lane, route) or {}
+      elseif route then
+        deployment = choose(lane, route, function() return estimate_tokens(job, index) end)
+        list = deployment and limiters_of(deployment.account, deployment.route) or {}
+      end
       if record then
         finish_unsent(lane, route, job, index, record)
-      elseif lease_items(lane, job, number, { index }, list) > 0 then
-        if allowed < math.huge then mark_probe(lane, route, lease_of(id, index, number, list)) end
+      elseif route and not is_plain(lane) and not deployment then
+        park(QUARANTINE, lane, job, index, number, job.accepted_ms) -- no deployment has room
+        return 0
+      elseif lease_items(lane, job, number, { index }, list, deployment) > 0 then
+        if allowed < math.huge then
+          local account, scope = deployment and deployment.account or lane, deployment and deployment.route or route
+          mark_probe(account, scope, lease_of(lane, id, index, number, list, deployment))
+        end
         return 1
       end
     end

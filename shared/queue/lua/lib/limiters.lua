@@ -1,6 +1,7 @@
 --- @include "clock"
 --- @include "job_cache"
 --- @include "lane_limits"
+--- @include "deployments"
 -- Limits the calls of a lane's models, and the rates of requests and tokens. A *limiter* has a name in its lane: '' limits
 -- all models of the lane, another name limits one model, or the models that match a pattern.
 -- The limits come from, the first that sets a limit counts: LIMITS (set while work runs), the rules of the worker's
@@ -34,9 +35,9 @@ local known_limiters, budgets = {}, {}
 local function set_rules(json) rules_json = json end
 
 local function rules_of(lane)
-  if not has_flag(lane, 'r') then return nil end
+  if not has_flag(provider_of(lane), 'r') then return nil end
   rules = rules or cjson.decode(rules_json)
-  return rules[lane]
+  return rules[provider_of(lane)]
 end
 
 -- Returns what LIMITS or LEARNED has for a name, or an empty table.
@@ -58,7 +59,7 @@ end
 -- Returns the limit of running calls of a lane that is in force, or nil if the worker does not serve the lane.
 local function effective_limit(lane)
   local configured = configured_limit(lane)
-  return configured and (stored_limits(LIMITS, lane).concurrency or configured)
+  return configured and (stored_limits(LIMITS, provider_of(lane)).concurrency or configured)
 end
 
 local function model_rule(rule, route)
@@ -76,7 +77,7 @@ end
 local function limiters_of(lane, route)
   local id = lane .. ' ' .. route
   if known_limiters[id] then return known_limiters[id] end
-  local rule, of_lane, of_model = rules_of(lane), stored_limits(LIMITS, lane), stored_limits(LIMITS, lane .. '/' .. route)
+  local rule, of_lane, of_model = rules_of(lane), stored_limits(LIMITS, provider_of(lane)), stored_limits(LIMITS, provider_of(lane) .. '/' .. route)
   local model, learned = model_rule(rule, route), stored_limits(LEARNED, lane .. '/' .. route)
   local list = {}
   local function add(limiter, has_announced)
@@ -91,7 +92,7 @@ local function limiters_of(lane, route)
   local all = { name = '' }
   for _, rate in ipairs(RATES) do all[rate] = of_lane[rate] or rule and rule[rate] end
   local own = { name = not next(of_model) and model.name or route, concurrency = of_model.concurrency or model.concurrency }
-  local is_per_account = has_flag(lane, 'a')
+  local is_per_account = has_flag(provider_of(lane), 'a')
   for _, rate in ipairs(RATES) do
     own[rate] = of_model[rate] or model[rate] or not is_per_account and all[rate] or nil
   end
@@ -208,7 +209,7 @@ end
 local function correct(lane, limiter, charged, usage, is_refused)
   if not limiter.has_rate then return end
   local budget = budget_of(lane, limiter)
-  if is_refused and not has_flag(lane, 'c') then
+  if is_refused and not has_flag(provider_of(lane), 'c') then
     if limiter.rpm then budget.r = budget.r - MINUTE_MS / limiter.rpm end
     if limiter.rpd then budget.d = budget.d - DAY_MS / limiter.rpd end
   end

@@ -4,6 +4,7 @@
 --- @include "attempts"
 --- @include "moves"
 --- @include "limiters"
+--- @include "deployments"
 --- @include "results"
 --- @include "set_back"
 -- Requeues the items whose lease has expired, and the deferred items that are due.
@@ -11,11 +12,13 @@
 
 -- Removes an expired lease, because its worker was lost or did not renew it in time. The item is queued again. After
 -- MAX_WORKER_LOSSES worker losses it fails instead.
-local function reclaim(lane, lease)
-  redis.call('ZREM', LEASES .. lane, lease)
+local function reclaim(found_in, lease)
   local id, index, number, claimed_us = split_lease(lease)
+  local lane, account, scope, provider = served_by(lease, found_in)
+  redis.call('ZREM', LEASES .. lane, lease)
+  if provider ~= lane then redis.call('ZREM', LEASES .. provider, lease) end
   local job = load_job(id)
-  release(lane, routes_of(job, lane)[number] or '', lease, job, index)
+  release(account, scope or routes_of(job, lane)[number] or '', lease, job, index)
   if not job.is_unfinished then return end
   local failed, first_claimed_us, losses, uncounted = read_attempts(job, index)
   losses = losses .. ' ' .. claimed_us

@@ -2,6 +2,8 @@
 --- @include "health"
 --- @include "waiting"
 --- @include "limiters"
+--- @include "deployments"
+--- @include "choice"
 --- @include "job_cache"
 --- @include "attempts"
 --- @include "moves"
@@ -10,13 +12,18 @@
 local MAX_SPREAD_MS = 2000 -- limit of the delay after an attempt that does not count
 
 -- Records an attempt that failed and may be repeated: see settle_and_claim.lua.
-local function settle_failure(lane, job, index, number, claimed_us, result, latency_us, delay_ms, fault)
+local function settle_failure(lane, account, scope, job, index, number, claimed_us, result, latency_us, delay_ms, fault)
   local failed, first_claimed_us, _, uncounted = read_attempts(job, index)
   first_claimed_us = first_claimed_us == '' and claimed_us or first_claimed_us
-  local counts, route = true, fault and routes_of(job, lane)[number] or ACCOUNT
+  local counts, route = true, routes_of(job, lane)[number] or ACCOUNT
   if fault then
-    counts = record_failure(lane, route, item_of(job.id, index, number), claimed_us / 1000, tonumber(failed) > 0, fault)
-    local record = not counts and (open_record(lane, ACCOUNT) or open_record(lane, route))
+    counts = record_failure(account, scope, item_of(job.id, index, number), claimed_us / 1000, tonumber(failed) > 0, fault)
+    local record = not counts
+    if record and is_plain(lane) then
+      record = open_record(account, ACCOUNT) or open_record(account, scope)
+    elseif record then
+      record = route_record(lane, route)
+    end
     if record and job.is_unfinished and give_up_ms(job, record) <= now_ms then counts, delay_ms = true, nil end
   end
   if not job.is_unfinished then return end
@@ -48,24 +55,23 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
     forgive_loss(job, index, claimed_us)
     return false
   end
+  local _, account, scope, provider = served_by(lease, lane)
+  if provider ~= lane then redis.call('ZREM', LEASES .. provider, lease) end
+  scope = scope or routes_of(job, lane)[number] or ACCOUNT
   fault, usage = fault ~= '' and cjson.decode(fault), usage ~= '' and cjson.decode(usage)
   if usage or string.find(lease, '~', 1, true) then
-    local route = routes_of(job, lane)[number] or ACCOUNT
-    release(lane, route, lease, job, index, usage and usage.prompt_tokens and usage, fault and REFUSALS[fault.verdict])
-    if usage and usage.announced then learn(lane, route, usage.announced) end
+    release(account, scope, lease, job, index, usage and usage.prompt_tokens and usage, fault and REFUSALS[fault.verdict])
+    if usage and usage.announced then learn(account, scope, usage.announced) end
   end
   if outcome == 'retry' then
-    settle_failure(lane, job, index, number, claimed_us, result, latency_us, tonumber(delay_ms), fault)
+    settle_failure(lane, account, scope, job, index, number, claimed_us, result, latency_us, tonumber(delay_ms), fault)
   elseif outcome == 'release' then
     requeue(lane, job, index, number)
   else
-    if not (outcome == 'complete' and is_healthy(lane)) then
-      local route = routes_of(job, lane)[number] or ACCOUNT
-      if outcome == 'complete' then record_answer(lane, route, claimed_us / 1000) end
-      if fault then record_failure(lane, route, item_of(id, index, number), claimed_us / 1000, true, fault) end
-    end
+    if outcome == 'complete' then record_answer(account, scope, claimed_us / 1000) end
+    if fault then record_failure(account, scope, item_of(id, index, number), claimed_us / 1000, true, fault) end
     write_result(job, index, outcome == 'fail', result, tonumber(latency_us))
   end
-  end_probe(lane, routes_of(job, lane)[number] or ACCOUNT, lease)
+  end_probe(account, scope, lease)
   return true
 end

@@ -5,6 +5,8 @@
 --- @include "attempts"
 --- @include "health"
 --- @include "limiters"
+--- @include "deployments"
+--- @include "choice"
 --- @include "results"
 --- @include "set_back"
 -- Keeps the queues that wait for a scope to become healthy: see health.lua. When a claim meets a queue whose scope takes no
@@ -13,7 +15,7 @@
 -- The score of a queue in WAITING is the earliest time at which its items may give up, while the scope is open: then they
 -- finish with the scope's latest failure, or if the scope has opened later, the queue gets a later time.
 -- Invariant: a queue with items is in the tree, or waits for a scope that is in BLOCKED.
--- Defines for other files: blocking_scope, give_up_ms, block, finish_unsent, resume_blocked, correct_waits
+-- Defines for other files: blocking_scope, waiting_record, give_up_ms, block, finish_unsent, resume_blocked, correct_waits
 local MAX_SCOPES = 32 -- limit of scopes per lane and round
 local queues_left, items_left = 32, 500 -- limits of the queues that a round moves and of the items that give up
 local MAX_CANDIDATES = 16 -- limit of queues that are looked at for a probe
@@ -25,6 +27,11 @@ local function waiting(lane, scope) return WAITING .. lane .. ':' .. scope end
 -- Returns the scope that allows no call of a route now, or nil; and the time at which this may change, or if there is none
 -- the number of items that may be claimed.
 local function blocking_scope(lane, route)
+  if not is_plain(lane) then
+    local allowed, next_ms = route_gate(lane, route)
+    if allowed == 0 then return route, next_ms end
+    return nil, allowed
+  end
   if is_healthy(lane) then return nil, math.huge end
   local allowed, next_ms = gate(lane, ACCOUNT)
   if allowed == 0 then return ACCOUNT, next_ms end
@@ -42,9 +49,15 @@ local function give_up_ms(job, record)
   return math.max(record.opened_ms, accepted_ms) + wait_ms
 end
 
+-- Returns the record of the scope that a queue waits for, if the scope is open, or nil.
+local function waiting_record(lane, scope)
+  if is_plain(lane) then return open_record(lane, scope) end
+  return route_record(lane, scope)
+end
+
 -- Moves a queue, which the caller removes from the tree, to WAITING.
 local function block(lane, scope, job, number, next_ms)
-  local record = open_record(lane, scope)
+  local record = waiting_record(lane, scope)
   local until_ms = record and give_up_ms(job, record) or now_ms
   redis.call('ZADD', waiting(lane, scope), ms(until_ms), job.id .. ' ' .. number)
   redis.call('ZADD', BLOCKED .. lane, 'LT', ms(record and math.min(next_ms, until_ms) or next_ms), scope)
@@ -95,7 +108,7 @@ end
 -- the tree, a random one, and not the queue whose only item was the last probe, if there is another. Returns whether it has
 -- moved one.
 local function resume(lane, scope, is_probe)
-  local queues, last_failed = waiting(lane, scope), (open_record(lane, scope) or {}).last_failed
+  local queues, last_failed = waiting(lane, scope), (waiting_record(lane, scope) or {}).last_failed
   local count = redis.call('ZCARD', queues)
   local members = is_probe and redis.call('ZRANDMEMBER', queues, -MAX_CANDIDATES) -- only a negative number gives a random order
     or queues_left > 0 and redis.call('ZRANGE', queues, 0, queues_left - 1) or {}
@@ -133,9 +146,9 @@ end
 -- Looks at the scopes that may have changed. Returns the next time at which a scope may change, or nil.
 local function resume_blocked(lane)
   for _, scope in ipairs(redis.call('ZRANGEBYSCORE', BLOCKED .. lane, '-inf', now_ms, 'LIMIT', 0, MAX_SCOPES)) do
-    local record = open_record(lane, scope)
+    local record = waiting_record(lane, scope)
     if record then give_up(lane, scope, record) end
-    local allowed, next_ms = gate(lane, scope)
+    local allowed, next_ms = (is_plain(lane) and gate or route_gate)(lane, scope)
     local is_probe = allowed == 1
     if string.sub(scope, 1, #LIMITER) == LIMITER then allowed, next_ms = limiter_gate(lane, scope) end
     -- If no worker has a slot for the queue that was moved for a probe, another one is moved a second later.

@@ -1,0 +1,76 @@
+--- @include "clock"
+--- @include "deployments"
+--- @include "health"
+--- @include "limiters"
+-- Chooses the deployment that serves the next items of a route, by weighted least service: SERVED has the number of items
+-- that each deployment got, divided by its weight. A deployment that cannot take an item keeps up with the others, so that
+-- it gets no more than its share when it can take items again.
+-- Defines for other files: route_gate, route_record, choose
+local KEPT_SERVED_MS = 86400000
+
+-- Returns the same as `gate`, for what serves a route.
+local function route_gate(lane, route)
+  local most, next_ms = 0, math.huge
+  for _, deployment in ipairs(deployments_of(lane, route)) do
+    local allowed, at_ms = gate(deployment.account, ACCOUNT)
+    local of_model, model_at_ms = gate(deployment.account, deployment.route)
+    most = math.max(most, math.min(allowed, of_model))
+    next_ms = math.min(next_ms, math.max(at_ms or 0, model_at_ms or 0))
+  end
+  return most, most == 0 and next_ms or nil
+end
+
+-- Returns the record of the deployment that opened last, if all deployments of a route are open, or nil.
+local function route_record(lane, route)
+  local latest
+  for _, deployment in ipairs(deployments_of(lane, route)) do
+    local record = open_record(deployment.account, ACCOUNT) or open_record(deployment.account, deployment.route)
+    if not record then return nil end
+    if not latest or record.opened_ms > latest.opened_ms then latest = record end
+  end
+  return latest
+end
+
+-- Returns how many items a deployment can take now; if none, also when that may change.
+local function room_of(deployment, tokens_of)
+  local limit = effective_limit(deployment.provider)
+  if not limit then return 0 end
+  local room = math.min(limit - redis.call('ZCARD', LEASES .. deployment.provider), gate(deployment.account, ACCOUNT),
+    (gate(deployment.account, deployment.route)))
+  if room <= 0 then return 0 end
+  local list = limiters_of(deployment.account, deployment.route)
+  for _, limiter in ipairs(list) do
+    local allowed, at_ms = limiter_room(deployment.account, limiter, limiter.tpm and tokens_of() or 0)
+    if allowed == 0 then return 0, at_ms end
+    room = math.min(room, allowed)
+  end
+  return room
+end
+
+-- Returns the deployment for the next items of a route and how many items it may get, or nil and the time at which one may
+-- take an item. `tokens_of` returns the estimate of the next item's tokens.
+local function choose(lane, route, tokens_of)
+  local served, chosen, least, next_ms = SERVED .. lane .. ':' .. route, nil, nil, math.huge
+  local others = {}
+  for _, deployment in ipairs(deployments_of(lane, route)) do
+    local room, at_ms = room_of(deployment, tokens_of)
+    local name = deployment.account .. '/' .. deployment.route
+    local service = tonumber(redis.call('ZSCORE', served, name) or 0)
+    if room == 0 then
+      next_ms = math.min(next_ms, at_ms or math.huge)
+      others[#others + 1] = { name = name, service = service }
+    elseif not least or service < least then
+      chosen, least = { deployment = deployment, name = name, room = room }, service
+    end
+  end
+  if not chosen then return nil, next_ms end
+  for _, other in ipairs(others) do
+    if other.service < least then redis.call('ZADD', served, least, other.name) end
+  end
+  local deployment = chosen.deployment
+  local count = math.min(chosen.room, deployment.weight)
+  return deployment, count, function(taken)
+    redis.call('ZADD', served, least + taken / deployment.weight, chosen.name)
+    redis.call('PEXPIRE', served, KEPT_SERVED_MS)
+  end
+end

@@ -1,0 +1,83 @@
+--- @include "clock"
+--- @include "lane_limits"
+-- Says what serves the items of a lane. A *plain* lane is a provider with one key: the deployment of a route is the account
+-- with the lane's name, and the model with the route's name. A lane with the flag 'p' is an alias, or a provider with several
+-- keys. For these lanes the worker's configuration lists the deployments: account, provider, weight, and for an alias the
+-- model. An account is a key of a provider: '<provider>' for the first, then '<provider>#2'.
+-- Defines for other files: set_deployments, is_plain, provider_of, deployments_of, providers_of, lanes_of, encode_deployment,
+-- served_by
+local json, configured = '', nil
+local known, lanes_by_account = {}, nil
+
+local function set_deployments(text) json = text end
+
+local function is_plain(lane) return not has_flag(lane, 'p') end
+
+local function provider_of(account) return string.match(account, '^[^#]+') end
+
+local function read_configured()
+  configured = configured or (json == '' and {} or cjson.decode(json))
+  return configured
+end
+
+-- Returns the deployments of a route: a list of {account, provider, weight, model (as the provider gets it; '' for the item's
+-- own), route (the scope of the model in the account's health)}.
+local function deployments_of(lane, route)
+  local id = lane .. ' ' .. route
+  if not known[id] then
+    known[id] = {}
+    for i, deployment in ipairs(read_configured()[lane] or {}) do
+      local model = deployment.model or ''
+      known[id][i] = {
+        account = deployment.account, provider = provider_of(deployment.account), weight = deployment.weight, model = model,
+        route = model == '' and route or string.lower(model),
+      }
+    end
+  end
+  return known[id]
+end
+
+-- Returns the set of the providers that serve a lane.
+local function providers_of(lane)
+  if is_plain(lane) then return { [lane] = true } end
+  local providers = {}
+  for _, deployment in ipairs(read_configured()[lane] or {}) do providers[provider_of(deployment.account)] = true end
+  return providers
+end
+
+-- Returns the list of the lanes that are not plain and that an account serves.
+local function lanes_of(account)
+  if not lanes_by_account then
+    lanes_by_account = {}
+    for lane, deployments in pairs(read_configured()) do
+      for _, deployment in ipairs(deployments) do
+        local lanes = lanes_by_account[deployment.account] or {}
+        if lanes[#lanes] ~= lane then lanes[#lanes + 1] = lane end
+        lanes_by_account[deployment.account] = lanes
+      end
+    end
+  end
+  return lanes_by_account[account] or {}
+end
+
+local function escape(text)
+  return (string.gsub(text, '[|~@%%]', function(character) return string.format('%%%02X', string.byte(character)) end))
+end
+
+local function unescape(text)
+  return (string.gsub(text, '%%(%x%x)', function(code) return string.char(tonumber(code, 16)) end))
+end
+
+-- Returns the part of a lease's id that names its lane and its deployment; '' for a plain lane.
+local function encode_deployment(lane, deployment)
+  if not deployment then return '' end
+  return '|' .. lane .. '|' .. deployment.account .. '|' .. escape(deployment.route)
+end
+
+-- Returns the lane of a lease, the account and the scope of its deployment, and the provider whose limit it uses. `lane` and
+-- `route` count if the lease is of a plain lane.
+local function served_by(lease, lane, route)
+  local own_lane, account, scope = string.match(lease, '|([^|]*)|([^|]*)|([^~]*)')
+  if not own_lane then return lane, lane, route, lane end
+  return own_lane, account, unescape(scope), provider_of(account)
+end
