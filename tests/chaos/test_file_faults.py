@@ -109,7 +109,7 @@ async def test_an_api_is_killed_while_it_creates_a_batch(
 ) -> None:
     """OpenAI's client repeats the request. No request is sent to the provider twice."""
     other = await deployment.another_api()
-    count = 4000
+    count = 2000
     file = await upload(other, lines(count))
     creating = asyncio.create_task(create(deployment.api, file))
 
