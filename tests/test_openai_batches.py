@@ -9,6 +9,7 @@ import httpx
 import pytest
 from arq.connections import ArqRedis
 from support.authentication import ANN, API_KEYS, BOB
+from support.claims import claim
 from support.in_process import running_api
 from support.jobs import NDJSON
 from support.providers import combined
@@ -397,6 +398,24 @@ async def test_cancelling(api: httpx.AsyncClient) -> None:
         ("b", None, "batch_cancelled"),
     ]
     assert (await api.get(f"/jobs/{batch['id']}")).json()["status"] == "cancelled"
+
+
+async def test_a_cancelled_batch_waits_for_its_calls(
+    api: httpx.AsyncClient, redis: ArqRedis, keys: Keys, queue: Queue
+) -> None:
+    """No worker runs, so the call is not stopped: its lease has to expire."""
+    batch = await created(api, line("a"), line("b"))
+    [lease] = await claim(queue, openrouter=1)
+
+    cancelled = (await api.post(f"/v1/batches/{batch['id']}/cancel")).json()
+    listed = (await api.get("/v1/batches")).json()["data"]
+    await redis.zadd(keys.leases("openrouter"), {lease.lease_id: 1})
+    expired = (await api.get(f"/v1/batches/{batch['id']}")).json()
+
+    assert (cancelled["status"], cancelled["cancelled_at"]) == ("cancelling", None)
+    assert cancelled["cancelling_at"] is not None
+    assert listed == [cancelled]
+    assert expired["status"] == "cancelled"
 
 
 # Files

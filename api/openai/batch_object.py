@@ -44,7 +44,7 @@ def batch_object(batch: BatchRecord) -> Batch:
         completed_at=ended_at if status == "completed" else None,
         failed_at=ended_at if status == "failed" else None,
         expired_at=ended_at if status == "expired" else None,
-        cancelling_at=ended_at if status == "cancelled" else None,
+        cancelling_at=ended_at if status in {"cancelling", "cancelled"} else None,
         cancelled_at=ended_at if status == "cancelled" else None,
         request_counts=_request_counts(snapshot),
         usage=_usage(batch.usage) if batch.usage else None,
@@ -57,6 +57,8 @@ def _status(batch: BatchRecord) -> BatchStatus:
         return "failed"
     if batch.snapshot.finished_ms is None:
         return "in_progress"
+    if batch.has_calls:
+        return "cancelling"
     return _EARLY_STATUSES.get(batch.snapshot.finished_early_as, "completed")
 
 

@@ -121,20 +121,26 @@ class Batches:
         return BatchList(data=data, first_id=ends[0], last_id=ends[1], has_more=has_more)
 
     async def cancel(self, batch_id: str, owner: str) -> Batch:
-        """Cancels the batch. The answer says `cancelling` if calls are still running."""
+        """Cancels the batch. Its status is `cancelling` until the workers have stopped its calls.
+
+        The response says `cancelling` if any calls ran, also if the workers were faster.
+        """
         job_id = job_id_of(batch_id)
         before = await self._batches.get(job_id, owner)
         status = batch_object(before).status
-        if status == "cancelled":
-            return await self.get(job_id, owner)
-        if before.snapshot is None or before.snapshot.finished_ms is not None:
+        if status not in {"in_progress", "cancelling", "cancelled"}:
             raise OpenAIError(
                 HTTPStatus.BAD_REQUEST, f"a batch with the status {status!r} cannot be cancelled"
             )
         await self._jobs.cancel(job_id, owner)
         batch = await self.get(job_id, owner)
-        is_running = before.snapshot.total > before.snapshot.finished + before.snapshot.queued
-        if batch.status == "cancelled" and is_running:
+        snapshot = before.snapshot
+        if (
+            status == "in_progress"
+            and batch.status == "cancelled"
+            and snapshot is not None
+            and snapshot.total > snapshot.finished + snapshot.queued
+        ):
             return batch.model_copy(update={"status": "cancelling", "cancelled_at": None})
         return batch
 

@@ -12,6 +12,7 @@ from shared.dialects.values import record, tokens
 from shared.jobs.batch_details import BatchDetails, parse_batch_details
 from shared.jobs.snapshot import Snapshot, parse_snapshot
 from shared.jobs.store import Store
+from shared.models import JobStatus
 from shared.queue.ids import is_job_id
 from shared.queue.item_results import parse_stored
 from shared.queue.keys import Keys
@@ -20,6 +21,7 @@ from shared.queue.scripts import load_script
 # Limits of a page of results, because an answer may be large
 _PAGE_RESULTS = 500
 _PAGE_BYTES = 1024 * 1024
+_STOPPING_MS = 60_000  # time after which the calls of a cancelled job need not be looked for
 
 
 class BatchNotFound(Exception):
@@ -63,6 +65,7 @@ class BatchRecord:
     usage: Usage | None
     deleted_files: frozenset[str]  # kinds of result files that the owner has deleted
     result_ttl_s: int | None  # time from the end of the job
+    has_calls: bool = False  # whether workers have to stop calls of the batch, which is cancelled
 
     def with_usage(self, usage: Usage) -> "BatchRecord":
         return replace(self, usage=usage)
@@ -149,10 +152,29 @@ class BatchStore:
             pipe.hmget(self._keys.job(job_id), _FIELDS)
             await self._snapshot(args=[job_id, owner, 0], client=pipe)
         replies = await pipe.execute()
-        return [
+        found = [
             _parse(job_id, owner, fields, parse_snapshot(reply))
             for job_id, fields, reply in zip(job_ids, replies[::2], replies[1::2], strict=True)
         ]
+        return [
+            replace(batch, has_calls=await self._has_calls(batch.job_id, batch.snapshot))
+            if batch and batch.snapshot and batch.snapshot.finished_early_as == JobStatus.CANCELLED
+            else batch
+            for batch in found
+        ]
+
+    async def _has_calls(self, job_id: str, snapshot: Snapshot) -> bool:
+        """Returns whether a cancelled job has leases: its calls are not stopped yet."""
+        seconds, microseconds = await self._redis.time()
+        now_ms = seconds * 1000 + microseconds / 1000
+        if now_ms - (snapshot.finished_ms or 0) > _STOPPING_MS:
+            return False
+        prefix = f"{job_id}:".encode()
+        for lane in snapshot.items_by_lane:
+            leases = await self._redis.zrangebyscore(self._keys.leases(lane), now_ms, "+inf")
+            if any(lease.startswith(prefix) for lease in leases):
+                return True
+        return False
 
 
 _FIELDS = [
