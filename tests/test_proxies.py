@@ -14,6 +14,7 @@ from support.reverse_proxy import PROXIES, reverse_proxy
 from support.stack import Stack, chat, eventually
 
 from api import heartbeats
+from api.openai import live_call
 from orchestrator_client import AsyncClient, JobItem, ServiceUnavailable
 from shared.settings import Settings
 
@@ -33,23 +34,31 @@ async def stream(client: httpx.AsyncClient, path: str) -> str:
     return (await client.get(path)).text
 
 
+async def live(client: httpx.AsyncClient) -> str:
+    message = {"role": "user", "content": "x"}
+    body = {"model": f"ollama/{SLOW}", "messages": [message], "stream": True}
+    return (await client.post("/v1/chat/completions", json=body)).text
+
+
 @pytest.mark.parametrize("name", PROXIES)
 @pytest.mark.usefixtures("worker")
 async def test_every_stream_passes_a_proxy_that_hangs_up_on_silence(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(heartbeats, "HEARTBEAT_S", 0.5)
+    monkeypatch.setattr(live_call, "HEADERS_AFTER_S", 0.5)
     async with (
         served_api(settings) as api,
         reverse_proxy(name, [api.base_url], timeout_s=3) as url,
         httpx.AsyncClient(base_url=url, timeout=30) as client,
     ):
         location = await upload(client, lines(["x"], model=SLOW))
-        results, events, batch_lines, batch_events = await asyncio.gather(
+        results, events, batch_lines, batch_events, live_events = await asyncio.gather(
             stream(client, f"{location}/results"),
             stream(client, f"{location}/events"),
             batch(client, "application/x-ndjson"),
             batch(client, "text/event-stream"),
+            live(client),
         )
 
     for text in (results, batch_lines):
@@ -61,6 +70,9 @@ async def test_every_stream_passes_a_proxy_that_hangs_up_on_silence(
         found = [event["event"] for line in text.splitlines() if (event := reader.feed(line))]
         assert found == ["item", "done"]
         assert reader.comments >= 1
+    comment, *_, end = filter(None, live_events.splitlines())
+    assert (comment[:1], end) == (":", "data: [DONE]")
+    assert '"content":"echo:"' in live_events
 
 
 @pytest.mark.usefixtures("worker")
