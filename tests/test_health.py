@@ -626,6 +626,23 @@ async def test_a_quarantined_item_waits_and_gives_up_like_others(provider: Provi
     assert result["error_code"] == "overloaded"
 
 
+async def test_a_quarantined_item_is_the_only_probe(provider: Provider) -> None:
+    await provider.accept("m", job_id="loses")
+    for _ in range(MAX_WORKER_LOSSES - 1):
+        await provider.claim()
+        await provider.pass_time(LEASE_S + 1)
+    await provider.accept(*"mmm")
+    quarantined, opening, *others = await provider.claim()
+    await provider.fail(UNREACHABLE, opening)
+    await provider.release(quarantined, *others)
+    assert await provider.claim() == []
+
+    [probe] = await provider.next_round()
+
+    assert probe.quarantined
+    assert await provider.claim(running=1) == []
+
+
 # Many queues, other lanes, Redis
 
 
