@@ -15,7 +15,7 @@
 -- Defines for other files: take_fairly
 local QUANTUM = 5
 local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
-local MAX_MOVES = 32 -- limit of queues that one claim moves to WAITING
+local MAX_MOVES = 320 -- limit of children without items that one claim removes; a queue that it moves to WAITING counts ten times
 local MAX_SKIPPED = 16 -- limit of queues that one claim skips, because a limiter allows none of their items now
 local MAX_LEAD = 50 -- items by which a child that is skipped may fall behind
 local OWNERS, CLASSES, JOBS, ROUTES = 1, 2, 3, 4 -- levels of the tree
@@ -82,7 +82,7 @@ local function take_fairly(lane, limit, interactive_weight, free)
     skips_left = skips_left - 1
     if skips_left >= 0 then return 0, false end
     block(lane, scope, job, number, math.min(at_ms, now_ms + LEASE_MS))
-    moves_left = moves_left - 1
+    moves_left = moves_left - 10
     return 0, true
   end
 
@@ -95,7 +95,7 @@ local function take_fairly(lane, limit, interactive_weight, free)
     local scope, allowed = blocking_scope(lane, route)
     if scope then
       block(lane, scope, job, number, allowed)
-      moves_left = moves_left - 1
+      moves_left = moves_left - 10
       return 0, true
     end
     local queue, account, served_scope, list = queue_of(lane, job.id, route), lane, route, nil
@@ -151,6 +151,7 @@ local function take_fairly(lane, limit, interactive_weight, free)
       if left < math.huge then add_running(child, got) end
       if is_empty and (got == 0 or not next_service and skipped == 0) then
         redis.call('ZREM', siblings, child)
+        moves_left = moves_left - 1
       elseif got > 0 and (next_service or skipped > 0) then
         redis.call('ZINCRBY', siblings, got / weight, child)
       end
@@ -163,5 +164,5 @@ local function take_fairly(lane, limit, interactive_weight, free)
     end
     return taken, false
   end
-  return (take(OWNERS, FAIR_QUEUE .. lane, nil, limit)), moves_left == 0, next_ms
+  return (take(OWNERS, FAIR_QUEUE .. lane, nil, limit)), moves_left <= 0, next_ms
 end
