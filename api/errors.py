@@ -92,7 +92,8 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
     ),
     QueueFull: ErrorResponse(
         status.HTTP_429_TOO_MANY_REQUESTS,
-        "with this job, you would have more than MAX_QUEUE_DEPTH requests queued for {error.lane};"
+        "with this job, you would have more than MAX_QUEUE_DEPTH requests queued for"
+        " {error.shown_lane};"
         " nothing was accepted. Try again later, or with fewer requests",
         {"Retry-After": str(QUEUE_RETRY_AFTER_S)},
     ),

@@ -320,7 +320,6 @@ def no_file(**settings: object) -> Settings:
     ("name", "complaint"),
     [
         ("OPENAI_ADAPTIVE", "OPENAI_ADAPTIVE: is not supported yet"),
-        ("OPENAI_API_KEY_2", "OPENAI_API_KEY_2: several keys are not supported yet"),
     ],
 )
 def test_a_variable_that_has_no_effect_yet_is_refused(

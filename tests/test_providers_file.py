@@ -163,17 +163,6 @@ def test_files_with_nothing_wrong(read: Read, text: str) -> None:
             '[models.x]\nfallbacks = ["a"]\ndeployments = [{ provider = "openai", model = "m" }]\n',
             "line 2: models.x.fallbacks: is not supported yet",
         ),
-        (
-            '[models.x]\ndeployments = [{ provider = "openai", model = "m", weight = 3 }]\n',
-            "line 2: models.x.deployments.0.weight: is not supported yet",
-        ),
-        (
-            f"[models.x]\ndeployments = [{DEPLOYMENT},\n  {DEPLOYMENT}]\n",
-            (
-                "line 2: models.x.deployments: must have one deployment: spreading over several is"
-                " not supported yet"
-            ),
-        ),
         # Types and ranges
         (GPU1 + "timeout_s = 0\n", "line 3: providers.gpu1.timeout_s: must be greater than 0"),
         (GPU1 + 'timeout_s = "1"\n', "line 3: providers.gpu1.timeout_s: must be a valid number"),
@@ -278,12 +267,6 @@ def test_files_with_nothing_wrong(read: Read, text: str) -> None:
         (
             '[models.x]\ndeployments = [{ provider = "opnai", model = "m" }]\n',
             "line 2: models.x.deployments: no provider has this name; did you mean openai?",
-        ),
-        (
-            '[models.x]\ndeployments = [{ provider = "gpu1", model = "m" }]\n'
-            + GPU1
-            + "weight = 1\n",
-            "line 5: providers.gpu1.weight: is not supported yet",
         ),
         # Duplicates
         (

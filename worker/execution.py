@@ -31,6 +31,8 @@ async def execute(
         queued_ms=lease.queued_ms,
         retried_ms=lease.retried_ms,
         patience=lease.patience,
+        account=lease.account,
+        model=lease.model,
         remaining_s=inf if lease.remaining_ms is None else max(lease.remaining_ms, 0) / 1000,
     )
     outcome: TaskOutcome = await functions[name].coroutine(ctx, attempt, *args)

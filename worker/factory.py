@@ -15,8 +15,10 @@ from shared.jobs.submission import JobPolicy
 from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer, load_tracer
 from shared.providers import WEBHOOK_LANE, Provider
+from shared.providers.lanes import alias_lane
 from shared.providers.loading import Providers
-from shared.queue.claims import Limits, Queue, Rules
+from shared.providers.row import account, provider_of
+from shared.queue.claims import Limits, Queue, Rules, ServedBy
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK
 from shared.queue.deltas import Deltas
 from shared.queue.keys import Keys
@@ -97,7 +99,39 @@ def _limits(settings: Settings, providers: Providers) -> Limits:
         for name, row in rows.items()
     }
     rules = {name: _rules(row) for name, row in rows.items()}
-    return Limits(by_lane | {WEBHOOK_LANE: MAX_DELIVERIES}, rules)
+    served_by = _served_by(providers)
+    aliases = {
+        lane: sum(by_lane[name] for name in {provider_of(d.account) for d in deployments})
+        for lane, deployments in served_by.items()
+        if lane not in rows
+    }
+    return Limits(by_lane | aliases | {WEBHOOK_LANE: MAX_DELIVERIES}, rules, served_by)
+
+
+def _served_by(providers: Providers) -> dict[str, list[ServedBy]]:
+    """Returns the deployments of the lanes that have several.
+
+    A deployment that this worker cannot call is left out, unless it cannot call any.
+    """
+    rows, missing = providers.catalogue.rows, providers.missing()
+
+    def accounts(provider: str) -> list[str]:
+        return [account(provider, key) for key in providers.settings[provider].keys] or [provider]
+
+    lanes = {
+        name: [ServedBy(of_key) for of_key in accounts(name)]
+        for name in rows
+        if len(accounts(name)) > 1
+    }
+    for name, alias in providers.catalogue.aliases.items():
+        if len(alias.deployments) > 1:
+            callable_ones = [d for d in alias.deployments if d.provider not in missing]
+            lanes[alias_lane(name)] = [
+                ServedBy(of_key, rows[d.provider].model_name(d.model), d.weight)
+                for d in callable_ones or alias.deployments
+                for of_key in accounts(d.provider)
+            ]
+    return lanes
 
 
 def _rules(row: Provider) -> Rules:
@@ -114,7 +148,9 @@ def _rules(row: Provider) -> Rules:
 
 def _configured(providers: Providers) -> set[str]:
     """Returns the lanes whose calls this worker can make."""
-    return (providers.catalogue.rows.keys() - providers.missing().keys()) | {WEBHOOK_LANE}
+    aliases = _served_by(providers).keys() - providers.catalogue.rows.keys()
+    configured = providers.catalogue.rows.keys() - providers.missing().keys()
+    return configured | aliases | {WEBHOOK_LANE}
 
 
 def _provider_context(

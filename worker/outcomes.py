@@ -24,6 +24,8 @@ class Attempt:
     retried_ms: float  # part of `queued_ms` after the start of the first attempt
     remaining_s: float  # seconds until the job's deadline; `math.inf` without a deadline
     patience: int = 1  # factor of the call's time-out
+    account: str = ""  # the key to use: see shared.providers.row.account
+    model: str = ""  # the model that the account gets; "" for the model that the request names
 
 
 @dataclass(frozen=True, slots=True)

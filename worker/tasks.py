@@ -11,6 +11,7 @@ import structlog
 from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
+from shared.providers.row import provider_of
 from shared.queue.claims import Fault, Usage
 from shared.queue.deltas import Deltas
 from shared.queue.item_request import ItemRequest
@@ -45,19 +46,29 @@ class ProviderContext:
 
 
 async def call_provider(ctx: dict[str, Any], attempt: Attempt, request: ItemRequest) -> TaskOutcome:
-    """Calls the request's provider once."""
+    """Calls the request's provider once, or the deployment that the queue chose for an alias."""
     context: ProviderContext = ctx["provider_context"]
+    request = _with_deployment(attempt, request)
     outcome = await _call_once(context, attempt, request)
     if isinstance(outcome, Finished):
+        if "alias" in request:
+            outcome.result.served_provider = request["provider"]
+            outcome.result.served_model = request["model"]
         context.calls.add_item(request["provider"], request["model"], outcome.result)
     return outcome
+
+
+def _with_deployment(attempt: Attempt, request: ItemRequest) -> ItemRequest:
+    if not attempt.model:
+        return request
+    return {**request, "provider": provider_of(attempt.account), "model": attempt.model}
 
 
 async def _call_once(
     context: ProviderContext, attempt: Attempt, request: ItemRequest
 ) -> TaskOutcome:
     provider = request["provider"]
-    endpoint = context.endpoints.get(provider)
+    endpoint = context.endpoints.get(attempt.account) or context.endpoints.get(provider)
     if endpoint is None:
         return Finished(_not_configured(attempt, context.missing.get(provider)))
     started = time.perf_counter()

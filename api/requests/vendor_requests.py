@@ -29,7 +29,7 @@ from shared.dialects.dialect import Codec, Operation, Untranslatable
 from shared.dialects.dialects import DIALECTS
 from shared.dialects.parameters import body_of
 from shared.jobs.new_item import NewItem
-from shared.providers import Catalogue
+from shared.providers import Catalogue, Provider
 from shared.providers.routing import RoutingError, Target, route
 from shared.queue.item_request import ItemRequest
 
@@ -194,27 +194,31 @@ def _operation(
 def _request(
     target: Target, operation: Operation, body: Mapping[str, Member], path: tuple[str, ...]
 ) -> ItemRequest:
-    codec = _codec(target, operation, path)
     if not any(name in body for name in _REQUIRED[operation]):
         names = " or ".join(f"`{name}`" for name in _REQUIRED[operation])
         raise InvalidLine(f"a body for {operation} must have {names}", *path, code=MISSING)
     parts = cut_body(body, with_model=operation is not Operation.GENERATE_CONTENT)
-    if codec.translate:
-        _check_translation(codec, target, parts, path)
-    return ItemRequest(
+    for provider in (target.provider, *target.others):
+        codec = _codec(provider, operation, path)
+        if codec.translate:
+            _check_translation(codec, provider, target.model, parts, path)
+    request = ItemRequest(
         provider=target.provider.name,
         model=target.provider.model_name(target.model),
         operation=operation,
         body=parts,
     )
+    if target.alias is not None:
+        request["alias"] = target.alias
+    return request
 
 
-def _codec(target: Target, operation: Operation, path: Iterable[str]) -> Codec:
-    spoken = DIALECTS[target.provider.dialect].foreign
+def _codec(provider: Provider, operation: Operation, path: Iterable[str]) -> Codec:
+    spoken = DIALECTS[provider.dialect].foreign
     if operation not in spoken:
         known = ", ".join(spoken)
         raise InvalidLine(
-            f"{target.provider.name} does not take a body for {operation}, only for {known}; send"
+            f"{provider.name} does not take a body for {operation}, only for {known}; send"
             " another body, or name another provider (?provider=NAME)",
             *path,
         )
@@ -222,16 +226,16 @@ def _codec(target: Target, operation: Operation, path: Iterable[str]) -> Codec:
 
 
 def _check_translation(
-    codec: Codec, target: Target, parts: list[str], path: tuple[str, ...]
+    codec: Codec, provider: Provider, model: str, parts: list[str], path: tuple[str, ...]
 ) -> None:
     text = '"m"'.join(parts)
     chat: dict[str, Any] = json.loads(text)
     chat.pop("model")
     try:
-        translated = body_of(target.provider, codec, target.model, chat)
+        translated = body_of(provider, codec, model, chat)
     except Untranslatable as error:
         raise InvalidLine(
-            f"{target.provider.name} cannot take this: {error.reason}", *path, *field_path(error)
+            f"{provider.name} cannot take this: {error.reason}", *path, *field_path(error)
         ) from None
     except (LookupError, TypeError, AttributeError, ValueError):
         raise InvalidLine("the body is not a valid chat request", *path) from None

@@ -19,6 +19,7 @@ from shared.models import (
     JobSummary,
 )
 from shared.monitoring.tracing import NO_TRACER, Tracer
+from shared.providers.lanes import alias_lane
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK, OPENAI_EVENT, encode_payload
 from shared.queue.ids import is_job_id
 
@@ -68,15 +69,17 @@ class Jobs:
             async for item in items:
                 index += 1
                 request, request_format = item.request, item.format
-                provider, model = request["provider"], request["model"]
+                lane, model = request["provider"], request["model"]
+                if "alias" in request:
+                    lane, model = alias_lane(request["alias"]), request["alias"]
                 if submission.idempotency_key:
                     fingerprint.add(item)
-                if trace := self._tracer.item_span(job_id, index, provider, model):
+                if trace := self._tracer.item_span(job_id, index, request["provider"], model):
                     request["traceparent"] = trace
-                meta: Meta = (item.request_id, provider, model)
+                meta: Meta = (item.request_id, lane, model)
                 if item.metadata is not None:
                     meta = (*meta[:3], item.metadata)
-                await staging.add(provider, encode_payload(CALL_PROVIDER, request), meta)
+                await staging.add(lane, encode_payload(CALL_PROVIDER, request), meta)
             webhook = submission.webhook_url
             return await self._commit(
                 staging,

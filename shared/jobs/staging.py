@@ -19,7 +19,8 @@ MAX_ROUTES = 100  # routes of a job and lane with a queue; the other routes shar
 SHARED_ROUTE = "*"
 STAGING_TTL_S = 600  # time after which staged items expire if no further part follows
 
-# Request id, provider, model and, if there is metadata, the text of its JSON.
+# Request id, lane (of the provider or the alias), model and, if there is metadata, the text of its
+# JSON.
 Meta = tuple[str | None, str, str] | tuple[str | None, str, str, str]
 
 

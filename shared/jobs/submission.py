@@ -15,6 +15,7 @@ import orjson
 from shared.jobs.batch_details import BatchDetails
 from shared.jobs.new_item import NewItem
 from shared.models import NATIVE
+from shared.providers.lanes import shown_lane
 from shared.settings import Settings
 
 
@@ -28,6 +29,7 @@ class QueueFull(SubmissionRejected):
     def __init__(self, lane: str) -> None:
         super().__init__(lane)
         self.lane = lane
+        self.shown_lane = shown_lane(lane)
 
 
 class IdempotencyConflict(SubmissionRejected):

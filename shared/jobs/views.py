@@ -14,6 +14,7 @@ from shared.models import (
     WebhookState,
     WebhookStatus,
 )
+from shared.providers.lanes import shown_lane
 from shared.queue.item_results import CANCELLED, EARLY_RESULTS, parse_stored
 
 
@@ -42,11 +43,12 @@ def response(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> LLMRespons
         finished_ms = snapshot.finished_ms
     else:
         return None
-    request_id, provider, model, *metadata = meta
+    request_id, lane, model, *metadata = meta
+    served_provider, served_model = result.pop("served_provider"), result.pop("served_model")
     return LLMResponse(
         request_id=request_id,
-        provider=provider,
-        model=model,
+        provider=served_provider or shown_lane(lane),
+        model=served_model or model,
         timestamp=_time(finished_ms),
         metadata=metadata[0] if metadata else None,
         **result,
@@ -77,7 +79,7 @@ def _summary(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
         "status": job_status(snapshot),
         "total_requests": s.total,
         "format": s.format,
-        "providers": s.items_by_lane,
+        "providers": {shown_lane(lane): count for lane, count in s.items_by_lane.items()},
         "queued": 0 if is_finished else s.queued,
         "retrying": 0 if is_finished else s.parked,
         "running": 0 if is_finished else s.total - s.finished - s.queued,

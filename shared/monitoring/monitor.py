@@ -25,6 +25,8 @@ from shared.monitoring.models import (
 )
 from shared.monitoring.notices import notices
 from shared.providers import WEBHOOK_LANE
+from shared.providers.lanes import shown_lane
+from shared.providers.row import account
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 
@@ -49,7 +51,7 @@ class Monitor:
         now_s = float(now_ms) / 1000
         workers = _workers(reports, _alive(alive, float(now_ms)), now_s)
         minute, recent, recent_s = await self._last_minute(now_s)
-        by_name = {fields[0].decode(): fields[1:] for fields in lane_fields}
+        by_name = {shown_lane(fields[0].decode()): fields[1:] for fields in lane_fields}
         lanes = [
             _lane(
                 name,
@@ -154,8 +156,8 @@ def _worker(worker_id: str, stored: bytes, now_s: float, alive: set[str]) -> Wor
         state=state,
         started_at=_time(seen_s - reported["uptime_s"]),
         seen_at=_time(seen_s),
-        running=reported["running"],
-        limits=reported["limits"],
+        running={shown_lane(lane): count for lane, count in reported["running"].items()},
+        limits={shown_lane(lane): limit for lane, limit in reported["limits"].items()},
     )
 
 
@@ -211,11 +213,12 @@ def _deployment(
     verdict: bytes,
     reason: bytes,
     is_probing: int,
+    key: int,
 ) -> Deployment:
     """Returns a deployment that is not healthy. overview.lua returns the arguments."""
-    route = scope.decode()
+    route, of_key = scope.decode(), account(lane, key)
     return Deployment(
-        name=f"{lane}/{route}" if route else lane,
+        name=f"{of_key}/{route}" if route else of_key,
         state=DeploymentState.PROBING if is_open else DeploymentState.PAUSED,
         since=_time(float(since_ms) / 1000),
         next_call_at=_time(float(until_ms) / 1000),
@@ -230,9 +233,9 @@ def _paused(
 ) -> Deployment | None:
     """Returns the deployment whose pause keeps the whole lane from making calls, if any."""
     paused = [deployment for deployment in deployments if deployment.next_call_at > _time(now_s)]
-    account = [deployment for deployment in paused if deployment.name == lane]
-    if account or (paused and not in_flight):
-        return min(account or paused, key=lambda deployment: deployment.next_call_at)
+    whole = [deployment for deployment in paused if deployment.name == lane]
+    if whole or (paused and not in_flight):
+        return min(whole or paused, key=lambda deployment: deployment.next_call_at)
     return None
 
 

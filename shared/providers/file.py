@@ -177,16 +177,8 @@ class _Check:
     def _refuse_not_yet(self, path: TomlPath, section: BaseModel) -> bool:
         """Complains about what has no effect yet. Returns whether there is any."""
         before = len(self.complaints)
-        for name in sorted(section.model_fields_set & NOT_YET - {"deployments"}):
+        for name in sorted(section.model_fields_set & NOT_YET):
             self._add((*path, name), "is not supported yet")
-        if isinstance(section, AliasSection):
-            for number, deployment in enumerate(section.deployments):
-                self._refuse_not_yet((*path, "deployments", number), deployment)
-            if len(section.deployments) > 1 and "deployments" in NOT_YET:
-                self._add(
-                    (*path, "deployments"),
-                    "must have one deployment: spreading over several is not supported yet",
-                )
         return len(self.complaints) > before
 
 

@@ -88,10 +88,6 @@ def _refuse_not_yet(settings: Mapping[str, ProviderSettings]) -> None:
         for name in sorted(given.model_fields_set & NOT_YET):
             if getattr(given, name) is not None:
                 raise SettingsError(f"{variable(provider, name)}: is not supported yet")
-        if given.more_api_keys and "api_keys" in NOT_YET:
-            raise SettingsError(
-                f"{variable(provider, 'api_key')}_2: several keys are not supported yet"
-            )
 
 
 def _with_settings(row: Provider, settings: ProviderSettings) -> Provider:

@@ -19,10 +19,16 @@ _SIMILARITY = 0.6  # of difflib: 0 to 1
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The provider of a request, and the name that the provider has for the model."""
+    """The provider of a request, and the name that the provider has for the model.
+
+    alias: the alias in lower case, if it has several deployments; then the queue decides which of
+        them serves the request. others: the providers of the other deployments.
+    """
 
     provider: Provider
     model: str
+    alias: str | None = None
+    others: tuple[Provider, ...] = ()
 
 
 class RoutingError(Exception):
@@ -72,8 +78,13 @@ def route(
     if provider is not None:
         return Target(find_provider(catalogue, provider), model)
     if alias := catalogue.aliases.get(model.lower()):
-        deployment = alias.deployments[0]
-        return Target(catalogue.rows[deployment.provider], deployment.model)
+        deployment, *others = alias.deployments
+        return Target(
+            catalogue.rows[deployment.provider],
+            deployment.model,
+            model.lower() if others else None,
+            tuple(catalogue.rows[other.provider] for other in others),
+        )
     first = _first_segment(model)
     if first in catalogue.configured:
         return Target(catalogue.rows[first], model[len(first) + 1 :])

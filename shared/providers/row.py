@@ -114,6 +114,11 @@ def account(provider: str, key: int) -> str:
     return provider if key == 1 else f"{provider}#{key}"
 
 
+def provider_of(account: str) -> str:
+    """Returns the name of the provider that an account belongs to."""
+    return account.partition("#")[0]
+
+
 def variable(provider: str, setting: str) -> str:
     """Returns the name of a provider's environment variable, such as `OPENROUTER_API_KEY`."""
     return f"{provider}_{setting}".replace("-", "_").upper()

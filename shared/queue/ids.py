@@ -6,6 +6,7 @@ DELIVERY_SUFFIX = ".webhook"  # <job id>.webhook is the job that delivers the we
 
 _BATCH_PREFIX = "batch_"  # begins the id of a job in OpenAI's API
 
+_CLAIMED_US = re.compile(r"@(\d+)")
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -44,16 +45,17 @@ class ItemId(str):
 
 
 class LeaseId(str):
-    """A lease's id: see lua/lib/ids.lua. It contains the time of the claim in µs, and its limiters.
+    """A lease's id: see lua/lib/ids.lua.
 
-    The limiters may contain any character, because they are named like models.
+    It contains the time of the claim in µs, the deployment if the lane has several, and the
+    limiters. Their names may contain any character, because they are named like models.
     """
 
     __slots__ = ()
 
     @property
     def claimed_us(self) -> int:
-        return int(self.partition("@")[2].partition("~")[0])
+        return int(_CLAIMED_US.search(self)[1])  # type: ignore[index]
 
     @property
     def is_limited(self) -> bool:

@@ -4,7 +4,7 @@ from typing import Any, NotRequired, TypedDict
 
 
 class ItemRequest(TypedDict):
-    """A request for one provider: native with `chat`, or foreign with `operation` and `body`.
+    """A request: native with `chat`, or foreign with `operation` and `body`.
 
     chat: the fields of an OpenAI chat request, without `model`, as the client wrote them.
     operation: the kind of the foreign body, a value of `shared.dialects.dialect.Operation`.
@@ -16,6 +16,7 @@ class ItemRequest(TypedDict):
 
     provider: str
     model: str  # name of the model that the provider gets
+    alias: NotRequired[str]  # what the client asked for, if the queue chooses the deployment
     chat: NotRequired[dict[str, Any]]
     operation: NotRequired[str]
     body: NotRequired[list[str]]

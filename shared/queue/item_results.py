@@ -14,6 +14,7 @@ class Result:
 
     message, choices, logprobs, usage: see `shared.dialects.dialect.Answer`.
     body: the provider's JSON as text, for a foreign request that was answered.
+    served_provider, served_model: what served a request for an alias; None for other requests.
     status_code: the HTTP status with which the provider refused the request; None for an answer.
     refusal: `type`, `param` and `code` of the provider's error, and `wait_s`, the seconds after
         which the provider takes requests again; only what the provider has said.
@@ -38,6 +39,8 @@ class Result:
     logprobs: Any = None
     usage: dict[str, Any] | None = None
     body: str | None = None
+    served_provider: str | None = None
+    served_model: str | None = None
 
     def to_json(self) -> bytes:
         """Returns the fields as JSON. A rare field is in the JSON only if it has a value."""
@@ -85,7 +88,17 @@ def read_fields(data: bytes | memoryview) -> dict[str, Any]:
 _CODES = frozenset(ErrorCode)
 _NAMES = tuple(field.name for field in fields(Result))
 _DEFAULTS = Result().to_dict()
-_RARE = ("status_code", "refusal", "message", "choices", "logprobs", "usage", "body")
+_RARE = (
+    "status_code",
+    "refusal",
+    "message",
+    "choices",
+    "logprobs",
+    "usage",
+    "body",
+    "served_provider",
+    "served_model",
+)
 
 
 def parse_stored(stored: bytes) -> tuple[float, dict[str, Any]]:

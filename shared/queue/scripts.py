@@ -8,6 +8,7 @@ from types import MappingProxyType
 from redis.asyncio import Redis
 
 from shared.providers import WEBHOOK_LANE
+from shared.providers.row import MAX_KEYS
 from shared.queue.ids import DELIVERY_SUFFIX
 from shared.queue.keys import Keys, lua_string
 from shared.redis.client import Script
@@ -15,7 +16,11 @@ from shared.redis.client import Script
 Constants = Mapping[str, float | str]
 
 NONE: Constants = MappingProxyType({})
-_COMMON = {"WEBHOOK_LANE": WEBHOOK_LANE, "DELIVERY_SUFFIX": DELIVERY_SUFFIX}
+_COMMON: Constants = {
+    "WEBHOOK_LANE": WEBHOOK_LANE,
+    "DELIVERY_SUFFIX": DELIVERY_SUFFIX,
+    "MAX_KEYS": MAX_KEYS,
+}
 _NAME = re.compile(r"\b[A-Z][A-Z_]+\b")
 _DEFINES = re.compile(r"^-- Defines for other files: ((?:.*,\n-- )*.*)$", re.MULTILINE)
 _INCLUDE = re.compile(r'^--- @include "([a-z_]+)"\n', re.MULTILINE)
@@ -29,17 +34,17 @@ def load_script(redis: Redis, keys: Keys, name: str, constants: Constants = NONE
 def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:
     """Returns the complete source of a script: shebang line, included parts, body.
 
-    A constant's name is replaced by its value, because a script can have only 200 local variables.
+    A constant's name is replaced by its value. Key names are constants, too: see `Keys`.
     The line `--- @include "part"` includes `lua/lib/part.lua`, after the parts that this file
     itself includes. No part is included twice. Each part is a block, and only the names after
     "Defines for other files:" are visible outside, because a Lua function has at most 200 local
-    variables. Key names are constants, too: see `Keys`.
+    variables.
     """
     shebang, body = _read(f"{name}.lua").split("\n", 1)  # Redis needs the shebang in the first line
     parts: dict[str, str] = {}
     body = _without_includes(body, parts)
     source = "".join(parts.values()) + body
-    values = {**_COMMON, **keys.lua_constants(), **constants}
+    values: dict[str, float | str] = {**_COMMON, **keys.lua_constants(), **constants}
     literals = {constant: _literal(value) for constant, value in values.items()}
     return f"{shebang}\n{_NAME.sub(lambda name: literals.get(name[0], name[0]), source)}"
 

@@ -51,9 +51,20 @@ local function find_oldest(lane)
   return oldest_ms
 end
 
--- Returns the scopes of a lane that are paused or open.
-local function read_scopes(lane)
-  local stored, scopes = redis.call('HGETALL', HEALTH .. lane), {}
+-- Returns the keys HEALTH of a provider's accounts that have one: see deployments.lua.
+local function health_of(lane)
+  local accounts, found = { HEALTH .. lane }, {}
+  for number = 2, MAX_KEYS do accounts[number] = HEALTH .. lane .. '#' .. number end
+  if redis.call('EXISTS', unpack(accounts)) == 0 then return {} end
+  for number, key in ipairs(accounts) do
+    if redis.call('EXISTS', key) == 1 then found[number] = key end
+  end
+  return found
+end
+
+-- Appends the scopes of an account that are paused or open.
+local function add_scopes(scopes, lane, number, key)
+  local stored = redis.call('HGETALL', key)
   for i = 1, #stored, 2 do
     local scope, record = stored[i], cmsgpack.unpack(stored[i + 1])
     local until_ms = math.min(record.until_ms, now_ms + record.pause_ms)
@@ -61,10 +72,16 @@ local function read_scopes(lane)
       local is_probing = record.probe and redis.call('ZSCORE', LEASES .. lane, record.probe) and 1 or 0
       local since_ms = math.min(record.opened_ms or until_ms - record.pause_ms, now_ms)
       table.insert(scopes, scope == '' and 1 or #scopes + 1, { scope, ms(until_ms), ms(since_ms), record.opened_ms and 1 or 0,
-        record.verdict, record.reason, is_probing })
+        record.verdict, record.reason, is_probing, number })
       scopes[max_scopes + 1] = nil
     end
   end
+end
+
+-- Returns the scopes of a lane that are paused or open.
+local function read_scopes(lane)
+  local scopes = {}
+  for number, key in pairs(health_of(lane)) do add_scopes(scopes, lane, number, key) end
   return scopes
 end
 

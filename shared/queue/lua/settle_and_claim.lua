@@ -166,7 +166,11 @@ for _, lane in ipairs(is_claiming and active_lanes() or {}) do
   if allowed[lane] > 0 then ready_lanes[#ready_lanes + 1] = lane end
 end
 divide_slots(ready_lanes, #ready_lanes < lane_count)
-for _, lane in ipairs(ready_lanes) do claim_items(lane, allowed[lane]) end
+for _, lane in ipairs(ready_lanes) do
+  -- If lanes share a provider, an earlier lane of this round may have used up its limit.
+  if deployments ~= '' then allowed[lane] = math.min(allowed[lane], room_of_lane(lane)) end
+  claim_items(lane, allowed[lane])
+end
 
 record_finished_items()
 -- Other workers may claim items for the slots that this round has freed and not used.
