@@ -40,6 +40,7 @@ from shared.queue.claims import (
     Settlement,
 )
 from shared.queue.keys import Keys
+from shared.queue.operator import Operator
 from shared.redis.client import connect
 
 LIMITS = {"a": 3, "b": 2, "c": 4}  # limits of the lanes; no job has items in lane c
@@ -300,10 +301,9 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.paused)
     @rule()
     def pause_ends(self) -> None:
-        lanes = {lane for lane, _ in self.paused}
-        self.run(self.redis.delete(*map(self.keys.health, lanes)))
-        for lane, scope in self.paused:
-            self._put(self.keys.blocked(lane), scope)
+        for lane in {lane for lane, _ in self.paused}:
+            resumed = self.run(Operator(self.redis, self.keys).resume(lane))
+            assert {(lane, scope) for scope in resumed} == {s for s in self.paused if s[0] == lane}
         self.paused.clear()
         self.refused.clear()
 
