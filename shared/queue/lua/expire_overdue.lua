@@ -32,5 +32,5 @@ if read_set_back('api') > 0 then
   correct_deadlines()
 end
 end_overdue_jobs()
-forget_expired(1000)
+forget_expired(200)
 forget_expired_files(100)

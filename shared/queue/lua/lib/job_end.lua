@@ -68,12 +68,12 @@ local function end_early(job_id, error_code)
   redis.call('PUBLISH', JOB_CANCELLED, job_id) -- the workers stop the job's calls, after a deadline, too
 end
 
--- Ends up to 100 jobs whose deadline or grace period has passed: see abandon.lua.
+-- Ends up to 20 jobs whose deadline or grace period has passed: see abandon.lua.
 -- Returns the next time at which a deadline or a grace period passes, or nil.
 local function end_overdue_jobs()
   local deadline = earliest(JOB_DEADLINES)
   if not deadline or deadline > now_ms then return deadline end
-  for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', JOB_DEADLINES, '-inf', now_ms, 'LIMIT', 0, 100)) do
+  for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', JOB_DEADLINES, '-inf', now_ms, 'LIMIT', 0, 20)) do
     local deadline_ms, is_abandoned = unpack(redis.call('HMGET', JOB .. job_id, 'deadline_ms', 'abandoned_until_ms'))
     local is_overdue = not is_abandoned or deadline_ms and tonumber(deadline_ms) <= now_ms
     end_early(job_id, is_overdue and 'deadline_exceeded' or 'cancelled')

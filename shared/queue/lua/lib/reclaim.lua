@@ -30,19 +30,19 @@ local function reclaim(found_in, lease)
   end
 end
 
--- Reclaims up to 1,000 expired leases. Returns the time at which the next lease expires, or nil.
+-- Reclaims up to 200 expired leases. Returns the time at which the next lease expires, or nil.
 local function reclaim_expired(lane)
   local leases = LEASES .. lane
-  for _, lease in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now_ms, 'LIMIT', 0, 1000)) do
+  for _, lease in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now_ms, 'LIMIT', 0, 200)) do
     reclaim(lane, lease)
   end
   return earliest(leases)
 end
 
--- Requeues up to 1,000 deferred items that are due. Returns the time at which the next item is due, or nil.
+-- Requeues up to 200 deferred items that are due. Returns the time at which the next item is due, or nil.
 local function requeue_due(lane)
   local deferred = DEFERRED .. lane
-  for _, item in ipairs(redis.call('ZRANGEBYSCORE', deferred, '-inf', now_ms, 'LIMIT', 0, 1000)) do
+  for _, item in ipairs(redis.call('ZRANGEBYSCORE', deferred, '-inf', now_ms, 'LIMIT', 0, 200)) do
     redis.call('ZREM', deferred, item)
     local job, index, number = unpark(item)
     requeue(lane, job, index, number)
