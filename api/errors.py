@@ -29,7 +29,7 @@ from shared.files.store import MAX_FILES, FileExpired, FileNotFound, StorageFull
 from shared.jobs.batch_store import BatchNotFound
 from shared.jobs.result_reader import CursorOutOfRange
 from shared.jobs.service import JobNotFound, NothingToRetry
-from shared.jobs.submission import IdempotencyConflict, QueueFull, UploadExpired
+from shared.jobs.submission import IdempotencyConflict, QueueBytesFull, QueueFull, UploadExpired
 from shared.redis.client import RedisUnavailable
 
 REDIS_RETRY_AFTER_S = 2
@@ -95,6 +95,12 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
         "with this job, you would have more than MAX_QUEUE_DEPTH requests queued for"
         " {error.shown_lane};"
         " nothing was accepted. Try again later, or with fewer requests",
+        {"Retry-After": str(QUEUE_RETRY_AFTER_S)},
+    ),
+    QueueBytesFull: ErrorResponse(
+        status.HTTP_429_TOO_MANY_REQUESTS,
+        "with this job, the requests of your unfinished jobs would exceed MAX_QUEUE_BYTES; nothing"
+        " was accepted. Try again later, or with fewer requests",
         {"Retry-After": str(QUEUE_RETRY_AFTER_S)},
     ),
     MemoryFull: ErrorResponse(

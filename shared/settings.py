@@ -38,6 +38,8 @@ from shared.redis import sentinel
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
 
+MAX_QUEUE_BYTES = 2 * 1024 * 1024 * 1024
+
 
 class SettingsError(Exception):
     """Settings are wrong. str(error) has a line for each wrong setting: variable and requirement.
@@ -256,6 +258,7 @@ class Settings(BaseSettings):
     interactive_weight: int = Field(default=INTERACTIVE_WEIGHT, ge=1, le=1000)
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1)
     max_queue_depth: int = Field(default=1_000_000, ge=1)
+    max_queue_bytes: int = Field(default=MAX_QUEUE_BYTES, ge=1024)
     api_memory_bytes: int = Field(default=512 * 1024 * 1024, ge=64 * 1024 * 1024)
     max_open_requests: int = Field(default=2000, ge=1)
     max_job_items: int = Field(default=100_000, ge=1, le=1_000_000)

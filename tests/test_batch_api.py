@@ -592,6 +592,24 @@ async def test_batch_is_refused_if_one_of_its_lanes_is_full(
         }
 
 
+async def test_an_owners_unfinished_jobs_have_a_limit_of_bytes(
+    settings: Settings, redis: ArqRedis, keys: Keys
+) -> None:
+    async with running_api(settings.model_copy(update={"max_queue_bytes": 5000})) as client:
+        first = await post(client, chat("x" * 3000), params={"mode": "async"})
+        before = await stored(redis, keys)
+        refused = await post(client, chat("y" * 3000), params={"mode": "async"})
+        assert refused.status_code == 429
+        assert "MAX_QUEUE_BYTES" in refused.json()["detail"]
+        assert await stored(redis, keys) == before
+
+        await client.delete(f"/jobs/{first.json()['job_id']}")
+        again = await post(client, chat("y" * 3000), params={"mode": "async"})
+        assert again.status_code == 202
+        await client.delete(f"/jobs/{again.json()['job_id']}")
+        assert not await redis.exists(keys.queue_bytes)
+
+
 async def test_lane_that_has_emptied_accepts_again(
     settings: Settings, providers: Providers
 ) -> None:

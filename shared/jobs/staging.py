@@ -9,7 +9,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from shared.jobs.submission import IdempotencyConflict, QueueFull, UploadExpired
+from shared.jobs.submission import IdempotencyConflict, QueueBytesFull, QueueFull, UploadExpired
 from shared.queue.keys import Keys
 from shared.redis.client import RedisUnavailable
 
@@ -49,7 +49,8 @@ class Staging:
         self.lanes = Counter[str]()
         self._routes = defaultdict[str, dict[str, _Route]](dict)  # lane → name → route
         self._items: list[str | bytes] = []  # place of the route, payload, place, payload, …
-        self._bytes = 0
+        self._bytes = 0  # size of the payloads in `_items`
+        self._all_bytes = 0  # size of all payloads
         self._metas: list[Meta] = []
 
     async def add(self, lane: str, payload: bytes, meta: Meta) -> None:
@@ -57,6 +58,7 @@ class Staging:
         route.items += 1
         self._items += (route.place, payload)
         self._bytes += len(payload)
+        self._all_bytes += len(payload)
         self._metas.append(meta)
         self.lanes[lane] += 1
         if len(self._metas) == META_ITEMS or self._bytes >= CHUNK_BYTES:
@@ -83,6 +85,8 @@ class Staging:
         match status:
             case "queue_full":
                 raise QueueFull(value)
+            case "bytes_full":
+                raise QueueBytesFull
             case "conflict":
                 raise IdempotencyConflict
             case "expired":
@@ -115,6 +119,7 @@ class Staging:
         }
         if submission:
             upload["submission"] = submission
+            upload["bytes"] = self._all_bytes
         status, value = await self._accept(
             args=[
                 orjson.dumps(upload),

@@ -2,6 +2,7 @@
 
 SubmissionRejected
 ├── QueueFull             too many items of the owner are queued for a provider
+├── QueueBytesFull        the owner's unfinished jobs have too many bytes
 ├── IdempotencyConflict   the idempotency key was used for another submission
 └── UploadExpired         the upload was too slow, so its first items have expired
 """
@@ -16,7 +17,7 @@ from shared.jobs.batch_details import BatchDetails
 from shared.jobs.new_item import NewItem
 from shared.models import NATIVE
 from shared.providers.lanes import shown_lane
-from shared.settings import Settings
+from shared.settings import MAX_QUEUE_BYTES, Settings
 
 
 class SubmissionRejected(Exception):
@@ -30,6 +31,10 @@ class QueueFull(SubmissionRejected):
         super().__init__(lane)
         self.lane = lane
         self.shown_lane = shown_lane(lane)
+
+
+class QueueBytesFull(SubmissionRejected):
+    """The requests of the owner's jobs that have not ended would exceed `max_queue_bytes`."""
 
 
 class IdempotencyConflict(SubmissionRejected):
@@ -65,6 +70,7 @@ class JobPolicy:
     result_ttl_s: int
     idempotency_ttl_s: int  # time from the end of the job
     max_queue_depth: int  # limit of queued items per owner and lane
+    max_queue_bytes: int = MAX_QUEUE_BYTES  # limit of the requests of an owner's unfinished jobs
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "JobPolicy":
@@ -72,6 +78,7 @@ class JobPolicy:
             result_ttl_s=settings.result_ttl_seconds,
             idempotency_ttl_s=settings.idempotency_ttl_seconds,
             max_queue_depth=settings.max_queue_depth,
+            max_queue_bytes=settings.max_queue_bytes,
         )
 
 
@@ -136,6 +143,7 @@ def acceptance(
         "priority_class": "interactive" if submission.interactive else "bulk",
         "result_ttl_s": submission.result_ttl_s or policy.result_ttl_s,
         "max_depth": policy.max_queue_depth,
+        "max_bytes": policy.max_queue_bytes,
         "deadline_s": submission.deadline_s,
         "idempotency_key": key,
         "idempotency_ttl_s": policy.idempotency_ttl_s if key else None,

@@ -104,6 +104,9 @@ class Keys:
     live_calls = _KeyWithId(
         "list, per owner and digest of a body: ids of live calls that a repetition can join"
     )
+    queue_bytes = _Key(
+        "hash: owner → bytes of the payloads of the owner's jobs that have not ended"
+    )
     jobs_by_owner = _KeyWithId("zset, per owner: job ids by acceptance time")
     batches_by_owner = _KeyWithId(
         "zset, per owner: ids of jobs no client waits for, and of rejected batches, by acceptance"

@@ -3,7 +3,8 @@
 -- items are *staged*: nobody sees them, and they expire unless another call follows. Repeating a call changes nothing.
 -- ARGV: [1] upload as JSON: job (id), first (index of the first item of this call), staging_ttl_s (seconds after which
 --           staged items expire), routes (per lane, a list of {route, number of its items so far}: see fair_queue.lua);
---           in the call with the last items also submission: owner, priority_class, result_ttl_s, max_depth (limit of queued items per owner and lane), and
+--           in the call with the last items also bytes (of all payloads) and submission: owner, priority_class, result_ttl_s, max_depth (limit of queued items per owner and lane),
+--           max_bytes (limit of the payloads of the owner's jobs that have not ended), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
 --           webhook_payload, follow_s, body_digest (finds the job of a disconnected client: see adoption.lua),
 --           is_live (a repetition can join this job), is_repetition (a live call can be joined), format (of the
@@ -13,7 +14,8 @@
 --       then two values per item: lane, followed by a space and the number of the route unless the number is 1; payload
 -- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key or of a disconnected client},
 --          {'staged', ''} before the last items,
---          or a refusal: {'queue_full', lane}, {'conflict', ''} (the idempotency key was used for another submission),
+--          or a refusal: {'queue_full', lane}, {'bytes_full', ''},
+--          {'conflict', ''} (the idempotency key was used for another submission),
 --          {'expired', ''} (earlier items have expired), {'retried', id of the earlier retry of the same job}
 --- @include "layout"
 --- @include "clock"
@@ -95,7 +97,11 @@ if first > 0 then
 end
 if first > 0 and redis.call('HLEN', PAYLOADS .. job) ~= total then return refuse('expired', '') end
 
-redis.call('HSET', JOB .. job, 'total', total, 'routes', cjson.encode(names_by_lane), 'owner', owner, 'priority_class',
+local queue_bytes = tonumber(redis.call('HGET', QUEUE_BYTES, owner) or 0)
+if queue_bytes + upload.bytes > submission.max_bytes then return refuse('bytes_full', '') end
+redis.call('HINCRBY', QUEUE_BYTES, owner, upload.bytes) -- end_job subtracts the bytes
+
+redis.call('HSET', JOB .. job, 'bytes', upload.bytes, 'total', total, 'routes', cjson.encode(names_by_lane), 'owner', owner, 'priority_class',
   submission.priority_class, 'result_ttl_s', submission.result_ttl_s, 'accepted_ms', ms(now_ms), 'items_by_lane',
   cjson.encode(items_by_lane))
 if first > 0 then

@@ -29,10 +29,11 @@ end
 
 -- Ends a job. `error_code` is the error code of the items without a result; nil if all items have finished.
 local function end_job(job_id, error_code)
-  local ttl_s, owner, deadline_ms, webhook, key, key_ttl_s, abandoned_until_ms, live_digest =
+  local ttl_s, owner, deadline_ms, webhook, key, key_ttl_s, abandoned_until_ms, live_digest, bytes =
     unpack(redis.call('HMGET', JOB .. job_id, 'result_ttl_s', 'owner', 'deadline_ms', 'webhook_payload',
-      'idempotency_key', 'idempotency_ttl_s', 'abandoned_until_ms', 'live_digest'))
+      'idempotency_key', 'idempotency_ttl_s', 'abandoned_until_ms', 'live_digest', 'bytes'))
   redis.call('HSET', JOB .. job_id, 'finished_ms', ms(now_ms))
+  if bytes and redis.call('HINCRBY', QUEUE_BYTES, owner, -bytes) <= 0 then redis.call('HDEL', QUEUE_BYTES, owner) end
   if error_code then redis.call('HSET', JOB .. job_id, 'finished_early_as', error_code) end
   if deadline_ms or abandoned_until_ms then redis.call('ZREM', JOB_DEADLINES, job_id) end
   for _, prefix in ipairs({ JOB, PAYLOADS, ATTEMPTS, RESULTS, COMPLETION_ORDER, FAILED }) do
