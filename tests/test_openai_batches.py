@@ -280,6 +280,30 @@ async def test_the_first_mistakes_are_kept(
     assert stored.text == text
 
 
+async def test_the_oldest_rejected_batches_are_removed(
+    monkeypatch: pytest.MonkeyPatch, api: httpx.AsyncClient, redis: ArqRedis, keys: Keys
+) -> None:
+    monkeypatch.setattr(batch_store, "MAX_REJECTED", 2)
+    file = await upload(api, "[]")
+    oldest, *newest = [(await create(api, file["id"])).json()["id"] for _ in range(3)]
+    accepted = await created(api, line("a"))
+
+    listed = (await api.get("/v1/batches")).json()["data"]
+
+    assert [batch["id"] for batch in listed] == [accepted["id"], *newest[::-1]]
+    assert (await api.get(f"/v1/batches/{oldest}")).status_code == 404
+    assert await redis.zcard(keys.job_expirations) == 2
+
+
+async def test_a_full_queue_refuses_a_batch(settings: Settings, catalogue: Catalogue) -> None:
+    limited = settings.model_copy(update={"max_queue_depth": 1})
+    async with running_api(limited, catalogue) as api:
+        answer = await create(api, (await upload(api, line("a"), line("b")))["id"])
+
+    assert error(answer) == (429, "rate_limit_exceeded", None)
+    assert answer.headers["x-should-retry"] == "true"
+
+
 async def test_the_provider_can_be_in_the_url(api: httpx.AsyncClient) -> None:
     files = {"file": line("a", model="m").encode()}
     data, query = {"purpose": "batch"}, {"provider": "ollama"}
@@ -510,7 +534,7 @@ async def test_the_files_of_an_owner_are_limited(
 ) -> None:
     limits = {"max_stored_file_bytes": 2000, "max_file_bytes": 3000}
     async with running_api(settings.model_copy(update=limits), catalogue) as api:
-        for size, status in ((3001, 413), (2500, 429), (1500, 200), (600, 429), (400, 200)):
+        for size, status in ((3001, 413), (2500, 429), (1500, 200), (600, 429), (200, 200)):
             file = {"file": Random(size).randbytes(size)}
             answer = await api.post("/v1/files", files=file, data={"purpose": "user_data"})
             assert answer.status_code == status, (size, answer.text)

@@ -107,12 +107,13 @@ class FileUpload:
             await self._send(bytes(self._pending))
         self._committed = True  # even if no reply comes, because the file may have been accepted
         fields = orjson.dumps(asdict(info))
+        stored_bytes = self._stored_bytes + len(fields)
         description: list[str | bytes | int] = [
             self.id,
             self._owner,
             fields,
             self._blocks,
-            self._stored_bytes,
+            stored_bytes,
         ]
         limits = [ttl_s, self._limit, MAX_FILES]
         match await self._accept(args=[*description, *limits]):

@@ -18,6 +18,7 @@ from shared.queue.item_results import parse_stored
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 
+MAX_REJECTED = 1000  # limit of the rejected batches of an owner; the oldest are removed
 # Limits of a page of results, because an answer may be large
 _PAGE_RESULTS = 500
 _PAGE_BYTES = 1024 * 1024
@@ -117,9 +118,12 @@ class BatchStore:
     async def reject(
         self, job_id: str, owner: str, details: BatchDetails, errors: Sequence[dict[str, Any]]
     ) -> None:
-        """Stores a batch that failed because of the mistakes in its file."""
-        args = [job_id, owner, details.to_json(), orjson.dumps(errors), self._result_ttl_s]
-        await self._reject(args=args)
+        """Stores a batch that failed because of the mistakes in its file.
+
+        Removes the owner's oldest such batch if there are more than MAX_REJECTED.
+        """
+        batch = (job_id, owner, details.to_json(), orjson.dumps(errors))
+        await self._reject(args=[*batch, self._result_ttl_s, MAX_REJECTED])
 
     async def sum_usage(self, batch: BatchRecord) -> Usage:
         """Returns the usage of a job that has ended, and stores it for the next reader."""

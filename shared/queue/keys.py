@@ -112,6 +112,7 @@ class Keys:
         "zset, per owner: ids of jobs no client waits for, and of rejected batches, by acceptance"
         " time"
     )
+    rejected_batches = _KeyWithId("list, per owner: ids of batches whose file had mistakes")
     job_expirations = _Key("zset: '<owner> <job>' by the time at which the results expire")
     idempotency = _KeyWithId(
         "string, per owner and idempotency key: '<version>:<fingerprint> <job>'"
