@@ -1,6 +1,7 @@
 """A provider is added by a file alone, and a built-in provider by one line of code."""
 
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -66,6 +67,75 @@ async def test_an_alias_and_a_prefix_lead_to_a_provider_of_the_file(
 
     await eventually(completed)
     assert simulator.last()["openai"]["body"] == body | {"model": "Qwen/Qwen3-8B"}
+
+
+@pytest.fixture
+def two_gpus(simulator: Simulator, tmp_path: Path) -> str:
+    path = tmp_path / "providers.toml"
+    path.write_text(
+        f"""
+        [providers.gpu1]
+        base_url = "{simulator.url}/v1"
+
+        [providers.gpu2]
+        base_url = "{simulator.url}/v1"
+
+        [models."my fast one"]
+        deployments = [
+            {{ provider = "gpu1", model = "Big", weight = 3 }},
+            {{ provider = "gpu2", model = "Small" }},
+        ]
+        """
+    )
+    return str(path)
+
+
+async def test_an_alias_with_several_deployments(
+    stack: Start, simulator: Simulator, two_gpus: str
+) -> None:
+    deployment = await stack(workers=1, PROVIDERS_FILE=two_gpus, MAX_CONCURRENT_REQUESTS="40")
+    bodies = [
+        {"model": "My Fast One", "messages": [{"role": "user", "content": f"hello {n}"}]}
+        for n in range(40)
+    ]
+
+    accepted = await deployment.api.post(
+        "/jobs",
+        content="\n".join(map(json.dumps, bodies)),
+        headers={"content-type": "application/x-ndjson"},
+    )
+    job_url = accepted.headers["location"]
+
+    async def completed() -> bool:
+        return bool((await deployment.api.get(job_url)).json()["status"] == "completed")
+
+    await eventually(completed)
+    job = (await deployment.api.get(job_url)).json()
+    served = Counter((r["provider"], r["model"]) for r in job["responses"])
+    assert job["providers"] == {"my fast one": 40}
+    assert served.keys() == {("gpu1", "Big"), ("gpu2", "Small")}
+    assert served["gpu1", "Big"] == 30
+    sent = Counter(call["model"] for call in simulator.ledger())
+    assert sent == {"Big": served["gpu1", "Big"], "Small": served["gpu2", "Small"]}
+
+
+async def test_each_key_of_a_provider_is_used(
+    stack: Start, simulator: Simulator, two_gpus: str
+) -> None:
+    deployment = await stack(
+        workers=1,
+        PROVIDERS_FILE=two_gpus,
+        GPU1_API_KEY="first",
+        GPU1_API_KEY_2="second",
+        GPU1_MAX_CONCURRENT_REQUESTS="4",
+    )
+
+    answer = await deployment.batch(
+        [chat(f"hello {n}", provider="gpu1", model="Org/Model") for n in range(20)]
+    )
+
+    assert {r["error"] for r in answer.json()["responses"]} == {None}
+    assert {call["key"] for call in simulator.ledger()} == {"first", "second"}
 
 
 async def test_a_provider_without_a_row_is_refused_with_the_nearest(
