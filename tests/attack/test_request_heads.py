@@ -1,14 +1,16 @@
 """Tests what clients without a key can cost before their requests have begun."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 
 import httpx
+import psutil
 import pytest
 from support.in_process import served_api
 from support.raw_http import Connection, connect
-from support.stack import Stack
+from support.stack import Stack, eventually
 from support.watch import watched
 
 from api import reading_limits
@@ -49,6 +51,7 @@ async def url(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setattr(reading_limits, "CHECK_S", 0.05)
     monkeypatch.setattr(reading_limits, "HEAD_TIMEOUT_S", 0.2)
     monkeypatch.setattr(reading_limits, "BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(reading_limits, "READ_TIMEOUT_S", 0.5)
     monkeypatch.setattr(reading_limits, "LINGER_S", 0.2)
     adapt_uvicorn(settings.keep_alive_seconds)
     async with served_api(settings) as client:
@@ -130,3 +133,24 @@ async def test_unfinished_heads_share_a_limit(
             if n == 3:
                 assert (await connection.response()).status == 503
                 await connection.is_closed_within(10)
+
+
+async def test_a_client_that_reads_nothing_is_disconnected(url: httpx.URL) -> None:
+    """The responses are larger than the buffers of the sockets can hold."""
+    request = b"GET /docs/swagger-ui-bundle-5.35.0.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((url.host, url.port))
+        client.sendall(request * 20)
+
+        port = client.getsockname()[1]
+
+        async def is_closed() -> bool:
+            found = psutil.Process().net_connections("tcp")
+            return not any(entry.raddr and entry.raddr.port == port for entry in found)
+
+        async def is_open() -> bool:
+            return not await is_closed()
+
+        await eventually(is_open)
+        await eventually(is_closed)
