@@ -38,6 +38,7 @@ class Progress:
     since: float  # the loop's time at which the head or the body began
     reading: Reading = Reading.HEAD
     size: int = 0  # bytes of the head or the body so far
+    began_inside: bool = False  # whether the head began inside a chunk, so that `size` is too small
     has_begun: bool = False  # whether the client has sent anything of this head or body
     counted: int = 0  # bytes of this connection in `_heads_bytes`
     chunk_bytes: int = 0  # bytes of the chunk that the parser reads at the moment
@@ -89,6 +90,7 @@ class ReadingLimits:
     def _begin(self, reading: Reading) -> None:
         self.request.reading = reading
         self.request.has_begun = True
+        self.request.began_inside = False
         self.request.size = 0
         self.request.since = self.loop.time()
 

@@ -156,14 +156,13 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
         super().on_message_begin()
         if self.request.reading is not Reading.HEAD:  # the chunk has begun with an earlier request
             self._begin(Reading.HEAD)
+            self.request.began_inside = True
             self.request.head_chunk_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Raises _Refused if the head is too large; the parser then reads no further."""
-        if (
-            self.request.size + self.request.chunk_bytes > MAX_HEAD_BYTES
-            and self._head_bytes() > MAX_HEAD_BYTES
-        ):
+        may_be_large = self.request.size + self.request.chunk_bytes > MAX_HEAD_BYTES
+        if (may_be_large or self.request.began_inside) and self._head_bytes() > MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LARGE)
         elif len(self.headers) > MAX_HEADERS:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_MANY_HEADERS)
