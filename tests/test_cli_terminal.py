@@ -62,6 +62,8 @@ async def test_lists_fit_80_by_24_and_every_command_takes_their_short_ids(
     for command in ("status", "watch", "results", "cancel", "retry"):
         argv = (command, short, "--no-wait") if command == "retry" else (command, short)
         assert "no such job" not in (await orchestrator(*argv))[2]
+    for batch_id in (f"batch_{short}", f"batch_{newest}"):  # the ids of OpenAI's API
+        assert newest in (await orchestrator("status", batch_id, "--json"))[1]
     _, wide, _ = await orchestrator("jobs", "--wide")
     assert all(job_id in wide for job_id in all_ids)
 
