@@ -300,7 +300,7 @@ class Scripts(RuleBasedStateMachine):
 
     @precondition(lambda self: self.paused)
     @rule()
-    def pause_ends(self) -> None:
+    def a_person_resumes_the_lanes(self) -> None:
         for lane in {lane for lane, _ in self.paused}:
             resumed = self.run(Operator(self.redis, self.keys).resume(lane))
             assert {(lane, scope) for scope in resumed} == {s for s in self.paused if s[0] == lane}
@@ -514,7 +514,7 @@ class Scripts(RuleBasedStateMachine):
     def _take_quarantined(self, lane: str) -> list[Item]:
         for item in self._quarantined(lane):
             if self._blocking(lane, item.route):
-                return []
+                continue
             item.place = "nowhere" if item.job.ended else "leases"
             if item.place == "leases":
                 return [item]
