@@ -139,6 +139,7 @@ def _rules(row: Provider) -> Rules:
         adaptive=row.adaptive,
         per_account=row.limits_per == "account",
         counts_refused=row.counts_refused,
+        reserves_output=row.reserves_output,
         rpm=row.rpm,
         tpm=row.tpm,
         rpd=row.rpd,

@@ -74,7 +74,9 @@ async def _call_once(
     started = time.perf_counter()
     longest_s = max(endpoint.timeout_s, MAX_TIMEOUT_S)
     timeout_s = min(endpoint.timeout_s * attempt.patience, longest_s, attempt.remaining_s)
-    headers = context.header_reading.of_call(endpoint.row, attempt.lane, request["model"])
+    headers = context.header_reading.of_call(
+        endpoint.row, attempt.account or attempt.lane, request["model"]
+    )
     writer = None
     if "stream" in request and context.deltas is not None:
         writer = DeltaWriter(context.deltas, attempt)

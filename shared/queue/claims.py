@@ -188,6 +188,7 @@ class Rules:
     adaptive: whether the limit of running items adapts.
     per_account: whether the rates limit all models together; if not, they limit each model.
     counts_refused: whether the provider counts the calls that it refuses.
+    reserves_output: whether the provider counts the token limit of a request before the call.
     rpm, tpm, rpd: requests and tokens a minute, requests a day; None if there is no such limit.
     models: limits of single models.
     """
@@ -195,6 +196,7 @@ class Rules:
     adaptive: bool = False
     per_account: bool = False
     counts_refused: bool = False
+    reserves_output: bool = False
     rpm: int | None = None
     tpm: int | None = None
     rpd: int | None = None
@@ -207,6 +209,7 @@ class Rules:
             ("d" if self.adaptive else "")
             + ("a" if self.per_account else "")
             + ("c" if self.counts_refused else "")
+            + ("o" if self.reserves_output else "")
             + ("r" if self.to_dict() else "")
         )
 

@@ -40,7 +40,7 @@ local function room_of(deployment, tokens_of)
   if room <= 0 then return 0 end
   local list = limiters_of(deployment.account, deployment.route)
   for _, limiter in ipairs(list) do
-    local allowed, at_ms = limiter_room(deployment.account, limiter, limiter.tpm and tokens_of() or 0)
+    local allowed, at_ms = limiter_room(deployment.account, limiter, limiter.tpm and tokens_of(deployment.account) or 0)
     if allowed == 0 then return 0, at_ms end
     room = math.min(room, allowed)
   end
@@ -48,7 +48,8 @@ local function room_of(deployment, tokens_of)
 end
 
 -- Returns the deployment for the next items of a route and how many items it may get, or nil and the time at which one may
--- take an item. `tokens_of` returns the estimate of the next item's tokens.
+-- take an item. `tokens_of` returns an upper estimate of the tokens that an account counts before the
+-- next item's call.
 local function choose(lane, route, tokens_of)
   local served, chosen, least, next_ms = SERVED .. lane .. ':' .. route, nil, nil, math.huge
   local others = {}

@@ -63,9 +63,9 @@ local function take_fairly(lane, limit, interactive_weight, free)
   local function room_for(job, list, queue)
     local index = redis.call('ZRANGE', queue, 0, 0)[1]
     if not index then return 0, math.huge end
-    local room, tokens = math.huge, 0
+    local room, tokens, _ = math.huge, 0, nil
     for _, limiter in ipairs(list) do
-      if limiter.tpm then tokens = estimate_tokens(job, index) end
+      if limiter.tpm then _, tokens = estimate_tokens(lane, job, index) end
     end
     for _, limiter in ipairs(list) do
       local allowed, at_ms = limiter_room(lane, limiter, tokens)
@@ -108,8 +108,8 @@ local function take_fairly(lane, limit, interactive_weight, free)
         wanted = math.min(wanted, room)
       end
     else
-      deployment, count, add_served = choose(lane, route, function()
-        return estimate_tokens(job, redis.call('ZRANGE', queue, 0, 0)[1] or 0)
+      deployment, count, add_served = choose(lane, route, function(account)
+        return select(2, estimate_tokens(account, job, redis.call('ZRANGE', queue, 0, 0)[1] or 0))
       end)
       if not deployment then return skip(job, number, route, count) end
       account, served_scope, wanted = deployment.account, deployment.route, math.min(wanted, count)

@@ -1,7 +1,8 @@
 -- Reads the first argument of settle_and_claim.lua: the lanes that the worker serves, with their limits, as
 -- ' <lane>=<limit><flags> <lane>=<limit><flags> '. Flags: 'd' the limit is adaptive, 'a' the rates of the provider are
--- limited per account and not per model, 'c' the provider counts the calls that it refuses, 'r' the lane has more rules: see
--- limiters.lua, 'p' the lane has several deployments: see deployments.lua.
+-- limited per account and not per model, 'c' the provider counts the calls that it refuses, 'o' it counts the token limit of
+-- a request before the call, 'r' the lane has more rules: see limiters.lua, 'p' the lane has several deployments: see
+-- deployments.lua.
 -- Defines for other files: read_lane_limits, configured_limit, has_flag
 local lane_limits, known_limits = '', {}
 

@@ -40,7 +40,9 @@ local function lease_items(lane, job, number, indexes, list, deployment)
         remaining_ms, account, model }) do
         claimed[#claimed + 1] = value
       end
-      for _, limiter in ipairs(list) do charge(account, limiter, lease, limiter.tpm and estimate_tokens(job, index) or 0) end
+      for _, limiter in ipairs(list) do
+        charge(account, limiter, lease, limiter.tpm and (estimate_tokens(account, job, index)) or 0)
+      end
     end
   end
   if #leases == 0 then return 0 end
@@ -75,7 +77,7 @@ local function lease_quarantined(lane)
       if is_plain(lane) then
         list = route and limiters_of(lane, route) or {}
       elseif route then
-        deployment = choose(lane, route, function() return estimate_tokens(job, index) end)
+        deployment = choose(lane, route, function(account) return select(2, estimate_tokens(account, job, index)) end)
         list = deployment and limiters_of(deployment.account, deployment.route) or {}
       end
       if record then

@@ -10,18 +10,23 @@
 -- Rates are kept by GCRA (ITU-T I.371): per dimension one time, at which all charges so far will have been repaid (the
 -- theoretical arrival time). A rate that the provider announced may be used up at once, as long as the provider says that
 -- some of it is left; any other rate is spread evenly, because providers judge rates in slices of a second or less.
+-- If a limit has changed, what was charged takes as long as under the new limit.
 -- A claim charges, time repays, so nothing can leak. Tokens are charged as an estimate, and the
 -- settlement corrects the charge. BUDGET has the times; RUNNING has the leases of a limiter, with the tokens that were
 -- charged for each.
 -- Tokens are estimated as bytes × a ratio that is learned from the answers of the job, plus the mean of its answers' tokens.
--- Both have their mean deviation added twice, so that most estimates are too high: that costs no throughput, because the
--- settlement gives the difference back.
+-- A charge is this mean: with a higher one, the provider's bucket would be full while a call runs, and the tokens that do
+-- not fit into the bucket are lost. A call begins when the bucket surely holds what the provider counts before the call:
+-- the mean and its mean deviation.
 -- Defines for other files: LIMITER, set_rules, effective_limit, limiters_of, limiter_room, estimate_tokens, suffix_of, charge,
 -- release, learn
 local LIMITER = 'limit:' -- the queues that wait for a limiter wait for a scope of this, and the limiter's name
 local MINUTE_MS, DAY_MS = 60000, 86400000
 local RATES, PERIOD_MS, FIELD = { 'rpm', 'tpm', 'rpd' }, { rpm = MINUTE_MS, tpm = MINUTE_MS, rpd = DAY_MS },
   { rpm = 'r', tpm = 't', rpd = 'd' }
+-- The longest time that charges may take to be repaid. After a set-back of the clock, they would take longer: see
+-- set_back.lua.
+local MAX_AHEAD_MS = { rpm = 2 * MINUTE_MS, tpm = 10 * MINUTE_MS, rpd = DAY_MS }
 local LATE_MS = 50 -- a call may be this early, because rounds are late
 local KEPT_BUDGET_MS = 2 * DAY_MS
 local FIRST_ESTIMATE = { ratio = 0.5, ratio_dev = 0, output = 256, output_dev = 0 }
@@ -102,23 +107,42 @@ local function limiters_of(lane, route)
   return list
 end
 
-local function budget_of(lane, limiter)
-  local id = lane .. ':' .. limiter.name
-  if not budgets[id] then
-    local r, t, d, largest = unpack(redis.call('HMGET', BUDGET .. id, 'r', 't', 'd', 'largest'))
-    -- After a set-back of the clock, no charge is repaid later than it would have been: see set_back.lua.
-    local function latest(time, ahead_ms) return math.min(tonumber(time) or 0, now_ms + ahead_ms) end
-    budgets[id] = { r = latest(r, 10 * MINUTE_MS), t = latest(t, 10 * MINUTE_MS), d = latest(d, 2 * DAY_MS),
-      largest = tonumber(largest) or 0 }
-  end
-  return budgets[id]
-end
-
 local function save_budget(lane, limiter)
   local id = lane .. ':' .. limiter.name
   local budget = budgets[id]
-  redis.call('HSET', BUDGET .. id, 'r', ms(budget.r), 't', ms(budget.t), 'd', ms(budget.d), 'largest', budget.largest)
+  local fields = { 'largest', budget.largest }
+  for _, rate in ipairs(RATES) do
+    if limiter[rate] then
+      fields[#fields + 1], fields[#fields + 2] = FIELD[rate], ms(budget[FIELD[rate]])
+      fields[#fields + 1], fields[#fields + 2] = rate, limiter[rate]
+    end
+  end
+  redis.call('HSET', BUDGET .. id, unpack(fields))
   redis.call('PEXPIRE', BUDGET .. id, KEPT_BUDGET_MS)
+end
+
+local function budget_of(lane, limiter)
+  local id = lane .. ':' .. limiter.name
+  if not budgets[id] then
+    local r, t, d, rpm, tpm, rpd, largest =
+      unpack(redis.call('HMGET', BUDGET .. id, 'r', 't', 'd', 'rpm', 'tpm', 'rpd', 'largest'))
+    local budget, charged_at = { largest = tonumber(largest) or 0 }, { rpm = rpm, tpm = tpm, rpd = rpd }
+    local times, has_changed = { r = r, t = t, d = d }, false
+    for _, rate in ipairs(RATES) do
+      local time, limit, old_limit = tonumber(times[FIELD[rate]]) or 0, limiter[rate], tonumber(charged_at[rate])
+      if limit and time > now_ms then
+        local ahead_ms, longest_ms = time - now_ms, MAX_AHEAD_MS[rate]
+        if old_limit and old_limit ~= limit then ahead_ms = ahead_ms * old_limit / limit end
+        if rate == 'tpm' then longest_ms = math.max(longest_ms, 2 * budget.largest * MINUTE_MS / limit) end
+        ahead_ms = math.min(ahead_ms, longest_ms)
+        if now_ms + ahead_ms < time or old_limit ~= limit then time, has_changed = now_ms + ahead_ms, true end
+      end
+      budget[FIELD[rate]] = time
+    end
+    budgets[id] = budget
+    if has_changed then save_budget(lane, limiter) end
+  end
+  return budgets[id]
 end
 
 -- Returns how much may be owed when the next call begins, in ms.
@@ -161,10 +185,13 @@ local function estimate_of(job)
   return job.estimate
 end
 
--- Returns an estimate of the tokens that the provider counts for an item.
-local function estimate_tokens(job, index)
+-- Returns an estimate of the tokens that the provider counts for an item, and an upper estimate of the tokens that it
+-- counts before the call. `lane`: the name of the account.
+local function estimate_tokens(lane, job, index)
   local bytes, known = redis.call('HSTRLEN', PAYLOADS .. job.id, index), estimate_of(job)
-  return bytes * (known.ratio + 2 * known.ratio_dev) + known.output + 2 * known.output_dev
+  local before = bytes * (known.ratio + known.ratio_dev)
+  if has_flag(provider_of(lane), 'o') then before = before + known.output + known.output_dev end
+  return bytes * known.ratio + known.output, before
 end
 
 -- Learns from an answer how many tokens the job's items have.
@@ -200,7 +227,6 @@ local function charge(lane, limiter, lease, tokens)
   for _, rate in ipairs(RATES) do
     if limiter[rate] then add(FIELD[rate], (rate == 'tpm' and tokens or 1) * PERIOD_MS[rate] / limiter[rate]) end
   end
-  if limiter.tpm then budget.largest = math.max(budget.largest, tokens) end
   save_budget(lane, limiter)
 end
 
@@ -215,7 +241,8 @@ local function correct(lane, limiter, charged, usage, is_refused)
   end
   if limiter.tpm and (usage or is_refused) then
     local real = usage and usage.prompt_tokens + usage.output_tokens or 0
-    budget.largest = math.max(budget.largest, real)
+    local before = usage and (has_flag(provider_of(lane), 'o') and real or usage.prompt_tokens) or 0
+    budget.largest = math.max(budget.largest, before)
     budget.t = budget.t + (real - charged) * MINUTE_MS / limiter.tpm
   end
   save_budget(lane, limiter)

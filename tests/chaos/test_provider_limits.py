@@ -1,0 +1,73 @@
+"""Tests that workers use the limits of a provider, and do not exceed them, while workers die."""
+
+import base64
+import json
+import random
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import pytest
+from support.faults import kill
+from support.ledger import ledger
+from support.outage import check_all_answered, submitted, wait_answered
+from support.search_depth import FULL
+from support.stack import Stack
+
+pytestmark = pytest.mark.chaos
+
+Start = Callable[..., Awaitable[Stack]]
+
+KILLED = 2  # workers
+ENGLISH = "The workers take a request out of the queue only when its call may run. "
+JAPANESE = "待ち行列から取り出される要求は、上限の内で実行できるものだけです。"
+
+
+def prompts(count: int, seed: int = 15) -> list[str]:
+    """Returns English, Japanese, JSON and base64 of 20 to 300 tokens each, in random order."""
+    rng = random.Random(seed)
+    found = []
+    for number in range(count):
+        size = rng.randint(1, 8)
+        found.append(
+            rng.choice(
+                [
+                    ENGLISH * size,
+                    JAPANESE * size,
+                    json.dumps([{"id": n, "value": n * 7.25, "ok": True} for n in range(size * 2)]),
+                    base64.b64encode(rng.randbytes(30 * size)).decode(),
+                ]
+            )
+            + f" {number}"
+        )
+    return found
+
+
+@pytest.mark.parametrize(("rpm", "tpm"), [(600, 90_000), (60, 9_000)] if FULL else [(600, 90_000)])
+async def test_a_budget_is_used_and_not_exceeded(stack: Start, rpm: int, tpm: int) -> None:
+    items = rpm if FULL else 50
+    deployment = await stack(
+        workers=4,
+        LEASE_SECONDS="3",
+        MAX_CONCURRENT_REQUESTS="100",
+        OPENROUTER_RPM=str(rpm),
+        OPENROUTER_TPM=str(tpm),
+    )
+    budget = {"rpm": rpm, "tpm": tpm, "charge_refused": True}
+    await deployment.simulate(
+        latency_ms=200, latency_p95_ms=600, tokenizer="scripts", budget=budget
+    )
+    contents = prompts(items)
+    location = await submitted(deployment, contents)
+    for quarter in (1, 2, 3, 4):
+        await wait_answered(deployment, location, len(contents) * quarter // 4)
+        if quarter <= KILLED:
+            await kill(deployment, deployment.workers[quarter])
+
+    await check_all_answered(deployment, location, contents)
+    calls = sorted(await ledger(deployment), key=lambda call: call.start_ms)
+    refused = [call for call in calls[10:] if call.outcome == HTTPStatus.TOO_MANY_REQUESTS]
+    assert len(refused) <= len(calls) / 1000
+    [used] = (await deployment.stats())["budgets"]
+    shares = [used[name]["admitted"] / used[name]["possible"] for name in ("requests", "tokens")]
+    # A short run does not use what the bucket has at its start, and another program may delay it.
+    assert max(shares) >= (0.97 if FULL else 0.75), shares

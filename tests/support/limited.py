@@ -1,0 +1,78 @@
+"""Drives the limits of calls and rates of a lane: see lua/lib/limiters.lua."""
+
+from collections.abc import Mapping
+
+import orjson
+
+from shared.queue.claims import Announced, Capacity, Lease, Limits, Rules, Settlement, Usage
+from support.health import ANSWER, TICK_S, Provider, clock_key, failed, refused
+
+
+class LimitedProvider(Provider):
+    """Plays the workers of lane a, with rules for this lane."""
+
+    rules = Rules()
+
+    async def round(
+        self, limit: int = 10, *settlements: Settlement, free_slots: int = 100, running: int = 0
+    ) -> list[Lease]:
+        by_lane = {"a": running} if running else {}
+        limits = Limits({"a": limit, "b": 10}, {"a": self.rules})
+        capacity = Capacity(limits, by_lane, free_slots) if free_slots else None
+        self.round_count += 1
+        self.latest = await self.queue.settle_and_claim(settlements, capacity)
+        self.finished += self.latest.failed
+        return self.latest.leases
+
+    async def settled(self, *settlements: Settlement) -> None:
+        """Settles while the worker has its limits, but no slot: limits are needed for that."""
+        limits = Limits({"a": 1}, {"a": self.rules})
+        self.latest = await self.queue.settle_and_claim(settlements, Capacity(limits, {}, 0))
+
+    async def use(
+        self,
+        *leases: Lease,
+        prompt: int | None = None,
+        output: int = 0,
+        announced: Mapping[str, Announced] | None = None,
+    ) -> None:
+        """Answers leases. The provider has counted the tokens, and announced its limits."""
+        usage = Usage(prompt, output if prompt is not None else None, announced or {})
+        await self.settled(
+            *(Settlement(lease, "complete", ANSWER, 100, usage=usage) for lease in leases)
+        )
+
+    async def wait(self) -> float:
+        """Lets the time pass until the next round. Returns the seconds."""
+        assert self.latest.next_round_s is not None
+        await self.pass_time(self.latest.next_round_s + TICK_S)
+        return self.latest.next_round_s
+
+    async def next_claims(self) -> list[Lease]:
+        """Lets the time pass until a round claims something. Returns what it has claimed."""
+        for _ in range(100):
+            if leases := await self.claim(100):
+                return leases
+            await self.wait()
+        raise AssertionError("no round has claimed anything")
+
+    async def refuse(self, *leases: Lease) -> None:
+        await self.settled(*(failed(lease, refused()) for lease in leases))
+
+    async def running_of(self, limiter: str) -> int:
+        return int(await self.redis.hlen(self.keys.running("a", limiter)))  # type: ignore[misc]
+
+    async def set_limits(self, name: str, **limits: float) -> None:
+        value = orjson.dumps(limits).decode()
+        await self.redis.hset(self.keys.limits, name, value)  # type: ignore[misc]
+
+    async def budget(self, limiter: str) -> dict[str, float]:
+        """Returns when the charges of a limiter are repaid, in seconds from now."""
+        found: dict[bytes, bytes] = await self.redis.hgetall(self.keys.budget("a", limiter))  # type: ignore[misc]
+        now_s = await self.now_s()
+        return {name.decode(): float(time) / 1000 - now_s for name, time in found.items()}
+
+    async def now_s(self) -> float:
+        seconds, microseconds = await self.redis.time()
+        advanced_ms = await self.redis.get(clock_key(self.keys))
+        return int(seconds) + int(microseconds) / 1e6 + float(advanced_ms or 0) / 1000
