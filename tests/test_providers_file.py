@@ -159,10 +159,6 @@ def test_files_with_nothing_wrong(read: Read, text: str) -> None:
         ),
         # Fields of later versions
         (GPU1 + "adaptive = true\n", "line 3: providers.gpu1.adaptive: is not supported yet"),
-        (
-            '[models.x]\nfallbacks = ["a"]\ndeployments = [{ provider = "openai", model = "m" }]\n',
-            "line 2: models.x.fallbacks: is not supported yet",
-        ),
         # Types and ranges
         (GPU1 + "timeout_s = 0\n", "line 3: providers.gpu1.timeout_s: must be greater than 0"),
         (GPU1 + 'timeout_s = "1"\n', "line 3: providers.gpu1.timeout_s: must be a valid number"),

@@ -98,7 +98,7 @@ def test_the_files_on_the_page_are_valid(tmp_path: Path) -> None:
     file = read_providers_file(path, PROVIDERS)
 
     assert file.given.keys() == {"gpu1", "openai"}
-    assert file.aliases.keys() == {"small", "fast"}
+    assert file.aliases.keys() == {"small", "fast", "cheap"}
 
 
 def test_the_table_of_fields_is_complete() -> None:

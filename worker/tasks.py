@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import orjson
 import structlog
 
 from shared.dialects.dialect import Answer
@@ -50,10 +51,11 @@ async def call_provider(ctx: dict[str, Any], attempt: Attempt, request: ItemRequ
     context: ProviderContext = ctx["provider_context"]
     request = _with_deployment(attempt, request)
     outcome = await _call_once(context, attempt, request)
+    if attempt.model and outcome.result:
+        outcome.result.served_provider = request["provider"]
+        outcome.result.served_model = request["model"]
+        outcome.result.route = orjson.loads(attempt.tried) if attempt.tried else None
     if isinstance(outcome, Finished):
-        if "alias" in request:
-            outcome.result.served_provider = request["provider"]
-            outcome.result.served_model = request["model"]
         context.calls.add_item(request["provider"], request["model"], outcome.result)
     return outcome
 

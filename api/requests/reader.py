@@ -24,8 +24,13 @@ from shared.dialects.parameters import body_of
 from shared.jobs.new_item import InexactNumber, NewItem, is_plain, native_item
 from shared.jobs.staging import CHUNK_BYTES
 from shared.models import BatchLLMRequest, JobOptions, LLMRequest
-from shared.providers import Catalogue
-from shared.providers.routing import unknown_provider_message
+from shared.providers import Catalogue, Provider
+from shared.providers.routing import (
+    Fallback,
+    RoutingError,
+    named_fallbacks,
+    unknown_provider_message,
+)
 from shared.settings import Settings
 
 MAX_ERRORS = 100  # limit of errors that are listed one by one
@@ -170,22 +175,38 @@ class RequestReader:
         return self._native_item(request, "body", "line", number)
 
     def _native_item(self, request: LLMRequest, *location: str | int) -> NewItem:
+        fallbacks = self._fallbacks(request, *location) if request.models else []
         try:
-            item = native_item(request, self.catalogue)
+            item = native_item(request, self.catalogue, fallbacks)
         except InexactNumber as error:
             raise validation_error(str(error), *location, *error.path) from None
-        row = self.catalogue.rows[request.provider]
+        self._check_translation(self.catalogue.rows[request.provider], request, item, *location)
+        for row in {row.name: row for step in fallbacks for row in step.providers}.values():
+            self._check_translation(row, request, item, *location)
+        return item
+
+    def _fallbacks(self, request: LLMRequest, *location: str | int) -> list[Fallback]:
+        found: dict[tuple[str, str], Fallback] = {}
+        for number, name in enumerate(request.models or ()):
+            try:
+                steps = named_fallbacks(self.catalogue, name)
+            except RoutingError as error:
+                raise validation_error(str(error), *location, "models", number) from None
+            found |= {(step.lane, step.model.lower()): step for step in steps}
+        found.pop((request.provider, request.model.lower()), None)
+        return list(found.values())
+
+    def _check_translation(
+        self, row: Provider, request: LLMRequest, item: NewItem, *location: str | int
+    ) -> None:
         codec = DIALECTS[row.dialect].native
         if codec.translate and not (codec.takes_plain and is_plain(request)):
             try:
                 body_of(row, codec, item.request["model"], item.request["chat"])
             except Untranslatable as error:
                 raise validation_error(
-                    f"{request.provider} cannot take this: {error.reason}",
-                    *location,
-                    *field_path(error),
+                    f"{row.name} cannot take this: {error.reason}", *location, *field_path(error)
                 ) from None
-        return item
 
 
 def _anthropic_requests(body: bytes) -> bytes | None:

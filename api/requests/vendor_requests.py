@@ -28,7 +28,7 @@ from api.requests.vendor_line import (
 from shared.dialects.dialect import Codec, Operation, Untranslatable
 from shared.dialects.dialects import DIALECTS
 from shared.dialects.parameters import body_of
-from shared.jobs.new_item import NewItem
+from shared.jobs.new_item import NewItem, chain_of
 from shared.providers import Catalogue, Provider
 from shared.providers.routing import RoutingError, Target, route
 from shared.queue.item_request import ItemRequest
@@ -210,6 +210,8 @@ def _request(
     )
     if target.alias is not None:
         request["alias"] = target.alias
+    if chain := chain_of(target):
+        request["chain"] = chain
     return request
 
 

@@ -1,17 +1,19 @@
 """Defines an item that is submitted, and creates it from a native request."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, TypeVar
 
 from shared.models import NATIVE, LLMRequest, Message
 from shared.providers import BUILT_IN, Catalogue, Provider
+from shared.providers.routing import FALLBACK_AFTER_S, Fallback, Target
+from shared.queue.fallback_chain import fallback_chain
 from shared.queue.item_request import ItemRequest
 
 _PLAIN = {"provider", "model", "messages", "temperature", "max_tokens", "request_id"}
 _PLAIN_MESSAGE = {"role", "content"}
-_NOT_SENT = _PLAIN | {"stream", "stream_options", "extra_body"}
+_NOT_SENT = _PLAIN | {"stream", "stream_options", "extra_body", "models"}
 
 
 Json = TypeVar("Json")
@@ -47,8 +49,12 @@ class NewItem:
     format: str = NATIVE
 
 
-def native_item(request: LLMRequest, catalogue: Catalogue = BUILT_IN) -> NewItem:
+def native_item(
+    request: LLMRequest, catalogue: Catalogue = BUILT_IN, fallbacks: Sequence[Fallback] = ()
+) -> NewItem:
     """Returns the item of a native request. The request's provider must be in the catalogue.
+
+    fallbacks: what the request's `models` stand for.
 
     Raises InexactNumber.
     """
@@ -56,7 +62,19 @@ def native_item(request: LLMRequest, catalogue: Catalogue = BUILT_IN) -> NewItem
     item = ItemRequest(
         provider=row.name, model=row.model_name(request.model), chat=_chat(request, row)
     )
+    if fallbacks:
+        steps = [(step.lane, step.model) for step in fallbacks]
+        item["chain"] = fallback_chain(steps, after_s=FALLBACK_AFTER_S, content_filtered=False)
     return NewItem(request.request_id, item)
+
+
+def chain_of(target: Target) -> str:
+    """Returns where an item may move if its target cannot serve it: see `ItemRequest.chain`."""
+    return fallback_chain(
+        [(step.lane, step.model) for step in target.fallbacks],
+        after_s=target.after_s,
+        content_filtered=target.content_filtered,
+    )
 
 
 def is_plain(request: LLMRequest) -> bool:

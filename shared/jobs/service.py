@@ -20,7 +20,13 @@ from shared.models import (
 )
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.providers.lanes import alias_lane
-from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK, OPENAI_EVENT, encode_payload
+from shared.queue.codec import (
+    CALL_PROVIDER,
+    DELIVER_WEBHOOK,
+    OPENAI_EVENT,
+    decode_payload,
+    encode_payload,
+)
 from shared.queue.ids import is_job_id
 
 PAGE_ITEMS = 50  # limit of items per page, because an answer may be large
@@ -79,7 +85,8 @@ class Jobs:
                 meta: Meta = (item.request_id, lane, model)
                 if item.metadata is not None:
                     meta = (*meta[:3], item.metadata)
-                await staging.add(lane, encode_payload(CALL_PROVIDER, request), meta)
+                payload = encode_payload(CALL_PROVIDER, request)
+                await staging.add(lane, payload, meta, request.get("chain", ""))
             webhook = submission.webhook_url
             return await self._commit(
                 staging,
@@ -157,7 +164,7 @@ class Jobs:
                     ):  # the job expired, or another call retried it
                         await staging.discard()
                         return await self._retried_as(job_id, submission.owner)
-                    await staging.add(meta[1], payload, meta)
+                    await staging.add(meta[1], payload, meta, _chain(payload))
             return await self._commit(
                 staging, submission, retry_of=job_id, request_format=snapshot.format
             )
@@ -214,3 +221,11 @@ class Jobs:
 def _webhook_payload(job_id: str, url: str, submission: Submission) -> bytes:
     form = () if submission.batch is None else (OPENAI_EVENT,)
     return encode_payload(DELIVER_WEBHOOK, job_id, url, submission.owner, *form)
+
+
+def _chain(payload: bytes) -> str:
+    """Returns where the item of a payload may move: see `ItemRequest.chain`."""
+    if b'"chain"' not in payload:
+        return ""
+    _, (request, *_) = decode_payload(payload)
+    return str(request.get("chain", ""))

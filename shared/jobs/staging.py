@@ -53,8 +53,9 @@ class Staging:
         self._all_bytes = 0  # size of all payloads
         self._metas: list[Meta] = []
 
-    async def add(self, lane: str, payload: bytes, meta: Meta) -> None:
-        route = self._route(lane, meta[2])
+    async def add(self, lane: str, payload: bytes, meta: Meta, chain: str = "") -> None:
+        """Adds an item. `chain` says where it may move: see `ItemRequest.chain`."""
+        route = self._route(lane, meta[2], chain)
         route.items += 1
         self._items += (route.place, payload)
         self._bytes += len(payload)
@@ -64,8 +65,8 @@ class Staging:
         if len(self._metas) == META_ITEMS or self._bytes >= CHUNK_BYTES:
             await self._send(None)
 
-    def _route(self, lane: str, model: str) -> "_Route":
-        routes, name = self._routes[lane], model.lower()
+    def _route(self, lane: str, model: str, chain: str) -> "_Route":
+        routes, name = self._routes[lane], model.lower() + chain
         if name not in routes and len(routes) >= MAX_ROUTES:
             name = SHARED_ROUTE
         if name not in routes:

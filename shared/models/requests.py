@@ -167,8 +167,9 @@ _INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
 
 
 # Fields that the provider never gets. `extra_body` may have these, because OpenRouter has its own
-# `provider` and vLLM its own `request_id`.
-_NOT_THE_PROVIDERS = {"provider", "request_id"}
+# `provider` and `models`, and vLLM its own `request_id`.
+_NOT_THE_PROVIDERS = {"provider", "request_id", "models"}
+MAX_MODELS = 5
 
 
 def _only_other_fields(extra_body: JsonObject) -> JsonObject:
@@ -182,6 +183,9 @@ def _only_other_fields(extra_body: JsonObject) -> JsonObject:
     return extra_body
 
 
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), NotBlank]
+
+
 class LLMRequest(_Inbound):
     """One chat request for one model.
 
@@ -191,7 +195,7 @@ class LLMRequest(_Inbound):
     """
 
     provider: ProviderName = Field(description="The name of the provider.")
-    model: Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), NotBlank] = Field(
+    model: ModelName = Field(
         description="The name of the model. It is converted to lower case for providers that do"
         " not distinguish upper and lower case."
     )
@@ -242,6 +246,12 @@ class LLMRequest(_Inbound):
     prompt_cache_retention: str | None = None
     stream: bool | None = Field(default=None, description="Ignored: answers are not streamed.")
     stream_options: JsonObject | None = Field(default=None, description="Ignored, like `stream`.")
+    models: list[ModelName] | None = Field(
+        default=None,
+        max_length=MAX_MODELS,
+        description="What serves the request if `provider` and `model` cannot, in this order:"
+        " `provider/model` or aliases.",
+    )
     extra_body: Annotated[JsonObject, AfterValidator(_only_other_fields)] | None = Field(
         default=None,
         description="Fields for the provider that are not listed here, such as `top_k`.",

@@ -108,6 +108,12 @@ class LLMResponse(Outbound):
         description="The `metadata` beside the body of a request that was not in the native"
         " format.",
     )
+    route: list[dict[str, Any]] | None = Field(
+        default=None,
+        exclude=True,
+        description="What was tried before the request moved on to this provider and model, each"
+        " with `model`, `error_code` and `attempts`.",
+    )
     status_code: SkipJsonSchema[int | None] = Field(default=None, exclude=True)
     refusal: SkipJsonSchema[dict[str, Any] | None] = Field(default=None, exclude=True)
 
@@ -123,7 +129,7 @@ class LLMResponse(Outbound):
         return f"{known[:-1]},{orjson.dumps(more)[1:].decode()}"
 
 
-_OPTIONAL = ("message", "choices", "logprobs", "usage", "body", "metadata")
+_OPTIONAL = ("message", "choices", "logprobs", "usage", "body", "metadata", "route")
 _RAW = {"body", "metadata"}
 
 

@@ -11,10 +11,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from shared.providers.catalogue import Catalogue
+from shared.providers.catalogue import Alias, Catalogue, Deployment
+from shared.providers.lanes import alias_lane
 from shared.providers.row import Provider
 
 _SIMILARITY = 0.6  # of difflib: 0 to 1
+
+
+FALLBACK_AFTER_S = 60.0  # how long a request waits for a provider before it moves on
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """What serves a request after another target: a lane, and its name for the model.
+
+    providers: the providers that may get the request.
+    """
+
+    lane: str
+    model: str
+    providers: tuple[Provider, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +38,20 @@ class Target:
     """The provider of a request, and the name that the provider has for the model.
 
     alias: the alias in lower case, if it has several deployments; then the queue decides which of
-        them serves the request. others: the providers of the other deployments.
+        them serves the request.
+    others: the providers of the other deployments and of the fallbacks.
+    fallbacks: what serves the request if the target cannot, in this order.
+    after_s: how long the request waits for a provider that does not work, before it moves on.
+    content_filtered: whether a request that a moderation refused moves on, too.
     """
 
     provider: Provider
     model: str
     alias: str | None = None
     others: tuple[Provider, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
+    after_s: float = FALLBACK_AFTER_S
+    content_filtered: bool = False
 
 
 class RoutingError(Exception):
@@ -78,19 +101,68 @@ def route(
     if provider is not None:
         return Target(find_provider(catalogue, provider), model)
     if alias := catalogue.aliases.get(model.lower()):
-        deployment, *others = alias.deployments
-        return Target(
-            catalogue.rows[deployment.provider],
-            deployment.model,
-            model.lower() if others else None,
-            tuple(catalogue.rows[other.provider] for other in others),
-        )
+        return _alias_target(catalogue, model.lower(), alias)
     first = _first_segment(model)
     if first in catalogue.configured:
         return Target(catalogue.rows[first], model[len(first) + 1 :])
     if default_provider is not None:
         return Target(find_provider(catalogue, default_provider), model)
     raise NoProvider(catalogue, model)
+
+
+def fallbacks_of(catalogue: Catalogue, names: Iterable[Deployment | str]) -> list[Fallback]:
+    """Returns what serves a request after its first target; an alias is followed by its own.
+
+    names: deployments, and aliases in lower case.
+    """
+    found: dict[tuple[str, str], Fallback] = {}
+    for name in names:
+        if isinstance(name, Deployment):
+            steps = [_fallback(catalogue, name)]
+        else:
+            alias = catalogue.aliases[name]
+            providers = tuple(catalogue.rows[d.provider] for d in alias.deployments)
+            first = _fallback(catalogue, alias.deployments[0])
+            if len(alias.deployments) > 1:
+                first = Fallback(alias_lane(name), name, providers)
+            steps = [first, *fallbacks_of(catalogue, alias.fallbacks)]
+        for step in steps:
+            found.setdefault((step.lane, step.model.lower()), step)
+    return list(found.values())
+
+
+def named_fallbacks(catalogue: Catalogue, name: str) -> list[Fallback]:
+    """Returns what a client's name of a fallback stands for: `provider/model` or an alias.
+
+    Raises UnknownProvider or NoProvider.
+    """
+    if name.lower() in catalogue.aliases:
+        return fallbacks_of(catalogue, [name.lower()])
+    provider, _, model = name.partition("/")
+    if not model:
+        raise NoProvider(catalogue, name)
+    return [_fallback(catalogue, Deployment(find_provider(catalogue, provider).name, model))]
+
+
+def _fallback(catalogue: Catalogue, deployment: Deployment) -> Fallback:
+    row = catalogue.rows[deployment.provider]
+    return Fallback(row.name, row.model_name(deployment.model), (row,))
+
+
+def _alias_target(catalogue: Catalogue, name: str, alias: Alias) -> Target:
+    deployment, *others = alias.deployments
+    fallbacks = tuple(fallbacks_of(catalogue, alias.fallbacks))
+    providers = [catalogue.rows[other.provider] for other in others]
+    providers += [provider for fallback in fallbacks for provider in fallback.providers]
+    return Target(
+        catalogue.rows[deployment.provider],
+        deployment.model,
+        name if others else None,
+        tuple({row.name: row for row in providers}.values()),
+        fallbacks,
+        alias.after_s,
+        alias.content_filtered,
+    )
 
 
 def find_provider(catalogue: Catalogue, name: str) -> Provider:

@@ -58,6 +58,7 @@ class Lease:
     remaining_ms: float | None = None  # time until the job's deadline; None without a deadline
     account: str = ""  # the key to use: see shared.providers.row.account
     model: str = ""  # the model that the account gets; "" for the model that the item names
+    tried: bytes = b""  # what was tried before, as JSON; b"" if the item has not moved
     patience: int = 1  # factor of the call's time-out; above 1 for a probe after time-outs
 
     @property
@@ -351,7 +352,7 @@ class Queue:
             ]
         )
         next_round_ms, values, failures, patience = reply
-        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 12, strict=True)]
+        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 13, strict=True)]
         for lease_id, factor in zip(*[iter(patience)] * 2, strict=True):
             leases = [
                 replace(lease, patience=factor) if lease.lease_id == lease_id.decode() else lease
@@ -408,6 +409,7 @@ def _lease(
     remaining_ms: bytes,
     account: bytes,
     model: bytes,
+    tried: bytes,
 ) -> Lease:
     lease_id = LeaseId(lease.decode())
     return Lease(
@@ -425,4 +427,5 @@ def _lease(
         remaining_ms=float(remaining_ms) if remaining_ms else None,
         account=account.decode(),
         model=model.decode(),
+        tried=tried,
     )

@@ -16,6 +16,7 @@ class ItemRequest(TypedDict):
 
     provider: str
     model: str  # name of the model that the provider gets
+    chain: NotRequired[str]  # where the item may move: see shared.queue.fallback_chain
     alias: NotRequired[str]  # what the client asked for, if the queue chooses the deployment
     chat: NotRequired[dict[str, Any]]
     operation: NotRequired[str]

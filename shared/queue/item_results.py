@@ -14,6 +14,7 @@ class Result:
 
     message, choices, logprobs, usage: see `shared.dialects.dialect.Answer`.
     body: the provider's JSON as text, for a foreign request that was answered.
+    route: what was tried before a request moved on: model, error_code, attempts; None if nothing.
     served_provider, served_model: what served a request for an alias; None for other requests.
     status_code: the HTTP status with which the provider refused the request; None for an answer.
     refusal: `type`, `param` and `code` of the provider's error, and `wait_s`, the seconds after
@@ -39,6 +40,7 @@ class Result:
     logprobs: Any = None
     usage: dict[str, Any] | None = None
     body: str | None = None
+    route: list[dict[str, Any]] | None = None
     served_provider: str | None = None
     served_model: str | None = None
 
@@ -96,6 +98,7 @@ _RARE = (
     "logprobs",
     "usage",
     "body",
+    "route",
     "served_provider",
     "served_model",
 )

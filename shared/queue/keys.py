@@ -60,6 +60,7 @@ class Keys:
     attempts = _KeyWithId(
         "hash: item index → failed attempts and worker losses: see lua/lib/attempts.lua"
     )
+    moved = _KeyWithId("hash: item index → what was tried before the item moved, as JSON")
     results = _KeyWithId("hash: item index → '<finished_ms> <result as JSON>'; written once")
     deltas = _KeyWithId("list: parts of the streamed answer of a live call, while clients read it")
     completion_order = _KeyWithId("list: item indexes in the order in which they finished")

@@ -5,6 +5,7 @@
 --- @include "limiters"
 --- @include "leasing"
 --- @include "deployments"
+--- @include "fallbacks"
 --- @include "choice"
 --- @include "owner_room"
 -- Claims items in the order of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996). Owners share
@@ -92,26 +93,27 @@ local function take_fairly(lane, limit, interactive_weight, free)
   local function claim_from(job, number, wanted)
     local route = routes_of(job, lane)[number]
     if not route then return 0, true end -- the job does not exist any more
-    local scope, allowed = blocking_scope(lane, route)
+    local model = scope_of(route)
+    local scope, allowed = blocking_scope(lane, model)
     if scope then
       block(lane, scope, job, number, allowed)
       moves_left = moves_left - 10
       return 0, true
     end
-    local queue, account, served_scope, list = queue_of(lane, job.id, route), lane, route, nil
+    local queue, account, served_scope, list = queue_of(lane, job.id, route), lane, model, nil
     local deployment, count, add_served
     if is_plain(lane) then
-      list = limiters_of(lane, route)
+      list = limiters_of(lane, model)
       if list[1] then
         local room, at_ms, limiter = room_for(job, list, queue)
         if limiter then return skip(job, number, LIMITER .. limiter.name, at_ms) end
         wanted = math.min(wanted, room)
       end
     else
-      deployment, count, add_served = choose(lane, route, function(account)
+      deployment, count, add_served = choose(lane, model, function(account)
         return select(2, estimate_tokens(account, job, redis.call('ZRANGE', queue, 0, 0)[1] or 0))
       end)
-      if not deployment then return skip(job, number, route, count) end
+      if not deployment then return skip(job, number, model, count) end
       account, served_scope, wanted = deployment.account, deployment.route, math.min(wanted, count)
       list = limiters_of(account, served_scope)
       allowed = math.min(gate(account, ACCOUNT), (gate(account, served_scope)))

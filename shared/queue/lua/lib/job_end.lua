@@ -36,7 +36,7 @@ local function end_job(job_id, error_code)
   if bytes and redis.call('HINCRBY', QUEUE_BYTES, owner, -bytes) <= 0 then redis.call('HDEL', QUEUE_BYTES, owner) end
   if error_code then redis.call('HSET', JOB .. job_id, 'finished_early_as', error_code) end
   if deadline_ms or abandoned_until_ms then redis.call('ZREM', JOB_DEADLINES, job_id) end
-  for _, prefix in ipairs({ JOB, PAYLOADS, ATTEMPTS, RESULTS, COMPLETION_ORDER, FAILED }) do
+  for _, prefix in ipairs({ JOB, PAYLOADS, ATTEMPTS, MOVED, RESULTS, COMPLETION_ORDER, FAILED }) do
     redis.call('EXPIRE', prefix .. job_id, ttl_s)
   end
   if live_digest then

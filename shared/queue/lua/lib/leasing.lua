@@ -5,8 +5,9 @@
 --- @include "waiting"
 --- @include "limiters"
 --- @include "deployments"
+--- @include "fallbacks"
 --- @include "choice"
--- Gives leases to items. `claimed` collects twelve values per leased item: see what settle_and_claim.lua returns.
+-- Gives leases to items. `claimed` collects thirteen values per leased item: see what settle_and_claim.lua returns.
 -- Defines for other files: claimed, lease_of, lease_items, lease_quarantined
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
 local claimed = {}
@@ -24,11 +25,12 @@ local function lease_items(lane, job, number, indexes, list, deployment)
   if not job.has_started then redis.call('HSET', JOB .. job.id, 'started_ms', ms(now_ms)) end
   job.has_started = true
   local payloads = redis.call('HMGET', PAYLOADS .. job.id, unpack(indexes))
+  local moved = moved_model(routes_of(job, lane)[number] or '') ~= '' and redis.call('HMGET', MOVED .. job.id, unpack(indexes)) or {}
   local entries = job.has_attempts and redis.call('HMGET', ATTEMPTS .. job.id, unpack(indexes)) or {}
   local queued_ms = ms(math.max(0, now_ms - tonumber(job.accepted_ms)))
   local remaining_ms = job.deadline_ms and ms(job.deadline_ms - now_ms) or ''
   local expires_ms, leases = ms(now_ms + LEASE_MS), {}
-  local account, model = deployment and deployment.account or lane, deployment and deployment.model or ''
+  local account, model = deployment and deployment.account or lane, deployment and deployment.model or moved_model(routes_of(job, lane)[number] or '')
   for i, index in ipairs(indexes) do
     if payloads[i] then
       local item = job.id .. ':' .. index
@@ -37,7 +39,7 @@ local function lease_items(lane, job, number, indexes, list, deployment)
       local failed, first_claimed_us, losses, uncounted = '0', '', '', 0
       if entries[i] then failed, first_claimed_us, losses, uncounted = parse_attempts(entries[i]) end
       for _, value in ipairs({ item, lease, lane, payloads[i], failed, uncounted, first_claimed_us, count_losses(losses), queued_ms,
-        remaining_ms, account, model }) do
+        remaining_ms, account, model, moved[i] or '' }) do
         claimed[#claimed + 1] = value
       end
       for _, limiter in ipairs(list) do
@@ -64,9 +66,10 @@ local function lease_quarantined(lane)
     local id, index, number = split_item(item)
     local job = load_job(id)
     local route = routes_of(job, lane)[number]
-    local scope, allowed = blocking_scope(lane, route)
+    local model = route and scope_of(route)
+    local scope, allowed = blocking_scope(lane, model)
     local record = route and scope and open_record(lane, scope)
-    local until_ms = record and job.is_unfinished and give_up_ms(job, record)
+    local until_ms = record and job.is_unfinished and give_up_ms(job, record, route)
     if route and scope and not (until_ms and until_ms <= now_ms) then
       waiting_count = waiting_count + 1
       redis.call('ZADD', BLOCKED .. lane, 'LT', ms(math.min(allowed, until_ms or allowed)), scope)
@@ -75,19 +78,19 @@ local function lease_quarantined(lane)
       unpark(item)
       local list, deployment = {}, nil
       if is_plain(lane) then
-        list = route and limiters_of(lane, route) or {}
+        list = route and limiters_of(lane, model) or {}
       elseif route then
-        deployment = choose(lane, route, function(account) return select(2, estimate_tokens(account, job, index)) end)
+        deployment = choose(lane, model, function(account) return select(2, estimate_tokens(account, job, index)) end)
         list = deployment and limiters_of(deployment.account, deployment.route) or {}
       end
       if record then
-        finish_unsent(lane, route, job, index, record)
+        give_up_item(lane, route, job, index, record)
       elseif route and not is_plain(lane) and not deployment then
         park(QUARANTINE, lane, job, index, number, job.accepted_ms) -- no deployment has room
         return 0
       elseif lease_items(lane, job, number, { index }, list, deployment) > 0 then
         if allowed < math.huge then
-          local account, scope = deployment and deployment.account or lane, deployment and deployment.route or route
+          local account, scope = deployment and deployment.account or lane, deployment and deployment.route or model
           mark_probe(account, scope, lease_of(lane, id, index, number, list, deployment))
         end
         return 1

@@ -5,6 +5,7 @@
 --- @include "moves"
 --- @include "limiters"
 --- @include "deployments"
+--- @include "fallbacks"
 --- @include "results"
 --- @include "set_back"
 -- Requeues the items whose lease has expired, and the deferred items that are due.
@@ -18,13 +19,14 @@ local function reclaim(found_in, lease)
   redis.call('ZREM', LEASES .. lane, lease)
   if provider ~= lane then redis.call('ZREM', LEASES .. provider, lease) end
   local job = load_job(id)
-  release(account, scope or routes_of(job, lane)[number] or '', lease, job, index)
+  local model = scope_of(routes_of(job, lane)[number] or '')
+  release(account, scope or model, lease, job, index)
   if not job.is_unfinished then return end
   local failed, first_claimed_us, losses, uncounted = read_attempts(job, index)
   losses = losses .. ' ' .. claimed_us
   save_attempts(job, index, failed, first_claimed_us == '' and claimed_us or first_claimed_us, losses, uncounted)
   if count_losses(losses) >= MAX_WORKER_LOSSES then
-    finish_failed(lane, routes_of(job, lane)[number] or '', job, index, LOST_RESULT, 'worker_lost', 0)
+    finish_failed(lane, model, job, index, LOST_RESULT, 'worker_lost', 0)
   else
     requeue(lane, job, index, number)
   end

@@ -3,6 +3,7 @@
 --- @include "waiting"
 --- @include "limiters"
 --- @include "deployments"
+--- @include "fallbacks"
 --- @include "choice"
 --- @include "job_cache"
 --- @include "attempts"
@@ -22,9 +23,10 @@ local function settle_failure(lane, account, scope, job, index, number, claimed_
     if record and is_plain(lane) then
       record = open_record(account, ACCOUNT) or open_record(account, scope)
     elseif record then
-      record = route_record(lane, route)
+      record = route_record(lane, scope_of(route))
     end
-    if record and job.is_unfinished and give_up_ms(job, record) <= now_ms then counts, delay_ms = true, nil end
+    if record and job.is_unfinished and give_up_ms(job, record, route) <= now_ms then counts, delay_ms = true, nil end
+    if may_move(route, fault.verdict) then counts, delay_ms = true, nil end
   end
   if not job.is_unfinished then return end
   if not counts then
@@ -35,7 +37,10 @@ local function settle_failure(lane, account, scope, job, index, number, claimed_
       park(DEFERRED, lane, job, index, number, now_ms + math.min(delay_ms or MAX_SPREAD_MS, MAX_SPREAD_MS))
     end
   elseif not delay_ms then
-    finish_failed(lane, route, job, index, result, fault.code, tonumber(latency_us))
+    local tried = account .. '/' .. scope
+    if not (fault and move_on(lane, job, index, route, first_claimed_us, fault.code, tried, 1)) then
+      finish_failed(lane, scope_of(route), job, index, result, fault and fault.code or 'provider_error', tonumber(latency_us))
+    end
   else
     save_attempts(job, index, failed + 1, first_claimed_us, '', uncounted)
     if delay_ms > 0 then
@@ -57,7 +62,8 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
   end
   local _, account, scope, provider = served_by(lease, lane)
   if provider ~= lane then redis.call('ZREM', LEASES .. provider, lease) end
-  scope = scope or routes_of(job, lane)[number] or ACCOUNT
+  local route = routes_of(job, lane)[number] or ACCOUNT
+  scope = scope or scope_of(route)
   fault, usage = fault ~= '' and cjson.decode(fault), usage ~= '' and cjson.decode(usage)
   if usage or string.find(lease, '~', 1, true) then
     release(account, scope, lease, job, index, usage and usage.prompt_tokens and usage, fault and REFUSALS[fault.verdict])
@@ -70,7 +76,13 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
   else
     if outcome == 'complete' then record_answer(account, scope, claimed_us / 1000) end
     if fault then record_failure(account, scope, item_of(id, index, number), claimed_us / 1000, true, fault) end
-    write_result(job, index, outcome == 'fail', result, tonumber(latency_us))
+    local has_moved = false
+    if outcome == 'fail' and fault and may_move(route, fault.verdict) then
+      local _, first_us = read_attempts(job, index)
+      first_us = first_us == '' and claimed_us or first_us
+      has_moved = move_on(lane, job, index, route, first_us, fault.code, account .. '/' .. scope, 1)
+    end
+    if not has_moved then write_result(job, index, outcome == 'fail', result, tonumber(latency_us)) end
   end
   end_probe(account, scope, lease)
   return true

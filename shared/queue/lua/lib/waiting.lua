@@ -6,6 +6,7 @@
 --- @include "health"
 --- @include "limiters"
 --- @include "deployments"
+--- @include "fallbacks"
 --- @include "choice"
 --- @include "results"
 --- @include "set_back"
@@ -15,7 +16,7 @@
 -- The score of a queue in WAITING is the earliest time at which its items may give up, while the scope is open: then they
 -- finish with the scope's latest failure, or if the scope has opened later, the queue gets a later time.
 -- Invariant: a queue with items is in the tree, or waits for a scope that is in BLOCKED.
--- Defines for other files: blocking_scope, waiting_record, give_up_ms, block, finish_unsent, resume_blocked, correct_waits
+-- Defines for other files: blocking_scope, waiting_record, give_up_ms, block, give_up_item, resume_blocked, correct_waits
 local MAX_SCOPES = 32 -- limit of scopes per lane and round
 local queues_left, items_left = 32, 500 -- limits of the queues that a round moves and of the items that give up
 local MAX_CANDIDATES = 16 -- limit of queues that are looked at for a probe
@@ -40,10 +41,12 @@ local function blocking_scope(lane, route)
   return nil, math.min(allowed, of_route)
 end
 
--- Returns the time at which the items of a job stop waiting for an open scope.
-local function give_up_ms(job, record)
+-- Returns the time at which the items of a job's route stop waiting for an open scope.
+local function give_up_ms(job, record, route)
   local wait_ms = OUTAGE_WAIT_MS
   if job.priority_class == 'interactive' then wait_ms = AT_ONCE[record.verdict] and 0 or INTERACTIVE_WAIT_MS end
+  local before_move_ms = route and wait_before_move(route)
+  if before_move_ms then wait_ms = AT_ONCE[record.verdict] and 0 or math.min(wait_ms, before_move_ms) end
   local accepted_ms = tonumber(job.accepted_ms)
   if accepted_ms > now_ms then accepted_ms = 0 end -- Redis's clock was set back
   return math.max(record.opened_ms, accepted_ms) + wait_ms
@@ -58,7 +61,7 @@ end
 -- Moves a queue, which the caller removes from the tree, to WAITING.
 local function block(lane, scope, job, number, next_ms)
   local record = waiting_record(lane, scope)
-  local until_ms = record and give_up_ms(job, record) or now_ms
+  local until_ms = record and give_up_ms(job, record, routes_of(job, lane)[number]) or now_ms
   redis.call('ZADD', waiting(lane, scope), ms(until_ms), job.id .. ' ' .. number)
   redis.call('ZADD', BLOCKED .. lane, 'LT', ms(record and math.min(next_ms, until_ms) or next_ms), scope)
   lanes_with_records[lane] = true
@@ -77,10 +80,19 @@ local function finish_unsent(lane, route, job, index, record)
   local result = cjson.encode({
     error = string.format('%s %s; no call has succeeded for %.0f s, so the request does not wait any longer', lane,
       record.reason, (now_ms - record.opened_ms) / 1000),
+    route = redis.call('HGET', MOVED .. job.id, index) and cjson.decode(redis.call('HGET', MOVED .. job.id, index)) or nil,
     error_code = record.code, status_code = record.status, attempts = failed + uncounted,
     queued_ms = math.max(0, now_ms - tonumber(job.accepted_ms)),
   })
   finish_failed(lane, route, job, index, result, record.code, 0)
+end
+
+-- Moves an item that has waited for too long on to its next route, or finishes it.
+local function give_up_item(lane, route, job, index, record)
+  local _, first_claimed_us = read_attempts(job, index)
+  if not move_on(lane, job, index, route, first_claimed_us, record.code, lane .. '/' .. scope_of(route), 0) then
+    finish_unsent(lane, scope_of(route), job, index, record)
+  end
 end
 
 -- Finishes items of the queues that have waited for an open scope for too long.
@@ -90,14 +102,14 @@ local function give_up(lane, scope, record)
     if not member then return end
     local job, route = split_queue(lane, member)
     local has_items = route and job.is_unfinished
-    local until_ms = has_items and give_up_ms(job, record)
+    local until_ms = has_items and give_up_ms(job, record, route)
     if has_items and until_ms > now_ms then
       redis.call('ZADD', waiting(lane, scope), ms(until_ms), member)
       items_left = items_left - 5 -- a queue costs more than an item
     else
       local popped = has_items and redis.call('ZPOPMIN', queue_of(lane, job.id, route), items_left) or {}
-      for i = 1, #popped, 2 do finish_unsent(lane, route, job, popped[i], record) end
       if #popped > 0 then dequeue(lane, job.owner, #popped / 2) end
+      for i = 1, #popped, 2 do give_up_item(lane, route, job, popped[i], record) end
       if #popped < 2 * items_left then redis.call('ZREM', waiting(lane, scope), member) end
       items_left = items_left - math.max(5, #popped / 2)
     end
@@ -119,7 +131,7 @@ local function resume(lane, scope, is_probe)
     if not (has_failed and count > 1) then
       redis.call('ZREM', queues, member)
       queues_left = queues_left - 1
-      local other, other_next_ms = blocking_scope(lane, route)
+      local other, other_next_ms = blocking_scope(lane, route and scope_of(route))
       if #items > 0 and other then
         block(lane, other, job, number, other_next_ms)
       elseif #items > 0 then
@@ -134,7 +146,7 @@ end
 local function limiter_gate(lane, scope)
   local member = redis.call('ZRANGE', waiting(lane, scope), 0, 0)[1]
   local _, route = split_queue(lane, member or ' 0')
-  for _, limiter in ipairs(route and limiters_of(lane, route) or {}) do
+  for _, limiter in ipairs(route and limiters_of(lane, scope_of(route)) or {}) do
     if LIMITER .. limiter.name == scope then
       local room, next_ms = limiter_room(lane, limiter, 0)
       return room, room == 0 and math.min(next_ms or math.huge, now_ms + LEASE_MS) or nil

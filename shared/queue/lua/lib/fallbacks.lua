@@ -1,0 +1,68 @@
+--- @include "clock"
+--- @include "fair_queue"
+--- @include "job_cache"
+--- @include "attempts"
+-- Moves items on to other routes, because their route cannot serve them. The name of a route says where its items may move:
+-- '<model>\31<after_ms><flag>\31<lane>\30<model>\31<lane>\30<model>…'. `flag` is 'c' if items that a moderation refused move
+-- on, too. The name of a route that items have moved to begins with '\29', and its model is written as the provider gets it.
+-- An item keeps its index, and so its place in the job. MOVED has what was tried before, as JSON, for each item that moved.
+-- shared/queue/fallback_chain.py writes the names.
+-- Defines for other files: scope_of, moved_model, wait_before_move, may_move, move_on
+local MOVES = { model_not_found = true, context_too_long = true, quota_exhausted = true, unauthorized = true }
+
+-- Returns the name of a route's model in the health of its account: see health.lua.
+local function scope_of(route)
+  if not string.find(route, '[\29\31]') then return route end
+  return string.lower(string.match(route, '^\29?([^\31]*)'))
+end
+
+-- Returns the model of a route that items have moved to, or '' for the model that the item names.
+local function moved_model(route) return string.match(route, '^\29([^\31]*)') or '' end
+
+local function chain_of(route) return string.match(route, '\31(%d+)(c?)\31(.+)$') end
+
+-- Returns the ms that an item of a route waits for an open scope before it moves on, or nil if it does not move.
+local function wait_before_move(route)
+  return tonumber((chain_of(route)))
+end
+
+-- Returns whether an item moves on after a failure with this verdict.
+local function may_move(route, verdict)
+  local after_ms, flag = chain_of(route)
+  return after_ms ~= nil and (MOVES[verdict] or flag == 'c' and verdict == 'content_filtered')
+end
+
+-- Returns the number of a job's route in a lane. Adds the route to the job, if it is new.
+local function add_route(job, lane, route)
+  local names = routes_of(job, lane)
+  for number, name in ipairs(names) do
+    if name == route then return number, names end
+  end
+  if #names == 0 then job.routes[lane] = names end
+  names[#names + 1] = route
+  redis.call('HSET', JOB .. job.id, 'routes', cjson.encode(job.routes))
+  -- With a second route, the queue of the first one is found through the routes of the job: see fair_queue.lua.
+  if #names == 2 then join_path(lane, job.id, job.owner, job.priority_class, names[1]) end
+  return #names, names
+end
+
+-- Moves an item, which the caller has taken out of its place, to the next route. Returns false if there is none. `code` is
+-- the error code of the failure, `tried` what the item was sent to, `calls` 1 if the failure was a call.
+local function move_on(lane, job, index, route, first_claimed_us, code, tried, calls)
+  local after_ms, flag, rest = chain_of(route)
+  if not after_ms or not job.is_unfinished or redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then return false end
+  local next_lane, next_model, others = string.match(rest, '^([^\30]*)\30([^\31]*)(.*)$')
+  local next_route = '\29' .. next_model .. (others ~= '' and '\31' .. after_ms .. flag .. others or '')
+  local failed, _, _, uncounted = read_attempts(job, index)
+  local moved = redis.call('HGET', MOVED .. job.id, index)
+  moved = moved and cjson.decode(moved) or {}
+  local before = 0
+  for _, step in ipairs(moved) do before = before + step.attempts end
+  moved[#moved + 1] = { model = tried, error_code = code, attempts = failed + uncounted + calls - before }
+  redis.call('HSET', MOVED .. job.id, index, cjson.encode(moved))
+  save_attempts(job, index, 0, first_claimed_us, '', failed + uncounted + calls)
+  local _, names = add_route(job, next_lane, next_route)
+  redis.call('ZADD', queue_of(next_lane, job.id, next_route), index, index)
+  enqueue(next_lane, job.id, job.owner, job.priority_class, 1, names[2] and next_route)
+  return true
+end

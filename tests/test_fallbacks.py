@@ -1,0 +1,276 @@
+"""Tests how items move on to other routes that can serve them."""
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+from support.claims import claim, commit, rate_limited, settle
+from support.in_process import running_api
+from support.stack import Stack, chat, eventually
+
+from cli.simulator import Simulator
+from shared.jobs.store import Store
+from shared.providers import PROVIDERS, Catalogue, Provider
+from shared.queue.claims import Fault, Lease, Queue, Settlement
+from shared.queue.fallback_chain import fallback_chain
+from shared.queue.keys import Keys
+from shared.settings import Settings
+
+Start = Callable[..., Awaitable[Stack]]
+QUOTA = Fault("quota_exhausted", "answered 429", "quota_exhausted", status_code=429)
+BROKEN = Fault("transient", "answered 500", "provider_error", status_code=500)
+UNREACHABLE = Fault("unreachable", "could not be reached", "connection_error")
+NOT_FOUND = Fault("model_not_found", "answered 404", "model_not_found", status_code=404)
+FILTERED = Fault("content_filtered", "answered 403", "content_filtered", status_code=403)
+INVALID = Fault("rejected", "answered 400", "invalid_request", status_code=400)
+LIMITS = {"a": 10, "b": 10, "c": 10}
+
+
+async def accept(
+    store: Store, items: int = 3, *, filtered: bool = False, after_s: float = 60, **options: Any
+) -> None:
+    """Accepts a job whose items ask for model m of a, then may move to model N of b, then to c."""
+    chain = fallback_chain([("b", "Org/N"), ("c", "o")], after_s=after_s, content_filtered=filtered)
+    async with store.staging("job") as staging:
+        for index in range(items):
+            await staging.add("a", f"{index}".encode(), (None, "a", "m"), chain)
+        await commit(staging, **options)
+
+
+async def served(queue: Queue) -> list[Lease]:
+    return await claim(queue, **LIMITS)
+
+
+async def refuse(queue: Queue, leases: list[Lease], fault: Fault, *, last: bool = False) -> None:
+    """Settles failed calls as a worker does."""
+    final = fault.verdict in {"model_not_found", "content_filtered", "rejected"}
+    outcome: Any = "fail" if final else "retry"
+    delay_s = None if last else 0.0
+    settlements = [
+        Settlement(lease, outcome, b'{"error": "x"}', delay_s=delay_s, fault=fault)
+        for lease in leases
+    ]
+    await settle(queue, *settlements)
+
+
+@pytest.mark.parametrize("fault", [QUOTA, NOT_FOUND])
+async def test_an_item_moves_on_at_once_if_its_route_cannot_serve_it(
+    queue: Queue, store: Store, fault: Fault
+) -> None:
+    await accept(store)
+    await refuse(queue, await served(queue), fault)
+
+    moved = await served(queue)
+
+    assert {(lease.lane, lease.model, lease.attempts) for lease in moved} == {("b", "Org/N", 0)}
+    assert [json.loads(lease.tried) for lease in moved] == [
+        [{"model": "a/m", "error_code": fault.code, "attempts": 1}]
+    ] * 3
+    assert [lease.item_id.request_index for lease in moved] == [0, 1, 2]
+
+
+async def test_each_route_is_tried_once_and_the_last_failure_is_the_result(
+    queue: Queue, store: Store
+) -> None:
+    await accept(store, 1)
+    for lane in ("a", "b", "c"):
+        [lease] = await served(queue)
+        assert lease.lane == lane
+        await refuse(queue, [lease], NOT_FOUND)
+
+    assert await served(queue) == []
+    snapshot = await store.snapshot("job", "")
+    assert snapshot is not None
+    assert (snapshot.finished, snapshot.failed) == (1, 1)
+
+
+async def test_retries_that_are_used_up_move_an_item_on(queue: Queue, store: Store) -> None:
+    await accept(store, 1)
+    await refuse(queue, await served(queue), BROKEN)
+    [second] = await served(queue)
+    assert (second.lane, second.attempts) == ("a", 1)
+    await refuse(queue, [second], BROKEN, last=True)
+
+    [moved] = await served(queue)
+
+    assert (moved.lane, moved.attempts, moved.uncounted) == ("b", 0, 2)
+    assert json.loads(moved.tried)[0]["attempts"] == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "filtered", "lane"),
+    [(FILTERED, False, None), (FILTERED, True, "b"), (INVALID, True, None)],
+)
+async def test_a_refused_request_moves_on_only_if_asked_for(
+    queue: Queue,
+    store: Store,
+    fault: Fault,
+    lane: str | None,
+    *,
+    filtered: bool,
+) -> None:
+    await accept(store, 1, filtered=filtered)
+
+    await refuse(queue, await served(queue), fault)
+
+    assert [lease.lane for lease in await served(queue)] == ([lane] if lane else [])
+
+
+async def test_items_wait_for_a_provider_that_does_not_work_before_they_move(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, 30, after_s=3600)
+    await refuse(queue, await served(queue), UNREACHABLE)
+
+    assert await served(queue) == []
+
+    [(_, until_ms)] = await redis.zrange(keys.waiting("a", ""), 0, -1, withscores=True)
+    seconds, _ = await redis.time()
+    assert until_ms / 1000 - seconds == pytest.approx(3600, abs=30)
+
+
+async def test_items_that_have_waited_move_on_together(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, 30, after_s=0)
+    await refuse(queue, await served(queue), UNREACHABLE)
+
+    moved: list[Lease] = []
+    for _ in range(5):
+        moved += await served(queue)
+
+    assert {lease.lane for lease in moved} == {"b"}
+    assert len(moved) == 10
+    assert await redis.hgetall(keys.depth("a")) == {}  # type: ignore[misc]
+    assert await redis.hgetall(keys.depth("b")) == {b"": b"20"}  # type: ignore[misc]
+
+
+async def test_a_pause_moves_nothing(queue: Queue, store: Store) -> None:
+    await accept(store, 1)
+
+    await refuse(queue, await served(queue), rate_limited(60))
+
+    assert await served(queue) == []
+
+
+async def test_cancelling_ends_items_on_every_route(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, 12)
+    await refuse(queue, (await served(queue))[:4], NOT_FOUND)
+
+    assert await store.cancel("job", "")
+
+    for lane in ("a", "b"):
+        assert await redis.hgetall(keys.depth(lane)) == {}  # type: ignore[misc]
+        assert [key async for key in redis.scan_iter(keys.queue(lane, "job", "*"))] == []
+    assert await redis.ttl(keys.moved("job")) > 0
+
+
+async def test_a_job_with_items_on_the_fallback_keeps_both_queues(
+    queue: Queue, store: Store
+) -> None:
+    chain = fallback_chain([("b", "x")], after_s=60, content_filtered=False)
+    async with store.staging("job") as staging:
+        for index in range(20):
+            await staging.add("b", f"{index}".encode(), (None, "b", "own"))
+        await staging.add("a", b"20", (None, "a", "m"), chain)
+        await commit(staging)
+    leases = await served(queue)
+    await refuse(queue, [lease for lease in leases if lease.lane == "a"], NOT_FOUND)
+
+    seen = {lease.item_id for lease in leases if lease.lane == "b"}
+    running = [lease for lease in leases if lease.lane == "b"]
+    while running:
+        await settle(queue, *(Settlement(lease, "complete", b"{}") for lease in running))
+        running = await served(queue)
+        seen |= {lease.item_id for lease in running}
+
+    assert len(seen) == 21
+
+
+@pytest.fixture
+def file_with_fallbacks(simulator: Simulator, tmp_path: Path) -> str:
+    path = tmp_path / "providers.toml"
+    path.write_text(
+        f"""
+        [providers.gpu1]
+        base_url = "{simulator.url}/v1"
+
+        [providers.gpu2]
+        base_url = "{simulator.url}/v1"
+
+        [models.fast]
+        deployments = [{{ provider = "gpu1", model = "sim-404" }}]
+        fallbacks = ["gpu2/sim-status-404", "slow"]
+
+        [models.slow]
+        deployments = [
+            {{ provider = "gpu1", model = "Big" }},
+            {{ provider = "gpu2", model = "Big" }},
+        ]
+        """
+    )
+    return str(path)
+
+
+async def test_the_result_says_what_served_the_request_and_what_was_tried(
+    stack: Start, file_with_fallbacks: str
+) -> None:
+    deployment = await stack(workers=1, PROVIDERS_FILE=file_with_fallbacks)
+    body = {"model": "fast", "messages": [{"role": "user", "content": "hello"}]}
+
+    accepted = await deployment.api.post(
+        "/jobs", content=json.dumps(body), headers={"content-type": "application/x-ndjson"}
+    )
+    job_url = accepted.headers["location"]
+
+    async def completed() -> bool:
+        return bool((await deployment.api.get(job_url)).json()["status"] == "completed")
+
+    await eventually(completed)
+    [response] = (await deployment.api.get(job_url)).json()["responses"]
+    assert (response["error"], response["model"], response["attempts"]) == (None, "Big", 3)
+    assert response["provider"] in {"gpu1", "gpu2"}
+    assert response["body"]["choices"][0]["message"]["content"] == "echo: hello"
+    assert response["route"] == [
+        {"model": "gpu1/sim-404", "error_code": "model_not_found", "attempts": 1},
+        {"model": "gpu2/sim-status-404", "error_code": "model_not_found", "attempts": 1},
+    ]
+
+
+async def test_a_native_request_names_its_fallbacks(stack: Start, file_with_fallbacks: str) -> None:
+    deployment = await stack(workers=1, PROVIDERS_FILE=file_with_fallbacks)
+    request = chat("hello", provider="gpu1", model="sim-404") | {"models": ["gpu2/Org/M", "slow"]}
+
+    answer = await deployment.batch([request])
+
+    [response] = answer.json()["responses"]
+    assert (response["error"], response["content"]) == (None, "echo: hello")
+    assert (response["provider"], response["model"]) == ("gpu2", "Org/M")
+    assert [step["model"] for step in response["route"]] == ["gpu1/sim-404"]
+
+
+@pytest.mark.parametrize(
+    ("models", "reason"),
+    [
+        (["gpu3/m"], "no provider is named 'gpu3'"),
+        (["m"], "nothing says which provider serves the model 'm'"),
+        (["gpu2/m"] * 6, "at most 5"),
+        ([""], "at least 1"),
+    ],
+)
+async def test_a_wrong_fallback_is_refused(
+    settings: Settings, models: list[str], reason: str
+) -> None:
+    catalogue = Catalogue({**PROVIDERS, "gpu2": Provider("gpu2", "http://gpu2")})
+    async with running_api(settings, catalogue) as api:
+        request = chat("hello") | {"models": models}
+        refused = await api.post("/batch", json={"requests": [request]})
+
+    assert refused.status_code == 422
+    assert reason in refused.text
+    assert "models" in refused.text
