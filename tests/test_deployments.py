@@ -1,6 +1,5 @@
 """Tests how key pools, limits of models, deployments and fallbacks are read and checked."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from shared.providers import PROVIDERS, Alias, Deployment, ModelLimits, Provider
 from shared.providers.file import ProvidersFile, read_providers_file
 from shared.providers.loading import load_providers
 from shared.providers.model_limits import limits_of
-from shared.providers.not_yet import NOT_YET
 from shared.setting_names import unknown_settings
 from shared.settings import (
     ProviderSettings,
@@ -19,14 +17,6 @@ from shared.settings import (
     load_provider_settings,
 )
 from worker.providers.endpoint import endpoints
-
-
-@pytest.fixture(autouse=True)
-def everything_is_supported() -> Iterator[None]:
-    names = set(NOT_YET)
-    NOT_YET.clear()
-    yield
-    NOT_YET.update(names)
 
 
 @pytest.fixture(autouse=True)

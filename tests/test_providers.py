@@ -314,19 +314,3 @@ def test_simulating_leaves_no_provider_at_the_real_api(monkeypatch: pytest.Monke
 
 def no_file(**settings: object) -> Settings:
     return Settings(_env_file=None, **settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("name", "complaint"),
-    [
-        ("OPENAI_ADAPTIVE", "OPENAI_ADAPTIVE: is not supported yet"),
-    ],
-)
-def test_a_variable_that_has_no_effect_yet_is_refused(
-    monkeypatch: pytest.MonkeyPatch, name: str, complaint: str
-) -> None:
-    monkeypatch.setenv(name, "1")
-
-    with pytest.raises(SettingsError) as caught:
-        load_providers(no_file())
-    assert str(caught.value) == complaint

@@ -157,8 +157,6 @@ def test_files_with_nothing_wrong(read: Read, text: str) -> None:
             '[models.x]\ndeployments = [\n  { provider = "openai", modle = "", model = "m" },\n]\n',
             "line 2: models.x.deployments.0.modle: is unknown; did you mean model?",
         ),
-        # Fields of later versions
-        (GPU1 + "adaptive = true\n", "line 3: providers.gpu1.adaptive: is not supported yet"),
         # Types and ranges
         (GPU1 + "timeout_s = 0\n", "line 3: providers.gpu1.timeout_s: must be greater than 0"),
         (GPU1 + 'timeout_s = "1"\n', "line 3: providers.gpu1.timeout_s: must be a valid number"),
@@ -462,6 +460,7 @@ _FIELDS = {
     "timeout_s",
     "limits_per",
     "max_concurrent_requests",
+    "adaptive",
     "rpm",
     "tpm",
     "rpd",

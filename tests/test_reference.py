@@ -14,7 +14,6 @@ from support.stack import Stack, free_port
 import orchestrator_client
 from cli.main import app
 from shared.providers import variable
-from shared.providers.not_yet import NOT_YET
 from shared.settings import PROVIDER_SETTINGS, ProviderSettings, Settings
 
 Start = Callable[..., Awaitable[Stack]]
@@ -41,7 +40,7 @@ def test_every_setting_is_in_the_example_file() -> None:
 def _defaults() -> dict[str, object]:
     defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
     of_each_provider = {"api_key", "base_url", "max_concurrent_requests", "timeout"}
-    for name in set(PROVIDER_SETTINGS) - NOT_YET:
+    for name in PROVIDER_SETTINGS:
         providers = ["<NAME>"] if name != "http_referer" else ["openrouter"]
         if name in of_each_provider:
             providers += ["openrouter", "ollama"]

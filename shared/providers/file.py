@@ -17,7 +17,6 @@ from pydantic import BaseModel, ValidationError
 from shared.providers.alias_check import AliasCheck
 from shared.providers.built_in import WEBHOOK_LANE
 from shared.providers.catalogue import Alias
-from shared.providers.not_yet import NOT_YET
 from shared.providers.row import Provider, variable
 from shared.providers.section import (
     NAME,
@@ -131,9 +130,7 @@ class _Check:
             return
         for name, table in tables.items():
             try:
-                section = model.model_validate(table)
-                if not self._refuse_not_yet((kind, name), section):
-                    yield name, section
+                yield name, model.model_validate(table)
             except ValidationError as error:
                 for wrong in error.errors(include_url=False, include_input=False):
                     self._wrong((kind, name, *wrong["loc"]), wrong["type"], wrong["msg"], model)
@@ -173,13 +170,6 @@ class _Check:
         else:
             return True
         return False
-
-    def _refuse_not_yet(self, path: TomlPath, section: BaseModel) -> bool:
-        """Complains about what has no effect yet. Returns whether there is any."""
-        before = len(self.complaints)
-        for name in sorted(section.model_fields_set & NOT_YET):
-            self._add((*path, name), "is not supported yet")
-        return len(self.complaints) > before
 
 
 def _names(document: Mapping[str, Any], kind: str) -> set[str]:

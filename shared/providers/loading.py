@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from shared.providers.built_in import PROVIDERS
 from shared.providers.catalogue import Catalogue
 from shared.providers.file import ProvidersFile, read_providers_file
-from shared.providers.not_yet import NOT_YET
 from shared.providers.routing import nearest_providers
-from shared.providers.row import Provider, variable
+from shared.providers.row import Provider
 from shared.settings import ProviderSettings, Settings, SettingsError, load_provider_settings
 
 
@@ -55,7 +54,6 @@ def load_providers(settings: Settings) -> Providers:
     path = settings.providers_file
     file = read_providers_file(path, rows) if path else ProvidersFile(rows)
     providers = combine(file, load_provider_settings(file.rows))
-    _refuse_not_yet(providers.settings)
     name = settings.default_provider
     if name is not None and name not in file.rows:
         nearest = nearest_providers(providers.catalogue, name) or sorted(file.rows)
@@ -81,13 +79,6 @@ def combine(file: ProvidersFile, settings: Mapping[str, ProviderSettings]) -> Pr
         )
     )
     return Providers(Catalogue(rows, file.aliases, configured), settings, file)
-
-
-def _refuse_not_yet(settings: Mapping[str, ProviderSettings]) -> None:
-    for provider, given in settings.items():
-        for name in sorted(given.model_fields_set & NOT_YET):
-            if getattr(given, name) is not None:
-                raise SettingsError(f"{variable(provider, name)}: is not supported yet")
 
 
 def _with_settings(row: Provider, settings: ProviderSettings) -> Provider:

@@ -1,14 +1,16 @@
 """Tests that workers use the limits of a provider, and do not exceed them, while workers die."""
 
+import asyncio
 import base64
 import json
 import random
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from itertools import pairwise
 
 import pytest
 from support.faults import kill
-from support.ledger import ledger
+from support.ledger import ledger, now_ms
 from support.outage import check_all_answered, submitted, wait_answered
 from support.search_depth import FULL
 from support.stack import Stack
@@ -42,7 +44,7 @@ def prompts(count: int, seed: int = 15) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("rpm", "tpm"), [(600, 90_000), (60, 9_000)] if FULL else [(600, 90_000)])
+@pytest.mark.parametrize(("rpm", "tpm"), [(600, 90_000), (60, 90_000)] if FULL else [(600, 90_000)])
 async def test_a_budget_is_used_and_not_exceeded(stack: Start, rpm: int, tpm: int) -> None:
     items = rpm if FULL else 50
     deployment = await stack(
@@ -71,3 +73,59 @@ async def test_a_budget_is_used_and_not_exceeded(stack: Start, rpm: int, tpm: in
     shares = [used[name]["admitted"] / used[name]["possible"] for name in ("requests", "tokens")]
     # A short run does not use what the bucket has at its start, and another program may delay it.
     assert max(shares) >= (0.97 if FULL else 0.75), shares
+
+
+async def test_an_adaptive_limit_finds_the_capacity(stack: Start) -> None:
+    """The provider takes 40 calls at a time, then 12, then 80, and says so only by refusing."""
+    phase_s, latency_ms = (100, 2000) if FULL else (5, 400)
+    capacities = (40, 12, 80)
+    deployment = await stack(
+        workers=2,
+        MAX_CONCURRENT_REQUESTS="200",
+        OPENROUTER_ADAPTIVE="true",
+        REQUEST_TIMEOUT="30",
+    )
+    behaviour = {"latency_ms": latency_ms, "latency_p95_ms": latency_ms * 2, "limit_delay_ms": 50}
+    await deployment.simulate(**behaviour, limit=capacities[0])
+    items = int(sum(capacities) * phase_s * 1000 / latency_ms) + 200
+    location = await submitted(deployment, [f"{n}" for n in range(items)])
+    await wait_answered(deployment, location, 1)
+    begins_ms = []
+    for capacity in capacities:
+        await deployment.simulate(**behaviour, limit=capacity)
+        begins_ms.append(now_ms())
+        await asyncio.sleep(phase_s)  # duration of the capacity
+    end_ms = now_ms()
+    await deployment.api.delete(location)
+
+    calls = [call for call in await ledger(deployment) if call.end_ms and call.start_ms < end_ms]
+    answers = [call for call in calls if call.outcome == HTTPStatus.OK]
+    refusals = [call for call in calls if call.outcome == HTTPStatus.TOO_MANY_REQUESTS]
+    begins_ms.append(end_ms)
+    possible_ms = sum(
+        capacity * (end - begin)
+        for capacity, (begin, end) in zip(capacities, pairwise(begins_ms), strict=True)
+    )
+    used_ms = sum((call.end_ms or 0) - call.start_ms for call in answers)
+
+    assert used_ms / possible_ms >= (0.78 if FULL else 0.3)
+    assert len(refusals) / len(answers) <= (0.02 if FULL else 0.2)
+
+
+async def test_a_server_that_works_on_one_call_at_a_time_answers_everything(stack: Start) -> None:
+    items = 60 if FULL else 20
+    deployment = await stack(
+        workers=2,
+        MAX_CONCURRENT_REQUESTS="10",
+        REQUEST_TIMEOUT="3" if FULL else "1.5",
+        MAX_RETRIES="2",
+    )
+    await deployment.simulate(latency_ms=500 if FULL else 250, slots=1)
+    contents = [f"{n}" for n in range(items)]
+    location = await submitted(deployment, contents)
+
+    await check_all_answered(deployment, location, contents)
+    calls = await ledger(deployment)
+    assert (
+        sum(call.outcome != HTTPStatus.OK for call in calls) <= 10
+    )  # the calls that were too many

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from shared.queue.claims import Announced, Capacity, Lease, Limits, Rules, Settlement, Usage
+from shared.queue.claims import Announced, Capacity, Fault, Lease, Limits, Rules, Settlement, Usage
 from support.health import ANSWER, TICK_S, Provider, clock_key, failed, refused
 
 
@@ -12,11 +12,13 @@ class LimitedProvider(Provider):
     """Plays the workers of lane a, with rules for this lane."""
 
     rules = Rules()
+    limit = 10  # of the latest round
 
     async def round(
         self, limit: int = 10, *settlements: Settlement, free_slots: int = 100, running: int = 0
     ) -> list[Lease]:
         by_lane = {"a": running} if running else {}
+        self.limit = limit
         limits = Limits({"a": limit, "b": 10}, {"a": self.rules})
         capacity = Capacity(limits, by_lane, free_slots) if free_slots else None
         self.round_count += 1
@@ -26,7 +28,7 @@ class LimitedProvider(Provider):
 
     async def settled(self, *settlements: Settlement) -> None:
         """Settles while the worker has its limits, but no slot: limits are needed for that."""
-        limits = Limits({"a": 1}, {"a": self.rules})
+        limits = Limits({"a": self.limit}, {"a": self.rules})
         self.latest = await self.queue.settle_and_claim(settlements, Capacity(limits, {}, 0))
 
     async def use(
@@ -56,8 +58,14 @@ class LimitedProvider(Provider):
             await self.wait()
         raise AssertionError("no round has claimed anything")
 
-    async def refuse(self, *leases: Lease) -> None:
-        await self.settled(*(failed(lease, refused()) for lease in leases))
+    async def refuse(self, *leases: Lease, fault: Fault | None = None) -> None:
+        await self.settled(*(failed(lease, fault or refused()) for lease in leases))
+
+    async def cap(self) -> float | None:
+        """Returns the most calls that may run, as far as this is adapted."""
+        state = await self.redis.hget(self.keys.caps, "a")  # type: ignore[misc]
+        cap: float | None = orjson.loads(state).get("cap") if state else None
+        return cap
 
     async def running_of(self, limiter: str) -> int:
         return int(await self.redis.hlen(self.keys.running("a", limiter)))  # type: ignore[misc]

@@ -1,5 +1,6 @@
 --- @include "clock"
 --- @include "deployments"
+--- @include "adaptive"
 -- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the route's
 -- name). `lane` is the name of the account: see deployments.lua. HEALTH has a record for each scope that is not healthy; a scope without a record is healthy.
 --   healthy  any number of calls
@@ -21,6 +22,7 @@
 -- end_probe, record_answer, record_failure, has_recovered, patience, lanes_with_records, FIRST_PROBE_MS
 local ACCOUNT = ''
 local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
+local ADAPTED_BACKOFF_MS = 250 -- the same wait while fewer calls are the answer to a refusal: see adaptive.lua
 local FIRST_PROBE_MS = 1000
 local MAX_PROBE_MS, MAX_PROBE_500_MS = 60000, 5000
 local MAX_FAILURES, MIN_FAILED_ITEMS = 5, 3 -- this many failures in a row, of at least so many items, open a scope
@@ -200,11 +202,13 @@ local function record_refusal(lane, route, item, claimed_ms, fault)
   end
   note(record, fault)
   local backoff_ms = math.min(FIRST_BACKOFF_MS * 2 ^ math.max(0, record.refusals - 1), MAX_BACKOFF_MS)
+  if has_cap_to_cut(provider_of(lane)) then backoff_ms = ADAPTED_BACKOFF_MS end
   local is_named = (fault.wait_ms or 0) >= backoff_ms
   local wait_ms = is_named and fault.wait_ms or backoff_ms
   if record.opened_ms then
     fail_probe(record, item, claimed_ms, fault)
-  elseif is_named and fault.verdict == 'overloaded' or not is_named and record.refusals > MAX_REFUSALS then
+  elseif is_named and fault.verdict == 'overloaded' or not is_named and record.refusals > MAX_REFUSALS
+    and not has_cap_to_cut(provider_of(lane)) then
     open(lane, scope, record, FIRST_PROBE_MS, wait_ms)
   else
     pause(record, wait_ms)

@@ -2,6 +2,8 @@
 --- @include "job_cache"
 --- @include "lane_limits"
 --- @include "deployments"
+--- @include "stored_limits"
+--- @include "adaptive"
 -- Limits the calls of a lane's models, and the rates of requests and tokens. A *limiter* has a name in its lane: '' limits
 -- all models of the lane, another name limits one model, or the models that match a pattern.
 -- The limits come from, the first that sets a limit counts: LIMITS (set while work runs), the rules of the worker's
@@ -18,7 +20,7 @@
 -- A charge is this mean: with a higher one, the provider's bucket would be full while a call runs, and the tokens that do
 -- not fit into the bucket are lost. A call begins when the bucket surely holds what the provider counts before the call:
 -- the mean and its mean deviation.
--- Defines for other files: LIMITER, set_rules, effective_limit, limiters_of, limiter_room, estimate_tokens, suffix_of, charge,
+-- Defines for other files: LIMITER, set_rules, highest_limit, effective_limit, limiters_of, limiter_room, estimate_tokens, suffix_of, charge,
 -- release, learn
 local LIMITER = 'limit:' -- the queues that wait for a limiter wait for a scope of this, and the limiter's name
 local MINUTE_MS, DAY_MS = 60000, 86400000
@@ -34,7 +36,6 @@ local SURE = 0.8 -- part of the largest request so far that the provider's bucke
 local WEIGHT = 0.2 -- of the newest answer in the means
 local MAX_LEARNED = 1000 -- models per deployment whose limits are learned
 local rules_json, rules = '', nil
-local stored, has_stored = {}, nil
 local known_limiters, budgets = {}, {}
 
 local function set_rules(json) rules_json = json end
@@ -45,26 +46,16 @@ local function rules_of(lane)
   return rules[provider_of(lane)]
 end
 
--- Returns what LIMITS or LEARNED has for a name, or an empty table.
-local function stored_limits(key, name)
-  if has_stored == nil then has_stored = redis.call('EXISTS', LIMITS, LEARNED) > 0 end
-  if not has_stored then return {} end
-  local id = key .. name
-  if not stored[id] then
-    local json = redis.call('HGET', key, name)
-    stored[id] = json and cjson.decode(json) or {}
-    if (stored[id].until_ms or math.huge) <= now_ms then
-      redis.call('HDEL', key, name)
-      stored[id] = {}
-    end
-  end
-  return stored[id]
+-- Returns the limit of running calls of a provider, without what is adapted; nil if the worker does not serve the provider.
+local function highest_limit(provider)
+  local configured = configured_limit(provider)
+  return configured and (stored_limits(LIMITS, provider).concurrency or configured)
 end
 
--- Returns the limit of running calls of a lane that is in force, or nil if the worker does not serve the lane.
-local function effective_limit(lane)
-  local configured = configured_limit(lane)
-  return configured and (stored_limits(LIMITS, provider_of(lane)).concurrency or configured)
+-- Returns the limit of running calls of a provider that is in force, or nil if the worker does not serve the provider.
+local function effective_limit(provider)
+  local limit = highest_limit(provider)
+  return limit and math.min(limit, cap_of(provider))
 end
 
 local function model_rule(rule, route)
@@ -275,8 +266,8 @@ local function learn(lane, route, announced)
   local limits = {}
   for rate, limit in pairs(announced) do limits[rate] = limit.limit end
   limits.until_ms = now_ms + DAY_MS
-  redis.call('HSET', LEARNED, name, cjson.encode(limits))
-  has_stored, stored[LEARNED .. name], known_limiters[lane .. ' ' .. route] = true, limits, nil
+  remember_limits(LEARNED, name, limits)
+  known_limiters[lane .. ' ' .. route] = nil
   for _, limiter in ipairs(limiters_of(lane, route)) do
     for rate, limit in pairs(announced) do
       if limiter[rate] and limit.left then

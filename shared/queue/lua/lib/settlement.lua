@@ -2,6 +2,7 @@
 --- @include "health"
 --- @include "waiting"
 --- @include "limiters"
+--- @include "adaptive"
 --- @include "deployments"
 --- @include "fallbacks"
 --- @include "choice"
@@ -69,6 +70,7 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
     release(account, scope, lease, job, index, usage and usage.prompt_tokens and usage, fault and REFUSALS[fault.verdict])
     if usage and usage.announced then learn(account, scope, usage.announced) end
   end
+  adapt(provider, highest_limit(provider), claimed_us / 1000, outcome, fault, usage)
   if outcome == 'retry' then
     settle_failure(lane, account, scope, job, index, number, claimed_us, result, latency_us, tonumber(delay_ms), fault)
   elseif outcome == 'release' then

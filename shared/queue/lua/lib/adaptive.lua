@@ -1,0 +1,110 @@
+--- @include "clock"
+--- @include "lane_limits"
+--- @include "stored_limits"
+-- Adapts the number of running calls of a provider, below its limit, by additive increase and multiplicative decrease
+-- (Chiu and Jain 1989). Redis has one number per provider, so all workers adapt together. The number is called the *cap*.
+--   lanes with the flag 'd'   The cap starts at 10. A call that was refused because of too many calls cuts it by a fifth. An
+--                             answer while all slots are used raises it: by one until the first cut, then by a tenth a round
+--                             trip.
+--   every lane                Calls that time out halve the number of running calls, because a server that works on one
+--                             request after another answers none of too many in time. The cap then grows by a tenth in ten
+--                             round trips; it ends when it reaches the limit. Time-outs that are fewer than a tenth of the
+--                             answers say nothing.
+-- One cut per epoch: only calls that were claimed after a cut can cause the next one.
+-- CAPS has a state per provider, as JSON: cap (nil: no cap), cut_ms (time of the latest cut), late (time-outs, less a tenth of
+-- the answers since), grows_to (below it, each answer adds one), slow (1 if the latest cut was because of time-outs),
+-- answered (1 if a call was answered after the latest cut).
+-- Defines for other files: cap_of, has_cap_to_cut, adapt
+local START, CUT, GROWTH = 10, 0.8, 0.1
+local TIMED_OUT_PART, MIN_LATE = 0.1, 2
+local OVERLOADED = { [429] = true, [498] = true, [503] = true, [529] = true }
+local MIN_NAMED_MS = 1000 -- a refusal that names such a wait is about a rate, not about the number of calls
+local states = {}
+local ended, is_full = {}, {} -- of this round: number of ended calls; whether all slots were used when it began
+
+local function state_of(provider)
+  if states[provider] == nil then
+    local json = has_stored_limits() and redis.call('HGET', CAPS, provider)
+    states[provider] = json and cjson.decode(json) or false
+  end
+  return states[provider] or nil
+end
+
+local function save(provider, state)
+  if not state.cap and (state.late or 0) <= 0 then
+    states[provider] = false
+    redis.call('HDEL', CAPS, provider)
+    return
+  end
+  states[provider] = state
+  redis.call('HSET', CAPS, provider, cjson.encode(state))
+end
+
+-- Returns the most calls that may run, as far as this is adapted; math.huge if it is not.
+local function cap_of(provider)
+  local state = state_of(provider)
+  local cap = state and state.cap or has_flag(provider, 'd') and START or math.huge
+  return math.max(1, math.floor(cap))
+end
+
+-- Returns whether a refusal lowers the number of running calls, so that no long pause is needed.
+local function has_cap_to_cut(provider) return has_flag(provider, 'd') and cap_of(provider) > 1 end
+
+local function is_overload(fault, usage)
+  if not OVERLOADED[fault.status] or fault.verdict == 'quota_exhausted' then return false end
+  if fault.verdict == 'rate_limited' and (fault.wait_ms or 0) >= MIN_NAMED_MS then return false end
+  for _, limit in pairs(usage and usage.announced or {}) do
+    if limit.left and limit.left < 1 then return false end -- a budget of the provider is used up
+  end
+  return true
+end
+
+local function cut(state, cap)
+  state.cap, state.cut_ms, state.late, state.slow, state.grows_to = math.max(1, cap), ms(now_ms), 0, nil, nil
+end
+
+-- If no call at all was answered after the cut before, the server does not work, and the number of calls is not the reason:
+-- once it works, the cap may grow quickly to what it was after the first cut.
+local function cut_after_time_outs(state, cap)
+  local was_slow, was_answered, grows_to = state.slow, state.answered, state.grows_to
+  cut(state, cap)
+  state.slow, state.answered, state.grows_to = 1, nil, was_slow and not was_answered and grows_to or cap
+end
+
+local function grow(state, is_adaptive, limit)
+  if not state.cut_ms or state.cap < (state.grows_to or 0) then
+    state.cap = state.cap + 1
+  else
+    state.cap = state.cap + math.max(1, state.cap * GROWTH) / state.cap * (state.slow and GROWTH or 1)
+  end
+  if state.cap >= limit then state.cap = is_adaptive and limit or nil end
+end
+
+-- Adapts to the end of a call, whose lease the caller has removed. `limit`: the limit of running calls without a cap.
+local function adapt(provider, limit, claimed_ms, outcome, fault, usage)
+  ended[provider] = (ended[provider] or 0) + 1
+  local is_late = fault and fault.code == 'timeout' and not fault.status
+  local is_adaptive = has_flag(provider, 'd')
+  if not (is_adaptive or is_late or has_stored_limits()) or not limit then return end
+  local state = state_of(provider) or is_late and {} or is_adaptive and { cap = START }
+  if not state then return end
+  local running = redis.call('ZCARD', LEASES .. provider) + ended[provider] -- when the round began
+  if fault and claimed_ms >= math.min(tonumber(state.cut_ms) or 0, now_ms) then
+    if is_late then
+      state.late = (state.late or 0) + 1
+      if state.late >= math.max(MIN_LATE, running * TIMED_OUT_PART) then cut_after_time_outs(state, math.floor(running / 2)) end
+      save(provider, state)
+    elseif is_adaptive and is_overload(fault, usage) then
+      cut(state, math.min(state.cap or START, limit) * CUT)
+      save(provider, state)
+    end
+  elseif outcome == 'complete' then
+    local was_late, was_answered = (state.late or 0) > 0, state.answered
+    if was_late then state.late = math.max(0, state.late - TIMED_OUT_PART) end
+    if state.cut_ms then state.answered = 1 end
+    if is_full[provider] == nil then is_full[provider] = running >= math.min(limit, math.floor(state.cap or limit)) end
+    local has_grown = state.cap and is_full[provider]
+    if has_grown then grow(state, is_adaptive, limit) end
+    if has_grown or was_late or state.answered ~= was_answered then save(provider, state) end
+  end
+end

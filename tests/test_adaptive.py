@@ -1,0 +1,167 @@
+"""Tests how the number of running calls adapts to the provider: see lua/lib/adaptive.lua."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from arq.connections import ArqRedis
+from support.health import (
+    ANSWERED_500,
+    ANSWERED_503,
+    QUOTA,
+    TIMEOUT,
+    overloaded,
+    refused,
+    use_clock,
+)
+from support.limited import LimitedProvider
+
+from shared.queue.claims import Announced, Fault, Lease, Rules, Settlement, Usage
+from shared.queue.keys import Keys
+
+LIMIT = 100
+
+
+@pytest.fixture
+async def provider(redis: ArqRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> LimitedProvider:
+    use_clock(monkeypatch, keys)
+    provider = LimitedProvider(redis, keys, outage_wait_s=86_400)
+    provider.rules = Rules(adaptive=True)
+    await provider.accept(*["m"] * 2000)
+    return provider
+
+
+async def claim(provider: LimitedProvider, running: int = 0) -> list[Lease]:
+    return await provider.claim(LIMIT, free_slots=500, running=running)
+
+
+async def answered_round(provider: LimitedProvider) -> int:
+    """Fills all slots and answers the calls. Returns their number."""
+    leases = await claim(provider)
+    await provider.use(*leases)
+    return len(leases)
+
+
+async def test_the_cap_doubles_until_the_first_refusal(provider: LimitedProvider) -> None:
+    assert [await answered_round(provider) for _ in range(5)] == [10, 20, 40, 80, LIMIT]
+
+    leases = await claim(provider)
+    await provider.refuse(*leases[:30])
+    assert await provider.cap() == 80
+    await provider.use(*leases[30:])
+    await provider.pass_time(0.3)
+    assert await answered_round(provider) in range(80, 96)  # 70 answers came while it was full
+
+
+async def test_after_a_cut_the_cap_grows_by_a_tenth_a_round_trip(provider: LimitedProvider) -> None:
+    await answered_round(provider)
+    [lease, *rest] = await claim(provider)
+    await provider.refuse(lease)
+    await provider.release(*rest)
+    await provider.pass_time(0.3)
+
+    counts = [await answered_round(provider) for _ in range(12)]
+    assert counts[0] == 16
+    for earlier, later in pairwise(counts):
+        assert 0 < later - earlier <= 2 + 0.1 * earlier
+
+
+async def test_slots_that_are_not_used_say_nothing(provider: LimitedProvider) -> None:
+    leases = await provider.claim(LIMIT, free_slots=5)
+    await provider.use(*leases)
+
+    assert await provider.cap() in {None, 10}
+
+
+@pytest.mark.parametrize(
+    ("fault", "cap"),
+    [
+        (refused(), 8),
+        (refused(0.5), 8),
+        (refused(5), None),  # a rate
+        (overloaded(), 8),
+        (overloaded(5), 8),
+        (ANSWERED_503, 8),
+        (replace(ANSWERED_503, status_code=498), 8),
+        (ANSWERED_500, None),
+        (replace(QUOTA, status_code=429), None),
+    ],
+    ids=str,
+)
+async def test_what_is_a_signal(provider: LimitedProvider, fault: Fault, cap: float | None) -> None:
+    [lease, *_] = await claim(provider)
+
+    await provider.refuse(lease, fault=fault)
+
+    assert await provider.cap() == cap
+
+
+async def test_a_refusal_because_of_a_budget_is_no_signal(provider: LimitedProvider) -> None:
+    [lease, *_] = await claim(provider)
+    usage = Usage(announced={"rpm": Announced(600, left=0)})
+
+    await provider.settled(Settlement(lease, "retry", b"{}", 100, fault=refused(), usage=usage))
+
+    assert await provider.cap() is None
+
+
+async def test_refusals_pause_for_a_moment_while_the_cap_can_be_cut(
+    provider: LimitedProvider,
+) -> None:
+    for _ in range(30):
+        [lease, *rest] = await claim(provider)
+        await provider.refuse(lease)
+        await provider.release(*rest)
+        if (await provider.cap() or LIMIT) < 2:
+            break
+        assert not await provider.is_open("m")
+        await provider.pass_time(0.26)
+    assert await provider.is_open("m")  # as without an adaptive limit
+
+
+# Time-outs
+
+
+@pytest.fixture
+async def slow(provider: LimitedProvider) -> LimitedProvider:
+    provider.rules = Rules()
+    return provider
+
+
+async def test_time_outs_halve_the_running_calls_once_an_epoch(slow: LimitedProvider) -> None:
+    leases = await slow.claim(10)
+    await slow.use(*leases[:6])
+    leases = [*leases[6:], *(await slow.claim(10, running=4))]
+    assert len(leases) == 10
+
+    await slow.refuse(*leases[:4], fault=TIMEOUT)
+
+    assert await slow.cap() == 5
+    await slow.use(*leases[4:])
+    counts = []
+    for _ in range(12):
+        leases = await slow.claim(10)
+        await slow.use(*leases)
+        counts.append(len(leases))
+    assert counts in ([5] * 10 + [6] * 2, [5] * 11 + [6])
+
+
+async def test_few_time_outs_among_many_answers_say_nothing(slow: LimitedProvider) -> None:
+    for _ in range(30):
+        leases = await slow.claim(20)
+        await slow.refuse(leases[0], fault=TIMEOUT)
+        await slow.use(*leases[1:])
+
+    assert await slow.cap() is None
+    assert len(await slow.claim(20)) == 20
+
+
+async def test_the_cap_of_a_server_that_works_again_grows_quickly(slow: LimitedProvider) -> None:
+    for _ in range(4):
+        await slow.refuse(*(await slow.next_claims()), fault=TIMEOUT)
+    assert (await slow.cap() or 0) <= 2
+
+    for _ in range(40):
+        await slow.use(*(await slow.next_claims()))
+
+    assert (await slow.cap() or LIMIT) >= LIMIT / 2
