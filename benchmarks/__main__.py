@@ -1,4 +1,4 @@
-"""Runs the benchmarks: `python -m benchmarks [sustained | soak | redis] [--smoke]`."""
+"""Runs the benchmarks: `python -m benchmarks [sustained | soak | redis | providers] [--smoke]`."""
 
 import argparse
 import asyncio
@@ -13,6 +13,7 @@ from benchmarks.isolation import isolation
 from benchmarks.jobs import large_jobs
 from benchmarks.picture import draw
 from benchmarks.provider import Provider, simulated_provider
+from benchmarks.provider_faults import provider_faults
 from benchmarks.redis_cost import redis_cost
 from benchmarks.report import provenance, results, table
 from benchmarks.soak import soak
@@ -66,6 +67,10 @@ async def run(options: argparse.Namespace) -> None:
             case "redis":
                 figures = await redis_cost(100_000)
                 await write_results("Redis", "python -m benchmarks redis", figures)
+            case "providers":
+                text = await provider_faults(provider, console)
+                console.print(text, markup=False)
+                (HERE / "PROVIDERS.md").write_text(text)
             case "soak":
                 figures = await soak(provider, options.items)
                 await write_results(
@@ -77,7 +82,9 @@ async def run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("what", nargs="?", choices=["compare", "sustained", "soak", "redis"])
+    parser.add_argument(
+        "what", nargs="?", choices=["compare", "sustained", "soak", "redis", "providers"]
+    )
     parser.add_argument(
         "--smoke", action="store_true", help="run all benchmarks in small sizes; write no files"
     )

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from itertools import count
+from typing import Any
 
 import httpx
 import orjson
@@ -99,8 +100,12 @@ class Client:
 
     async def successful(self, job_id: str) -> int:
         """Returns the number of the job's requests that have been answered so far."""
-        answered: int = (await self._http.get(f"/jobs/{job_id}")).json()["successful"]
+        answered: int = (await self.job(job_id))["successful"]
         return answered
+
+    async def job(self, job_id: str) -> dict[str, Any]:
+        job: dict[str, Any] = (await self._http.get(f"/jobs/{job_id}")).json()
+        return job
 
     async def call(self, path: str, body: bytes) -> float:
         """Sends a POST request. Returns its duration in s."""

@@ -106,9 +106,9 @@ async def until(condition: Callable[[], bool], *, deadline_s: float = 600) -> No
             await asyncio.sleep(0.01)
 
 
-async def answers(url: str) -> None:
+async def answers(url: str, deadline_s: float = START_S) -> None:
     """Waits until a GET of the URL returns a status below 500."""
-    async with httpx.AsyncClient() as client, asyncio.timeout(START_S):
+    async with httpx.AsyncClient() as client, asyncio.timeout(deadline_s):
         while True:
             try:
                 if (await client.get(url)).status_code < httpx.codes.INTERNAL_SERVER_ERROR:

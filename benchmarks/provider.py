@@ -25,8 +25,12 @@ class Provider:
 
     def behave(self, **behaviour: Any) -> None:  # noqa: ANN401 — JSON
         """Changes the provider's behaviour, and resets the provider's statistics."""
-        self._client.put("/_sim/config", json={"ledger": False, **behaviour}).raise_for_status()
+        self.change(**behaviour)
         self._client.post("/_sim/reset").raise_for_status()
+
+    def change(self, **behaviour: Any) -> None:  # noqa: ANN401 — JSON
+        """Changes the provider's behaviour while a system runs."""
+        self._client.put("/_sim/config", json={"ledger": False, **behaviour}).raise_for_status()
 
     def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = self._client.get("/_sim/stats").json()

@@ -257,6 +257,39 @@ async def test_a_wait_of_an_hour(keys: Keys) -> None:
             await deployment.stop()
 
 
+async def settled(stack: Stack, location: str) -> None:
+    """Waits until no item of the job is running."""
+
+    async def none_is_running() -> bool:
+        return bool((await job(stack.api, location))["running"] == 0)
+
+    await eventually(none_is_running)
+
+
+async def test_an_outage_of_ten_minutes(keys: Keys) -> None:
+    """Redis's clock passes ten minutes in a few seconds. Each jump ends the wait for a probe."""
+    contents = [f"{n}" for n in range(60)]
+    async with server_with_clock() as (server, clock):
+        deployment = Stack(server.url, keys, SETTINGS)
+        try:
+            await deployment.start(workers=2)
+            await deployment.simulate(outage={"status": 503})
+            location = await submitted(deployment, contents)
+            passed_s, calls = 0.0, 0
+            while passed_s < 600:
+                await refused(deployment, calls + 1)
+                await settled(deployment, location)
+                calls = (await deployment.stats())["total"]
+                passed_s += 61 if passed_s else 31
+                await clock.set(server, passed_s)
+            await deployment.simulate()
+            await clock.set(server, passed_s + 61)
+            await check_all_answered(deployment, location, contents)
+            assert len(await ledger(deployment)) - len(contents) <= 2 * LIMIT + 30
+        finally:
+            await deployment.stop()
+
+
 async def test_workers_that_are_lost_during_an_outage(server: Server, keys: Keys) -> None:
     """Of four workers, one is killed, one stopped and one cut off from Redis during the outage.
     Nothing is lost, the limit holds, and no more than one call at a time is made meanwhile."""
