@@ -45,6 +45,7 @@ _QUOTA = {"error": {"message": "quota", "type": "insufficient_quota", "code": "i
 _LIMITED = {"latency_ms": 50, "limit": 0, "retry_after": "2"}
 
 SITUATIONS = [
+    Situation("no fault, 500 items", 500, 2.5, {"latency_ms": 50}),
     _outage("503 for 6 s in the middle of 500 items", 6, status=503),
     _outage("every connection is closed for 6 s", 6, status=None),
     _outage("the key is refused for 6 s (401)", 6, status=401),
