@@ -251,6 +251,15 @@ async def refused(stack: Stack, count: int) -> None:
     await eventually(enough)
 
 
+async def settled(stack: Stack, location: str) -> None:
+    """Waits until no item of the job is running."""
+
+    async def none_is_running() -> bool:
+        return bool((await job(stack.api, location))["running"] == 0)
+
+    await eventually(none_is_running)
+
+
 async def test_a_wait_of_an_hour(keys: Keys) -> None:
     contents = [f"{n}" for n in range(30)]
     async with server_with_clock() as (server, clock):
@@ -261,6 +270,7 @@ async def test_a_wait_of_an_hour(keys: Keys) -> None:
             await deployment.simulate(outage=outage)
             location = await submitted(deployment, contents)
             await refused(deployment, 1)
+            await settled(deployment, location)
             await clock.set(server, 3590)
             await deployment.ready(2)
             count = (await deployment.stats())["total"]
@@ -271,15 +281,6 @@ async def test_a_wait_of_an_hour(keys: Keys) -> None:
             await check_all_answered(deployment, location, contents)
         finally:
             await deployment.stop()
-
-
-async def settled(stack: Stack, location: str) -> None:
-    """Waits until no item of the job is running."""
-
-    async def none_is_running() -> bool:
-        return bool((await job(stack.api, location))["running"] == 0)
-
-    await eventually(none_is_running)
 
 
 async def test_an_outage_of_ten_minutes(keys: Keys) -> None:
