@@ -10,6 +10,7 @@ from support.authentication import ANN, API_KEYS, BOB
 from support.claims import accept, claim, commit, finish
 from support.jobs import lines, results, upload
 from support.ledger import ledger
+from support.search_depth import examples
 from support.stack import Stack, chat
 
 from cli.simulator.chat import item_of
@@ -108,15 +109,21 @@ async def test_a_job_has_a_bounded_number_of_routes(
     queue: Queue, store: Store, redis: Redis, keys: Keys
 ) -> None:
     """Models are chosen by users, so that a job may name as many as it has requests."""
+    items = examples(3000, full=100_000)
     async with store.staging("job") as staging:
-        for index in range(3000):
+        for index in range(items):
             await staging.add("a", b"", (None, "a", f"model-{index}"))
+        await redis.config_resetstat()
         await commit(staging)
 
     routes = json.loads(await redis.hget(keys.job("job"), "routes"))["a"]  # type: ignore[misc]
     assert (len(routes), routes[0], routes[-1]) == (MAX_ROUTES + 1, "model-0", SHARED_ROUTE)
-    served = await serve(queue, 3000, at_once=50)
-    assert sorted(lease.item_id.request_index for lease in served) == list(range(3000))
+    served = await serve(queue, items, at_once=50)
+    assert sorted(lease.item_id.request_index for lease in served) == list(range(items))
+    # A round of 50 items of as many models costs some commands an item, whatever the job's size.
+    statistics = await redis.info("commandstats")
+    commands = sum(command["calls"] for command in statistics.values())
+    assert commands / items < 20
 
 
 async def test_the_items_of_a_job_keep_their_order_beside_another_job(
