@@ -94,15 +94,18 @@ async def test_many_models_do_not_increase_the_share_of_a_job(queue: Queue, stor
     assert by_job(served) == {"one": 100, "many": 100}
 
 
-async def test_the_models_of_a_job_have_equal_shares(queue: Queue, store: Store) -> None:
+@pytest.mark.parametrize("at_once", [1, 7, 50])
+async def test_the_items_of_a_job_keep_their_order_over_all_models(
+    queue: Queue, store: Store, at_once: int
+) -> None:
     async with store.staging("job") as staging:
-        for index in range(900):
-            await staging.add("a", b"", (None, "a", f"M{index // 300}"))
+        for index in range(300):
+            await staging.add("a", b"", (None, "a", f"M{index * 7 % 11}"))
         await commit(staging)
 
-    served = await serve(queue, 90)
+    served = await serve(queue, 300, at_once=at_once)
 
-    assert Counter(lease.item_id.request_index // 300 for lease in served) == {0: 30, 1: 30, 2: 30}
+    assert [lease.item_id.request_index for lease in served] == list(range(300))
 
 
 async def test_a_job_has_a_bounded_number_of_routes(

@@ -416,10 +416,19 @@ class Scripts(RuleBasedStateMachine):
     def _join(self, job: Job, lane: str, route: str) -> None:
         path: tuple[str, ...] = (lane,)
         last = [route] if len(job.routes(lane)) > 1 else []
-        for child in (job.owner, job.kind, job.id, *last):
+        for child in (job.owner, job.kind, job.id):
             shares = self.shares[path]
             shares.setdefault(child, min(shares.values(), default=0))
             path = (*path, child)
+        for child in last:
+            first = self._first(job, lane, child)
+            self.shares[path][child] = min(first, self.shares[path].get(child, first))
+
+    def _first(self, job: Job, lane: str, route: str) -> int:
+        """Returns the index of the first item in a queue, or 0 if there is none."""
+        place = ("queue", lane, route)
+        found = (i.index for i in job.items if (i.place, i.lane, i.route) == place)
+        return min(found, default=0)
 
     def _end_overdue_jobs(self) -> None:
         for job in self.jobs.values():
@@ -528,7 +537,7 @@ class Scripts(RuleBasedStateMachine):
             least, *others = sorted(shares, key=lambda child: (shares[child], child))
             weight = INTERACTIVE_WEIGHT if len(path) == 2 and least == "interactive" else 1
             share = wanted - len(taken)
-            if others:
+            if others and len(path) < 4:
                 ahead = 1 if len(path) == 2 else QUANTUM
                 share = min(share, floor((shares[others[0]] - shares[least]) * weight) + ahead)
             if len(path) < 3 or (len(path) == 3 and len(self.jobs[least].routes(path[0])) > 1):
@@ -536,21 +545,38 @@ class Scripts(RuleBasedStateMachine):
             else:
                 job_id = path[3] if len(path) == 4 else least
                 route = least if len(path) == 4 else self.jobs[job_id].routes(path[0])[0]
-                got = self._claim_from(path[0], job_id, route, share)
-            if not got or (len(got) < share and not others):
+                before = shares[others[0]] if others and len(path) == 4 else None
+                got = self._claim_from(path[0], job_id, route, share, before)
+            if len(path) == 4 and got:
+                place = (least, path[0], "queue")
+                left = [
+                    i.index for i in self.jobs[path[3]].items if (i.route, i.lane, i.place) == place
+                ]
+                if left:
+                    shares[least] = min(left)
+                else:
+                    del shares[least]
+            elif not got or (len(got) < share and not others):
                 del shares[least]
             elif others:
                 shares[least] += len(got) / weight
             taken += got
         return taken
 
-    def _claim_from(self, lane: str, job_id: str, route: str, wanted: int) -> list[Item]:
+    def _claim_from(
+        self, lane: str, job_id: str, route: str, wanted: int, before: float | None
+    ) -> list[Item]:
         if scope := self._blocking(lane, route):
             self.waiting[scope].add((job_id, route))
             return []
         queued = self._items("queue")
         place = (job_id, lane, route)
-        got = [item for item in queued if (item.job.id, item.lane, item.route) == place][:wanted]
+        got = [
+            item
+            for item in queued
+            if (item.job.id, item.lane, item.route) == place
+            and (before is None or item.index < before)
+        ][:wanted]
         for item in got:
             item.place = "leases"
         return got

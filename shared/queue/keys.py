@@ -70,7 +70,7 @@ class Keys:
     queue = _KeyWithId("zset, per lane, job and route: indexes of the items that may run now")
     fair_queue = _KeyWithId(
         "zset, per lane: owners by service; per lane, owner: classes; per lane, owner, class: jobs;"
-        " per lane, owner, class, job: routes, if the job has several"
+        " per lane, owner, class, job: routes by their first item, if the job has several"
     )
     depth = _KeyWithId("hash: owner → number of the owner's items in the lane's queues")
     quarantine = _KeyWithId(

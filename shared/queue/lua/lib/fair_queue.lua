@@ -2,7 +2,8 @@
 -- Keeps the order of a lane's queued items. FAIR_QUEUE is a tree: owners, the classes of an owner, the jobs of a class,
 -- and if a job has several routes in the lane, the routes of the job. A route is the name of the model that items ask for.
 -- The job's field `routes` has the list of its routes per lane; a route's number is its place in this list.
--- The children of a node are a sorted set by *service*: the number of items that a child got, divided by its weight.
+-- The children of a node are a sorted set by *service*: the number of items that a child got, divided by its weight. The
+-- routes of a job are a sorted set by the index of their first item, so that the items of a job keep their order.
 -- The items are in QUEUE, one sorted set per lane, job and route. DEPTH counts them per owner. fair_share.lua takes items
 -- out.
 -- Defines for other files: queue_of, join_path, enqueue, dequeue
@@ -20,10 +21,12 @@ end
 -- or false.
 local function join_path(lane, job_id, owner, class, route)
   local siblings = FAIR_QUEUE .. lane
-  for _, child in ipairs({ owner, class, job_id, route or nil }) do
+  for _, child in ipairs({ owner, class, job_id }) do
     join(siblings, child)
     siblings = siblings .. ':' .. child
   end
+  if not route then return end
+  redis.call('ZADD', siblings, 'LT', redis.call('ZRANGE', queue_of(lane, job_id, route), 0, 0)[1] or 0, route)
 end
 
 -- Adds one of a job's queues to the tree, after the caller has added `count` items to the queue. `route`: see join_path.

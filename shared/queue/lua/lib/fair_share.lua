@@ -10,7 +10,7 @@
 --- @include "owner_room"
 -- Claims items in the order of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996). Owners share
 -- the lane equally. The classes of an owner share the owner's part by weight. The jobs of a class share the class's part
--- equally, and so do the routes of a job. The child with the least service is served first. Within one claim it may get ahead of the next child: a class
+-- equally. The items of a job are served in their order, over all of its routes. The child with the least service is served first. Within one claim it may get ahead of the next child: a class
 -- by one item, any other child by QUANTUM items, because each change to another child costs commands. A child without
 -- items stays in the tree until its turn comes, so that no child gains anything by leaving the tree and joining it again.
 -- Defines for other files: take_fairly
@@ -21,8 +21,14 @@ local MAX_SKIPPED = 16 -- limit of queues that one claim skips, because a limite
 local MAX_LEAD = 50 -- items by which a child that is skipped may fall behind
 local OWNERS, CLASSES, JOBS, ROUTES = 1, 2, 3, 4 -- levels of the tree
 
--- Removes up to `wanted` items from the start of a queue. Returns their indexes.
-local function pop_first(queue, wanted)
+-- Removes up to `wanted` items from the start of a queue, only those before the index `before` if it is given. Returns their
+-- indexes.
+local function pop_first(queue, wanted, before)
+  if before then
+    local indexes = redis.call('ZRANGEBYSCORE', queue, '-inf', '(' .. before, 'LIMIT', 0, wanted)
+    if #indexes > 0 then redis.call('ZREM', queue, unpack(indexes)) end
+    return indexes
+  end
   local popped, indexes = redis.call('ZPOPMIN', queue, wanted), {}
   for i = 1, #popped, 2 do indexes[#indexes + 1] = popped[i] end
   return indexes
@@ -90,7 +96,7 @@ local function take_fairly(lane, limit, interactive_weight, free)
   -- Claims up to `wanted` items of one queue. If the queue has to wait for a scope, moves it to WAITING; if it has to wait for
   -- a limiter, leaves it in the tree, where it keeps its share. Returns the number of items, and whether the queue must leave
   -- the tree.
-  local function claim_from(job, number, wanted)
+  local function claim_from(job, number, wanted, before)
     local route = routes_of(job, lane)[number]
     if not route then return 0, true end -- the job does not exist any more
     local model = scope_of(route)
@@ -119,7 +125,7 @@ local function take_fairly(lane, limit, interactive_weight, free)
       allowed = math.min(gate(account, ACCOUNT), (gate(account, served_scope)))
     end
     local is_probe = allowed < math.huge
-    local indexes = is_probe and pop_probe(queue, job, number, account, served_scope) or pop_first(queue, wanted)
+    local indexes = is_probe and pop_probe(queue, job, number, account, served_scope) or pop_first(queue, wanted, before)
     if #indexes == 0 then return 0, true end
     dequeue(lane, job.owner, #indexes)
     lease_items(lane, job, number, indexes, list, deployment)
@@ -136,14 +142,19 @@ local function take_fairly(lane, limit, interactive_weight, free)
       if not child then return taken, skipped == 0 end
       local weight = level == CLASSES and child == 'interactive' and interactive_weight or 1
       local share = math.min(wanted - taken, left)
-      if next_service then
+      if next_service and level ~= ROUTES then
         local lead = math.floor((tonumber(next_service) - tonumber(service)) * weight)
         share = math.min(share, lead + (level == CLASSES and 1 or QUANTUM))
       end
       local got, is_empty
       if level == JOBS then job = load_job(child) end
       if level == ROUTES then
-        got, is_empty = claim_from(job, number_of(job, lane, child), share)
+        got, is_empty = claim_from(job, number_of(job, lane, child), share, next_service)
+        if got > 0 then
+          local first = redis.call('ZRANGE', queue_of(lane, job.id, child), 0, 0)[1]
+          if first then redis.call('ZADD', siblings, first, child) end
+          is_empty = not first
+        end
       elseif level == JOBS and #routes_of(job, lane) < 2 then
         got, is_empty = claim_from(job, 1, share)
       else
@@ -151,15 +162,15 @@ local function take_fairly(lane, limit, interactive_weight, free)
       end
       taken = taken + got
       if left < math.huge then add_running(child, got) end
-      if is_empty and (got == 0 or not next_service and skipped == 0) then
+      if is_empty and (got == 0 or level == ROUTES or not next_service and skipped == 0) then
         redis.call('ZREM', siblings, child)
         moves_left = moves_left - 1
-      elseif got > 0 and (next_service or skipped > 0) then
+      elseif level ~= ROUTES and got > 0 and (next_service or skipped > 0) then
         redis.call('ZINCRBY', siblings, got / weight, child)
       end
       if got == 0 and not is_empty then
         skipped = skipped + 1
-        if next_service and tonumber(next_service) - tonumber(service) > MAX_LEAD then
+        if next_service and level ~= ROUTES and tonumber(next_service) - tonumber(service) > MAX_LEAD then
           redis.call('ZADD', siblings, tonumber(next_service) - MAX_LEAD, child)
         end
       end
