@@ -214,7 +214,7 @@ NO_ANSWER = {
     "half": "connection_error",
     "garbage": "bad_response",
     "html": "bad_response",
-    "huge": "bad_response",
+    "huge": "answer_too_large",
     "empty-choices": "bad_response",
 }
 ERROR_OBJECTS = {

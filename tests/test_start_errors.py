@@ -69,7 +69,7 @@ async def test_an_address_that_this_machine_does_not_have(environment: dict[str,
         ("nosuch.invalid", "The host has no IPv4 address"),
         ("192.0.2.1", "Cannot assign requested address"),
     ):
-        code, said = await run(environment, "up", "--host", host)
+        code, said = await run(environment | {"ALLOW_KEYLESS": "true"}, "up", "--host", host)
 
         advice = "Choose another address with --host."
         assert code == 1

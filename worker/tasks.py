@@ -22,7 +22,7 @@ from worker.delta_writer import DeltaWriter
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.client import call
 from worker.providers.endpoint import Endpoint
-from worker.providers.errors import ProviderError
+from worker.providers.errors import ProviderError, Verdict
 from worker.retry_and_pause import FINAL, backoff_s, is_refusal
 from worker.usage import CallHeaders, HeaderReading, usage_of
 
@@ -94,7 +94,7 @@ async def _call_once(
             # A client may have read a part of this answer, and another answer would not fit.
             failed = _failed(error.code, error.message, error, attempt, latency_ms)
             outcome = Finished(failed, outcome.fault, usage)
-        _log_failure(error, attempt, request, will_retry=isinstance(outcome, Retry))
+        _log_failure(error, attempt, request, will_retry=_will_retry(error, outcome))
         return outcome
     latency_ms = _since(started)
     context.calls.add_call(provider, request["model"], "", latency_ms)
@@ -126,6 +126,12 @@ def _after_failure(
         code = ErrorCode.DEADLINE_EXCEEDED
         return Finished(_failed(code, message, error, attempt, latency_ms), fault, usage)
     return Retry(delay_s, failed, fault, usage)
+
+
+def _will_retry(error: ProviderError, outcome: TaskOutcome) -> bool:
+    """Returns whether the item runs again. An attempt because of the provider does not count."""
+    counts = error.verdict in {Verdict.TRANSIENT, Verdict.UNFINISHED}
+    return isinstance(outcome, Retry) and (outcome.delay_s is not None or not counts)
 
 
 def _fault(error: ProviderError) -> Fault:

@@ -84,9 +84,6 @@ class LLMResponse(_Response):
     choices: list[Any] | None = Field(
         default=None, description="All choices of the answer, if there are several."
     )
-    route: list[dict[str, Any]] | None = Field(
-        default=None, description="What was tried before the request moved on to this model."
-    )
     logprobs: Any = Field(default=None, description="The log probabilities of the answer's tokens.")
     usage: dict[str, Any] | None = Field(
         default=None,
@@ -100,6 +97,9 @@ class LLMResponse(_Response):
     metadata: dict[str, Any] | None = Field(
         default=None,
         description="The `metadata` beside the body of a request in a vendor's format.",
+    )
+    route: list[dict[str, Any]] | None = Field(
+        default=None, description="What was tried before the request moved on to this model."
     )
 
 
