@@ -1,9 +1,8 @@
 """Defines the commands for the operator of the lanes. They connect to Redis, not to the API."""
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 from redis.asyncio import Redis
@@ -15,34 +14,22 @@ from cli.command_runner import WRONG_ARGUMENTS, fail
 from cli.console import err, out, write_line
 from cli.deployment_state import account_of, first_of, state_of
 from cli.options import AsJson
+from cli.redis_command import CODES, run_with_redis
 from cli.tables import table
 from orchestrator_client import Overview
 from shared.monitoring.monitor import Monitor
 from shared.providers import WEBHOOK_LANE
 from shared.queue.keys import Keys
-from shared.queue.layout_version import LayoutMismatch, layout_check
 from shared.queue.operator import ACCOUNT, Operator
-from shared.redis import embedded
-from shared.redis.client import RedisUnavailable, connect
-from shared.redis.outage_log import redis_address
-from shared.settings import Settings, SettingsError, load_settings
 
 NAMES_SHOWN = 20
-
-_CODES = {
-    0: "success",
-    1: "Redis cannot be reached, or the settings are wrong",
-    2: "wrong arguments",
-}
-
-T = TypeVar("T")
 
 app = typer.Typer(cls=Group)
 
 
 @app.callback(
     invoke_without_command=True,
-    epilog=epilog("orchestrator lanes", "orchestrator lanes resume --help", codes=_CODES),
+    epilog=epilog("orchestrator lanes", "orchestrator lanes resume --help", codes=CODES),
 )
 def lanes(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Show the lanes, and which providers or models are paused or do not work.
@@ -50,7 +37,7 @@ def lanes(context: typer.Context, *, as_json: AsJson = False) -> None:
     The command connects to Redis: to REDIS_URL, or to the Valkey of a running `orchestrator up`."""
     if context.invoked_subcommand is not None:
         return
-    overview, keys = _run(_overview)
+    overview, keys = run_with_redis(_overview)
     if as_json:
         for lane in overview.lanes:
             write_line(lane.model_dump_json().encode())
@@ -69,7 +56,7 @@ def lanes(context: typer.Context, *, as_json: AsJson = False) -> None:
     epilog=epilog(
         "orchestrator lanes resume openai",
         "orchestrator lanes resume openai/gpt-5-mini",
-        codes=_CODES,
+        codes=CODES,
     ),
 )
 def resume(
@@ -90,7 +77,7 @@ def resume(
         scopes = await Operator(redis, keys).resume(lane, asked)
         return scopes, (await _overview(redis, keys))[0]
 
-    scopes, overview = _run(work)
+    scopes, overview = run_with_redis(work)
     account = next((account_of(one) for one in overview.lanes if one.name == lane), None)
     hint = ""
     if account and asked:
@@ -115,44 +102,6 @@ def _fail_or_say_healthy(name: str, overview: Overview, hint: str) -> None:
     if name.lower() not in (known := _names(overview)):
         fail(_unknown(name, known), WRONG_ARGUMENTS)
     out.print(f"{name} is healthy: there is nothing to resume.", markup=False)
-
-
-def _run(work: Callable[[Redis, Keys], Coroutine[Any, Any, T]]) -> T:
-    """Runs `work` with a client of the deployment's Redis. Raises typer.Exit."""
-    try:
-        settings = load_settings()
-        url = _redis_url(settings)
-    except SettingsError as error:
-        fail(f"wrong settings\n{error}")
-    except embedded.EmbeddedServerError as error:
-        fail(str(error))
-    keys = Keys(settings.key_prefix)
-
-    async def main() -> T:
-        redis = connect(url, layout_check(keys), log_outages=False)
-        try:
-            return await work(redis, keys)
-        finally:
-            await redis.aclose()
-
-    try:
-        return asyncio.run(main())
-    except LayoutMismatch as error:
-        fail(str(error))
-    except RedisUnavailable as error:
-        reason = str(error).rstrip(".")
-        fail(f"Redis at {redis_address(url)} is unavailable: {reason}. Check REDIS_URL.")
-
-
-def _redis_url(settings: Settings) -> str:
-    url = settings.redis_url or embedded.running_url(settings.data_dir)
-    if url is None:
-        fail(
-            f"no Redis: REDIS_URL is not set, and no `orchestrator up` runs with"
-            f" DATA_DIR={settings.data_dir}. Start it, or set REDIS_URL to the Redis of the"
-            " workers."
-        )
-    return url
 
 
 async def _overview(redis: Redis, keys: Keys) -> tuple[Overview, Keys]:

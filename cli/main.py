@@ -17,6 +17,7 @@ from cli.console import SafeConsole, err, use_utf8
 from cli.demo import run_demo
 from cli.jobs import add_to
 from cli.lanes import app as lanes_commands
+from cli.limits import app as limits_commands
 from cli.local_stack import LocalStack, StartError
 from cli.provider_probe import Health, Probe, probe_all
 from cli.providers import app as providers_commands
@@ -50,6 +51,7 @@ keys = typer.Typer(cls=Group, help="Create API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys", rich_help_panel=RUN)
 app.add_typer(providers_commands, name="providers", rich_help_panel=RUN)
 app.add_typer(lanes_commands, name="lanes", rich_help_panel=RUN)
+app.add_typer(limits_commands, name="limits", rich_help_panel=RUN)
 add_to(app)
 console = SafeConsole(highlight=False)
 

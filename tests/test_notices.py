@@ -437,6 +437,21 @@ def test_each_notice(seen: Lane, workers: list[WorkerView], expected: list[Notic
     assert notices(AT, [seen], workers) == expected
 
 
+def test_workers_with_different_rates_are_named() -> None:
+    others = [WORKER.model_copy(update={"worker_id": f"other:{number}"}) for number in range(2)]
+    rules = {worker.worker_id: {"openrouter": {"rpm": 600}} for worker in others}
+
+    assert notices(AT, [IDLE], [WORKER, *others], rules) == [
+        said(
+            Severity.WARNING,
+            "openrouter: the workers have different limits of requests, tokens or models;"
+            f" {WORKER.worker_id} differs from the others. Give all workers the same settings and"
+            " PROVIDERS_FILE. `orchestrator limits` shows them.",
+        )
+    ]
+    assert notices(AT, [IDLE], [WORKER, *others], {}) == []
+
+
 def test_the_most_severe_notice_comes_first() -> None:
     lanes = [BUSY, model(10, provider_error=10), model(10, timeout=6)]
 

@@ -78,6 +78,7 @@ class LaneWorker(Worker):
             worker_id,
             limits=by_lane,
             configured=self._configured,
+            rules=limits.shown_rules,
             running=self._calls.by_lane,
         )
         self._settlements: list[Settlement] = []

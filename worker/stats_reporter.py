@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from time import monotonic
+from typing import Any
 
 from shared.monitoring.reports import Report, ReportWriter
 from shared.redis.client import RedisUnavailable
@@ -23,6 +24,7 @@ class StatsReporter:
         *,
         limits: Mapping[str, int],
         configured: Collection[str],
+        rules: Mapping[str, Mapping[str, Any]],
         running: Mapping[str, int],
     ) -> None:
         """`limits` has all lanes that the worker serves. `running` is read for each report."""
@@ -31,6 +33,7 @@ class StatsReporter:
         self._worker_id = worker_id
         self._limits = limits
         self._configured = configured
+        self._rules = rules
         self._running = running
         self._started = monotonic()
 
@@ -53,6 +56,7 @@ class StatsReporter:
             running=dict(self._running),
             limits=self._limits,
             configured=self._configured,
+            rules=self._rules,
         )
         counts = self._calls.unreported()
         with suppress(RedisUnavailable):

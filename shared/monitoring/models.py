@@ -79,8 +79,8 @@ class Lane(BaseModel):
     name: str
     in_flight: int
     limit: int | None = Field(
-        description="The limit of calls that run at once, on all workers; `null` until a worker has"
-        " reported it."
+        description="The limit of calls that run at once, on all workers, that counts now;"
+        " `null` until a worker has reported it."
     )
     queued: int = Field(
         description="The number of requests that wait for a free slot or the end of a pause."

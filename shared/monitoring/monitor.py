@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 import orjson
@@ -66,7 +67,8 @@ class Monitor:
         ]
         workers = [_without_idle_limits(worker, by_name) for worker in workers]
         at = _time(now_s)
-        return Overview(at=at, lanes=lanes, workers=workers, notices=notices(at, lanes, workers))
+        found = notices(at, lanes, workers, _rules(reports))
+        return Overview(at=at, lanes=lanes, workers=workers, notices=found)
 
     async def history(self) -> History:
         """Returns the last hour, without the steps in which nothing happened."""
@@ -143,6 +145,15 @@ def _workers(reply: Sequence[bytes | None], alive: set[str], now_s: float) -> li
     ]
 
 
+def _rules(reply: Sequence[bytes | None]) -> dict[str, dict[str, Any]]:
+    """Returns the further limits of each worker, by lane. `reply`: see `_workers`."""
+    return {
+        worker_id.decode(): orjson.loads(stored.split(b" ", 2)[2]).get("rules", {})
+        for worker_id, stored in zip(reply[::2], reply[1::2], strict=True)
+        if worker_id and stored
+    }
+
+
 def _worker(worker_id: str, stored: bytes, now_s: float, alive: set[str]) -> WorkerView:
     seen_ms, _, report = stored.split(b" ", 2)
     reported = orjson.loads(report)
@@ -185,13 +196,13 @@ def _lane(
     models: list[ModelStats],
 ) -> Lane:
     """Returns the lane. overview.lua returns its `fields`."""
-    in_flight, queued, deferred, oldest_ms, scopes = fields
+    in_flight, queued, deferred, oldest_ms, scopes, set_limits, cap = fields
     deployments = sorted((_deployment(name, *scope) for scope in scopes), key=lambda d: d.name)
     paused = _paused(name, deployments, in_flight, now_s)
     return Lane(
         name=name,
         in_flight=in_flight,
-        limit=_limit(name, workers),
+        limit=limit_in_force(_limit(name, workers), set_limits, cap, now_s),
         queued=queued,
         deferred=deferred,
         oldest_waiting_s=round(now_s - float(oldest_ms) / 1000, 3) if oldest_ms else None,
@@ -247,6 +258,23 @@ def _limit(lane: str, workers: Sequence[WorkerView]) -> int | None:
     present = [worker for worker in workers if worker.state is not WorkerState.LOST]
     limits = (worker.limits[lane] for worker in present or workers if lane in worker.limits)
     return max(limits, default=None)
+
+
+def limit_in_force(
+    configured: int | None, set_limits: bytes | None, cap: bytes | None, now_s: float
+) -> int | None:
+    """Returns the limit of running calls that counts now: see lua/lib/limiters.lua.
+
+    set_limits: what LIMITS has for the provider. cap: what CAPS has for the provider.
+    """
+    if configured is None:
+        return None
+    found = orjson.loads(set_limits) if set_limits else {}
+    limit: int = configured
+    if found.get("until_ms", inf) > now_s * 1000:
+        limit = found.get("concurrency", configured)
+    adapted = orjson.loads(cap).get("cap") if cap else None
+    return limit if adapted is None else min(limit, max(1, int(adapted)))
 
 
 def _time(seconds: float) -> datetime:

@@ -3,8 +3,10 @@
 The notices depend only on the overview, so the page, the CLI and the API show the same text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
+from typing import Any
 
 from shared.monitoring.deployment_notices import deployment_notices
 from shared.monitoring.models import Lane, Notice, Severity, WorkerState, WorkerView
@@ -13,13 +15,22 @@ from shared.monitoring.wording import are, count, duration
 LOST_SHOWN_S = 600  # time since a lost worker was last seen, after which its notice ends
 MIN_CALLS = 5  # with fewer calls in the last minute, a model gets no notice
 FAILING_SHARE = 0.5  # a model gets a notice if this share of its calls failed
+NAMED_WORKERS = 3  # limit of the workers that a notice names
 LONG_WAIT_S = 10  # wait of the oldest queued request, after which a lane gets a notice
 
 _BY_SEVERITY = list(Severity)
 
 
-def notices(at: datetime, lanes: Sequence[Lane], workers: Sequence[WorkerView]) -> list[Notice]:
-    """Returns the notices for the time `at`, the most severe first."""
+def notices(
+    at: datetime,
+    lanes: Sequence[Lane],
+    workers: Sequence[WorkerView],
+    rules: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> list[Notice]:
+    """Returns the notices for the time `at`, the most severe first.
+
+    rules: the further limits of each worker, by the worker's id, then by the lane.
+    """
     found = [
         *_no_worker(lanes, workers),
         *_silent_workers(at, workers),
@@ -30,6 +41,7 @@ def notices(at: datetime, lanes: Sequence[Lane], workers: Sequence[WorkerView]) 
         found += deployment_notices(at, lane)
         found += _failing_models(lane)
         found += _different_limits(lane, workers)
+        found += _different_rules(lane, workers, rules)
         found += _queue(lane, workers)
     return sorted(found, key=lambda notice: _BY_SEVERITY.index(notice.severity))
 
@@ -110,6 +122,26 @@ def _different_limits(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Not
             lane.name,
             f"{lane.name}: the workers have different limits ({listed}). Set the same limit for all"
             " workers: MAX_CONCURRENT_REQUESTS or <PROVIDER>_MAX_CONCURRENT_REQUESTS.",
+        )
+
+
+def _different_rules(
+    lane: Lane, workers: Sequence[WorkerView], rules: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Notice]:
+    by_rules: dict[str, list[str]] = {}
+    for worker in _present(workers):
+        if lane.name in worker.limits:
+            of_lane = rules.get(worker.worker_id, {}).get(lane.name, {})
+            by_rules.setdefault(repr(of_lane), []).append(worker.worker_id)
+    if len(by_rules) > 1:
+        fewest = min(by_rules.values(), key=len)
+        names = ", ".join(fewest[:NAMED_WORKERS]) + ("…" if len(fewest) > NAMED_WORKERS else "")
+        yield _notice(
+            Severity.WARNING,
+            lane.name,
+            f"{lane.name}: the workers have different limits of requests, tokens or models;"
+            f" {names} {'differs' if len(fewest) == 1 else 'differ'} from the others. Give all"
+            " workers the same settings and PROVIDERS_FILE. `orchestrator limits` shows them.",
         )
 
 

@@ -1,7 +1,8 @@
 """Stores the reports of workers. No decision about an item depends on a report."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from redis.asyncio import Redis
@@ -20,10 +21,17 @@ class Report:
     running: Mapping[str, int]  # number of running calls, by lane
     limits: Mapping[str, int]  # limit of calls on all workers together, by lane that it serves
     configured: Collection[str]  # the lanes whose calls the worker can make
+    # further limits, by provider: see shared.queue.claims.Rules.shown
+    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         return orjson.dumps(
-            {"uptime_s": self.uptime_s, "running": self.running, "limits": self.limits}
+            {
+                "uptime_s": self.uptime_s,
+                "running": self.running,
+                "limits": self.limits,
+                "rules": self.rules,
+            }
         )
 
 

@@ -214,6 +214,16 @@ class Rules:
             + ("r" if self.to_dict() else "")
         )
 
+    def shown(self) -> dict[str, object]:
+        """Returns the limits for a reader: `adaptive`, the rates, and by model the same names."""
+        models = {one.pattern: _model_rule(one) for one in self.models}
+        for fields in models.values():
+            fields.pop("name")
+            fields.pop("pattern", None)
+        rates = {"rpm": self.rpm, "tpm": self.tpm, "rpd": self.rpd}
+        shown = {"adaptive": self.adaptive or None, **rates, "models": models or None}
+        return {name: value for name, value in shown.items() if value is not None}
+
     def to_dict(self) -> dict[str, object]:
         fields: dict[str, object] = {"rpm": self.rpm, "tpm": self.tpm, "rpd": self.rpd}
         fields["models"] = [_model_rule(limits) for limits in self.models] or None
@@ -259,6 +269,7 @@ class Limits:
             limit of an alias is the sum of the limits of its providers, whatever `by_lane` says.
         """
         self.by_lane = by_lane
+        self.shown_rules = {lane: shown for lane in rules if (shown := rules[lane].shown())}
         # Encoded once, because a worker sends its limits in every round.
         lanes = (
             f"{lane}={limit}{rules.get(lane, _NO_RULES).flags}{'p' if lane in served_by else ''}"

@@ -1,5 +1,8 @@
 """Does what a person decides while work runs, for the `orchestrator` command."""
 
+from collections.abc import Mapping
+
+import orjson
 from redis.asyncio import Redis
 
 from shared.queue.keys import Keys
@@ -16,6 +19,22 @@ class Operator:
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._resume = load_script(redis, keys, "resume")
+        self._set_limits = load_script(redis, keys, "set_limits")
+
+    async def set_limits(
+        self, name: str, limits: Mapping[str, int], for_s: float | None = None
+    ) -> None:
+        """Sets limits of a provider, or of a model as `provider/model`, for all workers.
+
+        limits: by `concurrency`, `rpm`, `tpm` and `rpd`. Other limits that were set stay.
+        for_s: time after which no limit that was set for the name counts any more; None for ever.
+        """
+        for_ms = "" if for_s is None else for_s * 1000
+        await self._set_limits(args=[name, orjson.dumps(dict(limits)), for_ms])
+
+    async def unset_limits(self, name: str) -> bool:
+        """Removes the limits that were set. Returns whether there were any."""
+        return bool(await self._set_limits(args=[name, "", ""]))
 
     async def resume(self, lane: str, model: str | None = None) -> list[str]:
         """Ends the pauses of a lane, or of one of its models, so that the next call is made now.

@@ -15,11 +15,13 @@ from shared.redis.client import Script
 
 Constants = Mapping[str, float | str]
 
+ADAPTIVE_START = 10  # number of running calls at which an adaptive limit starts
 NONE: Constants = MappingProxyType({})
 _COMMON: Constants = {
     "WEBHOOK_LANE": WEBHOOK_LANE,
     "DELIVERY_SUFFIX": DELIVERY_SUFFIX,
     "MAX_KEYS": MAX_KEYS,
+    "ADAPTIVE_START": ADAPTIVE_START,
 }
 _NAME = re.compile(r"\b[A-Z][A-Z_]+\b")
 _DEFINES = re.compile(r"^-- Defines for other files: ((?:.*,\n-- )*.*)$", re.MULTILINE)

@@ -9,17 +9,22 @@ from http import HTTPStatus
 from itertools import pairwise
 
 import pytest
+from redis.asyncio import Redis
 from support.faults import kill
 from support.ledger import ledger, now_ms
 from support.outage import check_all_answered, submitted, wait_answered
 from support.search_depth import FULL
 from support.stack import Stack
 
+from shared.queue.keys import Keys
+from shared.queue.operator import Operator
+
 pytestmark = pytest.mark.chaos
 
 Start = Callable[..., Awaitable[Stack]]
 
 KILLED = 2  # workers
+LATE_MS = 200  # calls may begin that were claimed before a limit was lowered
 ENGLISH = "The workers take a request out of the queue only when its call may run. "
 JAPANESE = "待ち行列から取り出される要求は、上限の内で実行できるものだけです。"
 
@@ -129,3 +134,34 @@ async def test_a_server_that_works_on_one_call_at_a_time_answers_everything(stac
     assert (
         sum(call.outcome != HTTPStatus.OK for call in calls) <= 10
     )  # the calls that were too many
+
+
+async def test_limits_that_change_under_load(stack: Start, redis: Redis, keys: Keys) -> None:
+    """The limit is 10, then 3, then 30. No call begins while as many calls run as count then."""
+    latency_ms = 300
+    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="10")
+    await deployment.simulate(latency_ms=latency_ms)
+    contents = [f"{n}" for n in range(300)]
+    location = await submitted(deployment, contents)
+    operator = Operator(redis, keys)
+    changes_ms = []
+    for limit, answered in ((3, 40), (30, 60)):
+        await wait_answered(deployment, location, answered)
+        changes_ms.append(now_ms())
+        await operator.set_limits("openrouter", {"concurrency": limit})
+
+    await check_all_answered(deployment, location, contents)
+    calls = sorted(await ledger(deployment), key=lambda call: call.start_ms)
+    lowered_ms, raised_ms = changes_ms
+    ends_ms = [call.end_ms or 0 for call in calls]
+    for number, call in enumerate(calls):
+        running = sum(end > call.start_ms for end in ends_ms[:number])
+        if call.start_ms < lowered_ms:
+            assert running < 10
+        elif lowered_ms + LATE_MS < call.start_ms < raised_ms:
+            assert running < 3
+        else:
+            assert running < 30
+    raised = [call for call in calls if call.start_ms >= raised_ms]
+    soon = [call for call in raised if call.start_ms < raised_ms + (100 if FULL else latency_ms)]
+    assert len(soon) >= 30 - 3

@@ -7,7 +7,8 @@
 --          {worker, time in ms after which the worker counts as lost, …},
 --          {worker, the worker's last report or false, …},
 --          then per lane {name, number of leases, number of queued items, number of deferred items, time in ms at which the
---          oldest queued item was accepted or false, a list of up to max_scopes scopes that are not healthy: see health.lua}
+--          oldest queued item was accepted or false, a list of up to max_scopes scopes that are not healthy: see health.lua,
+--          the limits that were set while work runs and the state of the adaptive limit, as JSON or false}
 --          and per scope {scope, time in ms at which the pause ends, time in ms at which the scope opened or the pause began,
 --          1 if the scope is open or 0, verdict, reason, 1 if a probe is running or 0}; the first is the account's}
 --- @include "clock"
@@ -90,7 +91,8 @@ local function read_lane(lane)
   for _, count in ipairs(redis.call('HVALS', DEPTH .. lane)) do queued = queued + count end
   local oldest_ms = queued > 0 and find_oldest(lane)
   return { lane, redis.call('ZCARD', LEASES .. lane), queued, redis.call('ZCARD', DEFERRED .. lane),
-    oldest_ms and ms(math.min(oldest_ms, now_ms)) or false, read_scopes(lane) }
+    oldest_ms and ms(math.min(oldest_ms, now_ms)) or false, read_scopes(lane), redis.call('HGET', LIMITS, lane),
+    redis.call('HGET', CAPS, lane) }
 end
 
 local reports, lost = {}, 0

@@ -4,10 +4,10 @@
 -- Adapts the number of running calls of a provider, below its limit, by additive increase and multiplicative decrease
 -- (Chiu and Jain 1989). Redis has one number per provider, so all workers adapt together. The number is called the *cap*.
 --   lanes with the flag 'd'   The cap starts at 10. A call that was refused because of too many calls cuts it by a fifth. An
---                             answer while all slots are used raises it: by one until the first cut, then by a tenth a round
+--                             answer while all slots are used raises it: by one until the first cut, then by 12 % a round
 --                             trip.
 --   every lane                Calls that time out halve the number of running calls, because a server that works on one
---                             request after another answers none of too many in time. The cap then grows by a tenth in ten
+--                             request after another answers none of too many in time. The cap then grows by 12 % in ten
 --                             round trips; it ends when it reaches the limit. Time-outs that are fewer than a tenth of the
 --                             answers say nothing.
 -- One cut per epoch: only calls that were claimed after a cut can cause the next one.
@@ -15,7 +15,7 @@
 -- the answers since), grows_to (below it, each answer adds one), slow (1 if the latest cut was because of time-outs),
 -- answered (1 if a call was answered after the latest cut).
 -- Defines for other files: cap_of, has_cap_to_cut, adapt
-local START, CUT, GROWTH = 10, 0.8, 0.1
+local CUT, GROWTH, SLOW = 0.8, 0.12, 0.1
 local TIMED_OUT_PART, MIN_LATE = 0.1, 2
 local OVERLOADED = { [429] = true, [498] = true, [503] = true, [529] = true }
 local MIN_NAMED_MS = 1000 -- a refusal that names such a wait is about a rate, not about the number of calls
@@ -43,7 +43,7 @@ end
 -- Returns the most calls that may run, as far as this is adapted; math.huge if it is not.
 local function cap_of(provider)
   local state = state_of(provider)
-  local cap = state and state.cap or has_flag(provider, 'd') and START or math.huge
+  local cap = state and state.cap or has_flag(provider, 'd') and ADAPTIVE_START or math.huge
   return math.max(1, math.floor(cap))
 end
 
@@ -75,7 +75,7 @@ local function grow(state, is_adaptive, limit)
   if not state.cut_ms or state.cap < (state.grows_to or 0) then
     state.cap = state.cap + 1
   else
-    state.cap = state.cap + math.max(1, state.cap * GROWTH) / state.cap * (state.slow and GROWTH or 1)
+    state.cap = state.cap + math.max(1, state.cap * GROWTH) / state.cap * (state.slow and SLOW or 1)
   end
   if state.cap >= limit then state.cap = is_adaptive and limit or nil end
 end
@@ -86,7 +86,7 @@ local function adapt(provider, limit, claimed_ms, outcome, fault, usage)
   local is_late = fault and fault.code == 'timeout' and not fault.status
   local is_adaptive = has_flag(provider, 'd')
   if not (is_adaptive or is_late or has_stored_limits()) or not limit then return end
-  local state = state_of(provider) or is_late and {} or is_adaptive and { cap = START }
+  local state = state_of(provider) or is_late and {} or is_adaptive and { cap = ADAPTIVE_START }
   if not state then return end
   local running = redis.call('ZCARD', LEASES .. provider) + ended[provider] -- when the round began
   if fault and claimed_ms >= math.min(tonumber(state.cut_ms) or 0, now_ms) then
@@ -95,7 +95,7 @@ local function adapt(provider, limit, claimed_ms, outcome, fault, usage)
       if state.late >= math.max(MIN_LATE, running * TIMED_OUT_PART) then cut_after_time_outs(state, math.floor(running / 2)) end
       save(provider, state)
     elseif is_adaptive and is_overload(fault, usage) then
-      cut(state, math.min(state.cap or START, limit) * CUT)
+      cut(state, math.min(state.cap or ADAPTIVE_START, limit) * CUT)
       save(provider, state)
     end
   elseif outcome == 'complete' then

@@ -1,0 +1,61 @@
+"""Runs the commands for the operator. They connect to the Redis of a deployment, not to its API."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+
+from cli.command_runner import fail
+from shared.queue.keys import Keys
+from shared.queue.layout_version import LayoutMismatch, layout_check
+from shared.redis import embedded
+from shared.redis.client import RedisUnavailable, connect
+from shared.redis.outage_log import redis_address
+from shared.settings import Settings, SettingsError, load_settings
+
+CODES = {
+    0: "success",
+    1: "Redis cannot be reached, or the settings are wrong",
+    2: "wrong arguments",
+}
+
+T = TypeVar("T")
+
+
+def run_with_redis(work: Callable[[Redis, Keys], Coroutine[Any, Any, T]]) -> T:
+    """Runs `work` with a client of the deployment's Redis. Raises typer.Exit."""
+    try:
+        settings = load_settings()
+        url = _redis_url(settings)
+    except SettingsError as error:
+        fail(f"wrong settings\n{error}")
+    except embedded.EmbeddedServerError as error:
+        fail(str(error))
+    keys = Keys(settings.key_prefix)
+
+    async def main() -> T:
+        redis = connect(url, layout_check(keys), log_outages=False)
+        try:
+            return await work(redis, keys)
+        finally:
+            await redis.aclose()
+
+    try:
+        return asyncio.run(main())
+    except LayoutMismatch as error:
+        fail(str(error))
+    except RedisUnavailable as error:
+        reason = str(error).rstrip(".")
+        fail(f"Redis at {redis_address(url)} is unavailable: {reason}. Check REDIS_URL.")
+
+
+def _redis_url(settings: Settings) -> str:
+    url = settings.redis_url or embedded.running_url(settings.data_dir)
+    if url is None:
+        fail(
+            f"no Redis: REDIS_URL is not set, and no `orchestrator up` runs with"
+            f" DATA_DIR={settings.data_dir}. Start it, or set REDIS_URL to the Redis of the"
+            " workers."
+        )
+    return url
