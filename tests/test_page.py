@@ -34,6 +34,7 @@ from support.jobs import lines, ndjson, upload
 from support.past_hour import write_past_hour
 from support.redis_server import Server, running_server
 from support.sample_job import UNKNOWN_MODEL, review_provider, review_requests
+from support.search_depth import FULL
 from support.stack import Stack, chat, eventually, stacks
 from support.tls_proxy import needs_nginx, tls_proxy
 
@@ -95,7 +96,10 @@ async def work(stack: Stack, **fields: Any) -> str:
 # Views
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (360, "light"), (1600, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(360, "dark"), (360, "light"), (1600, "dark")] if FULL else [(360, "light"), (1600, "dark")],
+)
 async def test_every_view_is_accessible_and_fits(
     stack: Start, browser: Browser, width: int, scheme: str
 ) -> None:

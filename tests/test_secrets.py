@@ -28,6 +28,7 @@ async def deployment(valkey_url: str, keys: Keys, output: IO[bytes]) -> AsyncIte
         "LOG_LEVEL": "DEBUG",
         "MAX_RETRIES": "1",
         "REQUEST_TIMEOUT": "0.5",
+        "OUTAGE_WAIT_SECONDS": "2",
         "MAX_QUEUE_DEPTH": "60",
     }
     deployment = Stack(valkey_url, keys, settings, output=output)
@@ -142,6 +143,7 @@ async def test_all_features_together_write_no_secret(
     port = free_port()
     settings = KEYS | {
         "LOG_LEVEL": "DEBUG",
+        "OUTAGE_WAIT_SECONDS": "2",
         "MAX_RETRIES": "1",
         "API_KEYS": f"ann:{hashlib.sha256(key.encode()).hexdigest()}",
         "WEBHOOK_SECRET": f"whsec_{b64encode(b'planted-webhook-secret!!').decode()}",
