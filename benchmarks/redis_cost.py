@@ -12,9 +12,11 @@ from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy, Submission
 from shared.models import LLMRequest, Message, Role
-from shared.queue.claims import Capacity, Lease, Limits, Queue, Settlement
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import Queue
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
+from shared.queue.leases import Lease, Settlement
 from shared.redis.client import connect
 
 BATCH = 100

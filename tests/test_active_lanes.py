@@ -11,15 +11,10 @@ from support.redis_server import Server
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission, acceptance
 from shared.providers import WEBHOOK_LANE
-from shared.queue.claims import (
-    MAX_WORKER_LOSSES,
-    Capacity,
-    Lease,
-    Limits,
-    Queue,
-    Settlement,
-)
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import Queue
 from shared.queue.keys import Keys
+from shared.queue.leases import MAX_WORKER_LOSSES, Lease, Settlement
 from shared.redis.client import connect
 from worker.running_calls import RunningCalls
 

@@ -16,8 +16,9 @@ from support.health import (
 )
 from support.limited import LimitedProvider
 
-from shared.queue.claims import Announced, Fault, Lease, Rules, Settlement, Usage
+from shared.queue.capacity import Rules
 from shared.queue.keys import Keys
+from shared.queue.leases import Announced, Fault, Lease, Settlement, Usage
 
 LIMIT = 100
 

@@ -9,18 +9,10 @@ from support.claims import accept
 
 from shared.jobs.store import Store
 from shared.providers.lanes import alias_lane
-from shared.queue.claims import (
-    MAX_WORKER_LOSSES,
-    Capacity,
-    Fault,
-    Lease,
-    Limits,
-    Outcome,
-    Queue,
-    ServedBy,
-    Settlement,
-)
+from shared.queue.capacity import Capacity, Limits, ServedBy
+from shared.queue.claims import Queue
 from shared.queue.keys import Keys
+from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Lease, Outcome, Settlement
 from shared.queue.operator import Operator
 
 FAST = alias_lane("fast one")

@@ -15,17 +15,11 @@ from shared.jobs.staging import META_ITEMS, STAGING_TTL_S, Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import QueueFull, UploadExpired
 from shared.queue import item_results
-from shared.queue.claims import (
-    MAX_CLAIM,
-    MAX_WORKER_LOSSES,
-    Capacity,
-    Fault,
-    Limits,
-    Queue,
-    Settlement,
-)
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import MAX_CLAIM, Queue
 from shared.queue.ids import ItemId
 from shared.queue.keys import Keys
+from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Settlement
 from shared.queue.operator import ACCOUNT, Operator
 from shared.redis.client import RedisUnavailable, Script, connect
 

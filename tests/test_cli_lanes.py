@@ -15,8 +15,9 @@ from cli.simulator import Simulator
 from cli.simulator.behaviour import Behaviour
 from cli.simulator.outages import Outage
 from shared.jobs.store import Store
-from shared.queue.claims import Fault, Queue, Settlement
+from shared.queue.claims import Queue
 from shared.queue.keys import Keys
+from shared.queue.leases import Fault, Settlement
 
 UNREACHABLE = Fault("unreachable", "could not be reached", "connection_error")
 LIMITED = Fault("rate_limited", "answered 429", "rate_limited", wait_s=600)

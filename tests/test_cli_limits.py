@@ -16,7 +16,8 @@ from shared.jobs.store import Store
 from shared.monitoring.limits import NamedLimits, limits_of
 from shared.monitoring.reports import Report, ReportWriter
 from shared.providers import ModelLimits
-from shared.queue.claims import Queue, Rules
+from shared.queue.capacity import Rules
+from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 
 RULES = Rules(rpm=600, models=(ModelLimits("gpt-5*", max_concurrent_requests=8),))

@@ -11,8 +11,10 @@ from support.stack import Stack, chat
 
 from shared.jobs.store import Store
 from shared.monitoring.monitor import Monitor
-from shared.queue.claims import Capacity, Limits, Queue, Settlement
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import Queue
 from shared.queue.keys import Keys
+from shared.queue.leases import Settlement
 
 LEASE_S = 5.0
 HOUR_S = 3600

@@ -25,9 +25,11 @@ from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission
 from shared.models import BatchLLMRequest
-from shared.queue.claims import Capacity, Limits, Queue, Settlement
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import Queue
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
+from shared.queue.leases import Settlement
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings, load_provider_settings
 

@@ -7,8 +7,10 @@ from arq.connections import ArqRedis
 from support.claims import accept, finish
 
 from shared.jobs.store import Store
-from shared.queue.claims import Capacity, Lease, Limits, Queue, Settlement
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import Queue
 from shared.queue.keys import Keys
+from shared.queue.leases import Lease, Settlement
 
 LIMIT, ITEMS = 40, 2000
 WORKERS = ("one", "two", "three", "four")

@@ -14,9 +14,10 @@ from support.stack import Stack, chat, eventually
 from cli.simulator import Simulator
 from shared.jobs.store import Store
 from shared.providers import PROVIDERS, Catalogue, Provider
-from shared.queue.claims import Fault, Lease, Queue, Settlement
+from shared.queue.claims import Queue
 from shared.queue.fallback_chain import fallback_chain
 from shared.queue.keys import Keys
+from shared.queue.leases import Fault, Lease, Settlement
 from shared.settings import Settings
 
 Start = Callable[..., Awaitable[Stack]]

@@ -21,10 +21,12 @@ from shared.jobs.store import Store
 from shared.jobs.submission import Submission
 from shared.models import Job, JobStatus, LLMRequest, Message, Role
 from shared.monitoring.reports import ReportWriter
-from shared.queue.claims import Capacity, Claimed, Limits, Queue, Settlement
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import Claimed, Queue
 from shared.queue.codec import encode_payload
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
+from shared.queue.leases import Settlement
 from shared.settings import ProviderSettings, Settings
 from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics

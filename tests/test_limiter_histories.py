@@ -13,8 +13,9 @@ from support.limited import LimitedProvider
 from support.search_depth import examples
 
 from shared.providers import ModelLimits
-from shared.queue.claims import Announced, Lease, Rules
+from shared.queue.capacity import Rules
 from shared.queue.keys import Keys
+from shared.queue.leases import Announced, Lease
 
 LIMIT = 6  # of running calls
 ROUNDING_S = 0.01

@@ -9,8 +9,9 @@ from support.health import LEASE_S, use_clock
 from support.limited import LimitedProvider
 
 from shared.providers import ModelLimits
-from shared.queue.claims import Announced, Lease, Rules
+from shared.queue.capacity import Rules
 from shared.queue.keys import Keys
+from shared.queue.leases import Announced, Lease
 
 DAY_S = 86_400.0
 WAIT_S = 0.02  # longer than the rounds of a test take

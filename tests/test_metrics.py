@@ -24,10 +24,12 @@ from support.stack import Stack, chat, eventually, free_port
 from shared.jobs.store import Store
 from shared.monitoring.metrics import OTHER_MODELS, ModelLabels
 from shared.monitoring.reports import ReportWriter
-from shared.queue.claims import Fault, Limits, Queue, Settlement
+from shared.queue.capacity import Limits
+from shared.queue.claims import Queue
 from shared.queue.codec import CALL_PROVIDER
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
+from shared.queue.leases import Fault, Settlement
 from shared.version import VERSION
 from worker.call_metrics import CallMetrics
 from worker.lane_worker import LaneWorker

@@ -17,9 +17,11 @@ from shared.monitoring.histogram import quantile_ms
 from shared.monitoring.models import Lane, WorkerState
 from shared.monitoring.monitor import MAX_LOST_WORKERS, Monitor
 from shared.monitoring.reports import Report, ReportWriter
-from shared.queue.claims import Capacity, Limits, Queue, Settlement
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import Queue
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
+from shared.queue.leases import Settlement
 from worker.call_metrics import CallMetrics
 
 LIMITS = {"openrouter": 10, "ollama": 3}

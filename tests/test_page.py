@@ -41,8 +41,9 @@ from support.tls_proxy import needs_nginx, tls_proxy
 from shared.jobs.store import Store
 from shared.monitoring.counters import Calls, Counter
 from shared.monitoring.reports import Report, ReportWriter
-from shared.queue.claims import Fault, Queue, Settlement
+from shared.queue.claims import Queue
 from shared.queue.keys import Keys
+from shared.queue.leases import Fault, Settlement
 from shared.redis.client import connect
 from shared.version import VERSION
 

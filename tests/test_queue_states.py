@@ -29,17 +29,10 @@ from support.search_depth import examples
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission, acceptance
 from shared.queue import item_results
-from shared.queue.claims import (
-    INTERACTIVE_WEIGHT,
-    MAX_WORKER_LOSSES,
-    Capacity,
-    Lease,
-    Limits,
-    Outcome,
-    Queue,
-    Settlement,
-)
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import INTERACTIVE_WEIGHT, Queue
 from shared.queue.keys import Keys
+from shared.queue.leases import MAX_WORKER_LOSSES, Lease, Outcome, Settlement
 from shared.queue.operator import Operator
 from shared.redis.client import connect
 

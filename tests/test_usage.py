@@ -9,9 +9,9 @@ import pytest
 
 from shared.dialects.dialect import Answer
 from shared.providers import Provider
-from shared.queue.claims import Announced, Usage
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.item_request import ItemRequest
+from shared.queue.leases import Announced, Usage
 from worker.outcomes import Attempt
 from worker.providers.announced_limits import AnnouncedLimit, Dimension, announced_rates
 from worker.usage import HeaderReading, usage_of

@@ -8,9 +8,9 @@ from arq.cron import CronJob
 from arq.worker import Function
 
 from shared.models import ErrorCode
-from shared.queue.claims import Lease, Settlement
 from shared.queue.codec import decode_payload
 from shared.queue.item_results import Result
+from shared.queue.leases import Lease, Settlement
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 
 

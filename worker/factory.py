@@ -18,7 +18,8 @@ from shared.providers import WEBHOOK_LANE, Provider
 from shared.providers.lanes import alias_lane
 from shared.providers.loading import Providers
 from shared.providers.row import account, provider_of
-from shared.queue.claims import Limits, Queue, Rules, ServedBy
+from shared.queue.capacity import Limits, Rules, ServedBy
+from shared.queue.claims import Queue
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK
 from shared.queue.deltas import Deltas
 from shared.queue.keys import Keys

@@ -11,10 +11,12 @@ import structlog
 from arq.worker import Worker
 
 from shared.monitoring.reports import ReportWriter
-from shared.queue.claims import Capacity, Lease, Limits, Queue, Settlement
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import Queue
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
 from shared.queue.layout_version import wait_for_layout
+from shared.queue.leases import Lease, Settlement
 from shared.redis.client import RedisUnavailable
 from shared.redis.pubsub import listen
 from worker.execution import execute, internal_error, settlement

@@ -6,9 +6,9 @@ raises an exception, that is a bug, and the item fails with `internal_error`.
 
 from dataclasses import dataclass
 
-from shared.queue.claims import Fault, Usage
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.item_results import Result
+from shared.queue.leases import Fault, Usage
 
 
 @dataclass(frozen=True, slots=True)

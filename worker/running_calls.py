@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shared.queue.claims import Lease, Settlement
+from shared.queue.leases import Lease, Settlement
 
 # Linux's CLOCK_MONOTONIC stops while the machine sleeps. Redis's clock and CLOCK_BOOTTIME do not.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

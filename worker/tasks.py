@@ -13,10 +13,10 @@ from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.providers.row import provider_of
-from shared.queue.claims import Fault, Usage
 from shared.queue.deltas import Deltas
 from shared.queue.item_request import ItemRequest
 from shared.queue.item_results import DEADLINE_EXCEEDED, Result
+from shared.queue.leases import Fault, Usage
 from worker.call_metrics import CallMetrics
 from worker.delta_writer import DeltaWriter
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome

@@ -9,8 +9,8 @@ import orjson
 
 from shared.dialects.dialect import Answer
 from shared.providers import Provider
-from shared.queue.claims import Announced, Usage
 from shared.queue.item_request import ItemRequest
+from shared.queue.leases import Announced, Usage
 from worker.outcomes import Attempt
 from worker.providers.announced_limits import announced_limits, announced_rates
 

@@ -21,7 +21,7 @@ class Report:
     running: Mapping[str, int]  # number of running calls, by lane
     limits: Mapping[str, int]  # limit of calls on all workers together, by lane that it serves
     configured: Collection[str]  # the lanes whose calls the worker can make
-    # further limits, by provider: see shared.queue.claims.Rules.shown
+    # further limits, by provider: see shared.queue.capacity.Rules.shown
     rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:

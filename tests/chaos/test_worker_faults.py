@@ -26,8 +26,8 @@ from support.redis_server import Server
 from support.stack import Stack, chat, eventually
 
 from cli.simulator.chat import item_of
-from shared.queue.claims import MAX_WORKER_LOSSES
 from shared.queue.keys import Keys
+from shared.queue.leases import MAX_WORKER_LOSSES
 from shared.redis.client import connect
 
 pytestmark = pytest.mark.chaos

@@ -7,7 +7,9 @@ from typing import Any
 from shared.jobs.staging import Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy, Submission, acceptance
-from shared.queue.claims import Capacity, Fault, Lease, Limits, Queue, Settlement
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import Queue
+from shared.queue.leases import Fault, Lease, Settlement
 
 POLICY = JobPolicy(result_ttl_s=60, idempotency_ttl_s=60, max_queue_depth=100_000)
 

@@ -8,17 +8,10 @@ from redis.asyncio import Redis
 
 from shared.jobs.store import Store
 from shared.queue import scripts
-from shared.queue.claims import (
-    Capacity,
-    Claimed,
-    FailedItem,
-    Fault,
-    Lease,
-    Limits,
-    Queue,
-    Settlement,
-)
+from shared.queue.capacity import Capacity, Limits
+from shared.queue.claims import Claimed, FailedItem, Queue
 from shared.queue.keys import Keys, lua_string
+from shared.queue.leases import Fault, Lease, Settlement
 from support.claims import commit
 
 LEASE_S = 15.0

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import orjson
 
-from shared.queue.claims import Announced, Capacity, Fault, Lease, Limits, Rules, Settlement, Usage
+from shared.queue.capacity import Capacity, Limits, Rules
+from shared.queue.leases import Announced, Fault, Lease, Settlement, Usage
 from support.health import ANSWER, TICK_S, Provider, clock_key, failed, refused
 
 

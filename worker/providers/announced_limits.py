@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from shared.providers.row import LimitHeaders
-from shared.queue.claims import Announced
+from shared.queue.leases import Announced
 from worker.providers.waits import number, reset_s, sent_at
 
 Dimension = Literal["requests", "daily_requests", "tokens", "input_tokens", "output_tokens"]

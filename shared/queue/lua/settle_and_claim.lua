@@ -15,8 +15,8 @@
 --       worker (id of this worker),
 --       then two values per lane whose items this worker runs: name, number of the items,
 --       then eight values per settlement: lane, lease, outcome, result, latency_us (duration of the provider call),
---         delay_ms, fault (how the call failed, as JSON: see Fault in shared/queue/claims.py; '' for no failed call),
---         usage (as JSON: see Usage in shared/queue/claims.py; '' if nothing has to be learned from the call)
+--         delay_ms, fault (how the call failed, as JSON: see Fault in shared/queue/leases.py; '' for no failed call),
+--         usage (as JSON: see Usage in shared/queue/leases.py; '' if nothing has to be learned from the call)
 --         outcome 'complete', 'fail'  the item finishes with `result`
 --                 'retry'             the attempt failed; the item runs again after delay_ms, or finishes with `result`
 --                                     if delay_ms is ''. If the fault is the provider's, the attempt does not count,

@@ -244,7 +244,7 @@ local function record_transient(lane, route, item, claimed_ms, is_repeated, faul
   return counts
 end
 
--- Records a failed attempt: see Fault in shared/queue/claims.py. Returns whether the attempt counts for the item.
+-- Records a failed attempt: see Fault in shared/queue/leases.py. Returns whether the attempt counts for the item.
 local function record_failure(lane, route, item, claimed_ms, is_repeated, fault)
   if ALIVE[fault.verdict] then
     record_answer(lane, route, claimed_ms)

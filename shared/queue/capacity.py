@@ -1,0 +1,135 @@
+"""Defines what a worker tells Redis before it claims: its limits and its free slots."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import orjson
+
+from shared.providers.model_limits import ModelLimits, lua_pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What limits the calls of a lane beside the limit of running items.
+
+    adaptive: whether the limit of running items adapts.
+    per_account: whether the rates limit all models together; if not, they limit each model.
+    counts_refused: whether the provider counts the calls that it refuses.
+    reserves_output: whether the provider counts the token limit of a request before the call.
+    rpm, tpm, rpd: requests and tokens a minute, requests a day; None if there is no such limit.
+    models: limits of single models.
+    """
+
+    adaptive: bool = False
+    per_account: bool = False
+    counts_refused: bool = False
+    reserves_output: bool = False
+    rpm: int | None = None
+    tpm: int | None = None
+    rpd: int | None = None
+    models: tuple[ModelLimits, ...] = ()
+
+    @property
+    def flags(self) -> str:
+        """Returns the flags that lua/lib/lane_limits.lua defines."""
+        return (
+            ("d" if self.adaptive else "")
+            + ("a" if self.per_account else "")
+            + ("c" if self.counts_refused else "")
+            + ("o" if self.reserves_output else "")
+            + ("r" if self.to_dict() else "")
+        )
+
+    def shown(self) -> dict[str, object]:
+        """Returns the limits for a reader: `adaptive`, the rates, and by model the same names."""
+        models = {one.pattern: _model_rule(one) for one in self.models}
+        for fields in models.values():
+            fields.pop("name")
+            fields.pop("pattern", None)
+        rates = {"rpm": self.rpm, "tpm": self.tpm, "rpd": self.rpd}
+        shown = {"adaptive": self.adaptive or None, **rates, "models": models or None}
+        return {name: value for name, value in shown.items() if value is not None}
+
+    def to_dict(self) -> dict[str, object]:
+        fields: dict[str, object] = {"rpm": self.rpm, "tpm": self.tpm, "rpd": self.rpd}
+        fields["models"] = [_model_rule(limits) for limits in self.models] or None
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def _model_rule(limits: ModelLimits) -> dict[str, object]:
+    fields = {
+        "name": limits.pattern,
+        "pattern": lua_pattern(limits.pattern) if set(limits.pattern) & set("*?[") else None,
+        "concurrency": limits.max_concurrent_requests,
+        "rpm": limits.rpm,
+        "tpm": limits.tpm,
+        "rpd": limits.rpd,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+_NO_RULES = Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBy:
+    """A deployment of a lane: a provider's account, and for an alias the model that it gets."""
+
+    account: str
+    model: str = ""
+    weight: int = 1
+
+
+class Limits:
+    """The lanes that a worker serves, with the limit of running items on all workers together."""
+
+    def __init__(
+        self,
+        by_lane: Mapping[str, int],
+        rules: Mapping[str, Rules] = MappingProxyType({}),
+        served_by: Mapping[str, Sequence[ServedBy]] = MappingProxyType({}),
+    ) -> None:
+        """Creates the limits.
+
+        served_by: the deployments of a lane, if it is an alias or a provider with several keys. The
+            limit of an alias is the sum of the limits of its providers, whatever `by_lane` says.
+        """
+        self.by_lane = by_lane
+        self.shown_rules = {lane: shown for lane in rules if (shown := rules[lane].shown())}
+        # Encoded once, because a worker sends its limits in every round.
+        lanes = (
+            f"{lane}={limit}{rules.get(lane, _NO_RULES).flags}{'p' if lane in served_by else ''}"
+            for lane, limit in by_lane.items()
+        )
+        self.encoded = f" {' '.join(lanes)} ".encode()
+        encoded_rules = {lane: fields for lane in rules if (fields := rules[lane].to_dict())}
+        self.encoded_rules = orjson.dumps(encoded_rules) if encoded_rules else b""
+        self.encoded_deployments = (
+            orjson.dumps({lane: list(served_by[lane]) for lane in served_by}) if served_by else b""
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a worker tells Redis before it claims: its limits, running items and free slots."""
+
+    limits: Limits
+    running: Mapping[str, int]  # lane → number of items that this worker runs, if it runs any
+    free_slots: int  # number of items that this worker can still take
+    quarantined: int = 0  # number of quarantined items that this worker runs
+    worker_id: str = "worker"  # each worker has another id
+
+    def argv(self) -> tuple[str | bytes | int, ...]:
+        running = [part for lane_count in self.running.items() for part in lane_count]
+        return (
+            self.limits.encoded,
+            self.limits.encoded_rules,
+            self.limits.encoded_deployments,
+            len(self.limits.by_lane),
+            self.free_slots,
+            self.quarantined,
+            len(self.running),
+            self.worker_id,
+            *running,
+        )

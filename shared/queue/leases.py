@@ -1,0 +1,137 @@
+"""Defines leases, and the settlements that end them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import orjson
+
+from shared.queue.ids import ItemId, LeaseId
+
+MAX_WORKER_LOSSES = 3  # an item that lost this many workers in one attempt fails
+Outcome = Literal["complete", "fail", "retry", "release"]  # see Settlement
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right of a claimed item to run until the lease expires.
+
+    Each lease uses one slot of the lane's limit.
+    """
+
+    item_id: ItemId
+    lease_id: LeaseId
+    lane: str
+    payload: bytes
+    attempts: int  # number of failed attempts before this one that count
+    worker_losses: int  # number of workers lost during this attempt
+    queued_ms: float  # time from the acceptance of the job to this claim
+    uncounted: int = 0  # number of failed attempts because of faults of the provider
+    retried_ms: float = 0  # the part of queued_ms after the first claim
+    remaining_ms: float | None = None  # time until the job's deadline; None without a deadline
+    account: str = ""  # the key to use: see shared.providers.row.account
+    model: str = ""  # the model that the account gets; "" for the model that the item names
+    tried: bytes = b""  # what was tried before, as JSON; b"" if the item has not moved
+    patience: int = 1  # factor of the call's time-out; above 1 for a probe after time-outs
+
+    @property
+    def job_id(self) -> str:
+        return self.item_id.job_id
+
+    @property
+    def quarantined(self) -> bool:
+        return self.worker_losses >= MAX_WORKER_LOSSES - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """How a call to a provider failed. lua/lib/health.lua decides what that means for other items.
+
+    verdict: a value of worker.providers.errors.Verdict.
+    reason: every owner can read the reason, so it never contains text from a provider.
+    code, status_code: the error code and the HTTP status for items that are not sent because of the
+        fault.
+    wait_s: time after which the provider takes calls again; None if it names no time.
+    covers_account: whether the refusal is about the account and not about one model.
+    """
+
+    verdict: str
+    reason: str
+    code: str
+    status_code: int | None = None
+    wait_s: float | None = None
+    covers_account: bool = False
+
+    def to_json(self) -> bytes:
+        fields = {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "code": self.code,
+            "status": self.status_code,
+            "wait_ms": None if self.wait_s is None else self.wait_s * 1000,
+            "covers_account": self.covers_account or None,
+        }
+        return orjson.dumps({name: value for name, value in fields.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A rate limit that a provider has announced, and what is left of it."""
+
+    limit: float
+    left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of a call as the provider counts them for its limits, and its announced limits.
+
+    announced: by `rpm`, `tpm` and `rpd`.
+    """
+
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    announced: Mapping[str, Announced] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        fields: dict[str, object] = {}
+        if self.prompt_tokens is not None:
+            fields |= {"prompt_tokens": self.prompt_tokens, "output_tokens": self.output_tokens}
+        if self.announced:
+            fields["announced"] = {
+                rate: {"limit": limit.limit} | ({} if limit.left is None else {"left": limit.left})
+                for rate, limit in self.announced.items()
+            }
+        return orjson.dumps(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Settles a lease with the outcome of its call.
+
+    complete, fail   the item finishes with `result`; the provider call took `latency_ms`
+    retry            the attempt failed; the item runs again after `delay_s`, or finishes with
+                     `result` if `delay_s` is None. An attempt that failed because of a fault of the
+                     provider is not counted: the item waits until the provider is healthy.
+    release          the item was not run, or its call was stopped; no attempt is counted
+    """
+
+    lease: Lease
+    outcome: Outcome
+    result: bytes = b""
+    latency_ms: float = 0
+    delay_s: float | None = 0
+    fault: Fault | None = None
+    usage: Usage | None = None
+
+    def argv(self) -> tuple[str | bytes | float, ...]:
+        return (
+            self.lease.lane,
+            self.lease.lease_id,
+            self.outcome,
+            self.result,
+            round(self.latency_ms * 1000),
+            "" if self.delay_s is None else self.delay_s * 1000,
+            self.fault.to_json() if self.fault else "",
+            self.usage.to_json() if self.usage else "",
+        )
