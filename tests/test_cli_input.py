@@ -136,7 +136,8 @@ async def test_ctrl_c_says_how_to_get_the_results_of_an_input_that_was_piped(
     assert process.stdin
     process.stdin.write(b"x\n")
     process.stdin.close()
-    await deployment.in_flight(1)
+    assert process.stderr
+    assert (await process.stderr.readline()).startswith(b"job ")  # the command has the reply
 
     process.send_signal(signal.SIGINT)
     _, errors = await process.communicate()
@@ -152,7 +153,8 @@ async def test_without_a_place_for_its_key_a_new_job_is_continued_by_its_id(
     (orchestrator.directory / "in").write_bytes(lines(["x"]))
     orchestrator.environment["XDG_STATE_HOME"] = "/proc/nowhere"
     process = await orchestrator.start("submit", "in", "--new", "-o", "out")
-    await deployment.in_flight(1)
+    assert process.stderr
+    assert (await process.stderr.readline()).startswith(b"job ")  # the command has the reply
 
     process.send_signal(signal.SIGINT)
     _, errors = await process.communicate()
