@@ -163,6 +163,29 @@ async def test_a_lost_worker_frees_both_places_of_a_lease(
     assert sorted(held) == sorted(await redis.zrange(keys.leases(FAST), 0, -1))
 
 
+async def test_a_quarantined_item_gives_up_if_no_deployment_works(
+    store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    pool = Pool(Queue(redis, keys, lease_s=60, outage_wait_s=0))
+    await accept(store, "job", [FAST])
+    for _ in range(MAX_WORKER_LOSSES - 2):
+        [lease] = await pool.claim()
+        pool.running.clear()
+        await redis.zadd(keys.leases(FAST), {lease.lease_id: 1})
+    [lease] = await pool.claim()
+    await accept(store, "direct", ["a", "b"])
+    await pool.settle(await pool.claim(), UNREACHABLE)
+    pool.running.clear()
+    await redis.zadd(keys.leases(FAST), {lease.lease_id: 1})  # one more loss: it is quarantined
+
+    for _ in range(3):
+        await pool.claim()
+
+    snapshot = await store.snapshot("job", "")
+    assert snapshot is not None
+    assert (snapshot.finished, snapshot.failed) == (1, 1)
+
+
 async def test_renewing_keeps_both_places_of_a_lease(
     pool: Pool, queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:

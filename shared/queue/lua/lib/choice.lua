@@ -38,13 +38,8 @@ local function room_of(deployment, tokens_of)
   local room = math.min(limit - redis.call('ZCARD', LEASES .. deployment.provider), gate(deployment.account, ACCOUNT),
     (gate(deployment.account, deployment.route)))
   if room <= 0 then return 0 end
-  local list = limiters_of(deployment.account, deployment.route)
-  for _, limiter in ipairs(list) do
-    local allowed, at_ms = limiter_room(deployment.account, limiter, limiter.tpm and tokens_of(deployment.account) or 0)
-    if allowed == 0 then return 0, at_ms end
-    room = math.min(room, allowed)
-  end
-  return room
+  local allowed, at_ms = limiters_room(deployment.account, limiters_of(deployment.account, deployment.route), tokens_of)
+  return math.min(room, allowed), at_ms
 end
 
 -- Returns the deployment for the next items of a route and how many items it may get, or nil and the time at which one may

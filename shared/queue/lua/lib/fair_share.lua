@@ -10,9 +10,9 @@
 --- @include "owner_room"
 -- Claims items in the order of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996). Owners share
 -- the lane equally. The classes of an owner share the owner's part by weight. The jobs of a class share the class's part
--- equally. The items of a job are served in their order, over all of its routes. The child with the least service is served first. Within one claim it may get ahead of the next child: a class
--- by one item, any other child by QUANTUM items, because each change to another child costs commands. A child without
--- items stays in the tree until its turn comes, so that no child gains anything by leaving the tree and joining it again.
+-- equally. The items of a job are served in their order, over all of its routes. The child with the least service is served
+-- first. Within one claim it may get ahead of the next child: a class by one item, any other child by QUANTUM items, because
+-- each change to another child costs commands. A child without items stays in the tree until its turn comes, so that no child gains anything by leaving the tree and joining it again.
 -- Defines for other files: take_fairly
 local QUANTUM = 5
 local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
@@ -66,20 +66,11 @@ local function take_fairly(lane, limit, interactive_weight, free)
     end
   end
 
-  -- Returns how many items of a queue its limiters allow, with the time at which a limiter may allow more and that limiter.
-  local function room_for(job, list, queue)
-    local index = redis.call('ZRANGE', queue, 0, 0)[1]
-    if not index then return 0, math.huge end
-    local room, tokens, _ = math.huge, 0, nil
-    for _, limiter in ipairs(list) do
-      if limiter.tpm then _, tokens = estimate_tokens(lane, job, index) end
+  -- Returns a function for the upper estimate of the tokens that an account counts for the first item of a queue.
+  local function tokens_of(job, queue)
+    return function(account)
+      return select(2, estimate_tokens(account, job, redis.call('ZRANGE', queue, 0, 0)[1] or 0))
     end
-    for _, limiter in ipairs(list) do
-      local allowed, at_ms = limiter_room(lane, limiter, tokens)
-      if allowed == 0 then return 0, at_ms or math.huge, limiter end
-      room = math.min(room, allowed)
-    end
-    return room
   end
 
   -- Leaves a queue in the tree that has to wait until `at_ms`, but moves it to WAITING if too many wait. Returns 0, and
@@ -111,14 +102,13 @@ local function take_fairly(lane, limit, interactive_weight, free)
     if is_plain(lane) then
       list = limiters_of(lane, model)
       if list[1] then
-        local room, at_ms, limiter = room_for(job, list, queue)
-        if limiter then return skip(job, number, LIMITER .. limiter.name, at_ms) end
+        if redis.call('EXISTS', queue) == 0 then return 0, true end
+        local room, at_ms, limiter = limiters_room(lane, list, tokens_of(job, queue))
+        if limiter then return skip(job, number, LIMITER .. limiter.name, at_ms or math.huge) end
         wanted = math.min(wanted, room)
       end
     else
-      deployment, count, add_served = choose(lane, model, function(account)
-        return select(2, estimate_tokens(account, job, redis.call('ZRANGE', queue, 0, 0)[1] or 0))
-      end)
+      deployment, count, add_served = choose(lane, model, tokens_of(job, queue))
       if not deployment then return skip(job, number, model, count) end
       account, served_scope, wanted = deployment.account, deployment.route, math.min(wanted, count)
       list = limiters_of(account, served_scope)

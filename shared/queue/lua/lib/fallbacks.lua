@@ -32,36 +32,35 @@ local function may_move(route, verdict)
   return after_ms ~= nil and (MOVES[verdict] or flag == 'c' and verdict == 'content_filtered')
 end
 
--- Returns the number of a job's route in a lane. Adds the route to the job, if it is new.
+-- Adds a route to a job, unless the job has it. Returns the list of the job's routes in the lane.
 local function add_route(job, lane, route)
   local names = routes_of(job, lane)
-  for number, name in ipairs(names) do
-    if name == route then return number, names end
-  end
+  if number_of(job, lane, route) then return names end
   if #names == 0 then job.routes[lane] = names end
   names[#names + 1] = route
   redis.call('HSET', JOB .. job.id, 'routes', cjson.encode(job.routes))
   -- With a second route, the queue of the first one is found through the routes of the job: see fair_queue.lua.
   if #names == 2 then join_path(lane, job.id, job.owner, job.priority_class, names[1]) end
-  return #names, names
+  return names
 end
 
 -- Moves an item, which the caller has taken out of its place, to the next route. Returns false if there is none. `code` is
--- the error code of the failure, `tried` what the item was sent to, `calls` 1 if the failure was a call.
-local function move_on(lane, job, index, route, first_claimed_us, code, tried, calls)
+-- the error code of the failure, `tried` what the item was sent to, `calls` 1 if the failure was a
+-- call, and `claimed_us` the time of its claim ('' without a call).
+local function move_on(lane, job, index, route, claimed_us, code, tried, calls)
   local after_ms, flag, rest = chain_of(route)
   if not after_ms or not job.is_unfinished or redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then return false end
   local next_lane, next_model, others = string.match(rest, '^([^\30]*)\30([^\31]*)(.*)$')
   local next_route = '\29' .. next_model .. (others ~= '' and '\31' .. after_ms .. flag .. others or '')
-  local failed, _, _, uncounted = read_attempts(job, index)
+  local failed, first_claimed_us, _, uncounted = read_attempts(job, index)
   local moved = redis.call('HGET', MOVED .. job.id, index)
   moved = moved and cjson.decode(moved) or {}
   local before = 0
   for _, step in ipairs(moved) do before = before + step.attempts end
   moved[#moved + 1] = { model = tried, error_code = code, attempts = failed + uncounted + calls - before }
   redis.call('HSET', MOVED .. job.id, index, cjson.encode(moved))
-  save_attempts(job, index, 0, first_claimed_us, '', failed + uncounted + calls)
-  local _, names = add_route(job, next_lane, next_route)
+  save_attempts(job, index, 0, first_claimed_us == '' and claimed_us or first_claimed_us, '', failed + uncounted + calls)
+  local names = add_route(job, next_lane, next_route)
   redis.call('ZADD', queue_of(next_lane, job.id, next_route), index, index)
   enqueue(next_lane, job.id, job.owner, job.priority_class, 1, names[2] and next_route)
   return true

@@ -2,7 +2,8 @@
 --- @include "deployments"
 --- @include "adaptive"
 -- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the route's
--- name). `lane` is the name of the account: see deployments.lua. HEALTH has a record for each scope that is not healthy; a scope without a record is healthy.
+-- name). `lane` is the name of the account: see deployments.lua. HEALTH has a record for each scope that is not healthy; a
+-- scope without a record is healthy.
 --   healthy  any number of calls
 --   paused   no call before `until_ms`
 --   open     no call before `until_ms`, then one call at a time: a *probe*. An answer of a probe makes the scope healthy.
@@ -36,11 +37,10 @@ local ALIVE = { rejected = true, model_not_found = true, context_too_long = true
 local records = {}
 local lanes_with_records = {} -- lane → whether a scope of it is not healthy, or a queue waits for a scope
 local has_recovered = {} -- lanes in which a scope became healthy in this round
+local patience = {} -- lease and factor of the time-out, for each probe of this round that gets a longer time-out
 
 -- Returns the scopes that a call belongs to. A job that does not exist any more has no routes.
 local function scopes_of(route) return route == ACCOUNT and { ACCOUNT } or { ACCOUNT, route } end
-
-local patience = {} -- lease and factor of the time-out, for each probe of this round that gets a longer time-out
 
 -- Returns whether all scopes of a lane are healthy and no queue waits for a scope: see waiting.lua.
 local function is_healthy(lane)
@@ -202,13 +202,14 @@ local function record_refusal(lane, route, item, claimed_ms, fault)
   end
   note(record, fault)
   local backoff_ms = math.min(FIRST_BACKOFF_MS * 2 ^ math.max(0, record.refusals - 1), MAX_BACKOFF_MS)
-  if has_cap_to_cut(provider_of(lane)) then backoff_ms = ADAPTED_BACKOFF_MS end
+  local is_adapted = has_cap_to_cut(provider_of(lane))
+  if is_adapted then backoff_ms = ADAPTED_BACKOFF_MS end
   local is_named = (fault.wait_ms or 0) >= backoff_ms
   local wait_ms = is_named and fault.wait_ms or backoff_ms
   if record.opened_ms then
     fail_probe(record, item, claimed_ms, fault)
-  elseif is_named and fault.verdict == 'overloaded' or not is_named and record.refusals > MAX_REFUSALS
-    and not has_cap_to_cut(provider_of(lane)) then
+  elseif is_named and fault.verdict == 'overloaded'
+    or not is_named and record.refusals > MAX_REFUSALS and not is_adapted then
     open(lane, scope, record, FIRST_PROBE_MS, wait_ms)
   else
     pause(record, wait_ms)

@@ -25,12 +25,14 @@ local function lease_items(lane, job, number, indexes, list, deployment)
   if not job.has_started then redis.call('HSET', JOB .. job.id, 'started_ms', ms(now_ms)) end
   job.has_started = true
   local payloads = redis.call('HMGET', PAYLOADS .. job.id, unpack(indexes))
-  local moved = moved_model(routes_of(job, lane)[number] or '') ~= '' and redis.call('HMGET', MOVED .. job.id, unpack(indexes)) or {}
+  local model = moved_model(routes_of(job, lane)[number] or '')
+  local moved = model ~= '' and redis.call('HMGET', MOVED .. job.id, unpack(indexes)) or {}
   local entries = job.has_attempts and redis.call('HMGET', ATTEMPTS .. job.id, unpack(indexes)) or {}
   local queued_ms = ms(math.max(0, now_ms - tonumber(job.accepted_ms)))
   local remaining_ms = job.deadline_ms and ms(job.deadline_ms - now_ms) or ''
   local expires_ms, leases = ms(now_ms + LEASE_MS), {}
-  local account, model = deployment and deployment.account or lane, deployment and deployment.model or moved_model(routes_of(job, lane)[number] or '')
+  local account = deployment and deployment.account or lane
+  model = deployment and deployment.model or model
   for i, index in ipairs(indexes) do
     if payloads[i] then
       local item = job.id .. ':' .. index
@@ -68,7 +70,7 @@ local function lease_quarantined(lane)
     local route = routes_of(job, lane)[number]
     local model = route and scope_of(route)
     local scope, allowed = blocking_scope(lane, model)
-    local record = route and scope and open_record(lane, scope)
+    local record = route and scope and waiting_record(lane, scope)
     local until_ms = record and job.is_unfinished and give_up_ms(job, record, route)
     if route and scope and not (until_ms and until_ms <= now_ms) then
       waiting_count = waiting_count + 1

@@ -20,8 +20,8 @@
 -- A charge is this mean: with a higher one, the provider's bucket would be full while a call runs, and the tokens that do
 -- not fit into the bucket are lost. A call begins when the bucket surely holds what the provider counts before the call:
 -- the mean and its mean deviation.
--- Defines for other files: LIMITER, set_rules, highest_limit, effective_limit, limiters_of, limiter_room, estimate_tokens, suffix_of, charge,
--- release, learn
+-- Defines for other files: LIMITER, set_rules, highest_limit, effective_limit, limiters_of, limiter_room, limiters_room,
+-- estimate_tokens, suffix_of, charge, release, learn
 local LIMITER = 'limit:' -- the queues that wait for a limiter wait for a scope of this, and the limiter's name
 local MINUTE_MS, DAY_MS = 60000, 86400000
 local RATES, PERIOD_MS, FIELD = { 'rpm', 'tpm', 'rpd' }, { rpm = MINUTE_MS, tpm = MINUTE_MS, rpd = DAY_MS },
@@ -166,6 +166,18 @@ local function limiter_room(lane, limiter, tokens)
     end
   end
   return room, next_ms
+end
+
+-- Returns how many items all limiters of a list allow now; if none, also when that may change (see limiter_room), and the
+-- limiter that allows none. `tokens_of` returns an upper estimate of the next item's tokens for an account.
+local function limiters_room(account, list, tokens_of)
+  local room = math.huge
+  for _, limiter in ipairs(list) do
+    local allowed, at_ms = limiter_room(account, limiter, limiter.tpm and tokens_of(account) or 0)
+    if allowed == 0 then return 0, at_ms, limiter end
+    room = math.min(room, allowed)
+  end
+  return room
 end
 
 local function estimate_of(job)

@@ -39,7 +39,7 @@ local function settle_failure(lane, account, scope, job, index, number, claimed_
     end
   elseif not delay_ms then
     local tried = account .. '/' .. scope
-    if not (fault and move_on(lane, job, index, route, first_claimed_us, fault.code, tried, 1)) then
+    if not (fault and move_on(lane, job, index, route, claimed_us, fault.code, tried, 1)) then
       finish_failed(lane, scope_of(route), job, index, result, fault and fault.code or 'provider_error', tonumber(latency_us))
     end
   else
@@ -80,9 +80,7 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
     if fault then record_failure(account, scope, item_of(id, index, number), claimed_us / 1000, true, fault) end
     local has_moved = false
     if outcome == 'fail' and fault and may_move(route, fault.verdict) then
-      local _, first_us = read_attempts(job, index)
-      first_us = first_us == '' and claimed_us or first_us
-      has_moved = move_on(lane, job, index, route, first_us, fault.code, account .. '/' .. scope, 1)
+      has_moved = move_on(lane, job, index, route, claimed_us, fault.code, account .. '/' .. scope, 1)
     end
     if not has_moved then write_result(job, index, outcome == 'fail', result, tonumber(latency_us)) end
   end

@@ -77,10 +77,11 @@ end
 -- Finishes an item with the latest failure of an open scope.
 local function finish_unsent(lane, route, job, index, record)
   local failed, _, _, uncounted = read_attempts(job, index)
+  local moved = redis.call('HGET', MOVED .. job.id, index)
   local result = cjson.encode({
     error = string.format('%s %s; no call has succeeded for %.0f s, so the request does not wait any longer', lane,
       record.reason, (now_ms - record.opened_ms) / 1000),
-    route = redis.call('HGET', MOVED .. job.id, index) and cjson.decode(redis.call('HGET', MOVED .. job.id, index)) or nil,
+    route = moved and cjson.decode(moved) or nil,
     error_code = record.code, status_code = record.status, attempts = failed + uncounted,
     queued_ms = math.max(0, now_ms - tonumber(job.accepted_ms)),
   })
@@ -89,8 +90,7 @@ end
 
 -- Moves an item that has waited for too long on to its next route, or finishes it.
 local function give_up_item(lane, route, job, index, record)
-  local _, first_claimed_us = read_attempts(job, index)
-  if not move_on(lane, job, index, route, first_claimed_us, record.code, lane .. '/' .. scope_of(route), 0) then
+  if not move_on(lane, job, index, route, '', record.code, lane .. '/' .. scope_of(route), 0) then
     finish_unsent(lane, scope_of(route), job, index, record)
   end
 end
