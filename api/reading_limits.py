@@ -30,7 +30,7 @@ class Reading(Enum):
 
 @dataclass(slots=True)
 class Progress:
-    """What a connection has read of the current request.
+    """Counts what a connection has read of the current request.
 
     It is one object because more attributes of uvicorn's protocol would double the protocol's size.
     """

@@ -34,7 +34,7 @@ Start = Callable[[Situation, str], AbstractAsyncContextManager[Run]]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a system needed for a situation. failed: calls without an answer, of all calls."""
+    """Holds what a system needed for a situation. `failed` counts the calls without an answer."""
 
     wall_s: float
     calls: int

@@ -9,6 +9,7 @@ from api.dependencies import OwnerDep, ServicesDep
 from api.headers import IdempotencyKey
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.body import read_model
+from api.openai.provider_query import ProviderQuery
 from api.openai.request_check import hold
 from api.openapi import (
     AUTHENTICATED,
@@ -22,14 +23,6 @@ from api.openapi import (
 MAX_PAGE = 100
 
 BatchId = Annotated[str, Path(description="The `id` of one of your batches.")]
-
-ProviderQuery = Annotated[
-    str | None,
-    Query(
-        alias="provider",
-        description="The provider of all requests. Default: the model of each request names it.",
-    ),
-]
 
 router = APIRouter(prefix="/v1/batches", tags=[OPENAI], dependencies=[AUTHENTICATED])
 

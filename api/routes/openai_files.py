@@ -8,6 +8,7 @@ from api.dependencies import OwnerDep, ServicesDep
 from api.openai.batch_schemas import FileDeleted, FileList, FileObject, Purpose
 from api.openai.files import OCTETS
 from api.openai.multipart import UploadForm
+from api.openai.provider_query import ProviderQuery
 from api.openai.request_check import hold
 from api.openapi import (
     AUTHENTICATED,
@@ -24,14 +25,6 @@ MAX_PAGE = 10_000
 FORM_BYTES = 1024 * 1024  # limit of what a form has beside its file
 
 FileId = Annotated[str, Path(description="The `id` of one of your files.")]
-
-ProviderQuery = Annotated[
-    str | None,
-    Query(
-        alias="provider",
-        description="The provider of all requests. Default: the model of each request names it.",
-    ),
-]
 
 router = APIRouter(prefix="/v1/files", tags=[OPENAI], dependencies=[AUTHENTICATED])
 

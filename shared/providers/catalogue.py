@@ -9,7 +9,7 @@ from shared.providers.row import Provider
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What serves requests: a provider, and the provider's name for the model.
+    """Serves requests: a provider, and the provider's name for the model.
 
     weight: share of the requests, compared with the other deployments of the alias.
     """
@@ -21,7 +21,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """What a short name for a model stands for.
+    """Says which deployments a short name for a model stands for.
 
     deployments: at least one. Their shares are proportional to their weights.
     fallbacks: what serves a request after them, in this order: a deployment, or the name of another

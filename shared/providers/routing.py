@@ -23,7 +23,7 @@ FALLBACK_AFTER_S = 60.0  # how long a request waits for a provider before it mov
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """What serves a request after another target: a lane, and its name for the model.
+    """Serves a request after another target: a lane, and its name for the model.
 
     providers: the providers that may get the request.
     """

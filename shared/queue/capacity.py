@@ -11,7 +11,7 @@ from shared.providers.model_limits import ModelLimits, lua_pattern
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What limits the calls of a lane beside the limit of running items.
+    """Limits the calls of a lane beside the limit of running items.
 
     adaptive: whether the limit of running items adapts.
     per_account: whether the rates limit all models together; if not, they limit each model.
@@ -112,7 +112,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a worker tells Redis before it claims: its limits, running items and free slots."""
+    """Tells Redis before a claim: a worker's limits, running items and free slots."""
 
     limits: Limits
     running: Mapping[str, int]  # lane → number of items that this worker runs, if it runs any

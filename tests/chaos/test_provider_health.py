@@ -315,7 +315,7 @@ async def test_an_outage_of_ten_minutes(keys: Keys) -> None:
 
 
 async def test_workers_that_are_lost_during_an_outage(server: Server, keys: Keys) -> None:
-    """Of four workers, one is killed, one stopped and one cut off from Redis during the outage.
+    """During the outage one worker of four is killed, one stopped and one cut off from Redis.
     Nothing is lost, the limit holds, and no more than one call at a time is made meanwhile."""
     proxy = Proxy(server.url.removeprefix("unix://"))
     await proxy.start()
