@@ -35,7 +35,9 @@ CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
 
 @pytest.fixture(scope="module")
 def running(valkey_url: str) -> Iterator[Deployment]:
-    keys = f"{API_KEYS} {entry('eve', EVE)} {entry('js', 'js')}"
+    names = ("js", "batches", "batches of another")
+    others = " ".join(entry(f"js{number}", name) for number, name in enumerate(names))
+    keys = f"{API_KEYS} {entry('eve', EVE)} {others}"
     with Deployment(
         valkey_url,
         key=ANN,
@@ -131,37 +133,58 @@ def test_expiry_and_purpose(client: Any) -> None:
     assert raised.value.param == "input_file_id"
 
 
-def test_a_large_upload_needs_little_memory(running: Deployment, client: Any) -> None:
-    """Sends a file as large as a prompt with an image on each line makes it."""
-    text = "x" * 400_000
-    data = "\n".join(line(str(number), text) for number in range(150)).encode()
-    assert len(data) > 60_000_000
-    api = psutil.Process(running.api_pid)
-    create(client, line("warm"))
-    peak = before = api.memory_info().rss
+@contextmanager
+def little_memory(pid: int) -> Iterator[None]:
+    """Asserts that the process's memory grows by less than 60 MiB while the context runs."""
+    process = psutil.Process(pid)
+    peak = before = process.memory_info().rss
     done = threading.Event()
 
     def watch() -> None:
         nonlocal peak
         while not done.wait(0.01):
-            peak = max(peak, api.memory_info().rss)
+            peak = max(peak, process.memory_info().rss)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        file = client.files.create(file=data, purpose="batch")
+        yield
     finally:
         done.set()
         watcher.join()
+    assert (peak - before) / 2**20 < 60
+
+
+def test_a_large_upload_needs_little_memory(
+    running: Deployment, client: Any, tmp_path: Path
+) -> None:
+    """Sends files as large as prompts with an image on each line make them."""
+    text = "x" * 400_000
+    data = "\n".join(line(str(number), text) for number in range(150)).encode()
+    assert len(data) > 60_000_000
+    create(client, line("warm"))
+
+    with little_memory(running.api_pid):
+        file = client.files.create(file=data, purpose="batch")
+        client.files.delete(file.id)
+        run_javascript("openai_upload.mjs", running, tmp_path)
 
     assert file.bytes == len(data)
-    assert (peak - before) / 2**20 < 60
-    client.files.delete(file.id)
 
 
 def test_mistakes(client: Any) -> None:
-    content = "\r\n".join(("\ufeff" + line("a"), "{", line("a"), line("b", url="/v1/x"), "", ""))
-    file = client.files.create(file=content.encode(), purpose="batch")
+    lines = [
+        "\ufeff" + line("a"),
+        "{",
+        line("a"),
+        line("b", url="/v1/x"),
+        line("c").replace("POST", "PUT"),
+        line("d").replace(f'"model": "{MODEL}", ', ""),
+        line("é"),
+        *("", ""),
+    ]
+    content = "\r\n".join(lines).encode().replace(rb"\u00e9", b"\xe9")
+    file = client.files.create(file=content, purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
 
     assert file.status == "processed"
@@ -171,6 +194,9 @@ def test_mistakes(client: Any) -> None:
         (2, "invalid_json_line", None),
         (3, "duplicate_custom_id", "custom_id"),
         (4, "invalid_url", "url"),
+        (5, "invalid_method", "method"),
+        (6, "missing_required_parameter", "body.model"),
+        (7, "invalid_json_line", None),
     ]
     assert client.batches.retrieve(batch.id) == batch
     [empty] = create(client, "").errors.data
@@ -360,8 +386,13 @@ def test_webhooks(client: Any, text: str, event: str) -> None:
     assert (found.object, found.type, found.data.id) == ("event", event, new.id)
 
 
-def test_the_client_for_javascript(running: Deployment, tmp_path: Path) -> None:
-    run_javascript("openai_files.mjs", running, tmp_path)
+@pytest.mark.parametrize(
+    ("script", "key"), [("openai_files.mjs", "js"), ("openai_batches.mjs", "batches")]
+)
+def test_the_client_for_javascript(
+    provider: Deployment, tmp_path: Path, script: str, key: str
+) -> None:
+    run_javascript(script, provider, tmp_path, key=key)
 
 
 def requests_of(path: Path) -> list[Any]:

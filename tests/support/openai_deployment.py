@@ -57,6 +57,10 @@ class Deployment:
         return f"{self._stack.api.base_url}/v1"
 
     @property
+    def simulator_url(self) -> str:
+        return str(self._stack.simulator.base_url)
+
+    @property
     def api_pid(self) -> int:
         return self._stack.api_process.pid
 
@@ -83,7 +87,7 @@ class Deployment:
         self._runner.run(self._stack.in_flight(count))
 
 
-def run_javascript(name: str, deployment: Deployment, directory: Path) -> None:
+def run_javascript(name: str, deployment: Deployment, directory: Path, *, key: str = "js") -> None:
     """Runs a script of `tests/foreign` with OpenAI's client for JavaScript, until it has passed.
 
     Node looks for the package beside the script. Skips the test if the client is not installed.
@@ -91,7 +95,7 @@ def run_javascript(name: str, deployment: Deployment, directory: Path) -> None:
     (directory / "node_modules").symlink_to(installed("openai_js") / "node_modules")
     script = copy(SCRIPTS / name, directory)
     done = subprocess.run(
-        ("node", script, deployment.base_url, "js"),
+        ("node", script, deployment.base_url, key, deployment.simulator_url),
         cwd=directory,
         capture_output=True,
         text=True,
