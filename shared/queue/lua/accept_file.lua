@@ -4,6 +4,7 @@
 -- ARGV: file id, owner, description as JSON, number of blocks, bytes of the blocks, ttl_s (time until the file expires),
 --       max_bytes (limit of the stored bytes of the owner's files), max_files (limit of the owner's files)
 -- Returns: 'accepted', or a refusal: 'full' (the owner's files would exceed a limit), 'expired' (earlier blocks have expired)
+--- @include "clock"
 --- @include "layout"
 --- @include "files"
 local file, owner, info, blocks, bytes, ttl_s, max_bytes, max_files = unpack(ARGV)

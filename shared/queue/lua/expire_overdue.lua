@@ -3,6 +3,7 @@
 -- for jobs in their rounds, but there may be no worker, so the API calls this script, too. If Redis's clock was set back,
 -- the script first corrects the times of JOB_DEADLINES and WORKERS.
 -- Constant: LEASE_MS (time after which a worker that does not renew its leases counts as lost)
+--- @include "clock"
 --- @include "files"
 --- @include "job_end"
 --- @include "set_back"

@@ -31,6 +31,8 @@
 --          before the item moved to this route, as JSON ('': nothing)},
 --          {four values per item that the script has finished with an error: see results.lua},
 --          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see health.lua}}
+--- @include "set_back"
+--- @include "active_lanes"
 --- @include "clock"
 --- @include "job_cache"
 --- @include "job_end"
@@ -48,11 +50,12 @@
 --- @include "deployments"
 --- @include "choice"
 local values_per_lane, values_per_settlement = 2, 8 -- numbers of values in ARGV
-local limits, rules_json, deployments, lane_count, free, quarantined, running_count, worker = unpack(ARGV, 1, 8)
+local limits, rules_json, deployments, lane_count, free_slots, quarantined, running_count, worker = unpack(ARGV, 1, 8)
 local first_running = 9
 local first_settlement = first_running + values_per_lane * running_count
-lane_count, free_slots, quarantined = tonumber(lane_count), tonumber(free), tonumber(quarantined)
-local is_claiming = free_slots > 0
+lane_count, quarantined = tonumber(lane_count), tonumber(quarantined)
+set_free_slots(tonumber(free_slots))
+local is_claiming = has_free_slots()
 read_lane_limits(limits)
 set_rules(rules_json)
 set_deployments(deployments)

@@ -35,7 +35,7 @@ end
 -- Records whether the worker is hungry. The caller has found that the lane has items and that its limit is used up.
 local function note_hunger(lane, limit, worker)
   local count = running[lane] or 0
-  if free_slots == 0 or count >= limit then return end
+  if not has_free_slots() or count >= limit then return end
   read_hungry()
   if count < part_of(limit) then
     redis.call('ZADD', HUNGRY, ms(now_ms + HUNGRY_MS), worker .. ' ' .. lane)

@@ -1,3 +1,5 @@
+--- @include "clock"
+--- @include "ids"
 --- @include "fair_queue"
 --- @include "job_cache"
 --- @include "health"

@@ -1,3 +1,6 @@
+--- @include "health"
+--- @include "active_lanes"
+--- @include "ids"
 --- @include "clock"
 --- @include "job_cache"
 --- @include "attempts"

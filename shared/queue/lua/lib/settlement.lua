@@ -1,3 +1,4 @@
+--- @include "clock"
 --- @include "ids"
 --- @include "health"
 --- @include "waiting"
