@@ -150,8 +150,8 @@ async def test_time_outs_halve_the_running_calls_once_an_epoch(slow: LimitedProv
 async def test_few_time_outs_among_many_answers_say_nothing(slow: LimitedProvider) -> None:
     for _ in range(30):
         leases = await slow.claim(20)
-        await slow.refuse(leases[0], fault=TIMEOUT)
         await slow.use(*leases[1:])
+        await slow.refuse(leases[0], fault=TIMEOUT)
 
     assert await slow.cap() is None
     assert len(await slow.claim(20)) == 20
@@ -166,3 +166,40 @@ async def test_the_cap_of_a_server_that_works_again_grows_quickly(slow: LimitedP
         await slow.use(*(await slow.next_claims()))
 
     assert (await slow.cap() or LIMIT) >= LIMIT / 2
+
+
+async def test_a_server_that_has_answered_nothing_is_not_overloaded(slow: LimitedProvider) -> None:
+    """A model is loaded, and the load takes longer than the time-out."""
+    first, *others = await slow.claim(10)
+    await slow.pass_time(3)
+    await slow.refuse(first, fault=TIMEOUT)
+    assert await slow.claim(10, running=9) == []  # no call that would abort the load once more
+    await slow.refuse(*others, fault=TIMEOUT)
+    assert await slow.cap() == 5
+
+    [probe] = await slow.claim(10)
+    assert probe.patience == 2
+    await slow.pass_time(5)
+    await slow.use(probe)
+    await slow.use(*await slow.claim(10))
+
+    assert await slow.cap() is None  # the cap ends when it reaches the limit
+    assert len(await slow.claim(10)) == 10
+
+
+async def test_a_server_that_has_answered_something_is_overloaded(slow: LimitedProvider) -> None:
+    """Time-outs open the lane, although six of ten calls are answered within the time-out."""
+    leases = await slow.claim(10)
+    for first in leases[:6]:
+        await slow.pass_time(0.5)
+        await slow.use(first)
+        leases += await slow.claim(10, running=9)
+    assert len(leases) == 16
+
+    await slow.refuse(*leases[6:], fault=TIMEOUT)
+    assert await slow.is_open("m")
+    [probe] = await slow.claim(10)
+    await slow.use(probe)
+    await slow.use(*await slow.claim(10))
+
+    assert (await slow.cap() or 10) < 6

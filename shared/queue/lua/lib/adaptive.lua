@@ -1,4 +1,5 @@
 --- @include "clock"
+--- @include "ids"
 --- @include "lane_limits"
 --- @include "stored_limits"
 -- Adapts the number of running calls of a provider, below its limit, by additive increase and multiplicative decrease
@@ -9,15 +10,20 @@
 --   every lane                Calls that time out halve the number of running calls, because a server that works on one
 --                             request after another answers none of too many in time. The cap then grows by 12 % in ten
 --                             round trips; it ends when it reaches the limit. Time-outs that are fewer than a tenth of the
---                             answers say nothing.
+--                             answers say nothing. If nothing was answered while the first late call ran, the server did
+--                             not work at all, for example because it loaded a model. Then the first time-out is enough, so
+--                             that no call takes the place of the late one. The number of calls is not the reason, so once
+--                             a call is answered, the cap grows by one with each answer to what it was.
 -- One cut per epoch: only calls that were claimed after a cut can cause the next one.
 -- CAPS has a state per provider, as JSON: cap (nil: no cap), cut_ms (time of the latest cut), late (time-outs, less a tenth of
--- the answers since), grows_to (below it, each answer adds one), slow (1 if the latest cut was because of time-outs),
--- answered (1 if a call was answered after the latest cut).
+-- the answers since), silent (number of running calls, if nothing was answered while the first of these late calls ran),
+-- grows_to (below it, each answer adds one), slow (1 if the latest cut was because of time-outs), answered (1 if a call was
+-- answered after the latest cut).
 -- Defines for other files: cap_of, has_cap_to_cut, adapt
 local CUT, GROWTH, SLOW = 0.8, 0.12, 0.1
 local TIMED_OUT_PART, MIN_LATE = 0.1, 2
 local OVERLOADED = { [429] = true, [498] = true, [503] = true, [529] = true }
+local MAX_LEASES = 1000 -- limit of the running calls whose age is looked at
 local MIN_NAMED_MS = 1000 -- a refusal that names such a wait is about a rate, not about the number of calls
 local states = {}
 local ended, is_full = {}, {} -- of this round: number of ended calls; whether all slots were used when it began
@@ -60,15 +66,30 @@ local function is_overload(fault, usage)
 end
 
 local function cut(state, cap)
-  state.cap, state.cut_ms, state.late, state.slow, state.grows_to = math.max(1, cap), ms(now_ms), 0, nil, nil
+  state.cap, state.cut_ms, state.late, state.silent, state.slow, state.grows_to = math.max(1, cap), ms(now_ms), 0, nil, nil, nil
 end
 
--- If no call at all was answered after the cut before, the server does not work, and the number of calls is not the reason:
--- once it works, the cap may grow quickly to what it was after the first cut.
-local function cut_after_time_outs(state, cap)
-  local was_slow, was_answered, grows_to = state.slow, state.answered, state.grows_to
+-- Returns whether surely nothing was answered in the second half of a late call's time. While all slots are used, each answer
+-- lets another call begin at once. So if no running call is younger, there was no answer. A server that answers anything
+-- within the time-out has an answer in the second half, too.
+local function is_silent(provider, claimed_ms, running, limit)
+  if running < limit then return false end
+  local half_us = (claimed_ms + now_ms) * 500
+  for _, lease in ipairs(redis.call('ZREVRANGE', LEASES .. provider, 0, MAX_LEASES - 1)) do
+    local _, _, _, claimed_us = split_lease(lease)
+    if tonumber(claimed_us) > half_us then return false end
+  end
+  return true
+end
+
+-- If no call at all was answered while the first late call ran or after the cut before, the server does not work, and the
+-- number of calls is not the reason: once it works, the cap may grow quickly to what it was.
+local function cut_after_time_outs(state, running)
+  local was_slow, was_answered, was_silent, grows_to = state.slow, state.answered, state.silent, state.grows_to
+  local cap = math.floor(running / 2)
   cut(state, cap)
-  state.slow, state.answered, state.grows_to = 1, nil, was_slow and not was_answered and grows_to or cap
+  state.slow, state.answered = 1, nil
+  state.grows_to = was_slow and not was_answered and grows_to or was_silent or cap
 end
 
 local function grow(state, is_adaptive, limit)
@@ -91,8 +112,11 @@ local function adapt(provider, limit, claimed_ms, outcome, fault, usage)
   local running = redis.call('ZCARD', LEASES .. provider) + ended[provider] -- when the round began
   if fault and claimed_ms >= math.min(tonumber(state.cut_ms) or 0, now_ms) then
     if is_late then
-      state.late = (state.late or 0) + 1
-      if state.late >= math.max(MIN_LATE, running * TIMED_OUT_PART) then cut_after_time_outs(state, math.floor(running / 2)) end
+      if (state.late or 0) <= 0 then
+        state.late, state.silent = 0, is_silent(provider, claimed_ms, running, math.min(limit, cap_of(provider))) and running or nil
+      end
+      state.late = state.late + 1
+      if state.silent or state.late >= math.max(MIN_LATE, running * TIMED_OUT_PART) then cut_after_time_outs(state, running) end
       save(provider, state)
     elseif is_adaptive and is_overload(fault, usage) then
       cut(state, math.min(state.cap or ADAPTIVE_START, limit) * CUT)
@@ -100,7 +124,7 @@ local function adapt(provider, limit, claimed_ms, outcome, fault, usage)
     end
   elseif outcome == 'complete' then
     local was_late, was_answered = (state.late or 0) > 0, state.answered
-    if was_late then state.late = math.max(0, state.late - TIMED_OUT_PART) end
+    if was_late then state.late, state.silent = math.max(0, state.late - TIMED_OUT_PART), nil end
     if state.cut_ms then state.answered = 1 end
     if is_full[provider] == nil then is_full[provider] = running >= math.min(limit, math.floor(state.cap or limit)) end
     local has_grown = state.cap and is_full[provider]
