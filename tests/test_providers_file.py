@@ -157,6 +157,13 @@ def test_files_with_nothing_wrong(read: Read, text: str) -> None:
             '[models.x]\ndeployments = [\n  { provider = "openai", modle = "", model = "m" },\n]\n',
             "line 2: models.x.deployments.0.modle: is unknown; did you mean model?",
         ),
+        (
+            GPU1 + "[providers.gpu1.models.m]\nadaptive = true\n",
+            (
+                "line 4: providers.gpu1.models.m.adaptive: is not a limit of a model; set it in"
+                " [providers.gpu1] for all models"
+            ),
+        ),
         # Types and ranges
         (GPU1 + "timeout_s = 0\n", "line 3: providers.gpu1.timeout_s: must be greater than 0"),
         (GPU1 + 'timeout_s = "1"\n', "line 3: providers.gpu1.timeout_s: must be a valid number"),

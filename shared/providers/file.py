@@ -151,6 +151,9 @@ class _Check:
         name = str(path[-1])
         if name in _KEYS:
             self._add(path, f"must not be in this file: {_where_keys_are(path)}")
+        elif path[2:3] == ("models",) and name in Section.model_fields:
+            section = f"[providers.{path[1]}]"
+            self._add(path, f"is not a limit of a model; set it in {section} for all models")
         else:
             nearest = get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
