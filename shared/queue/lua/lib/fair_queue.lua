@@ -25,8 +25,8 @@ local function join_path(lane, job_id, owner, class, route)
     join(siblings, child)
     siblings = siblings .. ':' .. child
   end
-  if not route then return end
-  redis.call('ZADD', siblings, 'LT', redis.call('ZRANGE', queue_of(lane, job_id, route), 0, 0)[1] or 0, route)
+  local first = route and redis.call('ZRANGE', queue_of(lane, job_id, route), 0, 0)[1]
+  if first then redis.call('ZADD', siblings, 'LT', first, route) end
 end
 
 -- Adds one of a job's queues to the tree, after the caller has added `count` items to the queue. `route`: see join_path.

@@ -23,11 +23,11 @@ local MAX_SKIPPED = 16 -- limit of queues that one claim skips, because a limite
 local MAX_LEAD = 50 -- items by which a child that is skipped may fall behind
 local OWNERS, CLASSES, JOBS, ROUTES = 1, 2, 3, 4 -- levels of the tree
 
--- Removes up to `wanted` items from the start of a queue, only those before the index `before` if it is given. Returns their
+-- Removes up to `wanted` items from the start of a queue, only those up to the index `before` if it is given. Returns their
 -- indexes.
 local function pop_first(queue, wanted, before)
   if before then
-    local indexes = redis.call('ZRANGEBYSCORE', queue, '-inf', '(' .. before, 'LIMIT', 0, wanted)
+    local indexes = redis.call('ZRANGEBYSCORE', queue, '-inf', before, 'LIMIT', 0, wanted)
     if #indexes > 0 then redis.call('ZREM', queue, unpack(indexes)) end
     return indexes
   end
