@@ -29,7 +29,13 @@ from shared.files.store import MAX_FILES, FileExpired, FileNotFound, StorageFull
 from shared.jobs.batch_store import BatchNotFound
 from shared.jobs.result_reader import CursorOutOfRange
 from shared.jobs.service import JobNotFound, NothingToRetry
-from shared.jobs.submission import IdempotencyConflict, QueueBytesFull, QueueFull, UploadExpired
+from shared.jobs.submission import (
+    IdempotencyConflict,
+    QueueBytesFull,
+    QueueFull,
+    TooManyFallbacks,
+    UploadExpired,
+)
 from shared.redis.client import RedisUnavailable
 
 REDIS_RETRY_AFTER_S = 2
@@ -126,6 +132,7 @@ def add_exception_handlers(app: FastAPI) -> None:
     for error, response in ERROR_RESPONSES.items():
         app.add_exception_handler(error, response)
     app.exception_handler(IdempotencyConflict)(_idempotency_conflict)
+    app.exception_handler(TooManyFallbacks)(_too_many_fallbacks)
     app.exception_handler(FormatMismatch)(_format_mismatch)
     app.exception_handler(RequestValidationError)(_invalid_request)
     app.exception_handler(HTTPException)(_http_exception)
@@ -147,6 +154,10 @@ async def _idempotency_conflict(request: Request, _error: Exception) -> Response
             "Idempotency-Key",
         ),
     )
+
+
+async def _too_many_fallbacks(request: Request, error: Exception) -> Response:
+    return await _invalid_request(request, validation_error(str(error), "body"))
 
 
 async def _format_mismatch(request: Request, error: Exception) -> Response:

@@ -11,14 +11,14 @@ from support.claims import accept, claim, commit, finish, rate_limited, settle
 from support.in_process import LEASE_S
 from support.stack import eventually
 
-from shared.jobs.staging import META_ITEMS, STAGING_TTL_S, Staging
+from shared.jobs.staging import STAGING_TTL_S, Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import QueueFull, UploadExpired
 from shared.queue import item_results
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import MAX_CLAIM, Queue
 from shared.queue.ids import ItemId
-from shared.queue.keys import Keys
+from shared.queue.keys import META_ITEMS, Keys
 from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Settlement
 from shared.queue.operator import ACCOUNT, Operator
 from shared.redis.client import RedisUnavailable, Script, connect

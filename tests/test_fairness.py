@@ -14,10 +14,10 @@ from support.search_depth import examples
 from support.stack import Stack, chat
 
 from cli.simulator.chat import item_of
-from shared.jobs.staging import MAX_ROUTES, SHARED_ROUTE
+from shared.jobs.staging import MAX_ROUTES
 from shared.jobs.store import Store
 from shared.queue.claims import INTERACTIVE_WEIGHT, Queue
-from shared.queue.keys import Keys
+from shared.queue.keys import SHARED_ROUTE, Keys
 from shared.queue.leases import Lease
 
 Start = Callable[..., Awaitable[Stack]]

@@ -2,23 +2,27 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
 from support.claims import claim, commit, rate_limited, settle
-from support.in_process import running_api
+from support.in_process import running_api, running_worker
+from support.jobs import NDJSON, ndjson
+from support.providers import combined
 from support.stack import Stack, chat, eventually
 
 from cli.simulator import Simulator
+from shared.jobs.staging import MAX_ROUTES, MAX_SHARED_ROUTES
 from shared.jobs.store import Store
 from shared.providers import PROVIDERS, Catalogue, Provider
 from shared.queue.claims import Queue
 from shared.queue.fallback_chain import fallback_chain
 from shared.queue.keys import Keys
-from shared.queue.leases import Fault, Lease, Settlement
-from shared.settings import Settings
+from shared.queue.leases import NOT_CONFIGURED, Fault, Lease, Settlement
+from shared.settings import ProviderSettings, Settings
 
 Start = Callable[..., Awaitable[Stack]]
 QUOTA = Fault("quota_exhausted", "answered 429", "quota_exhausted", status_code=429)
@@ -26,6 +30,8 @@ BROKEN = Fault("transient", "answered 500", "provider_error", status_code=500)
 UNREACHABLE = Fault("unreachable", "could not be reached", "connection_error")
 NOT_FOUND = Fault("model_not_found", "answered 404", "model_not_found", status_code=404)
 FILTERED = Fault("content_filtered", "answered 403", "content_filtered", status_code=403)
+UNFINISHED = Fault("unfinished", "was not finished", "incomplete")
+ABSENT = Fault(NOT_CONFIGURED, "has no API key", "provider_not_configured", counts_for_health=False)
 INVALID = Fault("rejected", "answered 400", "invalid_request", status_code=400)
 LIMITS = {"a": 10, "b": 10, "c": 10}
 
@@ -88,6 +94,23 @@ async def test_each_route_is_tried_once_and_the_last_failure_is_the_result(
     assert (snapshot.finished, snapshot.failed) == (1, 1)
 
 
+async def test_an_item_moves_over_several_models_of_one_provider(
+    queue: Queue, store: Store
+) -> None:
+    models = ["c", "b", "a", "d"]
+    chain = fallback_chain([("b", m) for m in models], after_s=60, content_filtered=False)
+    async with store.staging("job") as staging:
+        await staging.add("b", b"", (None, "b", "m"), chain)
+        await commit(staging)
+
+    seen: list[str] = []
+    while leases := await served(queue):
+        seen += [lease.model for lease in leases]
+        await refuse(queue, leases, NOT_FOUND)
+
+    assert seen == ["", *models]
+
+
 async def test_retries_that_are_used_up_move_an_item_on(queue: Queue, store: Store) -> None:
     await accept(store, 1)
     await refuse(queue, await served(queue), BROKEN)
@@ -118,6 +141,97 @@ async def test_a_refused_request_moves_on_only_if_asked_for(
     await refuse(queue, await served(queue), fault)
 
     assert [lease.lane for lease in await served(queue)] == ([lane] if lane else [])
+
+
+@pytest.mark.parametrize(
+    ("fault", "lane"),
+    [
+        (BROKEN, "b"),
+        (UNREACHABLE, "b"),
+        (UNFINISHED, "b"),
+        (rate_limited(60), "b"),
+        (INVALID, None),
+        (FILTERED, None),
+    ],
+)
+async def test_an_item_without_retries_moves_on_after_its_call(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys, fault: Fault, lane: str | None
+) -> None:
+    """With MAX_RETRIES=0, a fault says nothing about the provider's health."""
+    await accept(store, 1)
+    [lease] = await served(queue)
+
+    fault = replace(fault, counts_for_health=False)
+    await settle(queue, Settlement(lease, "fail", b'{"error": "x"}', fault=fault))
+
+    assert [lease.lane for lease in await served(queue)] == ([lane] if lane else [])
+    assert await redis.exists(keys.health("a")) == 0
+
+
+async def test_an_item_moves_on_from_a_provider_without_configuration(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    await accept(store, 2)
+    leases = await served(queue)
+    failures = [Settlement(lease, "fail", b'{"error": "x"}', fault=ABSENT) for lease in leases]
+
+    await settle(queue, *failures)
+
+    moved = await served(queue)
+    assert [(lease.lane, lease.uncounted) for lease in moved] == [("b", 0)] * 2
+    assert json.loads(moved[0].tried) == [
+        {"model": "a/m", "error_code": "provider_not_configured", "attempts": 0}
+    ]
+    assert await redis.exists(keys.health("a")) == 0
+
+
+async def test_models_that_share_a_queue_move_to_their_own_fallbacks(
+    queue: Queue, store: Store
+) -> None:
+    """Only the first models of a job have queues of their own."""
+    async with store.staging("job") as staging:
+        for index in range(MAX_ROUTES + 6):
+            chain = fallback_chain([("b", f"F{index % 2}")], after_s=60, content_filtered=False)
+            await staging.add("a", b"", (None, "a", f"M{index}"), chain if index % 3 else "")
+        await commit(staging)
+    leases: list[Lease] = []
+    while found := await claim(queue, a=1000, b=1000):
+        leases += found
+    await refuse(queue, leases, NOT_FOUND)
+
+    moved: list[Lease] = []
+    while found := await claim(queue, a=1000, b=1000):
+        moved += found
+
+    assert sorted(
+        (lease.item_id.request_index, lease.model, json.loads(lease.tried)[0]["model"])
+        for lease in moved
+    ) == [
+        (i, f"F{i % 2}", f"a/{'m' if i < MAX_ROUTES else 'M'}{i}")
+        for i in range(MAX_ROUTES + 6)
+        if i % 3
+    ]
+
+
+async def test_a_job_with_too_many_lists_of_fallbacks_is_refused(settings: Settings) -> None:
+    requests = [
+        chat("hello", model=f"m{index}") | {"models": [f"ollama/m{index}"]}
+        for index in range(MAX_ROUTES + MAX_SHARED_ROUTES + 1)
+    ]
+    async with running_api(settings) as api:
+        refused = await api.post("/jobs", content=ndjson(requests), headers=NDJSON)
+        accepted = await api.post("/jobs", content=ndjson(requests[1:]), headers=NDJSON)
+
+    assert (refused.status_code, accepted.status_code) == (422, 202)
+    assert refused.json()["detail"] == [
+        {
+            "type": "value_error",
+            "loc": ["body"],
+            "msg": "the job has more than 100 models for openrouter, and the other models have more"
+            " than 20 different lists of fallbacks; nothing was accepted. Give more models the same"
+            " fallbacks, or send several jobs",
+        }
+    ]
 
 
 async def test_items_wait_for_a_provider_that_does_not_work_before_they_move(
@@ -218,6 +332,38 @@ def file_with_fallbacks(simulator: Simulator, tmp_path: Path) -> str:
     return str(path)
 
 
+async def test_a_model_with_control_characters_does_not_name_fallbacks(
+    queue: Queue, store: Store
+) -> None:
+    chain = fallback_chain([("b", "N\x1fc\x1eo")], after_s=60, content_filtered=False)
+    async with store.staging("job") as staging:
+        await staging.add("a", b"", (None, "a", "m\x1f0\x1fb\x1ex"))
+        await staging.add("a", b"", (None, "a", "\x1dm"), chain)
+        await commit(staging)
+    seen: list[tuple[str, str]] = []
+
+    while leases := await served(queue):
+        seen += [(lease.lane, lease.model) for lease in leases]
+        await refuse(queue, leases, NOT_FOUND)
+
+    assert seen == [("a", ""), ("a", ""), ("b", "N\ufffdc\ufffdo")]
+
+
+async def test_the_queue_reports_an_item_that_could_have_moved_on(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    """The worker does not know whether the item finishes, so that it does not count the item."""
+    await accept(store, 2)
+    leases = await served(queue)
+    await redis.hset(keys.job("job"), "deltas", "1")  # type: ignore[misc]
+    settlement = Settlement(leases[0], "fail", b'{"error": "x"}', fault=NOT_FOUND)
+
+    claimed = await queue.settle_and_claim([settlement], None)
+
+    [failed] = claimed.failed
+    assert (failed.lane, failed.route, failed.error_code) == ("a", "m", "model_not_found")
+
+
 async def test_the_result_says_what_served_the_request_and_what_was_tried(
     stack: Start, file_with_fallbacks: str
 ) -> None:
@@ -253,6 +399,39 @@ async def test_a_native_request_names_its_fallbacks(stack: Start, file_with_fall
     assert (response["error"], response["content"]) == (None, "echo: hello")
     assert (response["provider"], response["model"]) == ("gpu2", "Org/M")
     assert [step["model"] for step in response["route"]] == ["gpu1/sim-404"]
+
+
+async def test_without_retries_a_failed_request_moves_on(
+    settings: Settings, simulator: Simulator
+) -> None:
+    """The request is tried on a provider without a key, and on others that fail."""
+    urls = {
+        "gpu1": f"{simulator.url}/v1",
+        "gpu2": "http://127.0.0.1:1/v1",
+        "gpu3": f"{simulator.url}/v1",
+    }
+    rows = {name: Provider(name, url, key_required=False) for name, url in urls.items()}
+    settings_of = {name: ProviderSettings(base_url=url) for name, url in urls.items()}
+    providers = combined({**PROVIDERS, **rows}, settings_of)
+    settings = settings.model_copy(update={"max_retries": 0})
+    request = chat("hello", provider="openai") | {
+        "models": ["gpu2/m", "gpu1/sim-status-500", "gpu1/sim-429-100", "gpu3/M"]
+    }
+    async with (
+        running_api(settings, providers.catalogue) as api,
+        running_worker(settings, providers),
+    ):
+        answer = await api.post("/batch", json={"requests": [request]})
+
+    [response] = answer.json()["responses"]
+    assert (response["error"], response["content"], response["model"]) == (None, "echo: hello", "M")
+    assert response["route"] == [
+        {"model": "openai/m", "error_code": "provider_not_configured", "attempts": 0},
+        {"model": "gpu2/m", "error_code": "connection_error", "attempts": 1},
+        {"model": "gpu1/sim-status-500", "error_code": "provider_error", "attempts": 1},
+        {"model": "gpu1/sim-429-100", "error_code": "rate_limited", "attempts": 1},
+    ]
+    assert response["attempts"] == 4
 
 
 @pytest.mark.parametrize(

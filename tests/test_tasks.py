@@ -1,6 +1,7 @@
 """Tests what a worker stores of a provider's response."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -12,14 +13,16 @@ from support.raw_server import http, raw
 
 from shared.models import ErrorCode
 from shared.providers import PROVIDERS
+from shared.queue.fallback_chain import fallback_chain
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.item_request import ItemRequest
 from shared.queue.item_results import Result, read_fields
+from shared.queue.leases import Fault
 from shared.settings import ProviderSettings
 from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished
 from worker.providers.connections import http_client
-from worker.tasks import ProviderContext, call_provider
+from worker.tasks import ProviderContext, call_provider, may_move_on
 
 NATIVE: ItemRequest = {
     "provider": "openai",
@@ -46,6 +49,17 @@ REPLY: dict[str, Any] = {
     ],
     "usage": USAGE,
 }
+ATTEMPT = Attempt(
+    ItemId("j:0"),
+    LeaseId("j:0@1"),
+    "openai",
+    number=1,
+    calls=1,
+    queued_ms=0,
+    retried_ms=0,
+    remaining_s=inf,
+)
+CHAIN = fallback_chain([("b", "m"), ("c", "m")], after_s=60, content_filtered=False)
 
 
 @pytest.fixture
@@ -67,20 +81,29 @@ async def result_of(
             max_retries=0,
             calls=CallMetrics(),
         )
-        lease_id = LeaseId("j:0@1")
-        attempt = Attempt(
-            ItemId("j:0"),
-            lease_id,
-            "openai",
-            number=1,
-            calls=1,
-            queued_ms=0,
-            retried_ms=0,
-            remaining_s=inf,
-        )
-        outcome = await call_provider({"provider_context": context}, attempt, request)
+        outcome = await call_provider({"provider_context": context}, ATTEMPT, request)
     assert isinstance(outcome, Finished)
     return outcome.result
+
+
+@pytest.mark.parametrize(
+    ("tried", "chain", "error", "expected"),
+    [
+        (b"", CHAIN, "no", True),
+        (b'[{"model": "a/m"}]', CHAIN, "no", True),
+        (b'[{"model": "a/m"}, {"model": "b/m"}]', CHAIN, "no", False),
+        (b"", CHAIN, None, False),
+        (b"", None, "no", False),
+    ],
+)
+def test_a_failed_item_may_move_on_while_it_has_fallbacks(
+    tried: bytes, chain: str | None, error: str | None, *, expected: bool
+) -> None:
+    attempt = replace(ATTEMPT, tried=tried)
+    request = NATIVE if chain is None else NATIVE | {"chain": chain}
+    fault = Fault("transient", "answered 500", "provider_error") if error else None
+
+    assert may_move_on(Finished(Result(error=error), fault), attempt, request) is expected
 
 
 async def test_a_native_result_has_the_whole_answer(client: httpx.AsyncBaseTransport) -> None:

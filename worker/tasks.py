@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -14,9 +14,10 @@ from shared.models import ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.providers.row import provider_of
 from shared.queue.deltas import Deltas
+from shared.queue.fallback_chain import number_of_fallbacks
 from shared.queue.item_request import ItemRequest
 from shared.queue.item_results import DEADLINE_EXCEEDED, Result
-from shared.queue.leases import Fault, Usage
+from shared.queue.leases import NOT_CONFIGURED, Fault, Usage
 from worker.call_metrics import CallMetrics
 from worker.delta_writer import DeltaWriter
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
@@ -55,9 +56,16 @@ async def call_provider(ctx: dict[str, Any], attempt: Attempt, request: ItemRequ
         outcome.result.served_provider = request["provider"]
         outcome.result.served_model = request["model"]
         outcome.result.route = orjson.loads(attempt.tried) if attempt.tried else None
-    if isinstance(outcome, Finished):
+    if isinstance(outcome, Finished) and not may_move_on(outcome, attempt, request):
         context.calls.add_item(request["provider"], request["model"], outcome.result)
     return outcome
+
+
+def may_move_on(outcome: Finished, attempt: Attempt, request: ItemRequest) -> bool:
+    """Returns whether the queue may move the item on, so that the queue reports how it finishes."""
+    if not (outcome.result.error and outcome.fault and "chain" in request):
+        return False
+    return number_of_fallbacks(request["chain"]) > len(orjson.loads(attempt.tried or b"[]"))
 
 
 def _with_deployment(attempt: Attempt, request: ItemRequest) -> ItemRequest:
@@ -72,7 +80,7 @@ async def _call_once(
     provider = request["provider"]
     endpoint = context.endpoints.get(attempt.account) or context.endpoints.get(provider)
     if endpoint is None:
-        return Finished(_not_configured(attempt, context.missing.get(provider)))
+        return _not_configured(attempt, context.missing.get(provider))
     started = time.perf_counter()
     longest_s = max(endpoint.timeout_s, MAX_TIMEOUT_S)
     timeout_s = min(endpoint.timeout_s * attempt.patience, longest_s, attempt.remaining_s)
@@ -119,7 +127,8 @@ def _after_failure(
     if error.verdict in FINAL:
         return Finished(failed, fault, usage)
     if max_retries == 0:  # one call for each item, and no wait that the provider does not ask for
-        return Finished(failed, fault if is_refusal(error) and error.wait_s else None, usage)
+        counts_for_health = is_refusal(error) and bool(error.wait_s)
+        return Finished(failed, replace(fault, counts_for_health=counts_for_health), usage)
     delay_s = backoff_s(attempt.number) if attempt.number <= max_retries else None
     if max(delay_s or 0, error.wait_s or 0) >= attempt.remaining_s - latency_ms / 1000:
         message = f"{DEADLINE_EXCEEDED.error}; the last attempt failed: {error.message}"
@@ -187,15 +196,18 @@ def _log_failure(
     )
 
 
-def _not_configured(attempt: Attempt, reason: str | None) -> Result:
-    return Result(
-        # There is no reason if the API that accepted the item has another providers.toml.
-        error=reason or "the worker does not know this provider: give it the API's PROVIDERS_FILE",
-        error_code=ErrorCode.PROVIDER_NOT_CONFIGURED,
+def _not_configured(attempt: Attempt, reason: str | None) -> Finished:
+    # There is no reason if the API that accepted the item has another providers.toml.
+    reason = reason or "the worker does not know this provider: give it the API's PROVIDERS_FILE"
+    code = ErrorCode.PROVIDER_NOT_CONFIGURED
+    result = Result(
+        error=reason,
+        error_code=code,
         attempts=attempt.calls - 1,
         queued_ms=attempt.queued_ms,
         retried_ms=attempt.retried_ms,
     )
+    return Finished(result, Fault(NOT_CONFIGURED, reason, code, counts_for_health=False))
 
 
 def _answer(answer: Answer, attempt: Attempt, latency_ms: float) -> Result:

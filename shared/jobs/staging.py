@@ -9,14 +9,20 @@ import orjson
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from shared.jobs.submission import IdempotencyConflict, QueueBytesFull, QueueFull, UploadExpired
-from shared.queue.keys import Keys
+from shared.jobs.submission import (
+    IdempotencyConflict,
+    QueueBytesFull,
+    QueueFull,
+    TooManyFallbacks,
+    UploadExpired,
+)
+from shared.queue.fallback_chain import route_name
+from shared.queue.keys import META_ITEMS, SHARED_ROUTE, Keys
 from shared.redis.client import RedisUnavailable
 
-META_ITEMS = 500  # number of items whose meta is one field; a constant of accept.lua, too
 CHUNK_BYTES = 4 * 1024 * 1024  # size of the payloads at which a part is sent
-MAX_ROUTES = 100  # routes of a job and lane with a queue; the other routes share one more queue
-SHARED_ROUTE = "*"
+MAX_ROUTES = 100  # routes of a job and lane with a queue of their own
+MAX_SHARED_ROUTES = 20  # further queues: the other routes with the same fallbacks share a queue
 STAGING_TTL_S = 600  # time after which staged items expire if no further part follows
 
 # Request id, lane (of the provider or the alias), model and, if there is metadata, the text of its
@@ -54,7 +60,10 @@ class Staging:
         self._metas: list[Meta] = []
 
     async def add(self, lane: str, payload: bytes, meta: Meta, chain: str = "") -> None:
-        """Adds an item. `chain` says where it may move: see `ItemRequest.chain`."""
+        """Adds an item. `chain` says where it may move: see `ItemRequest.chain`.
+
+        Raises TooManyFallbacks.
+        """
         route = self._route(lane, meta[2], chain)
         route.items += 1
         self._items += (route.place, payload)
@@ -66,10 +75,12 @@ class Staging:
             await self._send(None)
 
     def _route(self, lane: str, model: str, chain: str) -> "_Route":
-        routes, name = self._routes[lane], model.lower() + chain
+        routes, name = self._routes[lane], route_name(model, chain)
         if name not in routes and len(routes) >= MAX_ROUTES:
-            name = SHARED_ROUTE
+            name = SHARED_ROUTE + chain
         if name not in routes:
+            if len(routes) >= MAX_ROUTES + MAX_SHARED_ROUTES:
+                raise TooManyFallbacks(lane, MAX_ROUTES, MAX_SHARED_ROUTES)
             number = len(routes) + 1
             routes[name] = _Route(name, lane if number == 1 else f"{lane} {number}")
         return routes[name]

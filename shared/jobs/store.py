@@ -7,9 +7,9 @@ import orjson
 from redis.asyncio import Redis
 
 from shared.jobs.snapshot import Snapshot, parse_snapshot
-from shared.jobs.staging import META_ITEMS, Meta, Staging, staged
+from shared.jobs.staging import Meta, Staging, staged
 from shared.jobs.submission import MAX_KEY_S
-from shared.queue.keys import Keys
+from shared.queue.keys import META_ITEMS, Keys
 from shared.queue.scripts import load_script
 
 
@@ -19,8 +19,7 @@ class Store:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        constants = {"META_ITEMS": META_ITEMS, "MAX_KEY_S": MAX_KEY_S}
-        self._accept = load_script(redis, keys, "accept", constants)
+        self._accept = load_script(redis, keys, "accept", {"MAX_KEY_S": MAX_KEY_S})
         self._cancel, self._abandon, self._snapshot, self._follow_progress, self._read_page = (
             load_script(redis, keys, name)
             for name in ("cancel", "abandon", "snapshot", "follow_progress", "read_page")

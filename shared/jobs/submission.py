@@ -3,6 +3,7 @@
 SubmissionRejected
 ├── QueueFull             too many items of the owner are queued for a provider
 ├── QueueBytesFull        the owner's unfinished jobs have too many bytes
+├── TooManyFallbacks      the job has too many models with different fallbacks
 ├── IdempotencyConflict   the idempotency key was used for another submission
 └── UploadExpired         the upload was too slow, so its first items have expired
 """
@@ -35,6 +36,21 @@ class QueueFull(SubmissionRejected):
 
 class QueueBytesFull(SubmissionRejected):
     """The requests of the owner's jobs that have not ended would exceed `max_queue_bytes`."""
+
+
+class TooManyFallbacks(SubmissionRejected):
+    """The job has too many models with different fallbacks in this lane.
+
+    models: limit of the models with queues of their own. lists: limit of the different lists of
+    fallbacks of all other models.
+    """
+
+    def __init__(self, lane: str, models: int, lists: int) -> None:
+        super().__init__(
+            f"the job has more than {models} models for {shown_lane(lane)}, and the other models"
+            f" have more than {lists} different lists of fallbacks; nothing was accepted. Give more"
+            " models the same fallbacks, or send several jobs"
+        )
 
 
 class IdempotencyConflict(SubmissionRejected):

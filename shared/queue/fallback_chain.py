@@ -1,9 +1,16 @@
-"""Writes the routes to which an item may move, as lua/lib/fallbacks.lua reads them."""
+"""Writes the names of routes, which say where items may move, for lua/lib/fallbacks.lua."""
 
 from collections.abc import Sequence
 
 MAX_FALLBACKS = 10  # limit of the routes that an item may move to
 _STEP, _MODEL = "\x1f", "\x1e"
+# Clients choose the names of models, which must not look like a chain.
+_SEPARATORS = dict.fromkeys(range(0x1C, 0x20), "\N{REPLACEMENT CHARACTER}")
+
+
+def route_name(model: str, chain: str) -> str:
+    """Returns the name of the route of a model with a chain; "" is no chain."""
+    return model.lower().translate(_SEPARATORS) + chain
 
 
 def fallback_chain(
@@ -17,5 +24,12 @@ def fallback_chain(
     if not targets:
         return ""
     flag = "c" if content_filtered else ""
-    steps = (f"{lane}{_MODEL}{model}" for lane, model in targets[:MAX_FALLBACKS])
+    steps = (
+        f"{lane}{_MODEL}{model.translate(_SEPARATORS)}" for lane, model in targets[:MAX_FALLBACKS]
+    )
     return f"{_STEP}{round(after_s * 1000)}{flag}{_STEP}{_STEP.join(steps)}"
+
+
+def number_of_fallbacks(chain: str) -> int:
+    """Returns the number of routes that a chain names."""
+    return chain.count(_MODEL)

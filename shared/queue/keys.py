@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LAYOUT_VERSION = 4  # raised when keys, fields or their meaning change: see layout_version.py
+META_ITEMS = 500  # number of items of a job whose meta is one field
+SHARED_ROUTE = "*"  # model of a route that items of several models share
 
 
 class _KeyWithId:

@@ -9,6 +9,7 @@ import orjson
 from shared.queue.ids import ItemId, LeaseId
 
 MAX_WORKER_LOSSES = 3  # an item that lost this many workers in one attempt fails
+NOT_CONFIGURED = "not_configured"  # verdict: the worker cannot call the provider, and made no call
 Outcome = Literal["complete", "fail", "retry", "release"]  # see Settlement
 
 
@@ -47,12 +48,13 @@ class Lease:
 class Fault:
     """How a call to a provider failed. lua/lib/health.lua decides what that means for other items.
 
-    verdict: a value of worker.providers.errors.Verdict.
+    verdict: a value of worker.providers.errors.Verdict, or NOT_CONFIGURED.
     reason: every owner can read the reason, so it never contains text from a provider.
     code, status_code: the error code and the HTTP status for items that are not sent because of the
         fault.
     wait_s: time after which the provider takes calls again; None if it names no time.
     covers_account: whether the refusal is about the account and not about one model.
+    counts_for_health: whether the failure says something about the provider's health.
     """
 
     verdict: str
@@ -61,6 +63,7 @@ class Fault:
     status_code: int | None = None
     wait_s: float | None = None
     covers_account: bool = False
+    counts_for_health: bool = True
 
     def to_json(self) -> bytes:
         fields = {
@@ -70,6 +73,7 @@ class Fault:
             "status": self.status_code,
             "wait_ms": None if self.wait_s is None else self.wait_s * 1000,
             "covers_account": self.covers_account or None,
+            "ignored": None if self.counts_for_health else True,
         }
         return orjson.dumps({name: value for name, value in fields.items() if value is not None})
 
@@ -109,7 +113,9 @@ class Usage:
 class Settlement:
     """Settles a lease with the outcome of its call.
 
-    complete, fail   the item finishes with `result`; the provider call took `latency_ms`
+    complete, fail   the item finishes with `result`; the provider call took `latency_ms`. An item
+                     that fails moves on to its next fallback, if it has one and `fault` allows it:
+                     see lua/lib/fallbacks.lua.
     retry            the attempt failed; the item runs again after `delay_s`, or finishes with
                      `result` if `delay_s` is None. An attempt that failed because of a fault of the
                      provider is not counted: the item waits until the provider is healthy.

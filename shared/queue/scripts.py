@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from shared.providers import WEBHOOK_LANE
 from shared.providers.row import MAX_KEYS
 from shared.queue.ids import DELIVERY_SUFFIX
-from shared.queue.keys import Keys, lua_string
+from shared.queue.keys import META_ITEMS, SHARED_ROUTE, Keys, lua_string
 from shared.redis.client import Script
 
 Constants = Mapping[str, float | str]
@@ -22,6 +22,8 @@ _COMMON: Constants = {
     "DELIVERY_SUFFIX": DELIVERY_SUFFIX,
     "MAX_KEYS": MAX_KEYS,
     "ADAPTIVE_START": ADAPTIVE_START,
+    "META_ITEMS": META_ITEMS,
+    "SHARED_ROUTE": SHARED_ROUTE,
 }
 _CONSTANT = re.compile(r"\b[A-Z][A-Z_]+\b")
 _INCLUDE = re.compile(r'^--- @include "([a-z_]+)"\n', re.MULTILINE)

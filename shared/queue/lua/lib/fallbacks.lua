@@ -7,7 +7,8 @@
 -- on, too. The name of a route that items have moved to begins with '\29', and its model is written as the provider gets it.
 -- An item keeps its index, and so its place in the job. MOVED has what was tried before, as JSON, for each item that moved.
 -- shared/queue/fallback_chain.py writes the names.
--- Defines for other files: scope_of, moved_model, wait_before_move, may_move, move_on
+-- Defines for other files: scope_of, moved_model, wait_before_move, may_move, may_move_at_last, calls_of, move_on
+local NOT_CONFIGURED = 'not_configured' -- the worker has no configuration of the provider, so it made no call
 local MOVES = { model_not_found = true, context_too_long = true, quota_exhausted = true, unauthorized = true }
 
 -- Returns the name of a route's model in the health of its account: see health.lua.
@@ -32,6 +33,14 @@ local function may_move(route, verdict)
   return after_ms ~= nil and (MOVES[verdict] or flag == 'c' and verdict == 'content_filtered')
 end
 
+-- Returns whether an item moves on after its last failure on a route, with this verdict: only an invalid request stays.
+local function may_move_at_last(route, verdict)
+  return may_move(route, verdict) or chain_of(route) ~= nil and verdict ~= 'rejected' and verdict ~= 'content_filtered'
+end
+
+-- Returns the number of calls that a failed attempt has made: 0 or 1.
+local function calls_of(fault) return fault.verdict == NOT_CONFIGURED and 0 or 1 end
+
 -- Adds a route to a job, unless the job has it. Returns the list of the job's routes in the lane.
 local function add_route(job, lane, route)
   local names = routes_of(job, lane)
@@ -44,10 +53,20 @@ local function add_route(job, lane, route)
   return names
 end
 
+-- Returns the model that an item was sent to. The items of a shared route have different models, which the meta names.
+local function tried_model(job, index, scope)
+  if scope ~= SHARED_ROUTE then return scope end
+  local block, metas = math.floor(index / META_ITEMS), job.metas or {}
+  if not metas[block] then metas[block] = cjson.decode(redis.call('HGET', JOB .. job.id, 'meta:' .. block) or '[]') end
+  job.metas = metas
+  local meta = metas[block][index % META_ITEMS + 1]
+  return meta and meta[3] or scope
+end
+
 -- Moves an item, which the caller has taken out of its place, to the next route. Returns false if there is none. `code` is
--- the error code of the failure, `tried` what the item was sent to, `calls` 1 if the failure was a
+-- the error code of the failure, `account` and `scope` say what the item was sent to, `calls` is 1 if the failure was a
 -- call, and `claimed_us` the time of its claim ('' without a call).
-local function move_on(lane, job, index, route, claimed_us, code, tried, calls)
+local function move_on(lane, job, index, route, claimed_us, code, account, scope, calls)
   local after_ms, flag, rest = chain_of(route)
   if not after_ms or not job.is_unfinished or redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then return false end
   local next_lane, next_model, others = string.match(rest, '^([^\30]*)\30([^\31]*)(.*)$')
@@ -57,6 +76,7 @@ local function move_on(lane, job, index, route, claimed_us, code, tried, calls)
   moved = moved and cjson.decode(moved) or {}
   local before = 0
   for _, step in ipairs(moved) do before = before + step.attempts end
+  local tried = account .. '/' .. tried_model(job, index, scope)
   moved[#moved + 1] = { model = tried, error_code = code, attempts = failed + uncounted + calls - before }
   redis.call('HSET', MOVED .. job.id, index, cjson.encode(moved))
   save_attempts(job, index, 0, first_claimed_us == '' and claimed_us or first_claimed_us, '', failed + uncounted + calls)

@@ -39,8 +39,7 @@ local function settle_failure(lane, account, scope, job, index, number, claimed_
       park(DEFERRED, lane, job, index, number, now_ms + math.min(delay_ms or MAX_SPREAD_MS, MAX_SPREAD_MS))
     end
   elseif not delay_ms then
-    local tried = account .. '/' .. scope
-    if not (fault and move_on(lane, job, index, route, claimed_us, fault.code, tried, 1)) then
+    if not (fault and move_on(lane, job, index, route, claimed_us, fault.code, account, scope, 1)) then
       finish_failed(lane, scope_of(route), job, index, result, fault and fault.code or 'provider_error', tonumber(latency_us))
     end
   else
@@ -71,19 +70,24 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
     release(account, scope, lease, job, index, usage and usage.prompt_tokens and usage, fault and REFUSALS[fault.verdict])
     if usage and usage.announced then learn(account, scope, usage.announced) end
   end
-  adapt(provider, highest_limit(provider), claimed_us / 1000, outcome, fault, usage)
+  local evidence = fault and not fault.ignored and fault
+  adapt(provider, highest_limit(provider), claimed_us / 1000, outcome, evidence, usage)
   if outcome == 'retry' then
     settle_failure(lane, account, scope, job, index, number, claimed_us, result, latency_us, tonumber(delay_ms), fault)
   elseif outcome == 'release' then
     requeue(lane, job, index, number)
   else
     if outcome == 'complete' then record_answer(account, scope, claimed_us / 1000) end
-    if fault then record_failure(account, scope, item_of(id, index, number), claimed_us / 1000, true, fault) end
+    if evidence then record_failure(account, scope, item_of(id, index, number), claimed_us / 1000, true, evidence) end
     local has_moved = false
-    if outcome == 'fail' and fault and may_move(route, fault.verdict) then
-      has_moved = move_on(lane, job, index, route, claimed_us, fault.code, account .. '/' .. scope, 1)
+    if outcome == 'fail' and fault and may_move_at_last(route, fault.verdict) then
+      has_moved = move_on(lane, job, index, route, claimed_us, fault.code, account, scope, calls_of(fault))
     end
-    if not has_moved then write_result(job, index, outcome == 'fail', result, tonumber(latency_us)) end
+    if not has_moved and outcome == 'fail' and fault and wait_before_move(route) then
+      finish_failed(provider, scope, job, index, result, fault.code, tonumber(latency_us)) -- see `may_move_on` in worker/tasks.py
+    elseif not has_moved then
+      write_result(job, index, outcome == 'fail', result, tonumber(latency_us))
+    end
   end
   end_probe(account, scope, lease)
   return true

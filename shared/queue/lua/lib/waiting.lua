@@ -90,7 +90,7 @@ end
 
 -- Moves an item that has waited for too long on to its next route, or finishes it.
 local function give_up_item(lane, route, job, index, record)
-  if not move_on(lane, job, index, route, '', record.code, lane .. '/' .. scope_of(route), 0) then
+  if not move_on(lane, job, index, route, '', record.code, lane, scope_of(route), 0) then
     finish_unsent(lane, scope_of(route), job, index, record)
   end
 end
