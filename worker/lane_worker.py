@@ -12,7 +12,7 @@ from arq.worker import Worker
 
 from shared.monitoring.reports import ReportWriter
 from shared.queue.capacity import Capacity, Limits
-from shared.queue.claims import Queue
+from shared.queue.claims import MAX_SETTLEMENTS, Queue
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
 from shared.queue.layout_version import wait_for_layout
@@ -28,6 +28,7 @@ from worker.stats_reporter import StatsReporter
 POLL_S = 5.0  # seconds until a round without a wake message, because a message may have been lost
 REDIS_RETRY_S = 0.25
 MAX_STARTS = 8  # number of calls to start before the event loop gets a turn to send the requests
+MAX_SETTLED_BYTES = 4 * 1024 * 1024  # size of the results that a round stores, beyond the first
 SIGN_OFF_S = 5.0  # time limit of the last settlements and the last report, when the worker stops
 
 log = structlog.get_logger()
@@ -146,7 +147,7 @@ class LaneWorker(Worker):
 
         Returns the seconds until the next round can settle or claim something, or None if unknown.
         """
-        settlements = list(self._settlements)
+        settlements = self._next_settlements()
         capacity = self._capacity()
         if not settlements and capacity.free_slots == 0:
             return None
@@ -162,6 +163,8 @@ class LaneWorker(Worker):
         # Only settlements that Redis has confirmed are deleted. The others are sent again, because
         # settling a lease twice changes nothing.
         del self._settlements[: len(settlements)]
+        if self._settlements:
+            self._wake.set()
         for item in claimed.failed:
             failed = Result(error_code=item.error_code, error="failed", queued_ms=item.queued_ms)
             self._metrics.calls.add_item(item.lane, item.route, failed)
@@ -170,6 +173,15 @@ class LaneWorker(Worker):
             if number % MAX_STARTS == 0:
                 await asyncio.sleep(0)  # uvloop sends the requests at the end of an iteration
         return claimed.next_round_s
+
+    def _next_settlements(self) -> list[Settlement]:
+        """Returns the settlements of the next round: as many as Redis stores in a short time."""
+        size = 0
+        for number, waiting in enumerate(self._settlements[:MAX_SETTLEMENTS]):
+            size += len(waiting.result)
+            if size > MAX_SETTLED_BYTES and number:
+                return self._settlements[:number]
+        return self._settlements[:MAX_SETTLEMENTS]
 
     def _capacity(self) -> Capacity:
         free_slots = max(0, self.max_jobs - len(self._calls)) if self.allow_pick_jobs else 0
@@ -222,7 +234,8 @@ class LaneWorker(Worker):
         """Settles the remaining leases, sends the last report, and removes this worker."""
         with suppress(RedisUnavailable, TimeoutError):
             async with asyncio.timeout(SIGN_OFF_S):
-                if self._settlements:
-                    await self._queue.settle_and_claim(self._settlements, None)
+                while settlements := self._next_settlements():
+                    await self._queue.settle_and_claim(settlements, None)
+                    del self._settlements[: len(settlements)]
                 await self._queue.unregister_worker(self._worker_id)
                 await self._reporter.leave()

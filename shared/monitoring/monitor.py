@@ -34,6 +34,7 @@ from shared.queue.scripts import load_script
 RECENT_STEPS = 6  # past steps in the "last minute", which also includes the current step
 MAX_JOBS_SEARCHED = 1000  # limit per lane, for the search for the oldest item
 MAX_LOST_WORKERS = 20
+MAX_WORKERS = 1000
 SILENT_S = 6  # time without a report from a silent worker; workers report every 2 s
 
 
@@ -46,9 +47,11 @@ class Monitor:
         self._overview = load_script(redis, keys, "overview")
 
     async def overview(self) -> Overview:
-        now_ms, alive, reports, *lane_fields = await self._overview(
-            args=[MAX_JOBS_SEARCHED, MAX_LOST_WORKERS, MAX_DEPLOYMENTS]
-        )
+        limits = (MAX_JOBS_SEARCHED, MAX_LOST_WORKERS, MAX_DEPLOYMENTS, MAX_WORKERS)
+        now_ms, alive, reports, left, *lane_fields = await self._overview(args=limits)
+        while left:
+            _, _, _, left, *more = await self._overview(args=[*limits, *left])
+            lane_fields += more
         now_s = float(now_ms) / 1000
         workers = _workers(reports, _alive(alive, float(now_ms)), now_s)
         minute, recent, recent_s = await self._last_minute(now_s)

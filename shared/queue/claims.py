@@ -33,6 +33,9 @@ from shared.queue.scripts import load_script
 
 INTERACTIVE_WEIGHT = 4  # interactive items that are served for each bulk item of the same owner
 OUTAGE_WAIT_S: float = 86_400  # time for which an item waits for a provider that does not answer
+# Limits of one run of a script, because Redis does nothing else meanwhile
+MAX_RENEWED = 500  # leases
+MAX_SETTLEMENTS = 64
 MAX_CLAIM = 50  # limit of items per round, so that other workers get some items of a large job
 
 
@@ -127,15 +130,20 @@ class Queue:
         Returns the ids of the leases whose calls must stop.
         """
         argv = [part for lease in leases for part in (lease.lane, lease.lease_id)]
-        stop = await self._renew(args=[worker_id, self._lease_ms, *argv])
-        return {LeaseId(lease_id.decode()) for lease_id in stop}
+        stop: set[LeaseId] = set()
+        for start in range(0, max(1, len(argv)), 2 * MAX_RENEWED):
+            part = argv[start : start + 2 * MAX_RENEWED]
+            reply = await self._renew(args=[worker_id, self._lease_ms, *part])
+            stop |= {LeaseId(lease_id.decode()) for lease_id in reply}
+        return stop
 
-    async def expire_overdue(self) -> None:
-        """Ends the jobs whose deadline has passed.
+    async def expire_overdue(self) -> bool:
+        """Ends jobs whose deadline has passed, a limited number at a time.
 
-        Workers do the same in each round, but there may be no worker.
+        Returns whether there are more. Workers do the same in each round, but there may be no
+        worker.
         """
-        await self._expire_overdue()
+        return bool(await self._expire_overdue())
 
     async def workers(self) -> list[str]:
         """Returns the ids of the workers that are not lost."""

@@ -41,5 +41,9 @@ class Operator:
 
         Returns the models that were not healthy. ACCOUNT stands for all models of the lane.
         """
-        scopes = await self._resume(args=[lane] if model is None else [lane, model])
-        return [scope.decode() for scope in scopes]
+        only = [] if model is None else [model]
+        position, found = b"1 0", dict[str, None]()
+        while position:
+            position, scopes = await self._resume(args=[lane, position, *only])
+            found |= {scope.decode(): None for scope in scopes}
+        return list(found)

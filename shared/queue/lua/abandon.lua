@@ -6,6 +6,7 @@
 --       continue after the grace period
 --- @include "clock"
 --- @include "job_end"
+local MAX_ABANDONED = 100
 local job_id, owner, body_digest, grace_ms, is_cancelled = unpack(ARGV)
 grace_ms, is_cancelled = tonumber(grace_ms), is_cancelled == '1'
 local total, job_owner, finished_ms, finished_early_as, deadline_ms, joined = unpack(redis.call('HMGET', JOB .. job_id,
@@ -24,6 +25,7 @@ local abandoned, until_ms = ABANDONED .. owner .. ':' .. body_digest, now_ms + g
 redis.call('HSET', JOB .. job_id, 'abandoned_until_ms', ms(until_ms), 'grace_ms', grace_ms)
 redis.call('LREM', abandoned, 0, job_id) -- this call may be a repetition
 redis.call('RPUSH', abandoned, job_id)
+redis.call('LTRIM', abandoned, -MAX_ABANDONED, -1) -- an older job is cancelled, or continues, but cannot be found any more
 redis.call('PEXPIRE', abandoned, math.ceil(grace_ms))
 if is_cancelled and not finished_ms and not (deadline_ms and tonumber(deadline_ms) < until_ms) then
   redis.call('ZADD', JOB_DEADLINES, ms(until_ms), job_id)

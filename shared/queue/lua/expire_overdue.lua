@@ -2,11 +2,14 @@
 -- Ends jobs whose deadline has passed, and removes expired jobs and files from their owners' lists. The workers do the same
 -- for jobs in their rounds, but there may be no worker, so the API calls this script, too. If Redis's clock was set back,
 -- the script first corrects the times of JOB_DEADLINES and WORKERS.
+-- Returns: 1 if the script must run again at once, because one run does limited work, or 0
 -- Constant: LEASE_MS (time after which a worker that does not renew its leases counts as lost)
 --- @include "clock"
 --- @include "files"
 --- @include "job_end"
 --- @include "set_back"
+--- @include "work"
+local MAX_FORGOTTEN = 100 -- jobs and files
 
 -- Stores an earlier time in a job's field and in JOB_DEADLINES.
 local function bring_forward(id, field, time_ms)
@@ -14,8 +17,15 @@ local function bring_forward(id, field, time_ms)
   redis.call('ZADD', JOB_DEADLINES, 'XX', 'LT', ms(time_ms), id)
 end
 
-local function correct_deadlines()
-  for _, id in ipairs(redis.call('ZRANGE', JOB_DEADLINES, 0, -1)) do
+local CORRECTION_WORK = 5 -- number of commands for each job
+
+-- Corrects the next deadlines. `cursor` is that of ZSCAN, which returns each job at least once; correcting a job twice
+-- changes nothing. Returns the next cursor.
+local function correct_deadlines(cursor)
+  local next_cursor, entries = unpack(redis.call('ZSCAN', JOB_DEADLINES, cursor, 'COUNT', 20))
+  for i = 1, #entries, 2 do
+    local id = entries[i]
+    spend(CORRECTION_WORK)
     local accepted_ms, deadline_ms, abandoned_until_ms, grace_ms = unpack(redis.call('HMGET', JOB .. id, 'accepted_ms',
       'deadline_ms', 'abandoned_until_ms', 'grace_ms'))
     if deadline_ms and tonumber(accepted_ms) > now_ms then
@@ -26,12 +36,17 @@ local function correct_deadlines()
       bring_forward(id, 'abandoned_until_ms', now_ms + tonumber(grace_ms))
     end
   end
+  return next_cursor
 end
 
-if read_set_back('api') > 0 then
-  lower(WORKERS, now_ms + LEASE_MS)
-  correct_deadlines()
+local is_set_back, cursor = read_set_back('api')
+if is_set_back then cursor = '0' end
+if cursor then
+  local are_workers_correct = lower(WORKERS, now_ms + LEASE_MS)
+  repeat cursor = correct_deadlines(cursor) until cursor == '0' or not has_work_left()
+  set_left((cursor ~= '0' or not are_workers_correct) and cursor or '')
 end
-end_overdue_jobs()
-forget_expired(200)
-forget_expired_files(100)
+local next_ms = end_overdue_jobs()
+local forgotten = forget_expired(MAX_FORGOTTEN) + forget_expired_files(MAX_FORGOTTEN)
+local has_more = cursor and cursor ~= '0' or next_ms and next_ms <= now_ms or forgotten >= MAX_FORGOTTEN
+return has_more and 1 or 0

@@ -1,28 +1,40 @@
 #!lua flags=no-writes
--- Reads the workers and the lanes in use, all at the same moment: the webhook lane, the lanes whose calls an alive worker can
--- make, the active lanes, and the lanes that had calls in the last hour.
+-- Reads the workers and the lanes in use: the webhook lane, the lanes whose calls an alive worker can make, the active lanes,
+-- and the lanes that had calls in the last hour. One run does limited work, so it may leave lanes to the next runs.
 -- ARGV: max_jobs (limit of jobs to search per lane for the oldest item), max_lost (limit of lost workers to return),
---       max_scopes (limit of scopes to return per lane)
+--       max_scopes (limit of scopes to return per lane), max_workers (limit of workers to return),
+--       then in the next runs the lanes to read
 -- Returns: {now_ms,
 --          {worker, time in ms after which the worker counts as lost, …},
 --          {worker, the worker's last report or false, …},
---          then per lane {name, number of leases, number of queued items, number of deferred items, time in ms at which the
+--          {lanes that this run has left out},
+--          then per lane {name, number of leases, number of queued items (see queue_depth.lua), number of deferred items, time in ms at which the
 --          oldest queued item was accepted or false, a list of up to max_scopes scopes that are not healthy: see health.lua,
 --          the limits that were set while work runs and the state of the adaptive limit, as JSON or false}
 --          and per scope {scope, time in ms at which the pause ends, time in ms at which the scope opened or the pause began,
 --          1 if the scope is open or 0, verdict, reason, 1 if a probe is running or 0}; the first is the account's}
+--          The next runs return no workers.
 --- @include "clock"
-local max_jobs, max_lost, max_scopes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+--- @include "queue_depth"
+--- @include "work"
+local max_jobs, max_lost, max_scopes, max_workers = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local first_lane = 5
+local LANE_WORK, JOB_WORK, OWNER_WORK = 15, 2, 2 -- numbers of commands
+local MAX_RECORDS = 200 -- limit of the scopes of an account that are looked at
 
-local function has_queued(lane, job_id)
-  local routes = redis.call('HGET', JOB .. job_id, 'routes')
-  for _, route in ipairs(routes and cjson.decode(routes)[lane] or {}) do
-    if redis.call('EXISTS', QUEUE .. lane .. ':' .. job_id .. ':' .. route) == 1 then return true end
+-- Returns the time at which a job was accepted, if items of the job are in the lane's queues.
+local function queued_since(lane, job_id)
+  local routes, accepted_ms = unpack(redis.call('HMGET', JOB .. job_id, 'routes', 'accepted_ms'))
+  spend(JOB_WORK + (routes and #routes / 500 or 0)) -- a job can have many routes
+  local queues = {}
+  for i, route in ipairs(routes and cjson.decode(routes)[lane] or {}) do
+    queues[i] = QUEUE .. lane .. ':' .. job_id .. ':' .. route
   end
-  return false
+  if queues[1] and redis.call('EXISTS', unpack(queues)) > 0 then return accepted_ms end
 end
 
--- Returns the time at which the oldest queued item of a lane was accepted, or nil. Searches at most max_jobs jobs.
+-- Returns the time at which the oldest queued item of a lane was accepted, or nil. Searches at most max_jobs jobs, and as
+-- many as one run may.
 local function find_oldest(lane)
   local oldest_ms
   local searched = 0
@@ -32,11 +44,12 @@ local function find_oldest(lane)
   end
   local function consider_job(job_id) -- returns whether the search may continue
     searched = searched + 1
-    if searched > max_jobs then return false end
-    if has_queued(lane, job_id) then consider(redis.call('HGET', JOB .. job_id, 'accepted_ms')) end
+    if searched > max_jobs or not has_work_left() then return false end
+    consider(queued_since(lane, job_id))
     return true
   end
   for _, owner in ipairs(redis.call('ZRANGE', FAIR_QUEUE .. lane, 0, max_jobs)) do
+    spend(OWNER_WORK)
     for _, class in ipairs({ 'interactive', 'bulk' }) do
       for _, job_id in ipairs(redis.call('ZRANGE', FAIR_QUEUE .. lane .. ':' .. owner .. ':' .. class, 0, max_jobs)) do
         if not consider_job(job_id) then return oldest_ms end
@@ -44,6 +57,7 @@ local function find_oldest(lane)
     end
   end
   for _, scope in ipairs(redis.call('ZRANGE', BLOCKED .. lane, 0, max_jobs)) do
+    spend(1)
     for _, queue in ipairs(redis.call('ZRANGE', WAITING .. lane .. ':' .. scope, 0, max_jobs)) do
       if not consider_job(string.match(queue, '^%S+')) then return oldest_ms end
     end
@@ -65,7 +79,16 @@ end
 
 -- Appends the scopes of an account that are paused or open.
 local function add_scopes(scopes, lane, number, key)
-  local stored = redis.call('HGETALL', key)
+  local records = redis.call('HLEN', key)
+  local stored = records <= MAX_RECORDS and redis.call('HGETALL', key) or redis.call('HRANDFIELD', key, MAX_RECORDS, 'WITHVALUES')
+  local of_account = records > MAX_RECORDS and redis.call('HGET', key, '')
+  if of_account then
+    for i = 1, #stored, 2 do
+      if stored[i] == '' then of_account = false end
+    end
+  end
+  if of_account then stored[1], stored[2] = '', of_account end
+  spend(#stored / 2)
   for i = 1, #stored, 2 do
     local scope, record = stored[i], cmsgpack.unpack(stored[i + 1])
     local until_ms = math.min(record.until_ms, now_ms + record.pause_ms)
@@ -87,32 +110,61 @@ local function read_scopes(lane)
 end
 
 local function read_lane(lane)
-  local queued = redis.call('ZCARD', QUARANTINE .. lane)
-  for _, count in ipairs(redis.call('HVALS', DEPTH .. lane)) do queued = queued + count end
+  spend(LANE_WORK)
+  local queued = redis.call('ZCARD', QUARANTINE .. lane) + queue_depth(lane)
   local oldest_ms = queued > 0 and find_oldest(lane)
   return { lane, redis.call('ZCARD', LEASES .. lane), queued, redis.call('ZCARD', DEFERRED .. lane),
     oldest_ms and ms(math.min(oldest_ms, now_ms)) or false, read_scopes(lane), redis.call('HGET', LIMITS, lane),
     redis.call('HGET', CAPS, lane) }
 end
 
-local reports, lost = {}, 0
-local lanes = { [WEBHOOK_LANE] = true }
-for _, worker in ipairs(redis.call('ZREVRANGE', WORKER_LAST_SEEN, 0, -1)) do
-  local is_alive = redis.call('ZSCORE', WORKERS, worker)
-  if not is_alive then lost = lost + 1 end
-  if is_alive or lost <= max_lost then
-    local report = redis.call('GET', WORKER_REPORT .. worker)
-    reports[#reports + 1], reports[#reports + 2] = worker, report
-    local configured = is_alive and report and string.match(report, '^%S+ (%S*) ') or ''
-    for lane in string.gmatch(configured, '[^,]+') do lanes[lane] = true end
+local reports, names, known, configured_by = {}, {}, {}, {}
+
+local function add(lane)
+  if not known[lane] then names[#names + 1] = lane end
+  known[lane] = true
+end
+
+local function read_workers()
+  local workers, lost, keys = redis.call('ZREVRANGE', WORKER_LAST_SEEN, 0, max_workers - 1), 0, {}
+  if not workers[1] then return end
+  for i, worker in ipairs(workers) do keys[i] = WORKER_REPORT .. worker end
+  local alive, stored = redis.call('ZMSCORE', WORKERS, unpack(workers)), redis.call('MGET', unpack(keys))
+  for i, worker in ipairs(workers) do
+    if not alive[i] then lost = lost + 1 end
+    if alive[i] or lost <= max_lost then
+      reports[#reports + 1], reports[#reports + 2] = worker, stored[i]
+      local configured = alive[i] and stored[i] and string.match(stored[i], '^%S+ (%S*) ') or ''
+      if not configured_by[configured] then -- usually all workers have the same lanes
+        for lane in string.gmatch(configured, '[^,]+') do add(lane) end
+      end
+      configured_by[configured] = true
+    end
   end
 end
-for _, lane in ipairs(redis.call('ZRANGE', CALLED_LANES, 0, -1)) do lanes[lane] = true end
-for _, lane in ipairs(redis.call('ZRANGE', ACTIVE_LANES, 0, -1)) do
-  -- A lane that no worker serves stays in the index, even without items.
-  local places = redis.call('EXISTS', DEPTH .. lane, QUARANTINE .. lane, DEFERRED .. lane, LEASES .. lane)
-  if places > 0 then lanes[lane] = true end
+
+local function find_lanes()
+  add(WEBHOOK_LANE)
+  read_workers()
+  for _, lane in ipairs(redis.call('ZRANGE', CALLED_LANES, 0, -1)) do add(lane) end
+  for _, lane in ipairs(redis.call('ZRANGE', ACTIVE_LANES, 0, -1)) do
+    if not known[lane] then
+      -- A lane that no worker serves stays in the index, even without items.
+      spend(1)
+      if redis.call('EXISTS', DEPTH .. lane, QUARANTINE .. lane, DEFERRED .. lane, LEASES .. lane) > 0 then add(lane) end
+    end
+  end
 end
-local reply = { ms(now_ms), redis.call('ZRANGE', WORKERS, 0, -1, 'WITHSCORES'), reports }
-for lane in pairs(lanes) do reply[#reply + 1] = read_lane(lane) end
+
+if ARGV[first_lane] then
+  for i = first_lane, #ARGV do add(ARGV[i]) end
+else
+  find_lanes()
+end
+local alive = ARGV[first_lane] and {} or redis.call('ZRANGE', WORKERS, 0, max_workers - 1, 'WITHSCORES')
+local left, reply = {}, { ms(now_ms), alive, reports }
+reply[4] = left
+for i, lane in ipairs(names) do
+  if i == 1 or has_work_left() then reply[#reply + 1] = read_lane(lane) else left[#left + 1] = lane end
+end
 return reply

@@ -3,11 +3,13 @@
 -- provider are meant: see deployments.lua. A paused scope becomes
 -- healthy. An open scope stays open, and its next probe may run now; if the probe fails, the waits begin again with the
 -- shortest.
--- ARGV: lane, scope (all scopes of the lane if it is left out)
--- Returns: the scopes that were not healthy
+-- One run resumes some of the scopes.
+-- ARGV: lane, '<number of the key> <cursor of HSCAN>' ('1 0' in the first run), scope (all scopes of the lane if it is left out)
+-- Returns: {what the next run gets as its second argument, '' if all is done, the scopes that were not healthy}
 --- @include "clock"
 --- @include "health"
-local lane, only, resumed = ARGV[1], ARGV[2], {}
+local MAX_SCOPES = 50 -- about the limit of the scopes of one run
+local lane, position, only, resumed = ARGV[1], ARGV[2], ARGV[3], {}
 
 local function resume_scope(account, scope)
   local record = read_record(account, scope)
@@ -21,13 +23,24 @@ local function resume_scope(account, scope)
   end
 end
 
-for number = 1, MAX_KEYS do
-  local account = number == 1 and lane or lane .. '#' .. number
-  for _, scope in ipairs(only and { only } or redis.call('HKEYS', HEALTH .. account)) do resume_scope(account, scope) end
+local number, cursor = string.match(position, '^(%d+) (%d+)$')
+number = tonumber(number)
+local looked_at = 0
+while number <= MAX_KEYS and looked_at < MAX_SCOPES do
+  local account, fields = number == 1 and lane or lane .. '#' .. number, { only }
+  if only then
+    cursor = '0'
+  else
+    cursor, fields = unpack(redis.call('HSCAN', HEALTH .. account, cursor, 'COUNT', MAX_SCOPES))
+  end
+  for i = 1, #fields, only and 1 or 2 do
+    looked_at = looked_at + 1
+    resume_scope(account, fields[i])
+  end
+  if cursor == '0' then number = number + 1 end
 end
+if number <= MAX_KEYS then return { number .. ' ' .. cursor, resumed } end
 -- Lanes with several deployments may wait for this provider.
-for _, other in ipairs(redis.call('ZRANGE', ACTIVE_LANES, 0, -1)) do
-  for _, scope in ipairs(redis.call('ZRANGE', BLOCKED .. other, 0, 99)) do redis.call('ZADD', BLOCKED .. other, 0, scope) end
-end
+for _, other in ipairs(redis.call('ZRANGE', ACTIVE_LANES, 0, -1)) do look_at_all_again(other) end
 redis.call('PUBLISH', WAKE, '')
-return resumed
+return { '', resumed }

@@ -49,6 +49,8 @@
 --- @include "limiters"
 --- @include "deployments"
 --- @include "choice"
+--- @include "set_back"
+--- @include "work"
 local values_per_lane, values_per_settlement = 2, 8 -- numbers of values in ARGV
 local limits, rules_json, deployments, lane_count, free_slots, quarantined, running_count, worker = unpack(ARGV, 1, 8)
 local first_running = 9
@@ -60,6 +62,7 @@ read_lane_limits(limits)
 set_rules(rules_json)
 set_deployments(deployments)
 for i = first_running, first_settlement - 1, values_per_lane do running[ARGV[i]] = tonumber(ARGV[i + 1]) end
+local OTHER_LANES_MS = 100
 local max_claim, next_round_ms, has_freed_slot, has_left_items = MAX_CLAIM, nil, false, false
 
 local function wake_at(time_ms)
@@ -88,7 +91,7 @@ local function has_backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane,
 -- Requeues the lane's items that may run again. Returns the number of items that the lane's limit and health allow to start
 -- now; 0 if no item is queued.
 local function prepare(lane, limit)
-  local expires_ms, due_ms = earliest(LEASES .. lane), earliest(DEFERRED .. lane)
+  local expires_ms, due_ms = earliest(LEASES .. lane), clock_time(earliest(DEFERRED .. lane))
   if expires_ms and expires_ms <= now_ms then expires_ms = reclaim_expired(lane) end
   if due_ms and due_ms <= now_ms then due_ms = requeue_due(lane) end
   if expires_ms then wake_at(expires_ms) end
@@ -124,7 +127,8 @@ local function claim_items(lane, allowed)
     left, max_claim = left - count, max_claim - count
   end
   if quarantined < 1 and capacity() > 0 then
-    local count = lease_quarantined(lane)
+    local count, has_more = lease_quarantined(lane)
+    if has_more then wake_at(now_ms) end
     quarantined = quarantined + count
     count_claimed(count)
   end
@@ -134,7 +138,7 @@ local function claim_items(lane, allowed)
     wake_at(next_ms)
     if has_more_moves then wake_at(now_ms) end
   end
-  if not is_healthy(lane) then wake_at(earliest(BLOCKED .. lane) or math.huge) end
+  if not is_healthy(lane) then wake_at(clock_time(earliest(BLOCKED .. lane)) or math.huge) end
   if left < allowed then
     wake_at(now_ms + LEASE_MS)
     mark_claimed(lane)
@@ -149,22 +153,35 @@ local function claim_items(lane, allowed)
   end
 end
 
-local set_back_ms = read_set_back('rounds')
-if set_back_ms > 0 then
-  for _, lane in ipairs(active_lanes()) do
-    correct_times(lane, set_back_ms)
-    correct_waits(lane)
+-- Corrects the times of leases after Redis's clock was set back. `lanes` has the lanes that are left, after a space each.
+-- Workers may have renewed leases since then, so the times are limited, not moved.
+local function correct_leases(lanes)
+  while lanes ~= '' and has_work_left() do
+    local lane, others = string.match(lanes, '^ (%S+)(.*)$')
+    if lower(LEASES .. lane, now_ms + LEASE_MS) then
+      look_at_all_again(lane)
+      lanes = others
+    end
   end
+  set_left(lanes)
+  if lanes ~= '' then wake_at(now_ms) end
 end
 
+local is_set_back, lanes_left = read_set_back('rounds')
+if is_set_back then lanes_left = ' ' .. table.concat(active_lanes(), ' ') end
+if lanes_left then correct_leases(lanes_left == ' ' and '' or lanes_left) end
+
 -- Deadlines come first: a result that arrives after the job's deadline is not stored.
-next_round_ms = end_overdue_jobs()
+wake_at(end_overdue_jobs() or math.huge)
 for i = first_settlement, #ARGV, values_per_settlement do
   if settle(unpack(ARGV, i, i + values_per_settlement - 1)) then has_freed_slot = true end
 end
 
 local ready_lanes, allowed = {}, {}
-for _, lane in ipairs(is_claiming and active_lanes() or {}) do
+local lanes, are_all = {}, true
+if is_claiming then lanes, are_all = some_lanes() end
+if not are_all then wake_at(now_ms + OTHER_LANES_MS) end
+for _, lane in ipairs(lanes) do
   local limit = lane_limit(lane)
   allowed[lane] = limit and prepare(lane, limit) or 0
   if allowed[lane] > 0 then ready_lanes[#ready_lanes + 1] = lane end

@@ -11,6 +11,8 @@
 --       then two values per counter: its field in the history (see shared/monitoring/counters.py), the number to add
 --- @include "layout"
 --- @include "clock"
+--- @include "queue_depth"
+local MAX_LANES = 100 -- limit of the lanes whose level one run records; the next report records the others
 local options, report = cjson.decode(ARGV[1]), ARGV[2]
 local worker, step_s, kept_s = options.worker_id, options.step_s, options.kept_s
 
@@ -26,11 +28,13 @@ redis.call('EXPIRE', CALLED_LANES, kept_s)
 
 local step = HISTORY .. math.floor(now_ms / 1000 / step_s) * step_s
 -- Only the first report in a step records the level of a lane, so that many workers cost little more than one.
-for _, lane in ipairs(redis.call('ZRANGE', ACTIVE_LANES, 0, -1)) do
-  if redis.call('HEXISTS', step, lane .. ' queued') == 0 then
-    local queued = 0
-    for _, count in ipairs(redis.call('HVALS', DEPTH .. lane)) do queued = queued + count end
-    redis.call('HSET', step, lane .. ' in_flight', redis.call('ZCARD', LEASES .. lane), lane .. ' queued', queued)
+local lanes, fields, recorded = redis.call('ZRANGE', ACTIVE_LANES, 0, 999), {}, 0
+for i, lane in ipairs(lanes) do fields[i] = lane .. ' queued' end
+local levels = lanes[1] and redis.call('HMGET', step, unpack(fields)) or {}
+for i, lane in ipairs(lanes) do
+  if not levels[i] and recorded < MAX_LANES then
+    recorded = recorded + 1
+    redis.call('HSET', step, lane .. ' in_flight', redis.call('ZCARD', LEASES .. lane), lane .. ' queued', queue_depth(lane))
   end
 end
 for i = 3, #ARGV, 2 do redis.call('HINCRBY', step, ARGV[i], ARGV[i + 1]) end

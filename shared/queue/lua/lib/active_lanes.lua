@@ -1,9 +1,11 @@
+--- @include "clock"
 -- Keeps ACTIVE_LANES, the index of the lanes that have items, so that idle lanes cost nothing.
 -- Invariant: a lane with an item in QUEUE, QUARANTINE, DEFERRED or LEASES is in the index. An accepted item enters its
 -- lane through `enqueue`, which adds the lane. All later moves of the item stay in the lane. Only settle_and_claim.lua
 -- removes a lane, in the same step in which it finds that these four keys are empty.
 -- The score orders the lanes by their last claim. A lane that has become active is first.
--- Defines for other files: add_lane, remove_lane, mark_claimed, active_lanes
+-- Defines for other files: add_lane, remove_lane, mark_claimed, active_lanes, some_lanes
+local MAX_LANES = 100 -- limit of the lanes that a round looks at
 local latest_lane, latest_claim = nil, 0 -- the last entry of the index, and its score
 
 local function add_lane(lane) redis.call('ZADD', ACTIVE_LANES, 'NX', 0, lane) end
@@ -16,6 +18,19 @@ local function active_lanes()
   for i = 1, #entries, 2 do lanes[#lanes + 1] = entries[i] end
   latest_lane, latest_claim = lanes[#lanes], tonumber(entries[#entries] or 0)
   return lanes
+end
+
+-- Returns up to MAX_LANES active lanes, in their order, and whether these are all. Half of them are those that have waited
+-- longest; the others are chosen by the time, so that each lane is looked at again and again.
+local function some_lanes()
+  local lanes = active_lanes()
+  if #lanes <= MAX_LANES then return lanes, true end
+  local some, first = {}, MAX_LANES / 2
+  for i = 1, first do some[i] = lanes[i] end
+  local others = #lanes - first
+  local start = math.floor(now_ms * 1000) % others
+  for i = 0, MAX_LANES - first - 1 do some[#some + 1] = lanes[first + 1 + (start + i) % others] end
+  return some, false
 end
 
 -- Moves a lane to the end of the order, after the caller has called `active_lanes`.

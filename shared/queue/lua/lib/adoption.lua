@@ -17,7 +17,7 @@ end
 -- client gets the job only after this client has disconnected, too. A job that was cancelled is not given away.
 local function adopt(owner, body_digest)
   local abandoned = ABANDONED .. owner .. ':' .. body_digest
-  while true do
+  for _ = 1, MAX_LIVE_CALLS do
     local id = redis.call('LPOP', abandoned)
     if not id then return nil end
     local until_ms, finished_early_as, deadline_ms, live_digest = unpack(redis.call('HMGET', JOB .. id,

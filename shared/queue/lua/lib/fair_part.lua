@@ -7,14 +7,16 @@
 -- HUNGRY has '<worker> <lane>' by the time after which the entry no longer counts, because the worker may be lost.
 -- Defines for other files: part_left, note_hunger
 local HUNGRY_MS = 7000 -- longer than the time between two rounds of a worker that is not woken: see POLL_S
+local MAX_ENTRIES = 500 -- of HUNGRY that a round reads
 local hungry -- lane → set of hungry workers; nil until it is read
 
 local function read_hungry()
   if hungry then return end
   hungry = {}
   if redis.call('EXISTS', HUNGRY) == 0 then return end
-  redis.call('ZREMRANGEBYSCORE', HUNGRY, '-inf', now_ms)
-  for _, entry in ipairs(redis.call('ZRANGE', HUNGRY, 0, -1)) do
+  local old = redis.call('ZRANGEBYSCORE', HUNGRY, '-inf', now_ms, 'LIMIT', 0, MAX_ENTRIES)
+  if #old > 0 then redis.call('ZREM', HUNGRY, unpack(old)) end
+  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', HUNGRY, '(' .. ms(now_ms), '+inf', 'LIMIT', 0, MAX_ENTRIES)) do
     local worker, lane = string.match(entry, '^(%S+) (%S+)$')
     hungry[lane] = hungry[lane] or {}
     hungry[lane][worker] = true

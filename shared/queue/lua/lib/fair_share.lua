@@ -18,8 +18,10 @@
 -- Defines for other files: take_fairly
 local QUANTUM = 5
 local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
-local MAX_MOVES = 320 -- limit of children without items that one claim removes; a queue that it moves to WAITING counts ten times
-local MAX_SKIPPED = 16 -- limit of queues that one claim skips, because a limiter allows none of their items now
+local round_moves = 320 -- limit of children without items that a round removes; a queue that it moves to WAITING counts ten times
+local MIN_MOVES = 10 -- the same limit of a lane whose round has reached its limit
+local round_skips = 32 -- limit of queues that a round skips, because a limiter allows none of their items now
+local MIN_SKIPS = 1
 local MAX_LEAD = 50 -- items by which a child that is skipped may fall behind
 local OWNERS, CLASSES, JOBS, ROUTES = 1, 2, 3, 4 -- levels of the tree
 
@@ -50,9 +52,11 @@ end
 -- Claims up to `limit` items of a lane that has `free` slots. Returns their number, whether more queues may have to be moved to
 -- WAITING, and the time at which a limiter may allow more items.
 local function take_fairly(lane, limit, interactive_weight, free)
-  local moves_left, skips_left, next_ms = MAX_MOVES, MAX_SKIPPED, math.huge
+  local next_ms, moves_left, skips_left = math.huge, math.max(MIN_MOVES, round_moves), math.max(MIN_SKIPS, math.min(16, round_skips))
   local room, add_running
   if lane == WEBHOOK_LANE then room, add_running = owner_room(lane, free) end
+
+  local function count_moves(count) moves_left, round_moves = moves_left - count, round_moves - count end
 
   -- Returns the child to serve after `skipped` children, its service, the service of the next child if there is one, and the
   -- child's room.
@@ -79,10 +83,10 @@ local function take_fairly(lane, limit, interactive_weight, free)
   -- whether the queue must leave the tree.
   local function skip(job, number, scope, at_ms)
     next_ms = math.min(next_ms, at_ms)
-    skips_left = skips_left - 1
+    skips_left, round_skips = skips_left - 1, round_skips - 1
     if skips_left >= 0 then return 0, false end
     block(lane, scope, job, number, math.min(at_ms, now_ms + LEASE_MS))
-    moves_left = moves_left - 10
+    count_moves(10)
     return 0, true
   end
 
@@ -96,7 +100,7 @@ local function take_fairly(lane, limit, interactive_weight, free)
     local scope, allowed = blocking_scope(lane, model)
     if scope then
       block(lane, scope, job, number, allowed)
-      moves_left = moves_left - 10
+      count_moves(10)
       return 0, true
     end
     local queue, account, served_scope, list = queue_of(lane, job.id, route), lane, model, nil
@@ -156,7 +160,7 @@ local function take_fairly(lane, limit, interactive_weight, free)
       if left < math.huge then add_running(child, got) end
       if is_empty and (got == 0 or level == ROUTES or not next_service and skipped == 0) then
         redis.call('ZREM', siblings, child)
-        moves_left = moves_left - 1
+        count_moves(1)
       elseif level ~= ROUTES and got > 0 and (next_service or skipped > 0) then
         redis.call('ZINCRBY', siblings, got / weight, child)
       end

@@ -10,9 +10,9 @@ local function forget_file(owner, file, bytes)
   redis.call('UNLINK', FILE .. file, FILE_BLOCKS .. file)
 end
 
--- Removes up to `limit` files that have expired.
+-- Removes up to `limit` files that have expired. Returns their number.
 local function forget_expired_files(limit)
-  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', FILE_EXPIRATIONS, '-inf', now_ms, 'LIMIT', 0, limit)) do
-    forget_file(string.match(entry, '^(%S*) (%S+) (%d+)$'))
-  end
+  local entries = redis.call('ZRANGEBYSCORE', FILE_EXPIRATIONS, '-inf', now_ms, 'LIMIT', 0, limit)
+  for _, entry in ipairs(entries) do forget_file(string.match(entry, '^(%S*) (%S+) (%d+)$')) end
+  return #entries
 end

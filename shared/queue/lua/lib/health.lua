@@ -20,7 +20,7 @@
 --   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the end of its pause
 -- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
 -- Defines for other files: ACCOUNT, REFUSALS, is_healthy, read_record, store_record, delete_record, gate, open_record, mark_probe,
--- end_probe, record_answer, record_failure, has_recovered, patience, lanes_with_records, FIRST_PROBE_MS
+-- end_probe, look_at_all_again, record_answer, record_failure, has_recovered, patience, lanes_with_records, FIRST_PROBE_MS
 local ACCOUNT = ''
 local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
 local ADAPTED_BACKOFF_MS = 250 -- the same wait while fewer calls are the answer to a refusal: see adaptive.lua
@@ -37,6 +37,7 @@ local ALIVE = { rejected = true, model_not_found = true, context_too_long = true
 local records = {}
 local lanes_with_records = {} -- lane → whether a scope of it is not healthy, or a queue waits for a scope
 local has_recovered = {} -- lanes in which a scope became healthy in this round
+local seen_again = {} -- lanes whose queues look at all of their scopes again; `block` adds scopes later in the round
 local patience = {} -- lease and factor of the time-out, for each probe of this round that gets a longer time-out
 
 -- Returns the scopes that a call belongs to. A job that does not exist any more has no routes.
@@ -72,11 +73,19 @@ local function read_record(lane, scope)
   return records[name] or nil
 end
 
+-- Makes the queues of a lane look again at the first 100 scopes that they wait for.
+local function look_at_all_again(lane)
+  local changes = {}
+  for _, scope in ipairs(redis.call('ZRANGE', BLOCKED .. lane, 0, 99)) do changes[#changes + 1], changes[#changes + 2] = 0, scope end
+  if changes[1] then redis.call('ZADD', BLOCKED .. lane, 'XX', unpack(changes)) end
+end
+
 -- Makes the queues that wait for a scope look at it again.
 local function look_again(account, scope)
   redis.call('ZADD', BLOCKED .. account, 'XX', 0, scope)
   for _, lane in ipairs(lanes_of(account)) do
-    for _, blocked in ipairs(redis.call('ZRANGE', BLOCKED .. lane, 0, 99)) do redis.call('ZADD', BLOCKED .. lane, 0, blocked) end
+    if not seen_again[lane] then look_at_all_again(lane) end
+    seen_again[lane] = true
   end
 end
 

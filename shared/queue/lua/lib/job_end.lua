@@ -1,19 +1,22 @@
 --- @include "clock"
 --- @include "fair_queue"
+--- @include "work"
 -- Ends jobs: completes a job whose items have all finished, and ends a job early that was cancelled, whose deadline has
 -- passed or whose client has disconnected.
 -- Defines for other files: forget_expired, end_job, end_early, end_overdue_jobs
 
 local LIVE_CALL_KEPT_S = 15 -- more than JOIN_ANSWERED_MS in adoption.lua
 
--- Removes up to `limit` jobs whose results have expired from the sorted sets of jobs.
+-- Removes up to `limit` jobs whose results have expired from the sorted sets of jobs. Returns their number.
 local function forget_expired(limit)
-  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', JOB_EXPIRATIONS, '-inf', now_ms, 'LIMIT', 0, limit)) do
+  local entries = redis.call('ZRANGEBYSCORE', JOB_EXPIRATIONS, '-inf', now_ms, 'LIMIT', 0, limit)
+  for _, entry in ipairs(entries) do
     local owner, job_id = string.match(entry, '^(%S*) (.+)$')
     redis.call('ZREM', JOBS_BY_OWNER .. owner, job_id)
     redis.call('ZREM', BATCHES_BY_OWNER .. owner, job_id)
     redis.call('ZREM', JOB_EXPIRATIONS, entry)
   end
+  return #entries
 end
 
 -- Queues the delivery of a job's webhook. A delivery is a job with one item in the lane WEBHOOK_LANE.
@@ -59,6 +62,7 @@ local function end_early(job_id, error_code)
     for _, route in ipairs(names) do
       local queue = queue_of(lane, job_id, route)
       local queued = redis.call('ZCARD', queue)
+      spend(3)
       if queued > 0 then
         redis.call('UNLINK', queue)
         dequeue(lane, owner, queued)
@@ -69,12 +73,14 @@ local function end_early(job_id, error_code)
   redis.call('PUBLISH', JOB_CANCELLED, job_id) -- the workers stop the job's calls, after a deadline, too
 end
 
--- Ends up to 20 jobs whose deadline or grace period has passed: see abandon.lua.
+-- Ends jobs whose deadline or grace period has passed, as many as one run may: see abandon.lua.
 -- Returns the next time at which a deadline or a grace period passes, or nil.
 local function end_overdue_jobs()
   local deadline = earliest(JOB_DEADLINES)
   if not deadline or deadline > now_ms then return deadline end
   for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', JOB_DEADLINES, '-inf', now_ms, 'LIMIT', 0, 20)) do
+    if not has_work_left() then break end
+    spend(30)
     local deadline_ms, is_abandoned = unpack(redis.call('HMGET', JOB .. job_id, 'deadline_ms', 'abandoned_until_ms'))
     local is_overdue = not is_abandoned or deadline_ms and tonumber(deadline_ms) <= now_ms
     end_early(job_id, is_overdue and 'deadline_exceeded' or 'cancelled')

@@ -10,10 +10,13 @@
 --- @include "deployments"
 --- @include "fallbacks"
 --- @include "choice"
+--- @include "set_back"
+--- @include "work"
 -- Gives leases to items. `claimed` collects thirteen values per leased item: see what settle_and_claim.lua returns.
 -- Defines for other files: claimed, lease_of, lease_items, lease_quarantined
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
 local claimed = {}
+local LEAVING_WORK = 20 -- number of commands for an item that leaves the quarantine, for example because its job has ended
 local MAX_WAITING = 8 -- limit of quarantined items of a lane that a round looks at although they have to wait
 
 -- `list`: the item's limiters. `deployment`: nil for a plain lane.
@@ -62,10 +65,10 @@ local function lease_items(lane, job, number, indexes, list, deployment)
 end
 
 -- Gives a lease to the first quarantined item of the lane whose route takes calls. Items that have waited for too long for
--- an open scope finish. Returns the number of leases, 0 or 1.
+-- an open scope finish. Returns the number of leases, 0 or 1, and whether the next run has to look at more items.
 local function lease_quarantined(lane)
   local waiting_count = 0
-  while waiting_count < MAX_WAITING do
+  while waiting_count < MAX_WAITING and has_work_left() do
     local item = redis.call('ZRANGE', QUARANTINE .. lane, waiting_count, waiting_count)[1]
     if not item then return 0 end
     local id, index, number = split_item(item)
@@ -77,8 +80,9 @@ local function lease_quarantined(lane)
     local until_ms = record and job.is_unfinished and give_up_ms(job, record, route)
     if route and scope and not (until_ms and until_ms <= now_ms) then
       waiting_count = waiting_count + 1
-      redis.call('ZADD', BLOCKED .. lane, 'LT', ms(math.min(allowed, until_ms or allowed)), scope)
+      redis.call('ZADD', BLOCKED .. lane, 'LT', ms(queue_time(math.min(allowed, until_ms or allowed))), scope)
     else
+      spend(LEAVING_WORK)
       redis.call('ZREM', QUARANTINE .. lane, item)
       unpark(item)
       local list, deployment = {}, nil
@@ -102,5 +106,5 @@ local function lease_quarantined(lane)
       end
     end
   end
-  return 0
+  return 0, waiting_count < MAX_WAITING
 end

@@ -4,12 +4,13 @@
 -- run than slots are `free`, as in shared/owner_shares.py. A delivery can take long, because its owner chooses the receiver,
 -- so the others must find a free slot.
 -- Defines for other files: owner_room
+local MAX_LEASES = 100 -- limit of the leases that are read; the lane has far fewer: see worker/webhooks.py
 
 -- Returns a function for the number of items that an owner may still get, and one that
 -- counts items as running.
 local function owner_room(lane, free)
   local running_items = {}
-  for _, lease in ipairs(redis.call('ZRANGE', LEASES .. lane, 0, -1)) do
+  for _, lease in ipairs(redis.call('ZRANGE', LEASES .. lane, 0, MAX_LEASES - 1)) do
     local owner = load_job((split_lease(lease))).owner
     if owner then running_items[owner] = (running_items[owner] or 0) + 1 end
   end

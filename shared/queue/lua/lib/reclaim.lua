@@ -8,8 +8,12 @@
 --- @include "fallbacks"
 --- @include "results"
 --- @include "set_back"
+--- @include "work"
 -- Requeues the items whose lease has expired, and the deferred items that are due.
--- Defines for other files: reclaim_expired, requeue_due, correct_times
+-- Defines for other files: reclaim_expired, requeue_due
+
+local MAX_ENTRIES = 100 -- of a lane and run
+local RECLAIM_WORK, REQUEUE_WORK = 20, 12 -- numbers of commands; an item that fails may end its job
 
 -- Removes an expired lease, because its worker was lost or did not renew it in time. The item is queued again. After
 -- MAX_WORKER_LOSSES worker losses it fails instead.
@@ -32,32 +36,27 @@ local function reclaim(found_in, lease)
   end
 end
 
--- Reclaims up to 200 expired leases. Returns the time at which the next lease expires, or nil.
+-- Reclaims expired leases, as many as one run may. Returns the time at which the next lease expires, or nil.
 local function reclaim_expired(lane)
   local leases = LEASES .. lane
-  for _, lease in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now_ms, 'LIMIT', 0, 200)) do
+  for _, lease in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now_ms, 'LIMIT', 0, MAX_ENTRIES)) do
+    if not has_work_left() then break end
+    spend(RECLAIM_WORK)
     reclaim(lane, lease)
   end
   return earliest(leases)
 end
 
--- Requeues up to 200 deferred items that are due. Returns the time at which the next item is due, or nil.
+-- Requeues deferred items that are due, as many as one run may. Returns the time at which the next item is due, or nil.
 local function requeue_due(lane)
   local deferred = DEFERRED .. lane
-  for _, item in ipairs(redis.call('ZRANGEBYSCORE', deferred, '-inf', now_ms, 'LIMIT', 0, 200)) do
+  local due = redis.call('ZRANGEBYSCORE', deferred, '-inf', queue_time(now_ms), 'LIMIT', 0, MAX_ENTRIES)
+  for _, item in ipairs(due) do
+    if not has_work_left() then break end
+    spend(REQUEUE_WORK)
     redis.call('ZREM', deferred, item)
     local job, index, number = unpark(item)
     requeue(lane, job, index, number)
   end
-  return earliest(deferred)
-end
-
--- Corrects the times of a lane's leases and deferred items after Redis's clock was set back. Workers may have renewed
--- leases since then, so leases are limited, not moved. Only rounds defer items, so all deferred items are older.
-local function correct_times(lane, set_back_ms)
-  lower(LEASES .. lane, now_ms + LEASE_MS)
-  local entries = redis.call('ZRANGE', DEFERRED .. lane, 0, -1, 'WITHSCORES')
-  for i = 1, #entries, 2 do
-    redis.call('ZADD', DEFERRED .. lane, 'XX', ms(tonumber(entries[i + 1]) - set_back_ms), entries[i])
-  end
+  return clock_time(earliest(deferred))
 end

@@ -1,24 +1,52 @@
 --- @include "clock"
+--- @include "work"
 -- Detects that Redis's clock was set back, by hand or in a failover to a machine whose clock is behind. Without a
 -- correction, times that were stored before would be reached late by the difference. A jump forward is not detected,
 -- because it looks like time that has passed.
--- Invariant: after a reader has corrected its times, no time is further ahead than the longest intended wait.
--- CLOCK has, for each reader, the latest time that the reader has seen, within CLOCK_STEP_MS.
--- Defines for other files: read_set_back, lower
+-- The times of DEFERRED, BLOCKED and WAITING are stored in *queue time*: the time of the clock and all set-backs so far. So
+-- they need no correction, however many there are. Other times are corrected a limited number at a time.
+-- CLOCK has, for each reader, the latest time that the reader has seen, within CLOCK_STEP_MS; '<reader>:behind' has the ms of
+-- all set-backs; '<reader>:left' says what is still to be corrected.
+-- Defines for other files: read_set_back, set_left, queue_time, clock_time, lower
 local CLOCK_STEP_MS = 1000
+local MAX_LOWERED = 200 -- times that one call of `lower` corrects
+local clock, behind_ms
 
--- Returns the ms by which the clock was set back since the reader last called this function; 0 for less than a step.
+-- Returns whether the clock was set back since the reader last called this function, by a step or more, and what `set_left` has
+-- stored. Each script has one reader.
 local function read_set_back(reader)
-  local latest_ms = tonumber(redis.call('GET', CLOCK .. reader) or 0)
-  if math.abs(now_ms - latest_ms) < CLOCK_STEP_MS then return 0 end
+  clock = CLOCK .. reader
+  local latest_ms, behind, left = unpack(redis.call('MGET', clock, clock .. ':behind', clock .. ':left'))
+  latest_ms, behind_ms = tonumber(latest_ms or 0), tonumber(behind or 0)
+  if math.abs(now_ms - latest_ms) < CLOCK_STEP_MS then return false, left end
   redis.call('SET', LAYOUT_VERSION, LAYOUT, 'NX') -- CLOCK may be the first key: see layout.lua
-  redis.call('SET', CLOCK .. reader, ms(now_ms))
-  return math.max(0, latest_ms - now_ms)
+  redis.call('SET', clock, ms(now_ms))
+  if latest_ms < now_ms then return false, left end
+  behind_ms = behind_ms + latest_ms - now_ms
+  redis.call('SET', clock .. ':behind', ms(behind_ms))
+  return true, left
 end
 
--- Lowers the scores of a sorted set to at most `limit_ms`.
-local function lower(zset, limit_ms)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', zset, '(' .. ms(limit_ms), '+inf')) do
-    redis.call('ZADD', zset, 'XX', ms(limit_ms), member)
+-- Stores what the next run corrects; '' for nothing.
+local function set_left(left)
+  if left == '' then
+    redis.call('DEL', clock .. ':left')
+  else
+    redis.call('SET', clock .. ':left', left)
   end
+end
+
+local function queue_time(time_ms) return time_ms + behind_ms end
+
+-- Returns the time of the clock for a queue time, or nil for nil.
+local function clock_time(time_ms) return time_ms and time_ms - behind_ms end
+
+-- Lowers scores of a sorted set to at most `limit_ms`. Returns whether all scores are low enough now.
+local function lower(zset, limit_ms)
+  local members = redis.call('ZRANGEBYSCORE', zset, '(' .. ms(limit_ms), '+inf', 'LIMIT', 0, MAX_LOWERED)
+  local changes = {}
+  for _, member in ipairs(members) do changes[#changes + 1], changes[#changes + 2] = ms(limit_ms), member end
+  if #members > 0 then redis.call('ZADD', zset, 'XX', unpack(changes)) end
+  spend(2 + #members)
+  return #members < MAX_LOWERED
 end

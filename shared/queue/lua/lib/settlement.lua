@@ -11,6 +11,7 @@
 --- @include "attempts"
 --- @include "moves"
 --- @include "results"
+--- @include "set_back"
 -- Defines for other files: settle
 local MAX_SPREAD_MS = 2000 -- limit of the delay after an attempt that does not count
 
@@ -36,7 +37,7 @@ local function settle_failure(lane, account, scope, job, index, number, claimed_
     if REFUSALS[fault.verdict] then
       requeue(lane, job, index, number)
     else -- the delay spreads the items; the health of their route decides when they can run
-      park(DEFERRED, lane, job, index, number, now_ms + math.min(delay_ms or MAX_SPREAD_MS, MAX_SPREAD_MS))
+      park(DEFERRED, lane, job, index, number, queue_time(now_ms + math.min(delay_ms or MAX_SPREAD_MS, MAX_SPREAD_MS)))
     end
   elseif not delay_ms then
     if not (fault and move_on(lane, job, index, route, claimed_us, fault.code, account, scope, 1)) then
@@ -45,7 +46,7 @@ local function settle_failure(lane, account, scope, job, index, number, claimed_
   else
     save_attempts(job, index, failed + 1, first_claimed_us, '', uncounted)
     if delay_ms > 0 then
-      park(DEFERRED, lane, job, index, number, now_ms + delay_ms)
+      park(DEFERRED, lane, job, index, number, queue_time(now_ms + delay_ms))
     else
       requeue(lane, job, index, number)
     end

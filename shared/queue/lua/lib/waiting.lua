@@ -10,15 +10,19 @@
 --- @include "choice"
 --- @include "results"
 --- @include "set_back"
+--- @include "work"
 -- Keeps the queues that wait for a scope to become healthy: see health.lua. When a claim meets a queue whose scope takes no
 -- call, it moves the queue from the tree of fair_queue.lua to WAITING, so that later claims do not meet it again. BLOCKED is
 -- the index of these scopes, by the next time at which something can change. An item's place is QUEUE in both cases.
 -- The score of a queue in WAITING is the earliest time at which its items may give up, while the scope is open: then they
 -- finish with the scope's latest failure, or if the scope has opened later, the queue gets a later time.
 -- Invariant: a queue with items is in the tree, or waits for a scope that is in BLOCKED.
--- Defines for other files: blocking_scope, waiting_record, give_up_ms, block, give_up_item, resume_blocked, correct_waits
+-- Defines for other files: blocking_scope, waiting_record, give_up_ms, block, give_up_item, resume_blocked
 local MAX_SCOPES = 32 -- limit of scopes per lane and round
-local queues_left, items_left = 32, 500 -- limits of the queues that a round moves and of the items that give up
+local queues_left = 32 -- limit of the queues that a round moves
+-- Numbers of commands for an item that finishes, an item that moves on to another route, and a queue that is looked at
+local FINISH_WORK, MOVE_WORK, QUEUE_WORK = 6, 16, 12
+local MAX_GIVE_UP = 50 -- limit of the items of a queue that give up at once
 local MAX_CANDIDATES = 16 -- limit of queues that are looked at for a probe
 local INTERACTIVE_WAIT_MS = math.min(30000, OUTAGE_WAIT_MS)
 local AT_ONCE = { unauthorized = true, quota_exhausted = true } -- whoever waits for the answer hears of these at once
@@ -62,8 +66,8 @@ end
 local function block(lane, scope, job, number, next_ms)
   local record = waiting_record(lane, scope)
   local until_ms = record and give_up_ms(job, record, routes_of(job, lane)[number]) or now_ms
-  redis.call('ZADD', waiting(lane, scope), ms(until_ms), job.id .. ' ' .. number)
-  redis.call('ZADD', BLOCKED .. lane, 'LT', ms(record and math.min(next_ms, until_ms) or next_ms), scope)
+  redis.call('ZADD', waiting(lane, scope), ms(queue_time(until_ms)), job.id .. ' ' .. number)
+  redis.call('ZADD', BLOCKED .. lane, 'LT', ms(queue_time(record and math.min(next_ms, until_ms) or next_ms)), scope)
   lanes_with_records[lane] = true
 end
 
@@ -97,22 +101,22 @@ end
 
 -- Finishes items of the queues that have waited for an open scope for too long.
 local function give_up(lane, scope, record)
-  while items_left > 0 do
-    local member = redis.call('ZRANGEBYSCORE', waiting(lane, scope), '-inf', now_ms, 'LIMIT', 0, 1)[1]
+  while has_work_left() do
+    local member = redis.call('ZRANGEBYSCORE', waiting(lane, scope), '-inf', queue_time(now_ms), 'LIMIT', 0, 1)[1]
     if not member then return end
     local job, route = split_queue(lane, member)
     local has_items = route and job.is_unfinished
     local until_ms = has_items and give_up_ms(job, record, route)
     if has_items and until_ms > now_ms then
-      redis.call('ZADD', waiting(lane, scope), ms(until_ms), member)
-      items_left = items_left - 5 -- a queue costs more than an item
+      redis.call('ZADD', waiting(lane, scope), ms(queue_time(until_ms)), member)
     else
-      local popped = has_items and redis.call('ZPOPMIN', queue_of(lane, job.id, route), items_left) or {}
+      local popped = has_items and redis.call('ZPOPMIN', queue_of(lane, job.id, route), MAX_GIVE_UP) or {}
       if #popped > 0 then dequeue(lane, job.owner, #popped / 2) end
       for i = 1, #popped, 2 do give_up_item(lane, route, job, popped[i], record) end
-      if #popped < 2 * items_left then redis.call('ZREM', waiting(lane, scope), member) end
-      items_left = items_left - math.max(5, #popped / 2)
+      if #popped < 2 * MAX_GIVE_UP then redis.call('ZREM', waiting(lane, scope), member) end
+      spend((has_items and wait_before_move(route) and MOVE_WORK or FINISH_WORK) * #popped / 2)
     end
+    spend(QUEUE_WORK)
   end
 end
 
@@ -125,6 +129,8 @@ local function resume(lane, scope, is_probe)
   local members = is_probe and redis.call('ZRANDMEMBER', queues, -MAX_CANDIDATES) -- only a negative number gives a random order
     or queues_left > 0 and redis.call('ZRANGE', queues, 0, queues_left - 1) or {}
   for _, member in ipairs(members) do
+    if not has_work_left() then return end
+    spend(QUEUE_WORK)
     local job, route, number = split_queue(lane, member)
     local items = route and job.is_unfinished and redis.call('ZRANGE', queue_of(lane, job.id, route), 0, 1) or {}
     local has_failed = is_probe and #items == 1 and last_failed == item_of(job.id, items[1], number)
@@ -157,7 +163,9 @@ end
 
 -- Looks at the scopes that may have changed. Returns the next time at which a scope may change, or nil.
 local function resume_blocked(lane)
-  for _, scope in ipairs(redis.call('ZRANGEBYSCORE', BLOCKED .. lane, '-inf', now_ms, 'LIMIT', 0, MAX_SCOPES)) do
+  for _, scope in ipairs(redis.call('ZRANGEBYSCORE', BLOCKED .. lane, '-inf', queue_time(now_ms), 'LIMIT', 0, MAX_SCOPES)) do
+    if not has_work_left() then break end
+    spend(QUEUE_WORK)
     local record = waiting_record(lane, scope)
     if record then give_up(lane, scope, record) end
     local allowed, next_ms = (is_plain(lane) and gate or route_gate)(lane, scope)
@@ -165,21 +173,13 @@ local function resume_blocked(lane)
     if string.sub(scope, 1, #LIMITER) == LIMITER then allowed, next_ms = limiter_gate(lane, scope) end
     -- If no worker has a slot for the queue that was moved for a probe, another one is moved a second later.
     if allowed > 0 and resume(lane, scope, is_probe) then next_ms = now_ms + FIRST_PROBE_MS end
-    local until_ms = earliest(waiting(lane, scope))
+    local until_ms = clock_time(earliest(waiting(lane, scope)))
     if until_ms then
       next_ms = next_ms or now_ms
-      redis.call('ZADD', BLOCKED .. lane, ms(record and math.min(next_ms, until_ms) or next_ms), scope)
+      redis.call('ZADD', BLOCKED .. lane, ms(queue_time(record and math.min(next_ms, until_ms) or next_ms)), scope)
     else
       redis.call('ZREM', BLOCKED .. lane, scope)
     end
   end
-  return earliest(BLOCKED .. lane)
-end
-
--- Corrects the times of a lane after Redis's clock was set back: see set_back.lua.
-local function correct_waits(lane)
-  for _, scope in ipairs(redis.call('ZRANGE', BLOCKED .. lane, 0, -1)) do
-    lower(waiting(lane, scope), now_ms) -- the round looks at each queue again: see `give_up`
-    redis.call('ZADD', BLOCKED .. lane, 0, scope)
-  end
+  return clock_time(earliest(BLOCKED .. lane))
 end
