@@ -17,6 +17,7 @@ from api.job_streams import JobStreams
 from api.memory_budget import PAGES_SHARE, MemoryBudget
 from api.metrics import Metrics
 from api.openai.services import openai_services
+from api.openai.sums import running_sums
 from api.overview_feed import OverviewFeed
 from api.periodic_tasks import run_periodic_tasks
 from api.result_stream import ResultStream
@@ -72,7 +73,7 @@ async def running_services(
             overview_feed.close()
 
         periodic_tasks = partial(run_periodic_tasks, queue, ReportWriter(redis, keys))
-        async with _background(events.run, periodic_tasks):
+        async with _background(events.run, periodic_tasks), running_sums() as sums:
             _log_start(settings, catalogue)
             with on_shutdown_signal(close_streams):
                 yield Services(
@@ -94,6 +95,7 @@ async def running_services(
                         submissions=batches,
                         stream=result_stream,
                         events=events,
+                        sums=sums,
                         providers=providers,
                     ),
                 )

@@ -21,6 +21,7 @@ def new_submission(
     is_repetition: bool = False,
     batch: BatchDetails | None = None,
     file_use: str | None = None,
+    file_seen: str | None = None,
     result_ttl_s: int | None = None,
 ) -> Submission:
     """Returns the submission.
@@ -46,5 +47,6 @@ def new_submission(
         follow_s=PUBLISH_PROGRESS_S if followed else None,
         batch=batch,
         file_use=file_use,
+        file_seen=file_seen,
         result_ttl_s=result_ttl_s,
     )

@@ -1,7 +1,9 @@
 """Tests `/v1/files` and `/v1/batches`. tests/foreign/ has the tests with OpenAI's own client."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -13,19 +15,25 @@ from support.claims import claim
 from support.in_process import running_api
 from support.jobs import NDJSON
 from support.providers import combined
-from support.stack import eventually
+from support.stack import chat, eventually
 
-from api.openai import request_check
+from api.openai import request_check, sums
 from shared.files import blocks
 from shared.files.store import FileExpired, FileInfo, FileStore, FileUpload
 from shared.jobs import batch_store
 from shared.jobs.batch_details import BatchDetails
+from shared.jobs.batch_store import BatchStore
+from shared.jobs.new_item import native_items
+from shared.jobs.service import Jobs
 from shared.jobs.staging import STAGING_TTL_S
-from shared.jobs.submission import Fingerprint, Submission
+from shared.jobs.store import Store
+from shared.jobs.submission import Fingerprint, JobPolicy, Submission
+from shared.models import LLMRequest
 from shared.providers import PROVIDERS, Catalogue
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
+from shared.redis.client import RedisUnavailable
 from shared.settings import ProviderSettings, Settings
 
 CHAT = "/v1/chat/completions"
@@ -398,6 +406,46 @@ async def test_a_repeated_request_returns_the_batch_of_the_first(api: httpx.Asyn
     assert len({first["id"], *ids}) == 3
 
 
+@pytest.mark.parametrize("has_mistakes", [False, True])
+async def test_a_repetition_that_is_faster_than_the_first_request(
+    api: httpx.AsyncClient, redis: ArqRedis, keys: Keys, *, has_mistakes: bool
+) -> None:
+    """The first request gets the batch of its repetition, once."""
+    file = await upload(api, "[]" if has_mistakes else line("a"))
+    details = BatchDetails(CHAT, "24h", file["id"])
+    request = Submission(batch=details, file_use="digest")
+    store = Store(redis, keys)
+    jobs = Jobs(store, JobPolicy(60, 60, max_queue_depth=100))
+    batches = BatchStore(redis, keys, store, result_ttl_s=60)
+
+    async def created(submission: Submission) -> str:
+        if has_mistakes:
+            return await batches.reject(jobs.new_id(), details, submission, [])
+        items = native_items([LLMRequest.model_validate_json(json.dumps(chat("a")))])
+        return await jobs.submit(jobs.new_id(), items, submission)
+
+    batch = await created(replace(request, is_repetition=True))
+    late = [await created(request) for _ in range(2)]
+    seen = [await created(replace(request, file_seen=late[1])) for _ in range(2)]
+    repeated = await created(replace(request, is_repetition=True, file_seen=batch))
+
+    assert late[0] == batch
+    assert len({batch, late[1], *seen}) == 4
+    assert repeated == seen[-1]
+
+
+@pytest.mark.parametrize("text", [line("a"), "[]"])
+async def test_a_repetition_is_in_the_list_once(api: httpx.AsyncClient, text: str) -> None:
+    file = await upload(api, text)
+    answers = [
+        await create(api, file["id"], headers={"x-stainless-retry-count": count}) for count in "012"
+    ]
+
+    [listed] = (await api.get("/v1/batches")).json()["data"]
+
+    assert {answer.json()["id"] for answer in answers} == {listed["id"]}
+
+
 def test_a_fingerprint_does_not_depend_on_the_file() -> None:
     def fingerprint(**options: Any) -> str:
         details = {"endpoint": CHAT, "completion_window": "24h", "input_file_id": "a", **options}
@@ -639,6 +687,115 @@ async def test_lists(api: httpx.AsyncClient) -> None:
     for path in ("/v1/files", "/v1/batches"):
         assert error(await api.get(path, params={"after": "x"}))[0] == 404
         assert error(await api.get(path, params={"limit": 0})) == (400, None, "limit")
+
+
+@pytest.mark.usefixtures("worker")
+async def test_files_of_results_are_listed_with_uploaded_files(api: httpx.AsyncClient) -> None:
+    """Each file is on one page, whatever the size of the pages is, and its size is right."""
+    lines = [line("a"), line("b", model="openrouter/sim-400")]
+    both = await ended(api, (await created(api, *lines))["id"])
+    answers = await ended(api, (await created(api, lines[0]))["id"])
+    other = await upload(api, b"x", purpose="user_data")
+    uploaded = [both["input_file_id"], answers["input_file_id"], other["id"]]
+    results = [both["output_file_id"], both["error_file_id"], answers["output_file_id"]]
+    oldest_first = [uploaded[0], *results[:2], uploaded[1], results[2], uploaded[2]]
+
+    async def walk(limit: int, **query: Any) -> list[Any]:
+        found: list[Any] = []
+        while True:
+            after = {"after": found[-1]["id"]} if found else {}
+            page = (await api.get("/v1/files", params={"limit": limit, **query, **after})).json()
+            found += page["data"]
+            if not page["has_more"]:
+                return found
+
+    for limit in range(1, 7):
+        listed = await walk(limit, order="asc")
+        assert [file["id"] for file in listed] == oldest_first
+        assert await walk(limit) == listed[::-1]
+        assert [file["id"] for file in await walk(limit, purpose="batch_output")] == results[::-1]
+        batches = await walk(limit, purpose="batch", order="asc")
+        assert [file["id"] for file in batches] == uploaded[:2]
+    for file in listed:
+        content = await api.get(f"/v1/files/{file['id']}/content")
+        assert file == (await api.get(f"/v1/files/{file['id']}")).json()
+        assert file["bytes"] == len(content.content)
+
+    await api.delete(f"/v1/files/{results[0]}")
+    assert [file["id"] for file in await walk(2)] == [
+        file_id for file_id in oldest_first[::-1] if file_id != results[0]
+    ]
+    rest = await api.get("/v1/files", params={"after": results[0], "order": "asc"})
+    assert [file["id"] for file in rest.json()["data"]] == oldest_first[2:]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_list_has_the_usage_of_its_batches(api: httpx.AsyncClient) -> None:
+    batch = await created(api, line("a"))
+
+    async def listed() -> Any:
+        [found] = (await api.get("/v1/batches")).json()["data"]
+        return found
+
+    async def has_ended() -> bool:
+        return bool((await listed())["status"] == "completed")
+
+    await eventually(has_ended)
+    found = await listed()
+
+    assert found["usage"]["total_tokens"] > 0
+    assert found == (await api.get(f"/v1/batches/{batch['id']}")).json()
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_list_does_not_wait_for_long_sums(
+    monkeypatch: pytest.MonkeyPatch, api: httpx.AsyncClient
+) -> None:
+    """The sums continue, so that a later list has the usage and the sizes."""
+    batch = await ended(api, (await created(api, line("a")))["id"])
+    job = (await api.post("/jobs", json={"requests": [chat("a")]})).json()
+    await ended(api, job["job_id"])
+    monkeypatch.setattr(sums, "WAIT_S", 0)
+
+    async def values() -> list[Any]:
+        batches = (await api.get("/v1/batches")).json()["data"]
+        files = (await api.get("/v1/files", params={"purpose": "batch_output"})).json()["data"]
+        assert len(batches) == len(files) == 2
+        return [*(entry["usage"] for entry in batches), *(file["bytes"] for file in files)]
+
+    async def has_values() -> bool:
+        return all(await values())
+
+    await eventually(has_values)
+    assert (await values())[1] == batch["usage"]
+
+
+async def test_sums_are_limited_and_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sums, "WAIT_S", 0)
+    monkeypatch.setattr(sums, "MAX_SUMS", 2)
+    started: list[str] = []
+    released = asyncio.Event()
+
+    def compute(name: str) -> Callable[[], Awaitable[str]]:
+        async def waiting() -> str:
+            started.append(name)
+            await released.wait()
+            if name == "b":
+                raise RedisUnavailable("gone")
+            return name
+
+        return waiting
+
+    wanted = {name: compute(name) for name in "abc"}
+    async with sums.running_sums() as running:
+        assert await running.gather(wanted) == {}
+        assert await running.gather(wanted) == {}
+        released.set()
+        monkeypatch.setattr(sums, "WAIT_S", 30)
+        assert await running.gather(wanted) == {"a": "a"}
+        assert await running.gather({"c": wanted["c"]}) == {"c": "c"}
+
+    assert started == ["a", "b", "c"]
 
 
 async def test_owners(settings: Settings, catalogue: Catalogue) -> None:

@@ -31,8 +31,13 @@ class FileObject(BaseModel):
 
     id: str
     object: Literal["file"] = "file"
-    bytes: int
-    created_at: int = Field(description="The time of the upload, in seconds since 1970.")
+    bytes: int = Field(
+        description="The size. In lists, 0 until the size of a file of results is known."
+    )
+    created_at: int = Field(
+        description="The time of the upload, or of the creation of the batch whose results the file"
+        " has, in seconds since 1970."
+    )
     expires_at: int | None = Field(description="The time at which the file will be deleted.")
     filename: str
     purpose: Purpose | Literal["batch_output"]
@@ -132,7 +137,9 @@ class Batch(BaseModel):
     cancelling_at: int | None
     cancelled_at: int | None
     request_counts: RequestCounts
-    usage: BatchUsage | None = Field(description="`null` until the batch has ended.")
+    usage: BatchUsage | None = Field(
+        description="`null` until the batch has ended; in lists, until the tokens are summed."
+    )
     metadata: dict[str, str] | None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
 
@@ -12,12 +13,13 @@ from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.errors import OpenAIError
 from api.openai.files import BATCH
 from api.openai.request_check import RequestCheck
+from api.openai.sums import Sums
 from api.requests.vendor_line import MODEL_NOT_FOUND
 from api.submissions import new_submission
 from shared.dialects.dialect import Operation
 from shared.files.store import FileNotFound, FileStore, StoredFile
 from shared.jobs.batch_details import BatchDetails
-from shared.jobs.batch_store import BatchNotFound, BatchRecord, BatchStore
+from shared.jobs.batch_store import BatchNotFound, BatchRecord, BatchStore, Usage
 from shared.jobs.new_item import NewItem
 from shared.jobs.service import Jobs
 from shared.jobs.submission import Submission
@@ -50,7 +52,9 @@ class Batches:
         submissions: Submissions,
         settings: Settings,
         catalogue: Catalogue,
+        sums: Sums,
     ) -> None:
+        self._sums = sums
         self._files = files
         self._batches = batches
         self._jobs = jobs
@@ -71,8 +75,8 @@ class Batches:
         """Creates a batch whose requests may run at once, or a batch that has failed.
 
         provider: the provider of all requests; None if their models name it.
-        is_repeated: whether the client sends the request again because it got no response. Then
-        the batch that the first request created is returned.
+        is_repeated: whether the client sends the request again because it got no response. The
+        request and its repetition return the same batch, whichever is faster.
         held: reserves memory for the chunks of the file. Raises SubmissionRejected.
         """
         file = await self._file(new.input_file_id, owner)
@@ -84,9 +88,12 @@ class Batches:
             model=file.info.model,
         )
         use = sha256(f"{details.to_json()} {new.webhook_url} {provider}".encode()).hexdigest()
-        submission = self._submission(new, owner, key, details, use, is_repeated=is_repeated)
-        if is_repeated and (earlier := await self._earlier(file, owner, use)):
-            return batch_object(earlier)
+        last_use, _, seen = (file.used_by or "").partition(" ")
+        if is_repeated and last_use == use and (earlier := await self._find(seen, owner)):
+            return earlier
+        submission = self._submission(
+            new, owner, key, details, use, is_repeated=is_repeated, seen=seen or None
+        )
         check = RequestCheck(
             self._settings,
             self._catalogue,
@@ -102,21 +109,28 @@ class Batches:
             except _FileHasMistakes:
                 mistakes = [mistake.to_dict() for mistake in check.mistakes]
             else:
-                return batch_object(await self._batches.get(job.job_id, owner))
-        job_id = self._jobs.new_id()
-        await self._batches.reject(job_id, owner, details, mistakes)
-        return batch_object(await self._batches.get(job_id, owner))
+                return await self.get(job.job_id, owner)
+        job_id = await self._batches.reject(self._jobs.new_id(), details, submission, mistakes)
+        return await self.get(job_id, owner)
 
     async def get(self, batch_id: str, owner: str) -> Batch:
         batch = await self._batches.get(job_id_of(batch_id), owner)
-        return batch_object(await self._with_usage(batch))
+        usage = await self._batches.sum_usage(batch) if _lacks_usage(batch) else None
+        return batch_object(_with_usage(batch, usage))
 
     async def list_batches(self, owner: str, *, after: str | None, limit: int) -> BatchList:
-        """Returns a page of batches. The usage of a batch is null until the batch was read once."""
+        """Returns a page of batches. A usage that takes long to sum is null in the first lists."""
         found, has_more = await self._batches.list_batches(
             owner, after=after and job_id_of(after), limit=limit
         )
-        data = [batch_object(batch) for batch in found]
+        usages = await self._sums.gather(
+            {
+                batch.job_id: partial(self._batches.sum_usage, batch)
+                for batch in found
+                if _lacks_usage(batch)
+            }
+        )
+        data = [batch_object(_with_usage(batch, usages.get(batch.job_id))) for batch in found]
         ends = (data[0].id, data[-1].id) if data else (None, None)
         return BatchList(data=data, first_id=ends[0], last_id=ends[1], has_more=has_more)
 
@@ -170,6 +184,7 @@ class Batches:
         use: str,
         *,
         is_repeated: bool,
+        seen: str | None,
     ) -> Submission:
         window_s = _seconds(new.completion_window)
         if not MIN_WINDOW_S <= window_s <= MAX_DEADLINE_S:
@@ -184,6 +199,7 @@ class Batches:
             key=key,
             batch=details,
             file_use=use,
+            file_seen=seen,
             is_repetition=is_repeated,
             result_ttl_s=expiry.seconds if expiry else None,
         )
@@ -196,21 +212,21 @@ class Batches:
         if check.mistakes:
             raise _FileHasMistakes
 
-    async def _earlier(self, file: StoredFile, owner: str, use: str) -> BatchRecord | None:
-        """Returns the last batch of the file if it was created by an equal request."""
-        last_use, _, job_id = (file.used_by or "").partition(" ")
-        if last_use != use:
-            return None
+    async def _find(self, job_id: str, owner: str) -> Batch | None:
         try:
-            return await self._batches.get(job_id, owner)
+            return await self.get(job_id, owner)
         except BatchNotFound:
             return None
 
-    async def _with_usage(self, batch: BatchRecord) -> BatchRecord:
-        snapshot = batch.snapshot
-        if batch.usage or snapshot is None or snapshot.finished_ms is None:
-            return batch
-        return batch.with_usage(await self._batches.sum_usage(batch))
+
+def _lacks_usage(batch: BatchRecord) -> bool:
+    """Returns whether the batch has ended, and its usage has never been summed."""
+    snapshot = batch.snapshot
+    return not batch.usage and snapshot is not None and snapshot.finished_ms is not None
+
+
+def _with_usage(batch: BatchRecord, usage: Usage | None) -> BatchRecord:
+    return batch.with_usage(usage) if usage else batch
 
 
 def _seconds(window: str) -> float:

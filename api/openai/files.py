@@ -2,14 +2,13 @@
 
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import cast, get_args
+from typing import get_args
 
 from pydantic import ValidationError
 
 from api.openai.batch_schemas import (
     ExpiresAfter,
     FileDeleted,
-    FileList,
     FileObject,
     Purpose,
 )
@@ -17,6 +16,7 @@ from api.openai.errors import OpenAIError, validation_refusal
 from api.openai.multipart import FILE, UploadForm
 from api.openai.request_check import RequestCheck
 from api.openai.result_files import ResultFiles
+from api.openai.uploaded_file import described
 from api.result_stream import StreamInterrupted
 from api.stream_response import StreamResponse
 from shared.files.store import FileInfo, FileNotFound, FileStore, FileUpload, StoredFile
@@ -59,12 +59,12 @@ class Files:
                 mistakes=[m.to_dict() for m in check.mistakes] if is_batch else (),
             )
             await upload.commit(info, self._ttl_s(form.fields))
-        return _described(await self._files.get(upload.id, owner))
+        return described(await self._files.get(upload.id, owner))
 
     async def get(self, file_id: str, owner: str) -> FileObject:
         if results := await self._results.find(file_id, owner):
-            return await self._results.describe(results)
-        return _described(await self._files.get(file_id, owner))
+            return self._results.described(results, await self._results.size(results))
+        return described(await self._files.get(file_id, owner))
 
     async def content(self, file_id: str, owner: str) -> StreamResponse:
         if results := await self._results.find(file_id, owner):
@@ -80,16 +80,6 @@ class Files:
         else:
             await self._files.delete(file_id, owner)
         return FileDeleted(id=file_id)
-
-    async def list_files(
-        self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None
-    ) -> FileList:
-        files, has_more = await self._files.list_files(
-            owner, after=after, limit=limit, newest_first=newest_first, purpose=purpose
-        )
-        ends = (files[0].id, files[-1].id) if files else (None, None)
-        data = [_described(file) for file in files]
-        return FileList(data=data, first_id=ends[0], last_id=ends[1], has_more=has_more)
 
     async def _stored(
         self, chunks: AsyncIterator[bytes], upload: FileUpload
@@ -142,21 +132,3 @@ def _purpose(fields: dict[str, str]) -> str:
             param="purpose",
         )
     return purpose
-
-
-def _described(file: StoredFile) -> FileObject:
-    info = file.info
-    details = None
-    if info.mistakes:
-        first = info.mistakes[0]
-        place = f"line {first['line']}: " if first["line"] else ""
-        details = f"{place}{first['message']}"
-    return FileObject(
-        id=file.id,
-        bytes=info.size,
-        created_at=int(file.created_ms / 1000),
-        expires_at=int(file.expires_ms / 1000),
-        filename=info.filename,
-        purpose=cast("Purpose", info.purpose),
-        status_details=details,
-    )

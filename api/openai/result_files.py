@@ -65,6 +65,21 @@ class ResultFile:
     def is_complete(self) -> bool:
         return self.snapshot.finished_ms is not None
 
+    @property
+    def created_ms(self) -> float:
+        """Returns the time of the batch's acceptance: from then on, the file can be read."""
+        return self.batch.accepted_ms
+
+    @property
+    def known_size(self) -> int | None:
+        return self.batch.file_bytes.get(self.kind)
+
+    def comes_after(self, other: "ResultFile", *, newest_first: bool) -> bool:
+        """Returns whether this file comes after another file of the same batch in lists."""
+        kinds = list(Kind)
+        distance = kinds.index(self.kind) - kinds.index(other.kind)
+        return distance < 0 if newest_first else distance > 0
+
 
 class ResultFiles:
     """Finds and reads files of results. Raises RedisUnavailable, FileNotFound."""
@@ -77,10 +92,14 @@ class ResultFiles:
         self._stream = stream
         self._result_ttl_s = result_ttl_s
 
-    async def find(self, file_id: str, owner: str) -> ResultFile | None:
+    async def find(
+        self, file_id: str, owner: str, *, with_deleted: bool = False
+    ) -> ResultFile | None:
         """Returns the file of results with this id, or None if no such file can have the id.
 
         A file of a job that runs can be read before the job has ended.
+
+        with_deleted: whether a file that the owner has deleted is found, too.
         """
         match = _ID.fullmatch(file_id)
         if match is None:
@@ -91,22 +110,37 @@ class ResultFiles:
         except BatchNotFound:
             raise FileNotFound(file_id) from None
         snapshot = batch.snapshot
-        if snapshot is None or kind in batch.deleted_files:
+        if snapshot is None or (kind in batch.deleted_files and not with_deleted):
             raise FileNotFound(file_id)
         if snapshot.finished_ms is not None and not counts(snapshot)[kind]:
             raise FileNotFound(file_id)
         return ResultFile(batch, snapshot, kind)
 
-    async def describe(self, file: ResultFile) -> FileObject:
-        """Returns the file as an object. Reads the whole file, because no file is stored."""
+    def files_of(self, batch: BatchRecord) -> list[ResultFile]:
+        """Returns the files of a batch that has ended."""
+        return [
+            ResultFile(batch, batch.snapshot, kind)
+            for kind in Kind
+            if batch.snapshot and kind not in batch.deleted_files and existing(batch, kind)
+        ]
+
+    async def size(self, file: ResultFile) -> int:
+        """Returns the number of bytes. Reads the whole file once, because no file is stored."""
+        if file.known_size is not None:
+            return file.known_size
         size = 0
         async for chunk in self.chunks(file):
             size += len(chunk)
+        if file.is_complete:
+            await self._batches.store_file_bytes(file.batch, file.kind, size)
+        return size
+
+    def described(self, file: ResultFile, size: int) -> FileObject:
         ended_ms = file.snapshot.finished_ms
         return FileObject(
             id=file.id,
             bytes=size,
-            created_at=int((ended_ms or file.snapshot.accepted_ms) / 1000),
+            created_at=int(file.created_ms / 1000),
             expires_at=int(ended_ms / 1000) + self._ttl_s(file.batch) if ended_ms else None,
             filename=f"{file.batch.job_id}_{file.kind}.jsonl",
             purpose="batch_output",

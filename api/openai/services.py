@@ -10,9 +10,11 @@ from api.batches import Batches as Submissions
 from api.job_events import JobEvents
 from api.openai.answer_stream import AnswerStream, NewAnswerStream
 from api.openai.batches import Batches
+from api.openai.file_list import FileLister
 from api.openai.files import Files
 from api.openai.model_list import ModelList
 from api.openai.result_files import ResultFiles
+from api.openai.sums import Sums
 from api.result_stream import ResultStream
 from shared.files.store import FileStore
 from shared.jobs.batch_store import BatchStore
@@ -27,6 +29,7 @@ from shared.settings import ProviderSettings, Settings
 @dataclass(frozen=True, slots=True)
 class OpenAIServices:
     files: Files
+    file_lister: FileLister
     batches: Batches
     models: ModelList
     answer_stream: NewAnswerStream
@@ -43,6 +46,7 @@ def openai_services(
     submissions: Submissions,
     stream: ResultStream,
     events: JobEvents,
+    sums: Sums,
     providers: Mapping[str, ProviderSettings],
 ) -> OpenAIServices:
     ttl_s = settings.result_ttl_seconds
@@ -51,7 +55,8 @@ def openai_services(
     results = ResultFiles(batches, store, stream, result_ttl_s=ttl_s)
     return OpenAIServices(
         files=Files(files, results, settings, catalogue),
-        batches=Batches(files, batches, jobs, submissions, settings, catalogue),
+        file_lister=FileLister(files, batches, results, sums),
+        batches=Batches(files, batches, jobs, submissions, settings, catalogue, sums),
         models=ModelList(catalogue, providers),
         answer_stream=partial(AnswerStream, Deltas(redis, keys), events),
     )

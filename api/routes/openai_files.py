@@ -61,8 +61,10 @@ async def list_files(
         Query(description="Returns only files with this purpose."),
     ] = None,
 ) -> FileList:
-    """Return the files that you have uploaded. The files of results are named by their batches."""
-    return await services.openai.files.list_files(
+    """Return the files that you have uploaded, and the files of results of batches that have ended.
+
+    The size of a file of results is 0 until the file was read once."""
+    return await services.openai.file_lister.page(
         owner, after=after, limit=limit, newest_first=order == "desc", purpose=purpose
     )
 

@@ -21,6 +21,7 @@ from shared.jobs.staging import STAGING_TTL_S
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 from shared.redis.client import RedisUnavailable
+from shared.redis.time_index import TimeIndex
 
 MAX_FILES = 10_000  # limit per owner
 _READ_FILES = 500  # limit of files that are read in one round trip
@@ -72,7 +73,7 @@ class StoredFile:
     expires_ms: float
     blocks: int
     info: FileInfo
-    used_by: str | None  # '<digest> <job>' of the last batch: see lua/accept.lua
+    used_by: str | None  # '<digest> <job>' of the last batch: see lua/lib/file_use.lua
 
 
 class FileUpload:
@@ -183,35 +184,23 @@ class FileStore:
                 raise FileNotFound(file.id)
             yield unpack(block)
 
-    async def list_files(
-        self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None
-    ) -> tuple[list[StoredFile], bool]:
-        """Returns up to `limit` files after the file `after`, and whether more files follow.
+    def index(self, owner: str, *, newest_first: bool) -> TimeIndex:
+        return TimeIndex(self._redis, self._keys.files_by_owner(owner), newest_first=newest_first)
 
-        Raises FileNotFound if the owner has no file `after`.
-        """
+    async def read_list(
+        self, index: TimeIndex, owner: str, position: int, count: int, purpose: str | None
+    ) -> list[StoredFile]:
+        """Returns up to `count` files from this position on; with any purpose if it is None."""
         found: list[StoredFile] = []
-        position = await self._position(owner, after, newest_first=newest_first)
-        key = self._keys.files_by_owner(owner)
-        while len(found) <= limit:
-            size = min(limit + 1, _READ_FILES)
-            ids = await self._redis.zrange(key, position, position + size - 1, desc=newest_first)
-            files = await self._read([file_id.decode() for file_id in ids], owner)
+        size = min(count, _READ_FILES)
+        while len(found) < count:
+            ids = await index.read(position, size)
+            files = await self._read(ids, owner)
             found += [f for f in files if f and purpose in {None, f.info.purpose}]
             position += len(ids)
             if len(ids) < size:
                 break
-        return found[:limit], len(found) > limit
-
-    async def _position(self, owner: str, after: str | None, *, newest_first: bool) -> int:
-        if after is None:
-            return 0
-        key = self._keys.files_by_owner(owner)
-        rank_of = self._redis.zrevrank if newest_first else self._redis.zrank
-        rank: int | None = await rank_of(key, after)
-        if rank is None:
-            raise FileNotFound(after)
-        return rank + 1
+        return found[:count]
 
     async def _read(self, file_ids: Sequence[str], owner: str) -> list[StoredFile | None]:
         if not file_ids:

@@ -1,7 +1,7 @@
 """Reads jobs as batches of OpenAI's API, and stores what only such batches have."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,15 +12,18 @@ from shared.dialects.values import record, tokens
 from shared.jobs.batch_details import BatchDetails, parse_batch_details
 from shared.jobs.snapshot import Snapshot, parse_snapshot
 from shared.jobs.store import Store
+from shared.jobs.submission import Submission
 from shared.models import JobStatus
 from shared.queue.ids import is_job_id
 from shared.queue.item_results import parse_stored
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
+from shared.redis.time_index import TimeIndex
 
 MAX_REJECTED = 1000  # limit of the rejected batches of an owner; the oldest are removed
 # Limits of a page of results, because an answer may be large
 _PAGE_RESULTS = 500
+_READ_BATCHES = 500  # limit of batches that are read in one round trip
 _PAGE_BYTES = 1024 * 1024
 _STOPPING_MS = 60_000  # time after which the calls of a cancelled job need not be looked for
 
@@ -65,6 +68,7 @@ class BatchRecord:
     errors: Sequence[dict[str, Any]]
     usage: Usage | None
     deleted_files: frozenset[str]  # kinds of result files that the owner has deleted
+    file_bytes: Mapping[str, int]  # kind of result file → its size, if the size is known
     result_ttl_s: int | None  # time from the end of the job
     has_calls: bool = False  # whether workers have to stop calls of the batch, which is cancelled
 
@@ -98,32 +102,58 @@ class BatchStore:
 
         Also returns whether more batches follow. Jobs for which a client waits are left out.
         """
-        key = self._keys.batches_by_owner(owner)
-        position = 0
+        index, position = self.index(owner, newest_first=True), 0
         if after is not None:
-            rank: int | None = await self._redis.zrevrank(key, after)
+            rank = await index.position(after)
             if rank is None:
                 raise BatchNotFound(after)
             position = rank + 1
         found: list[BatchRecord] = []
-        while len(found) <= limit:
-            ids = await self._redis.zrange(key, position, position + limit, desc=True)
-            batches = await self._read([job_id.decode() for job_id in ids], owner)
-            found += [batch for batch in batches if batch]
-            position += len(ids)
-            if len(ids) <= limit:
+        async for batch in self.read_list(index, owner, position, limit + 1):
+            found.append(batch)
+            if len(found) > limit:
                 break
         return found[:limit], len(found) > limit
 
+    def index(self, owner: str, *, newest_first: bool) -> TimeIndex:
+        return TimeIndex(self._redis, self._keys.batches_by_owner(owner), newest_first=newest_first)
+
+    async def read_list(
+        self, index: TimeIndex, owner: str, position: int, expected: int
+    ) -> AsyncIterator[BatchRecord]:
+        """Yields the batches from this position on.
+
+        expected: number of batches that the caller reads, so that not many more are read.
+        """
+        size = min(expected, _READ_BATCHES)
+        while ids := await index.read(position, size):
+            for batch in await self._read(ids, owner):
+                if batch:
+                    yield batch
+            position += len(ids)
+
     async def reject(
-        self, job_id: str, owner: str, details: BatchDetails, errors: Sequence[dict[str, Any]]
-    ) -> None:
+        self,
+        job_id: str,
+        details: BatchDetails,
+        submission: Submission,
+        errors: Sequence[dict[str, Any]],
+    ) -> str:
         """Stores a batch that failed because of the mistakes in its file.
 
-        Removes the owner's oldest such batch if there are more than MAX_REJECTED.
+        Returns the batch's id, or the id of the batch that an equal request has created: see
+        lua/lib/file_use.lua. Removes the owner's oldest such batch if there are more than
+        MAX_REJECTED.
         """
-        batch = (job_id, owner, details.to_json(), orjson.dumps(errors))
-        await self._reject(args=[*batch, self._result_ttl_s, MAX_REJECTED])
+        batch = (job_id, submission.owner, details.to_json(), orjson.dumps(errors))
+        use = (
+            details.input_file_id,
+            submission.file_use or "",
+            "1" if submission.is_repetition else "",
+            submission.file_seen or "",
+        )
+        created = await self._reject(args=[*batch, self._result_ttl_s, MAX_REJECTED, *use])
+        return str(created.decode())
 
     async def sum_usage(self, batch: BatchRecord) -> Usage:
         """Returns the usage of a job that has ended, and stores it for the next reader."""
@@ -144,6 +174,10 @@ class BatchStore:
             max_bytes = _PAGE_BYTES if page else next_bytes
         await self._set_field(args=[batch.job_id, "usage", orjson.dumps(asdict(total))])
         return total
+
+    async def store_file_bytes(self, batch: BatchRecord, kind: str, size: int) -> None:
+        """Stores the size of a file of results, which no longer changes."""
+        await self._set_field(args=[batch.job_id, f"{kind}_bytes", size])
 
     async def delete_file(self, batch: BatchRecord, kind: str) -> None:
         """Stores that the owner has deleted a file of results. The results stay with the job."""
@@ -181,6 +215,7 @@ class BatchStore:
         return False
 
 
+_KINDS = ("output", "errors")
 _FIELDS = [
     "owner",
     "accepted_ms",
@@ -189,13 +224,14 @@ _FIELDS = [
     "usage",
     "deleted_files",
     "result_ttl_s",
+    *(f"{kind}_bytes" for kind in _KINDS),
 ]
 
 
 def _parse(
     job_id: str, owner: str, fields: Sequence[bytes | None], snapshot: Snapshot | None
 ) -> BatchRecord | None:
-    stored_owner, accepted_ms, details, errors, usage, deleted, ttl_s = fields
+    stored_owner, accepted_ms, details, errors, usage, deleted, ttl_s, *sizes = fields
     if stored_owner != owner.encode() or not accepted_ms or not (snapshot or errors):
         return None
     return BatchRecord(
@@ -206,6 +242,7 @@ def _parse(
         errors=orjson.loads(errors) if errors else (),
         usage=Usage(**orjson.loads(usage)) if usage else None,
         deleted_files=frozenset(deleted.decode().split() if deleted else ()),
+        file_bytes={kind: int(size) for kind, size in zip(_KINDS, sizes, strict=True) if size},
         result_ttl_s=int(ttl_s) if ttl_s else None,
     )
 

@@ -72,11 +72,12 @@ class Submission:
     idempotency_key: str | None = None
     body_digest: str | None = None  # finds the job of a disconnected client; unused with a key
     is_live: bool = False  # whether a repetition can join the job while its first client waits
-    is_repetition: bool = False  # whether the client says that it repeats a live call
+    is_repetition: bool = False  # whether the client says that it repeats the request
     follow_s: float | None = None  # time for which the progress is published
     result_ttl_s: int | None = None  # time from the end of the job; None for the policy's time
     batch: BatchDetails | None = None  # None if the job was not created as OpenAI's batch
     file_use: str | None = None  # digest of the request that creates the batch
+    file_seen: str | None = None  # id of the file's last batch when the request began
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,5 +176,6 @@ def acceptance(
         "batch": submission.batch.to_json() if submission.batch else None,
         "file_id": submission.batch.input_file_id if submission.batch else None,
         "file_use": submission.file_use,
+        "file_seen": submission.file_seen,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -55,7 +55,7 @@ class Keys:
     job = _KeyWithId(
         "hash: total, owner, priority_class, routes (JSON), items_by_lane (JSON), result_ttl_s,"
         " accepted_ms, started_ms, finished_ms, finished_early_as, …; batch, batch_errors, usage"
-        " (JSON), deleted_files; meta:<n>: request id,"
+        " (JSON), deleted_files, output_bytes, errors_bytes; meta:<n>: request id,"
         " provider, model and metadata of each item in the n-th block of 500 items (JSON)"
     )
     payloads = _KeyWithId("hash: item index → payload; the payload of an answered item is deleted")

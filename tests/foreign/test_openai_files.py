@@ -227,14 +227,16 @@ def test_files_of_others(running: Deployment, client: Any) -> None:
 
 def test_lists_of_45(running: Deployment) -> None:
     eve = running.client(EVE)
-    batches = [create(eve, line(str(number))) for number in range(45)]
-    ids = [batch.id for batch in reversed(batches)]
-    files = [batch.input_file_id for batch in reversed(batches)]
+    created = [create(eve, line(str(number))) for number in range(45)]
+    batches = [ended(eve, batch) for batch in created[::-1]]
+    files = [file for batch in batches for file in (batch.output_file_id, batch.input_file_id)]
 
     for limit in (7, 15, 45, 100):
-        assert [batch.id for batch in eve.batches.list(limit=limit)] == ids
+        assert list(eve.batches.list(limit=limit)) == batches
         assert [file.id for file in eve.files.list(limit=limit)] == files
         assert [file.id for file in eve.files.list(limit=limit, order="asc")] == files[::-1]
+        outputs = eve.files.list(limit=limit, purpose="batch_output")
+        assert [file.id for file in outputs] == files[::2]
     assert [file.id for file in eve.files.list()] == files
     assert len(list(eve.files.list(limit=100, purpose="user_data"))) == 0
 

@@ -7,9 +7,10 @@
 --           max_bytes (limit of the payloads of the owner's jobs that have not ended), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
 --           webhook_payload, follow_s, body_digest (finds the job of a disconnected client: see adoption.lua),
---           is_live (a repetition can join this job), is_repetition (a live call can be joined), format (of the
---           requests; absent if native), batch (options of OpenAI's batch API, as JSON), file_id and file_use (the file
---           of the batch, and a digest of the request: a repetition gets the job that the first request created)
+--           is_live (a repetition can join this job), is_repetition (the client repeats a request), format (of the
+--           requests; absent if native), batch (options of OpenAI's batch API, as JSON), file_id, file_use and file_seen
+--           (the file of the batch, a digest of the request, and the file's last batch when the request began: see
+--           file_use.lua)
 --       [2] meta of a block of up to 500 items as JSON, in the call that completes the block; otherwise ''
 --       then two values per item: lane, followed by a space and the number of the route unless the number is 1; payload
 -- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key or of a disconnected client},
@@ -21,6 +22,7 @@
 --- @include "clock"
 --- @include "fair_queue"
 --- @include "adoption"
+--- @include "file_use"
 local upload, meta = cjson.decode(ARGV[1]), ARGV[2]
 local job, first, routes, submission = upload.job, upload.first, upload.routes, upload.submission
 if redis.call('HEXISTS', JOB .. job, 'total') == 1 then return { 'accepted', job } end
@@ -73,9 +75,9 @@ if known then
   return refuse('accepted', created)
 end
 local file = submission.file_id and FILE .. submission.file_id
-if file and submission.is_repetition then
-  local use, created = string.match(redis.call('HGET', file, 'used_by') or '', '^(%S+) (.+)$')
-  if use == submission.file_use then return refuse('accepted', created) end
+if file then
+  local created = earlier_use(file, submission.file_use, submission.is_repetition, submission.file_seen)
+  if created then return refuse('accepted', created) end
 end
 local adopted = submission.body_digest and (adopt(owner, submission.body_digest)
   or submission.is_repetition and join(owner, submission.body_digest))
@@ -111,9 +113,7 @@ end
 redis.call('ZADD', JOBS_BY_OWNER .. owner, ms(now_ms), job)
 if submission.priority_class == 'bulk' then redis.call('ZADD', BATCHES_BY_OWNER .. owner, ms(now_ms), job) end
 if submission.batch then redis.call('HSET', JOB .. job, 'batch', submission.batch) end
-if file and redis.call('EXISTS', file) == 1 then -- the file may have been deleted
-  redis.call('HSET', file, 'used_by', submission.file_use .. ' ' .. job)
-end
+if file then store_use(file, submission.file_use, submission.is_repetition, job) end
 if submission.deadline_s then
   local deadline_ms = ms(now_ms + submission.deadline_s * 1000)
   redis.call('HSET', JOB .. job, 'deadline_ms', deadline_ms)
