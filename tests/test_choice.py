@@ -17,7 +17,9 @@ from shared.queue.operator import Operator
 
 FAST = alias_lane("fast one")
 THREE_TO_ONE = [ServedBy("a", "big/M", 3), ServedBy("b", "Small", 1)]
-UNREACHABLE = Fault("unreachable", "could not be reached", "connection_error")
+UNREACHABLE = Fault(
+    "unreachable", "could not be reached", "connection_error", wait_s=600
+)  # no probe during a test
 
 
 class Pool:

@@ -266,7 +266,7 @@ def _limit(lane: str, workers: Sequence[WorkerView]) -> int | None:
 def limit_in_force(
     configured: int | None, set_limits: bytes | None, cap: bytes | None, now_s: float
 ) -> int | None:
-    """Returns the limit of running calls that counts now: see lua/lib/limiters.lua.
+    """Returns the limit of running calls that counts now: see lua/lib/limits_in_force.lua.
 
     set_limits: what LIMITS has for the provider. cap: what CAPS has for the provider.
     """

@@ -29,7 +29,7 @@ _CONSTANT = re.compile(r"\b[A-Z][A-Z_]+\b")
 _INCLUDE = re.compile(r'^--- @include "([a-z_]+)"\n', re.MULTILINE)
 _DEFINES = re.compile(r"^-- Defines for other files: ((?:.*,\n-- )*.*)$", re.MULTILINE)
 _DECLARED = re.compile(
-    r"\blocal (?:function )?([\w, ]+)|\bfunction \w*\(([\w, ]*)\)|\bfor ([\w, ]+) (?:in|=)"
+    r"\blocal (?!function )([\w, ]+)|\bfunction ?(\w*)\(([\w, .]*)\)|\bfor ([\w, ]+) (?:in|=)"
 )
 # A comment, a string, a field, or a name.
 _TOKEN = re.compile(

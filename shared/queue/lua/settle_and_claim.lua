@@ -36,6 +36,8 @@
 --- @include "clock"
 --- @include "job_cache"
 --- @include "job_end"
+--- @include "round"
+--- @include "is_healthy"
 --- @include "health"
 --- @include "waiting"
 --- @include "settlement"
@@ -46,21 +48,19 @@
 --- @include "worker_slots"
 --- @include "fair_part"
 --- @include "lane_limits"
---- @include "limiters"
+--- @include "limits_in_force"
 --- @include "deployments"
 --- @include "choice"
 --- @include "set_back"
 --- @include "work"
 local values_per_lane, values_per_settlement = 2, 8 -- numbers of values in ARGV
-local limits, rules_json, deployments, lane_count, free_slots, quarantined, running_count, worker = unpack(ARGV, 1, 8)
+local limits, rules, deployments, lane_count, free_slots, quarantined, running_count, worker = unpack(ARGV, 1, 8)
 local first_running = 9
 local first_settlement = first_running + values_per_lane * running_count
 lane_count, quarantined = tonumber(lane_count), tonumber(quarantined)
 set_free_slots(tonumber(free_slots))
 local is_claiming = has_free_slots()
-read_lane_limits(limits)
-set_rules(rules_json)
-set_deployments(deployments)
+set_configuration(limits, rules, deployments)
 for i = first_running, first_settlement - 1, values_per_lane do running[ARGV[i]] = tonumber(ARGV[i + 1]) end
 local OTHER_LANES_MS = 100
 local max_claim, next_round_ms, has_freed_slot, has_left_items = MAX_CLAIM, nil, false, false
@@ -102,7 +102,7 @@ local function prepare(lane, limit)
 
   if has_backlog(lane) then
     local allowed, next_ms = math.huge, nil
-    if is_plain(lane) then allowed, next_ms = gate(lane, ACCOUNT) end
+    if is_plain(lane) and not is_healthy(lane) then allowed, next_ms = gate(lane, ACCOUNT) end
     if allowed > 0 then
       local left = room_of_lane(lane)
       if left == 0 then note_hunger(lane, limit, worker) end

@@ -1,6 +1,8 @@
 --- @include "clock"
 --- @include "deployments"
 --- @include "health"
+--- @include "is_healthy"
+--- @include "limits_in_force"
 --- @include "limiters"
 -- Chooses the deployment that serves the next items of a route, by weighted least service: SERVED has the number of items
 -- that each deployment got, divided by its weight. A deployment that cannot take an item keeps up with the others, so that

@@ -4,21 +4,13 @@
 -- with the lane's name, and the model with the route's name. A lane with the flag 'p' is an alias, or a provider with several
 -- keys. For these lanes the worker's configuration lists the deployments: account, provider, weight, and for an alias the
 -- model. An account is a key of a provider: '<provider>' for the first, then '<provider>#2'.
--- Defines for other files: set_deployments, is_plain, provider_of, deployments_of, providers_of, lanes_of, encode_deployment,
+-- Defines for other files: is_plain, provider_of, deployments_of, providers_of, lanes_of, encode_deployment,
 -- served_by
-local json, configured = '', nil
 local known, lanes_by_account = {}, nil
-
-local function set_deployments(text) json = text end
 
 local function is_plain(lane) return not has_flag(lane, 'p') end
 
 local function provider_of(account) return string.match(account, '^[^#]+') end
-
-local function read_configured()
-  configured = configured or (json == '' and {} or cjson.decode(json))
-  return configured
-end
 
 -- Returns the deployments of a route: a list of {account, provider, weight, model (as the provider gets it; '' for the item's
 -- own), route (the scope of the model in the account's health)}.
@@ -26,7 +18,7 @@ local function deployments_of(lane, route)
   local id = lane .. ' ' .. route
   if not known[id] then
     known[id] = {}
-    for i, deployment in ipairs(read_configured()[lane] or {}) do
+    for i, deployment in ipairs(configured_deployments()[lane] or {}) do
       local model = deployment.model or ''
       known[id][i] = {
         account = deployment.account, provider = provider_of(deployment.account), weight = deployment.weight, model = model,
@@ -41,7 +33,7 @@ end
 local function providers_of(lane)
   if is_plain(lane) then return { [lane] = true } end
   local providers = {}
-  for _, deployment in ipairs(read_configured()[lane] or {}) do providers[provider_of(deployment.account)] = true end
+  for _, deployment in ipairs(configured_deployments()[lane] or {}) do providers[provider_of(deployment.account)] = true end
   return providers
 end
 
@@ -49,7 +41,7 @@ end
 local function lanes_of(account)
   if not lanes_by_account then
     lanes_by_account = {}
-    for lane, deployments in pairs(read_configured()) do
+    for lane, deployments in pairs(configured_deployments()) do
       for _, deployment in ipairs(deployments) do
         local lanes = lanes_by_account[deployment.account] or {}
         if lanes[#lanes] ~= lane then lanes[#lanes + 1] = lane end

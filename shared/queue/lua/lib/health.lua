@@ -1,4 +1,6 @@
 --- @include "clock"
+--- @include "round"
+--- @include "is_healthy"
 --- @include "deployments"
 --- @include "adaptive"
 -- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the route's
@@ -19,9 +21,8 @@
 --                            not count again.
 --   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the end of its pause
 -- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
--- Defines for other files: ACCOUNT, REFUSALS, is_healthy, read_record, store_record, delete_record, gate, open_record, mark_probe,
--- end_probe, look_at_all_again, record_answer, record_failure, has_recovered, patience, lanes_with_records, FIRST_PROBE_MS
-local ACCOUNT = ''
+-- Defines for other files: REFUSALS, read_record, store_record, delete_record, gate, open_record, mark_probe,
+-- end_probe, look_at_all_again, record_answer, record_failure, FIRST_PROBE_MS
 local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
 local ADAPTED_BACKOFF_MS = 250 -- the same wait while fewer calls are the answer to a refusal: see adaptive.lua
 local FIRST_PROBE_MS = 1000
@@ -35,24 +36,14 @@ local OPENING = { unreachable = true, unauthorized = true, quota_exhausted = tru
 local REFUSALS = { rate_limited = true, overloaded = true }
 local ALIVE = { rejected = true, model_not_found = true, context_too_long = true, content_filtered = true }
 local records = {}
-local lanes_with_records = {} -- lane → whether a scope of it is not healthy, or a queue waits for a scope
-local has_recovered = {} -- lanes in which a scope became healthy in this round
 local seen_again = {} -- lanes whose queues look at all of their scopes again; `block` adds scopes later in the round
-local patience = {} -- lease and factor of the time-out, for each probe of this round that gets a longer time-out
 
 -- Returns the scopes that a call belongs to. A job that does not exist any more has no routes.
 local function scopes_of(route) return route == ACCOUNT and { ACCOUNT } or { ACCOUNT, route } end
 
--- Returns whether all scopes of a lane are healthy and no queue waits for a scope: see waiting.lua.
-local function is_healthy(lane)
-  if lanes_with_records[lane] == nil then
-    lanes_with_records[lane] = redis.call('EXISTS', HEALTH .. lane, BLOCKED .. lane) > 0
-  end
-  return not lanes_with_records[lane]
-end
-
 local function store_record(lane, scope, record)
-  lanes_with_records[lane], records[lane .. ' ' .. scope] = true, record
+  mark_unhealthy(lane)
+  records[lane .. ' ' .. scope] = record
   redis.call('HSET', HEALTH .. lane, scope, cmsgpack.pack(record))
   redis.call('PEXPIRE', HEALTH .. lane, KEPT_MS)
 end

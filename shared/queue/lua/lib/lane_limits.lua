@@ -1,18 +1,33 @@
--- Reads the first argument of settle_and_claim.lua: the lanes that the worker serves, with their limits, as
+-- Keeps the arguments of settle_and_claim.lua that say what the worker serves. `limits` has the lanes and their limits, as
 -- ' <lane>=<limit><flags> <lane>=<limit><flags> '. Flags: 'd' the limit is adaptive, 'a' the rates of the provider are
 -- limited per account and not per model, 'c' the provider counts the calls that it refuses, 'o' it counts the token limit of
 -- a request before the call, 'r' the lane has more rules: see limiters.lua, 'p' the lane has several deployments: see
 -- deployments.lua.
--- Defines for other files: read_lane_limits, configured_limit, has_flag
-local lane_limits, known_limits = '', {}
+-- Defines for other files: set_configuration, configured_limit, configured_rules, configured_deployments, has_flag
+local limits, rules, deployments = '', '', '' -- the last two are tables after they were decoded
+local known_limits = {}
 
-local function read_lane_limits(text) lane_limits = text end
+local function set_configuration(...) limits, rules, deployments = ... end
+
+local function decoded(json) return json == '' and {} or cjson.decode(json) end
+
+-- Returns the further limits by provider: see limiters.lua.
+local function configured_rules()
+  if type(rules) == 'string' then rules = decoded(rules) end
+  return rules
+end
+
+-- Returns the deployments by lane, for the lanes that are not plain: see deployments.lua.
+local function configured_deployments()
+  if type(deployments) == 'string' then deployments = decoded(deployments) end
+  return deployments
+end
 
 local function find_limit(lane)
   if known_limits[lane] == nil then
-    local _, name_end = string.find(lane_limits, ' ' .. lane .. '=', 1, true)
+    local _, name_end = string.find(limits, ' ' .. lane .. '=', 1, true)
     if name_end then
-      local limit, flags = string.match(lane_limits, '^(%d+)(%a*)', name_end + 1)
+      local limit, flags = string.match(limits, '^(%d+)(%a*)', name_end + 1)
       known_limits[lane] = { limit = tonumber(limit), flags = flags }
     else
       known_limits[lane] = false

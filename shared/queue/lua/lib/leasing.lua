@@ -2,10 +2,14 @@
 --- @include "active_lanes"
 --- @include "ids"
 --- @include "clock"
+--- @include "round"
 --- @include "job_cache"
 --- @include "attempts"
 --- @include "moves"
 --- @include "waiting"
+--- @include "is_healthy"
+--- @include "blocking_scope"
+--- @include "limits_in_force"
 --- @include "limiters"
 --- @include "deployments"
 --- @include "fallbacks"
@@ -13,9 +17,8 @@
 --- @include "set_back"
 --- @include "work"
 -- Gives leases to items. `claimed` collects thirteen values per leased item: see what settle_and_claim.lua returns.
--- Defines for other files: claimed, lease_of, lease_items, lease_quarantined
+-- Defines for other files: lease_of, lease_items, lease_quarantined
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
-local claimed = {}
 local LEAVING_WORK = 20 -- number of commands for an item that leaves the quarantine, for example because its job has ended
 local MAX_WAITING = 8 -- limit of quarantined items of a lane that a round looks at although they have to wait
 

@@ -3,12 +3,8 @@
 --- @include "lane_limits"
 --- @include "deployments"
 --- @include "stored_limits"
---- @include "adaptive"
--- Limits the calls of a lane's models, and the rates of requests and tokens. A *limiter* has a name in its lane: '' limits
--- all models of the lane, another name limits one model, or the models that match a pattern.
--- The limits come from, the first that sets a limit counts: LIMITS (set while work runs), the rules of the worker's
--- configuration, LEARNED (announced by the provider). LIMITS and LEARNED have limits as JSON by '<lane>' or
--- '<lane>/<model>': concurrency, rpm, tpm, rpd, and until_ms if they end.
+--- @include "limits_in_force"
+-- Keeps the limiters of limits_in_force.lua: limits the calls of a lane's models, and the rates of requests and tokens.
 -- Rates are kept by GCRA (ITU-T I.371): per dimension one time, at which all charges so far will have been repaid (the
 -- theoretical arrival time). A rate that the provider announced may be used up at once, as long as the provider says that
 -- some of it is left; any other rate is spread evenly, because providers judge rates in slices of a second or less.
@@ -20,12 +16,9 @@
 -- A charge is this mean: with a higher one, the provider's bucket would be full while a call runs, and the tokens that do
 -- not fit into the bucket are lost. A call begins when the bucket surely holds what the provider counts before the call:
 -- the mean and its mean deviation.
--- Defines for other files: LIMITER, set_rules, highest_limit, effective_limit, limiters_of, limiter_room, limiters_room,
--- estimate_tokens, suffix_of, charge, release, learn
-local LIMITER = 'limit:' -- the queues that wait for a limiter wait for a scope of this, and the limiter's name
+-- Defines for other files: limiter_room, limiters_room, estimate_tokens, charge, release, learn
 local MINUTE_MS, DAY_MS = 60000, 86400000
-local RATES, PERIOD_MS, FIELD = { 'rpm', 'tpm', 'rpd' }, { rpm = MINUTE_MS, tpm = MINUTE_MS, rpd = DAY_MS },
-  { rpm = 'r', tpm = 't', rpd = 'd' }
+local PERIOD_MS, FIELD = { rpm = MINUTE_MS, tpm = MINUTE_MS, rpd = DAY_MS }, { rpm = 'r', tpm = 't', rpd = 'd' }
 -- The longest time that charges may take to be repaid. After a set-back of the clock, they would take longer: see
 -- set_back.lua.
 local MAX_AHEAD_MS = { rpm = 2 * MINUTE_MS, tpm = 10 * MINUTE_MS, rpd = DAY_MS }
@@ -35,68 +28,7 @@ local FIRST_ESTIMATE = { ratio = 0.5, ratio_dev = 0, output = 256, output_dev = 
 local SURE = 0.8 -- part of the largest request so far that the provider's bucket surely holds, as far as estimates tell
 local WEIGHT = 0.2 -- of the newest answer in the means
 local MAX_LEARNED = 1000 -- models per deployment whose limits are learned
-local rules_json, rules = '', nil
-local known_limiters, budgets = {}, {}
-
-local function set_rules(json) rules_json = json end
-
-local function rules_of(lane)
-  if not has_flag(provider_of(lane), 'r') then return nil end
-  rules = rules or cjson.decode(rules_json)
-  return rules[provider_of(lane)]
-end
-
--- Returns the limit of running calls of a provider, without what is adapted; nil if the worker does not serve the provider.
-local function highest_limit(provider)
-  local configured = configured_limit(provider)
-  return configured and (stored_limits(LIMITS, provider).concurrency or configured)
-end
-
--- Returns the limit of running calls of a provider that is in force, or nil if the worker does not serve the provider.
-local function effective_limit(provider)
-  local limit = highest_limit(provider)
-  return limit and math.min(limit, cap_of(provider))
-end
-
-local function model_rule(rule, route)
-  for _, model in ipairs(rule and rule.models or {}) do
-    if model.name == route then return model end
-  end
-  for _, model in ipairs(rule and rule.models or {}) do
-    if model.pattern and string.find(route, model.pattern) then return model end
-  end
-  return {}
-end
-
--- Returns the limiters of a route: a list of {name, concurrency, rpm, tpm, rpd, learned (the rates that the provider has
--- announced)}.
-local function limiters_of(lane, route)
-  local id = lane .. ' ' .. route
-  if known_limiters[id] then return known_limiters[id] end
-  local rule, of_lane, of_model = rules_of(lane), stored_limits(LIMITS, provider_of(lane)), stored_limits(LIMITS, provider_of(lane) .. '/' .. route)
-  local model, learned = model_rule(rule, route), stored_limits(LEARNED, lane .. '/' .. route)
-  local list = {}
-  local function add(limiter, has_announced)
-    limiter.learned = {}
-    for _, rate in ipairs(RATES) do
-      limiter.learned[rate] = has_announced and not limiter[rate]
-      limiter[rate] = limiter[rate] or has_announced and learned[rate]
-    end
-    limiter.has_rate = limiter.rpm or limiter.tpm or limiter.rpd
-    if limiter.concurrency or limiter.has_rate then list[#list + 1] = limiter end
-  end
-  local all = { name = '' }
-  for _, rate in ipairs(RATES) do all[rate] = of_lane[rate] or rule and rule[rate] end
-  local own = { name = not next(of_model) and model.name or route, concurrency = of_model.concurrency or model.concurrency }
-  local is_per_account = has_flag(provider_of(lane), 'a')
-  for _, rate in ipairs(RATES) do
-    own[rate] = of_model[rate] or model[rate] or not is_per_account and all[rate] or nil
-  end
-  if is_per_account then add(all, true) end
-  add(own, not is_per_account)
-  known_limiters[id] = list
-  return list
-end
+local budgets = {}
 
 local function save_budget(lane, limiter)
   local id = lane .. ':' .. limiter.name
@@ -214,13 +146,6 @@ local function learn_tokens(job, index, prompt_tokens, output_tokens)
   redis.call('HSET', JOB .. job.id, 'tokens', cjson.encode(job.estimate))
 end
 
--- Returns the end of the lease of an item that is under these limiters: it says which they are.
-local function suffix_of(list)
-  if #list == 0 then return '' end
-  local suffix = '~' .. (list[1].name == '' and 'a' or '-')
-  return list[#list].name == '' and suffix or suffix .. list[#list].name
-end
-
 -- Charges a limiter for a lease.
 local function charge(lane, limiter, lease, tokens)
   redis.call('HSET', RUNNING .. lane .. ':' .. limiter.name, lease, limiter.tpm and tokens or 0)
@@ -279,7 +204,7 @@ local function learn(lane, route, announced)
   for rate, limit in pairs(announced) do limits[rate] = limit.limit end
   limits.until_ms = now_ms + DAY_MS
   remember_limits(LEARNED, name, limits)
-  known_limiters[lane .. ' ' .. route] = nil
+  forget_limiters(lane, route)
   for _, limiter in ipairs(limiters_of(lane, route)) do
     for rate, limit in pairs(announced) do
       if limiter[rate] and limit.left then

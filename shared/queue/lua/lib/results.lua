@@ -1,9 +1,9 @@
 --- @include "clock"
+--- @include "round"
 --- @include "job_cache"
 --- @include "job_end"
 -- Writes results. No other file writes results.
--- Defines for other files: write_result, finish_failed, unreported, record_finished_items
-local unreported = {} -- four values per item that a script finishes: lane, route, error code, queued_ms
+-- Defines for other files: write_result, finish_failed, record_finished_items
 
 -- Writes the result of an item, unless the item has a result or its job has ended. Returns whether it has written.
 local function write_result(job, index, failed, result, latency_us)

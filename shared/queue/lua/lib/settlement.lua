@@ -2,6 +2,8 @@
 --- @include "ids"
 --- @include "health"
 --- @include "waiting"
+--- @include "is_healthy"
+--- @include "limits_in_force"
 --- @include "limiters"
 --- @include "adaptive"
 --- @include "deployments"
@@ -78,7 +80,7 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
   elseif outcome == 'release' then
     requeue(lane, job, index, number)
   else
-    if outcome == 'complete' then record_answer(account, scope, claimed_us / 1000) end
+    if outcome == 'complete' and not is_healthy(account) then record_answer(account, scope, claimed_us / 1000) end
     if evidence then record_failure(account, scope, item_of(id, index, number), claimed_us / 1000, true, evidence) end
     local has_moved = false
     if outcome == 'fail' and fault and may_move_at_last(route, fault.verdict) then
@@ -90,6 +92,6 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
       write_result(job, index, outcome == 'fail', result, tonumber(latency_us))
     end
   end
-  end_probe(account, scope, lease)
+  if not is_healthy(account) then end_probe(account, scope, lease) end
   return true
 end

@@ -4,6 +4,9 @@
 --- @include "ids"
 --- @include "attempts"
 --- @include "health"
+--- @include "is_healthy"
+--- @include "blocking_scope"
+--- @include "limits_in_force"
 --- @include "limiters"
 --- @include "deployments"
 --- @include "fallbacks"
@@ -17,7 +20,7 @@
 -- The score of a queue in WAITING is the earliest time at which its items may give up, while the scope is open: then they
 -- finish with the scope's latest failure, or if the scope has opened later, the queue gets a later time.
 -- Invariant: a queue with items is in the tree, or waits for a scope that is in BLOCKED.
--- Defines for other files: blocking_scope, waiting_record, give_up_ms, block, give_up_item, resume_blocked
+-- Defines for other files: waiting_record, give_up_ms, block, give_up_item, resume_blocked
 local MAX_SCOPES = 32 -- limit of scopes per lane and round
 local queues_left = 32 -- limit of the queues that a round moves
 -- Numbers of commands for an item that finishes, an item that moves on to another route, and a queue that is looked at
@@ -28,22 +31,6 @@ local INTERACTIVE_WAIT_MS = math.min(30000, OUTAGE_WAIT_MS)
 local AT_ONCE = { unauthorized = true, quota_exhausted = true } -- whoever waits for the answer hears of these at once
 
 local function waiting(lane, scope) return WAITING .. lane .. ':' .. scope end
-
--- Returns the scope that allows no call of a route now, or nil; and the time at which this may change, or if there is none
--- the number of items that may be claimed.
-local function blocking_scope(lane, route)
-  if not is_plain(lane) then
-    local allowed, next_ms = route_gate(lane, route)
-    if allowed == 0 then return route, next_ms end
-    return nil, allowed
-  end
-  if is_healthy(lane) then return nil, math.huge end
-  local allowed, next_ms = gate(lane, ACCOUNT)
-  if allowed == 0 then return ACCOUNT, next_ms end
-  local of_route, route_next_ms = gate(lane, route or ACCOUNT)
-  if of_route == 0 then return route, route_next_ms end
-  return nil, math.min(allowed, of_route)
-end
 
 -- Returns the time at which the items of a job's route stop waiting for an open scope.
 local function give_up_ms(job, record, route)
@@ -68,7 +55,7 @@ local function block(lane, scope, job, number, next_ms)
   local until_ms = record and give_up_ms(job, record, routes_of(job, lane)[number]) or now_ms
   redis.call('ZADD', waiting(lane, scope), ms(queue_time(until_ms)), job.id .. ' ' .. number)
   redis.call('ZADD', BLOCKED .. lane, 'LT', ms(queue_time(record and math.min(next_ms, until_ms) or next_ms)), scope)
-  lanes_with_records[lane] = true
+  mark_unhealthy(lane)
 end
 
 local function split_queue(lane, member)

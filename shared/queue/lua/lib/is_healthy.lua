@@ -1,0 +1,14 @@
+-- Says whether anything of a lane is not healthy, so that a healthy lane needs no other function of health.lua.
+-- Defines for other files: ACCOUNT, is_healthy, mark_unhealthy
+local ACCOUNT = '' -- the scope of the account as a whole
+local is_unhealthy = {} -- by lane
+
+-- Returns whether all scopes of a lane are healthy and no queue waits for a scope: see waiting.lua.
+local function is_healthy(lane)
+  if is_unhealthy[lane] == nil then
+    is_unhealthy[lane] = redis.call('EXISTS', HEALTH .. lane, BLOCKED .. lane) > 0
+  end
+  return not is_unhealthy[lane]
+end
+
+local function mark_unhealthy(lane) is_unhealthy[lane] = true end

@@ -1,0 +1,81 @@
+--- @include "lane_limits"
+--- @include "deployments"
+--- @include "stored_limits"
+--- @include "adaptive"
+-- Says which limits are in force. A *limiter* has a name in its lane: '' limits all models of the lane, another name limits
+-- one model, or the models that match a pattern.
+-- The limits come from, the first that sets a limit counts: LIMITS (set while work runs), the rules of the worker's
+-- configuration, LEARNED (announced by the provider). LIMITS and LEARNED have limits as JSON by '<lane>' or
+-- '<lane>/<model>': concurrency, rpm, tpm, rpd, and until_ms if they end.
+-- Defines for other files: LIMITER, RATES, highest_limit, effective_limit, limiters_of, forget_limiters, suffix_of
+local LIMITER = 'limit:' -- the queues that wait for a limiter wait for a scope of this, and the limiter's name
+local RATES, NONE = { 'rpm', 'tpm', 'rpd' }, {}
+local known_limiters = {}
+
+local function rules_of(lane)
+  if not has_flag(provider_of(lane), 'r') then return nil end
+  return configured_rules()[provider_of(lane)]
+end
+
+-- Returns the limit of running calls of a provider, without what is adapted; nil if the worker does not serve the provider.
+local function highest_limit(provider)
+  local configured = configured_limit(provider)
+  return configured and (stored_limits(LIMITS, provider).concurrency or configured)
+end
+
+-- Returns the limit of running calls of a provider that is in force, or nil if the worker does not serve the provider.
+local function effective_limit(provider)
+  local limit = highest_limit(provider)
+  return limit and math.min(limit, cap_of(provider))
+end
+
+local function model_rule(rule, route)
+  for _, model in ipairs(rule and rule.models or {}) do
+    if model.name == route then return model end
+  end
+  for _, model in ipairs(rule and rule.models or {}) do
+    if model.pattern and string.find(route, model.pattern) then return model end
+  end
+  return {}
+end
+
+-- Returns the limiters of a route: a list of {name, concurrency, rpm, tpm, rpd, learned (the rates that the provider has
+-- announced)}.
+local function limiters_of(lane, route)
+  local id = lane .. ' ' .. route
+  if known_limiters[id] then return known_limiters[id] end
+  if not has_flag(provider_of(lane), 'r') and not has_stored_limits() then return NONE end
+  local rule, of_lane, of_model = rules_of(lane), stored_limits(LIMITS, provider_of(lane)), stored_limits(LIMITS, provider_of(lane) .. '/' .. route)
+  local model, learned = model_rule(rule, route), stored_limits(LEARNED, lane .. '/' .. route)
+  local list = {}
+  local function add(limiter, has_announced)
+    limiter.learned = {}
+    for _, rate in ipairs(RATES) do
+      limiter.learned[rate] = has_announced and not limiter[rate]
+      limiter[rate] = limiter[rate] or has_announced and learned[rate]
+    end
+    limiter.has_rate = limiter.rpm or limiter.tpm or limiter.rpd
+    if limiter.concurrency or limiter.has_rate then list[#list + 1] = limiter end
+  end
+  local all = { name = '' }
+  for _, rate in ipairs(RATES) do all[rate] = of_lane[rate] or rule and rule[rate] end
+  local own = { name = not next(of_model) and model.name or route, concurrency = of_model.concurrency or model.concurrency }
+  local is_per_account = has_flag(provider_of(lane), 'a')
+  for _, rate in ipairs(RATES) do
+    own[rate] = of_model[rate] or model[rate] or not is_per_account and all[rate] or nil
+  end
+  if is_per_account then add(all, true) end
+  add(own, not is_per_account)
+  known_limiters[id] = list
+  return list
+end
+
+-- Forgets the limiters of a route, after a limit has been learned.
+local function forget_limiters(lane, route) known_limiters[lane .. ' ' .. route] = nil end
+
+-- Returns the end of the lease of an item that is under these limiters: it says which they are.
+local function suffix_of(list)
+  if #list == 0 then return '' end
+  local suffix = '~' .. (list[1].name == '' and 'a' or '-')
+  return list[#list].name == '' and suffix or suffix .. list[#list].name
+end
