@@ -5,14 +5,17 @@ one place and one result. Other properties are asserted in the model's methods.
 """
 
 import asyncio
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Generator
-from contextlib import suppress
+from collections.abc import Awaitable, Generator, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from math import ceil, floor
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,6 +27,7 @@ from hypothesis.stateful import (
 )
 from redis.asyncio.client import Pipeline
 from support.claims import POLICY, rate_limited
+from support.script_cost import script_costs
 from support.search_depth import examples
 
 from shared.jobs.store import Store
@@ -34,6 +38,7 @@ from shared.queue.claims import INTERACTIVE_WEIGHT, Queue
 from shared.queue.keys import Keys
 from shared.queue.leases import MAX_WORKER_LOSSES, Lease, Outcome, Settlement
 from shared.queue.operator import Operator
+from shared.redis import embedded
 from shared.redis.client import connect
 
 LIMITS = {"a": 3, "b": 2, "c": 4}  # limits of the lanes; no job has items in lane c
@@ -41,6 +46,7 @@ SERVED = {"one": "abc", "two": "ac"}  # the lanes that each worker serves
 WORKERS = tuple(SERVED)
 OWNERS = ("", "ann", "bob")
 QUANTUM = 5  # number of items by which an owner or job may get ahead: see fair_share.lua
+MAX_COMMANDS = 150  # of one run; test_script_bounds.py has the limits with large amounts of data
 HOUR_S = 3600.0  # long enough that nothing expires or becomes due during a test
 PAUSE = rate_limited(HOUR_S)
 
@@ -137,8 +143,10 @@ class Scripts(RuleBasedStateMachine):
     def __init__(self, url: str) -> None:
         super().__init__()
         self.loop = asyncio.Runner()
+        self.exits = ExitStack()
         self.keys = Keys(f"states-{uuid4().hex}:")
         self.redis = connect(url)
+        self.costs = self.exits.enter_context(script_costs(self.redis))
         self.queue = Queue(self.redis, self.keys, lease_s=HOUR_S)
         self.store = Store(self.redis, self.keys)
         self.jobs: dict[str, Job] = {}
@@ -165,6 +173,7 @@ class Scripts(RuleBasedStateMachine):
             await self.redis.aclose()
 
         self.run(clean())
+        self.exits.close()
         self.loop.close()
 
     # Rules: events that may happen in any order
@@ -591,6 +600,11 @@ class Scripts(RuleBasedStateMachine):
                 self._requeue(item)
 
     @invariant()
+    def each_run_of_a_script_is_short(self) -> None:
+        assert max(self.costs.commands, default=0) <= MAX_COMMANDS
+        self.costs.commands.clear()
+
+    @invariant()
     def redis_equals_the_model(self) -> None:
         self.run(self._compare())
 
@@ -768,9 +782,18 @@ class Scripts(RuleBasedStateMachine):
         return self.run(dump())
 
 
-def test_every_history_of_the_scripts(valkey_url: str) -> None:
+@pytest.fixture
+def own_url() -> Iterator[str]:
+    """Starts a server for this file, because it counts commands."""
+    with tempfile.TemporaryDirectory(prefix="valkey-") as directory:
+        server = embedded.use(Path(directory))
+        yield server.url
+        server.release()
+
+
+def test_every_history_of_the_scripts(own_url: str) -> None:
     run_state_machine_as_test(
-        lambda: Scripts(valkey_url),  # type: ignore[arg-type]
+        lambda: Scripts(own_url),  # type: ignore[arg-type]
         settings=settings(
             # Four deliberate bugs in the scripts were found after 15, 22, 29 and 87 histories.
             max_examples=examples(100, full=1000),

@@ -21,8 +21,8 @@ from shared.queue.keys import META_ITEMS, SHARED_ROUTE, Keys
 from shared.redis.client import RedisUnavailable
 
 CHUNK_BYTES = 4 * 1024 * 1024  # size of the payloads at which a part is sent
-MAX_ROUTES = 100  # routes of a job and lane with a queue of their own
-MAX_SHARED_ROUTES = 20  # further queues: the other routes with the same fallbacks share a queue
+MAX_ROUTES = 100  # routes of a job with a queue of their own, because scripts visit each queue
+MAX_SHARED_ROUTES = 20  # of a lane: other routes with the same fallbacks share a queue
 STAGING_TTL_S = 600  # time after which staged items expire if no further part follows
 
 # Request id, lane (of the provider or the alias), model and, if there is metadata, the text of its
@@ -58,6 +58,7 @@ class Staging:
         self._bytes = 0  # size of the payloads in `_items`
         self._all_bytes = 0  # size of all payloads
         self._metas: list[Meta] = []
+        self._own_queues = 0
 
     async def add(self, lane: str, payload: bytes, meta: Meta, chain: str = "") -> None:
         """Adds an item. `chain` says where it may move: see `ItemRequest.chain`.
@@ -76,9 +77,10 @@ class Staging:
 
     def _route(self, lane: str, model: str, chain: str) -> "_Route":
         routes, name = self._routes[lane], route_name(model, chain)
-        if name not in routes and len(routes) >= MAX_ROUTES:
+        if name not in routes and self._own_queues >= MAX_ROUTES:
             name = SHARED_ROUTE + chain
         if name not in routes:
+            self._own_queues += self._own_queues < MAX_ROUTES
             if len(routes) >= MAX_ROUTES + MAX_SHARED_ROUTES:
                 raise TooManyFallbacks(lane, MAX_ROUTES, MAX_SHARED_ROUTES)
             number = len(routes) + 1

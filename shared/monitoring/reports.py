@@ -11,6 +11,8 @@ from shared.monitoring.counters import KEPT_S, STEP_S, Counter, encode
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 
+MAX_COUNTERS = 500  # counters that one run of the script adds, because Redis waits for the run
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -67,7 +69,8 @@ class ReportWriter:
             "kept_s": KEPT_S,
             "called": list({counter.lane for counter in counts}),
         }
-        counted = (part for counter, count in counts.items() for part in (encode(counter), count))
-        await self._script(
-            args=[orjson.dumps(options), report.to_json() if report else b"", *counted]
-        )
+        text = report.to_json() if report else b""
+        encoded = [part for counter, count in counts.items() for part in (encode(counter), count)]
+        for start in range(0, max(1, len(encoded)), 2 * MAX_COUNTERS):
+            part = encoded[start : start + 2 * MAX_COUNTERS]
+            await self._script(args=[orjson.dumps(options), text, *part])
