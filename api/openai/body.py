@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from api.media_types import JSON
-from api.requests.body import read_body, require_media_type
+from api.requests.body import read_json, require_media_type
 from shared.settings import Settings
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 async def read_model(request: Request, settings: Settings, model: type[Model]) -> Model:
     """Returns the body as a model. Raises RequestValidationError, HTTPException."""
     require_media_type(request, (JSON,))
-    body = await read_body(request, settings.max_body_bytes, "MAX_BODY_BYTES")
+    body = await read_json(request, settings.max_body_bytes, "MAX_BODY_BYTES")
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

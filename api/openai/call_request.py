@@ -15,7 +15,7 @@ from shared.providers import Catalogue
 
 
 def read_call(
-    body: bytes,
+    body: bytes | bytearray,
     operation: Operation,
     catalogue: Catalogue,
     default_provider: str | None,
@@ -59,7 +59,9 @@ def _stream_options(members: Mapping[str, Member], operation: Operation) -> dict
     return options or {}
 
 
-def call_digest(body: bytes, operation: Operation, options: VendorOptions) -> str:
+def call_digest(body: bytes | bytearray, operation: Operation, options: VendorOptions) -> str:
     """Returns a digest that two calls share only if they ask for the same."""
     asked = f"{operation} {options.provider} {options.model}\n".encode()
-    return blake2b(asked + body, digest_size=16).hexdigest()
+    digest = blake2b(asked, digest_size=16)
+    digest.update(body)
+    return digest.hexdigest()

@@ -20,13 +20,14 @@ from api.memory_budget import MEMORY
 from api.openai.answer_body import answer_body
 from api.openai.call_errors import call_error, stopped
 from api.openai.call_request import call_digest, read_call
-from api.requests.body import read_body, require_media_type
+from api.requests.body import read_json, require_media_type
 from api.requests.vendor_requests import VendorOptions
 from api.stream_response import StreamResponse
 from api.submissions import new_submission
 from shared.dialects.dialect import Operation
 from shared.jobs.new_item import NewItem
 from shared.jobs.submission import Submission
+from shared.long_steps import pause_after
 from shared.models import Job, LLMResponse
 
 # A client decides how long it waits. This limit is for clients that have vanished without closing
@@ -55,12 +56,13 @@ class LiveCall:
         """
         settings = self.services.settings
         require_media_type(self.request, (JSON,))
-        body = await read_body(self.request, settings.max_body_bytes, "MAX_BODY_BYTES")
+        body = await read_json(self.request, settings.max_body_bytes, "MAX_BODY_BYTES")
         items = [
             read_call(
                 body, operation, self.services.catalogue, settings.default_provider, self.options
             )
         ]
+        await pause_after(len(body))
         submission = new_submission(
             settings,
             self.owner,
@@ -70,6 +72,7 @@ class LiveCall:
             is_live=True,
             is_repetition=self.is_repetition,
         )
+        await pause_after(len(body))
         del body  # the client may wait for minutes; until then only Redis needs the request
         if "stream" in items[0].request:
             return await self._stream(operation, items, submission)

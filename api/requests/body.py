@@ -1,14 +1,15 @@
 """Reads the body of a request within limits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 
 from fastapi import HTTPException, Request, status
 from starlette.requests import ClientDisconnect
 
 from api.media_types import declared_media_type
 from api.memory_budget import MEMORY
-from api.requests.json_parts import MAX_PARTS, check_parts
+from api.requests.json_scanner import MAX_PARTS, TooManyParts, check_parts
 from api.requests.unpacking import PIECE_BYTES, Unpacker, new_unpacker, without_mark
 
 BODY_COST = 4  # bytes of memory that a byte of a JSON body takes until its items are stored
@@ -30,21 +31,41 @@ def require_media_type(request: Request, allowed: Sequence[str]) -> str:
     return media_type
 
 
-async def read_body(request: Request, max_bytes: int, setting: str) -> bytes:
-    """Returns the whole JSON body, for which memory is reserved until the request ends.
+async def read_json(request: Request, max_bytes: int, setting: str) -> bytearray:
+    """Returns a JSON body that can be parsed in one step.
 
-    Raises MemoryFull, HTTPException 413 for too many fields and elements, and the same exceptions
-    as `body_chunks`.
+    Raises the exceptions of `read_body`, and HTTPException 413 for too many fields and elements.
+    """
+    body = await read_body(request, max_bytes, setting)
+    with refusing_too_many_parts():
+        await check_parts(body)
+    return body
+
+
+async def read_body(request: Request, max_bytes: int, setting: str) -> bytearray:
+    """Returns the whole body, for which memory is reserved until the request ends.
+
+    Raises MemoryFull, and the same exceptions as `body_chunks`.
     """
     body = bytearray()
     async for chunk in body_chunks(request, max_bytes, setting):
         body += chunk
         if len(body) > UNCOUNTED_BYTES:
             request.scope[MEMORY].resize(BODY_COST * len(body))
-    whole = bytes(body)
-    if len(whole) > MAX_PARTS:  # a field or element has at least one byte
-        await check_parts(whole)
-    return whole
+    return body
+
+
+@contextmanager
+def refusing_too_many_parts() -> Iterator[None]:
+    """Raises HTTPException 413 instead of TooManyParts."""
+    try:
+        yield
+    except TooManyParts:
+        raise HTTPException(
+            status.HTTP_413_CONTENT_TOO_LARGE,
+            f"the body has more than {MAX_PARTS} fields and elements; send the requests to"
+            " POST /jobs as NDJSON, one request per line",
+        ) from None
 
 
 async def held_chunks(

@@ -56,19 +56,6 @@ def object_members(text: str) -> dict[str, Member]:
         raise InvalidJson("the JSON contains a number with too many digits") from None
 
 
-def elements(text: str) -> list[str]:
-    """Returns the text of each element of an array. The text must be valid JSON."""
-    found = []
-    position = _expect(text, 0, "[")
-    while text[position] != "]":
-        _, end = _DECODER.raw_decode(text, position)
-        found.append(text[position:end])
-        position = _end_of_spaces(text, end)
-        if text[position] == ",":
-            position = _end_of_spaces(text, position + 1)
-    return found
-
-
 def one_line(text: str) -> str:
     """Returns the JSON in one line. In valid JSON, a line break is never inside a string."""
     return text.replace("\n", " ").replace("\r", " ")

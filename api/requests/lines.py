@@ -1,15 +1,13 @@
 """Splits a body into lines, or into JSON objects that each have several lines."""
 
-import re
+import asyncio
 from collections.abc import AsyncIterator
 
 from fastapi.exceptions import RequestValidationError
 
 from api.errors import validation_error
-
-# A string, which may be cut off at the end of the line, or a bracket. The repetitions are
-# possessive, so that the time grows with the length of a line and not with its square.
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
+from api.requests.json_scanner import MAX_PARTS, TooManyParts, check_parts, scan
+from api.requests.unpacking import PIECE_BYTES
 
 
 def line_error(number: int, message: str, *path: str | int) -> RequestValidationError:
@@ -29,38 +27,47 @@ async def request_lines(
     pending, first, depth = list[bytes](), 0, 0
     size, is_pretty = 0, None
     async for number, line in _lines(chunks, max_line_bytes):
+        await _check_parts(number, line)
         if is_pretty is None:
-            is_pretty = _depth(line) > 0
+            is_pretty = await _depth(line) > 0
         if not is_pretty:
             yield number, line
             continue
         first = first if pending else number
-        depth += _depth(line)
+        depth += await _depth(line)
         size += len(line) + 1
         pending.append(line)
         if size > max_line_bytes:
             raise _too_long(first, max_line_bytes)
         if depth <= 0:
-            yield first, b"\n".join(pending)
+            whole = b"\n".join(pending)
+            await _check_parts(first, whole)
+            yield first, whole
             pending, depth, size = [], 0, 0
     if pending:
         raise line_error(first, "the JSON object that begins in this line has no end")
 
 
-def _depth(line: bytes) -> int:
+async def _check_parts(number: int, line: bytes) -> None:
+    try:
+        await check_parts(line)
+    except TooManyParts:
+        message = f"the line has more than {MAX_PARTS} fields and elements"
+        raise line_error(number, message) from None
+
+
+async def _depth(line: bytes) -> int:
     """Returns how many objects and arrays the line begins and does not end.
 
     A string never spans lines, because JSON has no line breaks in strings.
     """
-    return sum(
-        (token in b"{[") - (token in b"}]") for token in _TOKEN.findall(line) if len(token) == 1
-    )
+    return (await scan(line)).depth
 
 
 async def _lines(
     chunks: AsyncIterator[bytes], max_line_bytes: int
 ) -> AsyncIterator[tuple[int, bytes]]:
-    number, parts, size = 1, list[bytes](), 0
+    number, parts, size, unpaused = 1, list[bytes](), 0, 0
     async for chunk in chunks:
         *ends, rest = chunk.split(b"\n")
         for end in ends:
@@ -70,6 +77,10 @@ async def _lines(
             if line.strip():
                 yield number, line
             number, parts, size = number + 1, [], 0
+            unpaused += len(line)
+            if unpaused > PIECE_BYTES:  # lets other requests run, because a chunk may be large
+                await asyncio.sleep(0)
+                unpaused = 0
         parts.append(rest)
         size += len(rest)
         if size > max_line_bytes:

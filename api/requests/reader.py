@@ -1,6 +1,7 @@
 """Parses the requests in a body, and converts them to items."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -11,29 +12,30 @@ from pydantic import ValidationError
 from api.errors import validation_error
 from api.media_types import JSON, NDJSON
 from api.memory_budget import MEMORY
-from api.requests.body import body_chunks, held_chunks, read_body, require_media_type
-from api.requests.formats import RequestFormat, detect
-from api.requests.json_members import InvalidJson, elements, object_members, one_line
-from api.requests.lines import line_error, request_lines
-from api.requests.unique_ids import UniqueIds
-from api.requests.vendor_line import InvalidLine
-from api.requests.vendor_requests import VendorOptions, VendorRequests, field_path
-from shared.dialects.dialect import Untranslatable
-from shared.dialects.dialects import DIALECTS
-from shared.dialects.parameters import body_of
-from shared.jobs.new_item import InexactNumber, NewItem, is_plain, native_item
-from shared.jobs.staging import CHUNK_BYTES
-from shared.models import BatchLLMRequest, JobOptions, LLMRequest
-from shared.providers import Catalogue, Provider
-from shared.providers.routing import (
-    Fallback,
-    RoutingError,
-    named_fallbacks,
-    unknown_provider_message,
+from api.requests.batch_body import large_batch, small_batch
+from api.requests.body import (
+    body_chunks,
+    held_chunks,
+    read_body,
+    refusing_too_many_parts,
+    require_media_type,
 )
+from api.requests.formats import RequestFormat, detect
+from api.requests.json_members import InvalidJson, object_members, one_line
+from api.requests.json_scanner import Scanner, Text, check_parts, scan
+from api.requests.lines import line_error, request_lines
+from api.requests.native_requests import NativeRequests, request_error, valid
+from api.requests.unique_ids import UniqueIds
+from api.requests.unpacking import PIECE_BYTES
+from api.requests.vendor_line import InvalidLine
+from api.requests.vendor_requests import VendorOptions, VendorRequests
+from shared.jobs.new_item import NewItem
+from shared.jobs.staging import CHUNK_BYTES
+from shared.long_steps import LARGE_BYTES, pause
+from shared.models import JobOptions
+from shared.providers import Catalogue
+from shared.providers.routing import unknown_provider_message
 from shared.settings import Settings
-
-MAX_ERRORS = 100  # limit of errors that are listed one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +49,26 @@ class RequestReader:
     settings: Settings
     catalogue: Catalogue
 
-    async def batch(self) -> BatchLLMRequest:
-        """Returns the batch in a JSON body.
+    async def batch(self) -> tuple[AsyncIterator[NewItem], JobOptions]:
+        """Returns the items and the options of the batch in a JSON body.
 
         The digest of the body becomes `request.state.body_digest`.
         """
         require_media_type(self.request, (JSON,))
         body = await self._body()
         self.request.state.body_digest = blake2b(body, digest_size=16).hexdigest()
-        try:
-            return self._batch(body)
-        except ValidationError as error:
-            raise _validation_error(error, "body") from None
+        if len(body) > LARGE_BYTES:
+            await pause()
+            items, options = await large_batch(await _scan(body), self._native)
+        else:
+            with refusing_too_many_parts():
+                await check_parts(body)
+            items, options = valid(lambda: small_batch(body, self._native), "body")
+        return self._releasing(items), options
 
     async def job(
         self, options: JobOptions, foreign: VendorOptions
-    ) -> tuple[AsyncIterable[NewItem], JobOptions]:
+    ) -> tuple[AsyncIterator[NewItem], JobOptions]:
         """Returns the items and the options of a job, whose body is a JSON batch or NDJSON.
 
         NDJSON is read while the items are iterated, so the iteration raises the same exceptions.
@@ -76,33 +82,46 @@ class RequestReader:
             chunks = held_chunks(self.request, chunks, self.settings.max_line_bytes + CHUNK_BYTES)
             return self._lines(chunks, foreign), options
         body = await self._body()
-        try:
-            batch = self._batch(body)
-        except ValidationError as error:
-            lines = body if await self._is_lines(body, foreign) else _anthropic_requests(body)
-            if lines is not None:
-                return self._lines(_chunks(lines), foreign), options
-            raise _validation_error(error, "body") from None
+        if len(body) > LARGE_BYTES:
+            scanned = await _scan(body)
+            if lines := await self._other_lines(scanned, foreign):
+                return self._releasing(self._lines(lines, foreign)), options
+            items, in_body = await large_batch(scanned, self._native)
+        else:
+            with refusing_too_many_parts():
+                await check_parts(body)
+            try:
+                items, in_body = small_batch(body, self._native)
+            except ValidationError as error:
+                if lines := await self._other_lines(await _scan(body), foreign):
+                    return self._releasing(self._lines(lines, foreign)), options
+                raise request_error(error, "body") from None
         if foreign != VendorOptions():
             raise _only_for_foreign("body")
-        replaced = batch.model_copy(update=options.model_dump(exclude_none=True))
-        return self.items(batch.requests), replaced
+        replaced = in_body.model_copy(update=options.model_dump(exclude_none=True))
+        return self._releasing(items), replaced
 
-    async def items(self, requests: list[LLMRequest]) -> AsyncIterator[NewItem]:
-        """Yields the items of the requests of a batch, and removes the requests from the list.
+    @property
+    def _native(self) -> NativeRequests:
+        return NativeRequests(self.catalogue)
 
-        The client may wait for the results for minutes; until then the requests are not needed.
-        """
-        requests.reverse()
-        for index in range(len(requests)):
-            yield self._native_item(requests.pop(), "body", "requests", index)
-        self.request.scope[MEMORY].resize(0)
-
-    async def _body(self) -> bytes:
+    async def _body(self) -> bytearray:
         return await read_body(self.request, self.settings.max_body_bytes, "MAX_BODY_BYTES")
 
-    def _batch(self, body: bytes) -> BatchLLMRequest:
-        return BatchLLMRequest.model_validate_json(body, context={"catalogue": self.catalogue})
+    async def _releasing(self, items: AsyncIterator[NewItem]) -> AsyncIterator[NewItem]:
+        """Yields the items, and then gives back the memory that the body has occupied."""
+        async for item in items:
+            yield item
+        self.request.scope[MEMORY].resize(0)
+
+    async def _other_lines(
+        self, scanned: Scanner, foreign: VendorOptions
+    ) -> AsyncIterator[bytes] | None:
+        """Returns the requests of a body that is no native batch, as lines; None for a batch."""
+        if scanned.requests is None:
+            is_lines = await self._is_lines(scanned.text, foreign)
+            return _pieces(scanned.text) if is_lines else None
+        return _anthropic_requests(scanned)
 
     def _check_options(self, options: VendorOptions) -> None:
         if options.provider is not None and options.provider not in self.catalogue.rows:
@@ -111,10 +130,10 @@ class RequestReader:
         if options.model is not None and not options.model.strip():
             raise validation_error("must not be blank", "query", "model")
 
-    async def _is_lines(self, body: bytes, options: VendorOptions) -> bool:
+    async def _is_lines(self, body: Text, options: VendorOptions) -> bool:
         """Returns whether the body, which is not a batch, begins with a request."""
         try:
-            async for _, line in request_lines(_chunks(body), self.settings.max_line_bytes):
+            async for _, line in request_lines(_pieces(body), self.settings.max_line_bytes):
                 members = object_members(line.decode())
                 is_request = detect(members) or options != VendorOptions()
                 return "requests" not in members and bool(is_request)
@@ -157,7 +176,7 @@ class RequestReader:
         if job_format is RequestFormat.NATIVE:
             if options.provider or options.model:
                 raise _only_for_foreign("body", "line", number)
-            return self._native_line
+            return self._native.line
 
         def foreign_line(number: int, line: bytes) -> NewItem:
             try:
@@ -167,68 +186,39 @@ class RequestReader:
 
         return foreign_line
 
-    def _native_line(self, number: int, line: bytes) -> NewItem:
-        try:
-            request = LLMRequest.model_validate_json(line, context={"catalogue": self.catalogue})
-        except ValidationError as error:
-            raise _validation_error(error, "body", "line", number) from None
-        return self._native_item(request, "body", "line", number)
 
-    def _native_item(self, request: LLMRequest, *location: str | int) -> NewItem:
-        fallbacks = self._fallbacks(request, *location) if request.models else []
-        try:
-            item = native_item(request, self.catalogue, fallbacks)
-        except InexactNumber as error:
-            raise validation_error(str(error), *location, *error.path) from None
-        self._check_translation(self.catalogue.rows[request.provider], request, item, *location)
-        for row in {row.name: row for step in fallbacks for row in step.providers}.values():
-            self._check_translation(row, request, item, *location)
-        return item
-
-    def _fallbacks(self, request: LLMRequest, *location: str | int) -> list[Fallback]:
-        found: dict[tuple[str, str], Fallback] = {}
-        for number, name in enumerate(request.models or ()):
-            try:
-                steps = named_fallbacks(self.catalogue, name)
-            except RoutingError as error:
-                raise validation_error(str(error), *location, "models", number) from None
-            found |= {(step.lane, step.model.lower()): step for step in steps}
-        found.pop((request.provider, request.model.lower()), None)
-        return list(found.values())
-
-    def _check_translation(
-        self, row: Provider, request: LLMRequest, item: NewItem, *location: str | int
-    ) -> None:
-        codec = DIALECTS[row.dialect].native
-        if codec.translate and not (codec.takes_plain and is_plain(request)):
-            try:
-                body_of(row, codec, item.request["model"], item.request["chat"])
-            except Untranslatable as error:
-                raise validation_error(
-                    f"{row.name} cannot take this: {error.reason}", *location, *field_path(error)
-                ) from None
-
-
-def _anthropic_requests(body: bytes) -> bytes | None:
+def _anthropic_requests(scanned: Scanner) -> AsyncIterator[bytes] | None:
     """Returns the requests of a body for Anthropic's batch API, one per line.
 
     Returns None for another body.
     """
-    if b'"params"' not in body:
+    texts = [scanned.text[start:end] for start, end in scanned.requests or ()]
+    if not texts or b'"params"' not in texts[0] or not all(text.strip() for text in texts):
         return None
     try:
-        members = object_members(body.decode())
+        others = object_members(scanned.skeleton().decode()).keys() - {"requests"}
+        first = object_members(texts[0].decode())
     except (InvalidJson, UnicodeDecodeError):
         return None
-    match {name: member.value for name, member in members.items()}:
-        case {"requests": [{"params": dict()}, *_], **others} if not others:
-            texts = elements(members["requests"].value_text)
-            return "\n".join(map(one_line, texts)).encode()
-    return None
+    if others or "params" not in first or not isinstance(first["params"].value, dict):
+        return None
+    return _as_lines(texts)
 
 
-async def _chunks(body: bytes) -> AsyncIterator[bytes]:
-    yield body
+async def _as_lines(texts: Sequence[Text]) -> AsyncIterator[bytes]:
+    for text in texts:
+        yield one_line(text.decode()).encode() + b"\n"
+
+
+async def _pieces(body: Text) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), PIECE_BYTES):
+        yield bytes(body[start : start + PIECE_BYTES])
+        await asyncio.sleep(0)
+
+
+async def _scan(body: Text) -> Scanner:
+    with refusing_too_many_parts():
+        return await scan(body)
 
 
 def _only_for_foreign(*location: str | int) -> RequestValidationError:
@@ -236,16 +226,4 @@ def _only_for_foreign(*location: str | int) -> RequestValidationError:
         "?provider=, ?model= and ?format= are for requests in the format of OpenAI, Anthropic or"
         " Gemini; this request is in the native format, and names its provider and model itself",
         *location,
-    )
-
-
-def _validation_error(error: ValidationError, *location: str | int) -> RequestValidationError:
-    if error.error_count() > MAX_ERRORS:
-        return validation_error(
-            f"the request has {error.error_count()} errors, which are too many to list", *location
-        )
-    # The input is left out, because it may be large, secret or invalid text.
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    return RequestValidationError(
-        [{**detail, "loc": (*location, *detail["loc"])} for detail in details]
     )

@@ -44,18 +44,17 @@ async def post_batch(
     If a request fails, the response is still a 200, and the result of that request has an
     `error`."""
     reader = RequestReader(request, services.settings, services.catalogue)
-    batch = await reader.batch()
+    items, options = await reader.batch()
     stream_format = accepted_format if wait.seconds else None
     submission = new_submission(
         services.settings,
         owner,
-        options=batch,
+        options=options,
         key=key,
         body_digest=request.state.body_digest,
         interactive=wait.seconds > 0,
         followed=stream_format is not None,
     )
-    items = reader.items(batch.requests)
     if wait.seconds and not stream_format:
         job = await services.batches.run(
             items, submission, wait_s=wait.seconds, wait_for_disconnect=wait_for_disconnect

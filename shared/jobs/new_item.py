@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, TypeVar
 
-from shared.models import NATIVE, LLMRequest, Message
+from shared.models import NATIVE, LLMRequest, Message, PlainRequest
 from shared.providers import BUILT_IN, Catalogue, Provider
 from shared.providers.routing import FALLBACK_AFTER_S, Fallback, Target
 from shared.queue.fallback_chain import fallback_chain
@@ -50,7 +50,9 @@ class NewItem:
 
 
 def native_item(
-    request: LLMRequest, catalogue: Catalogue = BUILT_IN, fallbacks: Sequence[Fallback] = ()
+    request: PlainRequest | LLMRequest,
+    catalogue: Catalogue = BUILT_IN,
+    fallbacks: Sequence[Fallback] = (),
 ) -> NewItem:
     """Returns the item of a native request. The request's provider must be in the catalogue.
 
@@ -77,30 +79,36 @@ def chain_of(target: Target) -> str:
     )
 
 
-def is_plain(request: LLMRequest) -> bool:
+def is_plain(request: PlainRequest | LLMRequest) -> bool:
     """Returns whether the request has only fields and texts that every provider understands."""
+    if isinstance(request, PlainRequest):
+        return True
     return request.model_fields_set <= _PLAIN and all(
         isinstance(message.content, str) and message.model_fields_set <= _PLAIN_MESSAGE
         for message in request.messages
     )
 
 
-def _chat(request: LLMRequest, row: Provider) -> dict[str, Any]:
+def _chat(request: PlainRequest | LLMRequest, row: Provider) -> dict[str, Any]:
     """Returns the fields of the request to the provider, without `model`.
 
     Fields that are absent or None are not sent, except for the defaults that the row asks for.
     """
-    messages = [_message(index, message) for index, message in enumerate(request.messages)]
-    chat: dict[str, Any] = {"messages": messages}
+    chat: dict[str, Any] = {
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages]
+        if isinstance(request, PlainRequest)
+        else [_message(index, message) for index, message in enumerate(request.messages)]
+    }
     written = request.model_fields_set
     defaults = row.fills_defaults
     if request.temperature is not None and (defaults or "temperature" in written):
         chat["temperature"] = request.temperature
-    # Two token limits would contradict each other.
-    defaults = defaults and request.max_completion_tokens is None
+    if isinstance(request, LLMRequest):
+        # Two token limits would contradict each other.
+        defaults = defaults and request.max_completion_tokens is None
     if request.max_tokens is not None and (defaults or "max_tokens" in written):
         chat["max_tokens"] = request.max_tokens
-    if not written <= _PLAIN:
+    if isinstance(request, LLMRequest) and not written <= _PLAIN:
         for name in LLMRequest.model_fields:
             if name in written and name not in _NOT_SENT:
                 value = getattr(request, name)
@@ -138,7 +146,7 @@ def _is_exact(value: object) -> bool:
 
 
 async def native_items(
-    requests: Iterable[LLMRequest], catalogue: Catalogue = BUILT_IN
+    requests: Iterable[PlainRequest | LLMRequest], catalogue: Catalogue = BUILT_IN
 ) -> AsyncIterator[NewItem]:
     for request in requests:
         yield native_item(request, catalogue)

@@ -11,6 +11,7 @@ from shared.jobs.snapshot import Snapshot
 from shared.jobs.staging import Meta, Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import Fingerprint, JobPolicy, Submission, acceptance
+from shared.long_steps import pause_after
 from shared.models import (
     MAX_BATCH_REQUESTS,
     NATIVE,
@@ -86,6 +87,7 @@ class Jobs:
                 if item.metadata is not None:
                     meta = (*meta[:3], item.metadata)
                 payload = encode_payload(CALL_PROVIDER, request)
+                await pause_after(len(payload))
                 await staging.add(lane, payload, meta, request.get("chain", ""))
             webhook = submission.webhook_url
             return await self._commit(

@@ -1,7 +1,7 @@
 """Defines the requests that a client sends, and their checks."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Generic, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -131,6 +131,13 @@ def _parts(parts: list[JsonValue]) -> list[JsonValue]:
     return parts
 
 
+class PlainMessage(_Inbound):
+    """A message that has only a text."""
+
+    role: Role
+    content: Text
+
+
 class Message(_Inbound):
     """A message of a chat.
 
@@ -186,13 +193,11 @@ def _only_other_fields(extra_body: JsonObject) -> JsonObject:
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), NotBlank]
 
 
-class LLMRequest(_Inbound):
-    """One chat request for one model.
+AnyMessage = TypeVar("AnyMessage", PlainMessage, Message)
 
-    `temperature` and `max_tokens` have defaults for the providers `openrouter` and `ollama`; for
-    other providers, a field that is absent or `null` is not sent. The fields after `request_id` are
-    the other fields of an OpenAI chat request, and are sent as they are.
-    """
+
+class NativeRequest(_Inbound, Generic[AnyMessage]):
+    """The fields that the requests of a text batch have."""
 
     provider: ProviderName = Field(description="The name of the provider.")
     model: ModelName = Field(
@@ -200,7 +205,7 @@ class LLMRequest(_Inbound):
         " not distinguish upper and lower case."
     )
     # Validation stops at the first error, because a list of a million errors takes gigabytes.
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), FailFast()]
+    messages: Annotated[list[AnyMessage], Field(min_length=1, max_length=MAX_MESSAGES), FailFast()]
     temperature: Annotated[
         Annotated[float, Field(ge=0.0, le=2.0)] | None,
         WithJsonSchema({"type": "number", "minimum": 0.0, "maximum": 2.0}),
@@ -214,6 +219,22 @@ class LLMRequest(_Inbound):
         description="Your id for the request. It must be unique within the job. The result"
         " contains it.",
     )
+
+
+class PlainRequest(NativeRequest[PlainMessage]):
+    """A request of a text batch. Each other field of LLMRequest takes time, even if it is absent.
+
+    Every such request is also a valid LLMRequest.
+    """
+
+
+class LLMRequest(NativeRequest[Message]):
+    """One chat request for one model.
+
+    `temperature` and `max_tokens` have defaults for the providers `openrouter` and `ollama`; for
+    other providers, a field that is absent or `null` is not sent. The fields after `request_id` are
+    the other fields of an OpenAI chat request, and are sent as they are.
+    """
 
     max_completion_tokens: Annotated[int, Field(ge=1), WholeNumber] | None = None
     top_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
@@ -257,6 +278,8 @@ class LLMRequest(_Inbound):
         description="Fields for the provider that are not listed here, such as `top_k`.",
     )
 
+
+AnyRequest = Annotated[PlainRequest | LLMRequest, Field(union_mode="left_to_right")]
 
 _EXAMPLE_REQUESTS: list[JsonValue] = [
     {
@@ -305,15 +328,44 @@ class BatchLLMRequest(JobOptions):
 
     @model_validator(mode="after")
     def _unique_ids(self) -> Self:
-        first: dict[str, int] = {}
-        for index, request in enumerate(self.requests):
+        UniqueRequestIds().add(*self.requests)
+        return self
+
+
+class AnyBatch(JobOptions):
+    """A batch that is read faster than a BatchLLMRequest. Its errors are not for clients."""
+
+    requests: Annotated[list[AnyRequest], Field(min_length=1, max_length=MAX_BATCH_REQUESTS)]
+
+    @model_validator(mode="after")
+    def _unique_ids(self) -> Self:
+        UniqueRequestIds().add(*self.requests)
+        return self
+
+
+class BatchOutline(JobOptions):
+    """A batch in which each request has been replaced by `null`."""
+
+    requests: Annotated[list[None], Field(min_length=1, max_length=MAX_BATCH_REQUESTS)]
+
+
+class UniqueRequestIds:
+    """Finds requests of a batch that have the same request id."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, int] = {}
+        self._count = 0
+
+    def add(self, *requests: PlainRequest | LLMRequest) -> None:
+        """Raises PydanticCustomError if an earlier request has the id of one of the requests."""
+        for index, request in enumerate(requests, self._count):
             if request.request_id is None:
                 continue
-            earlier = first.setdefault(request.request_id, index)
+            earlier = self._first.setdefault(request.request_id, index)
             if earlier != index:
                 raise PydanticCustomError(
                     "duplicate_request_id",
                     "requests[{index}].request_id must differ from requests[{earlier}].request_id",
                     {"index": index, "earlier": earlier},
                 )
-        return self
+        self._count += len(requests)
