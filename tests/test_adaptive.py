@@ -177,6 +177,7 @@ async def test_a_server_that_has_answered_nothing_is_not_overloaded(slow: Limite
     await slow.refuse(*others, fault=TIMEOUT)
     assert await slow.cap() == 5
 
+    await slow.pass_time(0.1)
     [probe] = await slow.claim(10)
     assert probe.patience == 2
     await slow.pass_time(5)
@@ -198,6 +199,7 @@ async def test_a_server_that_has_answered_something_is_overloaded(slow: LimitedP
 
     await slow.refuse(*leases[6:], fault=TIMEOUT)
     assert await slow.is_open("m")
+    await slow.pass_time(0.1)
     [probe] = await slow.claim(10)
     await slow.use(probe)
     await slow.use(*await slow.claim(10))

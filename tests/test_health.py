@@ -187,7 +187,7 @@ async def test_a_server_error_is_probed_every_five_seconds(provider: Provider) -
         waits_s.append(provider.latest.next_round_s)
         await provider.pass_time((provider.latest.next_round_s or 0) + 0.001)
 
-    assert waits_s == pytest.approx([1, 2, 4, 5, 5, 5], abs=0.5)
+    assert waits_s == pytest.approx([0.1, 1, 2, 4, 5, 5], abs=0.05)
 
 
 @pytest.mark.parametrize("jobs", [["mm"], ["m", "m"]], ids=["one job", "two jobs"])
@@ -311,6 +311,7 @@ async def test_no_attempt_counts_while_the_provider_does_not_work(provider: Prov
     leases = await provider.claim()
     await provider.fail(TIMEOUT, *leases[:5])  # the fifth one opens the account
     await provider.fail(ANSWERED_500, *leases[5:], delay_s=None)
+    await provider.pass_time(0.1)
     for _ in range(30):
         for probe in await provider.claim():
             await provider.fail(ANSWERED_503, probe, delay_s=None)
@@ -322,6 +323,26 @@ async def test_no_attempt_counts_while_the_provider_does_not_work(provider: Prov
     counted = {lease.item_id.request_index: lease.attempts for lease in leases}
     assert counted == {index: int(index < 5) for index in range(8)}
     assert sum(lease.uncounted for lease in leases) == 3 + 30
+
+
+async def test_a_model_that_fails_is_not_the_probe_of_the_account(provider: Provider) -> None:
+    """If another model answers, only the model that fails waits."""
+    for _ in range(10):
+        await provider.accept("m")
+    await provider.fail(ANSWERED_503, *await provider.claim())
+    assert await provider.is_open()
+    await provider.accept("n", job_id="other")
+
+    [probe] = await provider.claim()
+    assert probe.job_id == "other"
+    await provider.fail(ANSWERED_503, probe)
+    await provider.accept("n", job_id="third")
+    while not (leases := await provider.claim()):
+        await provider.pass_time(0.1)
+    [probe] = leases
+    assert probe.job_id in {"other", "third"}
+    await provider.answer(probe)
+    assert (await provider.is_open("m"), await provider.is_open()) == (True, False)
 
 
 async def test_a_500_of_a_probe_counts(provider: Provider) -> None:

@@ -6,7 +6,7 @@ import orjson
 
 from shared.queue.capacity import Capacity, Limits, Rules
 from shared.queue.leases import Announced, Fault, Lease, Settlement, Usage
-from support.health import ANSWER, TICK_S, Provider, clock_key, failed, refused
+from support.health import ANSWER, BEGIN_MS, TICK_S, Provider, clock_key, failed, refused
 
 
 class LimitedProvider(Provider):
@@ -82,6 +82,5 @@ class LimitedProvider(Provider):
         return {name.decode(): float(time) / 1000 - now_s for name, time in found.items()}
 
     async def now_s(self) -> float:
-        seconds, microseconds = await self.redis.time()
         advanced_ms = await self.redis.get(clock_key(self.keys))
-        return int(seconds) + int(microseconds) / 1e6 + float(advanced_ms or 0) / 1000
+        return (BEGIN_MS + float(advanced_ms or 0)) / 1000

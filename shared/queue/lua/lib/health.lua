@@ -26,6 +26,7 @@
 local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
 local ADAPTED_BACKOFF_MS = 250 -- the same wait while fewer calls are the answer to a refusal: see adaptive.lua
 local FIRST_PROBE_MS = 1000
+local MODEL_WAIT_MS = 100 -- wait until the first probe of a model, after failures in a row
 local MAX_PROBE_MS, MAX_PROBE_500_MS = 60000, 5000
 local MAX_FAILURES, MIN_FAILED_ITEMS = 5, 3 -- this many failures in a row, of at least so many items, open a scope
 local MAX_REFUSALS = 3 -- one more refusal in a row that names no time opens the scope
@@ -238,7 +239,9 @@ local function record_transient(lane, route, item, claimed_ms, is_repeated, faul
       record.failures, record.failed_items[item] = record.failures + 1, true
       local items = 0
       for _ in pairs(record.failed_items) do items = items + 1 end
-      if record.failures >= MAX_FAILURES and items >= MIN_FAILED_ITEMS then open(lane, scope, record, 0, 0) end
+      -- If all failed calls were of one model, the first probe of the account is of another model, if there is one.
+      local wait_ms = scope == ACCOUNT and 0 or MODEL_WAIT_MS
+      if record.failures >= MAX_FAILURES and items >= MIN_FAILED_ITEMS then open(lane, scope, record, 0, wait_ms) end
     end
     store_record(lane, scope, record)
   end

@@ -107,13 +107,27 @@ local function give_up(lane, scope, record)
   end
 end
 
+-- Returns up to MAX_CANDIDATES of the queues that wait for a scope, in a random order, but those whose model is open last: a
+-- probe of another model says more about the account.
+local function probe_candidates(lane, scope, queues)
+  local members, candidates, last = redis.call('ZRANDMEMBER', queues, MAX_CANDIDATES), {}, {}
+  for i = 1, #members do
+    local member = members[math.floor(i + now_ms * 1000) % #members + 1] -- Redis does not shuffle a set with fewer members
+    local route = scope == ACCOUNT and select(2, split_queue(lane, member))
+    local list = route and open_record(lane, scope_of(route)) and last or candidates
+    list[#list + 1] = member
+  end
+  for _, member in ipairs(last) do candidates[#candidates + 1] = member end
+  return candidates
+end
+
 -- Moves queues back to the tree, or to another scope that takes no call. If the scope takes only a probe, moves one queue to
 -- the tree, a random one, and not the queue whose only item was the last probe, if there is another. Returns whether it has
 -- moved one.
 local function resume(lane, scope, is_probe)
   local queues, last_failed = waiting(lane, scope), (waiting_record(lane, scope) or {}).last_failed
   local count = redis.call('ZCARD', queues)
-  local members = is_probe and redis.call('ZRANDMEMBER', queues, -MAX_CANDIDATES) -- only a negative number gives a random order
+  local members = is_probe and probe_candidates(lane, scope, queues)
     or queues_left > 0 and redis.call('ZRANGE', queues, 0, queues_left - 1) or {}
   for _, member in ipairs(members) do
     if not has_work_left() then return end
