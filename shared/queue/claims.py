@@ -105,12 +105,10 @@ class Queue:
         Without a capacity, no item is claimed; if a slot became free, the other workers are woken.
         Repeating the settlements changes nothing.
         """
-        reply = await self._settle_and_claim(
-            args=[
-                *(capacity.argv() if capacity else _CLAIM_NOTHING),
-                *(part for settlement in settlements for part in settlement.argv()),
-            ]
-        )
+        args: list[str | bytes | float] = [*(capacity.argv() if capacity else _CLAIM_NOTHING)]
+        for settlement in settlements:
+            args += settlement.argv()
+        reply = await self._settle_and_claim(args=args)
         next_round_ms, values, failures, patience = reply
         leases = [_lease(*fields) for fields in zip(*[iter(values)] * 13, strict=True)]
         for lease_id, factor in zip(*[iter(patience)] * 2, strict=True):
