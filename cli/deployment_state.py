@@ -20,6 +20,15 @@ def state_of(deployment: Deployment, at: datetime) -> str:
     return f"not working since {deployment.since:%H:%M:%S} UTC, {then}: {deployment.because}"
 
 
+def lane_state(lane: Lane, at: datetime) -> str:
+    """Returns the state of all models of a lane, for example "healthy"."""
+    if account := account_of(lane):
+        return state_of(account, at)
+    if lane.paused_until and not lane.deployments:  # an alias
+        return f"paused until {lane.paused_until:%H:%M:%S} UTC: {lane.paused_because}"
+    return "healthy"
+
+
 def account_of(lane: Lane) -> Deployment | None:
     """Returns the state that covers all models of the lane; None if the lane is healthy."""
     return next((one for one in lane.deployments if one.name == lane.name), None)
@@ -37,12 +46,13 @@ def short_state(lane: Lane) -> str:
     if lane.paused_until:
         return "[yellow]paused[/]"
     if failing:
-        return f"[red]{_models(failing)} not working[/]"
-    return f"[yellow]{_models(len(lane.deployments))} paused[/]" if lane.deployments else ""
+        return f"[red]{_count(lane, failing)} not working[/]"
+    return f"[yellow]{_count(lane, len(lane.deployments))} paused[/]" if lane.deployments else ""
 
 
-def _models(count: int) -> str:
-    return f"{count} model{'' if count == 1 else 's'}"
+def _count(lane: Lane, count: int) -> str:
+    noun = "model" if any("/" in one.name for one in lane.deployments) else "key"
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def first_of(lane: Lane) -> tuple[list[Deployment], str]:

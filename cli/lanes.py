@@ -12,15 +12,15 @@ from rich.table import Table
 from cli.command import Command, Group, epilog
 from cli.command_runner import WRONG_ARGUMENTS, fail
 from cli.console import err, out, write_line
-from cli.deployment_state import account_of, first_of, state_of
+from cli.deployment_state import account_of, first_of, lane_state, state_of
 from cli.options import AsJson
-from cli.redis_command import CODES, run_with_redis
+from cli.redis_command import CODES, run_with_redis, say_empty
 from cli.tables import table
 from orchestrator_client import Overview
 from shared.monitoring.monitor import Monitor
 from shared.providers import WEBHOOK_LANE
 from shared.queue.keys import Keys
-from shared.queue.operator import ACCOUNT, Operator
+from shared.queue.operator import Operator
 
 NAMES_SHOWN = 20
 
@@ -44,11 +44,7 @@ def lanes(context: typer.Context, *, as_json: AsJson = False) -> None:
         return
     out.print(_table(overview))
     if not overview.workers and {lane.name for lane in overview.lanes} <= {WEBHOOK_LANE}:
-        err.print(
-            f"There is no worker and no work under KEY_PREFIX={keys.prefix}. `orchestrator up"
-            f" --simulate` uses KEY_PREFIX={keys.prefix}simulated:",
-            markup=False,
-        )
+        say_empty(keys)
 
 
 @app.command(
@@ -71,13 +67,14 @@ def resume(
 
     A provider that does not work gets one call at a time, as before, until it answers."""
     lane, slash, model = name.lower().partition("/")
+    lane = lane.removesuffix("#1")  # the first key has the name of the provider
     asked = model if slash else None
 
     async def work(redis: Redis, keys: Keys) -> tuple[list[str], Overview]:
-        scopes = await Operator(redis, keys).resume(lane, asked)
-        return scopes, (await _overview(redis, keys))[0]
+        resumed = await Operator(redis, keys).resume(lane, asked)
+        return resumed, (await _overview(redis, keys))[0]
 
-    scopes, overview = run_with_redis(work)
+    resumed, overview = run_with_redis(work)
     account = next((account_of(one) for one in overview.lanes if one.name == lane), None)
     hint = ""
     if account and asked:
@@ -85,14 +82,13 @@ def resume(
             f"{lane} as a whole is {state_of(account, overview.at)}."
             f" To call it now: orchestrator lanes resume {lane}"
         )
-    if not scopes:
+    if not resumed:
         _fail_or_say_healthy(name, overview, hint)
-    for scope in scopes[:NAMES_SHOWN]:
-        resumed = lane if scope == ACCOUNT else f"{lane}/{scope}"
-        out.print(f"{resumed}: the next call is made now", markup=False)
-    if len(scopes) > NAMES_SHOWN:
-        out.print(f"and {len(scopes) - NAMES_SHOWN} more")
-    if scopes and hint:
+    for one in resumed[:NAMES_SHOWN]:
+        out.print(f"{one}: the next call is made now", markup=False)
+    if len(resumed) > NAMES_SHOWN:
+        out.print(f"and {len(resumed) - NAMES_SHOWN} more")
+    if resumed and hint:
         err.print(hint, markup=False)
 
 
@@ -101,6 +97,14 @@ def _fail_or_say_healthy(name: str, overview: Overview, hint: str) -> None:
         fail(f"{name} has no pause of its own. {hint}", WRONG_ARGUMENTS)
     if name.lower() not in (known := _names(overview)):
         fail(_unknown(name, known), WRONG_ARGUMENTS)
+    paused = next((lane for lane in overview.lanes if lane.name == name.lower()), None)
+    if paused and paused.paused_until and not paused.deployments:
+        provider = (paused.paused_because or "").partition(" ")[0]
+        fail(
+            f"{name} is an alias, and has no pause of its own: resume what serves it, such as"
+            f" `orchestrator lanes resume {provider}`",
+            WRONG_ARGUMENTS,
+        )
     out.print(f"{name} is healthy: there is nothing to resume.", markup=False)
 
 
@@ -113,11 +117,10 @@ def _table(overview: Overview) -> Table:
     rows = table("lane", "running", "queued", "retrying", "state")
     for lane in overview.lanes:
         account = account_of(lane)
-        state = state_of(account, overview.at) if account else "healthy"
         limit = "?" if lane.limit is None else f"{lane.limit:,}"
         running = f"{lane.in_flight:,} of {limit}"
         counts = (running, f"{lane.queued:,}", f"{lane.deferred:,}")
-        rows.add_row(escape(lane.name), *counts, escape(state))
+        rows.add_row(escape(lane.name), *counts, escape(lane_state(lane, overview.at)))
         shown, more = first_of(lane)
         for one in (one for one in shown if one is not account):
             rows.add_row(escape(f"  {one.name}"), "", "", "", escape(state_of(one, overview.at)))

@@ -1,7 +1,7 @@
 """Defines the commands that show and set limits while work runs. They connect to Redis."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from cli.command import Command, Group, epilog
 from cli.command_runner import WRONG_ARGUMENTS, fail
 from cli.console import err, out, write_line
 from cli.options import AsJson
-from cli.redis_command import CODES, run_with_redis
+from cli.redis_command import CODES, run_with_redis, say_empty
 from cli.tables import table
 from shared.monitoring.limits import NamedLimits, Values, read_limits
 from shared.queue.keys import Keys
@@ -51,10 +51,13 @@ def limits(context: typer.Context, *, as_json: AsJson = False) -> None:
     The command connects to Redis: to REDIS_URL, or to the Valkey of a running `orchestrator up`."""
     if context.invoked_subcommand is not None:
         return
-    found = run_with_redis(read_limits)
+    found, keys = run_with_redis(_read)
     if as_json:
         for one in found:
             write_line(orjson.dumps(one.to_dict()))
+        return
+    if not found:
+        say_empty(keys)
         return
     shown = [one for one in found if _is_shown(one)]
     out.print(_table(shown))
@@ -110,7 +113,7 @@ def set_limits(
 
     async def work(redis: Redis, keys: Keys) -> list[NamedLimits]:
         known = await read_limits(redis, keys)
-        _check(name, (one.name for one in known))
+        _check(name, [one.name for one in known])
         await Operator(redis, keys).set_limits(key, values, for_s)
         return await read_limits(redis, keys)
 
@@ -135,6 +138,10 @@ def unset(name: Name) -> None:
     out.print(f"{key}: the limits of the settings count again", markup=False)
 
 
+async def _read(redis: Redis, keys: Keys) -> tuple[list[NamedLimits], Keys]:
+    return await read_limits(redis, keys), keys
+
+
 def _seconds(text: str) -> float:
     found = _DURATION.fullmatch(text)
     seconds = float(found[1]) * _UNITS_S[found[2]] if found else 0
@@ -146,16 +153,27 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _check(name: str, known: Iterable[str]) -> None:
+def _check(name: str, known: Sequence[str]) -> None:
     providers = [one for one in known if "/" not in one]
     lane, slash, model = name.lower().partition("/")
-    if lane in providers and (model or not slash):
-        return
     if not providers:
         fail("no worker has reported its providers yet: start a worker", WRONG_ARGUMENTS)
+    if slash and not (lane and model):
+        fail(f"{name!r} must be PROVIDER or PROVIDER/MODEL", WRONG_ARGUMENTS)
+    if lane in providers:
+        if set(model) & set("*?") and name.lower() not in known:
+            fail(
+                f"{name!r} is a pattern that no worker has in its PROVIDERS_FILE: name one model",
+                WRONG_ARGUMENTS,
+            )
+        return
     nearest = get_close_matches(lane[:100], providers, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else "see `orchestrator limits`"
-    fail(f"no provider of a worker is named {lane!r}; {hint}", WRONG_ARGUMENTS)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else "see `orchestrator limits`."
+    fail(
+        f"no provider of a worker is named {lane!r}; {hint} An alias has no limits of its own: set"
+        " the limits of its providers.",
+        WRONG_ARGUMENTS,
+    )
 
 
 def _is_shown(limits: NamedLimits) -> bool:

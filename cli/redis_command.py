@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 
 from cli.command_runner import fail
+from cli.console import err
 from shared.queue.keys import Keys
 from shared.queue.layout_version import LayoutMismatch, layout_check
 from shared.redis import embedded
@@ -59,3 +60,12 @@ def _redis_url(settings: Settings) -> str:
             " workers."
         )
     return url
+
+
+def say_empty(keys: Keys) -> None:
+    """Says that nothing is found under the key prefix, and which other prefix may be meant."""
+    err.print(
+        f"There is no worker and no work under KEY_PREFIX={keys.prefix}. `orchestrator up"
+        f" --simulate` uses KEY_PREFIX={keys.prefix}simulated:",
+        markup=False,
+    )

@@ -136,7 +136,7 @@ async def test_the_answer_of_a_probe_wakes_the_lanes_of_the_account(
     await accept(store, "job", [FAST] * 30)
     await pool.settle(await pool.claim(), UNREACHABLE)
     await pool.claim()
-    await Operator(redis, keys).resume("a")
+    assert await Operator(redis, keys).resume("a") == ["a"]
 
     [probe] = await pool.claim()
     assert (probe.account, await pool.claim()) == ("a", [])

@@ -83,6 +83,9 @@ async def test_limits_are_set_shown_and_unset(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        (["openai/", "--rpm", "1"], "'openai/' must be PROVIDER or PROVIDER/MODEL"),
+        (["openai/o*", "--rpm", "1"], "'openai/o*' is a pattern"),
+        (["fast", "--rpm", "1"], "An alias has no limits of its own"),
         (["opnai", "--rpm", "1"], "no provider of a worker is named 'opnai'; did you mean openai?"),
         (["openai"], "nothing to set: give --concurrency, --rpm, --tpm or --rpd"),
         (["openai", "--rpm", "0"], "Invalid value for '--rpm'"),

@@ -46,6 +46,14 @@ async def test_the_running_calls_of_a_model_and_of_a_pattern(provider: LimitedPr
     assert jobs_of(await provider.claim(100)) == {"m": 1}
 
 
+async def test_a_limit_is_set_for_a_pattern_of_the_file(provider: LimitedProvider) -> None:
+    provider.rules = Rules(models=(ModelLimits("q-*", 3),))
+    await provider.set_limits("a/q-*", concurrency=5)
+    await provider.accept("q-1", "q-2", *["q-3"] * 8)
+
+    assert len(await provider.claim(100)) == 5
+
+
 async def test_rpm(provider: LimitedProvider) -> None:
     provider.rules = Rules(rpm=60)
     await provider.accept(*["m"] * 10, job_id="m")

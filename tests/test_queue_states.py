@@ -305,7 +305,8 @@ class Scripts(RuleBasedStateMachine):
     def a_person_resumes_the_lanes(self) -> None:
         for lane in {lane for lane, _ in self.paused}:
             resumed = self.run(Operator(self.redis, self.keys).resume(lane))
-            assert {(lane, scope) for scope in resumed} == {s for s in self.paused if s[0] == lane}
+            scopes = {scope for of_lane, scope in self.paused if of_lane == lane}
+            assert set(resumed) == {f"{lane}/{scope}" if scope else lane for scope in scopes}
         self.paused.clear()
         self.refused.clear()
 

@@ -35,7 +35,8 @@ export function Deployments({ lane, at }) {
 export const findBlocking = (lane) => lane.deployments.find(({ name }) => name === lane.name);
 
 function describe(one, lane, at) {
-  const name = one.name === lane.name ? "All models" : one.name.slice(lane.name.length + 1);
+  const isModel = one.name.startsWith(`${lane.name}/`); // another name has the number of a key
+  const name = one.name === lane.name ? "All models" : isModel ? one.name.slice(lane.name.length + 1) : one.name;
   const leftS = at && Math.round((Date.parse(one.next_call_at) - Date.parse(at)) / 1000);
   const clock = formatClock(one.next_call_at);
   const left = leftS > 0 ? formatDuration(leftS) : null;

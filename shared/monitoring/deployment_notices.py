@@ -20,6 +20,12 @@ NAMED = 3  # deployments that this notice names
 
 def deployment_notices(at: datetime, lane: Lane) -> Iterator[Notice]:
     """Yields the notices about the deployments of a lane that are not healthy."""
+    if lane.paused_until and not lane.deployments:  # an alias
+        text = (
+            f"{lane.name} is paused until {clock(lane.paused_until, at)}, because all of its"
+            f" deployments are paused or do not work: {lane.paused_because}."
+        )
+        yield _notice(Severity.WARNING, lane, _joined(text, _all_waiting(lane)))
     found = _not_covered(lane)
     probing = [one for one in found if one.state is DeploymentState.PROBING]
     paused = [one for one in found if one.state is DeploymentState.PAUSED]
@@ -100,7 +106,7 @@ def _many_paused(at: datetime, lane: Lane, paused: Sequence[Deployment]) -> str:
 def _models(lane: Lane, some: Sequence[Deployment]) -> str:
     """Returns, for example, "4 models (a, b, c and 1 more)"."""
     least = "at least " if len(lane.deployments) >= MAX_DEPLOYMENTS else ""
-    named = ", ".join(_model(lane, one) or lane.name for one in some[:NAMED])
+    named = ", ".join(_model(one) or one.name for one in some[:NAMED])
     return f"{least}{len(some)} models ({named} and {len(some) - NAMED} more)"
 
 
@@ -116,17 +122,21 @@ def _next_call(at: datetime, lane: Lane, one: Deployment) -> str:
 
 
 def _waiting(lane: Lane, one: Deployment) -> str:
+    return _all_waiting(lane, lane.name if one.name != lane.name else "")
+
+
+def _all_waiting(lane: Lane, provider: str = "") -> str:
+    """Returns how many requests wait. `provider` is named because some are for other models."""
     waiting = lane.queued + lane.deferred
     if not waiting:
         return ""
-    provider = lane.name if _model(lane, one) else ""  # some are for other models
     return f"{are(waiting, 'waiting', provider=provider)}, counted over all jobs."
 
 
 def _advice(lane: Lane, one: Deployment) -> str:
     match one.verdict:
         case "unauthorized":
-            return f"Check {variable(lane.name, 'api_key')}, and restart the workers."
+            return f"Check {_key_variable(lane, one)}, and restart the workers."
         case "quota_exhausted" | "rate_limited":
             return f"Check the credit and the limits of the account at {lane.name}."
         case "unreachable":
@@ -136,9 +146,15 @@ def _advice(lane: Lane, one: Deployment) -> str:
             return "Check the provider's status page, or the log of your own server."
 
 
-def _model(lane: Lane, one: Deployment) -> str:
-    """Returns the deployment's model; "" for all models of the lane."""
-    return one.name.removeprefix(lane.name).removeprefix("/")
+def _key_variable(lane: Lane, one: Deployment) -> str:
+    number = one.name.partition("/")[0].removeprefix(lane.name).removeprefix("#")
+    name = variable(lane.name, "api_key")
+    return name if number in {"", "1"} else f"{name}_{number}"
+
+
+def _model(one: Deployment) -> str:
+    """Returns the deployment's model; "" for all models of an account."""
+    return one.name.partition("/")[2]
 
 
 def _joined(*sentences: str) -> str:
@@ -146,5 +162,5 @@ def _joined(*sentences: str) -> str:
 
 
 def _notice(severity: Severity, lane: Lane, text: str, one: Deployment | None = None) -> Notice:
-    model = _model(lane, one) if one else ""
+    model = _model(one) if one else ""
     return Notice(severity=severity, lane=lane.name, model=model or None, text=text)

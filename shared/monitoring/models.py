@@ -49,7 +49,9 @@ class Deployment(BaseModel):
     """A deployment that is not healthy: it serves one model, or all models of a provider."""
 
     name: str = Field(
-        description="`provider/model`, or the name of the provider, for all of its models."
+        description="`provider/model`, or the name of the provider, for all of its models. With"
+        " several keys `provider#2/model` and `provider#2`; if some of the keys work, the first key"
+        " is `provider#1`."
     )
     state: DeploymentState = Field(
         description="`paused`: no call before `next_call_at`, then any number of calls. `probing`:"

@@ -25,6 +25,7 @@ from shared.monitoring.models import (
     WorkerView,
 )
 from shared.monitoring.notices import notices
+from shared.monitoring.pools import with_pools
 from shared.providers import WEBHOOK_LANE
 from shared.providers.lanes import shown_lane
 from shared.providers.row import account
@@ -70,7 +71,9 @@ class Monitor:
         ]
         workers = [_without_idle_limits(worker, by_name) for worker in workers]
         at = _time(now_s)
-        found = notices(at, lanes, workers, _rules(reports))
+        rules = _rules(reports)
+        lanes = with_pools(at, lanes, rules.values())
+        found = notices(at, lanes, workers, rules)
         return Overview(at=at, lanes=lanes, workers=workers, notices=found)
 
     async def history(self) -> History:
@@ -151,7 +154,10 @@ def _workers(reply: Sequence[bytes | None], alive: set[str], now_s: float) -> li
 def _rules(reply: Sequence[bytes | None]) -> dict[str, dict[str, Any]]:
     """Returns the further limits of each worker, by lane. `reply`: see `_workers`."""
     return {
-        worker_id.decode(): orjson.loads(stored.split(b" ", 2)[2]).get("rules", {})
+        worker_id.decode(): {
+            shown_lane(lane): rules
+            for lane, rules in orjson.loads(stored.split(b" ", 2)[2]).get("rules", {}).items()
+        }
         for worker_id, stored in zip(reply[::2], reply[1::2], strict=True)
         if worker_id and stored
     }

@@ -7,6 +7,7 @@ from types import MappingProxyType
 import orjson
 
 from shared.providers.model_limits import ModelLimits, lua_pattern
+from shared.providers.row import provider_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Limits:
             limit of an alias is the sum of the limits of its providers, whatever `by_lane` says.
         """
         self.by_lane = by_lane
-        self.shown_rules = {lane: shown for lane in rules if (shown := rules[lane].shown())}
+        self.shown_rules = _shown(rules, served_by)
         # Encoded once, because a worker sends its limits in every round.
         lanes = (
             f"{lane}={limit}{rules.get(lane, _NO_RULES).flags}{'p' if lane in served_by else ''}"
@@ -108,6 +109,20 @@ class Limits:
         self.encoded_deployments = (
             orjson.dumps({lane: list(served_by[lane]) for lane in served_by}) if served_by else b""
         )
+
+
+def _shown(
+    rules: Mapping[str, Rules], served_by: Mapping[str, Sequence[ServedBy]]
+) -> dict[str, dict[str, object]]:
+    """Returns the limits for a reader; shared.monitoring.pools reads `keys` and `deployments`."""
+    shown = {lane: found for lane in rules if (found := rules[lane].shown())}
+    for lane, deployments in served_by.items():
+        if lane in rules:
+            shown[lane] = {**shown.get(lane, {}), "keys": len(deployments)}
+        else:
+            names = (f"{provider_of(one.account)}/{one.model.lower()}" for one in deployments)
+            shown[lane] = {"deployments": list(dict.fromkeys(names))}
+    return shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,6 @@ from redis.asyncio import Redis
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 
-ACCOUNT = ""  # the scope of all models of a lane: see lua/lib/health.lua
-
 
 class Operator:
     """Changes the state of lanes. Raises RedisUnavailable.
@@ -39,11 +37,11 @@ class Operator:
     async def resume(self, lane: str, model: str | None = None) -> list[str]:
         """Ends the pauses of a lane, or of one of its models, so that the next call is made now.
 
-        Returns the models that were not healthy. ACCOUNT stands for all models of the lane.
+        Returns what was not healthy: names of accounts, and models as `account/model`.
         """
         only = [] if model is None else [model]
         position, found = b"1 0", dict[str, None]()
         while position:
-            position, scopes = await self._resume(args=[lane, position, *only])
-            found |= {scope.decode(): None for scope in scopes}
+            position, names = await self._resume(args=[lane, position, *only])
+            found |= {name.decode(): None for name in names}
         return list(found)

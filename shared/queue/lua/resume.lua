@@ -5,15 +5,18 @@
 -- shortest.
 -- One run resumes some of the scopes.
 -- ARGV: lane, '<number of the key> <cursor of HSCAN>' ('1 0' in the first run), scope (all scopes of the lane if it is left out)
--- Returns: {what the next run gets as its second argument, '' if all is done, the scopes that were not healthy}
+-- Returns: {what the next run gets as its second argument, '' if all is done, what was not healthy, as '<account>' or '<account>/<model>'}
 --- @include "clock"
+--- @include "is_healthy"
 --- @include "health"
 local MAX_SCOPES = 50 -- about the limit of the scopes of one run
 local lane, position, only, resumed = ARGV[1], ARGV[2], ARGV[3], {}
 
 local function resume_scope(account, scope)
   local record = read_record(account, scope)
-  if record and (record.opened_ms or record.until_ms > now_ms) then resumed[#resumed + 1] = scope end
+  if record and (record.opened_ms or record.until_ms > now_ms) then
+    resumed[#resumed + 1] = scope == ACCOUNT and account or account .. '/' .. scope
+  end
   if record and record.opened_ms then
     record.until_ms, record.pause_ms, record.probe_ms = now_ms, 0, 0
     store_record(account, scope, record)

@@ -59,10 +59,11 @@ local function limiters_of(lane, route)
   end
   local all = { name = '' }
   for _, rate in ipairs(RATES) do all[rate] = of_lane[rate] or rule and rule[rate] end
-  local own = { name = not next(of_model) and model.name or route, concurrency = of_model.concurrency or model.concurrency }
+  local of_pattern = model.pattern and stored_limits(LIMITS, provider_of(lane) .. '/' .. model.name) or {}
+  local own = { name = not next(of_model) and model.name or route, concurrency = of_model.concurrency or of_pattern.concurrency or model.concurrency }
   local is_per_account = has_flag(provider_of(lane), 'a')
   for _, rate in ipairs(RATES) do
-    own[rate] = of_model[rate] or model[rate] or not is_per_account and all[rate] or nil
+    own[rate] = of_model[rate] or of_pattern[rate] or model[rate] or not is_per_account and all[rate] or nil
   end
   if is_per_account then add(all, true) end
   add(own, not is_per_account)

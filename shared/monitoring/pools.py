@@ -1,0 +1,67 @@
+"""Tells the states of lanes that several deployments serve: a provider with keys, and an alias."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from shared.monitoring.models import Deployment, Lane
+
+
+def with_pools(
+    at: datetime, lanes: Sequence[Lane], rules: Iterable[Mapping[str, Mapping[str, Any]]]
+) -> list[Lane]:
+    """Returns the lanes, with the states of those that several deployments serve.
+
+    rules: the further limits of each worker, by lane. `keys` is the number of a provider's keys,
+        `deployments` are the names of what serves an alias.
+    """
+    served = {lane: found for of_worker in rules for lane, found in of_worker.items()}
+    lanes = [_with_keys(lane, served.get(lane.name, {}).get("keys", 1)) for lane in lanes]
+    states = {one.name: one for lane in lanes for one in lane.deployments}
+    return [
+        _alias(at, lane, served[lane.name]["deployments"], states)
+        if "deployments" in served.get(lane.name, {})
+        else lane
+        for lane in lanes
+    ]
+
+
+def _with_keys(lane: Lane, keys: int) -> Lane:
+    """Returns the lane of a provider, which is not paused as long as one of its keys works."""
+    accounts = [one for one in lane.deployments if "/" not in one.name]
+    if keys == 1 or len(accounts) >= keys or not lane.deployments:
+        return lane
+    deployments = [_with_number(lane, one) for one in lane.deployments]
+    return lane.model_copy(
+        update={"deployments": deployments, "paused_until": None, "paused_because": None}
+    )
+
+
+def _with_number(lane: Lane, one: Deployment) -> Deployment:
+    """Returns a deployment of the first key with its number, which its name leaves out."""
+    if one.name.startswith(f"{lane.name}#"):
+        return one
+    return one.model_copy(update={"name": f"{lane.name}#1{one.name.removeprefix(lane.name)}"})
+
+
+def _alias(
+    at: datetime, lane: Lane, deployments: Sequence[str], states: Mapping[str, Deployment]
+) -> Lane:
+    """Returns the lane of an alias, paused if all of its deployments are."""
+    blocking = [_blocking(at, name, states) for name in deployments]
+    paused = [one for one in blocking if one is not None]
+    if len(paused) < len(blocking):
+        return lane
+    first = min(paused, key=lambda one: one.next_call_at)
+    because = f"{first.name} {first.because}"
+    return lane.model_copy(update={"paused_until": first.next_call_at, "paused_because": because})
+
+
+def _blocking(at: datetime, name: str, states: Mapping[str, Deployment]) -> Deployment | None:
+    """Returns the state that keeps a deployment from taking calls, if any."""
+    found = (states.get(name.partition("/")[0]), states.get(name))
+    return max(
+        (one for one in found if one and one.next_call_at > at),
+        key=lambda one: one.next_call_at,
+        default=None,
+    )
