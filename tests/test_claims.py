@@ -45,11 +45,12 @@ async def make_retries_due(redis: ArqRedis, keys: Keys, lane: str = "a") -> None
 
 
 async def test_items_are_claimed_in_order_with_their_payload(queue: Queue, store: Store) -> None:
-    await accept(store, "one", "a" * 3)
-    await accept(store, "two", "a" * 2)
+    await accept(store, "one", "a" * 3, owner="ann")
+    await accept(store, "two", "a" * 2, owner="ann")
 
     leases = await claim(queue)
 
+    assert {lease.owner for lease in leases} == {"ann"}
     assert [lease.payload for lease in leases if lease.job_id == "one"] == [
         b"one 0",
         b"one 1",

@@ -6,7 +6,7 @@ and sums are computed when the counts are read.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -20,10 +20,12 @@ from shared.monitoring.histogram import (
     duration_bucket,
     token_bucket,
 )
-from shared.monitoring.metrics import ModelLabels
+from shared.monitoring.metrics import OTHER_MODELS, ModelLabels
 from shared.providers import WEBHOOK_LANE
 from shared.queue.item_results import Result
 
+FORGOTTEN = "\0"  # stands for the models that have no label any more; no model has this name
+_NO_MODELS = ("", OTHER_MODELS)
 ANSWERED = "answered"  # the outcome of an item without an error code
 
 # Each pair is an upper bound and the number of the last bucket below the bound. OpenTelemetry's
@@ -45,22 +47,30 @@ class _Items:
     prompt_tokens: Histogram = field(default_factory=Histogram)
     completion_tokens: Histogram = field(default_factory=Histogram)
 
+    def merge(self, other: "_Items") -> None:
+        self.queued_ms.merge(other.queued_ms)
+        self.prompt_tokens.merge(other.prompt_tokens)
+        self.completion_tokens.merge(other.completion_tokens)
+
 
 class CallMetrics(Collector):
     def __init__(self) -> None:
-        self._models = ModelLabels()
+        self._models = ModelLabels(forget=self._forget)
         self._calls: dict[CallLabels, Histogram] = defaultdict(Histogram)  # durations in ms
         self._items: dict[ItemLabels, _Items] = defaultdict(_Items)
-        self._reported: Mapping[CounterKey, int] = {}
+        self._reported = Counter[CounterKey]()
 
-    def add_call(self, provider: str, model: str, code: str, latency_ms: float) -> None:
+    def add_call(
+        self, provider: str, model: str, code: str, latency_ms: float, *, owner: str = ""
+    ) -> None:
         """Counts a finished call. `code` is its error code, or "" if the call was answered."""
-        labels = (provider, self._models.label(model), code)
+        labels = (provider, self._models.label(model, owner, is_served=not code), code)
         self._calls[labels].add(latency_ms, duration_bucket(latency_ms))
 
-    def add_item(self, provider: str, model: str, result: Result) -> None:
+    def add_item(self, provider: str, model: str, result: Result, *, owner: str = "") -> None:
         """Counts a finished item."""
-        items = self._items[provider, self._models.label(model), result.error_code or ANSWERED]
+        label = self._models.label(model, owner, is_served=not result.error)
+        items = self._items[provider, label, result.error_code or ANSWERED]
         items.queued_ms.add(result.queued_ms, duration_bucket(result.queued_ms))
         if not result.error:
             prompt, completion = result.prompt_tokens, result.completion_tokens
@@ -77,12 +87,31 @@ class CallMetrics(Collector):
 
     def mark_reported(self, counts: Mapping[CounterKey, int]) -> None:
         """Excludes these counts from the next `unreported`."""
-        self._reported = Counter(self._reported) + Counter(counts)
+        for counter, count in counts.items():
+            self._reported[self._counted_as(counter)] += count
+
+    def _counted_as(self, counter: CounterKey) -> CounterKey:
+        """Returns the counter for models that have no label any more, if this is such a counter."""
+        if not isinstance(counter, Calls) or counter.model in _NO_MODELS:
+            return counter
+        return counter if counter.model in self._models else replace(counter, model=OTHER_MODELS)
+
+    def _forget(self, model: str) -> None:
+        """Keeps the counts of a model that has no label any more only in the sums of all models."""
+        for labels in [labels for labels in self._calls if labels[1] == model]:
+            provider, _, code = labels
+            self._calls[provider, FORGOTTEN, code].merge(self._calls.pop(labels))
+            reported = self._reported.pop(Calls(provider, code, model), 0)
+            self._reported[Calls(provider, code, OTHER_MODELS)] += reported
+        for labels in [labels for labels in self._items if labels[1] == model]:
+            provider, _, outcome = labels
+            self._items[provider, FORGOTTEN, outcome].merge(self._items.pop(labels))
 
     def _totals(self) -> dict[CounterKey, int]:
         totals = Counter[CounterKey]()
         for (lane, model, code), calls in self._calls.items():
-            totals[Calls(lane, code, model)] += calls.count
+            shown = OTHER_MODELS if model == FORGOTTEN else model
+            totals[Calls(lane, code, shown)] += calls.count
             totals[Total(lane, Quantity.LATENCY_MS)] += round(calls.sum)
             for bucket, count in calls.buckets.items():
                 totals[Durations(lane, bucket)] += count
@@ -116,6 +145,8 @@ def _call_metrics(calls: Iterable[tuple[CallLabels, Histogram]]) -> Iterable[Met
             deliveries.add_metric([code or "delivered"], durations.count)
             continue
         outcomes[provider, code or ANSWERED] += durations.count
+        if model == FORGOTTEN:
+            continue
         buckets = durations.cumulative(_CALL_BOUNDS_S)
         duration.add_metric([provider, model, "chat", code], buckets, durations.sum / 1000)
     for labels, count in outcomes.items():
@@ -139,8 +170,10 @@ def _item_metrics(items: Iterable[tuple[ItemLabels, _Items]]) -> Iterable[Metric
     )
     queued: dict[str, Histogram] = defaultdict(Histogram)
     for (provider, model, outcome), sums in items:
-        finished.add_metric([provider, model, outcome], sums.queued_ms.count)
         queued[provider].merge(sums.queued_ms)
+        if model == FORGOTTEN:
+            continue
+        finished.add_metric([provider, model, outcome], sums.queued_ms.count)
         for kind, used in (("input", sums.prompt_tokens), ("output", sums.completion_tokens)):
             if used.count:
                 buckets = used.cumulative(_TOKEN_BOUNDS)

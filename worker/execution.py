@@ -34,6 +34,7 @@ async def execute(
         account=lease.account,
         model=lease.model,
         tried=lease.tried,
+        owner=lease.owner,
         remaining_s=inf if lease.remaining_ms is None else max(lease.remaining_ms, 0) / 1000,
     )
     outcome: TaskOutcome = await functions[name].coroutine(ctx, attempt, *args)

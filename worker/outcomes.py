@@ -26,6 +26,7 @@ class Attempt:
     patience: int = 1  # factor of the call's time-out
     account: str = ""  # the key to use: see shared.providers.row.account
     tried: bytes = b""  # what was tried before, as JSON; b"" if the item has not moved
+    owner: str = ""
     model: str = ""  # the model that the account gets; "" for the model that the request names
 
 

@@ -57,7 +57,9 @@ async def call_provider(ctx: dict[str, Any], attempt: Attempt, request: ItemRequ
         outcome.result.served_model = request["model"]
         outcome.result.route = orjson.loads(attempt.tried) if attempt.tried else None
     if isinstance(outcome, Finished) and not may_move_on(outcome, attempt, request):
-        context.calls.add_item(request["provider"], request["model"], outcome.result)
+        context.calls.add_item(
+            request["provider"], request["model"], outcome.result, owner=attempt.owner
+        )
     return outcome
 
 
@@ -94,7 +96,9 @@ async def _call_once(
         answer = await _traced_call(context, endpoint, request, attempt, timeout_s, writer, headers)
     except ProviderError as error:
         latency_ms = _since(started)
-        context.calls.add_call(provider, request["model"], error.code, latency_ms)
+        context.calls.add_call(
+            provider, request["model"], error.code, latency_ms, owner=attempt.owner
+        )
         usage = usage_of(endpoint.row, attempt, request, None, headers)
         retries = context.max_retries
         outcome = _after_failure(error, attempt, latency_ms, usage, max_retries=retries)
@@ -105,7 +109,7 @@ async def _call_once(
         _log_failure(error, attempt, request, will_retry=_will_retry(error, outcome))
         return outcome
     latency_ms = _since(started)
-    context.calls.add_call(provider, request["model"], "", latency_ms)
+    context.calls.add_call(provider, request["model"], "", latency_ms, owner=attempt.owner)
     usage = usage_of(endpoint.row, attempt, request, answer, headers)
     return Finished(_answer(answer, attempt, latency_ms), usage=usage)
 

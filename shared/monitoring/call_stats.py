@@ -55,14 +55,20 @@ class LaneCounts:
         )
 
     def models(self) -> list[ModelStats]:
-        """Returns the models with the most calls, the busiest first."""
+        """Returns the models with the most calls, the busiest first.
+
+        Models that have answered come before all others, because anybody can invent names.
+        """
         by_model: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
         for (code, model), count in self.calls.items():
             by_model[model][code, model] = count
-        busiest = sorted(by_model.items(), key=lambda entry: -entry[1].total())
+        shown = sorted(
+            by_model.items(), key=lambda entry: (not entry[1]["", entry[0]], -entry[1].total())
+        )
+        busiest = sorted(shown[:MODELS_SHOWN], key=lambda entry: -entry[1].total())
         return [
             ModelStats(model=model, calls=calls.total(), errors=_errors(calls))
-            for model, calls in busiest[:MODELS_SHOWN]
+            for model, calls in busiest
         ]
 
 

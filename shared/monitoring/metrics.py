@@ -1,5 +1,9 @@
 """Defines the Prometheus metrics that the API and the workers have in common."""
 
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from prometheus_client import CollectorRegistry, Info, ProcessCollector
 
 from shared.version import VERSION
@@ -8,20 +12,63 @@ MAX_MODELS = 100
 OTHER_MODELS = "other"
 
 
+@dataclass(slots=True)
+class _Known:
+    owner: str
+    is_served: bool = False  # whether the provider has answered a call to the model
+
+
 class ModelLabels:
-    """Limits the number of label values for models, because clients choose the names of models."""
+    """Limits the number of label values for models, because clients choose the names of models.
 
-    def __init__(self, limit: int = MAX_MODELS) -> None:
+    If there are too many, the owner with the most names loses one: the least recently seen name
+    that no provider has answered, or else the least recently seen name. A name that no provider has
+    answered takes the place of such a name only. So an owner's invented names replace neither the
+    names of other owners, nor names that a provider answers.
+    """
+
+    def __init__(
+        self, limit: int = MAX_MODELS, forget: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`forget` gets each name that is no label any more."""
         self._limit = limit
-        self._known: set[str] = set()
+        self._forget = forget
+        self._known: dict[str, _Known] = {}  # the least recently seen name is first
+        self._by_owner = Counter[str]()
 
-    def label(self, model: str) -> str:
-        """Returns the model, or `OTHER_MODELS` if the model is new and the limit is reached."""
-        if model not in self._known:
-            if len(self._known) >= self._limit:
+    def label(self, model: str, owner: str = "", *, is_served: bool = True) -> str:
+        """Returns the model, or `OTHER_MODELS` if there are too many.
+
+        is_served: whether a provider has just answered a call to the model.
+        """
+        known = self._known.pop(model, None)
+        if known is None:
+            if len(self._known) >= self._limit and not self._make_room(owner, is_served=is_served):
                 return OTHER_MODELS
-            self._known.add(model)
+            known = _Known(owner)
+            self._by_owner[owner] += 1
+        known.is_served |= is_served
+        self._known[model] = known
         return model
+
+    def __contains__(self, model: str) -> bool:
+        return model in self._known
+
+    def _make_room(self, owner: str, *, is_served: bool) -> bool:
+        """Removes a name. Returns False if the new name may not replace any."""
+        most = max(self._by_owner, key=lambda other: (self._by_owner[other], other == owner))
+        names = [name for name, known in self._known.items() if known.owner == most]
+        unserved = (name for name in names if not self._known[name].is_served)
+        may_replace_served = is_served or most != owner
+        name = next(unserved, names[0] if may_replace_served else None)
+        if name is None:
+            return False
+        del self._known[name]
+        self._by_owner[most] -= 1
+        if not self._by_owner[most]:
+            del self._by_owner[most]
+        self._forget(name)
+        return True
 
 
 def new_registry() -> CollectorRegistry:

@@ -110,7 +110,7 @@ class Queue:
             args += settlement.argv()
         reply = await self._settle_and_claim(args=args)
         next_round_ms, values, failures, patience = reply
-        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 13, strict=True)]
+        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 14, strict=True)]
         for lease_id, factor in zip(*[iter(patience)] * 2, strict=True):
             leases = [
                 replace(lease, patience=factor) if lease.lease_id == lease_id.decode() else lease
@@ -173,6 +173,7 @@ def _lease(
     account: bytes,
     model: bytes,
     tried: bytes,
+    owner: bytes,
 ) -> Lease:
     lease_id = LeaseId(lease.decode())
     return Lease(
@@ -191,4 +192,5 @@ def _lease(
         account=account.decode(),
         model=model.decode(),
         tried=tried,
+        owner=owner.decode(),
     )

@@ -33,6 +33,7 @@ class Lease:
     account: str = ""  # the key to use: see shared.providers.row.account
     model: str = ""  # the model that the account gets; "" for the model that the item names
     tried: bytes = b""  # what was tried before, as JSON; b"" if the item has not moved
+    owner: str = ""
     patience: int = 1  # factor of the call's time-out; above 1 for a probe after time-outs
 
     @property

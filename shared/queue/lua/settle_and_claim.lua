@@ -25,10 +25,10 @@
 --                                     its number of failed attempts; if its job has ended, the item is dropped
 --       Settling a lease that has expired only removes the worker loss that was counted for the lease.
 -- Returns: {ms until the next round has something to do ('': unknown),
---          {thirteen values per claimed item: item, lease, lane, payload, number of failed attempts that count, number of failed
+--          {fourteen values per claimed item: item, lease, lane, payload, number of failed attempts that count, number of failed
 --          attempts that do not count, time in µs of the first claim ('': this claim), number of worker losses since the last failed attempt, queued_ms, ms until the job's
 --          deadline ('': no deadline), account, model that the account gets ('': the item's own), what was tried
---          before the item moved to this route, as JSON ('': nothing)},
+--          before the item moved to this route, as JSON ('': nothing), owner},
 --          {four values per item that the script has finished with an error: see results.lua},
 --          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see health.lua}}
 --- @include "set_back"

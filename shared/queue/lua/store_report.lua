@@ -12,6 +12,7 @@
 --- @include "layout"
 --- @include "clock"
 --- @include "queue_depth"
+local MAX_FIELDS = 5000 -- of a step; beyond them, calls to further models are counted together
 local MAX_LANES = 100 -- limit of the lanes whose level one run records; the next report records the others
 local options, report = cjson.decode(ARGV[1]), ARGV[2]
 local worker, step_s, kept_s = options.worker_id, options.step_s, options.kept_s
@@ -37,5 +38,10 @@ for i, lane in ipairs(lanes) do
     redis.call('HSET', step, lane .. ' in_flight', redis.call('ZCARD', LEASES .. lane), lane .. ' queued', queue_depth(lane))
   end
 end
-for i = 3, #ARGV, 2 do redis.call('HINCRBY', step, ARGV[i], ARGV[i + 1]) end
+local is_full = redis.call('HLEN', step) > MAX_FIELDS
+for i = 3, #ARGV, 2 do
+  local counter = ARGV[i]
+  if is_full and redis.call('HEXISTS', step, counter) == 0 then counter = string.gsub(counter, '^(%S+ calls %S+) .*$', '%1 other') end
+  redis.call('HINCRBY', step, counter, ARGV[i + 1])
+end
 redis.call('EXPIRE', step, kept_s + step_s)

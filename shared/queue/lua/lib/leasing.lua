@@ -16,7 +16,7 @@
 --- @include "choice"
 --- @include "set_back"
 --- @include "work"
--- Gives leases to items. `claimed` collects thirteen values per leased item: see what settle_and_claim.lua returns.
+-- Gives leases to items. `claimed` collects fourteen values per leased item: see what settle_and_claim.lua returns.
 -- Defines for other files: lease_of, lease_items, lease_quarantined
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
 local LEAVING_WORK = 20 -- number of commands for an item that leaves the quarantine, for example because its job has ended
@@ -50,7 +50,7 @@ local function lease_items(lane, job, number, indexes, list, deployment)
       local failed, first_claimed_us, losses, uncounted = '0', '', '', 0
       if entries[i] then failed, first_claimed_us, losses, uncounted = parse_attempts(entries[i]) end
       for _, value in ipairs({ item, lease, lane, payloads[i], failed, uncounted, first_claimed_us, count_losses(losses), queued_ms,
-        remaining_ms, account, model, moved[i] or '' }) do
+        remaining_ms, account, model, moved[i] or '', job.owner }) do
         claimed[#claimed + 1] = value
       end
       for _, limiter in ipairs(list) do
