@@ -64,7 +64,8 @@ async def redis(valkey_url: str) -> AsyncIterator[ArqRedis]:
 
 @pytest.fixture
 def queue(redis: ArqRedis, keys: Keys) -> Queue:
-    return Queue(redis, keys, lease_s=LEASE_S)
+    # No lease expires by itself on a slow machine: the tests of lost workers expire leases.
+    return Queue(redis, keys, lease_s=60)
 
 
 @pytest.fixture

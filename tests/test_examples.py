@@ -51,6 +51,8 @@ async def test_every_feature_is_shown_as_it_works(
     assert json.loads(answers[6])["failed"] == 1
     assert json.loads(answers[7])["webhook"]["status"] == "waiting"
     assert json.loads(answers[8])["total_requests"] == 1
-    assert len(json.loads(answers[9])["jobs"]) == 3
+    listed = json.loads(answers[9])["jobs"]
+    assert {job["status"] for job in listed} == {"completed"}
+    assert 3 <= len(listed) <= 5  # the jobs of the webhook and of the retry may still run
     assert json.loads(answers[10])["status"] == "completed"
     assert all(line in document["info"]["description"] for line in EXAMPLES.values())
