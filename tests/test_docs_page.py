@@ -10,8 +10,9 @@ import httpx
 import pytest
 from playwright.async_api import ConsoleMessage, Page, Request, async_playwright
 from support.authentication import ANN, API_KEYS
+from support.nginx import needs_nginx
 from support.stack import Stack
-from support.tls_proxy import needs_nginx, tls_proxy
+from support.tls_proxy import tls_proxy
 
 from api.docs_page import DOCS
 

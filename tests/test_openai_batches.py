@@ -31,9 +31,11 @@ from shared.jobs.submission import Fingerprint, JobPolicy, Submission
 from shared.models import LLMRequest
 from shared.providers import PROVIDERS, Catalogue
 from shared.queue.claims import Queue
+from shared.queue.ids import batch_id
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 from shared.redis.client import RedisUnavailable
+from shared.redis.time_index import Place, TimeIndex
 from shared.settings import ProviderSettings, Settings
 
 CHAT = "/v1/chat/completions"
@@ -687,6 +689,39 @@ async def test_lists(api: httpx.AsyncClient) -> None:
     for path in ("/v1/files", "/v1/batches"):
         assert error(await api.get(path, params={"after": "x"}))[0] == 404
         assert error(await api.get(path, params={"limit": 0})) == (400, None, "limit")
+
+
+async def test_batches_that_are_created_while_a_list_is_read(
+    api: httpx.AsyncClient, redis: ArqRedis, keys: Keys
+) -> None:
+    """They would shift the positions of the others."""
+    file = await upload(api, line("a"))
+    ids = [(await create(api, file["id"])).json()["id"] for _ in range(6)]
+    store = BatchStore(redis, keys, Store(redis, keys), result_ttl_s=60)
+    index = store.index("", newest_first=True)
+
+    found = []
+    async for batch in store.read_list(index, "", None, 2):
+        found.append(batch_id(batch.job_id))
+        await create(api, file["id"])
+
+    assert found == ids[::-1]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_ids_at_the_same_time(redis: ArqRedis, keys: Keys, *, newest_first: bool) -> None:
+    places = [Place(ms, f"{number:02}") for ms in (1.5, 2.5) for number in range(50)]
+    await redis.zadd(keys.jobs_by_owner(""), {f"{p.ms} {p.member}": p.ms for p in places})
+    index = TimeIndex(redis, keys.jobs_by_owner(""), newest_first=newest_first)
+    found: list[Place] = []
+
+    while page := await index.read(found[-1] if found else None, 7):
+        found += page
+
+    assert found == sorted(found, reverse=newest_first)
+    assert {place.member for place in found} == {f"{p.ms} {p.member}" for p in places}
+    assert await index.place("1.5 00") == Place(1.5, "1.5 00")
+    assert await index.place("x") is None
 
 
 @pytest.mark.usefixtures("worker")

@@ -31,12 +31,13 @@ from support.authentication import ANN, API_KEYS, BOB
 from support.browser import needs_chromium, open_browser, visit
 from support.claims import claim, commit, settle
 from support.jobs import lines, ndjson, upload
+from support.nginx import needs_nginx
 from support.past_hour import write_past_hour
 from support.redis_server import Server, running_server
 from support.sample_job import UNKNOWN_MODEL, review_provider, review_requests
 from support.search_depth import FULL
 from support.stack import Stack, chat, eventually, stacks
-from support.tls_proxy import needs_nginx, tls_proxy
+from support.tls_proxy import tls_proxy
 
 from shared.jobs.store import Store
 from shared.monitoring.counters import Calls, Counter

@@ -8,9 +8,10 @@ import httpx
 import pytest
 from support.authentication import ANN, API_KEYS
 from support.jobs import NDJSON, lines
+from support.nginx import needs_nginx
 from support.processes import start
 from support.stack import Stack, chat, eventually, free_port
-from support.tls_proxy import needs_nginx, no_verification, tls_proxy
+from support.tls_proxy import no_verification, tls_proxy
 
 from orchestrator_client import AsyncClient
 from shared.queue.keys import Keys

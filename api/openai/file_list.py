@@ -13,11 +13,13 @@ from api.openai.batch_schemas import FileList, FileObject
 from api.openai.result_files import ResultFile, ResultFiles
 from api.openai.sums import Sums
 from api.openai.uploaded_file import described
-from shared.files.store import FileNotFound, FileStore, StoredFile
-from shared.jobs.batch_store import BatchStore
-from shared.redis.time_index import TimeIndex
+from shared.files.store import FileStore, StoredFile
+from shared.jobs.batch_store import BatchRecord, BatchStore
+from shared.redis.time_index import Place
 
 BATCH_OUTPUT = "batch_output"
+
+_BEFORE_ALL, _AFTER_ALL = "", "~"  # before and after all ids
 
 _Entry = tuple[float, int, StoredFile | ResultFile]  # time in ms, whether it is a file of results
 
@@ -77,40 +79,36 @@ class FileLister:
         *,
         newest_first: bool,
     ) -> list[StoredFile]:
-        index = self._files.index(owner, newest_first=newest_first)
-        match cursor:
-            case None:
-                position = 0
-            case StoredFile():
-                position = 1 + await _position(index, cursor.id, cursor.id)
-            case ResultFile():
-                position = await index.count_before(cursor.created_ms, including=not newest_first)
-        return await self._files.read_list(index, owner, position, count, purpose)
+        index, place = self._files.index(owner, newest_first=newest_first), None
+        if isinstance(cursor, StoredFile):
+            place = Place(cursor.created_ms, cursor.id)
+        elif cursor:
+            place = Place(cursor.created_ms, _AFTER_ALL)
+        return await self._files.read_list(index, owner, place, count, purpose)
 
     async def _of_results(
         self, owner: str, cursor: StoredFile | ResultFile | None, count: int, *, newest_first: bool
     ) -> list[ResultFile]:
-        index = self._batches.index(owner, newest_first=newest_first)
-        match cursor:
-            case None:
-                position = 0
-            case StoredFile():
-                position = await index.count_before(cursor.created_ms, including=newest_first)
-            case ResultFile():
-                position = await _position(index, cursor.batch.job_id, cursor.id)
+        index, place = self._batches.index(owner, newest_first=newest_first), None
         found: list[ResultFile] = []
-        async for batch in self._batches.read_list(index, owner, position, count):
-            files = self._results.files_of(batch)
-            if newest_first:
-                files.reverse()
-            if isinstance(cursor, ResultFile) and batch.job_id == cursor.batch.job_id:
-                files = [
-                    file for file in files if file.comes_after(cursor, newest_first=newest_first)
-                ]
-            found += files
+        if isinstance(cursor, StoredFile):
+            place = Place(cursor.created_ms, _BEFORE_ALL)
+        elif cursor:
+            place = Place(cursor.created_ms, cursor.batch.job_id)
+            found = [
+                file
+                for file in self._files_of(cursor.batch, newest_first=newest_first)
+                if file.comes_after(cursor, newest_first=newest_first)
+            ]
+        async for batch in self._batches.read_list(index, owner, place, count):
+            found += self._files_of(batch, newest_first=newest_first)
             if len(found) >= count:
                 break
         return found
+
+    def _files_of(self, batch: BatchRecord, *, newest_first: bool) -> list[ResultFile]:
+        files = self._results.files_of(batch)
+        return files[::-1] if newest_first else files
 
     async def _described(self, files: Sequence[StoredFile | ResultFile]) -> list[FileObject]:
         sizes = await self._sums.gather(
@@ -126,11 +124,3 @@ class FileLister:
             else self._results.described(file, file.known_size or sizes.get(file.id, 0))
             for file in files
         ]
-
-
-async def _position(index: TimeIndex, member: str, file_id: str) -> int:
-    """Raises FileNotFound if the file was deleted, or its batch has expired, a moment ago."""
-    position = await index.position(member)
-    if position is None:
-        raise FileNotFound(file_id)
-    return position

@@ -21,7 +21,7 @@ from shared.jobs.staging import STAGING_TTL_S
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 from shared.redis.client import RedisUnavailable
-from shared.redis.time_index import TimeIndex
+from shared.redis.time_index import Place, TimeIndex
 
 MAX_FILES = 10_000  # limit per owner
 _READ_FILES = 500  # limit of files that are read in one round trip
@@ -188,18 +188,18 @@ class FileStore:
         return TimeIndex(self._redis, self._keys.files_by_owner(owner), newest_first=newest_first)
 
     async def read_list(
-        self, index: TimeIndex, owner: str, position: int, count: int, purpose: str | None
+        self, index: TimeIndex, owner: str, after: Place | None, count: int, purpose: str | None
     ) -> list[StoredFile]:
-        """Returns up to `count` files from this position on; with any purpose if it is None."""
+        """Returns up to `count` files after this place; with any purpose if it is None."""
         found: list[StoredFile] = []
         size = min(count, _READ_FILES)
         while len(found) < count:
-            ids = await index.read(position, size)
-            files = await self._read(ids, owner)
+            places = await index.read(after, size)
+            files = await self._read([place.member for place in places], owner)
             found += [f for f in files if f and purpose in {None, f.info.purpose}]
-            position += len(ids)
-            if len(ids) < size:
+            if len(places) < size:
                 break
+            after = places[-1]
         return found[:count]
 
     async def _read(self, file_ids: Sequence[str], owner: str) -> list[StoredFile | None]:

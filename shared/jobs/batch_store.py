@@ -18,7 +18,7 @@ from shared.queue.ids import is_job_id
 from shared.queue.item_results import parse_stored
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
-from shared.redis.time_index import TimeIndex
+from shared.redis.time_index import Place, TimeIndex
 
 MAX_REJECTED = 1000  # limit of the rejected batches of an owner; the oldest are removed
 # Limits of a page of results, because an answer may be large
@@ -102,14 +102,13 @@ class BatchStore:
 
         Also returns whether more batches follow. Jobs for which a client waits are left out.
         """
-        index, position = self.index(owner, newest_first=True), 0
+        index, place = self.index(owner, newest_first=True), None
         if after is not None:
-            rank = await index.position(after)
-            if rank is None:
+            place = await index.place(after)
+            if place is None:
                 raise BatchNotFound(after)
-            position = rank + 1
         found: list[BatchRecord] = []
-        async for batch in self.read_list(index, owner, position, limit + 1):
+        async for batch in self.read_list(index, owner, place, limit + 1):
             found.append(batch)
             if len(found) > limit:
                 break
@@ -119,18 +118,18 @@ class BatchStore:
         return TimeIndex(self._redis, self._keys.batches_by_owner(owner), newest_first=newest_first)
 
     async def read_list(
-        self, index: TimeIndex, owner: str, position: int, expected: int
+        self, index: TimeIndex, owner: str, after: Place | None, expected: int
     ) -> AsyncIterator[BatchRecord]:
-        """Yields the batches from this position on.
+        """Yields the batches after this place.
 
         expected: number of batches that the caller reads, so that not many more are read.
         """
         size = min(expected, _READ_BATCHES)
-        while ids := await index.read(position, size):
-            for batch in await self._read(ids, owner):
+        while places := await index.read(after, size):
+            for batch in await self._read([place.member for place in places], owner):
                 if batch:
                     yield batch
-            position += len(ids)
+            after = places[-1]
 
     async def reject(
         self,

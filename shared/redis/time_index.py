@@ -1,31 +1,57 @@
-"""Finds positions in sorted sets whose scores are times in ms."""
+"""Reads sorted sets whose scores are times in ms, in pages."""
+
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 
+_TIES = 16  # members with the time of the place that are expected
+
+
+class Place(NamedTuple):
+    """A place in the set: members at the same time are in the order of their texts."""
+
+    ms: float
+    member: str
+
 
 class TimeIndex:
-    """A sorted set of ids by their times. Positions count from the oldest or the newest id."""
+    """A sorted set of ids by their times, read from the oldest or from the newest id.
+
+    A page begins at a place and not at a position, because new ids would shift the positions.
+    """
 
     def __init__(self, redis: Redis, key: str, *, newest_first: bool) -> None:
         self._redis = redis
         self._key = key
-        self._newest_first = newest_first
+        self.newest_first = newest_first
 
-    async def position(self, member: str) -> int | None:
-        """Returns the position of an id, or None if the id is not in the set."""
-        rank_of = self._redis.zrevrank if self._newest_first else self._redis.zrank
-        rank: int | None = await rank_of(self._key, member)
-        return rank
+    async def place(self, member: str) -> Place | None:
+        """Returns the place of an id, or None if the id is not in the set."""
+        ms = await self._redis.zscore(self._key, member)
+        return None if ms is None else Place(ms, member)
 
-    async def count_before(self, ms: float, *, including: bool) -> int:
-        """Returns the number of ids before a time, or up to the time if `including`."""
-        end = f"{'' if including else '('}{ms!r}"
-        ends = (end, "+inf") if self._newest_first else ("-inf", end)
-        count: int = await self._redis.zcount(self._key, *ends)
-        return count
+    async def read(self, after: Place | None, count: int) -> list[Place]:
+        """Returns up to `count` ids after the place, or the first ids."""
+        first = after.ms if after else ("+inf" if self.newest_first else "-inf")
+        found: list[Place] = []
+        offset, limit = 0, count + _TIES
+        while len(found) < count:
+            page = await self._redis.zrange(
+                self._key,
+                first,
+                "-inf" if self.newest_first else "+inf",
+                desc=self.newest_first,
+                byscore=True,
+                offset=offset,
+                num=limit,
+                withscores=True,
+            )
+            places = [Place(ms, member.decode()) for member, ms in page]
+            found += [place for place in places if after is None or self._follows(place, after)]
+            offset += limit
+            if len(page) < limit:
+                break
+        return found[:count]
 
-    async def read(self, position: int, count: int) -> list[str]:
-        """Returns up to `count` ids from this position on."""
-        last = position + count - 1
-        found = await self._redis.zrange(self._key, position, last, desc=self._newest_first)
-        return [member.decode() for member in found]
+    def _follows(self, place: Place, other: Place) -> bool:
+        return place < other if self.newest_first else place > other

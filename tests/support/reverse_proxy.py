@@ -4,31 +4,19 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from support.nginx import PATH, accepts, running_nginx
 from support.stack import eventually, free_port
 
 PROXIES = ("nginx", "haproxy")
 
 _NGINX = """
-worker_processes 1;
-pid {directory}/pid;
-error_log {directory}/errors;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    upstream api {{ {servers} }}
-    server {{
-        listen 127.0.0.1:{port};
+        client_max_body_size 0;
         location / {{
             proxy_pass http://api;
             proxy_http_version 1.1;
@@ -36,8 +24,6 @@ http {{
             proxy_read_timeout {timeout_ms}ms;
             proxy_next_upstream off;
         }}
-    }}
-}}
 """
 _HAPROXY = """
 defaults
@@ -64,48 +50,27 @@ async def reverse_proxy(
     The proxy hangs up on an API that sends nothing for `timeout_s`. Skips the test if the proxy is
     not installed.
     """
-    program = shutil.which(name, path="/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin")
+    program = shutil.which(name, path=PATH)
     if program is None:
         pytest.skip(f"{name} is not installed")
+    timeout_ms, ports = round(timeout_s * 1000), [api.port for api in apis]
+    if name == "nginx":
+        servers = "".join(f"server 127.0.0.1:{port} max_fails=0;" for port in ports)
+        server = _NGINX.format(timeout_ms=timeout_ms)
+        async with running_nginx(server, upstream=f"upstream api {{ {servers} }}") as port:
+            yield f"http://127.0.0.1:{port}"
+        return
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix=f"{name}-") as directory:
-        configuration, argv = _configure(name, Path(directory), port, apis, timeout_s)
+    with tempfile.TemporaryDirectory(prefix="haproxy-") as directory:
+        configuration = Path(directory) / "haproxy.cfg"
+        servers = "\n".join(f"    server api{port} 127.0.0.1:{port}" for port in ports)
+        configuration.write_text(_HAPROXY.format(timeout_ms=timeout_ms, port=port, servers=servers))
         process = await asyncio.create_subprocess_exec(
-            program, *argv, configuration, stderr=asyncio.subprocess.DEVNULL
+            program, "-db", "-f", configuration, stderr=asyncio.subprocess.DEVNULL
         )
         try:
-            await eventually(lambda: _accepts(port))
+            await eventually(lambda: accepts(port))
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             await process.wait()
-
-
-def _configure(
-    name: str, directory: Path, port: int, apis: Sequence[httpx.URL], timeout_s: float
-) -> tuple[str, list[str]]:
-    """Returns the path of the proxy's configuration, and the arguments that come before it."""
-    template, server, argv = (
-        (_NGINX, "server 127.0.0.1:{api.port} max_fails=0;", ["-g", "daemon off;", "-c"])
-        if name == "nginx"
-        else (_HAPROXY, "    server api{api.port} 127.0.0.1:{api.port}", ["-db", "-f"])
-    )
-    directory.chmod(0o755)  # nginx's worker process may have another user
-    configuration = directory / "configuration"
-    configuration.write_text(
-        template.format(
-            directory=directory,
-            port=port,
-            timeout_ms=round(timeout_s * 1000),
-            servers="\n".join(server.format(api=api) for api in apis),
-        )
-    )
-    return str(configuration), argv
-
-
-async def _accepts(port: int) -> bool:
-    with suppress(OSError):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
-        return True
-    return False

@@ -1,7 +1,6 @@
-"""Runs nginx (Debian's package) with TLS in front of an API."""
+"""Runs nginx with TLS in front of an API."""
 
 import asyncio
-import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -9,34 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
-from support.stack import eventually, free_port
-
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-needs_nginx = pytest.mark.skipif(not NGINX, reason="nginx (Debian's package) is not installed")
-
-CONFIGURATION = """
-daemon off;
-worker_processes 1;
-pid {directory}/pid;
-error_log {directory}/error.log;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {directory}/body;
-  proxy_temp_path {directory}/proxy;
-  fastcgi_temp_path {directory}/fastcgi;
-  uwsgi_temp_path {directory}/uwsgi;
-  scgi_temp_path {directory}/scgi;
-  server {{
-    listen 127.0.0.1:{port} ssl;
-    ssl_certificate {directory}/certificate;
-    ssl_certificate_key {directory}/key;
-    {locations}
-  }}
-}}
-"""
+from support.nginx import running_nginx
 
 
 @asynccontextmanager
@@ -45,36 +18,14 @@ async def tls_proxy(directory: Path, locations: str) -> AsyncIterator[httpx.URL]
 
     No client trusts its certificate: see `no_verification`.
     """
-    assert NGINX
+    key, certificate = directory / "key", directory / "certificate"
     await _run(
         *("openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-subj", "/CN=x"),
-        *("-keyout", f"{directory}/key", "-out", f"{directory}/certificate"),
+        *("-keyout", str(key), "-out", str(certificate)),
     )
-    port = free_port()
-    configuration = directory / "nginx.conf"
-    configuration.write_text(
-        CONFIGURATION.format(directory=directory, port=port, locations=locations)
-    )
-    process = await asyncio.create_subprocess_exec(
-        *(NGINX, "-c", str(configuration), "-e", f"{directory}/error.log"),
-        stderr=subprocess.DEVNULL,
-    )
-
-    async def listens() -> bool:
-        assert process.returncode is None, (directory / "error.log").read_text()
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    try:
-        await eventually(listens)
+    server = f"ssl_certificate {certificate}; ssl_certificate_key {key}; {locations}"
+    async with running_nginx(server, ssl=True) as port:
         yield httpx.URL(f"https://127.0.0.1:{port}")
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 def no_verification() -> ssl.SSLContext:
