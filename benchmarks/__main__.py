@@ -1,4 +1,4 @@
-"""Runs the benchmarks: `python -m benchmarks [sustained | soak | redis | providers] [--smoke]`."""
+"""Runs the benchmarks: `python -m benchmarks [sustained | soak | redis | providers | openai]`."""
 
 import argparse
 import asyncio
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import comparison, formats, jobs, scaling
+from benchmarks import batch_comparison, comparison, formats, jobs, openai_api, scaling
 from benchmarks.figures import Figure
 from benchmarks.isolation import isolation
 from benchmarks.jobs import large_jobs
@@ -45,11 +45,43 @@ async def compare(provider: Provider, *, smoke: bool) -> None:
     alone += await formats.formats(provider, formats.SMOKE if smoke else formats.Sizes())
     console.log("isolation")
     alone += await isolation(provider, window_s=0.1 if smoke else 2)
+    if smoke:
+        console.print(await openai_results(provider, smoke=True), markup=False)
     text = results(side_by_side, alone)
     console.print(text, markup=False)
     if not smoke:
         (HERE / "RESULTS.md").write_text(text)
         draw(side_by_side, scaled, HERE / "results.svg")
+
+
+async def openai_results(provider: Provider, *, smoke: bool) -> str:
+    """Measures everything that OPENAI.md shows. Returns the text."""
+    console.log("openai")
+    figures = await openai_api.openai_api(
+        provider, openai_api.SMOKE if smoke else openai_api.Sizes()
+    )
+    sizes = batch_comparison.SMOKE if smoke else batch_comparison.Sizes()
+    rows = await batch_comparison.batch_comparison(provider, console, sizes)
+    return "\n".join(
+        [
+            "# OpenAI's API",
+            "",
+            *provenance("python -m benchmarks openai"),
+            "",
+            "What files, batches and live calls of OpenAI's API cost this project, beside the same",
+            "requests with the native API. CPU is user and system time of the API, the workers and",
+            "Redis; for files and batches no worker runs.",
+            "",
+            *table(figures, ("c",)),
+            "",
+            f"A batch of {sizes.lines:,} lines, with calls of {sizes.call_ms} ms, at most",
+            f"{openai_api.LIMIT} at once. CPU is the time of all processes of the system; its",
+            "client runs on the same machine. The ideal is the time of the calls alone.",
+            "",
+            *rows,
+            "",
+        ]
+    )
 
 
 async def write_results(name: str, command: str, figures: list[Figure]) -> None:
@@ -71,6 +103,11 @@ async def run(options: argparse.Namespace) -> None:
                 text = await provider_faults(provider, console)
                 console.print(text, markup=False)
                 (HERE / "PROVIDERS.md").write_text(text)
+            case "openai":
+                text = await openai_results(provider, smoke=options.smoke)
+                console.print(text, markup=False)
+                if not options.smoke:
+                    (HERE / "OPENAI.md").write_text(text)
             case "soak":
                 figures = await soak(provider, options.items)
                 await write_results(
@@ -83,7 +120,9 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument(
-        "what", nargs="?", choices=["compare", "sustained", "soak", "redis", "providers"]
+        "what",
+        nargs="?",
+        choices=["compare", "sustained", "soak", "redis", "providers", "openai"],
     )
     parser.add_argument(
         "--smoke", action="store_true", help="run all benchmarks in small sizes; write no files"

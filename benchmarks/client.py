@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from itertools import count
 from typing import Any
 
@@ -88,6 +89,51 @@ class Client:
         if answer.status_code != httpx.codes.ACCEPTED:
             raise RuntimeError(f"an upload was refused: {answer.status_code}")
         return answer.headers["location"].removeprefix("/jobs/")
+
+    async def upload_file(self, body: bytes | AsyncIterator[bytes]) -> str:
+        """Uploads a file of requests with OpenAI's API. Returns the file's id."""
+        boundary = "8ae41d5f"
+        start = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+        )
+
+        async def form() -> AsyncIterator[bytes]:
+            yield start.encode()
+            if isinstance(body, bytes):
+                yield body
+            else:
+                async for chunk in body:
+                    yield chunk
+            yield f"\r\n--{boundary}--\r\n".encode()
+
+        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        answer = await self._http.post("/v1/files", content=form(), headers=headers)
+        answer.raise_for_status()
+        return str(answer.json()["id"])
+
+    async def create_batch(self, body: bytes) -> str:
+        """Uploads a file and creates a batch with OpenAI's API. Returns the batch's id."""
+        new = {
+            "input_file_id": await self.upload_file(body),
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+        }
+        answer = (await self._http.post("/v1/batches", json=new)).raise_for_status().json()
+        if answer["status"] == "failed":
+            raise RuntimeError(f"a batch was refused: {answer['errors']}")
+        return str(answer["id"])
+
+    async def batch_answers(self, body: bytes) -> int:
+        """Runs a batch with OpenAI's API. Returns the number of lines in its output file."""
+        batch_id = await self.create_batch(body)
+        while True:
+            found = (await self._http.get(f"/v1/batches/{batch_id}")).json()
+            if found["status"] != "in_progress":
+                break
+            await asyncio.sleep(0.1)
+        path = f"/v1/files/{found['output_file_id']}/content"
+        return (await self._http.get(path)).raise_for_status().content.count(b"\n")
 
     async def results(self, job_id: str, result_format: str) -> int:
         """Reads the results of a job until the job has ended. Returns their number."""

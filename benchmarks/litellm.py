@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.fan_out import KEY
 from benchmarks.processes import answers, free_port
@@ -15,6 +15,11 @@ from benchmarks.situations import LIMIT, Situation
 
 START_S = 300.0  # LiteLLM needs 20 s on a machine without load
 _STOP_S = 10.0
+
+
+class Proxy(NamedTuple):
+    url: str
+    pid: int
 
 
 def missing() -> str | None:
@@ -30,10 +35,15 @@ def _program(directory: str) -> Path:
 
 
 @asynccontextmanager
-async def litellm(provider_url: str, situations: Sequence[Situation]) -> AsyncIterator[str]:
-    """Starts the proxy with a model for each situation: `s0`, `s1` … Yields the proxy's URL."""
-    models = [_model(f"s{n}", provider_url, s) for n, s in enumerate(situations)]
-    models.append(_model("limited", provider_url, Situation("", 0, 0)))
+async def litellm(
+    provider_url: str, situations: Sequence[Situation], *, limit: int = LIMIT
+) -> AsyncIterator[Proxy]:
+    """Starts the proxy with a model for each situation: `s0`, `s1` …
+
+    limit: calls at once of each model.
+    """
+    models = [_model(f"s{n}", provider_url, s, limit) for n, s in enumerate(situations)]
+    models.append(_model("limited", provider_url, Situation("", 0, 0), limit))
     config = {
         "model_list": models,
         "router_settings": {"num_retries": 3},
@@ -68,7 +78,7 @@ async def litellm(provider_url: str, situations: Sequence[Situation]) -> AsyncIt
                 ready.cancel()
                 raise RuntimeError(f"LiteLLM ended with exit code {ended.result()}")
             await ready
-            yield f"{url}/v1"
+            yield Proxy(f"{url}/v1", process.pid)
         finally:
             with suppress(ProcessLookupError):
                 process.terminate()
@@ -79,8 +89,8 @@ async def litellm(provider_url: str, situations: Sequence[Situation]) -> AsyncIt
                 await process.wait()
 
 
-def _model(name: str, provider_url: str, situation: Situation) -> dict[str, Any]:
-    limits: dict[str, Any] = {"max_parallel_requests": LIMIT, "timeout": situation.timeout_s}
+def _model(name: str, provider_url: str, situation: Situation, limit: int) -> dict[str, Any]:
+    limits: dict[str, Any] = {"max_parallel_requests": limit, "timeout": situation.timeout_s}
     if situation.rpm:
         limits["rpm"] = situation.rpm
     target = {"model": f"openai/{name}", "api_base": f"{provider_url}/v1", "api_key": "simulated"}

@@ -59,8 +59,8 @@ async def provider_faults(
             proxy = await exits.enter_async_context(litellm(provider.url, situations))
             provider.behave()
             warm = [("s0", f"{n}") for n in range(50)]
-            await fan_out(proxy, warm, limit=LIMIT, retries=2, timeout_s=60, max_s=MAX_S)
-            systems["LiteLLM"] = _fan_out(proxy, retries=2, timeout_s=600)
+            await fan_out(proxy.url, warm, limit=LIMIT, retries=2, timeout_s=60, max_s=MAX_S)
+            systems["LiteLLM"] = _fan_out(proxy.url, retries=2, timeout_s=600)
         systems["script"] = _fan_out(f"{provider.url}/v1", retries=3)
         for number, situation in enumerate(situations):
             for name, start in systems.items():

@@ -32,20 +32,13 @@ class TimeIndex:
 
     async def read(self, after: Place | None, count: int) -> list[Place]:
         """Returns up to `count` ids after the place, or the first ids."""
-        first = after.ms if after else ("+inf" if self.newest_first else "-inf")
+        read = self._redis.zrevrangebyscore if self.newest_first else self._redis.zrangebyscore
+        ends = ("+inf", "-inf") if self.newest_first else ("-inf", "+inf")
+        first = after.ms if after else ends[0]
         found: list[Place] = []
         offset, limit = 0, count + _TIES
         while len(found) < count:
-            page = await self._redis.zrange(
-                self._key,
-                first,
-                "-inf" if self.newest_first else "+inf",
-                desc=self.newest_first,
-                byscore=True,
-                offset=offset,
-                num=limit,
-                withscores=True,
-            )
+            page = await read(self._key, first, ends[1], start=offset, num=limit, withscores=True)
             places = [Place(ms, member.decode()) for member, ms in page]
             found += [place for place in places if after is None or self._follows(place, after)]
             offset += limit

@@ -13,7 +13,7 @@ import pytest
 from support.faults import stop
 from support.ledger import STORE_MS, calls_by_item, ledger, now_ms, open_during
 from support.reverse_proxy import PROXIES, reverse_proxy
-from support.search_depth import examples
+from support.search_depth import FULL, examples
 from support.stack import Stack, eventually
 
 from cli.simulator.chat import item_of
@@ -78,6 +78,8 @@ class Load:
             )
             assert batch.id not in self.batches
             self.batches[batch.id] = number
+            found = await answered(self._client, batch.id)
+            assert found == [str(number) for number in range(LINES)]
 
     async def _stream(self) -> None:
         while not self._stopped:
@@ -123,18 +125,23 @@ async def answered(client: Any, batch_id: str) -> list[str]:
     async def has_ended() -> bool:
         nonlocal batch
         batch = await client.batches.retrieve(batch_id)
-        return batch.status != "in_progress"
+        return bool(batch.status != "in_progress")
 
-    await eventually(has_ended, 120)
+    await eventually(has_ended, 60)
     assert (batch.status, batch.error_file_id) == ("completed", None)
     content = await client.files.content(batch.output_file_id)
     return [json.loads(line)["custom_id"] for line in content.text.splitlines()]
 
 
-@pytest.mark.parametrize("name", PROXIES)
+@pytest.mark.parametrize("name", PROXIES if FULL else PROXIES[:1])
 async def test_nothing_is_lost_or_paid_for_twice_with_two_apis(stack: Start, name: str) -> None:
-    """Only the calls that a killed worker was making are made again, and never a stream."""
-    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="20")
+    """Only the calls that a killed worker was making are made again.
+
+    A stream is among them only if its API was killed, too: then the client has not received the
+    error, and repeats the call, which has failed.
+    """
+    # The leases are long enough for a machine with a high load.
+    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="20", LEASE_SECONDS="4")
     second = await deployment.another_api()
     await deployment.simulate(latency_ms=100, chunk_ms=20)
     interrupted: set[str] = set()
@@ -171,20 +178,18 @@ async def test_nothing_is_lost_or_paid_for_twice_with_two_apis(stack: Start, nam
                     return all(new > old for new, old in zip(now, before, strict=True))
 
                 await eventually(continues, 60)
-        for batch_id in load.batches:
-            assert await answered(client, batch_id) == [str(number) for number in range(LINES)]
         listed = [batch.id async for batch in client.batches.list(limit=7)]
         assert len(listed) == len(load.batches)
         assert set(listed) == set(load.batches)
 
-    lost = {number for number, found in load.streams.items() if found != f"echo: s{number} {WORDS}"}
-    assert {load.streams[number] for number in lost} <= {"worker_lost"}
+    streams = {number: f"s{number} {WORDS}" for number in load.streams}
+    lost = {n: found for n, found in load.streams.items() if found != f"echo: {streams[n]}"}
+    assert set(lost.values()) <= {"worker_lost"}
+    in_batches = {text(b, line) for b in load.batches.values() for line in range(LINES)}
+    names = {item_of(content): content[:12] for content in in_batches | set(streams.values())}
     calls_of = calls_by_item(await ledger(deployment))
-    in_batches = {
-        item_of(text(number, line)) for number in load.batches.values() for line in range(LINES)
-    }
-    in_streams = {item_of(f"s{number} {WORDS}") for number in load.streams}
-    assert in_batches | in_streams == calls_of.keys()
-    repeated = {item for item, made in calls_of.items() if len(made) > 1}
-    assert repeated <= interrupted & in_batches
-    assert {item_of(f"s{number} {WORDS}") for number in lost} <= interrupted
+    assert names.keys() == calls_of.keys()
+    repeated = {names[item] for item, made in calls_of.items() if len(made) > 1}
+    may_be_repeated = {names[item] for item in interrupted}
+    assert repeated <= may_be_repeated
+    assert {streams[number][:12] for number in lost} <= may_be_repeated
