@@ -16,6 +16,7 @@ from api.media_types import NDJSON
 from api.openai.call_errors import call_error
 from api.openai.errors import error_content
 from api.requests.formats import RequestFormat
+from shared.jobs.new_item import default_request_id
 from shared.models import ErrorCode, JobItem, JobSummary
 
 
@@ -102,7 +103,7 @@ def _openai_line(job_id: str, item: JobItem, answer: object) -> dict[str, Any]:
         error = {"code": code, "message": item.error}
     return {
         "id": f"batch_req_{job_id}_{item.index}",
-        "custom_id": item.request_id or f"request-{item.index}",
+        "custom_id": item.request_id or default_request_id(item.index),
         "response": response,
         "error": error,
     }
@@ -165,7 +166,7 @@ def _anthropic(_job_id: str, item: JobItem) -> dict[str, Any]:
         kind = _ANTHROPIC_TYPES.get(item.error_code, "api_error")  # type: ignore[arg-type]
         error = {"type": "error", "error": {"type": kind, "message": item.error}}
         result = {"type": "errored", "error": error}
-    return {"custom_id": item.request_id or f"request-{item.index}", "result": result}
+    return {"custom_id": item.request_id or default_request_id(item.index), "result": result}
 
 
 # https://docs.anthropic.com/en/api/errors

@@ -68,6 +68,20 @@ async def test_cancelled_items_can_be_retried(stack: Start) -> None:
     assert contents == [f"echo: {n}" for n in range(600)]
 
 
+async def test_requests_without_an_id_keep_their_numbers(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    body = lines(["a"]) + lines(["b"], model="sim-404x1") + lines(["c"], model="sim-404")
+    location = await upload(deployment.api, body)
+    await wait_completed(deployment.api, location)
+
+    ids = []
+    for _ in range(2):
+        location = (await deployment.api.post(f"{location}/retry")).headers["location"]
+        ids.append([line["request_id"] for line in await results(deployment.api, location)])
+
+    assert ids == [["request-1", "request-2"], ["request-2"]]
+
+
 async def test_a_retry_can_be_retried(stack: Start) -> None:
     deployment = await stack(workers=1)
     location = await upload(deployment.api, lines(["x", "y"], model="sim-404"))

@@ -49,6 +49,11 @@ class NewItem:
     format: str = NATIVE
 
 
+def default_request_id(index: int) -> str:
+    """Returns the id of a request without an id, in a vendor's format and in a retried job."""
+    return f"request-{index}"
+
+
 def native_item(
     request: PlainRequest | LLMRequest,
     catalogue: Catalogue = BUILT_IN,

@@ -6,7 +6,7 @@ from uuid import uuid4
 import structlog
 
 from shared.jobs import views
-from shared.jobs.new_item import NewItem
+from shared.jobs.new_item import NewItem, default_request_id
 from shared.jobs.snapshot import Snapshot
 from shared.jobs.staging import Meta, Staging
 from shared.jobs.store import Store
@@ -146,8 +146,9 @@ class Jobs:
     async def retry(self, job_id: str, submission: Submission) -> str:
         """Creates a new job from the failed items, and returns the new job's id.
 
-        If the job was retried before, returns the id of that retry. Raises SubmissionRejected,
-        NothingToRetry.
+        An item without a request id gets its default id in the old job, because the new job has
+        other indexes. If the job was retried before, returns the id of that retry. Raises
+        SubmissionRejected, NothingToRetry.
         """
         snapshot = await self._snapshot(job_id, submission.owner)
         if snapshot.retried_as:
@@ -160,13 +161,15 @@ class Jobs:
         async with self._store.staging(self.new_id()) as staging:
             for start in range(0, len(indexes), PAGE_ITEMS):
                 page = indexes[start : start + PAGE_ITEMS]
-                for meta, payload in await self._store.read_payloads(job_id, page):
+                stored = await self._store.read_payloads(job_id, page)
+                for index, (meta, payload) in zip(page, stored, strict=True):
                     if (
                         meta is None or payload is None
                     ):  # the job expired, or another call retried it
                         await staging.discard()
                         return await self._retried_as(job_id, submission.owner)
-                    await staging.add(meta[1], payload, meta, _chain(payload))
+                    request_id = meta[0] or default_request_id(index)
+                    await staging.add(meta[1], payload, (request_id, *meta[1:]), _chain(payload))
             return await self._commit(
                 staging, submission, retry_of=job_id, request_format=snapshot.format
             )
