@@ -18,6 +18,8 @@ from cli.simulator import Simulator
 from shared.jobs.staging import MAX_ROUTES, MAX_SHARED_ROUTES
 from shared.jobs.store import Store
 from shared.providers import PROVIDERS, Catalogue, Provider
+from shared.providers.lanes import alias_lane
+from shared.queue.capacity import Capacity, Limits, ServedBy
 from shared.queue.claims import Queue
 from shared.queue.fallback_chain import fallback_chain
 from shared.queue.keys import Keys
@@ -92,6 +94,47 @@ async def test_each_route_is_tried_once_and_the_last_failure_is_the_result(
     snapshot = await store.snapshot("job", "")
     assert snapshot is not None
     assert (snapshot.finished, snapshot.failed) == (1, 1)
+
+
+async def test_an_item_moves_to_a_provider_with_several_keys(queue: Queue, store: Store) -> None:
+    await accept(store, 1)
+    await refuse(queue, await served(queue), NOT_FOUND)
+    keys_of_b = [ServedBy("b"), ServedBy("b#2")]
+    capacity = Capacity(Limits(LIMITS, served_by={"b": keys_of_b}), {}, 9)
+
+    [lease] = (await queue.settle_and_claim([], capacity)).leases
+
+    assert (lease.account, lease.model) == ("b", "Org/N")
+    failure = Settlement(lease, "fail", b'{"error": "x"}', fault=NOT_FOUND)
+    [lease] = (await queue.settle_and_claim([failure], capacity)).leases
+    assert [step["model"] for step in json.loads(lease.tried)] == ["a/m", "b/org/n"]
+
+
+async def test_an_item_that_has_waited_for_an_alias_names_the_alias(
+    queue: Queue, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    lane = alias_lane("fast one")
+    limits = Limits({lane: 1, "a": 9}, served_by={lane: [ServedBy("a", "M"), ServedBy("a#2", "M")]})
+    chain = fallback_chain([("c", "o")], after_s=0, content_filtered=False)
+    async with store.staging("job") as staging:
+        for text in (chain, chain, ""):
+            await staging.add(lane, b"", (None, lane, "fast one"), text)
+        await commit(staging, interactive=True)
+    refused = replace(QUOTA, verdict="unauthorized", reason="answered 401")
+    capacity = Capacity(limits, {}, 9)
+    for _ in range(3):
+        claimed = await queue.settle_and_claim([], capacity)
+        failures = [
+            Settlement(lease, "retry", b'{"error": "x"}', delay_s=0, fault=refused)
+            for lease in claimed.leases
+        ]
+        await queue.settle_and_claim(failures, capacity)
+
+    moved = await redis.hvals(keys.moved("job"))  # type: ignore[misc]
+    [result] = await redis.hvals(keys.results("job"))  # type: ignore[misc]
+
+    assert {step["model"] for steps in moved for step in json.loads(steps)} <= {"fast one", "a/m"}
+    assert b"@" not in result
 
 
 async def test_an_item_moves_over_several_models_of_one_provider(

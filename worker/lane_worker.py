@@ -11,6 +11,7 @@ import structlog
 from arq.worker import Worker
 
 from shared.monitoring.reports import ReportWriter
+from shared.providers.lanes import shown_lane
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import MAX_SETTLEMENTS, Queue
 from shared.queue.item_results import Result
@@ -167,7 +168,7 @@ class LaneWorker(Worker):
             self._wake.set()
         for item in claimed.failed:
             failed = Result(error_code=item.error_code, error="failed", queued_ms=item.queued_ms)
-            self._metrics.calls.add_item(item.lane, item.route, failed)
+            self._metrics.calls.add_item(shown_lane(item.lane), item.route, failed)
         for number, lease in enumerate(claimed.leases, 1):
             self._start(lease, asked_at)
             if number % MAX_STARTS == 0:

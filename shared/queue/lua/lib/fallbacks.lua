@@ -2,12 +2,13 @@
 --- @include "fair_queue"
 --- @include "job_cache"
 --- @include "attempts"
+--- @include "deployments"
 -- Moves items on to other routes, because their route cannot serve them. The name of a route says where its items may move:
 -- '<model>\31<after_ms><flag>\31<lane>\30<model>\31<lane>\30<model>…'. `flag` is 'c' if items that a moderation refused move
 -- on, too. The name of a route that items have moved to begins with '\29', and its model is written as the provider gets it.
 -- An item keeps its index, and so its place in the job. MOVED has what was tried before, as JSON, for each item that moved.
 -- shared/queue/fallback_chain.py writes the names.
--- Defines for other files: scope_of, moved_model, wait_before_move, may_move, may_move_at_last, calls_of, move_on
+-- Defines for other files: scope_of, moved_model, wait_before_move, shown_server, may_move, may_move_at_last, calls_of, move_on
 local NOT_CONFIGURED = 'not_configured' -- the worker has no configuration of the provider, so it made no call
 local MOVES = { model_not_found = true, context_too_long = true, quota_exhausted = true, unauthorized = true }
 
@@ -53,14 +54,20 @@ local function add_route(job, lane, route)
   return names
 end
 
--- Returns the model that an item was sent to. The items of a shared route have different models, which the meta names.
-local function tried_model(job, index, scope)
-  if scope ~= SHARED_ROUTE then return scope end
+-- Returns the name of what serves a lane's items for a reader: a provider, or an alias.
+local function shown_server(lane, scope) return string.sub(lane, 1, 1) == '@' and scope or provider_of(lane) end
+
+-- Returns what an item was sent to: '<provider>/<model>' or an alias. The items of a shared route have different models, which
+-- the meta names.
+local function tried_by(job, index, account, scope)
+  local server = shown_server(account, scope)
+  if server == scope then return scope end
+  if scope ~= SHARED_ROUTE then return server .. '/' .. scope end
   local block, metas = math.floor(index / META_ITEMS), job.metas or {}
   if not metas[block] then metas[block] = cjson.decode(redis.call('HGET', JOB .. job.id, 'meta:' .. block) or '[]') end
   job.metas = metas
   local meta = metas[block][index % META_ITEMS + 1]
-  return meta and meta[3] or scope
+  return server .. '/' .. (meta and meta[3] or scope)
 end
 
 -- Moves an item, which the caller has taken out of its place, to the next route. Returns false if there is none. `code` is
@@ -76,7 +83,7 @@ local function move_on(lane, job, index, route, claimed_us, code, account, scope
   moved = moved and cjson.decode(moved) or {}
   local before = 0
   for _, step in ipairs(moved) do before = before + step.attempts end
-  local tried = account .. '/' .. tried_model(job, index, scope)
+  local tried = tried_by(job, index, account, scope)
   moved[#moved + 1] = { model = tried, error_code = code, attempts = failed + uncounted + calls - before }
   redis.call('HSET', MOVED .. job.id, index, cjson.encode(moved))
   save_attempts(job, index, 0, first_claimed_us == '' and claimed_us or first_claimed_us, '', failed + uncounted + calls)

@@ -41,7 +41,7 @@ local function lease_items(lane, job, number, indexes, list, deployment)
   local remaining_ms = job.deadline_ms and ms(job.deadline_ms - now_ms) or ''
   local expires_ms, leases = ms(now_ms + LEASE_MS), {}
   local account = deployment and deployment.account or lane
-  model = deployment and deployment.model or model
+  if deployment and deployment.model ~= '' then model = deployment.model end
   for i, index in ipairs(indexes) do
     if payloads[i] then
       local item = job.id .. ':' .. index

@@ -70,7 +70,8 @@ local function finish_unsent(lane, route, job, index, record)
   local failed, _, _, uncounted = read_attempts(job, index)
   local moved = redis.call('HGET', MOVED .. job.id, index)
   local result = cjson.encode({
-    error = string.format('%s %s; no call has succeeded for %.0f s, so the request does not wait any longer', lane,
+    error = string.format('%s %s; no call has succeeded for %.0f s, so the request does not wait any longer',
+      shown_server(lane, route),
       record.reason, (now_ms - record.opened_ms) / 1000),
     route = moved and cjson.decode(moved) or nil,
     error_code = record.code, status_code = record.status, attempts = failed + uncounted,
