@@ -12,7 +12,7 @@ from api.redis_retry import redis_retry
 from shared.jobs.new_item import NewItem
 from shared.jobs.service import JobNotFound, Jobs
 from shared.jobs.submission import Submission
-from shared.models import Job
+from shared.jobs.views import StoredJob
 from shared.redis.client import RedisUnavailable
 
 MIN_RETRY_S = 2.0  # least time to retry a read of the status, also after the client's wait
@@ -46,7 +46,7 @@ class Batches:
         self._grace_s = grace_s
         self._cancels_abandoned = cancels_abandoned
 
-    async def start(self, items: AsyncIterable[NewItem], submission: Submission) -> Job:
+    async def start(self, items: AsyncIterable[NewItem], submission: Submission) -> StoredJob:
         """Accepts a job and returns its status at once.
 
         Raises SubmissionRejected, IdempotencyResultExpired, ResultsUnavailable and
@@ -63,7 +63,7 @@ class Batches:
         *,
         wait_s: float,
         wait_for_disconnect: Callable[[], Awaitable[None]],
-    ) -> Job:
+    ) -> StoredJob:
         """Accepts a job and returns its status when the job has ended, or after `wait_s`.
 
         `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected
@@ -77,7 +77,7 @@ class Batches:
             if job_id != new_id:  # an earlier job has the same key or body, and may have ended
                 finished = subscriptions.enter_context(self._events.wait_finished(job_id))
                 job = await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
-                if job.finished_at:
+                if job.has_ended:
                     finished.set()
             try:
                 await cancel_on_disconnect(wait_for_disconnect(), _wait(finished, wait_s))
@@ -106,7 +106,7 @@ class Batches:
                     )
                 )
 
-    async def status(self, job_id: str, submission: Submission, *, retry_for_s: float) -> Job:
+    async def status(self, job_id: str, submission: Submission, *, retry_for_s: float) -> StoredJob:
         """Returns the status of a job that was accepted.
 
         Retries while Redis is unavailable, because providers charge for the answers even if the

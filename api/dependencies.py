@@ -16,6 +16,8 @@ from api.job_streams import JobStreams
 from api.metrics import Metrics
 from api.openai.services import OpenAIServices
 from api.overview_feed import OverviewFeed
+from api.responses import JobResponses
+from api.result_stream import ResultStream
 from shared.jobs.service import Jobs
 from shared.providers import Catalogue
 from shared.queue.claims import Queue
@@ -32,6 +34,8 @@ class Services:
     jobs: Jobs
     batches: Batches
     job_streams: JobStreams
+    job_responses: JobResponses
+    results: ResultStream
     overview_feed: OverviewFeed
     metrics: Metrics
     openai: OpenAIServices

@@ -5,8 +5,9 @@ from functools import partial
 from time import monotonic
 from typing import Literal
 
-from api.batches import MIN_RETRY_S, Batches, ResultsUnavailable
+from api.batches import MIN_RETRY_S, Batches
 from api.media_types import EVENT_STREAM, NDJSON
+from api.redis_retry import redis_retry
 from api.result_stream import ResultStream, StreamInterrupted, filter_items
 from api.stream_formats import STREAM_FORMATS, StreamFormat, encode_pages
 from api.stream_response import StreamResponse
@@ -15,7 +16,8 @@ from shared.jobs.result_reader import CursorOutOfRange, JobReader, Order
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission
-from shared.models import Job, JobItem
+from shared.models import JobItem, JobSummary
+from shared.redis.client import RedisUnavailable
 
 Outcome = Literal["successful", "failed"]
 
@@ -64,12 +66,12 @@ class JobStreams:
 
     def _status(
         self, job_id: str, submission: Submission, until: float
-    ) -> Callable[[], Awaitable[Job]]:
-        async def status() -> Job:
+    ) -> Callable[[], Awaitable[JobSummary]]:
+        async def status() -> JobSummary:
             retry_for_s = max(until - monotonic(), MIN_RETRY_S)
             try:
-                return await self._batches.status(job_id, submission, retry_for_s=retry_for_s)
-            except ResultsUnavailable:
+                return await redis_retry(retry_for_s)(self._jobs.summary, job_id, submission.owner)
+            except RedisUnavailable:
                 raise StreamInterrupted("Redis is unavailable") from None
 
         return status

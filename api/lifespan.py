@@ -20,6 +20,7 @@ from api.openai.services import openai_services
 from api.openai.sums import running_sums
 from api.overview_feed import OverviewFeed
 from api.periodic_tasks import run_periodic_tasks
+from api.responses import JobResponses
 from api.result_stream import ResultStream
 from api.shutdown import on_shutdown_signal
 from shared.jobs.service import Jobs
@@ -83,6 +84,8 @@ async def running_services(
                     jobs=jobs,
                     batches=batches,
                     job_streams=JobStreams(store, jobs, batches, result_stream),
+                    job_responses=JobResponses(result_stream),
+                    results=result_stream,
                     overview_feed=overview_feed,
                     metrics=Metrics(overview_feed, registry),
                     openai=openai_services(

@@ -2,32 +2,53 @@
 
 from fastapi import Response, status
 
-from api.headers import Wait
 from api.media_types import JSON
-from shared.jobs.views import finished_batch
-from shared.models import BatchLLMResponse, Job
+from api.result_stream import ResultStream
+from api.stream_response import StreamResponse
+from shared.jobs.views import StoredJob, batch_json, job_json, response_json
 
 
-def job_accepted(job: Job, headers: dict[str, str] | None = None) -> Response:
-    """Returns a 202 with the job and its URL."""
-    return _json(job, status.HTTP_202_ACCEPTED, job, headers)
+class JobResponses:
+    """Responds with a job and its results.
 
+    Large results are read and sent in parts, so that they are never in memory together.
+    """
 
-def batch_response(job: Job, wait: Wait) -> Response:
-    """Returns a 200 with the results if the client waited and the job has ended, or a 202."""
-    finished = finished_batch(job) if wait.seconds else None
-    if finished is None:
-        return job_accepted(job, wait.response_headers)
-    return _json(finished, status.HTTP_200_OK, job, wait.response_headers)
+    def __init__(self, results: ResultStream) -> None:
+        self._results = results
 
+    def accepted(self, job: StoredJob, headers: dict[str, str] | None = None) -> Response:
+        """Returns a 202 with the job and its URL."""
+        location = {"Location": f"/jobs/{job.job_id}"}
+        return self._response(
+            job, job_json(job), status.HTTP_202_ACCEPTED, location | (headers or {})
+        )
 
-def job_response(job: Job) -> Response:
-    return Response(job.to_json(), media_type=JSON)
+    def batch(self, job: StoredJob, headers: dict[str, str]) -> Response:
+        """Returns a 200 with the results if the job has ended, or a 202."""
+        if not job.has_ended:
+            return self.accepted(job, headers)
+        location = {"Location": f"/jobs/{job.job_id}"}
+        return self._response(job, batch_json(job), status.HTTP_200_OK, location | headers)
 
+    def job(self, job: StoredJob) -> Response:
+        return self._response(job, job_json(job), status.HTTP_200_OK, {})
 
-def _json(
-    model: BatchLLMResponse | Job, status_code: int, job: Job, headers: dict[str, str] | None
-) -> Response:
-    """Returns the response with the encoded model, which FastAPI would validate a second time."""
-    location = {"Location": f"/jobs/{job.job_id}"}
-    return Response(model.to_json(), status_code, location | (headers or {}), media_type=JSON)
+    def _response(
+        self, job: StoredJob, ends: tuple[bytes, bytes], status_code: int, headers: dict[str, str]
+    ) -> Response:
+        """`ends` are the JSON before and after the value of `responses`."""
+        before, after = ends
+        metas, results = job.snapshot.metas, job.snapshot.results
+        if metas is None:
+            content = b"%bnull%b" % (before, after)
+        elif results is not None:
+            encoded = [
+                response_json(meta, results.get(index), job.snapshot)
+                for index, meta in enumerate(metas)
+            ]
+            content = b"%b[%b]%b" % (before, b",".join(encoded), after)
+        else:
+            chunks = self._results.encoded(job, before + b"[", b"]" + after)
+            return StreamResponse(chunks, JSON, status_code=status_code, headers=headers)
+        return Response(content, status_code, headers, media_type=JSON)

@@ -1,17 +1,20 @@
 """Reads the items of jobs as they finish, for any number of readers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from time import monotonic
 
 from api.job_events import PUBLISH_PROGRESS_S, JobEvents
 from api.memory_budget import MemoryBudget, Reservation
 from api.redis_retry import redis_retry
 from shared.jobs.result_reader import PAGE_BYTES, JobReader, PageTooSmall
-from shared.jobs.service import PAGE_ITEMS
+from shared.jobs.service import PAGE_ITEMS, JobNotFound
+from shared.jobs.staging import Meta
 from shared.jobs.store import Store
-from shared.models import JobItem
+from shared.jobs.views import StoredJob, response, response_json
+from shared.models import JobItem, LLMResponse
 
 MAX_CONCURRENT_READS = 8  # limit of reads; other connections to Redis stay free for requests
 READ_AGAIN_S = 15.0  # time after which a stream reads again, because a message may be lost
@@ -75,6 +78,55 @@ class ResultStream:
         with self._memory.reservation() as held:
             while page := await self._read(reader, PAGE_ITEMS, held):
                 yield page
+
+    async def encoded(self, job: StoredJob, before: bytes, after: bytes) -> AsyncIterator[bytes]:
+        """Yields a JSON text with the results of a job of up to 100 items, in parts.
+
+        `before` and `after` surround the results. Only one part is in memory while it is sent.
+        """
+        with self._memory.reservation() as held:
+            position = 0
+            while position < job.snapshot.total:
+                page = await self._read_results(job, position, held)
+                texts = [response_json(meta, stored, job.snapshot) for meta, stored in page]
+                chunk = b"".join((b"," if position else before, b",".join(texts)))
+                position += len(page)
+                del page, texts
+                held.resize(len(chunk))
+                yield chunk
+            yield after
+
+    async def answer(self, job: StoredJob, held: Reservation) -> LLMResponse | None:
+        """Returns the result of a job of one item, or None if the item has not finished.
+
+        The bytes of the result stay reserved in `held`.
+        """
+        metas, results = job.snapshot.metas, job.snapshot.results
+        if metas is None or results is None:
+            [item] = await self._read_results(job, 0, held)
+        else:
+            item = metas[0], results.get(0)
+        return response(*item, job.snapshot)
+
+    async def _read_results(
+        self, job: StoredJob, position: int, held: Reservation
+    ) -> list[tuple[Meta, bytes | None]]:
+        """Reads results from `position` on, as many as a page may have, but at least one."""
+        indexes = range(position, job.snapshot.total)
+        max_bytes = PAGE_BYTES
+        while True:
+            await held.replace(READ_COST * max_bytes)
+            read = partial(self._store.read_results, job.job_id, indexes, max_bytes=max_bytes)
+            found: tuple[Sequence[tuple[Meta | None, bytes | None]], int]
+            async with self._reads:
+                found = await redis_retry(RETRY_FOR_S)(read)
+            page, next_bytes = found
+            results = [(meta, stored) for meta, stored in page if meta is not None]
+            if len(results) < len(page):
+                raise JobNotFound(job.job_id)
+            if results:
+                return results
+            max_bytes = next_bytes
 
     async def _read(self, reader: JobReader, limit: int, held: Reservation) -> Page:
         max_bytes = PAGE_BYTES

@@ -24,7 +24,7 @@ class NdjsonFormat:
         return item.to_json().encode() + b"\n"
 
     def summary(self, summary: JobSummary) -> bytes:
-        return _without_responses(summary).encode() + b"\n"
+        return summary.model_dump_json().encode() + b"\n"
 
 
 class ServerSentEventsFormat:
@@ -39,7 +39,7 @@ class ServerSentEventsFormat:
         The id of `done` is one more than the id of the last item. A client that sends the id of
         `done` back has read all events.
         """
-        data = _without_responses(summary)
+        data = summary.model_dump_json()
         if summary.finished_at is None:
             return server_sent_event("status", data)
         return server_sent_event("done", data, event_id=summary.total_requests + 1)
@@ -76,7 +76,3 @@ async def encode_pages(
             yield chunk
     if summary:
         yield stream_format.summary(await summary())
-
-
-def _without_responses(summary: JobSummary) -> str:
-    return summary.model_dump_json(exclude={"responses"})

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, suppress
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -39,10 +40,11 @@ class StreamResponse(Response):
         chunks: AsyncIterator[bytes],
         media_type: str,
         *,
+        status_code: int = HTTPStatus.OK,
         headers: dict[str, str] | None = None,
         on_disconnect: Callable[[], Coroutine[Any, Any, object]] | None = None,
     ) -> None:
-        super().__init__(media_type=media_type, headers=_UNBUFFERED)
+        super().__init__(status_code=status_code, media_type=media_type, headers=_UNBUFFERED)
         del self.headers["content-length"]
         self.headers.update(headers or {})
         self._chunks = chunks
@@ -55,7 +57,8 @@ class StreamResponse(Response):
         scope[STREAMS].append(self)
 
     async def run(self, receive: Receive, send: Send, heartbeats: Heartbeats) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
         try:
             await cancel_on_disconnect(
                 wait_for_disconnect(receive), self._send_chunks(send, heartbeats)

@@ -15,6 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from support.claims import POLICY
+from support.results import whole_job
 from support.stack import Stack, chat, eventually
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
@@ -245,7 +246,7 @@ async def test_queue_runs_on_a_stock_redis(monkeypatch: pytest.MonkeyPatch) -> N
         await queue.settle_and_claim([Settlement(second, "retry", delay_s=0)], None)
         (again,) = (await queue.settle_and_claim([], one)).leases
         await queue.settle_and_claim([Settlement(again, "complete", result.to_json())], None)
-        status = await jobs.get("job")
+        status = whole_job(await jobs.get("job"))
         await redis.aclose()
 
     assert nothing.leases == []

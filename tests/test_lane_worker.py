@@ -12,6 +12,7 @@ from arq.connections import ArqRedis
 from arq.worker import func
 from support.claims import POLICY, commit
 from support.in_process import LEASE_S, running_worker
+from support.results import whole_job
 from support.stack import eventually, queued
 
 from cli.simulator import Behaviour, Simulator
@@ -55,10 +56,10 @@ async def submit(jobs: Jobs, count: int, *, provider: str = "openrouter", model:
 
 async def finished(jobs: Jobs, job_id: str) -> Job:
     async def is_finished() -> bool:
-        return (await jobs.get(job_id)).finished_at is not None
+        return (await jobs.get(job_id)).has_ended
 
     await eventually(is_finished)
-    return await jobs.get(job_id)
+    return whole_job(await jobs.get(job_id))
 
 
 async def calls_in_flight(simulator: Simulator, count: int) -> None:
@@ -134,7 +135,7 @@ async def test_a_cancelled_jobs_calls_are_stopped(jobs: Jobs, slow: Simulator) -
     job_id = await submit(jobs, 20)
     await calls_in_flight(slow, 10)
 
-    status = await jobs.cancel(job_id)
+    status = whole_job(await jobs.cancel(job_id))
     await calls_in_flight(slow, 0)
 
     assert (status.status, status.failed) == (JobStatus.CANCELLED, 20)
@@ -262,7 +263,7 @@ async def test_one_dead_lane_of_25_delays_nobody_in_a_worker_of_three_slots(
             assert (await finished(jobs, lane)).successful == 4
 
         assert len(hanging) == 2
-        assert (await jobs.get("dead")).finished_at is None
+        assert not (await jobs.get("dead")).has_ended
 
 
 async def test_a_stopping_worker_releases_its_items_at_once(

@@ -27,8 +27,9 @@ from api.submissions import new_submission
 from shared.dialects.dialect import Operation
 from shared.jobs.new_item import NewItem
 from shared.jobs.submission import Submission
+from shared.jobs.views import StoredJob
 from shared.long_steps import pause_after
-from shared.models import Job, LLMResponse
+from shared.models import LLMResponse
 
 # A client decides how long it waits. This limit is for clients that have vanished without closing
 # the connection.
@@ -98,9 +99,9 @@ class LiveCall:
 
         async def answer() -> LLMResponse | None:
             known = await batches.status(job.job_id, submission, retry_for_s=MIN_RETRY_S)
-            if not known.finished_at:
+            if not known.has_ended:
                 await abandon()
-            return known.responses[0] if known.responses else None
+            return await self._answer(known)
 
         stream = self.services.openai.answer_stream(job.job_id, operation, options, answer)
         try:
@@ -115,8 +116,14 @@ class LiveCall:
             on_disconnect=abandon,
         )
 
-    async def _response(self, operation: Operation, job: Job, submission: Submission) -> Response:
-        answer = job.responses[0] if job.responses else None
+    async def _answer(self, job: StoredJob) -> LLMResponse | None:
+        """Returns the result of the call, whose memory is reserved until the response is sent."""
+        return await self.services.results.answer(job, self.request.scope[MEMORY])
+
+    async def _response(
+        self, operation: Operation, job: StoredJob, submission: Submission
+    ) -> Response:
+        answer = await self._answer(job)
         if answer is None:
             # A repetition of the call, at another API process, gets the same job.
             await self.services.batches.abandon(job.job_id, submission)

@@ -15,7 +15,6 @@ from api.openapi import (
     request_body,
 )
 from api.requests.reader import RequestReader
-from api.responses import batch_response
 from api.submissions import new_submission
 from shared.models import BatchLLMResponse
 
@@ -69,4 +68,5 @@ async def post_batch(
             wait_s=wait.seconds,
             headers=wait.response_headers,
         )
-    return batch_response(job, wait)
+    respond = services.job_responses.batch if wait.seconds else services.job_responses.accepted
+    return respond(job, wait.response_headers)

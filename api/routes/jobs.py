@@ -27,7 +27,6 @@ from api.openapi import (
 from api.requests.formats import RequestFormat
 from api.requests.reader import RequestReader
 from api.requests.vendor_requests import VendorOptions
-from api.responses import job_accepted, job_response
 from api.stream_response import StreamResponse
 from api.submissions import new_submission
 from api.vendor_results import ResultFormat
@@ -121,7 +120,7 @@ async def post_job(
         VendorOptions(provider, model, request_format),
     )
     submission = new_submission(services.settings, owner, options=options, key=key)
-    return job_accepted(await services.batches.start(items, submission))
+    return services.job_responses.accepted(await services.batches.start(items, submission))
 
 
 @router.get("/jobs", summary="List your jobs", responses={**INVALID_CURSOR, **UNAVAILABLE})
@@ -149,11 +148,11 @@ async def list_jobs(
     response_model=Job,
     responses={**NOT_FOUND, **UNAVAILABLE},
 )
-async def get_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Response:
+async def get_job(job_id: JobId, services: ServicesDep, owner: OwnerDep) -> Response:
     """Return the status of a job and, if it has up to 100 requests, the results so far.
 
     When the job has ended, the response includes everything that `POST /batch` returns."""
-    return job_response(await jobs.get(job_id, owner))
+    return services.job_responses.job(await services.jobs.get(job_id, owner))
 
 
 @router.delete(
@@ -162,10 +161,10 @@ async def get_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Response:
     response_model=Job,
     responses={**NOT_FOUND, **UNAVAILABLE},
 )
-async def cancel_job(job_id: JobId, jobs: JobsDep, owner: OwnerDep) -> Response:
+async def cancel_job(job_id: JobId, services: ServicesDep, owner: OwnerDep) -> Response:
     """Cancel a job: queued and running requests finish as `cancelled`, their calls are stopped, and
     finished requests keep their results."""
-    return job_response(await jobs.cancel(job_id, owner))
+    return services.job_responses.job(await services.jobs.cancel(job_id, owner))
 
 
 @router.post(
@@ -180,7 +179,7 @@ async def retry_job(job_id: JobId, services: ServicesDep, owner: OwnerDep) -> Re
     The requests keep their order. A second retry of the old job returns the same new job."""
     submission = new_submission(services.settings, owner)
     new_job_id = await services.jobs.retry(job_id, submission)
-    return job_accepted(await services.jobs.get(new_job_id, owner))
+    return services.job_responses.accepted(await services.jobs.get(new_job_id, owner))
 
 
 @router.get(

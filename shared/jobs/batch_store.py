@@ -187,7 +187,7 @@ class BatchStore:
         pipe = self._redis.pipeline(transaction=False)
         for job_id in job_ids:
             pipe.hmget(self._keys.job(job_id), _FIELDS)
-            await self._snapshot(args=[job_id, owner, 0], client=pipe)
+            await self._snapshot(args=[job_id, owner, 0, 0], client=pipe)
         replies = await pipe.execute()
         found = [
             _parse(job_id, owner, fields, parse_snapshot(reply))

@@ -34,7 +34,7 @@ class InexactNumber(ValueError):
         self.path = path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: each request has one, and creating one would take longer
 class NewItem:
     """An item that is submitted.
 

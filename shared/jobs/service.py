@@ -11,11 +11,11 @@ from shared.jobs.snapshot import Snapshot
 from shared.jobs.staging import Meta, Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import Fingerprint, JobPolicy, Submission, acceptance
+from shared.jobs.views import StoredJob
 from shared.long_steps import pause_after
 from shared.models import (
     MAX_BATCH_REQUESTS,
     NATIVE,
-    Job,
     JobStatus,
     JobSummary,
 )
@@ -98,9 +98,9 @@ class Jobs:
                 request_format=request_format,
             )
 
-    async def get(self, job_id: str, owner: str = "") -> Job:
-        """Returns the job, with its results if it has at most MAX_BATCH_REQUESTS items."""
-        return views.job(job_id, await self._snapshot(job_id, owner, MAX_BATCH_REQUESTS))
+    async def get(self, job_id: str, owner: str = "") -> StoredJob:
+        """Returns the job, with its metas if it has at most MAX_BATCH_REQUESTS items."""
+        return StoredJob(job_id, await self._snapshot(job_id, owner, MAX_BATCH_REQUESTS))
 
     async def summary(self, job_id: str, owner: str = "") -> JobSummary:
         return views.job_summary(job_id, await self._snapshot(job_id, owner))
@@ -129,7 +129,7 @@ class Jobs:
                 return found, None
         return found, before_us
 
-    async def cancel(self, job_id: str, owner: str = "") -> Job:
+    async def cancel(self, job_id: str, owner: str = "") -> StoredJob:
         """Cancels the job. Finished items keep their results, and an ended job does not change."""
         if is_job_id(job_id):
             await self._store.cancel(job_id, owner)

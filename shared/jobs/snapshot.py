@@ -38,7 +38,8 @@ class Snapshot:
     format: str  # name of the format of the job's requests
     delivery: Delivery | None  # None until the job has ended, or if it has no webhook
     metas: list[Meta] | None  # None if the job has more items than the caller's max_items
-    results: dict[int, bytes] | None  # item index → stored result; None if metas is None
+    # item index → stored result; None if metas is None, or if the results are large
+    results: dict[int, bytes] | None
 
 
 def parse_snapshot(reply: Any) -> Snapshot | None:  # noqa: ANN401 — snapshot.lua defines its shape
@@ -61,7 +62,7 @@ def parse_snapshot(reply: Any) -> Snapshot | None:  # noqa: ANN401 — snapshot.
         items_by_lane,
         request_format,
     ) = fields
-    metas, results = contents or (None, None)
+    metas, results = (*contents, None, None)[:2]
     return Snapshot(
         total=int(total),
         owner=owner.decode(),

@@ -12,6 +12,8 @@ from shared.jobs.submission import MAX_KEY_S
 from shared.queue.keys import META_ITEMS, Keys
 from shared.queue.scripts import load_script
 
+SNAPSHOT_BYTES = 64 * 1024  # memory of the results that are read with a job, without a budget
+
 
 class Store:
     """Reads and writes the jobs of all owners. Raises RedisUnavailable."""
@@ -51,9 +53,11 @@ class Store:
     ) -> Snapshot | None:
         """Returns the job's snapshot, or None if the owner has no such job.
 
-        If the job has at most `max_items` items, the snapshot includes all its results.
+        If the job has at most `max_items` items, the snapshot includes their metas, and all results
+        if these take at most `SNAPSHOT_BYTES`.
         """
-        return parse_snapshot(await self._snapshot(args=[job_id, owner, max_items]))
+        args = [job_id, owner, max_items, SNAPSHOT_BYTES]
+        return parse_snapshot(await self._snapshot(args=args))
 
     async def list_jobs(
         self, owner: str, before_us: int | None, limit: int
@@ -71,7 +75,7 @@ class Store:
             return []
         pipe = self._redis.pipeline(transaction=False)
         for job_id, _ in jobs:
-            await self._snapshot(args=[job_id, owner, 0], client=pipe)
+            await self._snapshot(args=[job_id, owner, 0, 0], client=pipe)
         replies = await pipe.execute()
         return [
             (job_id.decode(), round(accepted_ms * 1000), parse_snapshot(reply))

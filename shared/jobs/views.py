@@ -1,25 +1,35 @@
 """Converts snapshots and stored results to the models that clients see."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
 
 from shared.jobs.snapshot import Snapshot
 from shared.jobs.staging import Meta
 from shared.models import (
-    BatchLLMResponse,
-    Job,
     JobStatus,
     JobSummary,
     LLMResponse,
     WebhookState,
     WebhookStatus,
 )
+from shared.models.responses import OPTIONAL_FIELDS, dump_response
 from shared.providers.lanes import shown_lane
 from shared.queue.item_results import CANCELLED, EARLY_RESULTS, parse_stored
 
 
-def job(job_id: str, snapshot: Snapshot) -> Job:
-    return Job(**_summary(job_id, snapshot), responses=_responses(snapshot))
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job as it is stored. It contains the results only if these are small."""
+
+    job_id: str
+    snapshot: Snapshot
+
+    @property
+    def has_ended(self) -> bool:
+        return self.snapshot.finished_ms is not None
 
 
 def job_summary(job_id: str, snapshot: Snapshot) -> JobSummary:
@@ -36,13 +46,10 @@ def job_status(snapshot: Snapshot) -> JobStatus:
 
 def response(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> LLMResponse | None:
     """Returns an item's response, or None if the item has not finished."""
-    if stored is not None:
-        finished_ms, result = parse_stored(stored)
-    elif snapshot.finished_ms is not None and snapshot.finished_early_as:
-        result = EARLY_RESULTS.get(snapshot.finished_early_as, CANCELLED).to_dict()
-        finished_ms = snapshot.finished_ms
-    else:
+    found = _result(stored, snapshot)
+    if found is None:
         return None
+    finished_ms, result = found
     request_id, lane, model, *metadata = meta
     served_provider, served_model = result.pop("served_provider"), result.pop("served_model")
     return LLMResponse(
@@ -55,19 +62,75 @@ def response(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> LLMRespons
     )
 
 
-def finished_batch(ended: Job) -> BatchLLMResponse | None:
-    """Returns the response of POST /batch, or None if the job has not ended."""
-    if ended.total_latency_ms is None or ended.average_latency_ms is None:
-        return None
-    return BatchLLMResponse(
-        job_id=ended.job_id,
-        responses=[answer for answer in ended.responses or () if answer is not None],
-        total_requests=ended.total_requests,
-        successful=ended.successful,
-        failed=ended.failed,
-        total_latency_ms=ended.total_latency_ms,
-        average_latency_ms=ended.average_latency_ms,
-    )
+def response_json(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> bytes:
+    """Returns an item's response as JSON, `null` if the item has not finished.
+
+    The JSON is that of `LLMResponse.to_json`, without the time that the model takes.
+    """
+    found = _result(stored, snapshot)
+    if found is None:
+        return b"null"
+    finished_ms, result = found
+    request_id, lane, model, *metadata = meta
+    fields = {
+        "request_id": request_id,
+        "provider": result["served_provider"] or shown_lane(lane),
+        "model": result["served_model"] or model,
+        "content": result["content"],
+        "prompt_tokens": result["prompt_tokens"],
+        "completion_tokens": result["completion_tokens"],
+        "total_tokens": result["total_tokens"],
+        "latency_ms": float(result["latency_ms"]),
+        "timestamp": _time(finished_ms),
+        "error": result["error"],
+        "error_code": result["error_code"],
+        "attempts": result["attempts"],
+        "finish_reason": result["finish_reason"],
+        "cost_usd": result["cost_usd"],
+        "queued_ms": float(result["queued_ms"]),
+        "retried_ms": float(result["retried_ms"]),
+    }
+    if metadata:
+        result["metadata"] = metadata[0]
+    for name in OPTIONAL_FIELDS:
+        if (value := result.get(name)) is not None:
+            fields[name] = value
+    return dump_response(fields)
+
+
+def job_json(job: StoredJob) -> tuple[bytes, bytes]:
+    """Returns the JSON of a job, before and after the value of `responses`."""
+    summary = job_summary(job.job_id, job.snapshot).model_dump_json()
+    return f'{summary[:-1]},"responses":'.encode(), b"}"
+
+
+def batch_json(job: StoredJob) -> tuple[bytes, bytes]:
+    """Returns the JSON of a batch that has ended, before and after the value of `responses`."""
+    summary = _summary(job.job_id, job.snapshot)
+    before = orjson.dumps({"job_id": job.job_id})[:-1] + b',"responses":'
+    return before, b"," + orjson.dumps({name: summary[name] for name in _BATCH_FIGURES})[1:]
+
+
+_BATCH_FIGURES = (
+    "total_requests",
+    "successful",
+    "failed",
+    "total_latency_ms",
+    "average_latency_ms",
+)
+
+
+def _result(stored: bytes | None, snapshot: Snapshot) -> tuple[float, dict[str, Any]] | None:
+    """Returns the time at which an item finished, and the fields of its result.
+
+    Returns None if the item has not finished.
+    """
+    if stored is not None:
+        return parse_stored(stored)
+    if snapshot.finished_ms is not None and snapshot.finished_early_as:
+        early = EARLY_RESULTS.get(snapshot.finished_early_as, CANCELLED)
+        return snapshot.finished_ms, early.to_dict()
+    return None
 
 
 def _summary(job_id: str, snapshot: Snapshot) -> dict[str, Any]:
@@ -110,15 +173,6 @@ def _webhook(snapshot: Snapshot) -> WebhookStatus | None:
     _, result = parse_stored(delivery.result)
     state = WebhookState.GIVEN_UP if result["error"] else WebhookState.DELIVERED
     return WebhookStatus(url=url, status=state, attempts=result["attempts"], error=result["error"])
-
-
-def _responses(snapshot: Snapshot) -> list[LLMResponse | None] | None:
-    if snapshot.metas is None or snapshot.results is None:
-        return None
-    return [
-        response(meta, snapshot.results.get(index), snapshot)
-        for index, meta in enumerate(snapshot.metas)
-    ]
 
 
 def _time(ms: float) -> datetime:

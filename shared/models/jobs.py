@@ -1,6 +1,5 @@
 """Defines the models of a job's state, and of the response to a batch."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 
@@ -22,10 +21,6 @@ class BatchLLMResponse(Outbound):
         description="The time from the acceptance of the job to its last result."
     )
     average_latency_ms: float = Field(description="The mean `latency_ms` of the results.")
-
-    def to_json(self) -> str:
-        figures = self.model_dump_json(exclude={"job_id", "responses"})[1:]
-        return f'{{"job_id":"{self.job_id}","responses":{_list(self.responses)},{figures}'
 
 
 class JobStatus(StrEnum):
@@ -116,16 +111,6 @@ class Job(JobSummary):
         " is `null`. For a job of more than 100 requests, the whole list is `null`: use"
         " `/jobs/{job_id}/results`."
     )
-
-    def to_json(self) -> str:
-        state = self.model_dump_json(exclude={"responses"})[:-1]
-        responses = "null" if self.responses is None else _list(self.responses)
-        return f'{state},"responses":{responses}}}'
-
-
-def _list(responses: Iterable[LLMResponse | None]) -> str:
-    encoded = ",".join("null" if answer is None else answer.to_json() for answer in responses)
-    return f"[{encoded}]"
 
 
 class JobList(Outbound):

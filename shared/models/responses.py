@@ -119,18 +119,23 @@ class LLMResponse(Outbound):
 
     def to_json(self) -> str:
         """Returns the response as JSON, in which `body` and `metadata` keep every digit."""
-        known = self.model_dump_json()
-        fields = self.__dict__
-        more = {name: fields[name] for name in _OPTIONAL if fields[name] is not None}
-        if not more:
-            return known
-        for name in _RAW & more.keys():
-            more[name] = orjson.Fragment(more[name])
-        return f"{known[:-1]},{orjson.dumps(more)[1:].decode()}"
+        fields = {name: value for name, value in self.__dict__.items() if name not in _NOT_SHOWN}
+        for name in OPTIONAL_FIELDS:
+            if fields[name] is None:
+                del fields[name]
+        return dump_response(fields).decode()
 
 
-_OPTIONAL = ("message", "choices", "logprobs", "usage", "body", "metadata", "route")
+OPTIONAL_FIELDS = ("message", "choices", "logprobs", "usage", "body", "metadata", "route")
 _RAW = {"body", "metadata"}
+_NOT_SHOWN = {"status_code", "refusal"}
+
+
+def dump_response(fields: dict[str, Any]) -> bytes:
+    """Returns the fields of a response as JSON. `body` and `metadata` are texts of JSON."""
+    for name in _RAW & fields.keys():
+        fields[name] = orjson.Fragment(fields[name])
+    return orjson.dumps(fields, option=orjson.OPT_UTC_Z)
 
 
 class JobItem(LLMResponse):

@@ -56,9 +56,27 @@ async def test_readers_that_do_not_read_take_little_memory(
     deployment = await stack(workers=0)
     location = await finished_job(deployment.api, redis, keys, answer)
     url, pid = deployment.api.base_url, deployment.api_process.pid
-    with watched(url, pid) as api, not_reading(url, f"{location}/results", readers):
-        await quiet(pid)
+    with watched(url, pid) as api:
+        for path in (location, f"{location}/results"):
+            with not_reading(url, path, readers):
+                await quiet(pid)
 
+    assert api.memory < LIMIT, api
+    assert api.silent_s < 0.25, api
+
+
+async def test_a_job_of_large_answers_is_sent_in_parts(
+    stack: Start, redis: ArqRedis, keys: Keys
+) -> None:
+    deployment = await stack(workers=0)
+    location = await finished_job(deployment.api, redis, keys, 16 * MIB if FULL else 8 * MIB)
+    size = 0
+    with watched(deployment.api.base_url, deployment.api_process.pid) as api:
+        async with deployment.api.stream("GET", location) as answer:
+            async for chunk in answer.aiter_bytes():
+                size += len(chunk)
+
+    assert size > 20 * (16 if FULL else 8) * MIB
     assert api.memory < LIMIT, api
     assert api.silent_s < 0.25, api
 

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.models import LLMResponse
+from shared.jobs.views import StoredJob, job_summary, response
+from shared.models import Job, LLMResponse
 
 
 def finished(**fields: Any) -> LLMResponse:
@@ -19,3 +20,13 @@ def finished(**fields: Any) -> LLMResponse:
     given |= {"error_code": None, "attempts": 1, "finish_reason": None, "cost_usd": None}
     given |= {"queued_ms": 1, "retried_ms": 0, "timestamp": datetime.fromtimestamp(7, UTC)}
     return LLMResponse.model_validate(given | fields)
+
+
+def whole_job(stored: StoredJob) -> Job:
+    """Returns the job with its results, which must be small."""
+    snapshot = stored.snapshot
+    responses = [
+        response(meta, (snapshot.results or {}).get(index), snapshot)
+        for index, meta in enumerate(snapshot.metas or ())
+    ]
+    return Job(**dict(job_summary(stored.job_id, snapshot)), responses=responses)

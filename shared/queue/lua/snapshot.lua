@@ -1,14 +1,15 @@
 #!lua flags=no-writes
 -- Reads a job at one moment. The job of another owner takes as long as a job that does not exist: the time must not
 -- reveal that the job exists.
--- ARGV: job id, owner, max_items (the results of a job are returned only if it has at most max_items items)
+-- ARGV: job id, owner, max_items (the meta of a job is returned only if it has at most max_items items), max_bytes (the
+--       results are returned only if they take at most max_bytes of memory)
 -- Returns: nil if the owner has no such job, else {
 --            the fields of the first HMGET below,
 --            number of finished items, number of failed items, number of queued items, number of them that are parked,
 --            false, or after the end of a job with a webhook {result of the delivery or false, its failed attempts},
---            and if the job has at most max_items items: its field meta:0, the hash of its results}
+--            and if the job has at most max_items items: its field meta:0, the hash of its results or nil}
 --- @include "attempts"
-local job_id, owner, max_items = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local job_id, owner, max_items, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local fields = redis.call('HMGET', JOB .. job_id, 'total', 'owner', 'accepted_ms', 'started_ms', 'finished_ms',
   'finished_early_as', 'deadline_ms', 'latency_us', 'retry_of', 'retried_as', 'webhook_url', 'items_by_lane', 'format')
 if fields[2] ~= owner then return nil end
@@ -31,6 +32,8 @@ local reply = { fields, redis.call('LLEN', COMPLETION_ORDER .. job_id), redis.ca
   parked, delivery }
 if tonumber(total) <= max_items then
   reply[7] = redis.call('HGET', JOB .. job_id, 'meta:0')
-  reply[8] = redis.call('HGETALL', RESULTS .. job_id)
+  -- Asking for the size of each result would take as long as reading them.
+  local bytes = redis.call('MEMORY', 'USAGE', RESULTS .. job_id, 'SAMPLES', 0) or 0
+  if bytes <= max_bytes then reply[8] = redis.call('HGETALL', RESULTS .. job_id) end
 end
 return reply
