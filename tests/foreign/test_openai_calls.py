@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from openai.types import Model
 from pydantic import BaseModel
 from support.openai_deployment import Deployment, run_javascript
 
@@ -238,6 +239,7 @@ def test_an_error_in_the_stream_of_a_response(client: Any) -> None:
 def test_models(client: Any) -> None:
     assert list(client.models.list()) == []
     assert client.models.retrieve(MODEL).id == MODEL
+    assert client.get(f"/models/{MODEL}", cast_to=Model).id == MODEL  # the slashes are not escaped
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("nobody/x")
 

@@ -43,8 +43,11 @@ message = ChatMessage(role="user", content="a b")
 print(llm.chat([message]).message.content)
 print("".join(part.delta for part in llm.stream_chat([message])))
 """
+# The simulator's answers are not of the class, so the batch processor returns them as they are.
 INSTRUCTOR = """
+import time
 import instructor, openai
+from instructor.batch import BatchProcessor
 from pydantic import BaseModel
 
 class City(BaseModel):
@@ -55,6 +58,25 @@ messages = [{"role": "user", "content": 'call City {"city":"Oslo"}'}]
 asked = {"model": "openrouter/m", "response_model": City, "messages": messages}
 print(client.chat.completions.create(**asked))
 print(list(client.chat.completions.create_partial(**asked))[-1])
+
+def batch(model):
+    processor = BatchProcessor(f"openai/{model}", City)
+    chats = [[{"role": "user", "content": text}] for text in ("a", "b")]
+    batch_id = processor.submit_batch(processor.create_batch_from_messages(chats))
+    while processor.get_batch_status(batch_id)["status"] == "in_progress":
+        time.sleep(0.1)
+    return processor, batch_id
+
+processor, batch_id = batch("openrouter/m")
+for result in processor.get_results(batch_id):
+    answer = result.raw_data["response"]["body"]["choices"][0]["message"]["content"]
+    print(result.custom_id, answer)
+processor, batch_id = batch("openrouter/sim-400")
+try:
+    processor.get_results(batch_id)
+except Exception as error:
+    print(str(error).partition("All")[2])
+print(sorted(job.request_counts.completed for job in processor.list_batches(limit=2)))
 """
 INSPECT_AI = """
 from inspect_ai import Task, eval
@@ -127,7 +149,15 @@ def run(argv: tuple[str | Path, ...], deployment: Deployment, directory: Path) -
             ["echo: hi 3", "['echo: a', 'echo: b']", "echo: a b", "{'city': 'Oslo'}", "2"],
         ),
         ("llama_index", LLAMA_INDEX, ["echo: a b", "echo: a b"]),
-        ("instructor", INSTRUCTOR, ["city='Oslo'", "city='Oslo'"]),
+        (
+            "instructor",
+            INSTRUCTOR,
+            [
+                *("city='Oslo'", "city='Oslo'", "request-0 echo: a", "request-1 echo: b"),
+                " 2 batch requests failed. No output file will be available.",
+                "[0, 2]",
+            ],
+        ),
         ("inspect_ai", INSPECT_AI, ["success 1.0", "success 1.0"]),
         ("curator", CURATOR, ["['echo: a', 'echo: b']"]),
     ],

@@ -6,6 +6,7 @@ https://github.com/openai/openai-node
 
 import io
 import json
+import re
 import threading
 import time
 from base64 import b64encode
@@ -21,7 +22,6 @@ import psutil
 import pytest
 from support.authentication import ANN, API_KEYS, BOB, entry
 from support.openai_deployment import Deployment, run_javascript
-from support.search_depth import FULL
 
 pytestmark = pytest.mark.foreign
 
@@ -412,13 +412,37 @@ def is_batch(request: Any) -> bool:
     return "body" in request and str(request.get("url")).endswith(endings)
 
 
-REAL_FILES = [path for path in sorted(CORPUS.glob("*.json*")) if is_batch(requests_of(path)[0])]
+def is_body(request: Any) -> bool:
+    """Returns whether it is the body of a call of OpenAI's API, without the rest of a line."""
+    return (
+        isinstance(request, dict) and "model" in request and request.keys() & {"messages", "input"}
+    )
+
+
+OTHER_APIS = re.compile(r"\d+-(anthropic|ollama-(?!openai))")
+REAL_FILES = [
+    path
+    for path in sorted(CORPUS.glob("*.json*"))
+    if is_batch(first := requests_of(path)[0])
+    or (is_body(first) and not OTHER_APIS.match(path.name))
+]
 
 
 @pytest.mark.skipif(not REAL_FILES, reason="there are no files of other projects")
-@pytest.mark.parametrize("path", REAL_FILES if FULL else REAL_FILES[::5], ids=lambda p: p.stem)
-def test_files_of_other_projects(client: Any, provider: Deployment, path: Path) -> None:
+@pytest.mark.parametrize("path", REAL_FILES, ids=lambda p: p.stem)
+def test_files_of_other_projects(
+    client: Any, provider: Deployment, path: Path, tmp_path: Path
+) -> None:
+    """Sends the files as they are. Bodies without the rest of a line become lines first."""
     requests = requests_of(path)
+    if not is_batch(requests[0]):
+        url = "/v1/embeddings" if "input" in requests[0] else CHAT
+        requests = [
+            {"custom_id": str(number), "method": "POST", "url": url, "body": body}
+            for number, body in enumerate(requests)
+        ]
+        path = tmp_path / path.name
+        path.write_text("\n".join(map(json.dumps, requests)))
     file = client.files.create(file=path, purpose="batch")
     batch = client.batches.create(
         input_file_id=file.id, endpoint=requests[0]["url"], completion_window="24h"
