@@ -414,9 +414,9 @@ def is_batch(request: Any) -> bool:
 
 def is_body(request: Any) -> bool:
     """Returns whether it is the body of a call of OpenAI's API, without the rest of a line."""
-    return (
-        isinstance(request, dict) and "model" in request and request.keys() & {"messages", "input"}
-    )
+    if not isinstance(request, dict) or "model" not in request:
+        return False
+    return "messages" in request or "input" in request
 
 
 OTHER_APIS = re.compile(r"\d+-(anthropic|ollama-(?!openai))")
