@@ -15,7 +15,6 @@ from structlog.contextvars import get_contextvars
 from api.batches import IdempotencyResultExpired, ResultsUnavailable
 from api.cursors import InvalidCursor
 from api.disconnect import ClientDisconnected
-from api.memory_budget import MemoryFull
 from api.openai.errors import (
     OpenAIError,
     error_response,
@@ -36,6 +35,7 @@ from shared.jobs.submission import (
     TooManyFallbacks,
     UploadExpired,
 )
+from shared.memory_budget import MemoryFull
 from shared.redis.client import RedisUnavailable
 
 REDIS_RETRY_AFTER_S = 2

@@ -14,7 +14,7 @@ from api.batches import Batches
 from api.dependencies import Services
 from api.job_events import JobEvents
 from api.job_streams import JobStreams
-from api.memory_budget import PAGES_SHARE, MemoryBudget
+from api.memory_budget import PAGES_SHARE
 from api.metrics import Metrics
 from api.openai.services import openai_services
 from api.openai.sums import running_sums
@@ -26,6 +26,7 @@ from api.shutdown import on_shutdown_signal
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy
+from shared.memory_budget import MemoryBudget
 from shared.monitoring.monitor import Monitor
 from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer

@@ -7,13 +7,13 @@ from functools import partial
 from time import monotonic
 
 from api.job_events import PUBLISH_PROGRESS_S, JobEvents
-from api.memory_budget import MemoryBudget, Reservation
 from api.redis_retry import redis_retry
 from shared.jobs.result_reader import PAGE_BYTES, JobReader, PageTooSmall
 from shared.jobs.service import PAGE_ITEMS, JobNotFound
 from shared.jobs.staging import Meta
 from shared.jobs.store import Store
 from shared.jobs.views import StoredJob, response, response_json
+from shared.memory_budget import MemoryBudget, Reservation
 from shared.models import JobItem, LLMResponse
 
 MAX_CONCURRENT_READS = 8  # limit of reads; other connections to Redis stay free for requests

@@ -38,6 +38,7 @@ from shared.redis import sentinel
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
 
+WORKER_MEMORY_BYTES = 512 * 1024 * 1024
 MAX_QUEUE_BYTES = 2 * 1024 * 1024 * 1024
 
 
@@ -238,6 +239,7 @@ class Settings(BaseSettings):
     ] = "INFO"
 
     worker_max_jobs: int = Field(default=512, ge=3, le=100_000)
+    worker_memory_bytes: int = Field(default=WORKER_MEMORY_BYTES, ge=64 * 1024 * 1024)
     max_answer_bytes: int = Field(default=MAX_ANSWER_BYTES, ge=1024, le=256 * 1024 * 1024)
     lease_seconds: float = Field(default=15, ge=1, le=3600, allow_inf_nan=False)
     shutdown_grace_seconds: float = Field(default=35, ge=0, le=3600, allow_inf_nan=False)

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from api.requests import json_scanner
-from api.requests.json_scanner import MAX_PARTS, TooManyParts, check_parts, scan
+from shared import json_scanner
+from shared.json_scanner import MAX_PARTS, TooManyParts, check_parts, scan
 
 Value = object
 

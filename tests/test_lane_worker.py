@@ -20,6 +20,7 @@ from shared.jobs.new_item import native_items
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission
+from shared.memory_budget import MemoryBudget
 from shared.models import Job, JobStatus, LLMRequest, Message, Role
 from shared.monitoring.reports import ReportWriter
 from shared.queue.capacity import Capacity, Limits
@@ -28,7 +29,7 @@ from shared.queue.codec import encode_payload
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
 from shared.queue.leases import Settlement
-from shared.settings import ProviderSettings, Settings
+from shared.settings import WORKER_MEMORY_BYTES, ProviderSettings, Settings
 from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics
 from worker.outcomes import Attempt, Finished, TaskOutcome
@@ -212,6 +213,7 @@ async def worker_of_25_lanes(
         queue=queue,
         reports=ReportWriter(redis, keys),
         metrics=WorkerMetrics(),
+        memory=MemoryBudget(WORKER_MEMORY_BYTES),
         keys=keys,
         worker_id="worker",
         limits=Limits(dict.fromkeys(lanes, 10)),

@@ -22,6 +22,7 @@ from support.claims import accept, claim, settle
 from support.stack import Stack, chat, eventually, free_port
 
 from shared.jobs.store import Store
+from shared.memory_budget import MemoryBudget
 from shared.models import ErrorCode
 from shared.monitoring.counters import Calls, Counter
 from shared.monitoring.metrics import OTHER_MODELS, ModelLabels
@@ -32,6 +33,7 @@ from shared.queue.codec import CALL_PROVIDER
 from shared.queue.item_results import Result
 from shared.queue.keys import Keys
 from shared.queue.leases import Fault, Settlement
+from shared.settings import WORKER_MEMORY_BYTES
 from shared.version import VERSION
 from worker.call_metrics import CallMetrics
 from worker.lane_worker import LaneWorker
@@ -418,6 +420,7 @@ def test_idle_lanes_have_no_series(redis: ArqRedis, keys: Keys) -> None:
         queue=Queue(redis, keys, lease_s=1),
         reports=ReportWriter(redis, keys),
         metrics=metrics,
+        memory=MemoryBudget(WORKER_MEMORY_BYTES),
         keys=keys,
         worker_id="worker",
         limits=Limits(limits),

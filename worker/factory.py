@@ -12,6 +12,7 @@ from arq.worker import func
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy
+from shared.memory_budget import MemoryBudget
 from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer, load_tracer
 from shared.providers import WEBHOOK_LANE, Provider
@@ -46,11 +47,12 @@ def make_worker(
     """
     keys = Keys(settings.key_prefix)
     metrics = WorkerMetrics()
+    memory = MemoryBudget(settings.worker_memory_bytes)
     tracer = load_tracer(settings, "orchestrator-worker")
 
     async def start(ctx: dict[Any, Any]) -> None:
         ctx["provider_context"] = _provider_context(
-            settings, providers, Deltas(redis, keys), metrics, tracer
+            settings, providers, Deltas(redis, keys), metrics, tracer, memory
         )
         ctx["webhook_context"] = _webhook_context(settings, redis, keys, metrics)
         if settings.worker_metrics_port is not None:
@@ -73,6 +75,7 @@ def make_worker(
         ),
         reports=ReportWriter(redis, keys),
         metrics=metrics,
+        memory=memory,
         keys=keys,
         worker_id=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
         limits=_limits(settings, providers),
@@ -161,6 +164,7 @@ def _provider_context(
     deltas: Deltas,
     metrics: WorkerMetrics,
     tracer: Tracer,
+    memory: MemoryBudget,
 ) -> ProviderContext:
     missing = providers.missing()
     return ProviderContext(
@@ -174,6 +178,7 @@ def _provider_context(
                 providers.settings[name],
                 timeout_s=settings.request_timeout,
                 max_answer_bytes=settings.max_answer_bytes,
+                memory=memory,
             ).items()
         },
         missing=missing,

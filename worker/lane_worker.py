@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from arq.worker import Worker
 
+from shared.memory_budget import MemoryBudget
 from shared.monitoring.reports import ReportWriter
 from shared.providers.lanes import shown_lane
 from shared.queue.capacity import Capacity, Limits
@@ -29,6 +30,7 @@ from worker.stats_reporter import StatsReporter
 POLL_S = 5.0  # seconds until a round without a wake message, because a message may have been lost
 REDIS_RETRY_S = 0.25
 MAX_STARTS = 8  # number of calls to start before the event loop gets a turn to send the requests
+MAX_PAYLOAD_BYTES = 128 * 1024 * 1024  # size of the running items beyond which none is claimed
 MAX_SETTLED_BYTES = 4 * 1024 * 1024  # size of the results that a round stores, beyond the first
 SIGN_OFF_S = 5.0  # time limit of the last settlements and the last report, when the worker stops
 
@@ -53,6 +55,7 @@ class LaneWorker(Worker):
         queue: Queue,
         reports: ReportWriter,
         metrics: WorkerMetrics,
+        memory: MemoryBudget,
         keys: Keys,
         worker_id: str,
         limits: Limits,
@@ -67,6 +70,7 @@ class LaneWorker(Worker):
         """
         super().__init__(**arq)
         self._queue = queue
+        self._memory = memory
         self._keys = keys
         self._worker_id = worker_id
         self._limits = limits
@@ -163,7 +167,7 @@ class LaneWorker(Worker):
             self._metrics.claimed.inc(len(claimed.leases))
         # Only settlements that Redis has confirmed are deleted. The others are sent again, because
         # settling a lease twice changes nothing.
-        del self._settlements[: len(settlements)]
+        self._forget(settlements)
         if self._settlements:
             self._wake.set()
         for item in claimed.failed:
@@ -184,8 +188,15 @@ class LaneWorker(Worker):
                 return self._settlements[:number]
         return self._settlements[:MAX_SETTLEMENTS]
 
+    def _forget(self, settlements: list[Settlement]) -> None:
+        """Deletes settlements that Redis has confirmed, which are the first ones."""
+        del self._settlements[: len(settlements)]
+        if size := sum(confirmed.memory_bytes for confirmed in settlements):
+            self._memory.remove(size)
+
     def _capacity(self) -> Capacity:
-        free_slots = max(0, self.max_jobs - len(self._calls)) if self.allow_pick_jobs else 0
+        has_room = self.allow_pick_jobs and self._calls.payload_bytes < MAX_PAYLOAD_BYTES
+        free_slots = max(0, self.max_jobs - len(self._calls)) if has_room else 0
         running, quarantined = self._calls.by_lane, self._calls.quarantined
         return Capacity(self._limits, running, free_slots, quarantined, self._worker_id)
 
@@ -213,6 +224,8 @@ class LaneWorker(Worker):
     def _send(self, new_settlement: Settlement) -> None:
         """Adds a settlement to the next round, and wakes the rounds."""
         self._settlements.append(new_settlement)
+        if new_settlement.memory_bytes:
+            self._memory.force(new_settlement.memory_bytes)
         self._wake.set()
 
     async def _run(self, lease: Lease) -> Settlement:
@@ -237,6 +250,6 @@ class LaneWorker(Worker):
             async with asyncio.timeout(SIGN_OFF_S):
                 while settlements := self._next_settlements():
                     await self._queue.settle_and_claim(settlements, None)
-                    del self._settlements[: len(settlements)]
+                    self._forget(settlements)
                 await self._queue.unregister_worker(self._worker_id)
                 await self._reporter.leave()

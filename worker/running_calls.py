@@ -40,6 +40,7 @@ class RunningCalls:
     def __init__(self) -> None:
         self._calls: dict[str, _RunningCall] = {}  # calls by lease id
         self.by_lane: Counter[str] = Counter()  # number of calls by lane, without idle lanes
+        self.payload_bytes = 0
         self.quarantined = 0  # number of calls whose items came from the quarantine
 
     def __len__(self) -> int:
@@ -52,6 +53,7 @@ class RunningCalls:
     def add(self, lease: Lease, task: asyncio.Task[Settlement], stop_at: float) -> None:
         self._calls[lease.lease_id] = _RunningCall(lease, task, stop_at)
         self.by_lane[lease.lane] += 1
+        self.payload_bytes += len(lease.payload)
         self.quarantined += lease.quarantined
 
     def remove(self, lease: Lease) -> None:
@@ -59,6 +61,7 @@ class RunningCalls:
         self.by_lane[lease.lane] -= 1
         if not self.by_lane[lease.lane]:
             del self.by_lane[lease.lane]
+        self.payload_bytes -= len(lease.payload)
         self.quarantined -= lease.quarantined
 
     def extend(self, leases: Iterable[Lease], stop_at: float) -> None:

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from api.errors import validation_error
-from api.requests.json_scanner import Scanner, Text
 from api.requests.native_requests import MAX_ERRORS, NativeRequests, request_error
 from shared.jobs.new_item import NewItem
+from shared.json_scanner import Scanner, Text
 from shared.long_steps import pause_after
 from shared.models import (
     MAX_BATCH_REQUESTS,

@@ -9,8 +9,8 @@ from starlette.requests import ClientDisconnect
 
 from api.media_types import declared_media_type
 from api.memory_budget import MEMORY
-from api.requests.json_scanner import MAX_PARTS, TooManyParts, check_parts
 from api.requests.unpacking import PIECE_BYTES, Unpacker, new_unpacker, without_mark
+from shared.json_scanner import MAX_PARTS, TooManyParts, check_parts
 
 BODY_COST = 4  # bytes of memory that a byte of a JSON body takes until its items are stored
 UNCOUNTED_BYTES = 64 * 1024  # size of bodies for which MAX_OPEN_REQUESTS is the only limit

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from fastapi.exceptions import RequestValidationError
 
 from api.errors import validation_error
-from api.requests.json_scanner import MAX_PARTS, TooManyParts, check_parts, scan
 from api.requests.unpacking import PIECE_BYTES
+from shared.json_scanner import MAX_PARTS, TooManyParts, check_parts, scan
 
 
 def line_error(number: int, message: str, *path: str | int) -> RequestValidationError:

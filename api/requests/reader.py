@@ -22,7 +22,6 @@ from api.requests.body import (
 )
 from api.requests.formats import RequestFormat, detect
 from api.requests.json_members import InvalidJson, object_members, one_line
-from api.requests.json_scanner import Scanner, Text, check_parts, scan
 from api.requests.lines import line_error, request_lines
 from api.requests.native_requests import NativeRequests, request_error, valid
 from api.requests.unique_ids import UniqueIds
@@ -31,6 +30,7 @@ from api.requests.vendor_line import InvalidLine
 from api.requests.vendor_requests import VendorOptions, VendorRequests
 from shared.jobs.new_item import NewItem
 from shared.jobs.staging import CHUNK_BYTES
+from shared.json_scanner import Scanner, Text, check_parts, scan
 from shared.long_steps import LARGE_BYTES, pause
 from shared.models import JobOptions
 from shared.providers import Catalogue

@@ -6,6 +6,7 @@ from typing import Literal
 
 import orjson
 
+from shared.long_steps import LARGE_BYTES
 from shared.queue.ids import ItemId, LeaseId
 
 MAX_WORKER_LOSSES = 3  # an item that lost this many workers in one attempt fails
@@ -130,6 +131,12 @@ class Settlement:
     delay_s: float | None = 0
     fault: Fault | None = None
     usage: Usage | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """Returns the memory that a large result takes until it is stored, or 0."""
+        size = len(self.result)
+        return 2 * size if size > LARGE_BYTES else 0  # the result, and the command that stores it
 
     def argv(self) -> tuple[str | bytes | float, ...]:
         return (

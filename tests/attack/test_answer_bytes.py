@@ -9,6 +9,7 @@ import httpx
 import pytest
 from support.raw_server import http, raw
 
+from shared.memory_budget import MemoryBudget
 from shared.models import ErrorCode
 from shared.providers import PROVIDERS
 from shared.settings import ProviderSettings
@@ -36,6 +37,7 @@ async def test_bombs_are_unpacked_only_within_the_limit(wbits: int) -> None:
         async with raw(http(bomb, f"Content-Encoding: {coding}")) as server:
             row = replace(PROVIDERS["ollama"], base_url=server.url)
             there = endpoint(row, ProviderSettings(), timeout_s=60)
+            there = replace(there, memory=MemoryBudget(256 * MIB))  # for four of these answers
             tracemalloc.start()
             errors = await asyncio.gather(
                 *(_failure(client, there) for _ in range(BOMBS)),

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,8 +18,12 @@ import orjson
 from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfinished, Untranslatable
 from shared.dialects.json_text import one_line, read_json
 from shared.dialects.reason import names, reason
+from shared.json_scanner import TooManyParts, scan
+from shared.long_steps import LARGE_BYTES, pause_after
+from shared.memory_budget import Reservation
 from shared.models import ErrorCode
 from shared.queue.item_request import ItemRequest
+from worker.providers.answer_memory import reserve
 from worker.providers.connections import cause, could_not_connect, send
 from worker.providers.endpoint import Endpoint, encode
 from worker.providers.errors import ProviderError, Verdict
@@ -27,8 +32,12 @@ from worker.providers.stream_body import Emit, StreamBody, StreamTooLarge, is_ev
 from worker.providers.unpacking import body_pieces
 from worker.providers.verdicts import judge
 
-_LARGE_BYTES = 1024 * 1024  # size above which the endpoint limits how many bodies are read at once
 _CHUNK_BYTES = 256 * 1024
+# Bytes of memory that a byte of a large answer takes while the answer is read and decoded. What its
+# fields take is extra, but only one answer is decoded at a time.
+_READ_COST = 4
+_MAX_REPAIRED = 400_000  # quotes and escapes of a text that is repaired; each takes about 1 µs
+_MAX_BRACKETS = 400_000  # objects and lists of an answer; each takes up to 400 bytes
 
 
 async def call(
@@ -48,6 +57,19 @@ async def call(
         stream answers nevertheless.
     on_headers: gets the headers of the response, whatever its status is.
     """
+    with endpoint.memory.reservation() as memory:
+        return await _call(client, endpoint, request, memory, timeout_s, emit, on_headers)
+
+
+async def _call(
+    client: httpx.AsyncBaseTransport,
+    endpoint: Endpoint,
+    request: ItemRequest,
+    memory: Reservation,
+    timeout_s: float,
+    emit: Emit | None,
+    on_headers: Callable[[Mapping[str, str]], None] | None,
+) -> Answer:
     name = endpoint.provider
     codec = endpoint.codec(request)
     if codec is None:
@@ -56,8 +78,9 @@ async def call(
         async with asyncio.timeout(timeout_s) as limit:
             stream = None
             if emit is not None and codec.stream is not None:
-                stream = StreamBody(codec.stream(request["stream"]), emit, limit, timeout_s)
-            response, body = await _exchange(client, endpoint, codec, request, stream)
+                stream = StreamBody(codec.stream(request["stream"]), emit, limit, timeout_s, memory)
+            reading = _Reading(memory, limit)
+            response, body = await _exchange(client, endpoint, codec, request, stream, reading)
     except Untranslatable as error:
         # The API that accepted the item has another dialect for the provider.
         raise _invalid(f"{name} cannot take {error}") from None
@@ -79,18 +102,50 @@ async def call(
         ) from None
     if on_headers is not None:
         on_headers(response.headers)
+    await pause_after(len(body))  # the answer before may have been large, too
+    try:
+        parsed = await _parse(body)
+    except TooManyParts:
+        raise _too_many_parts(response, endpoint) from None
     if not response.is_success:
-        reported = _error(response, body)
+        reported = _error(response, parsed, body)
         raise _refusal(endpoint, request, response.status_code, response.headers, reported)
-    return _answer(endpoint, request, codec, response, body)
+    return _answer(endpoint, request, codec, response, parsed)
+
+
+Parsed = tuple[Any, bytes] | ValueError  # the JSON and its text, or why there is none
+
+
+async def _parse(body: bytes) -> Parsed:
+    """Parses a body. A large body is repaired in a thread, so that leases are renewed meanwhile.
+
+    Raises TooManyParts.
+    """
+    try:
+        if len(body) <= LARGE_BYTES:
+            return read_json(body)
+        if body.count(b"{") + body.count(b"[") > _MAX_BRACKETS:
+            await scan(body)  # brackets in strings do not count
+        try:
+            return orjson.loads(body), body
+        except orjson.JSONDecodeError as error:
+            if body.count(b'"') + body.count(b"\\") > _MAX_REPAIRED:
+                return error
+            return await asyncio.to_thread(read_json, body)
+    except TooManyParts:
+        raise
+    except ValueError as error:
+        return error
 
 
 def _answer(
-    endpoint: Endpoint, request: ItemRequest, codec: Codec, response: httpx.Response, body: bytes
+    endpoint: Endpoint, request: ItemRequest, codec: Codec, response: httpx.Response, parsed: Parsed
 ) -> Answer:
     """Returns the answer in a response with a status of success. Raises ProviderError."""
     try:
-        value, text = read_json(body)
+        if isinstance(parsed, ValueError):
+            raise parsed
+        value, text = parsed
         answer, converted = codec.read(value)
         if converted is not value and "chat" not in request:
             text = orjson.dumps({"created": int(time.time()), **converted})
@@ -138,6 +193,7 @@ async def _exchange(
     codec: Codec,
     item: ItemRequest,
     stream: StreamBody | None,
+    reading: "_Reading",
 ) -> tuple[httpx.Response, bytes]:
     # The body and the headers stay in memory while the call runs. The body is copied to its real
     # size, because the bytes that orjson returns occupy at least 4 KB. The headers are set after
@@ -155,7 +211,7 @@ async def _exchange(
     async with aclosing(await send(client, request)) as response:
         _refuse_encodings(endpoint.provider, response)
         if stream is None or not (response.is_success and is_event_stream(response)):
-            return response, await _read_body(endpoint, response)
+            return response, await _read_body(endpoint, response, reading)
         try:
             return response, await stream.read(response)
         except StreamTooLarge:
@@ -181,7 +237,22 @@ def _refuse_encodings(provider: str, response: httpx.Response) -> None:
         raise _bad_response(response, f"{provider} sent a body that is encoded more than once")
 
 
-async def _read_body(endpoint: Endpoint, response: httpx.Response) -> bytes:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Holds the memory and the time limit of the call that reads a body."""
+
+    memory: Reservation
+    limit: asyncio.Timeout
+
+
+def _size(response: httpx.Response, at_most: int) -> int:
+    """Returns an upper limit of the body's size."""
+    length = response.headers.get("content-length", "")
+    is_known = length.isdecimal() and "content-encoding" not in response.headers
+    return min(int(length), at_most) if is_known else at_most
+
+
+async def _read_body(endpoint: Endpoint, response: httpx.Response, reading: _Reading) -> bytes:
     provider, body, is_large = endpoint.provider, bytearray(), False
     try:
         async for piece in body_pieces(response):
@@ -189,14 +260,12 @@ async def _read_body(endpoint: Endpoint, response: httpx.Response) -> bytes:
             if len(body) > endpoint.max_answer_bytes:
                 body.clear()  # the error's traceback would keep the body
                 raise _too_large(response, endpoint)
-            if len(body) > _LARGE_BYTES and not is_large:
-                await endpoint.large_answers.acquire()
+            if len(body) > LARGE_BYTES and not is_large:
                 is_large = True
+                size = _READ_COST * _size(response, endpoint.max_answer_bytes)
+                await reserve(reading.memory, reading.limit, size)
     except httpx.DecodingError:
         raise _bad_response(response, f"{provider} sent a body that cannot be decoded") from None
-    finally:
-        if is_large:
-            endpoint.large_answers.release()
     return bytes(body)
 
 
@@ -213,6 +282,15 @@ def _too_large(response: httpx.Response, endpoint: Endpoint) -> ProviderError:
     )
 
 
+def _too_many_parts(response: httpx.Response, endpoint: Endpoint) -> ProviderError:
+    return ProviderError(
+        Verdict.REJECTED if response.is_success else Verdict.TRANSIENT,
+        ErrorCode.ANSWER_TOO_LARGE if response.is_success else ErrorCode.BAD_RESPONSE,
+        f"{endpoint.provider} sent JSON with more than {_MAX_BRACKETS} objects and lists",
+        status_code=response.status_code,
+    )
+
+
 def _bad_response(response: httpx.Response, message: str) -> ProviderError:
     verdict = Verdict.UNFINISHED if response.is_success else Verdict.TRANSIENT
     return ProviderError(verdict, ErrorCode.BAD_RESPONSE, message, status_code=response.status_code)
@@ -222,13 +300,12 @@ def _invalid(message: str) -> ProviderError:
     return ProviderError(Verdict.REJECTED, ErrorCode.INVALID_REQUEST, message)
 
 
-def _error(response: httpx.Response, body: bytes) -> Any:  # noqa: ANN401 — JSON
+def _error(response: httpx.Response, parsed: Parsed, body: bytes) -> Any:  # noqa: ANN401 — JSON
     """Returns the JSON of an error response, or the text of a response of type text/plain."""
-    try:
-        return read_json(body)[0]
-    except ValueError:
-        is_text = response.headers.get("content-type", "").startswith("text/plain")
-        return body.decode(errors="replace") if is_text else None
+    if not isinstance(parsed, ValueError):
+        return parsed[0]
+    is_text = response.headers.get("content-type", "").startswith("text/plain")
+    return body.decode(errors="replace") if is_text else None
 
 
 def _refusal(

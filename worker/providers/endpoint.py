@@ -1,6 +1,5 @@
 """Combines the row and the settings of a provider into what a call needs: URL, headers, body."""
 
-from asyncio import Semaphore
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,10 +10,11 @@ import orjson
 from shared.dialects.dialect import Codec, Dialect
 from shared.dialects.dialects import DIALECTS
 from shared.dialects.parameters import body_of
+from shared.memory_budget import MemoryBudget
 from shared.providers import Provider, account
 from shared.providers.headers import call_headers
 from shared.queue.item_request import ItemRequest
-from shared.settings import MAX_ANSWER_BYTES, ProviderSettings
+from shared.settings import MAX_ANSWER_BYTES, WORKER_MEMORY_BYTES, ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,7 @@ class Endpoint:
     keys: tuple[str, ...]  # all keys of the provider, which are removed from error texts
     row: Provider
     max_answer_bytes: int = MAX_ANSWER_BYTES
-    # Four large answers are read at once, because each takes several times its size.
-    large_answers: Semaphore = field(default_factory=lambda: Semaphore(4))
+    memory: MemoryBudget = field(default_factory=lambda: MemoryBudget(WORKER_MEMORY_BYTES))
 
     def codec(self, request: ItemRequest) -> Codec | None:
         """Returns the codec of a request, or None if the dialect has none."""
@@ -94,17 +93,20 @@ def endpoints(
     *,
     timeout_s: float,
     max_answer_bytes: int = MAX_ANSWER_BYTES,
+    memory: MemoryBudget | None = None,
 ) -> dict[str, Endpoint]:
     """Returns the endpoint of each account of a provider, by the account's name.
 
-    A provider without a key has one account, too.
+    A provider without a key has one account, too. `memory` is for large answers of all accounts.
     """
+    memory = memory or MemoryBudget(WORKER_MEMORY_BYTES)
     keys = settings.keys
     return {
         account(row.name, number): replace(
             endpoint(row, settings.with_key(keys.get(number)), timeout_s=timeout_s),
             keys=tuple(keys.values()),
             max_answer_bytes=max_answer_bytes,
+            memory=memory,
         )
         for number in keys or (1,)
     }

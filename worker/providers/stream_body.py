@@ -8,10 +8,13 @@ import orjson
 
 from shared.dialects.sse import Event, EventParser
 from shared.dialects.stream import StreamReader
+from shared.memory_budget import Reservation
+from worker.providers.answer_memory import reserve
 from worker.providers.unpacking import body_pieces
 
 EVENT_STREAM = "text/event-stream"
 MAX_STREAM_BYTES = 32 * 1024 * 1024  # an event per token takes about 50 times as much as its text
+_UNCOUNTED_BYTES = 2 * 1024 * 1024  # size of a stream for which no memory is reserved
 
 
 Emit = Callable[[bytes], None]
@@ -35,11 +38,13 @@ class StreamBody:
         emit: Emit,
         limit: asyncio.Timeout,
         timeout_s: float,
+        memory: Reservation,
     ) -> None:
         self._reader = reader
         self._emit = emit
         self._limit = limit
         self._timeout_s = timeout_s
+        self._memory = memory
 
     async def read(self, response: httpx.Response) -> bytes:
         """Returns the whole answer, as the provider would have sent it without a stream.
@@ -51,6 +56,8 @@ class StreamBody:
             size += len(chunk)
             if size > MAX_STREAM_BYTES:
                 raise StreamTooLarge
+            if size > _UNCOUNTED_BYTES >= size - len(chunk):
+                await reserve(self._memory, self._limit, MAX_STREAM_BYTES)
             self._hand_on(parser.feed(chunk))
         self._hand_on(parser.end())
         last, answer = self._reader.end()

@@ -1,0 +1,96 @@
+"""Counts the bytes that work of one process keeps in memory, against a limit for the process."""
+
+import asyncio
+from collections import deque
+from typing import Self
+
+
+class MemoryFull(Exception):
+    """The limit does not leave enough bytes at the moment."""
+
+
+class MemoryBudget:
+    """A number of bytes, of which each piece of work reserves what it needs.
+
+    A reservation either waits until it fits or fails at once. No reservation waits while it holds
+    bytes, so reservations cannot wait for each other.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._waiting = deque[tuple[int, asyncio.Future[None]]]()
+
+    def reservation(self) -> "Reservation":
+        """Returns a reservation of 0 bytes."""
+        return Reservation(self)
+
+    def add(self, size: int) -> None:
+        """Reserves bytes at once. Raises MemoryFull."""
+        if self._used + size > self._limit:
+            raise MemoryFull
+        self._used += size
+
+    async def wait_and_add(self, size: int) -> int:
+        """Reserves bytes when the earlier callers have got theirs. Returns their number.
+
+        A caller that asks for more than the limit gets the limit.
+        """
+        size = min(size, self._limit)
+        if self._waiting or self._used + size > self._limit:
+            entry = (size, asyncio.get_running_loop().create_future())
+            self._waiting.append(entry)
+            try:
+                await entry[1]
+            except asyncio.CancelledError:
+                given = not entry[1].cancelled()  # the bytes were given at the same moment
+                self.remove(size if given else 0)
+                raise
+        else:
+            self._used += size
+        return size
+
+    def force(self, size: int) -> None:
+        """Reserves bytes that are in memory already, even beyond the limit."""
+        self._used += size
+
+    def remove(self, size: int) -> None:
+        """Gives bytes back, to the callers that wait."""
+        self._used -= size
+        while self._waiting:
+            next_size, future = self._waiting[0]
+            if not future.cancelled():
+                if self._used + next_size > self._limit:
+                    return
+                self._used += next_size
+                future.set_result(None)
+            self._waiting.popleft()
+
+
+class Reservation:
+    """The bytes that one piece of work has reserved, until the end of a `with` block."""
+
+    __slots__ = ("_budget", "_size")
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.resize(0)
+
+    def resize(self, size: int) -> None:
+        """Reserves `size` bytes in all. Raises MemoryFull if these are too many."""
+        if size > self._size:
+            self._budget.add(size - self._size)
+        elif size < self._size:
+            self._budget.remove(self._size - size)
+        self._size = size
+
+    async def replace(self, size: int) -> None:
+        """Gives the reserved bytes back, and waits until `size` bytes are free."""
+        self.resize(0)
+        self._size = await self._budget.wait_and_add(size)
