@@ -105,8 +105,9 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
     ),
     QueueBytesFull: ErrorResponse(
         status.HTTP_429_TOO_MANY_REQUESTS,
-        "with this job, the requests of your unfinished jobs would exceed MAX_QUEUE_BYTES; nothing"
-        " was accepted. Try again later, or with fewer requests",
+        "with this job or file, the requests of your unfinished jobs and your files would exceed"
+        " MAX_QUEUE_BYTES; nothing was accepted. Try again later, with fewer requests, or delete"
+        " files that you no longer need",
         {"Retry-After": str(QUEUE_RETRY_AFTER_S)},
     ),
     MemoryFull: ErrorResponse(

@@ -201,8 +201,9 @@ OPENAI_STORED: Responses = {
     413: _openai_refusal("The file is larger than `MAX_FILE_BYTES`, or the body is too large."),
     415: _openai_refusal(SUBMISSION_REFUSED[415]["description"]),
     429: _openai_refusal(
-        "With this file, you would have more than `MAX_STORED_FILE_BYTES` of files; or with this"
-        " batch, more than `MAX_QUEUE_DEPTH` requests queued for one provider.",
+        "With this file, you would have more than `MAX_STORED_FILE_BYTES` of files, or more than"
+        " `MAX_QUEUE_BYTES` of files and requests; or with this batch, more than `MAX_QUEUE_DEPTH`"
+        " requests queued for one provider.",
         _OPENAI_RETRY_AFTER,
     ),
 }

@@ -709,9 +709,7 @@ async def test_a_job_is_complete_although_the_reply_to_its_last_part_is_lost(
 ) -> None:
     send = Staging._send  # noqa: SLF001
 
-    async def without_reply(
-        staging: Staging, submission: Mapping[str, object] | None
-    ) -> tuple[str, str]:
+    async def without_reply(staging: Staging, submission: Mapping[str, object] | None) -> str:
         reply = await send(staging, submission)
         if submission:
             raise RedisConnectionError

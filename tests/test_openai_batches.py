@@ -19,7 +19,7 @@ from support.stack import chat, eventually
 
 from api.openai import request_check, sums
 from shared.files import blocks
-from shared.files.store import FileExpired, FileInfo, FileStore, FileUpload
+from shared.files.store import FileExpired, FileInfo, FileLimits, FileStore, FileUpload
 from shared.jobs import batch_store
 from shared.jobs.batch_details import BatchDetails
 from shared.jobs.batch_store import BatchStore
@@ -41,6 +41,7 @@ from shared.settings import ProviderSettings, Settings
 CHAT = "/v1/chat/completions"
 MODEL = "openrouter/m"
 RUNNING = {"in_progress", "cancelling"}
+NO_LIMIT = FileLimits(max_bytes=10**9, max_queue_bytes=10**9)
 
 
 @pytest.fixture
@@ -595,9 +596,36 @@ async def test_the_files_of_an_owner_are_limited(
     assert len(blocks_left) == 2
 
 
+@pytest.mark.parametrize("before", ["job", "file"])
+async def test_files_and_unfinished_jobs_share_a_limit(
+    settings: Settings, catalogue: Catalogue, redis: ArqRedis, keys: Keys, before: str
+) -> None:
+    limits = {"max_queue_bytes": 700_000, "file_ttl_seconds": 1}
+    async with running_api(settings.model_copy(update=limits), catalogue) as api:
+        text = Random(0).randbytes(150_000).hex()
+
+        async def send(kind: str) -> httpx.Response:
+            if kind == "job":
+                return await api.post("/jobs", content=line("a", user=text), headers=NDJSON)
+            file = {"file": Random(1).randbytes(500_000)}
+            return await api.post("/v1/files", files=file, data={"purpose": "user_data"})
+
+        assert (await send(before)).is_success
+        known = {key async for key in redis.scan_iter(match=f"{keys.prefix}*")}
+        refused = await send("file" if before == "job" else "job")
+        assert (refused.status_code, "MAX_QUEUE_BYTES" in refused.text) == (429, True)
+        assert {key async for key in redis.scan_iter(match=f"{keys.prefix}*")} <= known
+        if before == "file":
+
+            async def is_accepted() -> bool:
+                return (await send("job")).is_success
+
+            await eventually(is_accepted)  # when the file has expired
+
+
 async def test_the_blocks_of_an_upload_that_never_ends_expire(redis: ArqRedis, keys: Keys) -> None:
     """An API that is killed cannot discard the blocks."""
-    upload = FileUpload(redis, keys, load_script(redis, keys, "accept_file"), "", limit=10**9)
+    upload = FileUpload(redis, keys, load_script(redis, keys, "accept_file"), "", NO_LIMIT)
     await upload.add(Random(0).randbytes(blocks.BLOCK_BYTES + 1))
 
     assert await redis.keys(f"{keys.prefix}*") == [keys.file_blocks(upload.id).encode()]
@@ -605,7 +633,7 @@ async def test_the_blocks_of_an_upload_that_never_ends_expire(redis: ArqRedis, k
 
 
 async def test_an_upload_that_was_too_slow_is_refused(redis: ArqRedis, keys: Keys) -> None:
-    files = FileStore(redis, keys, max_bytes=10**9)
+    files = FileStore(redis, keys, NO_LIMIT)
     async with files.upload("") as upload:
         await upload.add(Random(0).randbytes(blocks.BLOCK_BYTES + 1))
         await redis.delete(keys.file_blocks(upload.id))

@@ -16,7 +16,7 @@ from api.openai.model_list import ModelList
 from api.openai.result_files import ResultFiles
 from api.openai.sums import Sums
 from api.result_stream import ResultStream
-from shared.files.store import FileStore
+from shared.files.store import FileLimits, FileStore
 from shared.jobs.batch_store import BatchStore
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
@@ -50,7 +50,8 @@ def openai_services(
     providers: Mapping[str, ProviderSettings],
 ) -> OpenAIServices:
     ttl_s = settings.result_ttl_seconds
-    files = FileStore(redis, keys, max_bytes=settings.max_stored_file_bytes)
+    limits = FileLimits(settings.max_stored_file_bytes, settings.max_queue_bytes)
+    files = FileStore(redis, keys, limits)
     batches = BatchStore(redis, keys, store, result_ttl_s=ttl_s)
     results = ResultFiles(batches, store, stream, result_ttl_s=ttl_s)
     return OpenAIServices(

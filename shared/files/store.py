@@ -18,6 +18,7 @@ from redis.commands.core import AsyncScript
 
 from shared.files.blocks import BLOCK_BYTES, pack, unpack
 from shared.jobs.staging import STAGING_TTL_S
+from shared.jobs.submission import QueueBytesFull
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 from shared.redis.client import RedisUnavailable
@@ -76,17 +77,29 @@ class StoredFile:
     used_by: str | None  # '<digest> <job>' of the last batch: see lua/lib/file_use.lua
 
 
+@dataclass(frozen=True, slots=True)
+class FileLimits:
+    """Limits of the files of one owner, after their compression.
+
+    max_bytes: limit of the files.
+    max_queue_bytes: limit of the files and the requests of unfinished jobs together.
+    """
+
+    max_bytes: int
+    max_queue_bytes: int
+
+
 class FileUpload:
     """Stores the blocks of a file. Nobody sees the file before `commit`."""
 
     def __init__(
-        self, redis: Redis, keys: Keys, accept: AsyncScript, owner: str, limit: int
+        self, redis: Redis, keys: Keys, accept: AsyncScript, owner: str, limits: FileLimits
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._accept = accept
         self._owner = owner
-        self._limit = limit
+        self._limits = limits
         self._pending = bytearray()
         self._blocks = 0
         self._stored_bytes = 0
@@ -95,7 +108,7 @@ class FileUpload:
         self.size = 0
 
     async def add(self, data: bytes) -> None:
-        """Raises StorageFull."""
+        """Raises StorageFull, QueueBytesFull."""
         self.size += len(data)
         self._pending += data
         while len(self._pending) >= BLOCK_BYTES:
@@ -103,7 +116,10 @@ class FileUpload:
             del self._pending[:BLOCK_BYTES]
 
     async def commit(self, info: FileInfo, ttl_s: int) -> None:
-        """Sends the rest of the file, and makes the file visible. Raises FileRejected."""
+        """Sends the rest of the file, and makes the file visible.
+
+        Raises FileRejected, QueueBytesFull.
+        """
         if self._pending:
             await self._send(bytes(self._pending))
         self._committed = True  # even if no reply comes, because the file may have been accepted
@@ -116,10 +132,12 @@ class FileUpload:
             self._blocks,
             stored_bytes,
         ]
-        limits = [ttl_s, self._limit, MAX_FILES]
+        limits = [ttl_s, self._limits.max_bytes, MAX_FILES, self._limits.max_queue_bytes]
         match await self._accept(args=[*description, *limits]):
             case b"full":
                 raise StorageFull
+            case b"bytes_full":
+                raise QueueBytesFull
             case b"expired":
                 raise FileExpired
 
@@ -135,23 +153,24 @@ class FileUpload:
         pipe.hset(key, mapping={self._blocks: block})
         pipe.expire(key, STAGING_TTL_S)
         pipe.hget(self._keys.file_bytes, self._owner)
-        _, _, used = await pipe.execute()
+        pipe.hget(self._keys.queue_bytes, self._owner)
+        _, _, files, queued = await pipe.execute()
         self._blocks += 1
         self._stored_bytes += len(block)
-        if int(used or 0) + self._stored_bytes > self._limit:
+        stored_bytes = int(files or 0) + self._stored_bytes
+        if stored_bytes > self._limits.max_bytes:
             raise StorageFull
+        if int(queued or 0) + stored_bytes > self._limits.max_queue_bytes:
+            raise QueueBytesFull
 
 
 class FileStore:
-    """Reads and writes the files of all owners. Raises RedisUnavailable, FileNotFound.
+    """Reads and writes the files of all owners. Raises RedisUnavailable, FileNotFound."""
 
-    max_bytes: limit of an owner's stored files, after their compression.
-    """
-
-    def __init__(self, redis: Redis, keys: Keys, *, max_bytes: int) -> None:
+    def __init__(self, redis: Redis, keys: Keys, limits: FileLimits) -> None:
         self._redis = redis
         self._keys = keys
-        self._max_bytes = max_bytes
+        self._limits = limits
         self._accept, self._delete = (
             load_script(redis, keys, name) for name in ("accept_file", "delete_file")
         )
@@ -159,7 +178,7 @@ class FileStore:
     @asynccontextmanager
     async def upload(self, owner: str) -> AsyncIterator[FileUpload]:
         """Discards the blocks if the context raises an exception before the commit."""
-        upload = FileUpload(self._redis, self._keys, self._accept, owner, self._max_bytes)
+        upload = FileUpload(self._redis, self._keys, self._accept, owner, self._limits)
         try:
             yield upload
         except BaseException:

@@ -10,7 +10,7 @@ from shared.jobs.new_item import NewItem, default_request_id
 from shared.jobs.snapshot import Snapshot
 from shared.jobs.staging import Meta, Staging
 from shared.jobs.store import Store
-from shared.jobs.submission import Fingerprint, JobPolicy, Submission, acceptance
+from shared.jobs.submission import Fingerprint, JobPolicy, Submission, acceptance, early_limits
 from shared.jobs.views import StoredJob
 from shared.long_steps import pause_after
 from shared.models import (
@@ -71,7 +71,8 @@ class Jobs:
         iterating over `items`.
         """
         fingerprint = Fingerprint(submission)
-        async with self._store.staging(job_id) as staging:
+        limits = early_limits(submission, self._policy)
+        async with self._store.staging(job_id, limits) as staging:
             index, request_format = -1, NATIVE
             async for item in items:
                 index += 1

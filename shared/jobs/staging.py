@@ -45,10 +45,21 @@ class _Route:
 class Staging:
     """Collects and sends the items of a job that is not accepted yet."""
 
-    def __init__(self, redis: Redis, keys: Keys, accept: AsyncScript, job_id: str) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        accept: AsyncScript,
+        job_id: str,
+        limits: Mapping[str, object] | None = None,
+    ) -> None:
+        """
+        limits: what accept.lua checks before the last part; None if it must not refuse early.
+        """
         self._redis = redis
         self._keys = keys
         self._accept = accept
+        self._limits = limits
         self.job_id = job_id
         self._sent = 0
         self._committed = False
@@ -63,7 +74,7 @@ class Staging:
     async def add(self, lane: str, payload: bytes, meta: Meta, chain: str = "") -> None:
         """Adds an item. `chain` says where it may move: see `ItemRequest.chain`.
 
-        Raises TooManyFallbacks.
+        Raises TooManyFallbacks, and SubmissionRejected if the items so far exceed the limits.
         """
         route = self._route(lane, meta[2], chain)
         route.items += 1
@@ -95,17 +106,7 @@ class Staging:
         SubmissionRejected.
         """
         self._committed = True  # even if no reply comes, because the job may have been accepted
-        status, value = await self._send(submission)
-        match status:
-            case "queue_full":
-                raise QueueFull(value)
-            case "bytes_full":
-                raise QueueBytesFull
-            case "conflict":
-                raise IdempotencyConflict
-            case "expired":
-                raise UploadExpired
-        return value
+        return await self._send(submission)
 
     async def discard(self) -> None:
         """Deletes the staged items. If Redis is unavailable, the staged items expire."""
@@ -120,12 +121,13 @@ class Staging:
         with suppress(RedisUnavailable):
             await self._redis.unlink(*keys)
 
-    async def _send(self, submission: Mapping[str, object] | None) -> tuple[str, str]:
+    async def _send(self, submission: Mapping[str, object] | None) -> str:
         is_block = len(self._metas) == META_ITEMS or bool(submission and self._metas)
         upload = {
             "job": self.job_id,
             "first": self._sent,
             "staging_ttl_s": STAGING_TTL_S,
+            "bytes": self._all_bytes,
             "routes": {
                 lane: [(route.name, route.items) for route in routes.values()]
                 for lane, routes in self._routes.items()
@@ -133,7 +135,8 @@ class Staging:
         }
         if submission:
             upload["submission"] = submission
-            upload["bytes"] = self._all_bytes
+        elif self._limits:
+            upload["limits"] = self._limits
         status, value = await self._accept(
             args=[
                 orjson.dumps(upload),
@@ -145,7 +148,16 @@ class Staging:
         self._items, self._bytes = [], 0
         if is_block:
             self._metas = []
-        return status.decode(), value.decode()
+        match status.decode():
+            case "queue_full":
+                raise QueueFull(value.decode())
+            case "bytes_full":
+                raise QueueBytesFull
+            case "conflict":
+                raise IdempotencyConflict
+            case "expired":
+                raise UploadExpired
+        return str(value.decode())
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """Reads and writes jobs in Redis, in parts that fit in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import orjson
@@ -27,12 +27,14 @@ class Store:
             for name in ("cancel", "abandon", "snapshot", "follow_progress", "read_page")
         )
 
-    def staging(self, job_id: str) -> AbstractAsyncContextManager[Staging]:
-        """Returns a context manager that uploads a job.
+    def staging(
+        self, job_id: str, limits: Mapping[str, object] | None = None
+    ) -> AbstractAsyncContextManager[Staging]:
+        """Returns a context manager that uploads a job. `limits`: see Staging.
 
         If the block raises an exception before the commit, the staged items are discarded.
         """
-        return staged(Staging(self._redis, self._keys, self._accept, job_id))
+        return staged(Staging(self._redis, self._keys, self._accept, job_id, limits))
 
     async def cancel(self, job_id: str, owner: str = "") -> bool:
         """Cancels the job if it has not ended. Returns False if the owner has no such job."""

@@ -35,7 +35,7 @@ class QueueFull(SubmissionRejected):
 
 
 class QueueBytesFull(SubmissionRejected):
-    """The requests of the owner's jobs that have not ended would exceed `max_queue_bytes`."""
+    """The owner's unfinished jobs and files would exceed `max_queue_bytes`."""
 
 
 class TooManyFallbacks(SubmissionRejected):
@@ -87,7 +87,7 @@ class JobPolicy:
     result_ttl_s: int
     idempotency_ttl_s: int  # time from the end of the job
     max_queue_depth: int  # limit of queued items per owner and lane
-    max_queue_bytes: int = MAX_QUEUE_BYTES  # limit of the requests of an owner's unfinished jobs
+    max_queue_bytes: int = MAX_QUEUE_BYTES  # limit of an owner's unfinished jobs and files
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "JobPolicy":
@@ -142,6 +142,21 @@ def _canonical(text: str) -> str:
         return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return text
+
+
+def early_limits(submission: Submission, policy: JobPolicy) -> Mapping[str, object] | None:
+    """Returns the limits that accept.lua checks while a job is uploaded.
+
+    Returns None if the upload may turn out to repeat a job, which has its bytes already.
+    """
+    if submission.body_digest or submission.is_repetition:
+        return None
+    return {
+        "owner": submission.owner,
+        "max_depth": policy.max_queue_depth,
+        "max_bytes": policy.max_queue_bytes,
+        **({"idempotency_key": key} if (key := submission.idempotency_key) else {}),
+    }
 
 
 def acceptance(

@@ -3,8 +3,10 @@
 -- items are *staged*: nobody sees them, and they expire unless another call follows. Repeating a call changes nothing.
 -- ARGV: [1] upload as JSON: job (id), first (index of the first item of this call), staging_ttl_s (seconds after which
 --           staged items expire), routes (per lane, a list of {route, number of its items so far}: see fair_queue.lua);
---           in the call with the last items also bytes (of all payloads) and submission: owner, priority_class, result_ttl_s, max_depth (limit of queued items per owner and lane),
---           max_bytes (limit of the payloads of the owner's jobs that have not ended), and
+--           bytes (of all payloads so far); before the last items, and if an upload may be refused early, limits: owner,
+--           max_depth, max_bytes and idempotency_key of the submission;
+--           in the call with the last items submission: owner, priority_class, result_ttl_s, max_depth (limit of queued
+--           items per owner and lane), max_bytes (see owner_bytes.lua), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
 --           webhook_payload, follow_s, body_digest (finds the job of a disconnected client: see adoption.lua),
 --           is_live (a repetition can join this job), is_repetition (the client repeats a request), format (of the
@@ -23,6 +25,7 @@
 --- @include "fair_queue"
 --- @include "adoption"
 --- @include "file_use"
+--- @include "owner_bytes"
 local upload, meta = cjson.decode(ARGV[1]), ARGV[2]
 local job, first, routes, submission = upload.job, upload.first, upload.routes, upload.submission
 if redis.call('HEXISTS', JOB .. job, 'total') == 1 then return { 'accepted', job } end
@@ -31,6 +34,24 @@ if redis.call('HEXISTS', JOB .. job, 'total') == 1 then return { 'accepted', job
 local function for_each_queue(use)
   for lane, lane_routes in pairs(routes) do
     for _, route in ipairs(lane_routes) do use(queue_of(lane, job, route[1]), route[2]) end
+  end
+end
+
+local function refuse(...)
+  redis.call('UNLINK', JOB .. job, PAYLOADS .. job)
+  for_each_queue(function(queue) redis.call('UNLINK', queue) end)
+  return { ... }
+end
+
+-- A submission with a known idempotency key gets the earlier job, which is decided after the last items.
+local limits = upload.limits
+if limits and not (limits.idempotency_key
+    and redis.call('EXISTS', IDEMPOTENCY .. limits.owner .. ':' .. limits.idempotency_key) == 1) then
+  if not has_room(limits.owner, upload.bytes, limits.max_bytes) then return refuse('bytes_full', '') end
+  for lane, lane_routes in pairs(routes) do
+    local count = tonumber(redis.call('HGET', DEPTH .. lane, limits.owner) or 0)
+    for _, route in ipairs(lane_routes) do count = count + route[2] end
+    if count > limits.max_depth then return refuse('queue_full', lane) end
   end
 end
 
@@ -54,12 +75,6 @@ if not submission then
   redis.call('EXPIRE', PAYLOADS .. job, upload.staging_ttl_s)
   for_each_queue(function(queue) redis.call('EXPIRE', queue, upload.staging_ttl_s) end)
   return { 'staged', '' }
-end
-
-local function refuse(...)
-  redis.call('UNLINK', JOB .. job, PAYLOADS .. job)
-  for_each_queue(function(queue) redis.call('UNLINK', queue) end)
-  return { ... }
 end
 
 local function version_of(fingerprint) return string.match(fingerprint, '^(%d+):') end
@@ -99,8 +114,7 @@ if first > 0 then
 end
 if first > 0 and redis.call('HLEN', PAYLOADS .. job) ~= total then return refuse('expired', '') end
 
-local queue_bytes = tonumber(redis.call('HGET', QUEUE_BYTES, owner) or 0)
-if queue_bytes + upload.bytes > submission.max_bytes then return refuse('bytes_full', '') end
+if not has_room(owner, upload.bytes, submission.max_bytes) then return refuse('bytes_full', '') end
 redis.call('HINCRBY', QUEUE_BYTES, owner, upload.bytes) -- end_job subtracts the bytes
 
 redis.call('HSET', JOB .. job, 'bytes', upload.bytes, 'total', total, 'routes', cjson.encode(names_by_lane), 'owner', owner, 'priority_class',

@@ -2,12 +2,15 @@
 -- Makes an uploaded file visible. Until then, its blocks expire unless another block follows. Repeating the call changes
 -- nothing.
 -- ARGV: file id, owner, description as JSON, number of blocks, bytes of the blocks, ttl_s (time until the file expires),
---       max_bytes (limit of the stored bytes of the owner's files), max_files (limit of the owner's files)
--- Returns: 'accepted', or a refusal: 'full' (the owner's files would exceed a limit), 'expired' (earlier blocks have expired)
+--       max_bytes (limit of the stored bytes of the owner's files), max_files (limit of the owner's files), max_queue_bytes
+--       (see owner_bytes.lua)
+-- Returns: 'accepted', or a refusal: 'full' (the owner's files would exceed a limit), 'bytes_full' (the owner's files and
+--          unfinished jobs would exceed max_queue_bytes), 'expired' (earlier blocks have expired)
 --- @include "clock"
 --- @include "layout"
 --- @include "files"
-local file, owner, info, blocks, bytes, ttl_s, max_bytes, max_files = unpack(ARGV)
+--- @include "owner_bytes"
+local file, owner, info, blocks, bytes, ttl_s, max_bytes, max_files, max_queue_bytes = unpack(ARGV)
 if redis.call('EXISTS', FILE .. file) == 1 then return 'accepted' end
 
 local function refuse(reason)
@@ -18,6 +21,7 @@ end
 if redis.call('HLEN', FILE_BLOCKS .. file) ~= tonumber(blocks) then return refuse('expired') end
 forget_expired_files(2) -- two for each new file, so that expired files cannot accumulate
 if tonumber(redis.call('HGET', FILE_BYTES, owner) or 0) + tonumber(bytes) > tonumber(max_bytes) then return refuse('full') end
+if not has_room(owner, tonumber(bytes), tonumber(max_queue_bytes)) then return refuse('bytes_full') end
 if redis.call('ZCARD', FILES_BY_OWNER .. owner) >= tonumber(max_files) then return refuse('full') end
 
 local expires_ms = now_ms + tonumber(ttl_s) * 1000
