@@ -779,6 +779,7 @@ async def test_files_of_results_are_listed_with_uploaded_files(api: httpx.AsyncC
         assert [file["id"] for file in await walk(limit, purpose="batch_output")] == results[::-1]
         batches = await walk(limit, purpose="batch", order="asc")
         assert [file["id"] for file in batches] == uploaded[:2]
+        assert await walk(limit, purpose="assistants_output") == []
     for file in listed:
         content = await api.get(f"/v1/files/{file['id']}/content")
         assert file == (await api.get(f"/v1/files/{file['id']}")).json()

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.dependencies import OwnerDep, ServicesDep
-from api.openai.batch_schemas import FileDeleted, FileList, FileObject, Purpose
+from api.openai.batch_schemas import FileDeleted, FileList, FileObject
 from api.openai.files import OCTETS
 from api.openai.multipart import UploadForm
 from api.openai.provider_query import ProviderQuery
@@ -57,8 +57,11 @@ async def list_files(
         Literal["asc", "desc"], Query(description="`desc` returns the newest files first.")
     ] = "desc",
     purpose: Annotated[
-        Purpose | Literal["batch_output"] | None,
-        Query(description="Returns only files with this purpose."),
+        str | None,
+        Query(
+            max_length=64,
+            description="Returns only files with this purpose. Results have `batch_output`.",
+        ),
     ] = None,
 ) -> FileList:
     """Return the files that you have uploaded, and the files of results of batches that have ended.
