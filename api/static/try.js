@@ -13,6 +13,18 @@ const WAITING = "waiting";
 const ANSWERED = "answered";
 const STOPPED = "stopped";
 const LATER = "later"; // the API has stopped waiting; the job continues
+const STOP = "stop"; // the reason of the signal when the user has stopped the requests
+
+/** Cancels a job. Returns a sentence that says what happens to its requests. */
+async function cancel(job) {
+  if (!job) return "The API cancels the request if it was accepted.";
+  try {
+    await request(`jobs/${job}`, { method: "DELETE" });
+    return "The request is cancelled.";
+  } catch (error) {
+    return `The request could not be cancelled: ${error.message}`;
+  }
+}
 
 export function TryView({ live }) {
   const [named, setNamed] = useState(null);
@@ -53,22 +65,25 @@ export function TryView({ live }) {
     setSending(true);
     setAnswers(chosen.map((target) => ({ ...target, state: WAITING })));
     abort.current = new AbortController();
+    const { signal } = abort.current;
+    let job = null;
     try {
       const response = await request("batch", {
         method: "POST",
         body: JSON.stringify({ requests }),
         headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
-        signal: abort.current.signal,
+        signal,
       });
+      job = response.headers.get("Location")?.split("/").pop();
       for await (const { name, data } of events(response)) {
         if (name === "item")
           setAnswers((before) => before.map((answer, i) => (i === data.index ? { ...data, state: ANSWERED } : answer)));
         if (name === "status") changeWaiting({ state: LATER, job: data.job_id });
       }
     } catch (error) {
-      if (!abort.current.signal.aborted) setProblem(error);
+      if (!signal.aborted) setProblem(error);
       if (error.status) setAnswers(null); // the API rejected the batch
-      else changeWaiting({ state: STOPPED });
+      else changeWaiting({ state: STOPPED, note: signal.reason === STOP ? await cancel(job) : "" });
     }
     setSending(false);
   };
@@ -107,7 +122,7 @@ export function TryView({ live }) {
       </div>
       ${problem && html`<p class="problem" role="alert">${problem.message}</p>`}
       <div class="actions">
-        ${sending && html`<button type="button" class="quiet danger" onClick=${() => abort.current.abort()}>Stop</button>`}
+        ${sending && html`<button type="button" class="quiet danger" onClick=${() => abort.current.abort(STOP)}>Stop</button>`}
         <button disabled=${sending || !providers.length}>${sending ? "Waiting…" : "Send"}</button>
       </div>
     </form>
@@ -122,7 +137,7 @@ function Answer({ answer }) {
     <section class="card" aria-label=${formatRoute(answer)}>
       <h2>${formatRoute(answer)}</h2>
       ${answer.state === WAITING && html`<p class="loading">Waiting for the answer…</p>`}
-      ${answer.state === STOPPED && html`<p class="problem">Stopped.</p>`}
+      ${answer.state === STOPPED && html`<p class="problem">Stopped. ${answer.note}</p>`}
       ${answer.state === LATER && html`<p>No answer yet: <a href="#/jobs/${answer.job}">the job continues</a>.</p>`}
       ${answer.state === ANSWERED &&
       html`
