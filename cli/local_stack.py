@@ -20,6 +20,7 @@ from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 from shared.redis import embedded
 from shared.redis.client import RedisUnavailable, connect
+from shared.redis.outage_log import LOGGED_ELSEWHERE
 from shared.setting_names import REPORTED
 from shared.settings import Settings
 
@@ -166,7 +167,8 @@ class LocalStack:
 
     def _worker_environment(self, number: int) -> dict[str, str]:
         port = self._settings.worker_metrics_port
-        return {"WORKER_METRICS_PORT": str(port + number - 1)} if port else {}
+        metrics = {"WORKER_METRICS_PORT": str(port + number - 1)} if port else {}
+        return {LOGGED_ELSEWHERE: "1", **metrics}
 
     async def _add(
         self,

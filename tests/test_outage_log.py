@@ -11,7 +11,7 @@ from support.redis_server import Server
 from support.stack import Stack, eventually, free_port
 
 from shared.queue.keys import Keys
-from shared.redis.outage_log import OutageLog, redis_address
+from shared.redis.outage_log import LOGGED_ELSEWHERE, OutageLog, redis_address
 
 Start = Callable[..., Awaitable[Stack]]
 
@@ -87,6 +87,8 @@ async def test_the_api_and_the_worker_log_one_line_each_and_one_when_redis_is_ba
     stack = Stack(f"redis://127.0.0.1:{port}", keys, {"LOG_LEVEL": "WARNING"}, output=output)
     try:
         await stack.start(workers=1)
+        stack.environment[LOGGED_ELSEWHERE] = "1"  # as `orchestrator up` sets it for its workers
+        await stack.add_worker()
         await server.kill()
 
         async def events(name: str) -> list[dict[str, Any]]:

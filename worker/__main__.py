@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import os
 import socket
 import sys
 
@@ -17,6 +18,7 @@ from shared.queue.keys import Keys
 from shared.queue.layout_version import LayoutMismatch, layout_check
 from shared.redis.client import RedisUnavailable, open_redis
 from shared.redis.embedded import EmbeddedServerError
+from shared.redis.outage_log import LOGGED_ELSEWHERE
 from shared.setting_names import log_unknown_settings
 from shared.settings import SettingsError, load_settings
 from worker.factory import make_worker
@@ -47,7 +49,12 @@ def _run() -> None:
     providers = load_providers(settings)
     configure_logging(settings.log_level)
     keys = Keys(settings.key_prefix)
-    connection = open_redis(settings.redis_url, settings.data_dir, layout_check(keys))
+    connection = open_redis(
+        settings.redis_url,
+        settings.data_dir,
+        layout_check(keys),
+        log_outages=LOGGED_ELSEWHERE not in os.environ,
+    )
     redis = connection.client
     if "--check" in sys.argv[1:]:
         queue = Queue(redis, keys, lease_s=settings.lease_seconds)

@@ -59,17 +59,22 @@ class RedisConnection:
 
 
 def open_redis(
-    url: str | None, data_dir: Path, check: ConnectionCheck | None = None
+    url: str | None,
+    data_dir: Path,
+    check: ConnectionCheck | None = None,
+    *,
+    log_outages: bool = True,
 ) -> RedisConnection:
     """Returns a client for `url`; without a URL, for the embedded Valkey with data in `data_dir`.
 
     Starts the embedded Valkey if necessary, and blocks until Valkey has started. `check` is called
-    with each new connection: see `connect`. Raises EmbeddedServerError.
+    with each new connection: see `connect`, also for `log_outages`. Raises EmbeddedServerError.
     """
-    if url:
-        return RedisConnection(connect(url, check), None)
-    server = use_embedded(data_dir)
-    return RedisConnection(connect(server.url, check), server)
+    server = None
+    if not url:
+        server = use_embedded(data_dir)
+        url = server.url
+    return RedisConnection(connect(url, check, log_outages=log_outages), server)
 
 
 def connect(

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 import structlog
 
 REPEAT_S = 30.0
+# `orchestrator up` sets this variable for its workers, because its API logs the outages.
+LOGGED_ELSEWHERE = "REDIS_OUTAGES_LOGGED_ELSEWHERE"
 # If Redis is full, writes fail although reads succeed. So an outage ends only after a time without
 # a failed command.
 QUIET_S = 2.0
