@@ -3,14 +3,19 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from structlog.testing import capture_logs
 from support.stack import Stack, chat, eventually
+
+from shared.monitoring.otel import ReportingExporter
 
 Start = Callable[..., Awaitable[Stack]]
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
@@ -161,6 +166,29 @@ async def test_an_unavailable_collector_delays_nothing(stack: Start) -> None:
     answer = await deployment.batch([chat(str(n)) for n in range(50)])
 
     assert answer.json()["successful"] == 50
+
+
+class Unavailable(SpanExporter):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002
+        return SpanExportResult.FAILURE
+
+
+def test_lost_spans_are_logged_once_a_minute() -> None:
+    times = iter([0.0, 1.0, 61.0])
+    exporter = ReportingExporter(Unavailable(), "http://key@collector:4318", lambda: next(times))
+
+    with capture_logs() as lines:
+        for count in (3, 2, 1):
+            exporter.export([ReadableSpan(name="x")] * count)
+
+    assert [line["lost_spans"] for line in lines] == [3, 3]
+    assert lines[0] == {
+        "event": "traces_not_exported",
+        "collector": "collector:4318",
+        "lost_spans": 3,
+        "consequence": "work continues; check OTEL_EXPORTER_OTLP_ENDPOINT",
+        "log_level": "warning",
+    }
 
 
 @pytest.mark.parametrize("module", ["api.main", "worker.__main__"])

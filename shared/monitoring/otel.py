@@ -8,21 +8,29 @@ Names follow OpenTelemetry's semantic conventions for messaging and for generati
 carries its context as a W3C Trace Context `traceparent` (https://www.w3.org/TR/trace-context/).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
+import structlog
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace import Span as SdkSpan
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.queue.item_request import ItemRequest
+
+REPEAT_S = 60.0
+
+log = structlog.get_logger()
 
 
 class OpenTelemetryTracer:
@@ -32,7 +40,9 @@ class OpenTelemetryTracer:
     def __init__(self, endpoint: str, service: str, *, capture_content: bool) -> None:
         """`endpoint` is the collector's base URL (OTLP over HTTP, without `/v1/traces`).
         `capture_content` adds prompts and answers to the spans of attempts."""
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")
+        exporter = ReportingExporter(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces"), endpoint)
+        # The exporter's own lines have tracebacks and repeat the collector's URL.
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         self.provider = TracerProvider(resource=Resource.create({"service.name": service}))
         self.provider.add_span_processor(_QueryRedactor())
         self.provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -93,6 +103,40 @@ class OpenTelemetryTracer:
             if self._capture_content:
                 span.set_attribute("gen_ai.input.messages", _input(request))
             yield OpenTelemetryAttemptSpan(span, capture_content=self._capture_content)
+
+
+class ReportingExporter(SpanExporter):
+    """Logs that spans cannot be exported, at most once in `REPEAT_S`."""
+
+    def __init__(
+        self, exporter: SpanExporter, endpoint: str, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._exporter = exporter
+        self._collector = urlsplit(endpoint).netloc.rpartition("@")[2]
+        self._clock = clock
+        self._last_line: float | None = None
+        self._lost = 0  # spans since the last line
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = self._exporter.export(spans)
+        if result is not SpanExportResult.SUCCESS:
+            self._lost += len(spans)
+            now = self._clock()
+            if self._last_line is None or now - self._last_line >= REPEAT_S:
+                log.warning(
+                    "traces_not_exported",
+                    collector=self._collector,
+                    lost_spans=self._lost,
+                    consequence="work continues; check OTEL_EXPORTER_OTLP_ENDPOINT",
+                )
+                self._last_line, self._lost = now, 0
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
 
 
 class OpenTelemetryAttemptSpan:
