@@ -4,9 +4,10 @@ import json
 from collections.abc import Awaitable, Callable
 
 import pytest
+from support.raw_server import raw
 from support.stack import Stack, chat
 
-from orchestrator_client import AsyncClient, Client, JobItem, Outcome
+from orchestrator_client import AsyncClient, Client, ConnectionFailed, JobItem, Outcome
 from orchestrator_client.models import parse
 from orchestrator_client.request_lines import choose_idempotency_key
 
@@ -83,3 +84,18 @@ def test_a_result_with_broken_text_in_the_providers_body_is_read() -> None:
     }
 
     assert parse(JobItem, json.dumps(item).encode()).body == {"text": "\ud83d"}
+
+
+async def test_a_stream_that_always_breaks_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server sends an empty line, which shows that it is alive, and then no valid chunk."""
+    monkeypatch.setattr("orchestrator_client.async_client.MAX_BREAKS", 3)
+    monkeypatch.setattr("orchestrator_client.connection.RETRY_S", 0.01)
+    broken = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\nno chunk\r\n"
+    async with raw(broken) as server, AsyncClient(server.url) as client:
+        with pytest.raises(ConnectionFailed) as raised:
+            async for _ in client.results("job"):
+                pass
+
+    assert server.connections == 3
+    assert f"from {server.url} broke 3 times in a row before a result arrived" in str(raised.value)
+    assert "The job continues." in str(raised.value)

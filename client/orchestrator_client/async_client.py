@@ -41,6 +41,7 @@ from orchestrator_client.retry import RETRY_S
 RETRY_FOR_S = 60.0
 WAIT_S = 25  # limit of the API's wait in one POST /batch; proxies often end a wait after 30 s
 JOBS_PER_PAGE = 100
+MAX_BREAKS, SHORT_STREAM_S = 20, 10.0  # see `AsyncClient._stream`
 
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
@@ -268,26 +269,43 @@ class AsyncClient:
     ) -> AsyncGenerator[list[T], None]:
         """Yields the parsed lines of a stream, in lists of lines that arrived together.
 
-        If the connection breaks, connects again, with a new query.
+        If the connection breaks, connects again, with a new query. Raises ConnectionFailed if
+        MAX_BREAKS streams in a row break within SHORT_STREAM_S and have no result.
         """
         budget = self._connection.retry_budget()
+        breaks = 0
         while True:
+            opened_at: float | None = None
             try:
                 async with (
                     self._connection.stream(path, _drop_none(query())) as response,
                     aclosing(read_lines(response, parse)) as pages,
                 ):
+                    opened_at = monotonic()
                     budget.renew()
                     async for page in pages:
                         budget.renew()
                         if page:
-                            budget = self._connection.retry_budget()
+                            budget, breaks = self._connection.retry_budget(), 0
                             yield page
                 return  # noqa: TRY300 — the stream has ended
             except ReadStalled:
                 budget.renew()
             except (ConnectionFailed, ServiceUnavailable) as error:
+                if opened_at is not None:
+                    breaks = breaks + 1 if monotonic() - opened_at < SHORT_STREAM_S else 0
+                if breaks == MAX_BREAKS:
+                    raise self._always_broken(error) from error
                 await budget.wait(error)
+
+    def _always_broken(self, error: Exception) -> ConnectionFailed:
+        url = self._connection.url
+        return ConnectionFailed(
+            f"The stream of results from {url} broke {MAX_BREAKS} times in a row before a result"
+            f" arrived. The last error: {error} The job continues. Check the proxies before the"
+            " API, or read the results without following the job.",
+            url=url,
+        )
 
     async def failures(self, job_id: str, limit: int) -> list[JobItem]:
         """Returns up to `limit` failed results. See `Client.failures`."""
