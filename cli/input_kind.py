@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from codecs import BOM_UTF8
 from dataclasses import dataclass
@@ -94,8 +95,10 @@ def recognise(path: Path, name: str, batch_bytes: int) -> Kind:
         case b"{" if (objects := _json_objects(head)) is not None:
             return objects
         case b"[" if path.stat().st_size <= batch_bytes:
-            if (values := _json(path.read_bytes().removeprefix(BOM_UTF8))) is not None:
+            text_of_array = path.read_bytes().removeprefix(BOM_UTF8)
+            if (values := _json(text_of_array)) is not None:
                 return JsonArray(values if isinstance(values, list) else [values])
+            check_values(_lenient_json(text_of_array), "value {} of the array")
         case b'"' if _are_strings(path):
             return JsonStrings()
     for delimiter in ("\t", ",", ";"):
@@ -123,8 +126,34 @@ def _json_objects(head: bytes) -> JsonObjects | None:
 
 def _are_strings(path: Path) -> bool:
     with path.open("rb") as file:
-        lines = (line.removeprefix(BOM_UTF8).strip() for line in file)
-        return all(isinstance(_json(line), str) for line in lines if line)
+        for number, line in enumerate(file, 1):
+            text = line.removeprefix(BOM_UTF8).strip()
+            if text and not isinstance(_json(text), str):
+                if isinstance(found := _lenient_json(text), str):
+                    check_values([found], f"line {number}")
+                return False
+    return True
+
+
+def check_values(values: object, place: str) -> None:
+    """Raises InputError if a value of a list contains what JSON and UTF-8 do not allow.
+
+    place: names the value in the message; `{}` is its number.
+    """
+    for number, value in enumerate(values if isinstance(values, list) else (), 1):
+        if _json(json.dumps(value).encode()) is None and value is not None:
+            raise InputError(
+                f"{place.format(number)} contains what JSON does not allow: half of a surrogate"
+                " pair, such as \\ud800, or NaN or Infinity"
+            )
+
+
+def _lenient_json(text: bytes) -> object:
+    """Returns the JSON value, which may contain halves of surrogate pairs and NaN, or None."""
+    try:
+        return json.loads(text.decode())
+    except (ValueError, RecursionError):
+        return None
 
 
 def _named_table(text: str, delimiter: str) -> Table:

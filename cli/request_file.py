@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from cli.input_errors import InputError, WrongArguments
-from cli.input_kind import JsonArray, JsonObjects, JsonStrings, Kind, PlainText, Table, recognise
+from cli.input_kind import (
+    JsonArray,
+    JsonObjects,
+    JsonStrings,
+    Kind,
+    PlainText,
+    Table,
+    check_values,
+    recognise,
+)
 from cli.prompts import PromptRequest, Prompts
 
 OPTIONS = {"deadline_s", "webhook_url"}  # fields of a JSON batch in addition to its requests
@@ -154,6 +163,7 @@ def _read_batch(path: Path) -> Requests | None:
             requests = document.pop("requests")
             if unknown := document.keys() - OPTIONS:
                 raise InputError(f"the batch has unknown fields: {', '.join(sorted(unknown))}")
+            check_values(requests, "request {} of the batch")
             return Requests([_line(request) for request in requests], document)
     return None
 

@@ -11,6 +11,7 @@ from support.command import Orchestrator, execute
 from support.jobs import job_ids, lines, parsed
 from support.stack import Stack
 
+from cli.input_errors import InputError
 from cli.request_file import InputOptions, read_requests
 
 Start = Callable[..., Awaitable[Stack]]
@@ -65,6 +66,23 @@ def test_every_digit_of_a_request_is_kept(text: str, tmp_path: Path) -> None:
     path.write_text("\ufeff" + text.format(request))
 
     assert [line.decode() for line in read_requests(str(path), InputOptions())] == [request]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('[{"provider": "openai"}, {"x": "\\ud800"}]', "value 2 of the array"),
+        ('["x", "\\ud800"]', "value 2 of the array"),
+        ('{"requests": [{"x": NaN}]}', "request 1 of the batch"),
+        ('"x"\n"\\ud800"\n', "line 2"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_refused(text: str, place: str, tmp_path: Path) -> None:
+    path = tmp_path / "requests.json"
+    path.write_text(text)
+
+    with pytest.raises(InputError, match=rf"^{place} contains what JSON does not allow"):
+        read_requests(str(path), InputOptions(provider="openai", model="m"))
 
 
 TAKEN = [
