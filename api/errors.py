@@ -36,9 +36,10 @@ from shared.jobs.submission import (
     UploadExpired,
 )
 from shared.memory_budget import MemoryFull
-from shared.redis.client import RedisUnavailable
+from shared.redis.client import RedisFull, RedisUnavailable
 
 REDIS_RETRY_AFTER_S = 2
+FULL_RETRY_AFTER_S = 10
 QUEUE_RETRY_AFTER_S = 5
 
 
@@ -120,6 +121,12 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
         "the job was accepted, but its status cannot be read at the moment; get the status later"
         " from the URL in the Location header",
         {"Retry-After": str(REDIS_RETRY_AFTER_S), "Location": "/jobs/{error.job_id}"},
+    ),
+    RedisFull: ErrorResponse(
+        status.HTTP_503_SERVICE_UNAVAILABLE,
+        "{error}; accepted requests continue, and new ones are refused until there is room; try"
+        " again later",
+        {"Retry-After": str(FULL_RETRY_AFTER_S)},
     ),
     RedisUnavailable: ErrorResponse(
         status.HTTP_503_SERVICE_UNAVAILABLE,

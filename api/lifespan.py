@@ -36,6 +36,7 @@ from shared.queue.keys import Keys
 from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
 from shared.redis import embedded
 from shared.redis.client import RedisUnavailable, open_redis
+from shared.redis.memory import RedisMemory
 from shared.settings import ProviderSettings, Settings
 
 log = structlog.get_logger()
@@ -57,7 +58,8 @@ async def running_services(
     keys = Keys(settings.key_prefix)
     async with _redis(settings, keys) as redis:
         queue = Queue(redis, keys, lease_s=settings.lease_seconds)
-        store = Store(redis, keys)
+        memory = RedisMemory(redis)
+        store = Store(redis, keys, memory)
         jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
         events = JobEvents(redis, keys, store)
         batches = Batches(
@@ -75,7 +77,7 @@ async def running_services(
             overview_feed.close()
 
         periodic_tasks = partial(run_periodic_tasks, queue, ReportWriter(redis, keys))
-        async with _background(events.run, periodic_tasks), running_sums() as sums:
+        async with _background(events.run, periodic_tasks, memory.watch), running_sums() as sums:
             _log_start(settings, catalogue)
             with on_shutdown_signal(close_streams):
                 yield Services(
@@ -92,6 +94,7 @@ async def running_services(
                     openai=openai_services(
                         redis,
                         keys,
+                        memory,
                         settings,
                         catalogue,
                         store=store,

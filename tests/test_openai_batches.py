@@ -35,6 +35,7 @@ from shared.queue.ids import batch_id
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 from shared.redis.client import RedisUnavailable
+from shared.redis.memory import RedisMemory
 from shared.redis.time_index import Place, TimeIndex
 from shared.settings import ProviderSettings, Settings
 
@@ -625,7 +626,8 @@ async def test_files_and_unfinished_jobs_share_a_limit(
 
 async def test_the_blocks_of_an_upload_that_never_ends_expire(redis: ArqRedis, keys: Keys) -> None:
     """An API that is killed cannot discard the blocks."""
-    upload = FileUpload(redis, keys, load_script(redis, keys, "accept_file"), "", NO_LIMIT)
+    script = load_script(redis, keys, "accept_file")
+    upload = FileUpload(redis, keys, script, "", NO_LIMIT, RedisMemory(redis))
     await upload.add(Random(0).randbytes(blocks.BLOCK_BYTES + 1))
 
     assert await redis.keys(f"{keys.prefix}*") == [keys.file_blocks(upload.id).encode()]
@@ -633,7 +635,7 @@ async def test_the_blocks_of_an_upload_that_never_ends_expire(redis: ArqRedis, k
 
 
 async def test_an_upload_that_was_too_slow_is_refused(redis: ArqRedis, keys: Keys) -> None:
-    files = FileStore(redis, keys, NO_LIMIT)
+    files = FileStore(redis, keys, NO_LIMIT, RedisMemory(redis))
     async with files.upload("") as upload:
         await upload.add(Random(0).randbytes(blocks.BLOCK_BYTES + 1))
         await redis.delete(keys.file_blocks(upload.id))

@@ -23,6 +23,7 @@ from shared.jobs.store import Store
 from shared.providers import Catalogue
 from shared.queue.deltas import Deltas
 from shared.queue.keys import Keys
+from shared.redis.memory import RedisMemory
 from shared.settings import ProviderSettings, Settings
 
 
@@ -38,6 +39,7 @@ class OpenAIServices:
 def openai_services(
     redis: Redis,
     keys: Keys,
+    memory: RedisMemory,
     settings: Settings,
     catalogue: Catalogue,
     *,
@@ -51,7 +53,7 @@ def openai_services(
 ) -> OpenAIServices:
     ttl_s = settings.result_ttl_seconds
     limits = FileLimits(settings.max_stored_file_bytes, settings.max_queue_bytes)
-    files = FileStore(redis, keys, limits)
+    files = FileStore(redis, keys, limits, memory)
     batches = BatchStore(redis, keys, store, result_ttl_s=ttl_s)
     results = ResultFiles(batches, store, stream, result_ttl_s=ttl_s)
     return OpenAIServices(

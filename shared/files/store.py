@@ -22,6 +22,7 @@ from shared.jobs.submission import QueueBytesFull
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 from shared.redis.client import RedisUnavailable
+from shared.redis.memory import RedisMemory
 from shared.redis.time_index import Place, TimeIndex
 
 MAX_FILES = 10_000  # limit per owner
@@ -93,8 +94,15 @@ class FileUpload:
     """Stores the blocks of a file. Nobody sees the file before `commit`."""
 
     def __init__(
-        self, redis: Redis, keys: Keys, accept: AsyncScript, owner: str, limits: FileLimits
+        self,
+        redis: Redis,
+        keys: Keys,
+        accept: AsyncScript,
+        owner: str,
+        limits: FileLimits,
+        memory: RedisMemory,
     ) -> None:
+        self._memory = memory
         self._redis = redis
         self._keys = keys
         self._accept = accept
@@ -108,7 +116,7 @@ class FileUpload:
         self.size = 0
 
     async def add(self, data: bytes) -> None:
-        """Raises StorageFull, QueueBytesFull."""
+        """Raises StorageFull, QueueBytesFull and RedisFull."""
         self.size += len(data)
         self._pending += data
         while len(self._pending) >= BLOCK_BYTES:
@@ -149,6 +157,7 @@ class FileUpload:
 
     async def _send(self, data: bytes) -> None:
         block, key = pack(data), self._keys.file_blocks(self.id)
+        self._memory.check(len(block))
         pipe = self._redis.pipeline()
         pipe.hset(key, mapping={self._blocks: block})
         pipe.expire(key, STAGING_TTL_S)
@@ -167,7 +176,8 @@ class FileUpload:
 class FileStore:
     """Reads and writes the files of all owners. Raises RedisUnavailable, FileNotFound."""
 
-    def __init__(self, redis: Redis, keys: Keys, limits: FileLimits) -> None:
+    def __init__(self, redis: Redis, keys: Keys, limits: FileLimits, memory: RedisMemory) -> None:
+        self._memory = memory
         self._redis = redis
         self._keys = keys
         self._limits = limits
@@ -178,7 +188,10 @@ class FileStore:
     @asynccontextmanager
     async def upload(self, owner: str) -> AsyncIterator[FileUpload]:
         """Discards the blocks if the context raises an exception before the commit."""
-        upload = FileUpload(self._redis, self._keys, self._accept, owner, self._limits)
+        self._memory.check()
+        upload = FileUpload(
+            self._redis, self._keys, self._accept, owner, self._limits, self._memory
+        )
         try:
             yield upload
         except BaseException:

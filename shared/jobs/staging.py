@@ -19,6 +19,7 @@ from shared.jobs.submission import (
 from shared.queue.fallback_chain import route_name
 from shared.queue.keys import META_ITEMS, SHARED_ROUTE, Keys
 from shared.redis.client import RedisUnavailable
+from shared.redis.memory import RedisMemory
 
 CHUNK_BYTES = 4 * 1024 * 1024  # size of the payloads at which a part is sent
 MAX_ROUTES = 100  # routes of a job with a queue of their own, because scripts visit each queue
@@ -52,10 +53,13 @@ class Staging:
         accept: AsyncScript,
         job_id: str,
         limits: Mapping[str, object] | None = None,
+        memory: RedisMemory | None = None,
     ) -> None:
         """
         limits: what accept.lua checks before the last part; None if it must not refuse early.
+        memory: whether Redis has room. Default: Redis itself says so.
         """
+        self._memory = memory
         self._redis = redis
         self._keys = keys
         self._accept = accept
@@ -74,7 +78,8 @@ class Staging:
     async def add(self, lane: str, payload: bytes, meta: Meta, chain: str = "") -> None:
         """Adds an item. `chain` says where it may move: see `ItemRequest.chain`.
 
-        Raises TooManyFallbacks, and SubmissionRejected if the items so far exceed the limits.
+        Raises TooManyFallbacks, RedisFull, and SubmissionRejected if the items so far exceed the
+        limits.
         """
         route = self._route(lane, meta[2], chain)
         route.items += 1
@@ -84,6 +89,7 @@ class Staging:
         self._metas.append(meta)
         self.lanes[lane] += 1
         if len(self._metas) == META_ITEMS or self._bytes >= CHUNK_BYTES:
+            self._check_memory()
             await self._send(None)
 
     def _route(self, lane: str, model: str, chain: str) -> "_Route":
@@ -105,8 +111,13 @@ class Staging:
         idempotency key, or retries the same job, returns the earlier job's id. Raises
         SubmissionRejected.
         """
+        self._check_memory()
         self._committed = True  # even if no reply comes, because the job may have been accepted
         return await self._send(submission)
+
+    def _check_memory(self) -> None:
+        if self._memory:
+            self._memory.check(self._bytes)
 
     async def discard(self) -> None:
         """Deletes the staged items. If Redis is unavailable, the staged items expire."""

@@ -11,6 +11,7 @@ from shared.jobs.staging import Meta, Staging, staged
 from shared.jobs.submission import MAX_KEY_S
 from shared.queue.keys import META_ITEMS, Keys
 from shared.queue.scripts import load_script
+from shared.redis.memory import RedisMemory
 
 SNAPSHOT_BYTES = 64 * 1024  # memory of the results that are read with a job, without a budget
 
@@ -18,7 +19,9 @@ SNAPSHOT_BYTES = 64 * 1024  # memory of the results that are read with a job, wi
 class Store:
     """Reads and writes the jobs of all owners. Raises RedisUnavailable."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, memory: RedisMemory | None = None) -> None:
+        """`memory` says whether Redis has room for new jobs. Default: Redis itself says so."""
+        self._memory = memory
         self._redis = redis
         self._keys = keys
         self._accept = load_script(redis, keys, "accept", {"MAX_KEY_S": MAX_KEY_S})
@@ -32,9 +35,12 @@ class Store:
     ) -> AbstractAsyncContextManager[Staging]:
         """Returns a context manager that uploads a job. `limits`: see Staging.
 
-        If the block raises an exception before the commit, the staged items are discarded.
+        If the block raises an exception before the commit, the staged items are discarded. Raises
+        RedisFull, as the upload of a large job does.
         """
-        return staged(Staging(self._redis, self._keys, self._accept, job_id, limits))
+        if self._memory:
+            self._memory.check()
+        return staged(Staging(self._redis, self._keys, self._accept, job_id, limits, self._memory))
 
     async def cancel(self, job_id: str, owner: str = "") -> bool:
         """Cancels the job if it has not ended. Returns False if the owner has no such job."""

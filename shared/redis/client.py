@@ -21,7 +21,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from shared.redis.embedded import EmbeddedServer
 from shared.redis.embedded import use as use_embedded
@@ -40,6 +40,10 @@ class RedisUnavailable(RedisConnectionError):
     executed the command. This is a subclass of redis-py's ConnectionError, because redis-py's
     Sentinel client tries the next sentinel only after a ConnectionError.
     """
+
+
+class RedisFull(RedisUnavailable):
+    """Redis uses as much memory as it may, or almost. `str(error)` says how much."""
 
 
 ConnectionCheck = Callable[[AbstractConnection], Awaitable[None]]
@@ -218,6 +222,8 @@ def _unavailable(error: RedisError | OSError, seconds: float) -> RedisUnavailabl
             return error
         case RedisConnectionError():
             return RedisUnavailable(str(error) or type(error).__name__)
+        case OutOfMemoryError():
+            return RedisFull("Redis uses all of its memory (maxmemory)")
         case TimeoutError():
             return RedisUnavailable(f"Redis did not answer in {seconds:g} s")
         case OSError():

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Appends a part to the streamed answer of a live call, whose job has one item. From the first part on, the item does not
 -- run again: see moves.lua.
 -- ARGV: lane, lease, position (number of parts that this worker has appended), ttl_s (time for which the parts are kept),

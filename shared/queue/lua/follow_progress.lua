@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Makes the workers' rounds publish the progress of some jobs for `follow_s` seconds.
 -- ARGV: follow_s, then job ids
 -- Returns: the ids of the jobs that have ended or do not exist
