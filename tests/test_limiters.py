@@ -119,6 +119,23 @@ async def test_a_call_without_usage_stays_charged(provider: LimitedProvider) -> 
     assert (await provider.budget("m"))["t"] == pytest.approx(before, abs=WAIT_S)
 
 
+async def test_after_a_refusal_a_call_begins_when_the_smallest_bucket_is_full(
+    provider: LimitedProvider,
+) -> None:
+    provider.rules = Rules(tpm=6_000)  # 100 a second
+    await provider.accept(*["m"] * 10, job_id="m")
+    [first] = await provider.claim(100)
+    await provider.refuse(first)
+    [second] = await provider.next_claims()
+
+    await provider.pass_time(20)  # the bucket is full again, and holds no more
+    await provider.use(second, prompt=100, output=400)
+
+    assert await provider.claim(100) == []
+    assert await provider.wait() == pytest.approx(4, abs=WAIT_S)
+    [_] = await provider.claim(100)
+
+
 @pytest.mark.parametrize(("counts_refused", "charged"), [(True, 1), (False, 0)])
 async def test_a_refused_call(
     provider: LimitedProvider, *, counts_refused: bool, charged: int

@@ -1,9 +1,6 @@
 """Tests that workers use the limits of a provider, and do not exceed them, while workers die."""
 
 import asyncio
-import base64
-import json
-import random
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from itertools import pairwise
@@ -13,6 +10,7 @@ from redis.asyncio import Redis
 from support.faults import kill
 from support.ledger import ledger, now_ms
 from support.outage import check_all_answered, submitted, wait_answered
+from support.prompts import prompts
 from support.search_depth import FULL
 from support.stack import Stack
 
@@ -25,28 +23,6 @@ Start = Callable[..., Awaitable[Stack]]
 
 KILLED = 2  # workers
 LATE_MS = 200  # calls may begin that were claimed before a limit was lowered
-ENGLISH = "The workers take a request out of the queue only when its call may run. "
-JAPANESE = "待ち行列から取り出される要求は、上限の内で実行できるものだけです。"
-
-
-def prompts(count: int, seed: int = 15) -> list[str]:
-    """Returns English, Japanese, JSON and base64 of 20 to 300 tokens each, in random order."""
-    rng = random.Random(seed)
-    found = []
-    for number in range(count):
-        size = rng.randint(1, 8)
-        found.append(
-            rng.choice(
-                [
-                    ENGLISH * size,
-                    JAPANESE * size,
-                    json.dumps([{"id": n, "value": n * 7.25, "ok": True} for n in range(size * 2)]),
-                    base64.b64encode(rng.randbytes(30 * size)).decode(),
-                ]
-            )
-            + f" {number}"
-        )
-    return found
 
 
 @pytest.mark.parametrize(("rpm", "tpm"), [(600, 90_000), (60, 90_000)] if FULL else [(600, 90_000)])

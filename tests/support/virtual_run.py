@@ -133,6 +133,14 @@ class VirtualRun:
         """Calls an async function at a time."""
         heapq.heappush(self._events, (time_s, next(self._numbers), event))
 
+    def kill_at(self, time_s: float, worker: Worker) -> None:
+        """Kills a worker at a time. The provider no longer answers its calls."""
+
+        async def kill() -> None:
+            worker.is_lost = True
+
+        self.at(time_s, kill)
+
     async def _set_clock(self) -> None:
         self.now_s += STEP_S
         await self._redis.set(_clock_key(self._keys), f"{(BEGIN_S + self.now_s) * 1000:.3f}")
@@ -181,9 +189,9 @@ class VirtualRun:
 
     async def _end(self, worker: Worker, call: Call, lease: Lease, reply: Reply) -> None:
         call.end_s = self.now_s
-        self._provider.end(call)
         if worker.is_lost:
             return
+        self._provider.end(call)
         worker.running.remove(lease)
         worker.settlements.append(self._settlement(lease, reply))
         self._wake(worker)

@@ -54,7 +54,9 @@ local function lease_items(lane, job, number, indexes, list, deployment)
         claimed[#claimed + 1] = value
       end
       for _, limiter in ipairs(list) do
-        charge(account, limiter, lease, limiter.tpm and (estimate_tokens(account, job, index)) or 0)
+        local tokens, _, at_start = 0, nil, 0
+        if limiter.tpm then tokens, _, at_start = estimate_tokens(account, job, index) end
+        charge(account, limiter, lease, tokens, at_start)
       end
     end
   end
