@@ -55,27 +55,28 @@ async def fill(queue: Queue, lane: str, running: Counter[str], slots: int, lanes
             return
 
 
-async def test_idle_lanes_cost_no_command(server: Server) -> None:
+@pytest.mark.parametrize(("busy", "most"), [("a", 30), ("abcde", 110)])
+async def test_idle_lanes_cost_no_command(server: Server, busy: str, most: int) -> None:
+    """A round of a worker with 100 providers costs what a round with the busy ones costs."""
     client = connect(server.url)
     queue, store = Queue(client, Keys(), lease_s=60), Store(client, Keys())
     spent = {}
-    for idle in (2, 102):
-        limits = {"a": 1} | {f"idle-{number}": 10 for number in range(idle)}
-        await accept(store, f"job {idle}", "a" * 10)
+    for idle in (0, 100 - len(busy)):
+        limits = dict.fromkeys(busy, 1) | {f"idle-{number}": 10 for number in range(idle)}
+        await accept(store, f"job {idle}", busy * 10)
         leases = await claim(queue, **limits)
         await client.config_resetstat()
-        settlement = Settlement(leases[0], "complete", b"{}")
-        leases = (
-            await queue.settle_and_claim([settlement], Capacity(Limits(limits), {}, 9))
-        ).leases
+        settlements = [Settlement(lease, "complete", b"{}") for lease in leases]
+        leases = (await queue.settle_and_claim(settlements, Capacity(Limits(limits), {}, 9))).leases
         statistics = await client.info("commandstats")
         spent[idle] = {name: command["calls"] for name, command in statistics.items()}
-        assert len(leases) == 1
+        assert len(leases) == len(busy)
         await client.flushall()
     await client.aclose()
 
-    assert spent[2] == spent[102]
-    assert sum(spent[2].values()) < 30
+    few, many = spent.values()
+    assert few == many
+    assert sum(few.values()) < most
 
 
 def test_idle_lanes_add_no_argument_to_a_round() -> None:
