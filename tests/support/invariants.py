@@ -6,7 +6,10 @@ what Redis contains.
 
 from collections.abc import Collection
 
+from redis.asyncio import Redis
+
 from cli.simulator.chat import item_of
+from shared.queue.keys import Keys
 from shared.redis.client import connect
 from support.ledger import Call, calls_by_item, ledger, peak
 from support.load import Load
@@ -66,19 +69,21 @@ async def _verify_redis(stack: Stack, jobs: dict[str, list[str]]) -> None:
     result per item."""
     redis, keys = connect(stack.redis_url), stack.keys
 
-    async def drained() -> bool:
-        lane_keys = (keys.depth, keys.leases, keys.quarantine, keys.deferred)
-        lane_patterns = (key_of("*") for key_of in lane_keys)
-        for pattern in (keys.active_lanes, keys.queue("*", "*", "*"), *lane_patterns):
-            async for _ in redis.scan_iter(pattern):
-                return False
-        return True
-
     try:
-        await eventually(drained)
+        await eventually(lambda: drained(redis, keys))
         for job_id, contents in jobs.items():
             results = await redis.hkeys(keys.results(job_id))  # type: ignore[misc]
             assert sorted(map(int, results)) == list(range(len(contents)))
             assert await redis.hexists(keys.job(job_id), "finished_ms")  # type: ignore[misc]
     finally:
         await redis.aclose()
+
+
+async def drained(redis: Redis, keys: Keys) -> bool:
+    """Returns whether no item is queued or running, and no lane is active."""
+    lane_keys = (keys.depth, keys.leases, keys.quarantine, keys.deferred)
+    lane_patterns = (key_of("*") for key_of in lane_keys)
+    for pattern in (keys.active_lanes, keys.queue("*", "*", "*"), *lane_patterns):
+        async for _ in redis.scan_iter(pattern):
+            return False
+    return True
