@@ -26,7 +26,8 @@ from shared.loopback import is_loopback
 from shared.providers.loading import Providers, load_providers
 from shared.redis.embedded import EmbeddedServerError
 from shared.setting_names import unknown_settings
-from shared.settings import OWNER, Settings, SettingsError, load_settings
+from shared.setting_values import OWNER
+from shared.settings import Settings, SettingsError, load_settings
 from shared.version import VERSION
 
 RUN = "Run the service"  # panel of the help

@@ -3,14 +3,9 @@
 `.env.example` describes each setting.
 """
 
-import re
-from base64 import b64decode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -28,13 +23,12 @@ from pydantic_settings import (
     NoDecode,
     SettingsConfigDict,
 )
-from redis.asyncio.connection import parse_url
 
+from shared import setting_values
 from shared.providers import PROVIDERS, Provider, variable
 from shared.providers.row import MAX_KEYS
 from shared.queue.claims import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
 from shared.queue.keys import check_prefix
-from shared.redis import sentinel
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
 
@@ -49,125 +43,10 @@ class SettingsError(Exception):
     """
 
 
-def http_url(url: str) -> str:
-    """Returns `url` without a slash at its end, if calls can be made to it. Raises ValueError."""
-    parts = urlsplit(url)
-    if set(header_text(url)) & set(" {}"):
-        raise ValueError("must not contain spaces or braces")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must start with http:// or https:// and contain a host")
-    if parts.port == 0 or parts.query or parts.fragment:
-        raise ValueError("must not contain port 0, a query or a fragment")
-    return url.rstrip("/")
-
-
-def _root_path(path: str) -> str:
-    path = path.rstrip("/")
-    if path and (not path.startswith("/") or " " in header_text(path) or {"?", "#"} & {*path}):
-        raise ValueError("must start with / and contain no space, ? or #")
-    return path
-
-
-def header_text(text: str) -> str:
-    """Returns `text` if an HTTP header may contain it (RFC 9110, 5.5). Raises ValueError."""
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError("must contain only printable ASCII characters")
-    return text
-
-
-def _key(key: SecretStr) -> SecretStr:
-    header_text(key.get_secret_value())
-    return key
-
-
-_REDIS_FORMS = (
-    "must be redis://host, rediss://host, unix:///path or redis+sentinel://host,host/master"
-)
-
-
-def _redis_url(url: str) -> str:
-    behind_sentinel = url.startswith(f"{sentinel.SCHEME}://")
-    try:
-        (sentinel.parse_sentinel_url if behind_sentinel else parse_url)(url)
-    except ValueError:
-        # The text of the caught error may repeat a part of the URL, such as its password.
-        raise ValueError(f"{_REDIS_FORMS}; a part of the URL is wrong") from None
-    parts = urlsplit(url)
-    if not (parts.hostname or parts.path):
-        raise ValueError(_REDIS_FORMS)
-    return url
-
-
-def _blank_is_unset(value: object) -> object:
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """An API key's owner and digest, so that a reader of the settings cannot use the key."""
-
-    owner: str
-    sha256: bytes
-
-
-def _api_keys(text: object) -> object:
-    if not isinstance(text, str):
-        return text
-    keys = []
-    for number, entry in enumerate(text.replace(",", " ").split(), 1):
-        owner, _, digest = entry.partition(":")
-        if not OWNER.fullmatch(owner):
-            raise ValueError(
-                f"entry {number}: the name must be 1 to 64 of the characters A-Z a-z 0-9 _ . -"
-            )
-        if not _SHA256.fullmatch(digest):
-            raise ValueError(
-                f"entry {number}: must be NAME:DIGEST; DIGEST is the key's SHA-256 in 64 hex digits"
-            )
-        keys.append(ApiKey(owner, bytes.fromhex(digest)))
-    return tuple(keys)
-
-
-def _hosts(text: object) -> object:
-    if not isinstance(text, str):
-        return text
-    hosts = [entry.lower().strip("[]").rstrip(".") for entry in text.replace(",", " ").split()]
-    for number, host in enumerate(hosts, 1):
-        if not (_HOST.fullmatch(host) or _is_address(host)):
-            raise ValueError(
-                f"entry {number}: must be a name, an address, or *. and a name, without a scheme"
-                " and a port, for example llm.example.com"
-            )
-    return tuple(hosts)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _webhook_secret(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value().removeprefix("whsec_")
-    try:
-        key = b64decode(text, validate=True)
-    except ValueError:
-        key = b""
-    if not _MIN_SECRET_BYTES <= len(key) <= _MAX_SECRET_BYTES:
-        raise ValueError("must be whsec_ followed by 24 to 64 bytes in base64")
-    return secret
-
-
-_UNSET_IF_BLANK = BeforeValidator(_blank_is_unset)
+_UNSET_IF_BLANK = BeforeValidator(setting_values.blank_is_unset)
 _Concurrency = Annotated[int, Field(ge=1, le=100_000)]
 _Rate = Annotated[int, Field(ge=1, le=10**12)]
 _TimeoutSeconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
-_MIN_SECRET_BYTES, _MAX_SECRET_BYTES = 24, 64  # limits that Standard Webhooks prescribes
-OWNER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
-_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 ENV_FILE = ".env"
 _Read = TypeVar("_Read")
 _CONFIG = SettingsConfigDict(env_file=ENV_FILE, extra="ignore", hide_input_in_errors=True)
@@ -182,9 +61,15 @@ class ProviderSettings(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    api_key: Annotated[Annotated[SecretStr, AfterValidator(_key)] | None, _UNSET_IF_BLANK] = None
-    base_url: Annotated[Annotated[str, AfterValidator(http_url)] | None, _UNSET_IF_BLANK] = None
-    http_referer: Annotated[str, AfterValidator(header_text)] = "http://localhost:8000"
+    api_key: Annotated[
+        Annotated[SecretStr, AfterValidator(setting_values.key_text)] | None, _UNSET_IF_BLANK
+    ] = None
+    base_url: Annotated[
+        Annotated[str, AfterValidator(setting_values.http_url)] | None, _UNSET_IF_BLANK
+    ] = None
+    http_referer: Annotated[str, AfterValidator(setting_values.header_text)] = (
+        "http://localhost:8000"
+    )
     max_concurrent_requests: Annotated[_Concurrency | None, _UNSET_IF_BLANK] = None
     timeout: Annotated[_TimeoutSeconds | None, _UNSET_IF_BLANK] = None
     rpm: Annotated[_Rate | None, _UNSET_IF_BLANK] = None
@@ -192,7 +77,7 @@ class ProviderSettings(BaseModel):
     rpd: Annotated[_Rate | None, _UNSET_IF_BLANK] = None
     adaptive: Annotated[bool | None, _UNSET_IF_BLANK] = None
     # The keys of `<NAME>_API_KEY_2` and further, by their numbers
-    more_api_keys: dict[int, Annotated[SecretStr, AfterValidator(_key)]] = {}
+    more_api_keys: dict[int, Annotated[SecretStr, AfterValidator(setting_values.key_text)]] = {}
 
     @property
     def key(self) -> str | None:
@@ -221,7 +106,9 @@ class Settings(BaseSettings):
 
     model_config = _CONFIG
 
-    redis_url: Annotated[Annotated[str, AfterValidator(_redis_url)] | None, _UNSET_IF_BLANK] = None
+    redis_url: Annotated[
+        Annotated[str, AfterValidator(setting_values.redis_url)] | None, _UNSET_IF_BLANK
+    ] = None
     data_dir: Path = Path.home() / ".llm-batch-orchestrator"
     key_prefix: Annotated[str, Field(min_length=1), AfterValidator(check_prefix)] = "orchestrator:"
 
@@ -248,10 +135,12 @@ class Settings(BaseSettings):
         Annotated[int, Field(ge=1, le=65_535)] | None, _UNSET_IF_BLANK
     ] = None
     dashboard: bool = True
-    root_path: Annotated[Annotated[str, AfterValidator(_root_path)] | None, _UNSET_IF_BLANK] = None
+    root_path: Annotated[
+        Annotated[str, AfterValidator(setting_values.root_path)] | None, _UNSET_IF_BLANK
+    ] = None
     keep_alive_seconds: float = Field(default=75, gt=0, le=3600, allow_inf_nan=False)
     otel_exporter_otlp_endpoint: Annotated[
-        Annotated[str, AfterValidator(http_url)] | None, _UNSET_IF_BLANK
+        Annotated[str, AfterValidator(setting_values.http_url)] | None, _UNSET_IF_BLANK
     ] = None
     otel_capture_content: bool = False
 
@@ -273,11 +162,13 @@ class Settings(BaseSettings):
     cancel_on_disconnect: bool = True
     disconnect_grace_seconds: float = Field(default=30, ge=0, le=3600, allow_inf_nan=False)
 
-    api_keys: Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_api_keys)] = ()
+    api_keys: Annotated[
+        tuple[setting_values.ApiKey, ...], NoDecode, BeforeValidator(setting_values.api_keys)
+    ] = ()
     allow_keyless: bool = False
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)] = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(setting_values.hosts)] = ()
     webhook_secret: Annotated[
-        Annotated[SecretStr, AfterValidator(_webhook_secret)] | None, _UNSET_IF_BLANK
+        Annotated[SecretStr, AfterValidator(setting_values.webhook_secret)] | None, _UNSET_IF_BLANK
     ] = None
     webhook_allow_private: bool = False
 
