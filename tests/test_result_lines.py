@@ -88,7 +88,7 @@ def test_a_result_with_broken_text_in_the_providers_body_is_read() -> None:
 
 async def test_a_stream_that_always_breaks_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server sends an empty line, which shows that it is alive, and then no valid chunk."""
-    monkeypatch.setattr("orchestrator_client.async_client.MAX_BREAKS", 3)
+    monkeypatch.setattr("orchestrator_client.result_lines.MAX_BREAKS", 3)
     monkeypatch.setattr("orchestrator_client.connection.RETRY_S", 0.01)
     broken = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\nno chunk\r\n"
     async with raw(broken) as server, AsyncClient(server.url) as client:

@@ -35,13 +35,12 @@ from orchestrator_client.request_lines import (
     to_line,
     upload_chunks,
 )
-from orchestrator_client.result_lines import ReadStalled, read_lines
+from orchestrator_client.result_lines import follow_lines
 from orchestrator_client.retry import RETRY_S
 
 RETRY_FOR_S = 60.0
 WAIT_S = 25  # limit of the API's wait in one POST /batch; proxies often end a wait after 30 s
 JOBS_PER_PAGE = 100
-MAX_BREAKS, SHORT_STREAM_S = 20, 10.0  # see `AsyncClient._stream`
 
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
@@ -207,7 +206,9 @@ class AsyncClient:
             return {"order": order, "after": after, "follow": follow}
 
         async with aclosing(
-            self._stream(_path(job_id, "/results"), query, partial(parse, JobItem))
+            follow_lines(
+                self._connection, _path(job_id, "/results"), query, partial(parse, JobItem)
+            )
         ) as pages:
             async for page in pages:
                 after = page[-1].cursor
@@ -257,55 +258,14 @@ class AsyncClient:
                 "follow": follow,
             }
 
-        async with aclosing(self._stream(_path(job_id, "/results"), query, bytes)) as pages:
+        async with aclosing(
+            follow_lines(self._connection, _path(job_id, "/results"), query, bytes)
+        ) as pages:
             async for page in pages:
                 new, skip = page[skip:], max(0, skip - len(page))
                 read += len(new)
                 if new:
                     yield new
-
-    async def _stream(
-        self, path: str, query: Callable[[], dict[str, Any]], parse: Callable[[bytes], T]
-    ) -> AsyncGenerator[list[T], None]:
-        """Yields the parsed lines of a stream, in lists of lines that arrived together.
-
-        If the connection breaks, connects again, with a new query. Raises ConnectionFailed if
-        MAX_BREAKS streams in a row break within SHORT_STREAM_S and have no result.
-        """
-        budget = self._connection.retry_budget()
-        breaks = 0
-        while True:
-            opened_at: float | None = None
-            try:
-                async with (
-                    self._connection.stream(path, _drop_none(query())) as response,
-                    aclosing(read_lines(response, parse)) as pages,
-                ):
-                    opened_at = monotonic()
-                    budget.renew()
-                    async for page in pages:
-                        budget.renew()
-                        if page:
-                            budget, breaks = self._connection.retry_budget(), 0
-                            yield page
-                return  # noqa: TRY300 — the stream has ended
-            except ReadStalled:
-                budget.renew()
-            except (ConnectionFailed, ServiceUnavailable) as error:
-                if opened_at is not None:
-                    breaks = breaks + 1 if monotonic() - opened_at < SHORT_STREAM_S else 0
-                if breaks == MAX_BREAKS:
-                    raise self._always_broken(error) from error
-                await budget.wait(error)
-
-    def _always_broken(self, error: Exception) -> ConnectionFailed:
-        url = self._connection.url
-        return ConnectionFailed(
-            f"The stream of results from {url} broke {MAX_BREAKS} times in a row before a result"
-            f" arrived. The last error: {error} The job continues. Check the proxies before the"
-            " API, or read the results without following the job.",
-            url=url,
-        )
 
     async def failures(self, job_id: str, limit: int) -> list[JobItem]:
         """Returns up to `limit` failed results. See `Client.failures`."""

@@ -2,12 +2,16 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import TypeVar
+from time import monotonic
+from typing import Any, TypeVar
 
 import httpx
 from pydantic import ValidationError
 
-from orchestrator_client.errors import InvalidResponse
+from orchestrator_client.connection import Connection
+from orchestrator_client.errors import ConnectionFailed, InvalidResponse, ServiceUnavailable
+
+MAX_BREAKS, SHORT_STREAM_S = 20, 10.0  # see `follow_lines`
 
 T = TypeVar("T")
 
@@ -38,3 +42,52 @@ async def read_lines(
         ) from None
     except httpx.ReadTimeout:
         raise ReadStalled from None
+
+
+async def follow_lines(
+    connection: Connection,
+    path: str,
+    query: Callable[[], dict[str, Any]],
+    parse: Callable[[bytes], T],
+) -> AsyncGenerator[list[T], None]:
+    """Yields the parsed lines of a stream, in lists of lines that arrived together.
+
+    If the connection breaks, connects again, with a new query. Leaves out parameters that are None.
+    Raises ConnectionFailed if MAX_BREAKS streams in a row break within SHORT_STREAM_S and have no
+    result.
+    """
+    budget = connection.retry_budget()
+    breaks = 0
+    while True:
+        opened_at: float | None = None
+        params = {name: str(value) for name, value in query().items() if value is not None}
+        try:
+            async with (
+                connection.stream(path, params) as response,
+                aclosing(read_lines(response, parse)) as pages,
+            ):
+                opened_at = monotonic()
+                budget.renew()
+                async for page in pages:
+                    budget.renew()
+                    if page:
+                        budget, breaks = connection.retry_budget(), 0
+                        yield page
+            return  # noqa: TRY300 — the stream has ended
+        except ReadStalled:
+            budget.renew()
+        except (ConnectionFailed, ServiceUnavailable) as error:
+            if opened_at is not None:
+                breaks = breaks + 1 if monotonic() - opened_at < SHORT_STREAM_S else 0
+            if breaks == MAX_BREAKS:
+                raise _always_broken(connection.url, error) from error
+            await budget.wait(error)
+
+
+def _always_broken(url: str, error: Exception) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"The stream of results from {url} broke {MAX_BREAKS} times in a row before a result"
+        f" arrived. The last error: {error} The job continues. Check the proxies before the API, or"
+        " read the results without following the job.",
+        url=url,
+    )
