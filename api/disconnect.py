@@ -1,9 +1,13 @@
 """Stops work when its client has disconnected."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import Receive
+
+# The event loop reads a request and the end of its connection in different iterations. The second
+# one wakes the coroutine that waits for the end.
+_ITERATIONS = 3
 
 
 class ClientDisconnected(Exception):
@@ -14,6 +18,22 @@ async def wait_for_disconnect(receive: Receive) -> None:
     """Returns when the client has disconnected. Call it after the request's body was read."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def require_client(disconnect: Callable[[], Awaitable[None]]) -> None:
+    """Raises ClientDisconnected if the client has already disconnected.
+
+    After a time-out, clients repeat a request at another process. If this process was frozen, or
+    had too much to do, it must not do the work of the first request, too.
+
+    disconnect: returns a coroutine that ends when the client has disconnected.
+    """
+    disconnected = asyncio.ensure_future(disconnect())
+    for _ in range(_ITERATIONS):
+        await asyncio.sleep(0)
+    if disconnected.done():
+        raise ClientDisconnected
+    disconnected.cancel()
 
 
 async def cancel_on_disconnect(disconnect: Awaitable[None], work: Awaitable[None]) -> None:

@@ -1,6 +1,6 @@
 """Serves the batches of OpenAI's API. A batch is a job, and a job is a batch."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
@@ -71,6 +71,7 @@ class Batches:
         key: str | None,
         is_repeated: bool,
         held: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]],
+        require_client: Callable[[], Awaitable[None]],
     ) -> Batch:
         """Creates a batch whose requests may run at once, or a batch that has failed.
 
@@ -78,6 +79,8 @@ class Batches:
         is_repeated: whether the client sends the request again because it got no response. The
         request and its repetition return the same batch, whichever is faster.
         held: reserves memory for the chunks of the file. Raises SubmissionRejected.
+        require_client: raises ClientDisconnected if the client has disconnected. Then nothing is
+        created, because the client repeats the request.
         """
         file = await self._file(new.input_file_id, owner)
         details = BatchDetails(
@@ -104,12 +107,13 @@ class Batches:
         # The providers may have changed since the upload, or the upload did not name the provider.
         if all(mistake["code"] == MODEL_NOT_FOUND for mistake in mistakes):
             try:
-                items = self._items(held(self._files.blocks(file)), check)
+                items = self._items(held(self._files.blocks(file)), check, require_client)
                 job = await self._submissions.start(items, submission)
             except _FileHasMistakes:
                 mistakes = [mistake.to_dict() for mistake in check.mistakes]
             else:
                 return await self.get(job.job_id, owner)
+        await require_client()
         job_id = await self._batches.reject(self._jobs.new_id(), details, submission, mistakes)
         return await self.get(job_id, owner)
 
@@ -205,12 +209,16 @@ class Batches:
         )
 
     async def _items(
-        self, chunks: AsyncIterator[bytes], check: RequestCheck
+        self,
+        chunks: AsyncIterator[bytes],
+        check: RequestCheck,
+        require_client: Callable[[], Awaitable[None]],
     ) -> AsyncIterator[NewItem]:
         async for item in check.items(chunks):
             yield item
         if check.mistakes:
             raise _FileHasMistakes
+        await require_client()
 
     async def _find(self, job_id: str, owner: str) -> Batch | None:
         try:

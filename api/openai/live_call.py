@@ -13,7 +13,7 @@ from fastapi import Depends, Header, Query, Request, Response
 
 from api.batches import MIN_RETRY_S
 from api.dependencies import DisconnectDep, OwnerDep, Services, ServicesDep
-from api.disconnect import ClientDisconnected, cancel_on_disconnect
+from api.disconnect import ClientDisconnected, cancel_on_disconnect, require_client
 from api.headers import IdempotencyKey
 from api.media_types import EVENT_STREAM, JSON
 from api.memory_budget import MEMORY
@@ -74,6 +74,7 @@ class LiveCall:
             is_repetition=self.is_repetition,
         )
         await pause_after(len(body))
+        await require_client(self.wait_for_disconnect)
         del body  # the client may wait for minutes; until then only Redis needs the request
         if "stream" in items[0].request:
             return await self._stream(operation, items, submission)

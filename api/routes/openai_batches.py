@@ -5,7 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request
 
-from api.dependencies import OwnerDep, ServicesDep
+from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
+from api.disconnect import require_client
 from api.headers import IdempotencyKey
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.body import read_model
@@ -35,6 +36,7 @@ async def create_batch(
     services: ServicesDep,
     owner: OwnerDep,
     key: IdempotencyKey,
+    wait_for_disconnect: DisconnectDep,
     provider: ProviderQuery = None,
     retry_count: Annotated[
         str, Header(alias="x-stainless-retry-count", include_in_schema=False)
@@ -54,6 +56,7 @@ async def create_batch(
         key=key,
         is_repeated=is_repeated,
         held=partial(hold, request, services.settings),
+        require_client=partial(require_client, wait_for_disconnect),
     )
 
 
