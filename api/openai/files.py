@@ -1,6 +1,6 @@
 """Serves the files of OpenAI's API: uploaded files, and the results of batches as files."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from typing import get_args
 
@@ -39,8 +39,18 @@ class Files:
         self._settings = settings
         self._catalogue = catalogue
 
-    async def upload(self, form: UploadForm, owner: str, provider: str | None) -> FileObject:
-        """Stores the file of the form. A file with mistakes is stored, too. Raises FileRejected."""
+    async def upload(
+        self,
+        form: UploadForm,
+        owner: str,
+        provider: str | None,
+        require_client: Callable[[], Awaitable[None]],
+    ) -> FileObject:
+        """Stores the file of the form. A file with mistakes is stored, too. Raises FileRejected.
+
+        require_client: raises ClientDisconnected if the client has disconnected. Then the file is
+        discarded, because the client repeats the upload.
+        """
         async with self._files.upload(owner) as upload:
             check = RequestCheck(self._settings, self._catalogue, provider=provider)
             chunks = self._stored(form.file_chunks(), upload)
@@ -58,6 +68,7 @@ class Files:
                 model=check.model if is_batch else None,
                 mistakes=[m.to_dict() for m in check.mistakes] if is_batch else (),
             )
+            await require_client()
             await upload.commit(info, self._ttl_s(form.fields))
         return described(await self._files.get(upload.id, owner))
 

@@ -1,10 +1,12 @@
 """Serves `/v1/files`: the Files API of OpenAI."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.dependencies import OwnerDep, ServicesDep
+from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
+from api.disconnect import require_client
 from api.openai.batch_schemas import FileDeleted, FileList, FileObject
 from api.openai.files import OCTETS
 from api.openai.multipart import UploadForm
@@ -31,7 +33,11 @@ router = APIRouter(prefix="/v1/files", tags=[OPENAI], dependencies=[AUTHENTICATE
 
 @router.post("", summary="Upload a file", responses=OPENAI_STORED, openapi_extra=UPLOAD_BODY)
 async def upload_file(
-    request: Request, services: ServicesDep, owner: OwnerDep, provider: ProviderQuery = None
+    request: Request,
+    services: ServicesDep,
+    owner: OwnerDep,
+    wait_for_disconnect: DisconnectDep,
+    provider: ProviderQuery = None,
 ) -> FileObject:
     """Upload a file of up to `MAX_FILE_BYTES`, for a batch.
 
@@ -40,7 +46,9 @@ async def upload_file(
     max_bytes = services.settings.max_file_bytes + FORM_BYTES
     chunks = hold(request, services.settings, body_chunks(request, max_bytes, "MAX_FILE_BYTES"))
     form = UploadForm(request.headers.get("content-type", ""), chunks)
-    return await services.openai.files.upload(form, owner, provider)
+    return await services.openai.files.upload(
+        form, owner, provider, partial(require_client, wait_for_disconnect)
+    )
 
 
 @router.get("", summary="List your files", responses=OPENAI_LISTED)
