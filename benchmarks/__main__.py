@@ -1,4 +1,7 @@
-"""Runs the benchmarks: `python -m benchmarks [sustained | soak | redis | providers | openai]`."""
+"""Runs the benchmarks.
+
+`python -m benchmarks [sustained | soak | redis | providers | openai | memory]`
+"""
 
 import argparse
 import asyncio
@@ -7,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import batch_comparison, comparison, formats, jobs, openai_api, scaling
+from benchmarks import batch_comparison, comparison, formats, jobs, memory, openai_api, scaling
 from benchmarks.figures import Figure
 from benchmarks.isolation import isolation
 from benchmarks.jobs import large_jobs
@@ -47,6 +50,7 @@ async def compare(provider: Provider, *, smoke: bool) -> None:
     alone += await isolation(provider, window_s=0.1 if smoke else 2)
     if smoke:
         console.print(await openai_results(provider, smoke=True), markup=False)
+        console.print(await memory_results(provider, smoke=True), markup=False)
     text = results(side_by_side, alone)
     console.print(text, markup=False)
     if not smoke:
@@ -84,6 +88,27 @@ async def openai_results(provider: Provider, *, smoke: bool) -> str:
     )
 
 
+async def memory_results(provider: Provider, *, smoke: bool) -> str:
+    """Measures everything that MEMORY.md shows. Returns the text."""
+    console.log("memory")
+    figures = await memory.memory(provider, memory.SMOKE if smoke else memory.Sizes())
+    return "\n".join(
+        [
+            "# Memory and delays of the API",
+            "",
+            *provenance("python -m benchmarks memory"),
+            "",
+            "How much memory one API process takes under large and slow clients, and how long the",
+            "slowest `GET /health` takes meanwhile. Each situation has an API process of its own,",
+            "whose resident memory is read all the time. A slow reader reads 32 KiB/s, half of the",
+            "readers `/jobs/{job_id}`, half `/jobs/{job_id}/results`, of 20 answers.",
+            "",
+            *table(figures, ("c",)),
+            "",
+        ]
+    )
+
+
 async def write_results(name: str, command: str, figures: list[Figure]) -> None:
     text = "\n".join([f"# {name}", "", *provenance(command), "", *table(figures, ("c",)), ""])
     console.print(text, markup=False)
@@ -99,6 +124,11 @@ async def run(options: argparse.Namespace) -> None:
             case "redis":
                 figures = await redis_cost(100_000)
                 await write_results("Redis", "python -m benchmarks redis", figures)
+            case "memory":
+                text = await memory_results(provider, smoke=options.smoke)
+                console.print(text, markup=False)
+                if not options.smoke:
+                    (HERE / "MEMORY.md").write_text(text)
             case "providers":
                 text = await provider_faults(provider, console)
                 console.print(text, markup=False)
@@ -122,7 +152,7 @@ def main() -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["compare", "sustained", "soak", "redis", "providers", "openai"],
+        choices=["compare", "sustained", "soak", "redis", "providers", "openai", "memory"],
     )
     parser.add_argument(
         "--smoke", action="store_true", help="run all benchmarks in small sizes; write no files"

@@ -51,6 +51,7 @@ NOT_RUN = {
     "python -m benchmarks soak": MINUTES,
     "FOREIGN_SERVERS=DIRECTORY python -m benchmarks providers": MINUTES,
     "FOREIGN_SERVERS=DIRECTORY python -m benchmarks openai": MINUTES,
+    "python -m benchmarks memory": MINUTES,
     "pytest -m chaos": ".ci/run",
     UP: "test_up_prints_what_is_shown",
     "OPENROUTER_API_KEY=sk-or-… orchestrator up": "test_cli.py, but for the key",
