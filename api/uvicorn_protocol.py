@@ -28,6 +28,7 @@ from api.reading_limits import (
     ReadingLimits,
 )
 
+HEAD_SLICE_BYTES = 16 * 1024  # bytes of a head between two checks of its limits
 MAX_WAITING_BYTES = 64 * 1024  # of the bodies of a connection's requests that wait
 UVICORN_KEEP_ALIVE_S = 5  # uvicorn's default for --timeout-keep-alive
 
@@ -114,10 +115,10 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
         """
         if self.request.is_refused:
             return
-        if self.request.reading is not Reading.BODY and len(data) > MAX_HEAD_BYTES:
+        if self.request.reading is not Reading.BODY and len(data) > HEAD_SLICE_BYTES:
             # A head beyond the limit must not be parsed as a whole.
-            self.data_received(data[:MAX_HEAD_BYTES])
-            self.data_received(data[MAX_HEAD_BYTES:])
+            self.data_received(data[:HEAD_SLICE_BYTES])
+            self.data_received(data[HEAD_SLICE_BYTES:])
             return
         self._unset_keepalive_if_required()
         if self.request.reading is Reading.NOTHING:
