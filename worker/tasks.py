@@ -16,8 +16,9 @@ from shared.providers.row import provider_of
 from shared.queue.deltas import Deltas
 from shared.queue.fallback_chain import number_of_fallbacks
 from shared.queue.item_request import ItemRequest
-from shared.queue.item_results import DEADLINE_EXCEEDED, Result
-from shared.queue.leases import NOT_CONFIGURED, Fault, Usage
+from shared.queue.item_results import DEADLINE_EXCEEDED
+from shared.queue.leases import Usage
+from worker.attempt_results import answer_result, failed_result, fault_of, not_configured
 from worker.call_metrics import CallMetrics
 from worker.delta_writer import DeltaWriter
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
@@ -27,7 +28,6 @@ from worker.providers.errors import ProviderError, Verdict
 from worker.retry_and_pause import FINAL, backoff_s, is_refusal
 from worker.usage import CallHeaders, HeaderReading, usage_of
 
-_FIRST_ERROR_STATUS = 400
 MAX_TIMEOUT_S = 600.0  # limit of a time-out that is longer than the provider's
 
 log = structlog.get_logger()
@@ -82,7 +82,7 @@ async def _call_once(
     provider = request["provider"]
     endpoint = context.endpoints.get(attempt.account) or context.endpoints.get(provider)
     if endpoint is None:
-        return _not_configured(attempt, context.missing.get(provider))
+        return not_configured(attempt, context.missing.get(provider))
     started = time.perf_counter()
     longest_s = max(endpoint.timeout_s, MAX_TIMEOUT_S)
     timeout_s = min(endpoint.timeout_s * attempt.patience, longest_s, attempt.remaining_s)
@@ -104,14 +104,14 @@ async def _call_once(
         outcome = _after_failure(error, attempt, latency_ms, usage, max_retries=retries)
         if isinstance(outcome, Retry) and writer is not None and writer.has_begun:
             # A client may have read a part of this answer, and another answer would not fit.
-            failed = _failed(error.code, error.message, error, attempt, latency_ms)
+            failed = failed_result(error.code, error.message, error, attempt, latency_ms)
             outcome = Finished(failed, outcome.fault, usage)
         _log_failure(error, attempt, request, will_retry=_will_retry(error, outcome))
         return outcome
     latency_ms = _since(started)
     context.calls.add_call(provider, request["model"], "", latency_ms, owner=attempt.owner)
     usage = usage_of(endpoint.row, attempt, request, answer, headers)
-    return Finished(_answer(answer, attempt, latency_ms), usage=usage)
+    return Finished(answer_result(answer, attempt, latency_ms), usage=usage)
 
 
 def _after_failure(
@@ -126,8 +126,8 @@ def _after_failure(
 
     Otherwise returns a Finished with the error.
     """
-    fault = _fault(error)
-    failed = _failed(error.code, error.message, error, attempt, latency_ms)
+    fault = fault_of(error)
+    failed = failed_result(error.code, error.message, error, attempt, latency_ms)
     if error.verdict in FINAL:
         return Finished(failed, fault, usage)
     if max_retries == 0:  # one call for each item, and no wait that the provider does not ask for
@@ -137,7 +137,7 @@ def _after_failure(
     if max(delay_s or 0, error.wait_s or 0) >= attempt.remaining_s - latency_ms / 1000:
         message = f"{DEADLINE_EXCEEDED.error}; the last attempt failed: {error.message}"
         code = ErrorCode.DEADLINE_EXCEEDED
-        return Finished(_failed(code, message, error, attempt, latency_ms), fault, usage)
+        return Finished(failed_result(code, message, error, attempt, latency_ms), fault, usage)
     return Retry(delay_s, failed, fault, usage)
 
 
@@ -145,42 +145,6 @@ def _will_retry(error: ProviderError, outcome: TaskOutcome) -> bool:
     """Returns whether the item runs again. An attempt because of the provider does not count."""
     counts = error.verdict in {Verdict.TRANSIENT, Verdict.UNFINISHED}
     return isinstance(outcome, Retry) and (outcome.delay_s is not None or not counts)
-
-
-def _fault(error: ProviderError) -> Fault:
-    return Fault(
-        error.verdict,
-        error.reason,
-        error.code,
-        status_code=_refusal_status(error),
-        wait_s=error.wait_s,
-        covers_account=error.covers_account,
-    )
-
-
-def _failed(
-    code: ErrorCode, message: str, error: ProviderError, attempt: Attempt, latency_ms: float
-) -> Result:
-    return Result(
-        error=message,
-        error_code=code,
-        status_code=_refusal_status(error),
-        refusal=_refusal(error),
-        latency_ms=latency_ms,
-        attempts=attempt.calls,
-        queued_ms=attempt.queued_ms,
-        retried_ms=attempt.retried_ms,
-    )
-
-
-def _refusal(error: ProviderError) -> dict[str, Any] | None:
-    wait = {} if error.wait_s is None else {"wait_s": error.wait_s}
-    return {**error.names, **wait} or None
-
-
-def _refusal_status(error: ProviderError) -> int | None:
-    is_refusal = error.status_code is not None and error.status_code >= _FIRST_ERROR_STATUS
-    return error.status_code if is_refusal else None
 
 
 def _log_failure(
@@ -198,53 +162,6 @@ def _log_failure(
         reason=error.message,  # the message contains neither the key nor a part of the prompt
         will_retry=will_retry,
     )
-
-
-def _not_configured(attempt: Attempt, reason: str | None) -> Finished:
-    # There is no reason if the API that accepted the item has another providers.toml.
-    reason = reason or "the worker does not know this provider: give it the API's PROVIDERS_FILE"
-    code = ErrorCode.PROVIDER_NOT_CONFIGURED
-    result = Result(
-        error=reason,
-        error_code=code,
-        attempts=attempt.calls - 1,
-        queued_ms=attempt.queued_ms,
-        retried_ms=attempt.retried_ms,
-    )
-    return Finished(result, Fault(NOT_CONFIGURED, reason, code, counts_for_health=False))
-
-
-def _answer(answer: Answer, attempt: Attempt, latency_ms: float) -> Result:
-    return Result(
-        content=answer.content,
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        total_tokens=answer.total_tokens,
-        finish_reason=answer.finish_reason,
-        cost_usd=answer.cost_usd,
-        message=answer.message,
-        choices=answer.choices,
-        logprobs=answer.logprobs,
-        usage=_details(answer.usage),
-        body=answer.body,
-        latency_ms=latency_ms,
-        attempts=attempt.calls,
-        queued_ms=attempt.queued_ms,
-        retried_ms=attempt.retried_ms,
-    )
-
-
-def _details(usage: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Returns the usage if it says more than the result's own fields."""
-    return usage if usage and not usage.keys() <= _REPORTED else None
-
-
-_REPORTED = {
-    *("prompt_tokens", "completion_tokens", "total_tokens", "cost"),
-    # names of Ollama, also of its durations in ns
-    *("prompt_eval_count", "eval_count", "prompt_eval_duration", "eval_duration"),
-    *("total_duration", "load_duration"),
-}
 
 
 async def _traced_call(
