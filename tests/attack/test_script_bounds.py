@@ -270,7 +270,7 @@ async def test_the_records_of_many_models_are_resumed_in_several_runs(
         overview = await Monitor(deployment.redis, deployment.keys).overview()
         resumed = await Operator(deployment.redis, deployment.keys).resume("a")
 
-    assert {f"m{n}" for n in range(1000)} == set(resumed)
+    assert {f"a/m{n}" for n in range(1000)} == set(resumed)
     assert overview
     assert max(costs.commands) <= MAX_COMMANDS
 
