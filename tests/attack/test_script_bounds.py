@@ -85,7 +85,7 @@ class Deployment:
                 return
 
     async def end_overdue(self) -> None:
-        for _ in range(400):
+        for _ in range(2000):
             if not await self.queue.expire_overdue():
                 return
 

@@ -41,12 +41,16 @@ end
 
 local is_set_back, cursor = read_set_back('api')
 if is_set_back then cursor = '0' end
-if cursor then
-  local are_workers_correct = lower(WORKERS, now_ms + LEASE_MS)
-  repeat cursor = correct_deadlines(cursor) until cursor == '0' or not has_work_left()
-  set_left((cursor ~= '0' or not are_workers_correct) and cursor or '')
+if cursor then -- '' when all is corrected
+  local are_workers_correct
+  repeat are_workers_correct = lower(WORKERS, now_ms + LEASE_MS) until are_workers_correct or not has_work_left()
+  while are_workers_correct and cursor ~= '' and has_work_left() do
+    cursor = correct_deadlines(cursor)
+    if cursor == '0' then cursor = '' end
+  end
+  set_left(cursor)
 end
 local next_ms = end_overdue_jobs()
 local forgotten = forget_expired(MAX_FORGOTTEN) + forget_expired_files(MAX_FORGOTTEN)
-local has_more = cursor and cursor ~= '0' or next_ms and next_ms <= now_ms or forgotten >= MAX_FORGOTTEN
+local has_more = cursor and cursor ~= '' or next_ms and next_ms <= now_ms or forgotten >= MAX_FORGOTTEN
 return has_more and 1 or 0

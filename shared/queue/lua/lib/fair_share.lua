@@ -21,8 +21,8 @@
 -- Defines for other files: take_fairly
 local QUANTUM = 5
 local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
-local round_moves = 160 -- limit of children without items that a round removes; a queue that it moves to WAITING counts ten times
-local MIN_MOVES = 2 -- the same limit of a lane whose round has reached its limit
+local round_moves = 120 -- limit of children without items that a round removes; a queue that it moves to WAITING counts ten times
+local MIN_MOVES = 1 -- the same limit of a lane whose round has reached its limit
 local round_skips = 32 -- limit of queues that a round skips, because a limiter allows none of their items now
 local MIN_SKIPS = 1
 local MAX_LEAD = 50 -- items by which a child that is skipped may fall behind
