@@ -1,6 +1,5 @@
 """A provider is added by a file alone, and a built-in provider by one line of code."""
 
-import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 from support.in_process import running_api, running_worker
+from support.jobs import ndjson, upload, wait_completed
 from support.providers import combined
-from support.stack import Stack, chat, eventually
+from support.stack import Stack, chat
 
 from cli.simulator import Simulator
 from cli.simulator.environment import simulated_environment
@@ -48,25 +48,16 @@ async def test_a_provider_of_the_file_answers(
     assert simulator.last()["openai"]["body"]["model"] == "Org/Model"
 
 
-@pytest.mark.parametrize("model", ["fast", "FAST", "gpu1/Qwen/Qwen3-8B"])
 async def test_an_alias_and_a_prefix_lead_to_a_provider_of_the_file(
-    stack: Start, simulator: Simulator, providers_file: str, model: str
+    stack: Start, simulator: Simulator, providers_file: str
 ) -> None:
     deployment = await stack(workers=1, PROVIDERS_FILE=providers_file)
-    body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+    for model in ("fast", "FAST", "gpu1/Qwen/Qwen3-8B"):
+        body = {"model": model, "messages": [{"role": "user", "content": f"hello {model}"}]}
 
-    accepted = await deployment.api.post(
-        "/jobs", content=json.dumps(body), headers={"content-type": "application/x-ndjson"}
-    )
+        await wait_completed(deployment.api, await upload(deployment.api, ndjson([body])))
 
-    assert accepted.status_code == httpx.codes.ACCEPTED, accepted.text
-    job_url = accepted.headers["location"]
-
-    async def completed() -> bool:
-        return bool((await deployment.api.get(job_url)).json()["status"] == "completed")
-
-    await eventually(completed)
-    assert simulator.last()["openai"]["body"] == body | {"model": "Qwen/Qwen3-8B"}
+        assert simulator.last()["openai"]["body"] == body | {"model": "Qwen/Qwen3-8B"}
 
 
 @pytest.fixture
@@ -99,18 +90,7 @@ async def test_an_alias_with_several_deployments(
         for n in range(40)
     ]
 
-    accepted = await deployment.api.post(
-        "/jobs",
-        content="\n".join(map(json.dumps, bodies)),
-        headers={"content-type": "application/x-ndjson"},
-    )
-    job_url = accepted.headers["location"]
-
-    async def completed() -> bool:
-        return bool((await deployment.api.get(job_url)).json()["status"] == "completed")
-
-    await eventually(completed)
-    job = (await deployment.api.get(job_url)).json()
+    job = await wait_completed(deployment.api, await upload(deployment.api, ndjson(bodies)))
     served = Counter((r["provider"], r["model"]) for r in job["responses"])
     assert job["providers"] == {"my fast one": 40}
     assert served.keys() == {("gpu1", "Big"), ("gpu2", "Small")}

@@ -13,7 +13,7 @@ import pytest
 from arq.connections import ArqRedis
 from support.examples import SEED_EXAMPLE
 from support.in_process import running_api, running_worker, served_api
-from support.jobs import NDJSON, lines
+from support.jobs import NDJSON, lines, wait_completed
 from support.raw_http import connect
 from support.stack import Stack, chat, eventually, queued, stored
 
@@ -241,7 +241,7 @@ async def test_each_fault_has_its_code_and_affects_no_other_request(
         requests.append(chat(f"{fault} not", provider=provider))
 
     async with service(
-        settings, providers, max_retries=0, request_timeout=0.7, max_concurrent_requests=100
+        settings, providers, max_retries=0, request_timeout=3, max_concurrent_requests=100
     ) as client:
         answer = await post(client, *requests)
 
@@ -740,13 +740,7 @@ async def test_wait_that_ends_first_returns_the_results_so_far(
         early = await post(
             client, chat("fast"), chat("slow", provider="ollama"), headers={"Prefer": prefer}
         )
-
-        async def completed() -> bool:
-            job = (await client.get(early.headers["location"])).json()
-            return bool(job["status"] == "completed")
-
-        await eventually(completed)
-        late = (await client.get(early.headers["location"])).json()
+        late = await wait_completed(client, early.headers["location"])
 
     assert early.status_code == 202
     assert early.headers["preference-applied"] == "wait=1"

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 from support.providers import endpoint_of
-from support.raw_server import http
+from support.raw_server import http, listening
 
 from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
@@ -74,20 +74,8 @@ class Server:
 @asynccontextmanager
 async def serving(last_bytes: bytes = b"", *, reset: bool = False) -> AsyncIterator[Server]:
     server = Server(last_bytes, reset=reset)
-    tasks: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.create_task(server.serve(reader, writer)))
-
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
-    server.url = "http://{}:{}".format(*listener.sockets[0].getsockname())
-    try:
+    async with listening(server.serve) as server.url:
         yield server
-    finally:
-        listener.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def at(url: str) -> Endpoint:

@@ -10,9 +10,9 @@ import pytest
 from arq.connections import ArqRedis
 from support.claims import claim, commit, rate_limited, settle
 from support.in_process import running_api, running_worker
-from support.jobs import NDJSON, ndjson
+from support.jobs import NDJSON, ndjson, upload, wait_completed
 from support.providers import combined
-from support.stack import Stack, chat, eventually
+from support.stack import Stack, chat
 
 from cli.simulator import Simulator
 from shared.jobs.staging import MAX_ROUTES, MAX_SHARED_ROUTES
@@ -413,16 +413,8 @@ async def test_the_result_says_what_served_the_request_and_what_was_tried(
     deployment = await stack(workers=1, PROVIDERS_FILE=file_with_fallbacks)
     body = {"model": "fast", "messages": [{"role": "user", "content": "hello"}]}
 
-    accepted = await deployment.api.post(
-        "/jobs", content=json.dumps(body), headers={"content-type": "application/x-ndjson"}
-    )
-    job_url = accepted.headers["location"]
-
-    async def completed() -> bool:
-        return bool((await deployment.api.get(job_url)).json()["status"] == "completed")
-
-    await eventually(completed)
-    [response] = (await deployment.api.get(job_url)).json()["responses"]
+    job = await wait_completed(deployment.api, await upload(deployment.api, ndjson([body])))
+    [response] = job["responses"]
     assert (response["error"], response["model"], response["attempts"]) == (None, "Big", 3)
     assert response["provider"] in {"gpu1", "gpu2"}
     assert response["body"]["choices"][0]["message"]["content"] == "echo: hello"

@@ -102,11 +102,7 @@ async def test_internal_error_of_a_worker_writes_no_secret(
             await staging.add("openrouter", payload, (None, "openrouter", "m"))
         await commit(staging)
 
-    async def completed() -> bool:
-        return bool((await deployment.api.get("/jobs/job")).json()["status"] == "completed")
-
-    await eventually(completed, 10)
-    responses = (await deployment.api.get("/jobs/job")).json()["responses"]
+    responses = (await wait_completed(deployment.api, "/jobs/job"))["responses"]
     log = await log_of(deployment, output)
 
     assert "internal_error" in {response["error_code"] for response in responses}

@@ -1,7 +1,7 @@
 """Answers calls with bytes that a test wrote, over a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,15 +39,23 @@ class Server:
 @asynccontextmanager
 async def raw(*answer: bytes) -> AsyncIterator[Server]:
     server = Server(answer)
+    async with listening(server.serve) as server.url:
+        yield server
+
+
+@asynccontextmanager
+async def listening(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]],
+) -> AsyncIterator[str]:
+    """Serves each connection in a task. Yields the URL, and cancels the tasks at the end."""
     tasks: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.create_task(server.serve(reader, writer)))
+        tasks.add(asyncio.create_task(serve(reader, writer)))
 
     listener = await asyncio.start_server(connected, "127.0.0.1", 0)
-    server.url = "http://{}:{}".format(*listener.sockets[0].getsockname())
     try:
-        yield server
+        yield "http://{}:{}".format(*listener.sockets[0].getsockname())
     finally:
         listener.close()
         for task in tasks:
