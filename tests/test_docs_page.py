@@ -1,55 +1,39 @@
 """Tests `/docs` and the dashboard in a real Chromium: directly, and below a prefix of a proxy."""
 
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import ConsoleMessage, Page, Request, async_playwright
+import pytest_asyncio
+from playwright.async_api import Browser, Page
 from support.authentication import ANN, API_KEYS
+from support.browser import needs_chromium, open_browser, opened
 from support.nginx import needs_nginx
-from support.stack import Stack
+from support.search_depth import FULL
+from support.stack import Stack, stacks
 from support.tls_proxy import tls_proxy
 
 from api.docs_page import DOCS
+from shared.queue.keys import Keys
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # one browser serves all tests
 
 Start = Callable[..., Awaitable[Stack]]
 
 BATCH = "#operations-Batches-post_batch_batch_post"  # the section of POST /batch
-CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(
-    not CHROMIUM, reason="Chromium (Debian's package) is not installed"
-)
 
 
-@asynccontextmanager
-async def visit(root: str, path: str, **options: Any) -> AsyncIterator[Page]:
-    """Opens a page. Fails if it writes to the console, or asks for something outside `root`."""
-    wrong: list[str] = []
+@pytest_asyncio.fixture(loop_scope="module")
+async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Start]:
+    async with stacks(valkey_url, keys) as start:
+        yield start
 
-    def heard(message: ConsoleMessage) -> None:
-        wrong.append(message.text)
 
-    def asked(request: Request) -> None:
-        if not request.url.startswith((root, "data:", "blob:")):
-            wrong.append(request.url)
-
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--no-first-run"]
-        )
-        context = await browser.new_context(ignore_https_errors=True, **options)
-        page = await context.new_page()
-        page.on("console", heard)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", asked)
-        await page.goto(f"{root}{path}")
-        yield page
-        await browser.close()
-    assert wrong == []
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with open_browser() as browser:
+        yield browser
 
 
 async def try_batch(page: Page) -> int:
@@ -62,12 +46,13 @@ async def try_batch(page: Page) -> int:
 
 
 @needs_chromium
-@pytest.mark.parametrize("path", [DOCS, f"{DOCS}/"])
+@pytest.mark.parametrize("path", [DOCS, f"{DOCS}/"] if FULL else [f"{DOCS}/"])
 async def test_the_docs_work_without_a_key_and_without_another_host(
-    stack: Start, path: str
+    stack: Start, browser: Browser, path: str
 ) -> None:
     deployment = await stack(workers=1, key=ANN, API_KEYS=API_KEYS, DASHBOARD="false")
-    async with visit(str(deployment.api.base_url).rstrip("/"), path) as page:
+    root = str(deployment.api.base_url).rstrip("/")
+    async with opened(browser, root, f"{root}{path}") as page:
         await page.locator(BATCH).wait_for()
         await page.get_by_role("button", name="Authorize").first.click()
         await page.get_by_role("textbox").fill(ANN)
@@ -79,18 +64,19 @@ async def test_the_docs_work_without_a_key_and_without_another_host(
 
 @needs_chromium
 @needs_nginx
-@pytest.mark.parametrize("settings", [{}, {"ROOT_PATH": "/llm"}], ids=["unknown", "ROOT_PATH"])
+@pytest.mark.parametrize("settings", [{}, {"ROOT_PATH": "/llm"}] if FULL else [{}], ids=str)
 async def test_the_pages_work_below_a_prefix(
-    stack: Start, tmp_path: Path, settings: dict[str, str]
+    stack: Start, browser: Browser, tmp_path: Path, settings: dict[str, str]
 ) -> None:
     # nginx replaces the header Host, so the proxy's own host must be an allowed origin.
     deployment = await stack(workers=1, ALLOWED_HOSTS="127.0.0.1", **settings)
     location = f"location /llm/ {{ proxy_pass {deployment.api.base_url}/; proxy_buffering off; }}"
     async with tls_proxy(tmp_path, location.replace("//;", "/;")) as url:
-        async with visit(f"{url}/llm/", "docs") as page:
+        root = f"{url}/llm/"
+        async with opened(browser, root, f"{root}docs", ignore_https_errors=True) as page:
             await page.locator(BATCH).wait_for()
             assert await try_batch(page) == 200
-        async with visit(f"{url}/llm/", "") as page:
+        async with opened(browser, root, root, ignore_https_errors=True) as page:
             await page.locator(".connection", has_text="live").wait_for()
             await page.get_by_role("link", name="Jobs").click()
             await (

@@ -103,9 +103,10 @@ async def work(stack: Stack, **fields: Any) -> str:
     [(360, "dark"), (360, "light"), (1600, "dark")] if FULL else [(360, "light"), (1600, "dark")],
 )
 async def test_every_view_is_accessible_and_fits(
-    stack: Start, browser: Browser, width: int, scheme: str
+    stack: Start, browser: Browser, redis: ArqRedis, keys: Keys, width: int, scheme: str
 ) -> None:
     deployment = await stack(workers=2)
+    await write_past_hour(redis, keys)  # so that the charts appear at once
     models = ["m", "sim-500", "sim-404"]
     await deployment.batch(
         [chat(str(n), model=models[n % 3], provider="ollama") for n in range(30)]

@@ -34,32 +34,48 @@ async def open_browser(*options: str) -> AsyncIterator[Browser]:
 async def visit(
     browser: Browser, stack: Stack, path: str = "", *, width: int = 1280, scheme: Any = "light"
 ) -> AsyncIterator[Page]:
-    """Opens a page. Fails if the page writes to the console or sends a request to another host."""
-    said: list[str] = []
+    """Opens a page of the dashboard, as `opened` does."""
     url = str(stack.api.base_url)
-    context = await browser.new_context(
-        base_url=url,
+    async with opened(
+        browser,
+        url,
+        f"{url.rstrip('/')}/#/{path}",
+        # Chromium itself writes this line for each failed request.
+        ignored="Failed to load resource",
         viewport={"width": width, "height": 900},
         color_scheme=scheme,
         reduced_motion="reduce",
-    )
+    ) as page:
+        yield page
+
+
+@asynccontextmanager
+async def opened(
+    browser: Browser, root: str, url: str, *, ignored: str | None = None, **options: Any
+) -> AsyncIterator[Page]:
+    """Opens a page. Fails if it writes to the console, or asks for something outside `root`.
+
+    ignored: text of lines of the console that are not a failure.
+    options: options of Playwright for the browser's context.
+    """
+    wrong: list[str] = []
+    context = await browser.new_context(base_url=root, **options)
 
     def heard(message: ConsoleMessage) -> None:
-        # Chromium itself writes this line for each failed request.
-        if "Failed to load resource" not in message.text:
-            said.append(message.text)
+        if ignored is None or ignored not in message.text:
+            wrong.append(message.text)
 
     def asked(request: Request) -> None:
-        if not request.url.startswith((url, "data:", "blob:")):
-            said.append(request.url)
+        if not request.url.startswith((root, "data:", "blob:")):
+            wrong.append(request.url)
 
     page = await context.new_page()
     page.on("console", heard)
-    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", asked)
-    await page.goto(f"/#/{path}")
+    await page.goto(url)
     try:
         yield page
     finally:
         await context.close()
-    assert said == []
+    assert wrong == []
