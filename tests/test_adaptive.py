@@ -1,5 +1,7 @@
 """Tests how the number of running calls adapts to the provider: see lua/lib/adaptive.lua."""
 
+import math
+import random
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,12 +17,15 @@ from support.health import (
     use_clock,
 )
 from support.limited import LimitedProvider
+from support.search_depth import FULL
+from support.virtual_run import Call, Reply, VirtualRun, use_virtual_clock
 
 from shared.queue.capacity import Rules
 from shared.queue.keys import Keys
 from shared.queue.leases import Announced, Fault, Lease, Settlement, Usage
 
 LIMIT = 100
+CAPACITIES = (40, 12, 80)
 
 
 @pytest.fixture
@@ -63,8 +68,13 @@ async def test_after_a_cut_the_cap_grows_slowly(provider: LimitedProvider) -> No
 
     counts = [await answered_round(provider) for _ in range(12)]
     assert counts[0] == 16
+    near = [later - earlier for earlier, later in pairwise(counts) if 19 <= earlier <= 23]
+    assert near
+    assert max(near) <= 2  # the provider refused a call beyond 20
     for earlier, later in pairwise(counts):
-        assert 0 < later - earlier <= 2 + 0.12 * earlier
+        rate = 0.12 if later <= 24 else 0.27
+        assert 0 < later - earlier <= 2 + rate * earlier
+    assert counts[-1] > 60
 
 
 async def test_slots_that_are_not_used_say_nothing(provider: LimitedProvider) -> None:
@@ -118,6 +128,43 @@ async def test_refusals_pause_for_a_moment_while_the_cap_can_be_cut(
         assert not await provider.is_open("m")
         await provider.pass_time(0.26)
     assert await provider.is_open("m")  # as without an adaptive limit
+
+
+class Capacity:
+    """Refuses calls beyond what it takes, and says so only then. Calls take 2 s (p95: 4 s)."""
+
+    def __init__(self, phase_s: float, seed: int) -> None:
+        self.phase_s, self.rng, self.running = phase_s, random.Random(seed), 0
+
+    def begin(self, call: Call) -> Reply:
+        if self.running >= CAPACITIES[min(2, int(call.start_s / self.phase_s))]:
+            return Reply(0.05, refused())
+        self.running += 1
+        return Reply(2 * math.exp(self.rng.gauss(0, 0.42)))
+
+    def end(self, call: Call) -> None:
+        if not call.fault:
+            self.running -= 1
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5] if FULL else [1])
+async def test_a_hidden_capacity_is_used(
+    redis: ArqRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    phase_s = 100 if FULL else 40
+    use_virtual_clock(monkeypatch, keys)
+    rules = Rules(adaptive=True)
+    run = VirtualRun(
+        *(redis, keys, Capacity(phase_s, seed)), limit=200, rules=rules, max_retries=3, slots=500
+    )
+    await run.accept([f"{number}" for number in range(int(sum(CAPACITIES) * phase_s / 2))])
+    await run.run(until_s=3 * phase_s)
+    await run.close()
+
+    answers = [call for call in run.calls if call.end_s and not call.fault]
+    used_s = sum(call.end_s - call.start_s for call in answers)
+    assert used_s / (sum(CAPACITIES) * phase_s) >= (0.8 if FULL else 0.64)
+    assert sum(bool(call.fault) for call in run.calls) / len(answers) <= (0.0175 if FULL else 0.03)
 
 
 # Time-outs

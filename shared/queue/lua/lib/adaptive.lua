@@ -6,7 +6,8 @@
 -- (Chiu and Jain 1989). Redis has one number per provider, so all workers adapt together. The number is called the *cap*.
 --   lanes with the flag 'd'   The cap starts at 10. A call that was refused because of too many calls cuts it by a fifth. An
 --                             answer while all slots are used raises it: by one until the first cut, then by 12 % a round
---                             trip.
+--                             trip: by half of this near the cap of the latest cut, where a refusal is likely, and by twice
+--                             as much well beyond it, because the provider takes more now.
 --   every lane                Calls that time out halve the number of running calls, because a server that works on one
 --                             request after another answers none of too many in time. The cap then grows by 12 % in ten
 --                             round trips; it ends when it reaches the limit. Time-outs that are fewer than a tenth of the
@@ -17,10 +18,12 @@
 -- One cut per epoch: only calls that were claimed after a cut can cause the next one.
 -- CAPS has a state per provider, as JSON: cap (nil: no cap), cut_ms (time of the latest cut), late (time-outs, less a tenth of
 -- the answers since), silent (number of running calls, if nothing was answered while the first of these late calls ran),
--- grows_to (below it, each answer adds one), slow (1 if the latest cut was because of time-outs), answered (1 if a call was
--- answered after the latest cut).
+-- grows_to (below it, each answer adds one), peak (the cap before the latest cut), slow (1 if the latest cut was because of
+-- time-outs), answered (1 if a call was answered after the latest cut).
 -- Defines for other files: cap_of, has_cap_to_cut, adapt
 local CUT, GROWTH, SLOW = 0.8, 0.12, 0.1
+local NEAR, BEYOND = 0.95, 1.2 -- parts of the cap before the latest cut, between which the cap grows at half the pace
+local HALF, TWICE = 0.5, 2
 local TIMED_OUT_PART, MIN_LATE = 0.1, 2
 local OVERLOADED = { [429] = true, [498] = true, [503] = true, [529] = true }
 local MAX_LEASES = 1000 -- limit of the running calls whose age is looked at
@@ -66,6 +69,7 @@ local function is_overload(fault, usage)
 end
 
 local function cut(state, cap)
+  state.peak = state.cap
   state.cap, state.cut_ms, state.late, state.silent, state.slow, state.grows_to = math.max(1, cap), ms(now_ms), 0, nil, nil, nil
 end
 
@@ -96,7 +100,9 @@ local function grow(state, is_adaptive, limit)
   if not state.cut_ms or state.cap < (state.grows_to or 0) then
     state.cap = state.cap + 1
   else
-    state.cap = state.cap + math.max(1, state.cap * GROWTH) / state.cap * (state.slow and SLOW or 1)
+    local part = state.cap / (tonumber(state.peak) or math.huge)
+    local pace = state.slow and SLOW or part > BEYOND and TWICE or part > NEAR and HALF or 1
+    state.cap = state.cap + math.max(1, state.cap * GROWTH) / state.cap * pace
   end
   if state.cap >= limit then state.cap = is_adaptive and limit or nil end
 end
