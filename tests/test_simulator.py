@@ -43,7 +43,7 @@ async def connected(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Opens a connection and sends `data`."""
     url = client.base_url
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         reader, writer = await asyncio.open_connection(url.host, url.port)
         try:
             writer.write(data)
@@ -668,7 +668,7 @@ async def start_process(*options: str) -> asyncio.subprocess.Process:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 async def test_process_serves_until_it_is_stopped(signum: signal.Signals) -> None:
     process = await start_process("--latency-ms", "5", "--config", '{"rate_500": 1}')
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert process.stdout is not None
         line = (await process.stdout.readline()).decode()
         prefix, _, url = line.rstrip("\n").rpartition(" ")

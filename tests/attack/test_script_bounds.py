@@ -270,7 +270,8 @@ async def test_the_records_of_many_models_are_resumed_in_several_runs(
         overview = await Monitor(deployment.redis, deployment.keys).overview()
         resumed = await Operator(deployment.redis, deployment.keys).resume("a")
 
-    assert {f"a/m{n}" for n in range(1000)} == set(resumed)
+    # pytest needs minutes for the difference of two large sets.
+    assert not {f"a/m{n}" for n in range(1000)} ^ set(resumed)
     assert overview
     assert max(costs.commands) <= MAX_COMMANDS
 

@@ -46,7 +46,7 @@ async def ledger(client: httpx.AsyncClient) -> list[dict[str, Any]]:
 async def stats_when(
     client: httpx.AsyncClient, ready: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not ready(figures := await stats(client)):
             pass
     return figures
