@@ -5,6 +5,8 @@ from collections import Counter
 import pytest
 from arq.connections import ArqRedis
 from support.claims import accept, finish
+from support.search_depth import FULL
+from support.virtual_run import Call, Reply, VirtualRun, use_virtual_clock
 
 from shared.jobs.store import Store
 from shared.queue.capacity import Capacity, Limits
@@ -98,3 +100,27 @@ async def test_a_worker_that_has_stopped_asking_is_forgotten(
     assert await fleet.round("one") == LIMIT // len(WORKERS)
     await redis.zadd(keys.hungry, {"two a": 1})  # its time is over
     assert await fleet.round("one") == LIMIT - LIMIT // len(WORKERS)
+
+
+class Provider:
+    def begin(self, call: Call) -> Reply:  # noqa: ARG002 — each call takes as long
+        return Reply(0.1)
+
+    def end(self, call: Call) -> None:
+        pass
+
+
+async def test_four_workers_share_a_large_job_and_are_no_slower_than_one(
+    redis: ArqRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walls_s, items = [], 5000 if FULL else 1000
+    for workers in (1, 4):
+        own = Keys(f"{keys.prefix}{workers}:")
+        use_virtual_clock(monkeypatch, own)
+        run = VirtualRun(redis, own, Provider(), limit=LIMIT, workers=workers)
+        await run.accept([f"{number}" for number in range(items)])
+        await run.run()
+        await run.close()
+        walls_s.append(max(call.end_s for call in run.calls))
+    assert max(Counter(call.worker for call in run.calls).values()) <= 0.4 * items
+    assert walls_s[1] <= 1.01 * walls_s[0]

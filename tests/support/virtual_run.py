@@ -41,6 +41,7 @@ class Call:
     end_s: float = 0
     fault: Fault | None = None
     lease: Lease | None = None
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ class VirtualRun:
     def _begin(self, worker: Worker, lease: Lease) -> None:
         worker.running.append(lease)
         item = orjson.loads(lease.payload)
-        call = Call(item["text"], item["model"], self.now_s, lease=lease)
+        call = Call(item["text"], item["model"], self.now_s, lease=lease, worker=worker.id)
         reply = self._provider.begin(call)
         call.fault = reply.fault
         self.calls.append(call)
