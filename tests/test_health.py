@@ -420,6 +420,19 @@ async def test_a_refusal_pauses_what_the_evidence_covers(
     assert len(await provider.claim()) == len(runs)
 
 
+async def test_models_that_are_refused_far_apart_have_causes_of_their_own(
+    provider: Provider,
+) -> None:
+    await provider.accept(*"mno")
+    leases = dict(zip("mno", await provider.claim(), strict=True))
+    await provider.release(leases["o"])
+    await provider.fail(refused(430), leases["m"])
+    await provider.pass_time(60)
+    await provider.fail(refused(3000), leases["n"])
+
+    assert len(await provider.claim()) == 1
+
+
 @pytest.mark.parametrize(
     ("named_s", "waits_s"),
     [

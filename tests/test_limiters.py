@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 from arq.connections import ArqRedis
-from support.health import LEASE_S, use_clock
+from support.health import LEASE_S, refused, use_clock
 from support.limited import LimitedProvider
 
 from shared.providers import ModelLimits
@@ -150,6 +150,25 @@ async def test_a_refused_call(
     assert owed["r"] == pytest.approx(charged, abs=WAIT_S)
     assert owed["d"] == pytest.approx(charged * DAY_S / 100, abs=WAIT_S)
     assert owed["t"] == pytest.approx(0, abs=WAIT_S)
+
+
+@pytest.mark.parametrize("model", ["x|y|b|w", "x~-y", "~a", "x|b", "limit:x", "a@1"])
+async def test_a_model_may_have_any_name(
+    provider: LimitedProvider, redis: ArqRedis, keys: Keys, model: str
+) -> None:
+    provider.rules = Rules(rpm=60_000)
+    await provider.accept(model)
+    [lease] = await provider.claim(10)
+    await provider.refuse(lease, fault=refused(60))
+
+    assert await redis.hexists(keys.health("a"), model)  # type: ignore[misc]
+    assert await provider.running_of(model) == 0
+
+    await provider.pass_time(61)
+    [lease] = await provider.claim(10)
+    await provider.pass_time(LEASE_S + 1)  # the worker is lost
+    [_] = await provider.claim(10)
+    assert await provider.running_of(model) == 1
 
 
 async def test_a_limit_of_calls_is_free_again_when_a_worker_is_lost(

@@ -1,6 +1,6 @@
 """Tests what a worker stores of a provider's response."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -20,7 +20,7 @@ from shared.queue.item_results import Result, read_fields
 from shared.queue.leases import Fault
 from shared.settings import ProviderSettings
 from worker.call_metrics import CallMetrics
-from worker.outcomes import Attempt, Finished
+from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.connections import http_client
 from worker.tasks import ProviderContext, call_provider, may_move_on
 
@@ -72,18 +72,60 @@ async def result_of(
     client: httpx.AsyncBaseTransport, answer: bytes, request: ItemRequest
 ) -> Result:
     """Returns the result of a request whose retries are used up."""
-    async with raw(answer) as server:
-        settings = ProviderSettings(api_key="k", base_url=server.url)
-        context = ProviderContext(
-            client=client,
-            endpoints={"openai": endpoint_of(PROVIDERS["openai"], settings)},
-            missing={},
-            max_retries=0,
-            calls=CallMetrics(),
-        )
-        outcome = await call_provider({"provider_context": context}, ATTEMPT, request)
+    outcome = await outcome_of(client, answer, ATTEMPT, request, max_retries=0)
     assert isinstance(outcome, Finished)
     return outcome.result
+
+
+async def outcome_of(
+    client: httpx.AsyncBaseTransport,
+    answer: bytes,
+    attempt: Attempt,
+    request: ItemRequest,
+    *,
+    max_retries: int,
+    accounts: Sequence[str] = ("openai",),
+) -> TaskOutcome:
+    async with raw(answer) as server:
+        settings = ProviderSettings(api_key="k", base_url=server.url)
+        endpoint = endpoint_of(PROVIDERS["openai"], settings)
+        context = ProviderContext(
+            client=client,
+            endpoints=dict.fromkeys(accounts, endpoint),
+            missing={},
+            max_retries=max_retries,
+            calls=CallMetrics(),
+        )
+        return await call_provider({"provider_context": context}, attempt, request)
+
+
+ALIAS = replace(ATTEMPT, lane="@fast", account="openai", model="m")
+KEYS = replace(ATTEMPT, account="openai")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "request_", "accounts", "outcome"),
+    [
+        (ATTEMPT, NATIVE, ["openai"], Finished),
+        (ALIAS, NATIVE, ["openai"], Retry),
+        (KEYS, NATIVE, ["openai", "openai#2"], Retry),
+        (ATTEMPT, NATIVE | {"chain": CHAIN}, ["openai"], Retry),
+    ],
+    ids=["nothing else", "other deployments", "other keys", "fallbacks"],
+)
+async def test_a_wait_beyond_the_deadline_ends_an_item_that_nothing_else_can_serve(
+    client: httpx.AsyncBaseTransport,
+    attempt: Attempt,
+    request_: ItemRequest,
+    accounts: Sequence[str],
+    outcome: type[TaskOutcome],
+) -> None:
+    attempt = replace(attempt, remaining_s=60)
+    refusal = http({}, "Retry-After: 120", status="429 Too Many Requests")
+
+    found = await outcome_of(client, refusal, attempt, request_, max_retries=3, accounts=accounts)
+
+    assert isinstance(found, outcome)
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,14 @@ async def _call_once(
             provider, request["model"], error.code, latency_ms, owner=attempt.owner
         )
         usage = usage_of(endpoint.row, attempt, request, None, headers)
-        retries = context.max_retries
-        outcome = _after_failure(error, attempt, latency_ms, usage, max_retries=retries)
+        outcome = _after_failure(
+            error,
+            attempt,
+            latency_ms,
+            usage,
+            max_retries=context.max_retries,
+            has_alternative=_has_alternative(context, attempt, request),
+        )
         if isinstance(outcome, Retry) and writer is not None and writer.has_begun:
             # A client may have read a part of this answer, and another answer would not fit.
             failed = failed_result(error.code, error.message, error, attempt, latency_ms)
@@ -114,6 +120,11 @@ async def _call_once(
     return Finished(answer_result(answer, attempt, latency_ms), usage=usage)
 
 
+def _has_alternative(context: ProviderContext, attempt: Attempt, request: ItemRequest) -> bool:
+    has_several_keys = f"{provider_of(attempt.account)}#2" in context.endpoints
+    return bool(attempt.model) or "chain" in request or has_several_keys
+
+
 def _after_failure(
     error: ProviderError,
     attempt: Attempt,
@@ -121,10 +132,14 @@ def _after_failure(
     usage: Usage | None,
     *,
     max_retries: int,
+    has_alternative: bool,
 ) -> TaskOutcome:
     """Returns a Retry if the item may be called again before the job's deadline.
 
     Otherwise returns a Finished with the error.
+
+    has_alternative: whether another deployment or model may serve the item, so that the item does
+        not have to wait for this one.
     """
     fault = fault_of(error)
     failed = failed_result(error.code, error.message, error, attempt, latency_ms)
@@ -134,7 +149,8 @@ def _after_failure(
         counts_for_health = is_refusal(error) and bool(error.wait_s)
         return Finished(failed, replace(fault, counts_for_health=counts_for_health), usage)
     delay_s = backoff_s(attempt.number) if attempt.number <= max_retries else None
-    if max(delay_s or 0, error.wait_s or 0) >= attempt.remaining_s - latency_ms / 1000:
+    wait_s = 0 if has_alternative else error.wait_s
+    if max(delay_s or 0, wait_s or 0) >= attempt.remaining_s - latency_ms / 1000:
         message = f"{DEADLINE_EXCEEDED.error}; the last attempt failed: {error.message}"
         code = ErrorCode.DEADLINE_EXCEEDED
         return Finished(failed_result(code, message, error, attempt, latency_ms), fault, usage)

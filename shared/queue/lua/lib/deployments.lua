@@ -69,7 +69,8 @@ end
 -- Returns the lane of a lease, the account and the scope of its deployment, and the provider whose limit it uses. `lane` and
 -- `route` count if the lease is of a plain lane.
 local function served_by(lease, lane, route)
-  local own_lane, account, scope = string.match(lease, '|([^|]*)|([^|]*)|([^~]*)')
+  -- The name of a limiter, after the first '~', may contain any character, because it is a model's name.
+  local own_lane, account, scope = string.match(lease, '^[^|~]*|([^|]*)|([^|]*)|([^~]*)')
   if not own_lane then return lane, lane, route, lane end
   return own_lane, account, unescape(scope), provider_of(account)
 end

@@ -19,7 +19,8 @@
 --   failures, failed_items   attempts that failed in a row, and the set of their items
 --   refusals, refused_ms     refusals in a row, and the time of the latest one. Calls that were claimed before this time do
 --                            not count again.
---   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the end of its pause
+--   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the time until which a refusal of
+--                            another route shows that the refusals cover the account
 -- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
 -- Defines for other files: REFUSALS, read_record, store_record, delete_record, gate, open_record, mark_probe,
 -- end_probe, look_at_all_again, record_answer, record_failure, FIRST_PROBE_MS
@@ -30,6 +31,7 @@ local MODEL_WAIT_MS = 100 -- wait until the first probe of a model, after failur
 local MAX_PROBE_MS, MAX_PROBE_500_MS = 60000, 5000
 local MAX_FAILURES, MIN_FAILED_ITEMS = 5, 3 -- this many failures in a row, of at least so many items, open a scope
 local MAX_REFUSALS = 3 -- one more refusal in a row that names no time opens the scope
+local MOMENT_MS = 5000 -- calls to two models that are refused within this time may have the same cause
 local MAX_PATIENCE = 16 -- limit of the factor of a probe's time-out
 local MAX_RECORDS = 1000 -- of a lane; beyond it, faults of further routes are recorded for the account
 local KEPT_MS = 8 * 86400000 -- the longest pause is 7 days
@@ -187,11 +189,12 @@ local function has_room(lane)
 end
 
 -- Returns the scope that a refusal covers: the route, unless the refusal says that it covers the account, or another route
--- was refused a moment ago.
+-- was refused a moment ago and is still paused.
 local function refused_scope(lane, route, fault)
   if fault.covers_account then return ACCOUNT end
   local account = read_record(lane, ACCOUNT)
-  if account and account.refused_route ~= route and (account.refused_until_ms or 0) > now_ms then return ACCOUNT end
+  local left_ms = account and account.refused_route ~= route and (account.refused_until_ms or 0) - now_ms or 0
+  if left_ms > 0 and left_ms <= MOMENT_MS then return ACCOUNT end -- more is left if Redis's clock was set back
   return (read_record(lane, route) or has_room(lane)) and route or ACCOUNT
 end
 
@@ -218,7 +221,7 @@ local function record_refusal(lane, route, item, claimed_ms, fault)
   store_record(lane, scope, record)
   if scope == ACCOUNT then return end
   local account = read_record(lane, ACCOUNT) or new_record()
-  account.refused_route, account.refused_until_ms = route, now_ms + wait_ms
+  account.refused_route, account.refused_until_ms = route, now_ms + math.min(wait_ms, MOMENT_MS)
   store_record(lane, ACCOUNT, account)
 end
 

@@ -3,6 +3,7 @@
 --- @include "fair_queue"
 --- @include "job_cache"
 --- @include "attempts"
+--- @include "fallbacks"
 --- @include "results"
 -- Moves items between QUEUE, QUARANTINE and DEFERRED. Items in QUARANTINE and DEFERRED are *parked*: the job's field
 -- `parked` counts them. `job` is a table from job_cache.lua.
@@ -28,7 +29,7 @@ end
 local function requeue(lane, job, index, number)
   if not job.is_unfinished then return end
   if redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then
-    write_result(job, index, true, BROKEN_STREAM_RESULT, 0)
+    finish_failed(lane, scope_of(routes_of(job, lane)[number] or ''), job, index, BROKEN_STREAM_RESULT, 'worker_lost', 0)
     return
   end
   local _, _, losses = read_attempts(job, index)
