@@ -8,7 +8,7 @@ upper case.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-LAYOUT_VERSION = 4  # raised when keys, fields or their meaning change: see layout_version.py
+LAYOUT_VERSION = 5  # raised when keys, fields or their meaning change: see layout_version.py
 META_ITEMS = 500  # number of items of a job whose meta is one field
 SHARED_ROUTE = "*"  # model of a route that items of several models share
 
