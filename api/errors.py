@@ -113,7 +113,7 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
     ),
     MemoryFull: ErrorResponse(
         status.HTTP_503_SERVICE_UNAVAILABLE,
-        "this server receives large requests that have API_MEMORY_BYTES together; try again later",
+        "the requests that this server is receiving fill API_MEMORY_BYTES; try again later",
         {"Retry-After": "1", "Connection": "close"},  # the rest of the body is not read
     ),
     ResultsUnavailable: ErrorResponse(

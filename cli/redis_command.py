@@ -55,9 +55,9 @@ def _redis_url(settings: Settings) -> str:
     url = settings.redis_url or embedded.running_url(settings.data_dir)
     if url is None:
         fail(
-            f"no Redis: REDIS_URL is not set, and no `orchestrator up` runs with"
-            f" DATA_DIR={settings.data_dir}. Start it, or set REDIS_URL to the Redis of the"
-            " workers."
+            f"no Redis was found: REDIS_URL is not set, and no `orchestrator up` runs with"
+            f" DATA_DIR={settings.data_dir}. Run `orchestrator up`, or set REDIS_URL to the Redis"
+            " of the workers."
         )
     return url
 

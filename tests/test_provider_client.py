@@ -667,7 +667,7 @@ async def test_huge_answer_is_refused(
     expected = ProviderError(
         Verdict.REJECTED,
         ErrorCode.ANSWER_TOO_LARGE,
-        f"{provider} sent more than 16777216 bytes",
+        f"{provider} sent more than 16777216 bytes (MAX_ANSWER_BYTES)",
         status_code=200,
     )
     assert facts(error) == facts(expected)
@@ -693,7 +693,7 @@ async def test_large_answer_is_not_read_further(
     expected = ProviderError(
         Verdict.REJECTED if status.startswith("200") else Verdict.TRANSIENT,
         ErrorCode.ANSWER_TOO_LARGE if status.startswith("200") else ErrorCode.BAD_RESPONSE,
-        "openrouter sent more than 16777216 bytes",
+        "openrouter sent more than 16777216 bytes (MAX_ANSWER_BYTES)",
         status_code=int(status[:3]),
     )
     assert facts(error) == facts(expected)

@@ -122,10 +122,12 @@ class Batch(BaseModel):
     completion_window: str
     status: BatchStatus
     output_file_id: str | None = Field(
-        description="The file of the answers; `null` until the batch has ended, or without answers."
+        description="The id of the file of the answers; `null` if there are none, or until the"
+        " batch has ended."
     )
     error_file_id: str | None = Field(
-        description="The file of the errors; `null` until the batch has ended, or without errors."
+        description="The id of the file of the errors; `null` if there are none, or until the"
+        " batch has ended."
     )
     created_at: int
     in_progress_at: int | None
@@ -138,7 +140,8 @@ class Batch(BaseModel):
     cancelled_at: int | None
     request_counts: RequestCounts
     usage: BatchUsage | None = Field(
-        description="`null` until the batch has ended; in lists, until the tokens are summed."
+        description="`null` until the batch has ended; in lists, also until the tokens"
+        " have been summed."
     )
     metadata: dict[str, str] | None
 

@@ -248,7 +248,10 @@ def _check_translation(
     else:
         is_exact = is_strict(text)
     if not is_exact:
-        raise InvalidLine(f"a body that is translated must not contain {NOT_STRICT}", *path)
+        raise InvalidLine(
+            f"the body is translated for {provider.name}, so it must not contain {NOT_STRICT}",
+            *path,
+        )
 
 
 def field_path(error: Untranslatable) -> list[str | int]:

@@ -145,7 +145,9 @@ class JobSummary(_Response):
     total_requests: int
     providers: dict[str, int] = Field(description="The number of requests for each provider.")
     queued: int = Field(description="The number of requests that wait to run, or to run again.")
-    retrying: int = Field(default=0, description="The part of `queued` that waits to run again.")
+    retrying: int = Field(
+        default=0, description="The number of `queued` requests that wait for a retry."
+    )
     running: int = Field(description="The number of requests that a worker runs now.")
     successful: int = Field(description="The number of requests that have an answer.")
     failed: int = Field(

@@ -41,15 +41,15 @@ class QueueBytesFull(SubmissionRejected):
 class TooManyFallbacks(SubmissionRejected):
     """The job has too many models with different fallbacks in this lane.
 
-    models: limit of the models with queues of their own. lists: limit of the different lists of
-    fallbacks of all other models.
+    models: limit of the models of a job with queues of their own. lists: limit of the different
+    lists of fallbacks that the other models of the lane have.
     """
 
     def __init__(self, lane: str, models: int, lists: int) -> None:
         super().__init__(
-            f"the job has more than {models} models for {shown_lane(lane)}, and the other models"
-            f" have more than {lists} different lists of fallbacks; nothing was accepted. Give more"
-            " models the same fallbacks, or send several jobs"
+            f"the job has more than {models} models, and those for {shown_lane(lane)} after the"
+            f" first {models} have more than {lists} different lists of fallbacks; nothing was"
+            " accepted. Give more models the same fallbacks, or send several jobs"
         )
 
 

@@ -63,7 +63,7 @@ class JobSummary(Outbound):
     total_requests: int
     providers: dict[str, int] = Field(description="The number of requests for each provider.")
     queued: int = Field(description="The number of requests that wait to run, or to run again.")
-    retrying: int = Field(description="The part of `queued` that waits to run again.")
+    retrying: int = Field(description="The number of `queued` requests that wait for a retry.")
     running: int = Field(description="The number of requests that workers run now.")
     successful: int = Field(description="The number of requests that have an answer.")
     failed: int = Field(

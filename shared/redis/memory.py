@@ -57,4 +57,5 @@ class RedisMemory:
 
     def _figures(self) -> str:
         used, limit = self._used // _MIB, self._limit // _MIB
-        return f"Redis uses {used} of {limit} MiB, and new work may use {MAX_USED * 100:.0f} %"
+        at = f"{MAX_USED * 100:.0f} %"
+        return f"Redis uses {used} of {limit} MiB of memory, and refuses new requests above {at}"

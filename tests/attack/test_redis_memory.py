@@ -80,7 +80,7 @@ async def test_new_work_is_refused_and_running_work_continues(
         return await api.post("/v1/files", data={"purpose": "batch"}, files={"file": ("f", b"{}")})
 
     async def is_known() -> bool:
-        return "new work may use" in (await post_file()).text
+        return "refuses new requests above" in (await post_file()).text
 
     await eventually(is_known)
     others = [
@@ -95,7 +95,7 @@ async def test_new_work_is_refused_and_running_work_continues(
     assert used < LIMIT
     for answer in (refusal, *others):
         assert answer.status_code == 503, answer.text
-        assert "new work may use 90 %" in answer.text
+        assert "refuses new requests above 90 %" in answer.text
         assert int(answer.headers["retry-after"]) > 0
     assert counts == [
         {"successful": ITEMS, "failed": 0},

@@ -272,12 +272,12 @@ async def _read_body(endpoint: Endpoint, response: httpx.Response, reading: _Rea
 def _too_large(response: httpx.Response, endpoint: Endpoint) -> ProviderError:
     """Returns the error for a body beyond the limit.
 
-    An answer is not asked for again, because each one has to be paid for.
+    A call whose answer is too large is not repeated, because each answer has to be paid for.
     """
     return ProviderError(
         Verdict.REJECTED if response.is_success else Verdict.TRANSIENT,
         ErrorCode.ANSWER_TOO_LARGE if response.is_success else ErrorCode.BAD_RESPONSE,
-        f"{endpoint.provider} sent more than {endpoint.max_answer_bytes} bytes",
+        f"{endpoint.provider} sent more than {endpoint.max_answer_bytes} bytes (MAX_ANSWER_BYTES)",
         status_code=response.status_code,
     )
 
