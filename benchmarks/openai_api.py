@@ -148,7 +148,7 @@ async def _live_calls(provider: Provider, sizes: Sizes) -> list[Figure]:
 
 
 async def _many(run: Callable[[], Awaitable[object]], times: int, *, clients: int = 4) -> None:
-    """Runs the function so many times, by some clients at once."""
+    """Runs the function `times` times, with `clients` runs at once."""
     remaining = iter(range(times))
 
     async def runs() -> None:

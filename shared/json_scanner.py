@@ -14,7 +14,11 @@ import orjson
 MAX_PARTS = 100_000  # an object takes up to 600 bytes and 5 µs, because errors name the field
 _MAX_TOKENS = 5 * MAX_PARTS  # a valid text has at most two strings and two brackets for a part
 SLICE_BYTES = 128 * 1024  # bytes between two moments at which other requests run
-_ROOT, _MEMBERS, _REQUESTS = 0, 1, 2  # open brackets outside of a batch, in it, in its requests
+_ROOT, _MEMBERS, _REQUESTS = (
+    0,
+    1,
+    2,
+)  # depth outside of a batch, in a batch, in its list of requests
 _BRACKETS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 _QUOTE, _COMMA, _LIST = ord('"'), ord(","), ord("[")
 _OUTSIDE = re.compile(rb'[^"{}\[\],]*+')
@@ -147,7 +151,7 @@ async def check_parts(text: Text) -> None:
 
 
 def _at_most(text: Text) -> int:
-    """Returns a number that is too high if strings contain commas or brackets, but soon known."""
+    """Returns an upper limit of the number of parts. Counts marks in strings, too, to be fast."""
     return sum(text.count(mark) for mark in (b",", b"{", b"["))
 
 

@@ -10,7 +10,7 @@ class MemoryFull(Exception):
 
 
 class MemoryBudget:
-    """A number of bytes, of which each piece of work reserves what it needs.
+    """Limits the bytes that all pieces of work reserve together.
 
     A reservation either waits until it fits or fails at once. No reservation waits while it holds
     bytes, so reservations cannot wait for each other.
@@ -32,7 +32,7 @@ class MemoryBudget:
         self._used += size
 
     async def wait_and_add(self, size: int) -> int:
-        """Reserves bytes when the earlier callers have got theirs. Returns their number.
+        """Waits until earlier callers are served and bytes are free. Returns the reserved number.
 
         A caller that asks for more than the limit gets the limit.
         """
@@ -55,7 +55,7 @@ class MemoryBudget:
         self._used += size
 
     def remove(self, size: int) -> None:
-        """Gives bytes back, to the callers that wait."""
+        """Releases bytes, and reserves them for the callers that wait."""
         self._used -= size
         while self._waiting:
             next_size, future = self._waiting[0]
@@ -91,6 +91,6 @@ class Reservation:
         self._size = size
 
     async def replace(self, size: int) -> None:
-        """Gives the reserved bytes back, and waits until `size` bytes are free."""
+        """Releases the reserved bytes, then waits for `size` free bytes and reserves these."""
         self.resize(0)
         self._size = await self._budget.wait_and_add(size)

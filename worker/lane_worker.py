@@ -30,8 +30,8 @@ from worker.stats_reporter import StatsReporter
 POLL_S = 5.0  # seconds until a round without a wake message, because a message may have been lost
 REDIS_RETRY_S = 0.25
 MAX_STARTS = 8  # number of calls to start before the event loop gets a turn to send the requests
-MAX_PAYLOAD_BYTES = 128 * 1024 * 1024  # size of the running items beyond which none is claimed
-MAX_SETTLED_BYTES = 4 * 1024 * 1024  # size of the results that a round stores, beyond the first
+MAX_PAYLOAD_BYTES = 128 * 1024 * 1024  # a worker whose running items are larger claims none
+MAX_SETTLED_BYTES = 4 * 1024 * 1024  # size of the results that a round stores after the first
 SIGN_OFF_S = 5.0  # time limit of the last settlements and the last report, when the worker stops
 
 log = structlog.get_logger()

@@ -64,7 +64,7 @@ async def call_provider(ctx: dict[str, Any], attempt: Attempt, request: ItemRequ
 
 
 def may_move_on(outcome: Finished, attempt: Attempt, request: ItemRequest) -> bool:
-    """Returns whether the queue may move the item on, so that the queue reports how it finishes."""
+    """Returns whether the queue may move the item on. Then the queue reports how it finishes."""
     if not (outcome.result.error and outcome.fault and "chain" in request):
         return False
     return number_of_fallbacks(request["chain"]) > len(orjson.loads(attempt.tried or b"[]"))

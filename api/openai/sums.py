@@ -1,4 +1,4 @@
-"""Computes what has to be summed over all results of a job, in the background."""
+"""Computes sums over all results of a job, in the background."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

@@ -26,7 +26,10 @@ Items = AsyncIterator[NewItem]
 
 
 def small_batch(text: Text, native: NativeRequests) -> tuple[Items, JobOptions]:
-    """Raises pydantic's ValidationError. The iteration raises RequestValidationError."""
+    """Returns the items and the options of a batch that is parsed in one step.
+
+    Raises pydantic's ValidationError. The iteration raises RequestValidationError.
+    """
     context = {"catalogue": native.catalogue}
     batch: AnyBatch | BatchLLMRequest
     try:
@@ -37,14 +40,17 @@ def small_batch(text: Text, native: NativeRequests) -> tuple[Items, JobOptions]:
 
 
 async def _small_items(requests: list[Any], native: NativeRequests) -> Items:
-    """Removes the requests from the list, because a client may wait for the results for minutes."""
+    """Yields the items. Empties the list, because a client may wait for the results for minutes."""
     requests.reverse()
     for index in range(len(requests)):
         yield native.item(requests.pop(), "body", "requests", index)
 
 
 async def large_batch(scanned: Scanner, native: NativeRequests) -> tuple[Items, JobOptions]:
-    """Raises RequestValidationError, and so does the iteration."""
+    """Returns the items and the options of a batch that is parsed request by request.
+
+    Raises RequestValidationError, and so does the iteration.
+    """
     skeleton, batch = scanned.skeleton(), _LargeBatch(scanned.text, scanned.requests or [], native)
     model: type[JobOptions] = BatchLLMRequest if scanned.requests is None else BatchOutline
     try:

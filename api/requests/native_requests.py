@@ -24,12 +24,15 @@ _ANY_REQUEST = TypeAdapter[PlainRequest | LLMRequest](AnyRequest)
 
 @dataclass(frozen=True, slots=True)
 class NativeRequests:
-    """Raises RequestValidationError. A location is the path to the request in the body."""
+    """Parses native requests. Raises RequestValidationError.
+
+    A location is the path to the request in the body.
+    """
 
     catalogue: Catalogue
 
     def parse(self, text: bytes | bytearray) -> PlainRequest | LLMRequest:
-        """Raises pydantic's ValidationError instead."""
+        """Parses one request. Raises pydantic's ValidationError."""
         context = {"catalogue": self.catalogue}
         try:
             return _ANY_REQUEST.validate_json(text, context=context)

@@ -37,7 +37,7 @@ class Slots:
         self._fill()
 
     def enter(self, begin: Callable[[], None], leaves: list[Leave]) -> None:
-        """Calls `begin` when a slot is free. Adds the function that gives up the place."""
+        """Calls `begin` once a slot is free. Appends a function that frees the slot."""
         call = _Waiting(begin)
         leaves.append(partial(self._leave, call))
         self._waiting.append(call)
@@ -86,7 +86,7 @@ class Loads:
     def enter(
         self, model: str, seconds: float, begin: Callable[[], None], leaves: list[Leave]
     ) -> None:
-        """Calls `begin` when the model is loaded. Adds the function that stops waiting."""
+        """Calls `begin` once the model is loaded. Appends a function that ends the wait."""
         if model in self._loaded:
             begin()
             return

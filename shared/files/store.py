@@ -116,7 +116,7 @@ class FileUpload:
         self.size = 0
 
     async def add(self, data: bytes) -> None:
-        """Raises StorageFull, QueueBytesFull and RedisFull."""
+        """Stores the next bytes. Raises StorageFull, QueueBytesFull and RedisFull."""
         self.size += len(data)
         self._pending += data
         while len(self._pending) >= BLOCK_BYTES:

@@ -23,7 +23,7 @@ from shared.redis.memory import RedisMemory
 
 CHUNK_BYTES = 4 * 1024 * 1024  # size of the payloads at which a part is sent
 MAX_ROUTES = 100  # routes of a job with a queue of their own, because scripts visit each queue
-MAX_SHARED_ROUTES = 20  # of a lane: other routes with the same fallbacks share a queue
+MAX_SHARED_ROUTES = 20  # further queues of a lane, for other routes with the same fallbacks
 STAGING_TTL_S = 600  # time after which staged items expire if no further part follows
 
 # Request id, lane (of the provider or the alias), model and, if there is metadata, the text of its
@@ -55,9 +55,11 @@ class Staging:
         limits: Mapping[str, object] | None = None,
         memory: RedisMemory | None = None,
     ) -> None:
-        """
-        limits: what accept.lua checks before the last part; None if it must not refuse early.
-        memory: whether Redis has room. Default: Redis itself says so.
+        """Collects the items of the job `job_id`, which `accept` stores.
+
+        limits: limits that accept.lua checks before the last part; None if it checks them only with
+        the last part.
+        memory: refuses items early if Redis has no room. If None, only Redis itself refuses them.
         """
         self._memory = memory
         self._redis = redis

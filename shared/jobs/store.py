@@ -20,7 +20,7 @@ class Store:
     """Reads and writes the jobs of all owners. Raises RedisUnavailable."""
 
     def __init__(self, redis: Redis, keys: Keys, memory: RedisMemory | None = None) -> None:
-        """`memory` says whether Redis has room for new jobs. Default: Redis itself says so."""
+        """`memory` refuses jobs early if Redis has no room. If None, only Redis refuses them."""
         self._memory = memory
         self._redis = redis
         self._keys = keys
@@ -36,7 +36,7 @@ class Store:
         """Returns a context manager that uploads a job. `limits`: see Staging.
 
         If the block raises an exception before the commit, the staged items are discarded. Raises
-        RedisFull, as the upload of a large job does.
+        RedisFull, and so do the methods of Staging.
         """
         if self._memory:
             self._memory.check()

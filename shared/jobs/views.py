@@ -65,7 +65,8 @@ def response(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> LLMRespons
 def response_json(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> bytes:
     """Returns an item's response as JSON, `null` if the item has not finished.
 
-    The JSON is that of `LLMResponse.to_json`, without the time that the model takes.
+    The JSON equals the result of `LLMResponse.to_json`, but no pydantic model is built, which would
+    take longer.
     """
     found = _result(stored, snapshot)
     if found is None:

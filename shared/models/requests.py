@@ -222,7 +222,7 @@ class NativeRequest(_Inbound, Generic[AnyMessage]):
 
 
 class PlainRequest(NativeRequest[PlainMessage]):
-    """A request of a text batch. Each other field of LLMRequest takes time, even if it is absent.
+    """A request of a text batch. Lacks the rarer fields of LLMRequest: validating each takes time.
 
     Every such request is also a valid LLMRequest.
     """
@@ -333,7 +333,7 @@ class BatchLLMRequest(JobOptions):
 
 
 class AnyBatch(JobOptions):
-    """A batch that is read faster than a BatchLLMRequest. Its errors are not for clients."""
+    """A batch that is validated faster than BatchLLMRequest. Clients never see its errors."""
 
     requests: Annotated[list[AnyRequest], Field(min_length=1, max_length=MAX_BATCH_REQUESTS)]
 
@@ -357,7 +357,7 @@ class UniqueRequestIds:
         self._count = 0
 
     def add(self, *requests: PlainRequest | LLMRequest) -> None:
-        """Raises PydanticCustomError if an earlier request has the id of one of the requests."""
+        """Adds the ids of requests. Raises PydanticCustomError if an earlier request has one."""
         for index, request in enumerate(requests, self._count):
             if request.request_id is None:
                 continue

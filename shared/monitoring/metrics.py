@@ -22,15 +22,15 @@ class ModelLabels:
     """Limits the number of label values for models, because clients choose the names of models.
 
     If there are too many, the owner with the most names loses one: the least recently seen name
-    that no provider has answered, or else the least recently seen name. A name that no provider has
-    answered takes the place of such a name only. So an owner's invented names replace neither the
-    names of other owners, nor names that a provider answers.
+    that no provider has answered, or else the least recently seen name. An owner with the most
+    names replaces only its own names, and an invented name of this owner does not replace a name
+    that a provider has answered.
     """
 
     def __init__(
         self, limit: int = MAX_MODELS, forget: Callable[[str], None] = lambda _: None
     ) -> None:
-        """`forget` gets each name that is no label any more."""
+        """`forget` is called with each name that is no longer a label."""
         self._limit = limit
         self._forget = forget
         self._known: dict[str, _Known] = {}  # the least recently seen name is first
@@ -55,7 +55,7 @@ class ModelLabels:
         return model in self._known
 
     def _make_room(self, owner: str, *, is_served: bool) -> bool:
-        """Removes a name. Returns False if the new name may not replace any."""
+        """Removes a name to make room for a new one. Returns False if no name may be removed."""
         most = max(self._by_owner, key=lambda other: (self._by_owner[other], other == owner))
         names = [name for name, known in self._known.items() if known.owner == most]
         unserved = (name for name in names if not self._known[name].is_served)

@@ -1,4 +1,4 @@
-"""Tells the states of lanes that several deployments serve: a provider with keys, and an alias."""
+"""Derives the states of lanes with several deployments: a provider with keys, or an alias."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -10,10 +10,10 @@ from shared.monitoring.models import Deployment, Lane
 def with_pools(
     at: datetime, lanes: Sequence[Lane], rules: Iterable[Mapping[str, Mapping[str, Any]]]
 ) -> list[Lane]:
-    """Returns the lanes, with the states of those that several deployments serve.
+    """Returns the lanes. The state of a lane with several deployments follows from their states.
 
     rules: the further limits of each worker, by lane. `keys` is the number of a provider's keys,
-        `deployments` are the names of what serves an alias.
+        `deployments` has the names of the deployments of an alias.
     """
     served = {lane: found for of_worker in rules for lane, found in of_worker.items()}
     lanes = [_with_keys(lane, served.get(lane.name, {}).get("keys", 1)) for lane in lanes]

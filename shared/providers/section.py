@@ -137,7 +137,7 @@ class Section(BaseModel):
     ] = {}
 
     def given(self) -> dict[str, Any]:
-        """Returns the fields that the file contains, as a row has them."""
+        """Returns the fields that the section sets, with the types that a row has."""
         given = self.model_dump(exclude_unset=True)
         if "unsupported" in given:
             given["unsupported"] = frozenset(given["unsupported"])

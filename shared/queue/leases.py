@@ -52,8 +52,8 @@ class Fault:
 
     verdict: a value of worker.providers.errors.Verdict, or NOT_CONFIGURED.
     reason: every owner can read the reason, so it never contains text from a provider.
-    code, status_code: the error code and the HTTP status for items that are not sent because of the
-        fault.
+    code, status_code: the error code and the HTTP status that items get which are not sent because
+        of the fault.
     wait_s: time after which the provider takes calls again; None if it names no time.
     covers_account: whether the refusal is about the account and not about one model.
     counts_for_health: whether the failure says something about the provider's health.

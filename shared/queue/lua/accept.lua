@@ -3,8 +3,8 @@
 -- items are *staged*: nobody sees them, and they expire unless another call follows. Repeating a call changes nothing.
 -- ARGV: [1] upload as JSON: job (id), first (index of the first item of this call), staging_ttl_s (seconds after which
 --           staged items expire), routes (per lane, a list of {route, number of its items so far}: see fair_queue.lua);
---           bytes (of all payloads so far); before the last items, and if an upload may be refused early, limits: owner,
---           max_depth, max_bytes and idempotency_key of the submission;
+--           bytes (of all payloads so far); in calls before the last items, if the upload may be refused early, limits
+--           (owner, max_depth, max_bytes and idempotency_key of the submission);
 --           in the call with the last items submission: owner, priority_class, result_ttl_s, max_depth (limit of queued
 --           items per owner and lane), max_bytes (see owner_bytes.lua), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,

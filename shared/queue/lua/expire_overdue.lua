@@ -19,8 +19,8 @@ end
 
 local CORRECTION_WORK = 5 -- number of commands for each job
 
--- Corrects the next deadlines. `cursor` is that of ZSCAN, which returns each job at least once; correcting a job twice
--- changes nothing. Returns the next cursor.
+-- Corrects the next deadlines. `cursor` is a cursor of ZSCAN, which returns each job at least once. Correcting a job
+-- twice changes nothing. Returns the next cursor.
 local function correct_deadlines(cursor)
   local next_cursor, entries = unpack(redis.call('ZSCAN', JOB_DEADLINES, cursor, 'COUNT', 20))
   for i = 1, #entries, 2 do

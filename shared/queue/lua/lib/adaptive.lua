@@ -9,7 +9,7 @@
 --                             trip: by half of this near the cap of the latest cut, where a refusal is likely, and by twice
 --                             as much well beyond it, because the provider takes more now.
 --   every lane                Calls that time out halve the number of running calls, because a server that works on one
---                             request after another answers none of too many in time. The cap then grows by 12 % in ten
+--                             request after another answers none in time if it gets too many. The cap then grows by 12 % in ten
 --                             round trips; it ends when it reaches the limit. Time-outs that are fewer than a tenth of the
 --                             answers say nothing. If nothing was answered while the first late call ran, the server did
 --                             not work at all, for example because it loaded a model. Then the first time-out is enough, so
@@ -49,7 +49,7 @@ local function save(provider, state)
   redis.call('HSET', CAPS, provider, cjson.encode(state))
 end
 
--- Returns the most calls that may run, as far as this is adapted; math.huge if it is not.
+-- Returns the adapted limit of running calls, or math.huge without one.
 local function cap_of(provider)
   local state = state_of(provider)
   local cap = state and state.cap or has_flag(provider, 'd') and ADAPTIVE_START or math.huge

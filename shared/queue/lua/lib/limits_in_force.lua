@@ -4,11 +4,11 @@
 --- @include "adaptive"
 -- Says which limits are in force. A *limiter* has a name in its lane: '' limits all models of the lane, another name limits
 -- one model, or the models that match a pattern.
--- The limits come from, the first that sets a limit counts: LIMITS (set while work runs), the rules of the worker's
--- configuration, LEARNED (announced by the provider). LIMITS and LEARNED have limits as JSON by '<lane>' or
+-- Limits come from LIMITS (set while work runs), from the rules of the worker's configuration, and from LEARNED (announced by
+-- the provider). The first of these that sets a limit counts. LIMITS and LEARNED have limits as JSON by '<lane>' or
 -- '<lane>/<model>': concurrency, rpm, tpm, rpd, and until_ms if they end.
 -- Defines for other files: LIMITER, RATES, highest_limit, effective_limit, limiters_of, forget_limiters, suffix_of
-local LIMITER = 'limit:' -- the queues that wait for a limiter wait for a scope of this, and the limiter's name
+local LIMITER = 'limit:' -- queues that wait for a limiter wait for the scope 'limit:<name of the limiter>'
 local RATES, NONE = { 'rpm', 'tpm', 'rpd' }, {}
 local known_limiters = {}
 
@@ -74,7 +74,7 @@ end
 -- Forgets the limiters of a route, after a limit has been learned.
 local function forget_limiters(lane, route) known_limiters[lane .. ' ' .. route] = nil end
 
--- Returns the end of the lease of an item that is under these limiters: it says which they are.
+-- Returns the suffix of a lease that names the limiters of the lease's item.
 local function suffix_of(list)
   if #list == 0 then return '' end
   local suffix = '~' .. (list[1].name == '' and 'a' or '-')

@@ -1,6 +1,6 @@
 -- Counts the items in the queues of a lane: DEPTH has a count per owner.
 -- Defines for other files: queue_depth
-local MAX_OWNERS = 500 -- of a lane; if there are more, the sum is an estimate from so many
+local MAX_OWNERS = 500 -- limit of the owners of a lane that are counted; if there are more, the sum is an estimate
 
 local function queue_depth(lane)
   local depth, sum = DEPTH .. lane, 0

@@ -12,7 +12,7 @@
 -- Requeues the items whose lease has expired, and the deferred items that are due.
 -- Defines for other files: reclaim_expired, requeue_due
 
-local MAX_ENTRIES = 100 -- of a lane and run
+local MAX_ENTRIES = 100 -- limit of the entries of a lane that one run handles
 local RECLAIM_WORK, REQUEUE_WORK = 20, 12 -- numbers of commands; an item that fails may end its job
 
 -- Removes an expired lease, because its worker was lost or did not renew it in time. The item is queued again. After

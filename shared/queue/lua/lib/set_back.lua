@@ -5,7 +5,7 @@
 -- because it looks like time that has passed.
 -- The times of DEFERRED, BLOCKED and WAITING are stored in *queue time*: the time of the clock and all set-backs so far. So
 -- they need no correction, however many there are. Other times are corrected a limited number at a time.
--- CLOCK has, for each reader, the latest time that the reader has seen, within CLOCK_STEP_MS; '<reader>:behind' has the ms of
+-- CLOCK has, for each reader, the latest time that the reader has seen (up to CLOCK_STEP_MS old); '<reader>:behind' has the ms of
 -- all set-backs; '<reader>:left' says what is still to be corrected.
 -- Defines for other files: read_set_back, set_left, queue_time, clock_time, lower
 local CLOCK_STEP_MS = 1000

@@ -108,8 +108,8 @@ local function give_up(lane, scope, record)
   end
 end
 
--- Returns up to MAX_CANDIDATES of the queues that wait for a scope, in a random order, but those whose model is open last: a
--- probe of another model says more about the account.
+-- Returns up to MAX_CANDIDATES of the queues that wait for a scope, in a random order. Queues whose model is open come
+-- last, because a probe of another model says more about the account.
 local function probe_candidates(lane, scope, queues)
   local members, candidates, last = redis.call('ZRANDMEMBER', queues, MAX_CANDIDATES), {}, {}
   for i = 1, #members do
