@@ -1,18 +1,22 @@
 """Tests that workers use the limits of a provider, and do not exceed them, while workers die."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from itertools import pairwise
+from time import time
 
 import pytest
 from redis.asyncio import Redis
-from support.faults import kill
-from support.ledger import ledger, now_ms
+from support.faults import kill, stop
+from support.ledger import ledger, now_ms, wait_for_calls
 from support.outage import check_all_answered, submitted, wait_answered
 from support.prompts import prompts
+from support.proxy import Proxy
+from support.redis_server import Server
 from support.search_depth import FULL
-from support.stack import Stack
+from support.stack import Stack, eventually
 
 from shared.queue.keys import Keys
 from shared.queue.operator import Operator
@@ -54,6 +58,47 @@ async def test_a_budget_is_used_and_not_exceeded(stack: Start, rpm: int, tpm: in
     shares = [used[name]["admitted"] / used[name]["possible"] for name in ("requests", "tokens")]
     # A short run does not use what the bucket has at its start, and another program may delay it.
     assert max(shares) >= (0.97 if FULL else 0.75), shares
+
+
+async def test_lost_workers_hold_no_part_of_a_budget(server: Server, keys: Keys) -> None:
+    """One worker of four is killed, one stopped and one cut off from Redis, and two come back."""
+    proxy = Proxy(server.url.removeprefix("unix://"))
+    await proxy.start()
+    rates = {"OPENROUTER_RPM": "600", "OPENROUTER_TPM": "90000"}
+    deployment = Stack(server.url, keys, {"LEASE_SECONDS": "3", "WORKER_MAX_JOBS": "3", **rates})
+    try:
+        await deployment.start(workers=3)
+        await deployment.add_worker(REDIS_URL=proxy.url)
+        await deployment.ready(4)
+        killed, frozen, _, cut_off = deployment.workers
+        budget = {"rpm": 600, "tpm": 90_000, "charge_refused": True}
+        await deployment.simulate(latency_ms=600, tokenizer="scripts", budget=budget)
+        contents = prompts(60)
+        location = await submitted(deployment, contents)
+        await wait_for_calls(deployment, cut_off)
+        await kill(deployment, killed)
+        await stop(frozen)
+        proxy.cut()
+        await asyncio.sleep(4)  # duration of the fault; leases expire in this time
+        proxy.mend()
+        frozen.send_signal(signal.SIGCONT)
+
+        await check_all_answered(deployment, location, contents)
+        calls = sorted(await ledger(deployment), key=lambda call: call.start_ms)
+        assert not [call for call in calls[10:] if call.outcome == HTTPStatus.TOO_MANY_REQUESTS]
+
+        async def no_call_is_counted() -> bool:
+            found = [key async for key in server.client.scan_iter(keys.running("openrouter", "*"))]
+            return not found
+
+        await eventually(no_call_is_counted, 10)
+        async for key in server.client.scan_iter(keys.budget("openrouter", "*")):
+            times = await server.client.hmget(key, ["r", "t"])  # type: ignore[misc]
+            # The calls that were lost stay charged, and time repays them like all others.
+            assert all(float(time_ms or 0) < (time() + 5) * 1000 for time_ms in times)
+    finally:
+        await deployment.stop()
+        await proxy.stop()
 
 
 async def test_an_adaptive_limit_finds_the_capacity(stack: Start) -> None:
