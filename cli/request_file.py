@@ -121,7 +121,7 @@ def _requests(path: Path, kind: JsonObjects | JsonArray, given: InputOptions) ->
 
 
 def _prompt_request(kind: Kind, given: InputOptions) -> PromptRequest:
-    """Raises WrongArguments if an option is missing, or does not fit the input."""
+    """Describes the requests. Raises WrongArguments if an option is missing, or does not fit."""
     match kind:
         case Table(columns=columns) if given.field not in columns or not given.field:
             found = f"no column {given.field!r}; it" if given.field else "the columns"

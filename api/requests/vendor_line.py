@@ -134,10 +134,10 @@ def metadata_of(envelope: Mapping[str, Member]) -> str | None:
 
 
 def cut_body(body: Mapping[str, Member], *, with_model: bool) -> list[str]:
-    """Returns the text of the body without the value of `model`: see `ItemRequest.body`.
+    """Returns the parts of the body's text around the value of `model`: see `ItemRequest.body`.
 
-    A body without `model` gets it as the first field. If `with_model` is false, the body is one
-    part without `model`, because the model's name is in the URL.
+    A body without `model` gets it as the first field. If `with_model` is false, returns the whole
+    text without `model` as the only part, because the model's name is in the URL.
     """
     kept = {name: member for name, member in body.items() if name not in _STREAM_MEMBERS}
     model = kept.get("model")

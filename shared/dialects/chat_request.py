@@ -193,7 +193,7 @@ def only(path: str, message: Mapping[str, Any], *names: str) -> None:
 
 
 def token_limit(fields: Fields) -> int | None:
-    """Returns the limit of the answer's tokens."""
+    """Returns the largest number of tokens that the answer may have; None if not limited."""
     limits = [fields.take(name) for name in ("max_completion_tokens", "max_tokens")]
     return next((limit for limit in limits if limit is not None), None)
 
