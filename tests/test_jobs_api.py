@@ -129,7 +129,7 @@ async def test_unknown_job_is_not_found(api: httpx.AsyncClient, method: str, job
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_results_expire(settings: Settings, providers: Providers, method: str) -> None:
-    changed = settings.model_copy(update={"result_ttl_seconds": 1})
+    changed = settings.model_copy(update={"result_ttl_seconds": 3})
     async with running_worker(changed, providers), running_api(changed) as client:
         answer = await client.post("/batch", json={"requests": [chat("x")]})
         location = answer.headers["location"]
@@ -138,7 +138,7 @@ async def test_results_expire(settings: Settings, providers: Providers, method: 
         async def expired() -> bool:
             return (await client.request(method, location)).status_code == 404
 
-        await eventually(expired, 5)
+        await eventually(expired, 30)
 
 
 async def test_queued_job_does_not_expire(settings: Settings, redis: ArqRedis, keys: Keys) -> None:

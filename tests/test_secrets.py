@@ -119,7 +119,7 @@ async def test_internal_error_of_the_api_writes_no_secret(
     location = answer.headers["location"]
     results = keys.results(location.removeprefix("/jobs/"))
     broken = []
-    for result in (b"planted-no-json", b'{"content": ["planted-answer"]}'):
+    for result in (b"planted-no-json", b'["planted-answer"]'):
         await redis.hset(results, "0", b"1 " + result)  # type: ignore[arg-type, misc]
         broken.append(await deployment.api.get(location, headers={"Connection": "close"}))
     log = await log_of(deployment, output)

@@ -6,8 +6,9 @@ import os
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import cycle
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -257,9 +258,22 @@ PORTS = range(15_000, 32_000)
 
 
 def free_port() -> int:
-    """Returns a TCP port that no server uses."""
+    """Returns a TCP port that no server uses, and that no other test process returns."""
     while True:
-        port = random.choice(PORTS)
+        port = next(_PORTS)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def _ports_of_process() -> Iterator[int]:
+    """Yields each port of this process of pytest-xdist in turn, from a random one."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = PORTS[number::count]
+    # Hypothesis seeds `random`, so that all processes would begin with the same port.
+    first = random.SystemRandom().randrange(len(own))
+    return cycle([*own[first:], *own[:first]])
+
+
+_PORTS = _ports_of_process()
