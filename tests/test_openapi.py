@@ -99,7 +99,7 @@ def test_responses_to_generated_requests_are_as_documented(
     @seed(0)
     @settings(
         # The number is per endpoint; all fields of a request are generated each time.
-        max_examples=examples(20, full=200),
+        max_examples=examples(10, full=200),
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -798,7 +798,7 @@ def test_every_history_of_the_scripts(own_url: str) -> None:
         lambda: Scripts(own_url),  # type: ignore[arg-type]
         settings=settings(
             # Four deliberate bugs in the scripts were found after 15, 22, 29 and 87 histories.
-            max_examples=examples(100, full=1000),
+            max_examples=examples(60, full=1000),
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

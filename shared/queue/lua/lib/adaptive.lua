@@ -1,4 +1,5 @@
 --- @include "clock"
+--- @include "round"
 --- @include "ids"
 --- @include "lane_limits"
 --- @include "stored_limits"
@@ -29,7 +30,7 @@ local OVERLOADED = { [429] = true, [498] = true, [503] = true, [529] = true }
 local MAX_LEASES = 1000 -- limit of the running calls whose age is looked at
 local MIN_NAMED_MS = 1000 -- a refusal that names such a wait is about a rate, not about the number of calls
 local states = {}
-local ended, is_full = {}, {} -- of this round: number of ended calls; whether all slots were used when it began
+local is_full = {} -- whether all slots were used when the round began
 
 local function state_of(provider)
   if states[provider] == nil then
@@ -107,9 +108,9 @@ local function grow(state, is_adaptive, limit)
   if state.cap >= limit then state.cap = is_adaptive and limit or nil end
 end
 
--- Adapts to the end of a call, whose lease the caller has removed. `limit`: the limit of running calls without a cap.
+-- Adapts to the end of a call, whose lease the caller has removed and counted in `ended`. `limit`: the limit of running calls
+-- without a cap.
 local function adapt(provider, limit, claimed_ms, outcome, fault, usage)
-  ended[provider] = (ended[provider] or 0) + 1
   local is_late = fault and fault.code == 'timeout' and not fault.status
   local is_adaptive = has_flag(provider, 'd')
   if not (is_adaptive or is_late or has_stored_limits()) or not limit then return end

@@ -12,7 +12,6 @@ end
 
 -- Returns the same as `split_item`, and claimed_us.
 local function split_lease(lease)
-  local item, claimed_us = string.match(lease, '^([^@]+)@(%d+)')
-  local id, index, number = split_item(item)
-  return id, index, number, claimed_us
+  local id, index, number, claimed_us = string.match(lease, '^([^@]+):(%d+)%.?(%d*)@(%d+)')
+  return id, index, tonumber(number) or 1, claimed_us
 end

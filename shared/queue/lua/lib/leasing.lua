@@ -22,9 +22,13 @@ local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two 
 local LEAVING_WORK = 20 -- number of commands for an item that leaves the quarantine, for example because its job has ended
 local MAX_WAITING = 8 -- limit of quarantined items of a lane that a round looks at although they have to wait
 
--- `list`: the item's limiters. `deployment`: nil for a plain lane.
+-- `list`: the limiters of the item. `deployment`: nil for a plain lane.
+local function end_of_lease(lane, list, deployment)
+  return '@' .. now_us .. encode_deployment(lane, deployment) .. suffix_of(list)
+end
+
 local function lease_of(lane, job_id, index, number, list, deployment)
-  return item_of(job_id, index, number) .. '@' .. now_us .. encode_deployment(lane, deployment) .. suffix_of(list)
+  return item_of(job_id, index, number) .. end_of_lease(lane, list, deployment)
 end
 
 -- Gives leases to items of one route, which the caller has taken out of their queue, and charges the route's limiters.
@@ -39,20 +43,23 @@ local function lease_items(lane, job, number, indexes, list, deployment)
   local entries = job.has_attempts and redis.call('HMGET', ATTEMPTS .. job.id, unpack(indexes)) or {}
   local queued_ms = ms(math.max(0, now_ms - tonumber(job.accepted_ms)))
   local remaining_ms = job.deadline_ms and ms(job.deadline_ms - now_ms) or ''
-  local expires_ms, leases = ms(now_ms + LEASE_MS), {}
+  local expires_ms, leases, lease_end = ms(now_ms + LEASE_MS), {}, end_of_lease(lane, list, deployment)
   local account = deployment and deployment.account or lane
   if deployment and deployment.model ~= '' then model = deployment.model end
   for i, index in ipairs(indexes) do
     if payloads[i] then
-      local item = job.id .. ':' .. index
-      local lease = lease_of(lane, job.id, index, number, list, deployment)
+      local lease = item_of(job.id, index, number) .. lease_end
       leases[#leases + 1], leases[#leases + 2] = expires_ms, lease
-      local failed, first_claimed_us, losses, uncounted = '0', '', '', 0
-      if entries[i] then failed, first_claimed_us, losses, uncounted = parse_attempts(entries[i]) end
-      for _, value in ipairs({ item, lease, lane, payloads[i], failed, uncounted, first_claimed_us, count_losses(losses), queued_ms,
-        remaining_ms, account, model, moved[i] or '', job.owner }) do
-        claimed[#claimed + 1] = value
+      local failed, first_claimed_us, losses, uncounted, lost = '0', '', '', 0, 0
+      if entries[i] then
+        failed, first_claimed_us, losses, uncounted = parse_attempts(entries[i])
+        lost = count_losses(losses)
       end
+      local n = #claimed
+      claimed[n + 1], claimed[n + 2], claimed[n + 3], claimed[n + 4] = job.id .. ':' .. index, lease, lane, payloads[i]
+      claimed[n + 5], claimed[n + 6], claimed[n + 7], claimed[n + 8] = failed, uncounted, first_claimed_us, lost
+      claimed[n + 9], claimed[n + 10], claimed[n + 11], claimed[n + 12] = queued_ms, remaining_ms, account, model
+      claimed[n + 13], claimed[n + 14] = moved[i] or '', job.owner
       for _, limiter in ipairs(list) do
         local tokens, _, at_start = 0, nil, 0
         if limiter.tpm then tokens, _, at_start = estimate_tokens(account, job, index) end

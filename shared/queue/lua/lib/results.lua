@@ -5,12 +5,15 @@
 -- Writes results. No other file writes results.
 -- Defines for other files: write_result, finish_failed, record_finished_items
 
+local now_text -- the time as a stored result has it; nil until the first result
+
 -- Writes the result of an item, unless the item has a result or its job has ended. Returns whether it has written.
 local function write_result(job, index, failed, result, latency_us)
   if not job.is_unfinished then return end
-  if redis.call('HSETNX', RESULTS .. job.id, index, ms(now_ms) .. ' ' .. result) == 0 then return end
-  table.insert(job.finished_items, index)
-  table.insert(failed and job.failed_items or job.answered_items, index)
+  now_text = now_text or ms(now_ms) .. ' '
+  if redis.call('HSETNX', RESULTS .. job.id, index, now_text .. result) == 0 then return end
+  local finished, of_kind = job.finished_items, failed and job.failed_items or job.answered_items
+  finished[#finished + 1], of_kind[#of_kind + 1] = index, index
   job.latency_us = job.latency_us + latency_us
   return true
 end
