@@ -6,7 +6,7 @@ import sys
 from api.app import create_app
 from api.uvicorn_protocol import adapt_uvicorn
 from shared.logs import configure_logging
-from shared.memory import return_large_blocks
+from shared.memory import return_large_blocks, skip_startup_objects
 from shared.providers.loading import load_providers
 from shared.setting_names import log_unknown_settings
 from shared.settings import SettingsError, load_settings
@@ -24,3 +24,4 @@ except SettingsError as error:
 # Each stream holds a file descriptor, and 1,000 streams need more than the usual soft limit.
 _, _hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_hard_limit, _hard_limit))
+skip_startup_objects()

@@ -11,7 +11,7 @@ import sys
 import uvloop
 
 from shared.logs import configure_logging
-from shared.memory import return_large_blocks
+from shared.memory import return_large_blocks, skip_startup_objects
 from shared.providers.loading import load_providers
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
@@ -61,7 +61,9 @@ def _run() -> None:
         sys.exit(0 if asyncio.run(has_live_worker(queue)) else 1)
     log_unknown_settings(providers.catalogue.rows)
     asyncio.set_event_loop(uvloop.new_event_loop())
-    make_worker(settings, providers, redis).run()
+    worker = make_worker(settings, providers, redis)
+    skip_startup_objects()
+    worker.run()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfini
 from shared.dialects.json_text import one_line, read_json
 from shared.dialects.reason import names, reason
 from shared.json_scanner import TooManyParts, scan
-from shared.long_steps import LARGE_BYTES, pause_after
+from shared.long_steps import LARGE_BYTES, pause
 from shared.memory_budget import Reservation
 from shared.models import ErrorCode
 from shared.queue.item_request import ItemRequest
@@ -102,9 +102,8 @@ async def _call(
         ) from None
     if on_headers is not None:
         on_headers(response.headers)
-    await pause_after(len(body))  # the answer before may have been large, too
     try:
-        parsed = await _parse(body)
+        parsed = await _parse_large(body) if len(body) > LARGE_BYTES else _parse(body)
     except TooManyParts:
         raise _too_many_parts(response, endpoint) from None
     if not response.is_success:
@@ -116,14 +115,20 @@ async def _call(
 Parsed = tuple[Any, bytes] | ValueError  # the JSON and its text, or why there is none
 
 
-async def _parse(body: bytes) -> Parsed:
-    """Parses a body. A large body is repaired in a thread, so that leases are renewed meanwhile.
+def _parse(body: bytes) -> Parsed:
+    try:
+        return read_json(body)
+    except ValueError as error:
+        return error
+
+
+async def _parse_large(body: bytes) -> Parsed:
+    """Parses a body. A body is repaired in a thread, so that leases are renewed meanwhile.
 
     Raises TooManyParts.
     """
+    await pause()  # the answer before may have been large, too
     try:
-        if len(body) <= LARGE_BYTES:
-            return read_json(body)
         if body.count(b"{") + body.count(b"[") > _MAX_BRACKETS:
             await scan(body)  # brackets in strings do not count
         try:
