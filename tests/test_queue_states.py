@@ -46,7 +46,7 @@ SERVED = {"one": "abc", "two": "ac"}  # the lanes that each worker serves
 WORKERS = tuple(SERVED)
 OWNERS = ("", "ann", "bob")
 QUANTUM = 5  # number of items by which an owner or job may get ahead: see fair_share.lua
-MAX_COMMANDS = 150  # of one run; test_script_bounds.py has the limits with large amounts of data
+MAX_COMMANDS = 300  # of one run; test_script_bounds.py has the limits with large amounts of data
 HOUR_S = 3600.0  # long enough that nothing expires or becomes due during a test
 PAUSE = rate_limited(HOUR_S)
 
