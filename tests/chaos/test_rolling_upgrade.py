@@ -23,7 +23,7 @@ PROJECT = Path(__file__).parents[2]
 # inserts code, and the inserted code.
 ADDED = {
     "shared/jobs/new_item.py": (
-        '    chat: dict[str, Any] = {"messages": messages}\n',
+        "    defaults = row.fills_defaults\n",
         '    chat["top_p"] = 0.5\n',
     ),
     "shared/queue/item_results.py": (
