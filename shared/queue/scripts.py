@@ -59,16 +59,11 @@ def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:
     shebang, body = _read(f"{name}.lua").split("\n", 1)  # Redis needs the shebang in the first line
     parts = _included(body, {})
     names = {part: _defined_names(text) for part, text in parts.items()}
-    branches = [
-        _branch(part, _with_fields(part, parts[part], names), names[part])
-        for part in parts
-        if names[part]
-    ]
-    at_once = [parts[part] for part in parts if not names[part]]
+    sources = {part: _with_fields(part, text, names) for part, text in parts.items()}
+    branches = [_branch(part, sources[part], names[part]) for part in parts if names[part]]
     source = _LAZY.format("\nelse".join(branches)) if branches else ""
-    source += "\n".join(_INCLUDE.sub("", text) for text in at_once) + _with_fields(
-        name, body, names
-    )
+    source += "".join(sources[part] for part in parts if not names[part])
+    source += _with_fields(name, body, names)
     values: dict[str, float | str] = {**_COMMON, **keys.lua_constants(), **constants}
     literals = {constant: _literal(value) for constant, value in values.items()}
     return f"{shebang}\n{_CONSTANT.sub(lambda found: literals.get(found[0], found[0]), source)}"

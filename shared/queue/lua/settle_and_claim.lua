@@ -31,10 +31,8 @@
 --          before the item moved to this route, as JSON ('': nothing), owner},
 --          {four values per item that the script has finished with an error: see results.lua},
 --          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see health.lua}}
---- @include "set_back"
 --- @include "active_lanes"
 --- @include "clock"
---- @include "job_cache"
 --- @include "job_end"
 --- @include "round"
 --- @include "is_healthy"
@@ -50,7 +48,6 @@
 --- @include "lane_limits"
 --- @include "limits_in_force"
 --- @include "deployments"
---- @include "choice"
 --- @include "set_back"
 --- @include "work"
 local values_per_lane, values_per_settlement = 2, 8 -- numbers of values in ARGV

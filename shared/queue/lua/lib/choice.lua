@@ -1,4 +1,3 @@
---- @include "clock"
 --- @include "deployments"
 --- @include "health"
 --- @include "is_healthy"

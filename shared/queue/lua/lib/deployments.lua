@@ -1,4 +1,3 @@
---- @include "clock"
 --- @include "lane_limits"
 -- Says what serves the items of a lane. A *plain* lane is a provider with one key: the deployment of a route is the account
 -- with the lane's name, and the model with the route's name. A lane with the flag 'p' is an alias, or a provider with several

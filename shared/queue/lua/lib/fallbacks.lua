@@ -1,4 +1,3 @@
---- @include "clock"
 --- @include "fair_queue"
 --- @include "job_cache"
 --- @include "attempts"

@@ -7,7 +7,6 @@
 --- @include "attempts"
 --- @include "moves"
 --- @include "waiting"
---- @include "is_healthy"
 --- @include "blocking_scope"
 --- @include "limits_in_force"
 --- @include "limiters"

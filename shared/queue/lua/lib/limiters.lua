@@ -1,5 +1,4 @@
 --- @include "clock"
---- @include "job_cache"
 --- @include "lane_limits"
 --- @include "deployments"
 --- @include "stored_limits"

@@ -1,4 +1,3 @@
---- @include "clock"
 --- @include "ids"
 --- @include "fair_queue"
 --- @include "job_cache"
