@@ -14,6 +14,7 @@ from support.jobs import lines, upload
 from support.raw_server import http, raw
 from support.search_depth import FULL
 from support.stack import Stack, eventually
+from support.watch import in_background
 
 from shared.queue.keys import Keys
 
@@ -47,20 +48,15 @@ class Memory:
 @contextmanager
 def memory_of(pid: int) -> Iterator[Memory]:
     """Reads the memory of a process in a thread, again and again, until the block ends."""
-    found, stop, process = Memory(), threading.Event(), psutil.Process(pid)
+    found, process = Memory(), psutil.Process(pid)
     idle = process.memory_info().rss
 
-    def check() -> None:
+    def check(stop: threading.Event) -> None:
         while not stop.wait(0.01):
             found.most = max(found.most, process.memory_info().rss - idle)
 
-    thread = threading.Thread(target=check)
-    thread.start()
-    try:
+    with in_background(check):
         yield found
-    finally:
-        stop.set()
-        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -32,13 +32,25 @@ class Watched:
 
 
 @contextmanager
+def in_background(check: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Runs a function in a thread, whose argument is set at the end of the block."""
+    stop = threading.Event()
+    thread = threading.Thread(target=check, args=[stop])
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
 def watched(api: httpx.URL, pid: int) -> Iterator[Watched]:
     """Checks the health of the API in a thread, again and again, until the block ends."""
-    found, stop = Watched(), threading.Event()
-    process = psutil.Process(pid)
+    found, process = Watched(), psutil.Process(pid)
     idle = process.memory_info().rss
 
-    def check() -> None:
+    def check(stop: threading.Event) -> None:
         connection = HTTPConnection(api.host, api.port or 80, timeout=60)
         while not stop.wait(PAUSE_S):
             cpu_s, started = _cpu_s(pid), monotonic()
@@ -50,13 +62,8 @@ def watched(api: httpx.URL, pid: int) -> Iterator[Watched]:
             found.checks += 1
         connection.close()
 
-    thread = threading.Thread(target=check)
-    thread.start()
-    try:
+    with in_background(check):
         yield found
-    finally:
-        stop.set()
-        thread.join()
     assert found.checks, "no health check was answered"
 
 
