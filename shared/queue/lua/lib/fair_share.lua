@@ -11,7 +11,7 @@
 --- @include "leasing"
 --- @include "deployments"
 --- @include "fallbacks"
---- @include "choice"
+--- @include "deployment_choice"
 --- @include "owner_room"
 -- Claims items in the order of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996). Owners share
 -- the lane equally. The classes of an owner share the owner's part by weight. The jobs of a class share the class's part

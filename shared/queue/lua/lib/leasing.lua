@@ -12,7 +12,7 @@
 --- @include "limiters"
 --- @include "deployments"
 --- @include "fallbacks"
---- @include "choice"
+--- @include "deployment_choice"
 --- @include "set_back"
 --- @include "work"
 -- Gives leases to items. `claimed` collects fourteen values per leased item: see what settle_and_claim.lua returns.

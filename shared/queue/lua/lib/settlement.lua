@@ -11,7 +11,7 @@
 --- @include "adaptive"
 --- @include "deployments"
 --- @include "fallbacks"
---- @include "choice"
+--- @include "deployment_choice"
 --- @include "job_cache"
 --- @include "attempts"
 --- @include "moves"

@@ -10,7 +10,7 @@
 --- @include "limiters"
 --- @include "deployments"
 --- @include "fallbacks"
---- @include "choice"
+--- @include "deployment_choice"
 --- @include "results"
 --- @include "set_back"
 --- @include "work"
