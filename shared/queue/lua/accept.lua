@@ -8,7 +8,7 @@
 --           in the call with the last items submission: owner, priority_class, result_ttl_s, max_depth (limit of queued
 --           items per owner and lane), max_bytes (see owner_bytes.lua), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
---           webhook_payload, follow_s, body_digest (finds the job of a disconnected client: see adoption.lua),
+--           webhook_payload, follow_s, body_digest (finds the job of a disconnected client: see repeated_calls.lua),
 --           is_live (a repetition can join this job), is_repetition (the client repeats a request), format (of the
 --           requests; absent if native), batch (options of OpenAI's batch API, as JSON), file_id, file_use and file_seen
 --           (the file of the batch, a digest of the request, and the file's last batch when the request began: see
@@ -23,7 +23,7 @@
 --- @include "layout"
 --- @include "clock"
 --- @include "fair_queue"
---- @include "adoption"
+--- @include "repeated_calls"
 --- @include "file_use"
 --- @include "owner_bytes"
 local upload, meta = cjson.decode(ARGV[1]), ARGV[2]

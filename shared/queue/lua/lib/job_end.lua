@@ -5,7 +5,7 @@
 -- passed or whose client has disconnected.
 -- Defines for other files: forget_expired, end_job, end_early, end_overdue_jobs
 
-local LIVE_CALL_KEPT_S = 15 -- more than JOIN_ANSWERED_MS in adoption.lua
+local LIVE_CALL_KEPT_S = 15 -- more than JOIN_ANSWERED_MS in repeated_calls.lua
 
 -- Removes up to `limit` jobs whose results have expired from the sorted sets of jobs. Returns their number.
 local function forget_expired(limit)
@@ -44,7 +44,7 @@ local function end_job(job_id, error_code)
   end
   if live_digest then
     local live_calls = LIVE_CALLS .. owner .. ':' .. live_digest
-    -- The last call of this body: see adoption.lua. Otherwise there would be a key per body for an hour.
+    -- The last call of this body: see repeated_calls.lua. Otherwise there would be a key per body for an hour.
     if redis.call('LLEN', live_calls) == 1 then redis.call('EXPIRE', live_calls, LIVE_CALL_KEPT_S) end
   end
   if key then redis.call('EXPIRE', IDEMPOTENCY .. owner .. ':' .. key, key_ttl_s) end
