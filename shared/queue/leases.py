@@ -48,7 +48,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How a call to a provider failed. lua/lib/health.lua decides what that means for other items.
+    """How a call to a provider failed. lua/lib/pauses.lua decides what that means for other items.
 
     verdict: a value of worker.providers.errors.Verdict, or NOT_CONFIGURED.
     reason: every owner can read the reason, so it never contains text from a provider.

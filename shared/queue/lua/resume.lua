@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Ends the pauses of a lane, or of one of its scopes, because a person says so: see health.lua. All keys of a
+-- Ends the pauses of a lane, or of one of its scopes, because a person says so: see pauses.lua. All keys of a
 -- provider are meant: see deployments.lua. A paused scope becomes
 -- healthy. An open scope stays open, and its next probe may run now; if the probe fails, the waits begin again with the
 -- shortest.
@@ -8,7 +8,7 @@
 -- Returns: {what the next run gets as its second argument, '' if all is done, what was not healthy, as '<account>' or '<account>/<model>'}
 --- @include "clock"
 --- @include "is_healthy"
---- @include "health"
+--- @include "pauses"
 local MAX_SCOPES = 50 -- about the limit of the scopes of one run
 local lane, position, only, resumed = ARGV[1], ARGV[2], ARGV[3], {}
 

@@ -20,7 +20,7 @@
 --         outcome 'complete', 'fail'  the item finishes with `result`
 --                 'retry'             the attempt failed; the item runs again after delay_ms, or finishes with `result`
 --                                     if delay_ms is ''. If the fault is the provider's, the attempt does not count,
---                                     and the item waits until its route is healthy: see health.lua.
+--                                     and the item waits until its route is healthy: see pauses.lua.
 --                 'release'           the item was not run, or its call was stopped; the item is queued again and keeps
 --                                     its number of failed attempts; if its job has ended, the item is dropped
 --       Settling a lease that has expired only removes the worker loss that was counted for the lease.
@@ -30,13 +30,13 @@
 --          deadline ('': no deadline), account, model that the account gets ('': the item's own), what was tried
 --          before the item moved to this route, as JSON ('': nothing), owner},
 --          {four values per item that the script has finished with an error: see results.lua},
---          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see health.lua}}
+--          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see pauses.lua}}
 --- @include "active_lanes"
 --- @include "clock"
 --- @include "job_end"
 --- @include "round"
 --- @include "is_healthy"
---- @include "health"
+--- @include "pauses"
 --- @include "waiting"
 --- @include "settlement"
 --- @include "reclaim"

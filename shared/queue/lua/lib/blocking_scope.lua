@@ -1,6 +1,6 @@
 --- @include "deployments"
 --- @include "is_healthy"
---- @include "health"
+--- @include "pauses"
 --- @include "deployment_choice"
 -- Says whether the provider or the deployments of a route take calls.
 -- Defines for other files: blocking_scope

@@ -1,5 +1,5 @@
 --- @include "deployments"
---- @include "health"
+--- @include "pauses"
 --- @include "is_healthy"
 --- @include "limits_in_force"
 --- @include "limiters"

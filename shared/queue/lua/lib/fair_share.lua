@@ -2,7 +2,7 @@
 --- @include "ids"
 --- @include "fair_queue"
 --- @include "job_cache"
---- @include "health"
+--- @include "pauses"
 --- @include "waiting"
 --- @include "is_healthy"
 --- @include "blocking_scope"

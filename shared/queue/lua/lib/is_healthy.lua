@@ -1,4 +1,4 @@
--- Says whether anything of a lane is not healthy, so that a healthy lane needs no other function of health.lua.
+-- Says whether anything of a lane is not healthy, so that a healthy lane needs no other function of pauses.lua.
 -- Defines for other files: ACCOUNT, is_healthy, mark_unhealthy
 local ACCOUNT = '' -- the scope of the account as a whole
 local is_unhealthy = {} -- by lane

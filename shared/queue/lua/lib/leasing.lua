@@ -1,4 +1,4 @@
---- @include "health"
+--- @include "pauses"
 --- @include "active_lanes"
 --- @include "ids"
 --- @include "clock"

@@ -3,7 +3,7 @@
 --- @include "lane_limits"
 --- @include "stored_limits"
 --- @include "ids"
---- @include "health"
+--- @include "pauses"
 --- @include "waiting"
 --- @include "is_healthy"
 --- @include "limits_in_force"

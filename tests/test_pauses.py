@@ -1,4 +1,4 @@
-"""Tests the health of a provider in the claim: see lua/lib/health.lua and lua/lib/waiting.lua."""
+"""Tests the health of a provider in the claim: see lua/lib/pauses.lua and lua/lib/waiting.lua."""
 
 from collections import Counter
 from collections.abc import Sequence
