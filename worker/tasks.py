@@ -25,7 +25,7 @@ from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.client import call
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, Verdict
-from worker.retry_and_pause import FINAL, backoff_s, is_refusal
+from worker.retry import FINAL, backoff_s, is_refusal
 from worker.usage import CallHeaders, HeaderReading, usage_of
 
 MAX_TIMEOUT_S = 600.0  # limit of a time-out that is longer than the provider's

@@ -84,7 +84,9 @@ class Keys:
     running = _KeyWithId(
         "hash, per lane and limiter: lease → tokens that were charged: see lua/lib/limiters.lua"
     )
-    served = _KeyWithId("zset, per lane and route: deployments by service: see lua/lib/deployment_choice.lua")
+    served = _KeyWithId(
+        "zset, per lane and route: deployments by service: see lua/lib/deployment_choice.lua"
+    )
     budget = _KeyWithId("hash, per lane and limiter: the times of lua/lib/limiters.lua; expires")
     blocked = _KeyWithId(
         "zset: scopes that queues wait for, by the next time at which something can change"

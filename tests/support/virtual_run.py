@@ -22,7 +22,7 @@ from shared.queue.claims import Queue
 from shared.queue.keys import Keys, lua_string
 from shared.queue.leases import Fault, Lease, Settlement, Usage
 from support.claims import commit
-from worker.retry_and_pause import backoff_s
+from worker.retry import backoff_s
 
 LANE = "a"
 POLL_S = 5.0  # a worker runs a round after this time at the latest, as the real worker does

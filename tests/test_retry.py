@@ -1,6 +1,6 @@
 import pytest
 
-from worker.retry_and_pause import backoff_s
+from worker.retry import backoff_s
 
 DRAWS = 2000
 
