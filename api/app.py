@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from api.dashboard import add_dashboard
 from api.docs_page import add_docs_page
-from api.errors import add_exception_handlers
+from api.error_responses import add_exception_handlers
 from api.examples import description
 from api.lifespan import running_services
 from api.memory_budget import PAGES_SHARE

@@ -7,7 +7,7 @@ from hashlib import sha256
 from http import HTTPStatus
 
 from api.batches import Batches as Submissions
-from api.errors import validation_error
+from api.error_responses import validation_error
 from api.openai.batch_object import batch_object
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.errors import OpenAIError

@@ -9,7 +9,7 @@ from fastapi import HTTPException, Request, status
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from api.errors import validation_error
+from api.error_responses import validation_error
 from api.media_types import JSON, NDJSON
 from api.memory_budget import MEMORY
 from api.requests.batch_body import large_batch, small_batch
