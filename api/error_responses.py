@@ -15,6 +15,7 @@ from structlog.contextvars import get_contextvars
 from api.batches import IdempotencyResultExpired, ResultsUnavailable
 from api.cursors import InvalidCursor
 from api.disconnect import ClientDisconnected
+from api.error_format import refusal
 from api.openai.errors import (
     OpenAIError,
     error_response,
@@ -22,7 +23,6 @@ from api.openai.errors import (
     unknown_url,
     validation_refusal,
 )
-from api.refusals import refusal
 from api.vendor_results import FormatMismatch
 from shared.files.store import MAX_FILES, FileExpired, FileNotFound, StorageFull
 from shared.jobs.batch_store import BatchNotFound

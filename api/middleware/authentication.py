@@ -8,9 +8,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.dashboard import STATIC
 from api.docs_page import DOCS
+from api.error_format import refusal
 from api.host_check import HostCheck
 from api.middleware.path_prefix import path_below_prefix
-from api.refusals import refusal
 from shared.settings import Settings
 
 HEALTH_CHECKS = ("/health", "/health/ready")

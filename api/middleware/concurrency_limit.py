@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.error_format import refusal
 from api.memory_budget import MEMORY
 from api.middleware.path_prefix import path_below_prefix
-from api.refusals import refusal
 from shared.memory_budget import MemoryBudget
 from shared.owner_shares import OwnerShares
 
