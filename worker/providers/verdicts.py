@@ -1,6 +1,6 @@
 """Decides what an error response of a provider means, with pure functions.
 
-The rules are in `error_rules`. The bodies that vendors send are in the tests.
+The rules are in `vendor_errors`. The bodies that vendors send are in the tests.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,8 @@ from http import HTTPStatus
 
 from shared.dialects.reason import codes, reason
 from shared.models import ErrorCode
-from worker.providers.error_rules import (
+from worker.providers.errors import Verdict
+from worker.providers.vendor_errors import (
     CONTEXT_TOO_LONG,
     FILTERED,
     MODERATED,
@@ -21,7 +22,6 @@ from worker.providers.error_rules import (
     UNAVAILABLE,
     words,
 )
-from worker.providers.errors import Verdict
 from worker.providers.waits import values_of, wait_s
 
 _MAX_TEXT = 4000  # limit of the text that is searched
