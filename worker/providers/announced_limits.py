@@ -7,7 +7,7 @@ from typing import Literal
 
 from shared.providers.row import LimitHeaders
 from shared.queue.leases import Announced
-from worker.providers.waits import number, reset_s, sent_at
+from worker.providers.retry_after import number, reset_s, sent_at
 
 Dimension = Literal["requests", "daily_requests", "tokens", "input_tokens", "output_tokens"]
 

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from shared.dialects.reason import codes, reason
 from shared.models import ErrorCode
 from worker.providers.errors import Verdict
+from worker.providers.retry_after import values_of, wait_s
 from worker.providers.vendor_errors import (
     CONTEXT_TOO_LONG,
     FILTERED,
@@ -22,7 +23,6 @@ from worker.providers.vendor_errors import (
     UNAVAILABLE,
     words,
 )
-from worker.providers.waits import values_of, wait_s
 
 _MAX_TEXT = 4000  # limit of the text that is searched
 _LONG_WAIT_S = 3600.0  # a limit per day that is reset later than this is a quota

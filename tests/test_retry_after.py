@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from worker.providers.waits import reset_s, wait_s
+from worker.providers.retry_after import reset_s, wait_s
 
 NOW = datetime(2026, 11, 6, 8, 0, tzinfo=UTC)
 EPOCH = 1_793_952_000  # NOW as seconds since 1970
