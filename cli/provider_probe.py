@@ -10,7 +10,7 @@ import httpx
 
 from shared.dialects.dialects import DIALECTS
 from shared.providers import Provider, variable
-from shared.providers.headers import call_headers
+from shared.providers.call_headers import call_headers
 from shared.providers.loading import Providers
 from shared.settings import ProviderSettings
 

@@ -19,7 +19,7 @@ from api.openai.schemas import OpenAIModel, OpenAIModels
 from shared.dialects.dialects import DIALECTS
 from shared.dialects.values import record, records
 from shared.providers import Catalogue, Provider
-from shared.providers.headers import call_headers
+from shared.providers.call_headers import call_headers
 from shared.providers.routing import RoutingError, route
 from shared.settings import ProviderSettings
 

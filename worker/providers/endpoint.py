@@ -12,7 +12,7 @@ from shared.dialects.dialects import DIALECTS
 from shared.dialects.parameters import body_of
 from shared.memory_budget import MemoryBudget
 from shared.providers import Provider, account
-from shared.providers.headers import call_headers
+from shared.providers.call_headers import call_headers
 from shared.queue.item_request import ItemRequest
 from shared.settings import MAX_ANSWER_BYTES, WORKER_MEMORY_BYTES, ProviderSettings
 
