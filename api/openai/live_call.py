@@ -14,12 +14,12 @@ from fastapi import Depends, Header, Query, Request, Response
 from api.batches import MIN_RETRY_S
 from api.dependencies import DisconnectDep, OwnerDep, Services, ServicesDep
 from api.disconnect import ClientDisconnected, cancel_on_disconnect, require_client
-from api.headers import IdempotencyKey
 from api.media_types import EVENT_STREAM, JSON
 from api.memory_budget import MEMORY
 from api.openai.answer_body import answer_body
 from api.openai.call_errors import call_error, stopped
 from api.openai.call_request import call_digest, read_call
+from api.request_headers import IdempotencyKey
 from api.requests.body import read_json, require_media_type
 from api.requests.vendor_requests import VendorOptions
 from api.stream_response import StreamResponse

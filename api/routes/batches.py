@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Request, Response
 
 from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
-from api.headers import IdempotencyKey, StreamFormatDep, WaitPreference
 from api.openapi import (
     ACCEPTED,
     AUTHENTICATED,
@@ -14,6 +13,7 @@ from api.openapi import (
     SUBMISSION_REFUSED,
     request_body,
 )
+from api.request_headers import IdempotencyKey, StreamFormatDep, WaitPreference
 from api.requests.reader import RequestReader
 from api.submissions import new_submission
 from shared.models import BatchLLMResponse

@@ -7,7 +7,6 @@ from pydantic import AfterValidator
 
 from api.cursors import AfterCursor, PageCursor
 from api.dependencies import JobsDep, OwnerDep, ServicesDep
-from api.headers import IdempotencyKey, LastEventId
 from api.job_streams import Outcome
 from api.openapi import (
     ACCEPTED,
@@ -24,6 +23,7 @@ from api.openapi import (
     UNAVAILABLE,
     request_body,
 )
+from api.request_headers import IdempotencyKey, LastEventId
 from api.requests.formats import RequestFormat
 from api.requests.reader import RequestReader
 from api.requests.vendor_requests import VendorOptions

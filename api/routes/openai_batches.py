@@ -7,7 +7,6 @@ from fastapi import APIRouter, Header, Path, Query, Request
 
 from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
 from api.disconnect import require_client
-from api.headers import IdempotencyKey
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.body import read_model
 from api.openai.provider_query import ProviderQuery
@@ -20,6 +19,7 @@ from api.openapi import (
     OPENAI_READ,
     json_body,
 )
+from api.request_headers import IdempotencyKey
 
 MAX_PAGE = 100
 

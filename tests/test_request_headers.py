@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.headers import Preferences, parse_prefer
+from api.request_headers import Preferences, parse_prefer
 
 
 @pytest.mark.parametrize(
