@@ -12,9 +12,8 @@ import httpx
 import pytest
 from arq.connections import ArqRedis
 from support.examples import SEED_EXAMPLE
-from support.in_process import running_api, running_worker, served_api
-from support.jobs import NDJSON, lines, wait_completed
-from support.raw_http import connect
+from support.in_process import running_api, running_worker
+from support.jobs import wait_completed
 from support.stack import Stack, chat, eventually, queued, stored
 
 from cli.simulator import Behaviour, Simulator
@@ -592,58 +591,6 @@ async def test_batch_is_refused_if_one_of_its_lanes_is_full(
             keys.fair_queue("ollama", ""),
             keys.fair_queue("ollama", "", "bulk"),
         }
-
-
-async def test_an_owners_unfinished_jobs_have_a_limit_of_bytes(
-    settings: Settings, redis: ArqRedis, keys: Keys
-) -> None:
-    async with running_api(settings.model_copy(update={"max_queue_bytes": 5000})) as client:
-        first = await post(client, chat("x" * 3000), params={"mode": "async"})
-        before = await stored(redis, keys)
-        refused = await post(client, chat("y" * 3000), params={"mode": "async"})
-        assert refused.status_code == 429
-        assert "MAX_QUEUE_BYTES" in refused.json()["detail"]
-        assert await stored(redis, keys) == before
-
-        await client.delete(f"/jobs/{first.json()['job_id']}")
-        again = await post(client, chat("y" * 3000), params={"mode": "async"})
-        assert again.status_code == 202
-        await client.delete(f"/jobs/{again.json()['job_id']}")
-        assert not await redis.exists(keys.queue_bytes)
-
-
-@pytest.mark.parametrize(
-    ("setting", "limit"), [("max_queue_bytes", 3_000_000), ("max_queue_depth", 700)]
-)
-async def test_an_upload_beyond_a_limit_is_refused_while_it_arrives(
-    settings: Settings, redis: ArqRedis, keys: Keys, setting: str, limit: int
-) -> None:
-    """The client sends 6 MB of a job of 1 GB, and then waits for the response."""
-    head = b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-ndjson\r\n"
-    async with (
-        served_api(settings.model_copy(update={setting: limit})) as client,
-        connect(client.base_url) as connection,
-    ):
-        await connection.send(
-            head + b"Content-Length: 1000000000\r\n\r\n", lines(["x" * 3000] * 2000)
-        )
-        refused = await connection.response()
-        assert refused.status == 429
-        assert setting.upper() in refused.body.decode()
-        assert await stored(redis, keys) == set()
-
-
-async def test_a_repeated_upload_gets_its_job_although_no_bytes_are_left(
-    settings: Settings,
-) -> None:
-    body = lines(["x" * 3000] * 2000)
-    async with running_api(settings.model_copy(update={"max_queue_bytes": 7_000_000})) as client:
-        first, again, other = [
-            await client.post("/jobs", content=body, headers=NDJSON | {"idempotency-key": key})
-            for key in ("a", "a", "b")
-        ]
-        assert [first.status_code, again.status_code, other.status_code] == [202, 202, 429]
-        assert first.json()["job_id"] == again.json()["job_id"]
 
 
 async def test_lane_that_has_emptied_accepts_again(

@@ -12,8 +12,6 @@ from arq.connections import ArqRedis
 from support.jobs import NDJSON, job, lines, results, upload, wait_completed
 from support.stack import Stack, chat, eventually
 
-from shared.jobs import submission
-from shared.jobs.submission import MAX_KEY_S
 from shared.models import LLMRequest
 from shared.queue.keys import Keys
 
@@ -89,24 +87,6 @@ async def test_the_same_key_with_another_body_is_refused(
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["header", "Idempotency-Key"]
     assert (await deployment.stats())["total"] == 2
-
-
-async def test_a_key_does_not_expire_before_its_job(
-    stack: Start, redis: ArqRedis, keys: Keys
-) -> None:
-    """If not, the same key would create a second job, which costs money again."""
-    deployment = await stack(workers=0, IDEMPOTENCY_TTL_SECONDS="1")
-    first = await keyed(deployment.api, "key", "x", params={"mode": "async"})
-
-    running_s = await redis.ttl(keys.idempotency("", "key"))
-    await deployment.api.delete(first.headers["location"])
-
-    async def is_free() -> bool:
-        again = await keyed(deployment.api, "key", "x", params={"mode": "async"})
-        return bool(again.headers["location"] != first.headers["location"])
-
-    assert running_s > 29 * DAY_S  # a job that does not end for a month is lost
-    await eventually(is_free)
 
 
 async def test_options_and_requests_are_not_confused(stack: Start) -> None:
@@ -200,33 +180,6 @@ async def test_a_key_whose_job_has_expired_is_a_conflict(
 
         assert answer.status_code == 409
         assert "expired" in answer.json()["detail"]
-
-
-@pytest.mark.parametrize(
-    ("options", "until_end_s"), [({}, MAX_KEY_S), ({"deadline_s": 3600}, 3600)]
-)
-async def test_a_key_expires_also_if_its_job_does_not_end(
-    api: httpx.AsyncClient, redis: ArqRedis, keys: Keys, options: dict[str, int], until_end_s: int
-) -> None:
-    await keyed(api, "key", "a", params={"mode": "async"}, options=options)
-
-    ttl_s = await redis.ttl(keys.idempotency("", "key"))
-
-    assert until_end_s + DAY_S - 60 < ttl_s <= until_end_s + DAY_S
-
-
-async def test_a_key_finds_its_job_after_a_change_of_the_fingerprint(
-    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = await keyed(api, "key", "a", params={"mode": "async"})
-    conflict = await keyed(api, "key", "b", params={"mode": "async"})
-
-    monkeypatch.setattr(submission, "FINGERPRINT_VERSION", submission.FINGERPRINT_VERSION + 1)
-    repeated = await keyed(api, "key", "a", params={"mode": "async"})
-
-    assert conflict.status_code == 422
-    assert repeated.status_code == 202
-    assert repeated.json()["job_id"] == first.json()["job_id"]
 
 
 @pytest.mark.parametrize(

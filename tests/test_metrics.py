@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -23,9 +23,6 @@ from support.stack import Stack, chat, eventually, free_port
 
 from shared.jobs.store import Store
 from shared.memory_budget import MemoryBudget
-from shared.models import ErrorCode
-from shared.monitoring.counters import Calls, Counter
-from shared.monitoring.metrics import OTHER_MODELS, ModelLabels
 from shared.monitoring.reports import ReportWriter
 from shared.queue.capacity import Limits
 from shared.queue.claims import Queue
@@ -305,65 +302,6 @@ async def test_requests_are_counted_by_route_not_by_path(api: httpx.AsyncClient)
             ("_OTHER", 405, "/batch", "1.0"),
         )
     } <= counted
-
-
-def test_the_least_recently_seen_name_of_a_model_goes() -> None:
-    forgotten: list[str] = []
-    models = ModelLabels(2, forgotten.append)
-
-    assert [models.label(name) for name in ("a", "b", "a", "c", "b")] == ["a", "b", "a", "c", "b"]
-    assert forgotten == ["b", "a"]
-
-
-def test_invented_names_replace_only_invented_names_of_the_same_owner() -> None:
-    models = ModelLabels(100)
-    for name in ("a", "b"):
-        models.label(name, "ann", is_served=name == "a")
-    models.label("served", "mallory")
-
-    for number in range(1000):
-        models.label(f"invented {number}", "mallory", is_served=False)
-
-    assert all(name in models for name in ("a", "b", "served", "invented 999"))
-    assert "invented 900" not in models
-
-
-def test_an_owner_with_few_names_gets_a_name() -> None:
-    """Even if the provider answers any name, so that all names of the other owner are served."""
-    models = ModelLabels(3)
-    for name in ("x", "y", "z"):
-        models.label(name, "mallory")
-
-    assert models.label("new", "mallory", is_served=False) == OTHER_MODELS
-    assert models.label("a", "ann", is_served=False) == "a"
-    assert "x" not in models
-
-
-def test_counts_of_names_that_went_stay_in_the_sums() -> None:
-    metrics = WorkerMetrics()
-    calls = metrics.calls
-
-    def reported(counts: Mapping[Counter, int]) -> int:
-        return sum(count for key, count in counts.items() if isinstance(key, Calls))
-
-    total = 0
-    for start in range(0, 600, 60):
-        for number in range(start, start + 60):
-            calls.add_call("ollama", f"m{number}", "model_not_found", 1)
-            calls.add_item(
-                "ollama", f"m{number}", Result(error="x", error_code=ErrorCode.MODEL_NOT_FOUND)
-            )
-        before = calls.unreported()
-        calls.add_call("ollama", f"late{start}", "", 1)  # while the report is under way
-        calls.mark_reported(before)
-        total += reported(before)
-    total += reported(calls.unreported())
-
-    samples = [one for family in metrics.registry.collect() for one in family.samples]
-    attempts = [one.value for one in samples if one.name == "orchestrator_attempts_total"]
-    items = [one.value for one in samples if one.name == "orchestrator_items_total"]
-    assert (total, sum(attempts)) == (610, 610)
-    assert len(items) <= 100
 
 
 def test_any_name_of_a_model_can_be_a_label() -> None:

@@ -597,33 +597,6 @@ async def test_the_files_of_an_owner_are_limited(
     assert len(blocks_left) == 2
 
 
-@pytest.mark.parametrize("before", ["job", "file"])
-async def test_files_and_unfinished_jobs_share_a_limit(
-    settings: Settings, catalogue: Catalogue, redis: ArqRedis, keys: Keys, before: str
-) -> None:
-    limits = {"max_queue_bytes": 700_000, "file_ttl_seconds": 1}
-    async with running_api(settings.model_copy(update=limits), catalogue) as api:
-        text = Random(0).randbytes(150_000).hex()
-
-        async def send(kind: str) -> httpx.Response:
-            if kind == "job":
-                return await api.post("/jobs", content=line("a", user=text), headers=NDJSON)
-            file = {"file": Random(1).randbytes(500_000)}
-            return await api.post("/v1/files", files=file, data={"purpose": "user_data"})
-
-        assert (await send(before)).is_success
-        known = {key async for key in redis.scan_iter(match=f"{keys.prefix}*")}
-        refused = await send("file" if before == "job" else "job")
-        assert (refused.status_code, "MAX_QUEUE_BYTES" in refused.text) == (429, True)
-        assert {key async for key in redis.scan_iter(match=f"{keys.prefix}*")} <= known
-        if before == "file":
-
-            async def is_accepted() -> bool:
-                return (await send("job")).is_success
-
-            await eventually(is_accepted)  # when the file has expired
-
-
 async def test_the_blocks_of_an_upload_that_never_ends_expire(redis: ArqRedis, keys: Keys) -> None:
     """An API that is killed cannot discard the blocks."""
     script = load_script(redis, keys, "accept_file")

@@ -244,24 +244,6 @@ async def test_a_page_of_an_attacker_reads_and_changes_nothing(
     assert (await deployment.stats())["calls"] == calls
 
 
-@needs_chromium
-@pytest.mark.parametrize("path", ["/", "/docs", "/docs/", "/static/app.js"])
-async def test_no_page_can_be_framed(stack: Start, path: str) -> None:
-    deployment = await stack(workers=0)
-    url = f"http://127.0.0.1:{deployment.api.base_url.port}{path}"
-    headers = (await deployment.api.get(path)).headers
-    async with attacking_page("http://evil.example:1") as page:
-        await page.set_content(f'<iframe src="{url}"></iframe>')
-        frame = page.frames[1]
-        await frame.wait_for_load_state()
-
-        assert frame.url == "chrome-error://chromewebdata/"
-
-    assert headers["x-frame-options"] == "DENY"
-    assert "frame-ancestors 'none'" in headers["content-security-policy"]
-    assert "unsafe" not in headers["content-security-policy"]
-
-
 needs_namespaces = pytest.mark.skipif(
     os.getuid() != 0 or not all(map(shutil.which, ("unshare", "nsenter", "ip", "curl"))),
     reason="only root can make a network namespace, with unshare, nsenter, ip and curl",
