@@ -340,6 +340,19 @@ async def test_job_outlives_redis(compose: Compose, stack: Stack) -> None:
 
 
 @pytest.mark.containers
+async def test_compose_publishes_on_loopback_and_limits_redis(
+    compose: Compose, stack: Stack
+) -> None:
+    """tests/attack/test_hosts_and_origins.py has the test of the files, which needs no engine."""
+    (redis,) = await compose.containers("redis")
+    limit = await docker("exec", redis, "redis-cli", "config", "get", "maxmemory")
+
+    assert str(stack.api.base_url.host) == "127.0.0.1"
+    assert int(limit.stdout.split()[1]) > 0
+    assert (await inspect(redis))["NetworkSettings"]["Ports"] in ({}, {"6379/tcp": None})
+
+
+@pytest.mark.containers
 async def test_a_fourth_worker_joins(compose: Compose, stack: Stack) -> None:
     await compose.scale(4)
     await eventually(lambda: has_workers(stack, 4))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import sys
 from asyncio.subprocess import PIPE
@@ -22,6 +23,7 @@ from shared.queue.keys import Keys
 
 Start = Callable[..., Awaitable[Stack]]
 
+PROJECT = Path(__file__).parents[2]
 HERE = "localhost:8000"
 BATCH = {"requests": [chat("a paid request")]}
 CHANGING = [("POST", "/batch"), ("POST", "/jobs"), ("DELETE", "/jobs/x"), ("POST", "/jobs/x/retry")]
@@ -308,3 +310,22 @@ async def test_up_says_that_other_machines_are_refused(
         async with up(environment, "--workers", "1", "--simulate", "--host", host, stderr=errors):
             errors.seek(0)
             assert (b"ALLOW_KEYLESS" in errors.read()) == (host == "0.0.0.0")
+
+
+def test_compose_publishes_on_loopback_and_limits_redis() -> None:
+    """tests/test_containers.py has the test with containers."""
+    plain, observability = (
+        (PROJECT / name).read_text()
+        for name in ("docker-compose.yml", "docker-compose.observability.yml")
+    )
+    published = re.findall(r"^    ports: (.*)$", plain + observability, re.MULTILINE)
+
+    assert published == [
+        '["${API_ADDRESS:-127.0.0.1}:${API_PORT:-8000}:8000"]',
+        '["127.0.0.1:${PROMETHEUS_PORT:-9090}:9090"]',
+        '["127.0.0.1:${GRAFANA_PORT:-3000}:3000"]',
+    ]
+    assert (plain + observability).count("ports:") == len(published)
+    assert "network_mode" not in plain + observability
+    assert "--maxmemory ${REDIS_MAXMEMORY:-2gb} --maxmemory-policy noeviction" in plain
+    assert "ALLOW_KEYLESS: ${ALLOW_KEYLESS:-true}" in plain
