@@ -179,15 +179,17 @@ def test_a_client_waits_as_long_as_the_provider_asks(client: Any, provider: Depl
 
     assert raised.value.response.headers["retry-after-ms"] == "1500"
     assert time.monotonic() - started >= 1.5
-    assert len(provider.received()) <= 3
+    assert len(provider.received()) == 3
 
 
 def test_a_repetition_after_a_time_out_is_one_call(client: Any, provider: Deployment) -> None:
     provider.simulate(latency_ms=2500)
 
-    completion = client.with_options(timeout=1, max_retries=4).chat.completions.create(**asked())
+    completion = client.with_options(timeout=1, max_retries=4).chat.completions.create(
+        **asked("slow")
+    )
 
-    assert completion.choices[0].message.content == "echo: hi"
+    assert completion.choices[0].message.content == "echo: slow"
     assert len(provider.received()) == 1
 
 
