@@ -49,7 +49,7 @@ from shared.redis.client import connect
 from shared.version import VERSION
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")  # directory for the README's pictures
-NOTICED_MS = 5000  # time within which the page must show that the connection is lost
+NOTICED_MS = 15_000  # the page notices after 3.5 s of silence, on a busy machine some s later
 
 pytestmark = [
     needs_chromium,
@@ -257,7 +257,7 @@ async def test_the_overview_is_live(stack: Start, browser: Browser) -> None:
         await expect(page.get_by_role("region", name="Workers")).to_contain_text("openrouter 10")
         await expect(page.get_by_text("all 10 slots are in use")).to_be_visible()
         charts = page.get_by_role("img", name=re.compile("^Calls per second"))
-        await expect(charts).to_be_visible(timeout=20_000)
+        await expect(charts).to_be_visible()
         await expect(page.locator(".connection")).to_have_text("live")
         await expect(page.get_by_role("banner")).to_contain_text(f"Orchestrator {VERSION}")
 
@@ -285,7 +285,7 @@ async def test_a_step_that_has_not_ended_is_not_drawn(stack: Start, browser: Bro
             "Calls per second in the last hour: openrouter now 0.0, peak 7.0"
         )
         chart = page.get_by_role("img", name=name)
-        await expect(chart).to_be_visible(timeout=15_000)
+        await expect(chart).to_be_visible()
 
 
 async def test_the_charts_end_with_what_the_cards_show(stack: Start, browser: Browser) -> None:
@@ -423,7 +423,7 @@ async def test_a_dead_worker_is_named(stack: Start, browser: Browser) -> None:
         await expect(page.get_by_text("What this job is waiting for")).to_be_visible()
         deployment.workers[0].kill()
         notice = page.locator(".notices .warning", has_text=" is lost: ")
-        await expect(notice).to_be_visible(timeout=10_000)
+        await expect(notice).to_be_visible()
         await page.get_by_role("link", name="Overview").click()
         await expect(page.get_by_role("region", name="Workers").get_by_text("lost")).to_be_visible()
 
@@ -444,9 +444,7 @@ async def test_a_failing_model_is_named(stack: Start, browser: Browser) -> None:
         notice = page.locator(
             ".notices .error", has_text="calls to sim-500 failed in the last minute"
         )
-        await expect(notice).to_contain_text(
-            re.compile(r"in the last minute: \d+ provider_error"), timeout=15_000
-        )
+        await expect(notice).to_contain_text(re.compile(r"in the last minute: \d+ provider_error"))
 
 
 async def test_the_reasons_are_those_of_the_job_itself(stack: Start, browser: Browser) -> None:
@@ -514,19 +512,17 @@ async def test_screenshots_for_the_readme(
         location = await upload(deployment.api, ndjson(review_requests(1200)))
         async with visit(browser, deployment, location[1:], width=1440) as page:
             failing = page.get_by_text(f"calls to {UNKNOWN_MODEL} failed in the last minute")
-            await expect(failing).to_be_visible(timeout=30_000)
+            await expect(failing).to_be_visible()
             provider.rate_limit_s = 30
-            await expect(page.get_by_text("the provider answered 429").first).to_be_visible(
-                timeout=15_000
-            )
+            await expect(page.get_by_text("the provider answered 429").first).to_be_visible()
             await expect(page.get_by_text("model_not_found").first).to_be_visible()
             await screenshot(page, "job")
             await page.get_by_role("link", name="Overview").click()
             await expect(page.get_by_text("the provider answered 429").first).to_be_visible()
-            await expect(page.locator("figure canvas").first).to_be_visible(timeout=15_000)
+            await expect(page.locator("figure canvas").first).to_be_visible()
             await screenshot(page, "overview")
             deployment.workers[0].kill()
-            await expect(page.get_by_text(" is lost: ").first).to_be_visible(timeout=15_000)
+            await expect(page.get_by_text(" is lost: ").first).to_be_visible()
 
 
 # Actions on jobs and requests
@@ -730,7 +726,7 @@ async def test_a_lost_connection_is_shown_and_comes_back(
             await deployment.restart_api()
         else:
             deployment.api_process.send_signal(signal.SIGCONT)
-        await expect(connection).to_have_text("live", timeout=20_000)
+        await expect(connection).to_have_text("live")
         await expect(page.get_by_text("Figures are from")).to_have_count(0)
 
 
@@ -781,9 +777,7 @@ async def test_redis_away_is_shown_and_comes_back(
                 await server.kill()
             else:
                 server.freeze()
-            await expect(page.locator(".connection")).to_have_text(
-                "Redis unavailable", timeout=20_000
-            )
+            await expect(page.locator(".connection")).to_have_text("Redis unavailable")
             # Figures that were true before Redis became unavailable are not shown as true now.
             await expect(workers).to_contain_text(re.compile(r"unknown.*at \d{4}-\d\d-\d\d"))
             await expect(page.locator("main")).not_to_contain_text(
@@ -799,19 +793,19 @@ async def test_redis_away_is_shown_and_comes_back(
                 another = await page.context.new_page()
                 await another.goto(f"/#/{path}")
                 text = f"Cannot load {missing} now. This appears by itself when Redis is available"
-                await expect(another.get_by_text(text)).to_be_visible(timeout=20_000)
+                await expect(another.get_by_text(text)).to_be_visible()
                 await expect(another.locator("main")).not_to_contain_text("Loading")
                 others.append(another)
             if fault == "kill":
                 await server.start()
             else:
                 server.thaw()
-            await expect(page.locator(".connection")).to_have_text("live", timeout=20_000)
-            await expect(workers).to_contain_text(re.compile(r"alive.*\d s ago"), timeout=20_000)
+            await expect(page.locator(".connection")).to_have_text("live")
+            await expect(workers).to_contain_text(re.compile(r"alive.*\d s ago"))
             for another, shown in zip(
                 others, ("of 10 calls in flight", "No jobs yet.", "no such job"), strict=True
             ):
-                await expect(another.locator("main")).to_contain_text(shown, timeout=20_000)
+                await expect(another.locator("main")).to_contain_text(shown)
     finally:
         await deployment.stop()
 

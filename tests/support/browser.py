@@ -6,7 +6,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    async_playwright,
+    expect,
+)
 
 from support.stack import Stack
 
@@ -16,6 +23,9 @@ QUIET = ("quic", "background-networking", "component-update", "sync")
 needs_chromium = pytest.mark.skipif(
     not CHROMIUM, reason="Chromium (Debian's package) is not installed"
 )
+
+# The default, 5 s, is too short for a browser on a busy machine.
+expect.set_options(timeout=30_000)
 
 
 @asynccontextmanager
