@@ -20,6 +20,7 @@ from cli.simulator import Behaviour, Simulator
 from shared.providers import PROVIDERS
 from shared.queue.keys import Keys
 from shared.settings import ProviderSettings, Settings
+from worker.lane_worker import POLL_S
 
 Providers = dict[str, ProviderSettings]
 
@@ -147,7 +148,7 @@ async def test_freed_slot_is_used_at_once(settings: Settings, providers: Provide
     async with service(settings, providers, max_concurrent_requests=1, lease_seconds=30) as client:
         body = (await post(client, *[chat(str(i)) for i in range(4)])).json()
 
-    assert body["total_latency_ms"] < 1000
+    assert body["total_latency_ms"] < 0.8 * POLL_S * 1000  # not after the interval of a round
 
 
 @pytest.mark.usefixtures("worker")
@@ -340,7 +341,7 @@ async def test_rejected_request_is_not_retried(
 async def test_retry_after_pauses_only_the_model_that_was_refused(
     api: httpx.AsyncClient, simulator: Simulator, redis: ArqRedis, keys: Keys
 ) -> None:
-    simulator.configure(Behaviour(retry_after="1"))
+    simulator.configure(Behaviour(retry_after="3"))
     limited = asyncio.create_task(answers(api, chat("limited", model="sim-429x1")))
 
     async def paused() -> bool:
@@ -354,8 +355,8 @@ async def test_retry_after_pauses_only_the_model_that_was_refused(
     assert refused["outcome"] == 429
     waited_ms = {call["model"]: call["start_ms"] - refused["end_ms"] for call in later}
     assert len(later) == 3
-    assert waited_ms["sim-429x1"] >= 990
-    assert waited_ms["m"] < 900
+    assert waited_ms["sim-429x1"] >= 2990
+    assert waited_ms["m"] < 2900
     assert (response["content"], response["attempts"]) == ("echo: limited", 2)
 
 
@@ -645,7 +646,7 @@ async def test_open_requests_are_limited(settings: Settings, redis: ArqRedis, ke
 async def test_asynchronous_batch_is_accepted(
     api: httpx.AsyncClient, options: dict[str, Any], applied: str | None
 ) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         answer = await post(api, chat("x"), chat("y", provider="ollama"), **options)
 
     assert answer.status_code == 202
@@ -713,7 +714,7 @@ async def test_sync_wait_seconds_limits_every_wait(settings: Settings) -> None:
 
 @pytest.mark.usefixtures("worker")
 async def test_prefer_wait_is_a_limit_not_a_delay(api: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         answer = await post(api, chat("x"), headers={"Prefer": "wait=100"})
 
     assert answer.status_code == 200

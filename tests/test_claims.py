@@ -487,11 +487,11 @@ async def test_the_last_result_publishes_the_job(
     first, last = await claim(queue)
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.job_finished)
-        await pubsub.get_message(timeout=5)
+        await pubsub.get_message(timeout=30)
         await finish(queue, [first])
         await finish(queue, [last])
 
-        message = await pubsub.get_message(timeout=5)
+        message = await pubsub.get_message(timeout=30)
         second_message = await pubsub.get_message(timeout=0.05)
 
     assert message is not None
@@ -535,20 +535,20 @@ async def test_scripts_are_loaded_again_after_the_server_has_lost_them(
 async def test_accepting_wakes_the_workers(store: Store, redis: ArqRedis, keys: Keys) -> None:
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.wake)
-        await pubsub.get_message(timeout=5)
+        await pubsub.get_message(timeout=30)
         await accept(store, "job", "a")
 
-        assert await pubsub.get_message(timeout=5) is not None
+        assert await pubsub.get_message(timeout=30) is not None
 
 
 async def test_cancelling_tells_the_workers(store: Store, redis: ArqRedis, keys: Keys) -> None:
     await accept(store, "job", "a")
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.job_cancelled)
-        await pubsub.get_message(timeout=5)
+        await pubsub.get_message(timeout=30)
         await store.cancel("job")
 
-        message = await pubsub.get_message(timeout=5)
+        message = await pubsub.get_message(timeout=30)
 
     assert message is not None
     assert message["data"] == b"job"
@@ -628,10 +628,10 @@ async def test_a_worker_that_cannot_claim_all_items_wakes_the_others(
     capacity = Capacity(Limits({"a": 10}), {}, 1)
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.wake)
-        await pubsub.get_message(timeout=5)
+        await pubsub.get_message(timeout=30)
 
         await queue.settle_and_claim([Settlement(first, "complete", b"{}")], capacity)
-        woken = await pubsub.get_message(timeout=5)
+        woken = await pubsub.get_message(timeout=30)
         await queue.settle_and_claim([], capacity)
         second_message = await pubsub.get_message(timeout=0.05)
 
@@ -646,11 +646,11 @@ async def test_a_worker_that_claims_nothing_wakes_the_others(
     leases = await claim(queue)
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.wake)
-        await pubsub.get_message(timeout=5)
+        await pubsub.get_message(timeout=30)
 
         await queue.settle_and_claim([Settlement(leases[0], "release")], None)
 
-        assert await pubsub.get_message(timeout=5) is not None
+        assert await pubsub.get_message(timeout=30) is not None
 
 
 async def test_an_idle_queue_needs_no_next_round(queue: Queue) -> None:

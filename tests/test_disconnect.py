@@ -234,6 +234,7 @@ async def test_a_batch_behind_a_proxy_that_gives_up_first_is_answered_and_paid_o
             codes.append(answer.status_code)
             await asyncio.sleep(0.3)  # a client's back-off
 
-    assert codes == [504, 504, 200]
+    assert codes == [504] * (len(codes) - 1) + [200]
+    assert len(codes) >= 2
     assert answer.json()["responses"][0]["content"] == "echo: x"
     assert (await deployment.stats())["total"] == 1

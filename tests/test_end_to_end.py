@@ -41,7 +41,9 @@ async def test_limit_holds_over_four_workers_at_full_speed(stack: Start) -> None
 
 async def test_items_of_a_killed_worker_run_again(stack: Start) -> None:
     # A worker has 10 slots and keeps two of them free for the other lanes, so it runs eight items.
-    deployment = await stack(workers=2, MAX_CONCURRENT_REQUESTS="16", WORKER_MAX_JOBS="10")
+    deployment = await stack(
+        workers=2, MAX_CONCURRENT_REQUESTS="16", WORKER_MAX_JOBS="10", LEASE_SECONDS="3"
+    )
     await deployment.simulate(latency_ms=400)
     batch = asyncio.create_task(deployment.batch([chat(f"item {i}") for i in range(40)]))
     await deployment.in_flight(16)
@@ -56,7 +58,7 @@ async def test_items_of_a_killed_worker_run_again(stack: Start) -> None:
         calls.setdefault(call["item"], []).append(call["start_ms"])
     again_ms = [starts[1] - killed_at_ms for starts in calls.values() if len(starts) > 1]
     assert len(again_ms) == 8
-    assert max(again_ms) <= 2000  # the lease of 1 s, plus a second
+    assert max(again_ms) <= 6000  # twice the lease
     assert max(len(starts) for starts in calls.values()) == 2
     assert (await deployment.stats())["peak"] == 16
 

@@ -47,7 +47,7 @@ async def finish(server: FakeAsyncRedis, keys: Keys, job_id: str) -> None:
 
 
 async def happens(event: asyncio.Event) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await event.wait()
 
 

@@ -247,11 +247,11 @@ async def test_an_answered_probe_wakes_the_other_workers(provider: Provider) -> 
     [probe] = await provider.next_round()
     async with provider.redis.pubsub() as messages:
         await messages.subscribe(provider.keys.wake)
-        await messages.get_message(timeout=5)
+        await messages.get_message(timeout=30)
 
         await provider.round(10, Settlement(probe, "complete", b"{}"))
 
-        message = await messages.get_message(ignore_subscribe_messages=True, timeout=5)
+        message = await messages.get_message(ignore_subscribe_messages=True, timeout=30)
         assert message is not None
         assert message["channel"].decode() == provider.keys.wake
 

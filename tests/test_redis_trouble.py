@@ -85,7 +85,7 @@ async def test_requests_get_503_while_redis_is_unavailable(
     assert took_s < 4 * 3
     await server.start()
     assert await dump_jobs(server, keys) == before
-    await eventually(works(api), 10)
+    await eventually(works(api))
 
 
 async def test_processes_start_while_redis_is_unavailable(
@@ -95,7 +95,7 @@ async def test_processes_start_while_redis_is_unavailable(
     async with running_worker(settings, providers), running_api(settings) as client:
         assert_unavailable(await post(client, "x"))
         await server.start()
-        await eventually(works(client), 10)
+        await eventually(works(client))
 
 
 async def test_accepted_items_survive_a_crash_of_redis(
@@ -186,7 +186,7 @@ async def test_a_full_redis_refuses_jobs_but_completes_accepted_jobs(
             f"echo: {i}" for i in range(10)
         ]
         await server.client.config_set("maxmemory", "0")
-        await eventually(works(api), 10)
+        await eventually(works(api))
 
 
 @pytest.mark.usefixtures("worker")
@@ -204,7 +204,7 @@ async def test_a_read_only_redis_refuses_jobs_until_it_is_writable(
     assert_unavailable(cancelled)
     assert await dump_jobs(server, keys) == before
     await server.command("REPLICAOF", "NO", "ONE")
-    await eventually(works(api), 10)
+    await eventually(works(api))
 
 
 async def test_requests_get_503_within_seconds_while_redis_does_not_answer(

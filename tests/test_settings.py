@@ -331,7 +331,7 @@ async def test_process_refuses_to_start(argv: list[str], name: str, value: str) 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 20)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
 
     text = output.decode()
     assert process.returncode not in {0, None}

@@ -70,7 +70,7 @@ async def test_an_item_that_finishes_later_is_sent_when_it_finishes(
     later, much_later = {"latency_ms": 500}, {"latency_ms": 60_000}
     await deployment.simulate(by_dialect={"openai": later, "ollama": much_later})
     requests = [chat("later"), chat("much later", provider="ollama")]
-    async with asyncio.timeout(result_stream.READ_AGAIN_S / 2), AsyncExitStack() as exits:
+    async with asyncio.timeout(result_stream.READ_AGAIN_S - 3), AsyncExitStack() as exits:
         if path == "batch":
             answer = await exits.enter_async_context(streaming(deployment, requests))
         else:

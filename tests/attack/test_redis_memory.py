@@ -107,4 +107,4 @@ async def test_new_work_is_refused_and_running_work_continues(
     async def is_accepted() -> bool:
         return (await api.post("/batch", json={"requests": [chat("y")]})).status_code == 200
 
-    await eventually(is_accepted, 20)
+    await eventually(is_accepted)

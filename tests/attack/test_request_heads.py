@@ -47,15 +47,20 @@ async def test_large_heads_are_refused(stack: Start) -> None:
 
 @pytest.fixture
 async def url(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.URL]:
-    """An API of this process, which waits less long."""
+    """An API of this process."""
     monkeypatch.setattr(reading_limits, "CHECK_S", 0.05)
-    monkeypatch.setattr(reading_limits, "HEAD_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(reading_limits, "BODY_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(reading_limits, "READ_TIMEOUT_S", 0.5)
     monkeypatch.setattr(reading_limits, "LINGER_S", 0.2)
     adapt_uvicorn(settings.keep_alive_seconds)
     async with served_api(settings) as client:
         yield client.base_url
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API waits so briefly that a busy machine may not send a whole request in time."""
+    monkeypatch.setattr(reading_limits, "HEAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(reading_limits, "BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(reading_limits, "READ_TIMEOUT_S", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ async def test_a_head_beyond_the_limits_is_refused(url: httpx.URL, head: bytes) 
             assert answer.status == 200
         else:
             assert (answer.status, answer.headers["connection"]) == (431, "close")
-        assert await connection.is_closed_within(10)
+        assert await connection.is_closed_within(30)
 
 
 async def test_a_head_within_the_limits_is_read(url: httpx.URL) -> None:
@@ -96,9 +101,10 @@ async def test_a_head_within_the_limits_is_read(url: httpx.URL) -> None:
 async def test_no_more_than_100_requests_wait_for_a_response(url: httpx.URL) -> None:
     async with connect(url) as connection:
         await connection.send((HEALTH + b"\r\n") * 5_000)
-        assert await connection.is_closed_within(10)
+        assert await connection.is_closed_within(30)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -119,7 +125,7 @@ async def test_a_request_that_does_not_end_is_closed(
             assert (await connection.response()).status == status
         if status == 200:
             assert (await connection.response()).status == 408
-        assert await connection.is_closed_within(10)
+        assert await connection.is_closed_within(30)
 
 
 async def test_unfinished_heads_share_a_limit(
@@ -132,9 +138,10 @@ async def test_unfinished_heads_share_a_limit(
             await connection.send(HEALTH + b"x: %b" % (b"x" * 40_000))
             if n == 3:
                 assert (await connection.response()).status == 503
-                await connection.is_closed_within(10)
+                await connection.is_closed_within(30)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_client_that_reads_nothing_is_disconnected(url: httpx.URL) -> None:
     """The responses are larger than the buffers of the sockets can hold."""
     request = b"GET /docs/swagger-ui-bundle-5.35.0.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

@@ -16,7 +16,7 @@ from shared.settings import ProviderSettings, Settings
 from support.providers import combined
 from worker.factory import make_worker
 
-LEASE_S = 1.0
+LEASE_S = 3.0  # a busy machine may stop a process for a second
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ PATHS = {"openai": "/api/v1/chat/completions", "ollama": "/api/chat"}
 async def provider(behaviour: Behaviour | None = None) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         Simulator(behaviour) as simulator,
-        httpx.AsyncClient(base_url=simulator.url, timeout=5) as client,
+        httpx.AsyncClient(base_url=simulator.url, timeout=30) as client,
     ):
         yield client
 

@@ -91,7 +91,7 @@ class Stack:
             "REDIS_URL": redis_url,
             "KEY_PREFIX": keys.prefix,
             "OPENROUTER_API_KEY": "test-key",
-            "LEASE_SECONDS": "1",
+            "LEASE_SECONDS": "3",
             "LOG_LEVEL": "WARNING",
             **settings,
         }
