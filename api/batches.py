@@ -1,12 +1,12 @@
 """Starts jobs for HTTP clients, and waits for a job if its client waits for the results."""
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from time import monotonic
 
-from api.disconnect import ClientDisconnected, cancel_on_disconnect
+from api.disconnect import ClientDisconnected, cancel_on_disconnect, require_client
 from api.job_events import JobEvents
 from api.redis_retry import redis_retry
 from shared.jobs.new_item import NewItem
@@ -46,13 +46,22 @@ class Batches:
         self._grace_s = grace_s
         self._cancels_abandoned = cancels_abandoned
 
-    async def start(self, items: AsyncIterable[NewItem], submission: Submission) -> StoredJob:
+    async def start(
+        self,
+        items: AsyncIterable[NewItem],
+        submission: Submission,
+        *,
+        wait_for_disconnect: Callable[[], Awaitable[None]],
+    ) -> StoredJob:
         """Accepts a job and returns its status at once.
 
-        Raises SubmissionRejected, IdempotencyResultExpired, ResultsUnavailable and
-        RedisUnavailable. After RedisUnavailable, normally nothing was stored; but if only Redis's
-        reply was lost, the job exists.
+        `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected
+        if the client has disconnected before the job is accepted, and has sent no idempotency key:
+        then nothing is stored. Raises SubmissionRejected, IdempotencyResultExpired,
+        ResultsUnavailable and RedisUnavailable. After RedisUnavailable, normally nothing was
+        stored; but if only Redis's reply was lost, the job exists.
         """
+        items = _of_client(items, submission, wait_for_disconnect)
         job_id = await self._jobs.submit(self._jobs.new_id(), items, submission)
         return await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
 
@@ -69,6 +78,7 @@ class Batches:
         `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected
         if the client disconnects, and everything that `start` raises.
         """
+        items = _of_client(items, submission, wait_for_disconnect)
         new_id = self._jobs.new_id()
         deadline = monotonic() + wait_s
         with ExitStack() as subscriptions:
@@ -121,6 +131,21 @@ class Batches:
             if submission.idempotency_key:
                 raise IdempotencyResultExpired from None
             raise
+
+
+async def _of_client(
+    items: AsyncIterable[NewItem],
+    submission: Submission,
+    wait_for_disconnect: Callable[[], Awaitable[None]],
+) -> AsyncIterator[NewItem]:
+    """Yields the items. Raises ClientDisconnected after the last one if the client has gone.
+
+    With an idempotency key, the client gets the same job when it repeats the request.
+    """
+    async for item in items:
+        yield item
+    if not submission.idempotency_key:
+        await require_client(wait_for_disconnect)
 
 
 async def _wait(finished: asyncio.Event, wait_s: float) -> None:

@@ -1,6 +1,9 @@
 """Tests clients that vanish while they wait for a batch, and post the same body again."""
 
 import asyncio
+import json
+import re
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,11 +11,13 @@ import httpx
 import pytest
 from arq.connections import ArqRedis
 from support.authentication import ANN, API_KEYS, BOB
+from support.in_process import served_api
 from support.jobs import job, wait_completed
 from support.reverse_proxy import reverse_proxy
 from support.stack import Stack, chat, eventually
 
 from shared.queue.keys import Keys
+from shared.settings import Settings
 
 Start = Callable[..., Awaitable[Stack]]
 
@@ -238,3 +243,45 @@ async def test_a_batch_behind_a_proxy_that_gives_up_first_is_answered_and_paid_o
     assert len(codes) >= 2
     assert answer.json()["responses"][0]["content"] == "echo: x"
     assert (await deployment.stats())["total"] == 1
+
+
+LIVE_CALL = {"model": "ollama/m", "messages": [{"role": "user", "content": "x"}]}
+REQUESTS = [
+    ("/batch", BODY, ""),
+    ("/batch", BODY, "Accept: application/x-ndjson\r\n"),
+    ("/batch?mode=async", BODY, ""),
+    ("/jobs", BODY, ""),
+    ("/jobs?format=native", chat("x"), ""),
+    ("/v1/chat/completions", LIVE_CALL, ""),
+    ("/v1/chat/completions", {**LIVE_CALL, "stream": True}, ""),
+]
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_a_client_that_has_gone_before_its_request_is_read_gets_no_job(
+    settings: Settings, redis: ArqRedis, keys: Keys, *, has_key: bool
+) -> None:
+    """The API was frozen, and its clients have repeated their requests at another API.
+
+    With an idempotency key, the repetition is the same job.
+    """
+    async with served_api(settings) as api:
+        for number, (path, body, header) in enumerate(REQUESTS):
+            await api.get("/health")  # the API accepts connections
+            # It runs in this thread, and reads nothing before the next `await`.
+            with socket.create_connection((api.base_url.host, api.base_url.port or 0)) as client:
+                content = json.dumps(body)
+                key = f"Idempotency-Key: {number}\r\n" if has_key else ""
+                client.sendall(
+                    f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{header}{key}"
+                    f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+                    f"{content}".encode()
+                )
+
+        async def are_answered() -> bool:
+            metrics = (await api.get("/metrics")).text
+            counts = re.findall(r'seconds_count\{http_request_method="POST".* (\d+)\.0', metrics)
+            return sum(map(int, counts)) == len(REQUESTS)
+
+        await eventually(are_answered)
+    assert await redis.zcard(keys.jobs_by_owner("")) == has_key * len(REQUESTS)

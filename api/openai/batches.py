@@ -7,6 +7,7 @@ from hashlib import sha256
 from http import HTTPStatus
 
 from api.batches import Batches as Submissions
+from api.disconnect import require_client
 from api.error_responses import validation_error
 from api.openai.batch_object import batch_object
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
@@ -71,7 +72,7 @@ class Batches:
         key: str | None,
         is_repeated: bool,
         held: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]],
-        require_client: Callable[[], Awaitable[None]],
+        wait_for_disconnect: Callable[[], Awaitable[None]],
     ) -> Batch:
         """Creates a batch whose requests may run at once, or a batch that has failed.
 
@@ -79,8 +80,8 @@ class Batches:
         is_repeated: whether the client sends the request again because it got no response. The
         request and its repetition return the same batch, whichever is faster.
         held: reserves memory for the chunks of the file. Raises SubmissionRejected.
-        require_client: raises ClientDisconnected if the client has disconnected. Then nothing is
-        created, because the client repeats the request.
+        wait_for_disconnect: returns when the client has disconnected. Raises ClientDisconnected if
+        that happens first. Then nothing is created, because the client repeats the request.
         """
         file = await self._file(new.input_file_id, owner)
         details = BatchDetails(
@@ -107,13 +108,15 @@ class Batches:
         # The providers may have changed since the upload, or the upload did not name the provider.
         if all(mistake["code"] == MODEL_NOT_FOUND for mistake in mistakes):
             try:
-                items = self._items(held(self._files.blocks(file)), check, require_client)
-                job = await self._submissions.start(items, submission)
+                items = self._items(held(self._files.blocks(file)), check)
+                job = await self._submissions.start(
+                    items, submission, wait_for_disconnect=wait_for_disconnect
+                )
             except _FileHasMistakes:
                 mistakes = [mistake.to_dict() for mistake in check.mistakes]
             else:
                 return await self.get(job.job_id, owner)
-        await require_client()
+        await require_client(wait_for_disconnect)
         job_id = await self._batches.reject(self._jobs.new_id(), details, submission, mistakes)
         return await self.get(job_id, owner)
 
@@ -209,16 +212,12 @@ class Batches:
         )
 
     async def _items(
-        self,
-        chunks: AsyncIterator[bytes],
-        check: RequestCheck,
-        require_client: Callable[[], Awaitable[None]],
+        self, chunks: AsyncIterator[bytes], check: RequestCheck
     ) -> AsyncIterator[NewItem]:
         async for item in check.items(chunks):
             yield item
         if check.mistakes:
             raise _FileHasMistakes
-        await require_client()
 
     async def _find(self, job_id: str, owner: str) -> Batch | None:
         try:

@@ -13,7 +13,7 @@ from fastapi import Depends, Header, Query, Request, Response
 
 from api.batches import MIN_RETRY_S
 from api.dependencies import DisconnectDep, OwnerDep, Services, ServicesDep
-from api.disconnect import ClientDisconnected, cancel_on_disconnect, require_client
+from api.disconnect import ClientDisconnected, cancel_on_disconnect
 from api.media_types import EVENT_STREAM, JSON
 from api.memory_budget import MEMORY
 from api.openai.answer_body import answer_body
@@ -74,7 +74,6 @@ class LiveCall:
             is_repetition=self.is_repetition,
         )
         await pause_after(len(body))
-        await require_client(self.wait_for_disconnect)
         del body  # the client may wait for minutes; until then only Redis needs the request
         if "stream" in items[0].request:
             return await self._stream(operation, items, submission)
@@ -95,7 +94,9 @@ class LiveCall:
         self, operation: Operation, items: list[NewItem], submission: Submission
     ) -> StreamResponse:
         batches, options = self.services.batches, items[0].request["stream"]
-        job = await batches.start(self._submitted(items), submission)
+        job = await batches.start(
+            self._submitted(items), submission, wait_for_disconnect=self.wait_for_disconnect
+        )
         abandon = partial(batches.abandon, job.job_id, submission)
 
         async def answer() -> LLMResponse | None:

@@ -59,7 +59,9 @@ async def post_batch(
             items, submission, wait_s=wait.seconds, wait_for_disconnect=wait_for_disconnect
         )
     else:
-        job = await services.batches.start(items, submission)
+        job = await services.batches.start(
+            items, submission, wait_for_disconnect=wait_for_disconnect
+        )
     if stream_format:
         return services.job_streams.batch(
             job.job_id,

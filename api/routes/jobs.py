@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request, Response, status
 from pydantic import AfterValidator
 
 from api.cursors import AfterCursor, PageCursor
-from api.dependencies import JobsDep, OwnerDep, ServicesDep
+from api.dependencies import DisconnectDep, JobsDep, OwnerDep, ServicesDep
 from api.job_streams import Outcome
 from api.openapi import (
     ACCEPTED,
@@ -66,6 +66,7 @@ async def post_job(
     services: ServicesDep,
     owner: OwnerDep,
     key: IdempotencyKey,
+    wait_for_disconnect: DisconnectDep,
     deadline_s: Annotated[
         float | None,
         Query(
@@ -120,7 +121,8 @@ async def post_job(
         VendorOptions(provider, model, request_format),
     )
     submission = new_submission(services.settings, owner, options=options, key=key)
-    return services.job_responses.accepted(await services.batches.start(items, submission))
+    job = await services.batches.start(items, submission, wait_for_disconnect=wait_for_disconnect)
+    return services.job_responses.accepted(job)
 
 
 @router.get("/jobs", summary="List your jobs", responses={**INVALID_CURSOR, **UNAVAILABLE})

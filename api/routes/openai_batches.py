@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request
 
 from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
-from api.disconnect import require_client
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.body import read_model
 from api.openai.provider_query import ProviderQuery
@@ -56,7 +55,7 @@ async def create_batch(
         key=key,
         is_repeated=is_repeated,
         held=partial(hold, request, services.settings),
-        require_client=partial(require_client, wait_for_disconnect),
+        wait_for_disconnect=wait_for_disconnect,
     )
 
 
