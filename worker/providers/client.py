@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,28 +15,31 @@ import httpx
 import orjson
 
 from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfinished, Untranslatable
-from shared.dialects.json_text import one_line, read_json
+from shared.dialects.json_text import one_line
 from shared.dialects.reason import names, reason
-from shared.json_scanner import TooManyParts, scan
-from shared.long_steps import LARGE_BYTES, pause
+from shared.json_scanner import TooManyParts
+from shared.long_steps import LARGE_BYTES
 from shared.memory_budget import Reservation
 from shared.models import ErrorCode
 from shared.queue.item_request import ItemRequest
-from worker.providers.answer_memory import reserve
+from worker.providers.answer_limits import stream_too_large, too_many_parts
 from worker.providers.connections import cause, could_not_connect, send
 from worker.providers.endpoint import Endpoint, encode
 from worker.providers.errors import ProviderError, Verdict
 from worker.providers.redaction import redact, texts
+from worker.providers.response_body import (
+    Parsed,
+    Reading,
+    bad_response,
+    parse,
+    parse_large,
+    read_body,
+    refuse_encodings,
+)
 from worker.providers.stream_body import Emit, StreamBody, StreamTooLarge, is_event_stream
-from worker.providers.unpacking import body_pieces
 from worker.providers.verdicts import judge
 
 _CHUNK_BYTES = 256 * 1024
-# Bytes of memory that a byte of a large answer takes while the answer is read and decoded. What its
-# fields take is extra, but only one answer is decoded at a time.
-_READ_COST = 4
-_MAX_REPAIRED = 400_000  # quotes and escapes of a text that is repaired; each takes about 1 µs
-_MAX_BRACKETS = 400_000  # objects and lists of an answer; each takes up to 400 bytes
 
 
 async def call(
@@ -79,7 +81,7 @@ async def _call(
             stream = None
             if emit is not None and codec.stream is not None:
                 stream = StreamBody(codec.stream(request["stream"]), emit, limit, timeout_s, memory)
-            reading = _Reading(memory, limit)
+            reading = Reading(memory, limit)
             response, body = await _exchange(client, endpoint, codec, request, stream, reading)
     except Untranslatable as error:
         # The API that accepted the item has another dialect for the provider.
@@ -103,44 +105,13 @@ async def _call(
     if on_headers is not None:
         on_headers(response.headers)
     try:
-        parsed = await _parse_large(body) if len(body) > LARGE_BYTES else _parse(body)
+        parsed = await parse_large(body) if len(body) > LARGE_BYTES else parse(body)
     except TooManyParts:
-        raise _too_many_parts(response, endpoint) from None
+        raise too_many_parts(response, endpoint) from None
     if not response.is_success:
         reported = _error(response, parsed, body)
         raise _refusal(endpoint, request, response.status_code, response.headers, reported)
     return _answer(endpoint, request, codec, response, parsed)
-
-
-Parsed = tuple[Any, bytes] | ValueError  # the JSON and its text, or why there is none
-
-
-def _parse(body: bytes) -> Parsed:
-    try:
-        return read_json(body)
-    except ValueError as error:
-        return error
-
-
-async def _parse_large(body: bytes) -> Parsed:
-    """Parses a body. A body is repaired in a thread, so that leases are renewed meanwhile.
-
-    Raises TooManyParts.
-    """
-    await pause()  # the answer before may have been large, too
-    try:
-        if body.count(b"{") + body.count(b"[") > _MAX_BRACKETS:
-            await scan(body)  # brackets in strings do not count
-        try:
-            return orjson.loads(body), body
-        except orjson.JSONDecodeError as error:
-            if body.count(b'"') + body.count(b"\\") > _MAX_REPAIRED:
-                return error
-            return await asyncio.to_thread(read_json, body)
-    except TooManyParts:
-        raise
-    except ValueError as error:
-        return error
 
 
 def _answer(
@@ -189,7 +160,7 @@ def _wrong_body(
                 f"{name} answered with JSON that contains no answer",
                 status_code=status,
             )
-    return _bad_response(response, f"{name} answered with something that is not JSON")
+    return bad_response(response, f"{name} answered with something that is not JSON")
 
 
 async def _exchange(
@@ -198,7 +169,7 @@ async def _exchange(
     codec: Codec,
     item: ItemRequest,
     stream: StreamBody | None,
-    reading: "_Reading",
+    reading: Reading,
 ) -> tuple[httpx.Response, bytes]:
     # The body and the headers stay in memory while the call runs. The body is copied to its real
     # size, because the bytes that orjson returns occupy at least 4 KB. The headers are set after
@@ -214,13 +185,13 @@ async def _exchange(
         request.read()
         request.headers = headers
     async with aclosing(await send(client, request)) as response:
-        _refuse_encodings(endpoint.provider, response)
+        refuse_encodings(endpoint.provider, response)
         if stream is None or not (response.is_success and is_event_stream(response)):
-            return response, await _read_body(endpoint, response, reading)
+            return response, await read_body(endpoint, response, reading)
         try:
             return response, await stream.read(response)
         except StreamTooLarge:
-            raise _too_large(response, endpoint) from None
+            raise stream_too_large(response, endpoint) from None
         except _WRONG_BODY as error:
             raise _wrong_body(endpoint, item, response, error) from None
 
@@ -234,71 +205,6 @@ class _Chunks(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for start in range(0, len(self._content), _CHUNK_BYTES):
             yield self._content[start : start + _CHUNK_BYTES]
-
-
-def _refuse_encodings(provider: str, response: httpx.Response) -> None:
-    """Raises ProviderError if each chunk of the body could be a million times as large decoded."""
-    if "," in response.headers.get("content-encoding", ""):
-        raise _bad_response(response, f"{provider} sent a body that is encoded more than once")
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """Holds the memory and the time limit of the call that reads a body."""
-
-    memory: Reservation
-    limit: asyncio.Timeout
-
-
-def _size(response: httpx.Response, at_most: int) -> int:
-    """Returns an upper limit of the body's size."""
-    length = response.headers.get("content-length", "")
-    is_known = length.isdecimal() and "content-encoding" not in response.headers
-    return min(int(length), at_most) if is_known else at_most
-
-
-async def _read_body(endpoint: Endpoint, response: httpx.Response, reading: _Reading) -> bytes:
-    provider, body, is_large = endpoint.provider, bytearray(), False
-    try:
-        async for piece in body_pieces(response):
-            body += piece
-            if len(body) > endpoint.max_answer_bytes:
-                body.clear()  # the error's traceback would keep the body
-                raise _too_large(response, endpoint)
-            if len(body) > LARGE_BYTES and not is_large:
-                is_large = True
-                size = _READ_COST * _size(response, endpoint.max_answer_bytes)
-                await reserve(reading.memory, reading.limit, size)
-    except httpx.DecodingError:
-        raise _bad_response(response, f"{provider} sent a body that cannot be decoded") from None
-    return bytes(body)
-
-
-def _too_large(response: httpx.Response, endpoint: Endpoint) -> ProviderError:
-    """Returns the error for a body beyond the limit.
-
-    A call whose answer is too large is not repeated, because each answer has to be paid for.
-    """
-    return ProviderError(
-        Verdict.REJECTED if response.is_success else Verdict.TRANSIENT,
-        ErrorCode.ANSWER_TOO_LARGE if response.is_success else ErrorCode.BAD_RESPONSE,
-        f"{endpoint.provider} sent more than {endpoint.max_answer_bytes} bytes (MAX_ANSWER_BYTES)",
-        status_code=response.status_code,
-    )
-
-
-def _too_many_parts(response: httpx.Response, endpoint: Endpoint) -> ProviderError:
-    return ProviderError(
-        Verdict.REJECTED if response.is_success else Verdict.TRANSIENT,
-        ErrorCode.ANSWER_TOO_LARGE if response.is_success else ErrorCode.BAD_RESPONSE,
-        f"{endpoint.provider} sent JSON with more than {_MAX_BRACKETS} objects and lists",
-        status_code=response.status_code,
-    )
-
-
-def _bad_response(response: httpx.Response, message: str) -> ProviderError:
-    verdict = Verdict.UNFINISHED if response.is_success else Verdict.TRANSIENT
-    return ProviderError(verdict, ErrorCode.BAD_RESPONSE, message, status_code=response.status_code)
 
 
 def _invalid(message: str) -> ProviderError:

@@ -9,11 +9,10 @@ import orjson
 from shared.dialects.sse import Event, EventParser
 from shared.dialects.stream import StreamReader
 from shared.memory_budget import Reservation
-from worker.providers.answer_memory import reserve
+from worker.providers.answer_limits import MAX_STREAM_BYTES, reserve
 from worker.providers.unpacking import body_pieces
 
 EVENT_STREAM = "text/event-stream"
-MAX_STREAM_BYTES = 32 * 1024 * 1024  # an event per token takes about 50 times as much as its text
 _UNCOUNTED_BYTES = 2 * 1024 * 1024  # size of a stream for which no memory is reserved
 
 

@@ -1,0 +1,63 @@
+"""Limits the size of an answer, and the memory that all answers take while they are read.
+
+The limit of a body is the setting MAX_ANSWER_BYTES, the limit of a stream is MAX_STREAM_BYTES.
+"""
+
+import asyncio
+
+import httpx
+
+from shared.memory_budget import Reservation
+from shared.models import ErrorCode
+from worker.providers.endpoint import Endpoint
+from worker.providers.errors import ProviderError, Verdict
+
+MAX_STREAM_BYTES = 32 * 1024 * 1024  # an event per token takes about 50 times as much as its text
+MAX_BRACKETS = 400_000  # objects and lists of an answer; each takes up to 400 bytes
+# Bytes of memory that a byte of a large answer takes while the answer is read and decoded. What its
+# fields take is extra, but only one answer is decoded at a time.
+READ_COST = 4
+
+
+async def reserve(memory: Reservation, limit: asyncio.Timeout, size: int) -> None:
+    """Waits until `size` bytes are free. The wait does not count as time of the call."""
+    if limit.expired():  # the next await is cancelled
+        return
+    loop, until = asyncio.get_running_loop(), limit.when()
+    started = loop.time()
+    limit.reschedule(None)
+    await memory.replace(size)
+    limit.reschedule(None if until is None else until + loop.time() - started)
+
+
+def too_large(response: httpx.Response, endpoint: Endpoint) -> ProviderError:
+    return _refusal(
+        response,
+        f"{endpoint.provider} sent more than {endpoint.max_answer_bytes} bytes (MAX_ANSWER_BYTES)",
+    )
+
+
+def stream_too_large(response: httpx.Response, endpoint: Endpoint) -> ProviderError:
+    return _refusal(
+        response, f"{endpoint.provider} sent a stream of more than {MAX_STREAM_BYTES} bytes"
+    )
+
+
+def too_many_parts(response: httpx.Response, endpoint: Endpoint) -> ProviderError:
+    return _refusal(
+        response,
+        f"{endpoint.provider} sent JSON with more than {MAX_BRACKETS} objects and lists",
+    )
+
+
+def _refusal(response: httpx.Response, message: str) -> ProviderError:
+    """Returns the error for a body beyond a limit.
+
+    A call whose answer is too large is not repeated, because each answer has to be paid for.
+    """
+    return ProviderError(
+        Verdict.REJECTED if response.is_success else Verdict.TRANSIENT,
+        ErrorCode.ANSWER_TOO_LARGE if response.is_success else ErrorCode.BAD_RESPONSE,
+        message,
+        status_code=response.status_code,
+    )

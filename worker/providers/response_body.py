@@ -1,0 +1,94 @@
+"""Reads and parses the whole body of a response that is not streamed."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import orjson
+
+from shared.dialects.json_text import read_json
+from shared.json_scanner import TooManyParts, scan
+from shared.long_steps import LARGE_BYTES, pause
+from shared.memory_budget import Reservation
+from shared.models import ErrorCode
+from worker.providers.answer_limits import MAX_BRACKETS, READ_COST, reserve, too_large
+from worker.providers.endpoint import Endpoint
+from worker.providers.errors import ProviderError, Verdict
+from worker.providers.unpacking import body_pieces
+
+_MAX_REPAIRED = 400_000  # quotes and escapes of a text that is repaired; each takes about 1 µs
+
+Parsed = tuple[Any, bytes] | ValueError  # the JSON and its text, or why there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Holds the memory and the time limit of the call that reads a body."""
+
+    memory: Reservation
+    limit: asyncio.Timeout
+
+
+async def read_body(endpoint: Endpoint, response: httpx.Response, reading: Reading) -> bytes:
+    """Returns the body, decompressed. Raises ProviderError if the body is too large."""
+    provider, body, is_large = endpoint.provider, bytearray(), False
+    try:
+        async for piece in body_pieces(response):
+            body += piece
+            if len(body) > endpoint.max_answer_bytes:
+                body.clear()  # the error's traceback would keep the body
+                raise too_large(response, endpoint)
+            if len(body) > LARGE_BYTES and not is_large:
+                is_large = True
+                size = READ_COST * _size(response, endpoint.max_answer_bytes)
+                await reserve(reading.memory, reading.limit, size)
+    except httpx.DecodingError:
+        raise bad_response(response, f"{provider} sent a body that cannot be decoded") from None
+    return bytes(body)
+
+
+def _size(response: httpx.Response, at_most: int) -> int:
+    """Returns an upper limit of the body's size."""
+    length = response.headers.get("content-length", "")
+    is_known = length.isdecimal() and "content-encoding" not in response.headers
+    return min(int(length), at_most) if is_known else at_most
+
+
+def parse(body: bytes) -> Parsed:
+    try:
+        return read_json(body)
+    except ValueError as error:
+        return error
+
+
+async def parse_large(body: bytes) -> Parsed:
+    """Parses a body. A body is repaired in a thread, so that leases are renewed meanwhile.
+
+    Raises TooManyParts.
+    """
+    await pause()  # the answer before may have been large, too
+    try:
+        if body.count(b"{") + body.count(b"[") > MAX_BRACKETS:
+            await scan(body)  # brackets in strings do not count
+        try:
+            return orjson.loads(body), body
+        except orjson.JSONDecodeError as error:
+            if body.count(b'"') + body.count(b"\\") > _MAX_REPAIRED:
+                return error
+            return await asyncio.to_thread(read_json, body)
+    except TooManyParts:
+        raise
+    except ValueError as error:
+        return error
+
+
+def refuse_encodings(provider: str, response: httpx.Response) -> None:
+    """Raises ProviderError if each chunk of the body could be a million times as large decoded."""
+    if "," in response.headers.get("content-encoding", ""):
+        raise bad_response(response, f"{provider} sent a body that is encoded more than once")
+
+
+def bad_response(response: httpx.Response, message: str) -> ProviderError:
+    verdict = Verdict.UNFINISHED if response.is_success else Verdict.TRANSIENT
+    return ProviderError(verdict, ErrorCode.BAD_RESPONSE, message, status_code=response.status_code)
