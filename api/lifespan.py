@@ -16,8 +16,8 @@ from api.job_events import JobEvents
 from api.job_streams import JobStreams
 from api.memory_budget import PAGES_SHARE
 from api.metrics import Metrics
+from api.openai.result_sums import running_sums
 from api.openai.services import openai_services
-from api.openai.sums import running_sums
 from api.overview_feed import OverviewFeed
 from api.periodic_tasks import run_periodic_tasks
 from api.responses import JobResponses

@@ -17,7 +17,7 @@ from support.jobs import NDJSON
 from support.providers import combined
 from support.stack import chat, eventually
 
-from api.openai import request_check, sums
+from api.openai import request_check, result_sums
 from shared.files import blocks
 from shared.files.store import FileExpired, FileInfo, FileLimits, FileStore, FileUpload
 from shared.jobs import batch_store
@@ -794,7 +794,7 @@ async def test_a_list_does_not_wait_for_long_sums(
     batch = await ended(api, (await created(api, line("a")))["id"])
     job = (await api.post("/jobs", json={"requests": [chat("a")]})).json()
     await ended(api, job["job_id"])
-    monkeypatch.setattr(sums, "WAIT_S", 0)
+    monkeypatch.setattr(result_sums, "WAIT_S", 0)
 
     async def values() -> list[Any]:
         batches = (await api.get("/v1/batches")).json()["data"]
@@ -810,8 +810,8 @@ async def test_a_list_does_not_wait_for_long_sums(
 
 
 async def test_sums_are_limited_and_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sums, "WAIT_S", 0)
-    monkeypatch.setattr(sums, "MAX_SUMS", 2)
+    monkeypatch.setattr(result_sums, "WAIT_S", 0)
+    monkeypatch.setattr(result_sums, "MAX_SUMS", 2)
     started: list[str] = []
     released = asyncio.Event()
 
@@ -826,11 +826,11 @@ async def test_sums_are_limited_and_made_once(monkeypatch: pytest.MonkeyPatch) -
         return waiting
 
     wanted = {name: compute(name) for name in "abc"}
-    async with sums.running_sums() as running:
+    async with result_sums.running_sums() as running:
         assert await running.gather(wanted) == {}
         assert await running.gather(wanted) == {}
         released.set()
-        monkeypatch.setattr(sums, "WAIT_S", 30)
+        monkeypatch.setattr(result_sums, "WAIT_S", 30)
         assert await running.gather(wanted) == {"a": "a"}
         assert await running.gather({"c": wanted["c"]}) == {"c": "c"}
 

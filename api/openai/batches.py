@@ -14,9 +14,9 @@ from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.errors import OpenAIError
 from api.openai.files import BATCH
 from api.openai.request_check import RequestCheck
-from api.openai.sums import Sums
+from api.openai.result_sums import Sums
 from api.requests.vendor_line import MODEL_NOT_FOUND
-from api.submissions import new_submission
+from api.submission_options import new_submission
 from shared.dialects.dialect import Operation
 from shared.files.store import FileNotFound, FileStore, StoredFile
 from shared.jobs.batch_details import BatchDetails

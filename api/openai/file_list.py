@@ -11,7 +11,7 @@ from itertools import islice
 
 from api.openai.batch_schemas import FileList, FileObject
 from api.openai.result_files import ResultFile, ResultFiles
-from api.openai.sums import Sums
+from api.openai.result_sums import Sums
 from api.openai.uploaded_file import described
 from shared.files.store import FileStore, StoredFile
 from shared.jobs.batch_store import BatchRecord, BatchStore

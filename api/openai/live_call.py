@@ -23,7 +23,7 @@ from api.request_headers import IdempotencyKey
 from api.requests.body import read_json, require_media_type
 from api.requests.vendor_requests import VendorOptions
 from api.stream_response import StreamResponse
-from api.submissions import new_submission
+from api.submission_options import new_submission
 from shared.dialects.dialect import Operation
 from shared.jobs.new_item import NewItem
 from shared.jobs.submission import Submission

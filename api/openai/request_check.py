@@ -9,10 +9,10 @@ from fastapi.exceptions import RequestValidationError
 
 from api.openai.errors import param_name
 from api.requests.body import held_chunks
+from api.requests.decompression import without_mark
 from api.requests.formats import RequestFormat
 from api.requests.lines import request_lines
 from api.requests.unique_ids import UniqueIds
-from api.requests.unpacking import without_mark
 from api.requests.vendor_line import InvalidLine
 from api.requests.vendor_requests import VendorOptions, VendorRequests
 from shared.dialects.dialect import Operation

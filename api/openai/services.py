@@ -14,7 +14,7 @@ from api.openai.file_list import FileLister
 from api.openai.files import Files
 from api.openai.model_list import ModelList
 from api.openai.result_files import ResultFiles
-from api.openai.sums import Sums
+from api.openai.result_sums import Sums
 from api.result_stream import ResultStream
 from shared.files.store import FileLimits, FileStore
 from shared.jobs.batch_store import BatchStore

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from api.media_types import declared_media_type
 from api.memory_budget import MEMORY
-from api.requests.unpacking import PIECE_BYTES, Unpacker, new_unpacker, without_mark
+from api.requests.decompression import PIECE_BYTES, Decompressor, new_decompressor, without_mark
 from shared.json_scanner import MAX_PARTS, TooManyParts, check_parts
 
 BODY_COST = 4  # bytes of memory that a byte of a JSON body takes until its items are stored
@@ -94,18 +94,21 @@ def body_chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterator
         f"the body is larger than {max_bytes} bytes ({setting})",
         headers={"Connection": "close"},
     )
-    unpacker = new_unpacker(request.headers.get("content-encoding"))
+    decompressor = new_decompressor(request.headers.get("content-encoding"))
     received = _received(request, max_bytes, too_large)
-    return _unpacked(received, unpacker, max_bytes, too_large) if unpacker else received
+    return _decompressed(received, decompressor, max_bytes, too_large) if decompressor else received
 
 
-async def _unpacked(
-    received: AsyncIterator[bytes], unpacker: Unpacker, max_bytes: int, too_large: HTTPException
+async def _decompressed(
+    received: AsyncIterator[bytes],
+    decompressor: Decompressor,
+    max_bytes: int,
+    too_large: HTTPException,
 ) -> AsyncIterator[bytes]:
     size = 0
     start: bytes | None = b""  # becomes None when the body has begun
     async for chunk in received:
-        for piece in unpacker.unpack(chunk):
+        for piece in decompressor.decompress(chunk):
             size += len(piece)
             if size > max_bytes:
                 raise too_large
@@ -118,7 +121,7 @@ async def _unpacked(
                 await asyncio.sleep(
                     0
                 )  # lets other requests run, because one chunk may contain many pieces
-    unpacker.finish()
+    decompressor.finish()
     if start:
         yield start
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from fastapi.exceptions import RequestValidationError
 
 from api.error_responses import validation_error
-from api.requests.unpacking import PIECE_BYTES
+from api.requests.decompression import PIECE_BYTES
 from shared.json_scanner import MAX_PARTS, TooManyParts, check_parts, scan
 
 

@@ -20,12 +20,12 @@ from api.requests.body import (
     refusing_too_many_parts,
     require_media_type,
 )
+from api.requests.decompression import PIECE_BYTES
 from api.requests.formats import RequestFormat, detect
 from api.requests.json_members import InvalidJson, object_members, one_line
 from api.requests.lines import line_error, request_lines
 from api.requests.native_requests import NativeRequests, request_error, valid
 from api.requests.unique_ids import UniqueIds
-from api.requests.unpacking import PIECE_BYTES
 from api.requests.vendor_line import InvalidLine
 from api.requests.vendor_requests import VendorOptions, VendorRequests
 from shared.jobs.new_item import NewItem

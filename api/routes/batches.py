@@ -15,7 +15,7 @@ from api.openapi import (
 )
 from api.request_headers import IdempotencyKey, StreamFormatDep, WaitPreference
 from api.requests.reader import RequestReader
-from api.submissions import new_submission
+from api.submission_options import new_submission
 from shared.models import BatchLLMResponse
 
 router = APIRouter(tags=[BATCHES], dependencies=[AUTHENTICATED])

@@ -28,7 +28,7 @@ from api.requests.formats import RequestFormat
 from api.requests.reader import RequestReader
 from api.requests.vendor_requests import VendorOptions
 from api.stream_response import StreamResponse
-from api.submissions import new_submission
+from api.submission_options import new_submission
 from api.vendor_results import ResultFormat
 from shared.jobs.result_reader import Order
 from shared.models import (

@@ -10,7 +10,7 @@ from shared.dialects.sse import Event, EventParser
 from shared.dialects.stream import StreamReader
 from shared.memory_budget import Reservation
 from worker.providers.answer_limits import MAX_STREAM_BYTES, reserve
-from worker.providers.unpacking import body_pieces
+from worker.providers.decompression import body_pieces
 
 EVENT_STREAM = "text/event-stream"
 _UNCOUNTED_BYTES = 2 * 1024 * 1024  # size of a stream for which no memory is reserved

@@ -24,8 +24,8 @@ def without_mark(start: bytes) -> tuple[bytes, bytes | None]:
     return start.removeprefix(BYTE_ORDER_MARK), None
 
 
-def new_unpacker(content_encoding: str | None) -> "Unpacker | None":
-    """Returns an unpacker for one body; None if the body is not compressed.
+def new_decompressor(content_encoding: str | None) -> "Decompressor | None":
+    """Returns an decompressor for one body; None if the body is not compressed.
 
     Raises HTTPException 415.
     """
@@ -36,7 +36,7 @@ def new_unpacker(content_encoding: str | None) -> "Unpacker | None":
         case []:
             return None
         case ["gzip" | "deflate" as coding]:
-            return Unpacker(coding)
+            return Decompressor(coding)
     raise HTTPException(
         status.HTTP_415_UNSUPPORTED_MEDIA_TYPE,
         f"Content-Encoding {content_encoding[:100]!r} is not supported; compress the body with"
@@ -45,7 +45,7 @@ def new_unpacker(content_encoding: str | None) -> "Unpacker | None":
     )
 
 
-class Unpacker:
+class Decompressor:
     """Decompresses gzip (RFC 1952) with any number of members, or deflate.
 
     Deflate has the header of zlib (RFC 1950), but some clients leave the header out (RFC 1951).
@@ -57,10 +57,10 @@ class Unpacker:
         self._streams = 0  # number of streams that have ended
         self._start = b""  # bytes of the next stream that do not yet show its format
 
-    def unpack(self, chunk: bytes) -> Iterator[bytes]:
+    def decompress(self, chunk: bytes) -> Iterator[bytes]:
         """Yields pieces of at most `PIECE_BYTES`. Raises HTTPException 400."""
         try:
-            yield from self._unpack(self._start + chunk)
+            yield from self._decompress(self._start + chunk)
         except zlib.error:
             raise self._invalid(f"the body is not valid {self._coding}") from None
 
@@ -69,7 +69,7 @@ class Unpacker:
         if self._stream or self._start:
             raise self._invalid(f"the {self._coding} body ended early")
 
-    def _unpack(self, data: bytes) -> Iterator[bytes]:
+    def _decompress(self, data: bytes) -> Iterator[bytes]:
         more = bool(data)
         while more:
             if self._stream is None:

@@ -21,15 +21,15 @@ def body_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """
     coding = response.headers.get("content-encoding", "").strip().lower().removeprefix("x-")
     if coding in {"gzip", "deflate"}:
-        return _unpacked(response, coding)
+        return _decompressed(response, coding)
     return response.aiter_bytes()
 
 
-async def _unpacked(response: httpx.Response, coding: str) -> AsyncIterator[bytes]:
-    unpacker, size = _Unpacker(coding), 0
+async def _decompressed(response: httpx.Response, coding: str) -> AsyncIterator[bytes]:
+    decompressor, size = _Decompressor(coding), 0
     try:
         async for chunk in response.aiter_raw():
-            for piece in unpacker.unpack(chunk):
+            for piece in decompressor.decompress(chunk):
                 yield piece
                 size += len(piece)
                 if size >= PAUSE_BYTES:
@@ -39,14 +39,14 @@ async def _unpacked(response: httpx.Response, coding: str) -> AsyncIterator[byte
         raise httpx.DecodingError(str(error)) from None
 
 
-class _Unpacker:
+class _Decompressor:
     """Decompresses gzip, or deflate with or without the header of zlib (RFC 1950, RFC 1951)."""
 
     def __init__(self, coding: str) -> None:
         self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS) if coding == "gzip" else None
         self._start = b""  # bytes that do not yet show the format
 
-    def unpack(self, chunk: bytes) -> Iterator[bytes]:
+    def decompress(self, chunk: bytes) -> Iterator[bytes]:
         if self._stream is None:
             chunk = self._start + chunk
             if len(chunk) < _ZLIB_HEADER_BYTES:
