@@ -11,7 +11,6 @@ from api.docs_page import add_docs_page
 from api.error_responses import add_exception_handlers
 from api.examples import description
 from api.lifespan import running_services
-from api.memory_budget import PAGES_SHARE
 from api.middleware.authentication import AuthenticationMiddleware
 from api.middleware.concurrency_limit import ConcurrencyLimitMiddleware
 from api.middleware.deferred_stream import DeferredStreamMiddleware
@@ -20,6 +19,7 @@ from api.middleware.path_prefix import PathPrefixMiddleware
 from api.middleware.request_metrics import RequestMetricsMiddleware
 from api.middleware.startup_errors import StartupErrorsMiddleware
 from api.openapi import openapi_document
+from api.result_stream import PAGES_SHARE
 from api.routes import (
     batches,
     health,

@@ -14,14 +14,13 @@ from api.batches import Batches
 from api.dependencies import Services
 from api.job_events import JobEvents
 from api.job_streams import JobStreams
-from api.memory_budget import PAGES_SHARE
 from api.metrics import Metrics
 from api.openai.result_sums import running_sums
 from api.openai.services import openai_services
 from api.overview_feed import OverviewFeed
 from api.periodic_tasks import run_periodic_tasks
 from api.responses import JobResponses
-from api.result_stream import ResultStream
+from api.result_stream import PAGES_SHARE, ResultStream
 from api.shutdown import on_shutdown_signal
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store

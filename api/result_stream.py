@@ -18,6 +18,7 @@ from shared.models import JobItem, LLMResponse
 
 MAX_CONCURRENT_READS = 8  # limit of reads; other connections to Redis stay free for requests
 READ_AGAIN_S = 15.0  # time after which a stream reads again, because a message may be lost
+PAGES_SHARE = 6  # pages of results have 1/6 of API_MEMORY_BYTES, bodies of requests the rest
 READ_COST = 8  # bytes of memory that a byte of a result takes until it is encoded
 RETRY_FOR_S = 30.0  # time for which a read is retried while Redis is unavailable
 

@@ -3,7 +3,7 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.heartbeats import Heartbeats
-from api.memory_budget import MEMORY
+from api.middleware.concurrency_limit import MEMORY
 from api.middleware.request_metrics import ROUTE
 from api.stream_response import STREAMS, StreamResponse
 

@@ -15,7 +15,7 @@ from api.batches import MIN_RETRY_S
 from api.dependencies import DisconnectDep, OwnerDep, Services, ServicesDep
 from api.disconnect import ClientDisconnected, cancel_on_disconnect
 from api.media_types import EVENT_STREAM, JSON
-from api.memory_budget import MEMORY
+from api.middleware.concurrency_limit import MEMORY
 from api.openai.answer_body import answer_body
 from api.openai.call_errors import call_error, stopped
 from api.openai.call_request import call_digest, read_call

@@ -8,7 +8,7 @@ from fastapi import HTTPException, Request, status
 from starlette.requests import ClientDisconnect
 
 from api.media_types import declared_media_type
-from api.memory_budget import MEMORY
+from api.middleware.concurrency_limit import MEMORY
 from api.requests.decompression import PIECE_BYTES, Decompressor, new_decompressor, without_mark
 from shared.json_scanner import MAX_PARTS, TooManyParts, check_parts
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from api.error_responses import validation_error
 from api.media_types import JSON, NDJSON
-from api.memory_budget import MEMORY
+from api.middleware.concurrency_limit import MEMORY
 from api.requests.batch_body import large_batch, small_batch
 from api.requests.body import (
     body_chunks,
