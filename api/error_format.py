@@ -1,4 +1,7 @@
-"""Writes a refusal in the form of the surface that was asked: OpenAI's under `/v1`, or our own."""
+"""Writes an error in the format of the API that was called: OpenAI's under `/v1`, else our own.
+
+The texts are in error_responses.py and in the middleware.
+"""
 
 from collections.abc import Mapping
 

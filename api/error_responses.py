@@ -1,4 +1,8 @@
-"""Maps exceptions to HTTP responses. No other module chooses a status code for an exception."""
+"""Maps exceptions to HTTP responses: status, text and headers.
+
+No other module chooses a status code for an exception. The middleware refuses some requests before
+a route runs.
+"""
 
 from dataclasses import dataclass, field
 

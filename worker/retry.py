@@ -1,20 +1,67 @@
-"""Decides after a failed call whether the item may run again, and after how long."""
+"""Decides after a failed call whether the item runs again, and after how long.
+
+How long the provider is paused for all items is decided in shared/queue/lua/lib/pauses.lua.
+"""
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
+from shared.models import ErrorCode
+from shared.queue.item_results import DEADLINE_EXCEEDED
+from shared.queue.leases import Usage
+from worker.attempt_results import failed_result, fault_of
+from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.errors import ProviderError, Verdict
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 30.0
 
 # The same call would fail again, whatever the provider's state is.
-FINAL = {
+_FINAL = {
     Verdict.CONTEXT_TOO_LONG,
     Verdict.CONTENT_FILTERED,
     Verdict.REJECTED,
     Verdict.MODEL_NOT_FOUND,
 }
+
+
+def outcome_after(
+    error: ProviderError,
+    attempt: Attempt,
+    latency_ms: float,
+    usage: Usage | None,
+    *,
+    max_retries: int,
+    has_alternative: bool,
+) -> TaskOutcome:
+    """Returns a Retry if the item may be called again before the job's deadline.
+
+    Otherwise returns a Finished with the error.
+
+    has_alternative: whether another deployment or model may serve the item, so that the item does
+        not have to wait for this one.
+    """
+    fault = fault_of(error)
+    failed = failed_result(error.code, error.message, error, attempt, latency_ms)
+    if error.verdict in _FINAL:
+        return Finished(failed, fault, usage)
+    if max_retries == 0:  # one call for each item, and no wait that the provider does not ask for
+        counts_for_health = _is_refusal(error) and bool(error.wait_s)
+        return Finished(failed, replace(fault, counts_for_health=counts_for_health), usage)
+    delay_s = backoff_s(attempt.number) if attempt.number <= max_retries else None
+    wait_s = 0 if has_alternative else error.wait_s
+    if max(delay_s or 0, wait_s or 0) >= attempt.remaining_s - latency_ms / 1000:
+        message = f"{DEADLINE_EXCEEDED.error}; the last attempt failed: {error.message}"
+        code = ErrorCode.DEADLINE_EXCEEDED
+        return Finished(failed_result(code, message, error, attempt, latency_ms), fault, usage)
+    return Retry(delay_s, failed, fault, usage)
+
+
+def will_retry(error: ProviderError, outcome: TaskOutcome) -> bool:
+    """Returns whether the item runs again: after a wait, or because the attempt does not count."""
+    counts = error.verdict in {Verdict.TRANSIENT, Verdict.UNFINISHED}
+    return isinstance(outcome, Retry) and (outcome.delay_s is not None or not counts)
 
 
 def backoff_s(attempt: int, jitter: Callable[[float, float], float] = random.uniform) -> float:
@@ -27,6 +74,6 @@ def backoff_s(attempt: int, jitter: Callable[[float, float], float] = random.uni
     return jitter(0.0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** (attempt - 1)))
 
 
-def is_refusal(error: ProviderError) -> bool:
+def _is_refusal(error: ProviderError) -> bool:
     """Returns whether the provider works, but takes no more requests for now."""
     return error.verdict in {Verdict.RATE_LIMITED, Verdict.OVERLOADED}

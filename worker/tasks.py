@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -10,22 +10,19 @@ import orjson
 import structlog
 
 from shared.dialects.dialect import Answer
-from shared.models import ErrorCode
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.providers.row import provider_of
 from shared.queue.deltas import Deltas
 from shared.queue.fallback_chain import number_of_fallbacks
 from shared.queue.item_request import ItemRequest
-from shared.queue.item_results import DEADLINE_EXCEEDED
-from shared.queue.leases import Usage
-from worker.attempt_results import answer_result, failed_result, fault_of, not_configured
+from worker.attempt_results import answer_result, failed_result, not_configured
 from worker.call_metrics import CallMetrics
 from worker.delta_writer import DeltaWriter
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.client import call
 from worker.providers.endpoint import Endpoint
-from worker.providers.errors import ProviderError, Verdict
-from worker.retry import FINAL, backoff_s, is_refusal
+from worker.providers.errors import ProviderError
+from worker.retry import outcome_after, will_retry
 from worker.usage import CallHeaders, HeaderReading, usage_of
 
 MAX_TIMEOUT_S = 600.0  # limit of a time-out that is longer than the provider's
@@ -100,7 +97,7 @@ async def _call_once(
             provider, request["model"], error.code, latency_ms, owner=attempt.owner
         )
         usage = usage_of(endpoint.row, attempt, request, None, headers)
-        outcome = _after_failure(
+        outcome = outcome_after(
             error,
             attempt,
             latency_ms,
@@ -112,7 +109,7 @@ async def _call_once(
             # A client may have read a part of this answer, and another answer would not fit.
             failed = failed_result(error.code, error.message, error, attempt, latency_ms)
             outcome = Finished(failed, outcome.fault, usage)
-        _log_failure(error, attempt, request, will_retry=_will_retry(error, outcome))
+        _log_failure(error, attempt, request, will_retry=will_retry(error, outcome))
         return outcome
     latency_ms = _since(started)
     context.calls.add_call(provider, request["model"], "", latency_ms, owner=attempt.owner)
@@ -123,44 +120,6 @@ async def _call_once(
 def _has_alternative(context: ProviderContext, attempt: Attempt, request: ItemRequest) -> bool:
     has_several_keys = f"{provider_of(attempt.account)}#2" in context.endpoints
     return bool(attempt.model) or "chain" in request or has_several_keys
-
-
-def _after_failure(
-    error: ProviderError,
-    attempt: Attempt,
-    latency_ms: float,
-    usage: Usage | None,
-    *,
-    max_retries: int,
-    has_alternative: bool,
-) -> TaskOutcome:
-    """Returns a Retry if the item may be called again before the job's deadline.
-
-    Otherwise returns a Finished with the error.
-
-    has_alternative: whether another deployment or model may serve the item, so that the item does
-        not have to wait for this one.
-    """
-    fault = fault_of(error)
-    failed = failed_result(error.code, error.message, error, attempt, latency_ms)
-    if error.verdict in FINAL:
-        return Finished(failed, fault, usage)
-    if max_retries == 0:  # one call for each item, and no wait that the provider does not ask for
-        counts_for_health = is_refusal(error) and bool(error.wait_s)
-        return Finished(failed, replace(fault, counts_for_health=counts_for_health), usage)
-    delay_s = backoff_s(attempt.number) if attempt.number <= max_retries else None
-    wait_s = 0 if has_alternative else error.wait_s
-    if max(delay_s or 0, wait_s or 0) >= attempt.remaining_s - latency_ms / 1000:
-        message = f"{DEADLINE_EXCEEDED.error}; the last attempt failed: {error.message}"
-        code = ErrorCode.DEADLINE_EXCEEDED
-        return Finished(failed_result(code, message, error, attempt, latency_ms), fault, usage)
-    return Retry(delay_s, failed, fault, usage)
-
-
-def _will_retry(error: ProviderError, outcome: TaskOutcome) -> bool:
-    """Returns whether the item runs again. An attempt because of the provider does not count."""
-    counts = error.verdict in {Verdict.TRANSIENT, Verdict.UNFINISHED}
-    return isinstance(outcome, Retry) and (outcome.delay_s is not None or not counts)
 
 
 def _log_failure(

@@ -1,4 +1,7 @@
-"""Builds the headers of calls to a provider."""
+"""Builds the headers of calls to a provider.
+
+Headers of one provider are in its row: see built_in.py.
+"""
 
 import httpx
 

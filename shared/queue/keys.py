@@ -53,10 +53,14 @@ class Keys:
 
     # One key per job, by job id
     job = _KeyWithId(
-        "hash: total, owner, priority_class, routes (JSON), items_by_lane (JSON), result_ttl_s,"
-        " accepted_ms, started_ms, finished_ms, finished_early_as, …; batch, batch_errors, usage"
-        " (JSON), deleted_files, output_bytes, errors_bytes; meta:<n>: request id,"
-        " provider, model and metadata of each item in the n-th block of 500 items (JSON)"
+        "hash. From accept.lua: total, owner, priority_class, routes (JSON), items_by_lane (JSON),"
+        " bytes, accepted_ms, deadline_ms, result_ttl_s, format, retry_of, idempotency_key,"
+        " idempotency_ttl_s, webhook_url, webhook_payload, live_digest, batch (JSON); meta:<n>:"
+        " request id, provider, model and metadata of each item in the n-th block of META_ITEMS"
+        " items (JSON). While the job runs: started_ms, parked, has_attempts, latency_us, tokens"
+        " (JSON), progress_until_ms, joined, abandoned_until_ms, grace_ms. Later: finished_ms,"
+        " finished_early_as, retried_as. Of a batch of OpenAI's API: batch_errors, usage (JSON),"
+        " deleted_files, output_bytes, errors_bytes"
     )
     payloads = _KeyWithId("hash: item index → payload; the payload of an answered item is deleted")
     attempts = _KeyWithId(
