@@ -13,6 +13,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Replaces the files of the scripts."""
     sources: dict[str, str] = {}
     monkeypatch.setattr(scripts, "_read", sources.__getitem__)
+    monkeypatch.setattr(scripts, "combined", scripts.combined.__wrapped__)  # no cache
     return sources
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
@@ -56,6 +57,18 @@ def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:
         ValueError: a file declares a name of a file that it includes, or uses a name of a file that
             it does not include, or does not define a name that it lists.
     """
+    shebang, source = combined(name)
+    values: dict[str, float | str] = {**_COMMON, **keys.lua_constants(), **constants}
+    literals = {constant: _literal(value) for constant, value in values.items()}
+    return f"{shebang}\n{_CONSTANT.sub(lambda found: literals.get(found[0], found[0]), source)}"
+
+
+@cache  # a process needs each script several times, and reading and combining it takes milliseconds
+def combined(name: str) -> tuple[str, str]:
+    """Returns the shebang line of a script, and its source with the parts, before constants.
+
+    Raises ValueError as `assemble` does.
+    """
     shebang, body = _read(f"{name}.lua").split("\n", 1)  # Redis needs the shebang in the first line
     parts = _included(body, {})
     names = {part: _defined_names(text) for part, text in parts.items()}
@@ -63,10 +76,7 @@ def assemble(keys: Keys, name: str, constants: Constants = NONE) -> str:
     branches = [_branch(part, sources[part], names[part]) for part in parts if names[part]]
     source = _LAZY.format("\nelse".join(branches)) if branches else ""
     source += "".join(sources[part] for part in parts if not names[part])
-    source += _with_fields(name, body, names)
-    values: dict[str, float | str] = {**_COMMON, **keys.lua_constants(), **constants}
-    literals = {constant: _literal(value) for constant, value in values.items()}
-    return f"{shebang}\n{_CONSTANT.sub(lambda found: literals.get(found[0], found[0]), source)}"
+    return shebang, source + _with_fields(name, body, names)
 
 
 _LAZY = """local parts = setmetatable({{}}, {{ __index = function(parts, name)
