@@ -138,7 +138,7 @@ async def _of_client(
     submission: Submission,
     wait_for_disconnect: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[NewItem]:
-    """Yields the items. Raises ClientDisconnected after the last one if the client has gone.
+    """Yields the items. Raises ClientDisconnected at the end if the client has disconnected.
 
     With an idempotency key, the client gets the same job when it repeats the request.
     """

@@ -159,8 +159,8 @@ UNKNOWN_MODEL: Responses = {
 }
 CALL_REFUSED: Responses = {
     400: _openai_refusal(
-        "The body is invalid, the provider refused it, its text is too long"
-        " (`context_length_exceeded`), or it was refused by a moderation (`content_filter`)."
+        "The body is invalid, the provider refused the request, the text is too long"
+        " (`context_length_exceeded`), or a moderation refused the text (`content_filter`)."
     ),
     401: _openai_refusal(
         "`API_KEYS` is set, and the request has no valid key; or the provider"
@@ -177,7 +177,9 @@ CALL_REFUSED: Responses = {
         " up, or you have `MAX_QUEUE_DEPTH` requests queued for the provider.",
         _OPENAI_RETRY_AFTER,
     ),
-    500: _openai_refusal("The request made workers fail.", _OPENAI_RETRY_AFTER),
+    500: _openai_refusal(
+        "Several workers were lost while they ran the request.", _OPENAI_RETRY_AFTER
+    ),
     502: _openai_refusal("The provider failed, or sent no answer.", _OPENAI_RETRY_AFTER),
     503: _openai_refusal(
         "The provider is overloaded or cannot be reached, Redis is unavailable, or too many"

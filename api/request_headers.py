@@ -73,7 +73,8 @@ class Preferences:
 
 
 def parse_prefer(header: str) -> Preferences:
-    """Returns the preferences of a Prefer header. If one is repeated, its first value counts.
+    """Returns the preferences of a Prefer header. If a preference is repeated, the first
+    value counts.
 
     Unknown and malformed preferences are ignored, as RFC 7240 requires. A header that is longer
     than `MAX_PREFER` is ignored, too.

@@ -197,7 +197,7 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
                 self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tells the request that is running, too. uvicorn tells only the last one that it read."""
+        """Tells the running request, too. uvicorn tells only the latest request."""
         running = self.request.running
         if running is not None and running is not self.cycle and not running.response_complete:
             running.disconnected = True
@@ -209,7 +209,7 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
         return bool(self.pipeline)
 
     def _should_upgrade(self) -> bool:
-        """Returns whether the request has the header Upgrade. Only CONNECT upgrades without it.
+        """Returns whether the request has the header Upgrade. Only CONNECT needs no such header.
 
         uvicorn starts no request for which this is true.
         """

@@ -270,7 +270,7 @@ async def test_a_job_with_too_many_lists_of_fallbacks_is_refused(settings: Setti
         {
             "type": "value_error",
             "loc": ["body"],
-            "msg": "the job has more than 100 models, and those for openrouter after the first 100"
+            "msg": "the job has more than 100 models, and the models of openrouter after the first 100"
             " have more than 20 different lists of fallbacks; nothing was accepted. Give more"
             " models the same fallbacks, or send several jobs",
         }

@@ -263,8 +263,9 @@ def said(
                 said(
                     Severity.ERROR,
                     "openrouter has not worked for 2 min, since 03:02:05 UTC, because the provider"
-                    " answered 401 (the key was refused). A call that finds out whether it works"
-                    " again is running. 2 requests are waiting, counted over all jobs."
+                    " answered 401 (the key was refused). A call that finds out whether the"
+                    " provider works again is running. 2 requests are waiting, counted over all"
+                    " jobs."
                     " Check OPENROUTER_API_KEY, and restart the workers."
                     " To try now: orchestrator lanes resume openrouter",
                 )
@@ -297,7 +298,8 @@ def said(
                 said(
                     Severity.ERROR,
                     "openrouter has not worked for 2 min, since 03:02:05 UTC, because the provider"
-                    " did not answer in time. The next request finds out whether it works again."
+                    " did not answer in time. The next request finds out whether the provider"
+                    " works again."
                     " Check the provider's status page, or the log of your own server."
                     " To try now: orchestrator lanes resume openrouter",
                 )

@@ -77,7 +77,7 @@ class _Resolver(AbstractResolver):
         try:
             found = await look_up(self._owner, host, port, family)
         except TooManyLookups:
-            reason = "name servers do not answer for too many of your webhooks' hosts"
+            reason = "too many names of your webhooks' hosts wait for a name server"
             raise DeliveryFailed(reason) from None
         except TimeoutError:
             reason = f"the name of the host was not found in {LOOKUP_TIMEOUT_S:g} s"

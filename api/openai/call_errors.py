@@ -70,9 +70,10 @@ def call_error(answer: LLMResponse) -> OpenAIError:
 
 
 def _retry_after(wait_s: float) -> dict[str, str]:
-    """Returns the headers for a wait. After a longer one, OpenAI's clients would give up.
+    """Returns the headers for a wait of at most MAX_RETRY_AFTER_S.
 
-    A client that comes too early costs no call: its request waits in the queue.
+    After a longer wait, OpenAI's clients would give up. A request that is repeated too early costs
+    no call: it waits in the queue.
     """
     wait_s = min(wait_s, MAX_RETRY_AFTER_S)
     return {"Retry-After": str(ceil(wait_s)), "retry-after-ms": str(ceil(wait_s * 1000))}

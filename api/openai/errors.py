@@ -25,9 +25,9 @@ class OpenAIError(Exception):
 
     message: a text for a human reader.
     code: OpenAI's code for programs, such as `model_not_found`; None for the code of the status.
-    param: the field that must change; None if no field is to blame.
+    param: the field that must change; None if no field is the cause.
     kind: OpenAI's `type`; None for the type of the status.
-    retry: whether the same request can succeed later; None if the status tells it.
+    retry: whether the same request can succeed later; None if the status says it.
     """
 
     status_code: int

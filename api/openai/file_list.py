@@ -38,7 +38,7 @@ class FileLister:
     async def page(
         self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None
     ) -> FileList:
-        """Returns up to `limit` files after the file `after`. Raises FileNotFound without it.
+        """Returns up to `limit` files after the file with the id `after`. Raises FileNotFound.
 
         The size of a file of results is 0 until the file was read once. The list reads as many
         files as it can in `WAIT_S`.

@@ -121,7 +121,7 @@ class RequestCheck:
 def hold(
     request: Request, settings: Settings, chunks: AsyncIterator[bytes]
 ) -> AsyncIterator[bytes]:
-    """Returns the chunks of a file, and reserves memory for what is kept of these at once."""
+    """Returns the chunks of a file, and reserves memory for the longest line and one chunk."""
     return held_chunks(request, chunks, settings.max_line_bytes + CHUNK_BYTES)
 
 

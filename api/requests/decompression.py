@@ -25,7 +25,7 @@ def without_mark(start: bytes) -> tuple[bytes, bytes | None]:
 
 
 def new_decompressor(content_encoding: str | None) -> "Decompressor | None":
-    """Returns an decompressor for one body; None if the body is not compressed.
+    """Returns a decompressor for one body; None if the body is not compressed.
 
     Raises HTTPException 415.
     """

@@ -28,7 +28,7 @@ async def post_chat_completions(call: LiveCallDep) -> Response:
 
     `model` is `provider/model` or an alias. With `stream`, the answer arrives as the provider sends
     it, and an error in the middle is the last event. The request waits in the same queue as jobs,
-    but most often in front of them."""
+    but usually runs before their requests."""
     return await call.answer(Operation.CHAT)
 
 

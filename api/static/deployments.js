@@ -47,7 +47,7 @@ function describe(one, lane, at) {
   }
   const due = lane.queued + lane.deferred ? "now" : "with the next request";
   const next = one.is_probing
-    ? "A call that finds out whether it works again is running."
+    ? "A call that finds out whether the provider works again is running."
     : `Next call: ${left ? `${clock} (in ${left})` : leftS === null ? clock : due}.`;
   const since = at ? `${formatClock(one.since)} (${formatAgo(one.since, at)})` : formatClock(one.since);
   return html`<b>${name}</b> not working since ${since}: ${because}. ${next}`;

@@ -243,7 +243,7 @@ class Lane(_Response):
     """Describes the queue of one provider, over all workers and all owners."""
 
     name: str
-    in_flight: int = Field(description="The number of calls in flight.")
+    in_flight: int = Field(description="The number of calls that run now, on all workers.")
     limit: int | None = Field(
         default=None,
         description="The limit of calls that run at once; None until a worker has reported it.",
@@ -280,7 +280,7 @@ class WorkerView(_Response):
         description="The number of the worker's calls by lane, at `seen_at`."
     )
     limits: dict[str, int] = Field(
-        description="The limit of calls in flight of all workers together, by lane."
+        description="The limit of calls that run at once, on all workers, by lane."
     )
 
 

@@ -1,7 +1,7 @@
 """Stores the files of owners in Redis, in compressed blocks.
 
 FileRejected
-├── StorageFull   the owner's files would have more bytes, or be more, than the limit
+├── StorageFull   the owner would have too many files, or too many bytes of files
 └── FileExpired   the upload was too slow, so its first blocks have expired
 """
 
@@ -222,7 +222,7 @@ class FileStore:
     async def read_list(
         self, index: TimeIndex, owner: str, after: Place | None, count: int, purpose: str | None
     ) -> list[StoredFile]:
-        """Returns up to `count` files after this place; with any purpose if it is None."""
+        """Returns up to `count` files after a place, with `purpose` if it is not None."""
         found: list[StoredFile] = []
         size = min(count, _READ_FILES)
         while len(found) < count:

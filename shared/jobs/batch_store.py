@@ -120,7 +120,7 @@ class BatchStore:
     async def read_list(
         self, index: TimeIndex, owner: str, after: Place | None, expected: int
     ) -> AsyncIterator[BatchRecord]:
-        """Yields the batches after this place.
+        """Yields the batches after a place in the index.
 
         expected: number of batches that the caller reads, so that not many more are read.
         """

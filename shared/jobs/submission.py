@@ -47,9 +47,9 @@ class TooManyFallbacks(SubmissionRejected):
 
     def __init__(self, lane: str, models: int, lists: int) -> None:
         super().__init__(
-            f"the job has more than {models} models, and those for {shown_lane(lane)} after the"
+            f"the job has more than {models} models, and the models of {shown_lane(lane)} after the"
             f" first {models} have more than {lists} different lists of fallbacks; nothing was"
-            " accepted. Give more models the same fallbacks, or send several jobs"
+            " accepted. Give these models the same fallbacks, or send several jobs"
         )
 
 

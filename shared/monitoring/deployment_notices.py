@@ -43,7 +43,7 @@ def deployment_notices(at: datetime, lane: Lane) -> Iterator[Notice]:
 
 
 def _not_covered(lane: Lane) -> list[Deployment]:
-    """Returns the deployments without the models for which the state of the lane says it all."""
+    """Returns the deployments without the models that are in the same state as the whole lane."""
     account = next((one for one in lane.deployments if one.name == lane.name), None)
     if account is None:
         return lane.deployments
@@ -113,9 +113,9 @@ def _models(lane: Lane, some: Sequence[Deployment]) -> str:
 def _next_call(at: datetime, lane: Lane, one: Deployment) -> str:
     left_s = (one.next_call_at - at).total_seconds()
     if one.is_probing:
-        return "A call that finds out whether it works again is running."
+        return "A call that finds out whether the provider works again is running."
     if not lane.queued + lane.deferred:
-        return "The next request finds out whether it works again."
+        return "The next request finds out whether the provider works again."
     if not round(max(0, left_s)):
         return "The next call is made now."
     return f"The next call is made in {duration(left_s)}, at {clock(one.next_call_at, at)}."
@@ -126,7 +126,7 @@ def _waiting(lane: Lane, one: Deployment) -> str:
 
 
 def _all_waiting(lane: Lane, provider: str = "") -> str:
-    """Returns how many requests wait. `provider` is named because some are for other models."""
+    """Returns how many requests wait. `provider` is named if some may be for other models."""
     waiting = lane.queued + lane.deferred
     if not waiting:
         return ""

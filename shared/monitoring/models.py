@@ -59,11 +59,10 @@ class Deployment(BaseModel):
         " answers."
     )
     since: datetime = Field(
-        description="The time since which the deployment does not work, or at which its pause"
-        " began."
+        description="The time at which the deployment stopped working, or at which its pause began."
     )
     next_call_at: datetime = Field(
-        description="The time from which on the deployment is called again, if a request waits."
+        description="The time of the next call to the deployment, if a request waits then."
     )
     is_probing: bool = Field(description="Whether a probe is running now.")
     verdict: str = Field(

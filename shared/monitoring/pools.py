@@ -10,7 +10,7 @@ from shared.monitoring.models import Deployment, Lane
 def with_pools(
     at: datetime, lanes: Sequence[Lane], rules: Iterable[Mapping[str, Mapping[str, Any]]]
 ) -> list[Lane]:
-    """Returns the lanes. The state of a lane with several deployments follows from their states.
+    """Returns the lanes. A lane with several deployments gets its state from its deployments.
 
     rules: the further limits of each worker, by lane. `keys` is the number of a provider's keys,
         `deployments` has the names of the deployments of an alias.
@@ -47,7 +47,7 @@ def _with_number(lane: Lane, one: Deployment) -> Deployment:
 def _alias(
     at: datetime, lane: Lane, deployments: Sequence[str], states: Mapping[str, Deployment]
 ) -> Lane:
-    """Returns the lane of an alias, paused if all of its deployments are."""
+    """Returns the lane of an alias, which is paused if all of its deployments are paused."""
     blocking = [_blocking(at, name, states) for name in deployments]
     paused = [one for one in blocking if one is not None]
     if len(paused) < len(blocking):

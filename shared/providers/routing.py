@@ -4,7 +4,8 @@ RoutingError
 ├── UnknownProvider    no provider has this name
 └── NoProvider         nothing says which provider serves this model
 
-`str(error)` says how to change the request or the settings. The attributes have the same as data.
+`str(error)` says how to change the request or the settings. The attributes contain
+the same facts as data.
 """
 
 from collections.abc import Iterable
@@ -111,7 +112,9 @@ def route(
 
 
 def fallbacks_of(catalogue: Catalogue, names: Iterable[Deployment | str]) -> list[Fallback]:
-    """Returns what serves a request after its first target; an alias is followed by its own.
+    """Returns what serves a request after its first target.
+
+    The fallbacks of an alias follow directly after the alias.
 
     names: deployments, and aliases in lower case.
     """

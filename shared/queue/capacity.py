@@ -43,7 +43,7 @@ class Rules:
         )
 
     def shown(self) -> dict[str, object]:
-        """Returns the limits for a reader: `adaptive`, the rates, and by model the same names."""
+        """Returns what reports show: `adaptive`, the rates, and the limits of models."""
         models = {one.pattern: _model_rule(one) for one in self.models}
         for fields in models.values():
             fields.pop("name")
@@ -114,7 +114,7 @@ class Limits:
 def _shown(
     rules: Mapping[str, Rules], served_by: Mapping[str, Sequence[ServedBy]]
 ) -> dict[str, dict[str, object]]:
-    """Returns the limits for a reader; shared.monitoring.pools reads `keys` and `deployments`."""
+    """Returns what reports show. shared.monitoring.pools reads `keys` and `deployments`."""
     shown = {lane: found for lane in rules if (found := rules[lane].shown())}
     for lane, deployments in served_by.items():
         if lane in rules:

@@ -9,7 +9,7 @@ _SEPARATORS = dict.fromkeys(range(0x1C, 0x20), "\N{REPLACEMENT CHARACTER}")
 
 
 def route_name(model: str, chain: str) -> str:
-    """Returns the name of the route of a model with a chain; "" is no chain."""
+    """Returns the name of a model's route. `chain` is "" if the model has no fallbacks."""
     return model.lower().translate(_SEPARATORS) + chain
 
 

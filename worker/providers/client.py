@@ -55,8 +55,8 @@ async def call(
 
     timeout_s: limit of the time of the whole call, even if the answer arrives one byte at a time.
         In a stream, each event gives the provider this time again.
-    emit: gets the encoded events of a streamed answer as they arrive. A provider that does not
-        stream answers nevertheless.
+    emit: gets the encoded events of a streamed answer as they arrive. If the provider does
+        not stream, `emit` gets nothing, and the answer is returned all the same.
     on_headers: gets the headers of the response, whatever its status is.
     """
     with endpoint.memory.reservation() as memory:

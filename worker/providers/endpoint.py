@@ -60,7 +60,7 @@ def encode(row: Provider, codec: Codec, request: ItemRequest) -> bytes:
 
 
 def _stream_fields(row: Provider, codec: Codec, request: ItemRequest) -> dict[str, Any]:
-    """Returns the fields that ask for a stream, and with it for the usage."""
+    """Returns the fields that ask for a stream whose last event has the usage."""
     if codec.stream is None:
         return {}
     options = dict(request["stream"])

@@ -58,7 +58,7 @@ class ProviderError(Exception):
 
     @property
     def reason(self) -> str:
-        """Returns the reason for a pause, to be read after "because the provider".
+        """Returns the reason for a pause, as the end of "… because the provider".
 
         All owners can read it, so it does not contain the provider's text.
         """

@@ -107,7 +107,8 @@ def values_of(value: object, *names: str, depth: int = 0) -> Iterator[Any]:
 def _exhausted(headers: Mapping[str, str], sent: datetime) -> float | None:
     """Returns the seconds until the last limit of which nothing remains is reset.
 
-    Names are such as `x-ratelimit-remaining-tokens` and `anthropic-ratelimit-requests-remaining`.
+    The headers have names such as `x-ratelimit-remaining-tokens` and
+    `anthropic-ratelimit-requests-remaining`.
     """
     limits = {
         name: value

@@ -195,7 +195,7 @@ def _covers_account(response: _Response) -> bool:
 def _quotas(error: object) -> list[str]:
     """Returns the names of Google's quotas that a request exceeded (google.rpc.QuotaFailure).
 
-    They are such as `GenerateRequestsPerDayPerProjectPerModel-FreeTier`.
+    An example: `GenerateRequestsPerDayPerProjectPerModel-FreeTier`.
     """
     return list(map(str, values_of(error, "quotaId")))
 
