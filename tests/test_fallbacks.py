@@ -270,8 +270,8 @@ async def test_a_job_with_too_many_lists_of_fallbacks_is_refused(settings: Setti
         {
             "type": "value_error",
             "loc": ["body"],
-            "msg": "the job has more than 100 models, and the models of openrouter after the first 100"
-            " have more than 20 different lists of fallbacks; nothing was accepted. Give more"
+            "msg": "the job has more than 100 models, and the models of openrouter after the first"
+            " 100 have more than 20 different lists of fallbacks; nothing was accepted. Give these"
             " models the same fallbacks, or send several jobs",
         }
     ]
