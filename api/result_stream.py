@@ -8,8 +8,8 @@ from time import monotonic
 
 from api.job_events import PUBLISH_PROGRESS_S, JobEvents
 from api.redis_retry import redis_retry
-from shared.jobs.result_reader import PAGE_BYTES, JobReader, PageTooSmall
-from shared.jobs.service import PAGE_ITEMS, JobNotFound
+from shared.jobs.result_reader import JobReader, PageTooSmall
+from shared.jobs.service import PAGE_BYTES, PAGE_ITEMS, JobNotFound
 from shared.jobs.staging import Meta
 from shared.jobs.store import Store
 from shared.jobs.views import StoredJob, response, response_json

@@ -4,6 +4,7 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 
 from api.requests.lines import request_lines
+from shared.json_scanner import MAX_PARTS
 
 LIMIT = 100
 
@@ -60,3 +61,20 @@ async def test_refuses(body: bytes, line: int, message: str) -> None:
     [error] = caught.value.errors()
     assert error["loc"] == ("body", "line", line)
     assert message in error["msg"]
+
+
+async def objects_of(fields: int) -> list[tuple[int, bytes]]:
+    """Splits a body of two objects over several lines that each have this number of elements."""
+    body = b'{"a":[\n' + b"1,\n" * (fields - 2) + b"1]}\n"
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield body * 2
+
+    return [line async for line in request_lines(chunks(), len(body))]
+
+
+async def test_the_fields_of_an_object_over_several_lines_are_counted() -> None:
+    assert [number for number, _ in await objects_of(MAX_PARTS)] == [1, MAX_PARTS + 1]
+    with pytest.raises(RequestValidationError) as caught:
+        await objects_of(MAX_PARTS + 1)
+    assert f"more than {MAX_PARTS} fields" in caught.value.errors()[0]["msg"]

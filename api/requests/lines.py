@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 
 from api.error_responses import validation_error
 from api.requests.decompression import PIECE_BYTES
-from shared.json_scanner import MAX_PARTS, TooManyParts, check_parts, scan
+from shared.json_scanner import MAX_PARTS, Scanner, TooManyParts, check_parts, scan
 
 
 def line_error(number: int, message: str, *path: str | int) -> RequestValidationError:
@@ -24,26 +24,31 @@ async def request_lines(
     objects. Then yields each object with the number of its first line. Raises
     RequestValidationError if a line or an object is longer than `max_line_bytes`.
     """
-    pending, first, depth = list[bytes](), 0, 0
+    pending, first, depth, parts = list[bytes](), 0, 0, 0
     size, is_pretty = 0, None
     async for number, line in _lines(chunks, max_line_bytes):
-        await _check_parts(number, line)
-        if is_pretty is None:
-            is_pretty = await _depth(line) > 0
-        if not is_pretty:
+        if is_pretty is False:
+            await _check_parts(number, line)
             yield number, line
             continue
+        scanned = await _scan(number, line)
+        if is_pretty is None:
+            is_pretty = scanned.depth > 0
+            if not is_pretty:
+                yield number, line
+                continue
         first = first if pending else number
-        depth += await _depth(line)
+        depth += scanned.depth
+        parts += scanned.parts
         size += len(line) + 1
         pending.append(line)
+        if parts > MAX_PARTS:
+            raise _too_many_parts(first)
         if size > max_line_bytes:
             raise _too_long(first, max_line_bytes)
         if depth <= 0:
-            whole = b"\n".join(pending)
-            await _check_parts(first, whole)
-            yield first, whole
-            pending, depth, size = [], 0, 0
+            yield first, b"\n".join(pending)
+            pending, depth, parts, size = [], 0, 0, 0
     if pending:
         raise line_error(first, "the JSON object that begins in this line has no end")
 
@@ -52,16 +57,18 @@ async def _check_parts(number: int, line: bytes) -> None:
     try:
         await check_parts(line)
     except TooManyParts:
-        message = f"the line has more than {MAX_PARTS} fields and elements"
-        raise line_error(number, message) from None
+        raise _too_many_parts(number) from None
 
 
-async def _depth(line: bytes) -> int:
-    """Returns how many objects and arrays the line begins and does not end.
+async def _scan(number: int, line: bytes) -> Scanner:
+    """Counts the fields and elements of a line, and the brackets that it leaves open.
 
     A string never spans lines, because JSON has no line breaks in strings.
     """
-    return (await scan(line)).depth
+    try:
+        return await scan(line)
+    except TooManyParts:
+        raise _too_many_parts(number) from None
 
 
 async def _lines(
@@ -88,6 +95,10 @@ async def _lines(
     line = b"".join(parts)
     if line.strip():
         yield number, line
+
+
+def _too_many_parts(number: int) -> RequestValidationError:
+    return line_error(number, f"the line has more than {MAX_PARTS} fields and elements")
 
 
 def _too_long(number: int, max_line_bytes: int) -> RequestValidationError:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator
 from api.cursors import AfterCursor, PageCursor
 from api.dependencies import DisconnectDep, JobsDep, OwnerDep, ServicesDep
 from api.job_streams import Outcome
+from api.middleware.concurrency_limit import MEMORY
 from api.openapi import (
     ACCEPTED,
     AUTHENTICATED,
@@ -175,12 +176,14 @@ async def cancel_job(job_id: JobId, services: ServicesDep, owner: OwnerDep) -> R
     status_code=status.HTTP_202_ACCEPTED,
     responses={**ACCEPTED, **NOT_FOUND, **NOTHING_TO_RETRY, **UNAVAILABLE},
 )
-async def retry_job(job_id: JobId, services: ServicesDep, owner: OwnerDep) -> Response:
+async def retry_job(
+    request: Request, job_id: JobId, services: ServicesDep, owner: OwnerDep
+) -> Response:
     """Run the failed requests of a job again, as a new job. The old job does not change.
 
     The requests keep their order. A second retry of the old job returns the same new job."""
     submission = new_submission(services.settings, owner)
-    new_job_id = await services.jobs.retry(job_id, submission)
+    new_job_id = await services.jobs.retry(job_id, submission, request.scope[MEMORY])
     return services.job_responses.accepted(await services.jobs.get(new_job_id, owner))
 
 

@@ -14,7 +14,6 @@ from uuid import uuid4
 
 import orjson
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
 from shared.files.blocks import BLOCK_BYTES, pack, unpack
 from shared.jobs.staging import STAGING_TTL_S
@@ -90,6 +89,15 @@ class FileLimits:
     max_queue_bytes: int
 
 
+class UploadScripts:
+    """The scripts of uploads: see the files in shared/queue/lua/."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self.stage_block, self.accept, self.unstage = (
+            load_script(redis, keys, name) for name in ("stage_block", "accept_file", "unstage")
+        )
+
+
 class FileUpload:
     """Stores the blocks of a file. Nobody sees the file before `commit`."""
 
@@ -97,7 +105,7 @@ class FileUpload:
         self,
         redis: Redis,
         keys: Keys,
-        accept: AsyncScript,
+        scripts: UploadScripts,
         owner: str,
         limits: FileLimits,
         memory: RedisMemory,
@@ -105,12 +113,13 @@ class FileUpload:
         self._memory = memory
         self._redis = redis
         self._keys = keys
-        self._accept = accept
+        self._scripts = scripts
         self._owner = owner
         self._limits = limits
         self._pending = bytearray()
         self._blocks = 0
         self._stored_bytes = 0
+        self._staged_bytes = 0  # those that Redis counts for the owner
         self._committed = False
         self.id = f"file-{uuid4().hex}"
         self.size = 0
@@ -139,38 +148,40 @@ class FileUpload:
             fields,
             self._blocks,
             stored_bytes,
+            self._staged_bytes,
         ]
         limits = [ttl_s, self._limits.max_bytes, MAX_FILES, self._limits.max_queue_bytes]
-        match await self._accept(args=[*description, *limits]):
-            case b"full":
-                raise StorageFull
-            case b"bytes_full":
-                raise QueueBytesFull
-            case b"expired":
-                raise FileExpired
+        _raise_refusal(await self._scripts.accept(args=[*description, *limits]))
 
     async def discard(self) -> None:
         """Deletes the blocks. If Redis is unavailable, the blocks expire."""
         if self._blocks and not self._committed:
             with suppress(RedisUnavailable):
                 await self._redis.unlink(self._keys.file_blocks(self.id))
+                # If no reply came, the last call may have been executed.
+                counted = (self._staged_bytes, self._stored_bytes)
+                await self._scripts.unstage(args=[self._owner, self.id, *counted])
 
     async def _send(self, data: bytes) -> None:
-        block, key = pack(data), self._keys.file_blocks(self.id)
+        block = pack(data)
         self._memory.check(len(block))
-        pipe = self._redis.pipeline()
-        pipe.hset(key, mapping={self._blocks: block})
-        pipe.expire(key, STAGING_TTL_S)
-        pipe.hget(self._keys.file_bytes, self._owner)
-        pipe.hget(self._keys.queue_bytes, self._owner)
-        _, _, files, queued = await pipe.execute()
-        self._blocks += 1
+        number, self._blocks = self._blocks, self._blocks + 1
         self._stored_bytes += len(block)
-        stored_bytes = int(files or 0) + self._stored_bytes
-        if stored_bytes > self._limits.max_bytes:
+        sizes = (self._stored_bytes, self._staged_bytes, STAGING_TTL_S)
+        limits = (self._limits.max_bytes, self._limits.max_queue_bytes)
+        staged = [self.id, self._owner, number, block, *sizes, *limits]
+        _raise_refusal(await self._scripts.stage_block(args=staged))
+        self._staged_bytes = self._stored_bytes
+
+
+def _raise_refusal(reply: bytes) -> None:
+    match reply:
+        case b"full":
             raise StorageFull
-        if int(queued or 0) + stored_bytes > self._limits.max_queue_bytes:
+        case b"bytes_full":
             raise QueueBytesFull
+        case b"expired":
+            raise FileExpired
 
 
 class FileStore:
@@ -181,16 +192,15 @@ class FileStore:
         self._redis = redis
         self._keys = keys
         self._limits = limits
-        self._accept, self._delete = (
-            load_script(redis, keys, name) for name in ("accept_file", "delete_file")
-        )
+        self._uploads = UploadScripts(redis, keys)
+        self._delete = load_script(redis, keys, "delete_file")
 
     @asynccontextmanager
     async def upload(self, owner: str) -> AsyncIterator[FileUpload]:
         """Discards the blocks if the context raises an exception before the commit."""
         self._memory.check()
         upload = FileUpload(
-            self._redis, self._keys, self._accept, owner, self._limits, self._memory
+            self._redis, self._keys, self._uploads, owner, self._limits, self._memory
         )
         try:
             yield upload

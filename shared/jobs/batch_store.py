@@ -1,6 +1,7 @@
 """Reads jobs as batches of OpenAI's API, and stores what only such batches have."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ MAX_REJECTED = 1000  # limit of the rejected batches of an owner; the oldest are
 _PAGE_RESULTS = 500
 _READ_BATCHES = 500  # limit of batches that are read in one round trip
 _PAGE_BYTES = 1024 * 1024
+_READ_LEASES = 1000  # limit of leases that are read in one round trip
 _STOPPING_MS = 60_000  # time after which the calls of a cancelled job need not be looked for
 
 
@@ -193,25 +195,52 @@ class BatchStore:
             _parse(job_id, owner, fields, parse_snapshot(reply))
             for job_id, fields, reply in zip(job_ids, replies[::2], replies[1::2], strict=True)
         ]
+        stopping = await self._with_calls(
+            {
+                batch.job_id: batch.snapshot
+                for batch in found
+                if batch
+                and batch.snapshot
+                and batch.snapshot.finished_early_as == JobStatus.CANCELLED
+            }
+        )
         return [
-            replace(batch, has_calls=await self._has_calls(batch.job_id, batch.snapshot))
-            if batch and batch.snapshot and batch.snapshot.finished_early_as == JobStatus.CANCELLED
-            else batch
+            replace(batch, has_calls=True) if batch and batch.job_id in stopping else batch
             for batch in found
         ]
 
-    async def _has_calls(self, job_id: str, snapshot: Snapshot) -> bool:
-        """Returns whether a cancelled job has leases: its calls are not stopped yet."""
+    async def _with_calls(self, cancelled: Mapping[str, Snapshot]) -> set[str]:
+        """Returns the ids of the jobs that have leases: their calls are not stopped yet.
+
+        Reads the leases of each lane once, in parts, because a lane can have thousands.
+        """
+        found: set[str] = set()
+        if not cancelled:
+            return found
         seconds, microseconds = await self._redis.time()
         now_ms = seconds * 1000 + microseconds / 1000
-        if now_ms - (snapshot.finished_ms or 0) > _STOPPING_MS:
-            return False
-        prefix = f"{job_id}:".encode()
-        for lane in snapshot.items_by_lane:
-            leases = await self._redis.zrangebyscore(self._keys.leases(lane), now_ms, "+inf")
-            if any(lease.startswith(prefix) for lease in leases):
-                return True
-        return False
+        lanes = defaultdict[str, set[str]](set)  # lane → ids of the jobs that are looked for
+        for job_id, snapshot in cancelled.items():
+            if now_ms - (snapshot.finished_ms or 0) <= _STOPPING_MS:
+                for lane in snapshot.items_by_lane:
+                    lanes[lane].add(job_id)
+        for lane, job_ids in lanes.items():
+            async for lease in self._leases(lane, now_ms):
+                job_id = lease.partition(b":")[0].decode()
+                if job_id in job_ids:
+                    found.add(job_id)
+                    if job_ids <= found:
+                        break
+        return found
+
+    async def _leases(self, lane: str, now_ms: float) -> AsyncIterator[bytes]:
+        key, start = self._keys.leases(lane), 0
+        while leases := await self._redis.zrangebyscore(
+            key, now_ms, "+inf", start=start, num=_READ_LEASES
+        ):
+            for lease in leases:
+                yield lease
+            start += len(leases)
 
 
 _KINDS = ("output", "errors")

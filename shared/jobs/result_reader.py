@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from enum import StrEnum
 
-from shared.jobs.service import PAGE_ITEMS, JobNotFound
+from shared.jobs.index_set import IndexSet
+from shared.jobs.service import PAGE_BYTES, PAGE_ITEMS, JobNotFound
 from shared.jobs.snapshot import Snapshot
 from shared.jobs.store import Store
 from shared.jobs.views import response
 from shared.models import JobItem
-
-PAGE_BYTES = 256 * 1024  # limit of the stored results of a page, because an answer may be large
 
 
 class Order(StrEnum):
@@ -45,7 +44,7 @@ class JobReader:
         self._order = order
         self._position = position
         self._total: int | None = None
-        self._unfinished: list[int] | None = None
+        self._unfinished: IndexSet | None = None
 
     @property
     def at_end(self) -> bool:
@@ -91,6 +90,11 @@ class JobReader:
             return await self._store.completion_order(self.job_id, first, limit)
         if snapshot.finished_ms is None:
             return ()
+        unfinished = await self._unfinished_indexes(snapshot)
+        return unfinished.page(first - snapshot.finished, limit)
+
+    async def _unfinished_indexes(self, snapshot: Snapshot) -> IndexSet:
+        """Returns the indexes of a job that ended early, which do not change any more."""
         if self._unfinished is None:
             self._unfinished = await self._store.unfinished(self.job_id, snapshot)
-        return self._unfinished[first - snapshot.finished :][:limit]
+        return self._unfinished

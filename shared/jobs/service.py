@@ -1,18 +1,20 @@
 """Submits, reads, cancels and retries jobs for API clients."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from uuid import uuid4
 
 import structlog
 
 from shared.jobs import views
+from shared.jobs.index_set import IndexSet
 from shared.jobs.new_item import NewItem, default_request_id
 from shared.jobs.snapshot import Snapshot
-from shared.jobs.staging import Meta, Staging
+from shared.jobs.staging import CHUNK_BYTES, Meta, Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import Fingerprint, JobPolicy, Submission, acceptance, early_limits
 from shared.jobs.views import StoredJob
 from shared.long_steps import pause_after
+from shared.memory_budget import Reservation
 from shared.models import (
     MAX_BATCH_REQUESTS,
     NATIVE,
@@ -31,6 +33,7 @@ from shared.queue.codec import (
 from shared.queue.ids import is_job_id
 
 PAGE_ITEMS = 50  # limit of items per page, because an answer may be large
+PAGE_BYTES = 256 * 1024  # limit of the payloads or the stored results of a page
 PAGE_JOBS = 20
 MAX_SCANNED_JOBS = 1000  # limit of jobs that list_jobs reads for one page
 
@@ -72,7 +75,7 @@ class Jobs:
         """
         fingerprint = Fingerprint(submission)
         limits = early_limits(submission, self._policy)
-        async with self._store.staging(job_id, limits) as staging:
+        async with self._store.staging(job_id, submission.owner, limits) as staging:
             index, request_format = -1, NATIVE
             async for item in items:
                 index += 1
@@ -144,36 +147,46 @@ class Jobs:
             job_id, submission.owner, submission.body_digest or "", grace_s=grace_s, cancels=cancels
         )
 
-    async def retry(self, job_id: str, submission: Submission) -> str:
+    async def retry(self, job_id: str, submission: Submission, memory: Reservation) -> str:
         """Creates a new job from the failed items, and returns the new job's id.
 
         An item without a request id gets its default id in the old job, because the new job has
-        other indexes. If the job was retried before, returns the id of that retry. Raises
-        SubmissionRejected, NothingToRetry.
+        other indexes. If the job was retried before, returns the id of that retry. Reserves the
+        memory that the items take. Raises SubmissionRejected, NothingToRetry, MemoryFull.
         """
         snapshot = await self._snapshot(job_id, submission.owner)
         if snapshot.retried_as:
             return snapshot.retried_as
         if snapshot.finished_ms is None:
             raise NothingToRetry("the job has not ended")
-        indexes = await self._failed(job_id, snapshot)
-        if not indexes:
+        failed = await self._failed(job_id, snapshot)
+        if not failed:
             raise NothingToRetry("no request of the job failed")
-        async with self._store.staging(self.new_id()) as staging:
-            for start in range(0, len(indexes), PAGE_ITEMS):
-                page = indexes[start : start + PAGE_ITEMS]
-                stored = await self._store.read_payloads(job_id, page)
-                for index, (meta, payload) in zip(page, stored, strict=True):
-                    if (
-                        meta is None or payload is None
-                    ):  # the job expired, or another call retried it
-                        await staging.discard()
-                        return await self._retried_as(job_id, submission.owner)
-                    request_id = meta[0] or default_request_id(index)
-                    await staging.add(meta[1], payload, (request_id, *meta[1:]), _chain(payload))
+        async with self._store.staging(self.new_id(), submission.owner) as staging:
+            async for index, meta, payload in self._payloads(job_id, failed, memory):
+                if meta is None or payload is None:  # the job expired, or another call retried it
+                    await staging.discard()
+                    return await self._retried_as(job_id, submission.owner)
+                request_id = meta[0] or default_request_id(index)
+                await staging.add(meta[1], payload, (request_id, *meta[1:]), _chain(payload))
             return await self._commit(
                 staging, submission, retry_of=job_id, request_format=snapshot.format
             )
+
+    async def _payloads(
+        self, job_id: str, indexes: IndexSet, memory: Reservation
+    ) -> AsyncIterator[tuple[int, Meta | None, bytes | None]]:
+        """Yields the index, the meta and the payload of each item."""
+        position, size, max_bytes = 0, 0, PAGE_BYTES
+        while page := indexes.page(position, PAGE_ITEMS):
+            # A page is a reply, its values and a command. Staging collects pages for a command.
+            memory.resize(3 * max_bytes + 2 * min(size, CHUNK_BYTES))
+            stored, next_bytes = await self._store.read_payloads(job_id, page, max_bytes=max_bytes)
+            for index, (meta, payload) in zip(page, stored, strict=False):
+                size += len(payload or b"")
+                yield index, meta, payload
+            position += len(stored)
+            max_bytes = PAGE_BYTES if stored else next_bytes
 
     async def _commit(
         self,
@@ -199,15 +212,17 @@ class Jobs:
         log.info(event, job=job_id, requests=dict(staging.lanes), owner=submission.owner or None)
         return job_id
 
-    async def _failed(self, job_id: str, snapshot: Snapshot) -> list[int]:
-        """Returns the indexes of the failed items, sorted.
+    async def _failed(self, job_id: str, snapshot: Snapshot) -> IndexSet:
+        """Returns the indexes of the failed items.
 
         If the job ended early, its items without a result count as failed.
         """
-        failed = await self._store.failed(job_id)
         if snapshot.finished_early_as:
-            failed.update(await self._store.unfinished(job_id, snapshot))
-        return sorted(failed)
+            indexes = await self._store.unfinished(job_id, snapshot)
+        else:
+            indexes = IndexSet(snapshot.total)
+        await self._store.add_failed(job_id, indexes)
+        return indexes
 
     async def _retried_as(self, job_id: str, owner: str) -> str:
         snapshot = await self._snapshot(job_id, owner)

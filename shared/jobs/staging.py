@@ -43,6 +43,14 @@ class _Route:
     items: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class StagingScripts:
+    """The scripts that store items, and that no longer count them: see shared/queue/lua/."""
+
+    accept: AsyncScript
+    unstage: AsyncScript
+
+
 class Staging:
     """Collects and sends the items of a job that is not accepted yet."""
 
@@ -50,12 +58,13 @@ class Staging:
         self,
         redis: Redis,
         keys: Keys,
-        accept: AsyncScript,
+        scripts: StagingScripts,
         job_id: str,
+        owner: str = "",
         limits: Mapping[str, object] | None = None,
         memory: RedisMemory | None = None,
     ) -> None:
-        """Collects the items of the job `job_id`, which `accept` stores.
+        """Collects the items of the job `job_id`, which `scripts.accept` stores.
 
         limits: limits that accept.lua checks before the last part; None if it checks them only with
         the last part.
@@ -64,10 +73,13 @@ class Staging:
         self._memory = memory
         self._redis = redis
         self._keys = keys
-        self._accept = accept
+        self._scripts = scripts
+        self._owner = owner
         self._limits = limits
         self.job_id = job_id
         self._sent = 0
+        self._sent_bytes = 0  # size of the payloads that were sent
+        self._may_be_stored = False
         self._committed = False
         self.lanes = Counter[str]()
         self._routes = defaultdict[str, dict[str, _Route]](dict)  # lane → name → route
@@ -123,7 +135,7 @@ class Staging:
 
     async def discard(self) -> None:
         """Deletes the staged items. If Redis is unavailable, the staged items expire."""
-        if self._committed or not self._sent:
+        if self._committed or not self._may_be_stored:
             return
         queues = [
             self._keys.queue(lane, self.job_id, route)
@@ -133,6 +145,9 @@ class Staging:
         keys = (self._keys.job(self.job_id), self._keys.payloads(self.job_id), *queues)
         with suppress(RedisUnavailable):
             await self._redis.unlink(*keys)
+            # If no reply came, the last call may have been executed.
+            counted = (self._sent_bytes, self._all_bytes)
+            await self._scripts.unstage(args=[self._owner, self.job_id, *counted])
 
     async def _send(self, submission: Mapping[str, object] | None) -> str:
         is_block = len(self._metas) == META_ITEMS or bool(submission and self._metas)
@@ -140,7 +155,9 @@ class Staging:
             "job": self.job_id,
             "first": self._sent,
             "staging_ttl_s": STAGING_TTL_S,
+            "owner": self._owner,
             "bytes": self._all_bytes,
+            "staged_bytes": self._sent_bytes,
             "routes": {
                 lane: [(route.name, route.items) for route in routes.values()]
                 for lane, routes in self._routes.items()
@@ -150,7 +167,8 @@ class Staging:
             upload["submission"] = submission
         elif self._limits:
             upload["limits"] = self._limits
-        status, value = await self._accept(
+        self._may_be_stored = True
+        status, value = await self._scripts.accept(
             args=[
                 orjson.dumps(upload),
                 orjson.dumps(self._metas) if is_block else b"",
@@ -158,6 +176,7 @@ class Staging:
             ]
         )
         self._sent += len(self._items) // 2
+        self._sent_bytes = self._all_bytes
         self._items, self._bytes = [], 0
         if is_block:
             self._metas = []

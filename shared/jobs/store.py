@@ -6,14 +6,16 @@ from contextlib import AbstractAsyncContextManager
 import orjson
 from redis.asyncio import Redis
 
+from shared.jobs.index_set import IndexSet
 from shared.jobs.snapshot import Snapshot, parse_snapshot
-from shared.jobs.staging import Meta, Staging, staged
+from shared.jobs.staging import Meta, Staging, StagingScripts, staged
 from shared.jobs.submission import MAX_KEY_S
 from shared.queue.keys import META_ITEMS, Keys
 from shared.queue.scripts import load_script
 from shared.redis.memory import RedisMemory
 
 SNAPSHOT_BYTES = 64 * 1024  # memory of the results that are read with a job, without a budget
+_INDEXES = 2000  # number of indexes that are read at once, so that Redis and this process do others
 
 
 class Store:
@@ -24,23 +26,30 @@ class Store:
         self._memory = memory
         self._redis = redis
         self._keys = keys
-        self._accept = load_script(redis, keys, "accept", {"MAX_KEY_S": MAX_KEY_S})
+        self.scripts = StagingScripts(
+            accept=load_script(redis, keys, "accept", {"MAX_KEY_S": MAX_KEY_S}),
+            unstage=load_script(redis, keys, "unstage"),
+        )
         self._cancel, self._abandon, self._snapshot, self._follow_progress, self._read_page = (
             load_script(redis, keys, name)
             for name in ("cancel", "abandon", "snapshot", "follow_progress", "read_page")
         )
 
     def staging(
-        self, job_id: str, limits: Mapping[str, object] | None = None
+        self, job_id: str, owner: str = "", limits: Mapping[str, object] | None = None
     ) -> AbstractAsyncContextManager[Staging]:
-        """Returns a context manager that uploads a job. `limits`: see Staging.
+        """Returns a context manager that uploads a job of an owner. `limits`: see Staging.
 
         If the block raises an exception before the commit, the staged items are discarded. Raises
         RedisFull, and so do the methods of Staging.
         """
         if self._memory:
             self._memory.check()
-        return staged(Staging(self._redis, self._keys, self._accept, job_id, limits, self._memory))
+        return staged(
+            Staging(
+                self._redis, self._keys, self.scripts, job_id, owner, limits, memory=self._memory
+            )
+        )
 
     async def cancel(self, job_id: str, owner: str = "") -> bool:
         """Cancels the job if it has not ended. Returns False if the owner has no such job."""
@@ -120,31 +129,28 @@ class Store:
         )
         return [int(index) for index in indexes]
 
-    async def unfinished(self, job_id: str, snapshot: Snapshot) -> list[int]:
+    async def unfinished(self, job_id: str, snapshot: Snapshot) -> IndexSet:
         """Returns the indexes of the items without a result, for a job that ended early."""
-        has_result = bytearray(snapshot.total)
-        for index in await self.completion_order(job_id, 0, snapshot.finished):
-            has_result[index] = 1
-        return [index for index, finished in enumerate(has_result) if not finished]
+        indexes = IndexSet(snapshot.total)
+        for first in range(0, snapshot.finished, _INDEXES):
+            indexes.add(await self.completion_order(job_id, first, _INDEXES))
+        indexes.invert()
+        return indexes
 
-    async def failed(self, job_id: str) -> set[int]:
-        """Returns the indexes of the items whose result is an error."""
-        indexes: set[bytes] = await self._redis.smembers(self._keys.failed(job_id))  # type: ignore[misc]
-        return {int(index) for index in indexes}
+    async def add_failed(self, job_id: str, indexes: IndexSet) -> None:
+        """Adds the indexes of the items whose result is an error."""
+        cursor, key = 0, self._keys.failed(job_id)
+        while True:
+            cursor, found = await self._redis.sscan(key, cursor, count=_INDEXES)
+            indexes.add(map(int, found))
+            if not cursor:
+                return
 
     async def read_payloads(
-        self, job_id: str, indexes: Sequence[int]
-    ) -> list[tuple[Meta | None, bytes | None]]:
-        """Returns the meta and the payload of each item.
-
-        Meta is None if the job no longer exists, the payload is None if the item has no payload.
-        """
-        blocks = _blocks(indexes)
-        pipe = self._redis.pipeline()  # a transaction, because both keys expire at the same time
-        pipe.hmget(self._keys.job(job_id), [f"meta:{block}" for block in blocks])
-        pipe.hmget(self._keys.payloads(job_id), [str(index) for index in indexes])
-        metas, payloads = await pipe.execute()
-        return _with_meta(blocks, metas, indexes, payloads)
+        self, job_id: str, indexes: Sequence[int], *, max_bytes: int
+    ) -> tuple[list[tuple[Meta | None, bytes | None]], int]:
+        """Returns the meta and the payload of the first items, as `read_results` does."""
+        return await self._read("payloads", job_id, indexes, max_bytes)
 
     async def read_results(
         self, job_id: str, indexes: Sequence[int], *, max_bytes: int
@@ -154,10 +160,15 @@ class Store:
         Also returns the size of the first result that does not fit, or 0 if all fit. Meta is None
         if the job no longer exists, the result is None if the item has no result.
         """
+        return await self._read("results", job_id, indexes, max_bytes)
+
+    async def _read(
+        self, kind: str, job_id: str, indexes: Sequence[int], max_bytes: int
+    ) -> tuple[list[tuple[Meta | None, bytes | None]], int]:
         blocks = _blocks(indexes)
-        args = [job_id, max_bytes, len(blocks), *blocks, *indexes]
-        metas, results, next_bytes = await self._read_page(args=args)
-        return _with_meta(blocks, metas, indexes[: len(results)], results), next_bytes
+        args = [kind, job_id, max_bytes, len(blocks), *blocks, *indexes]
+        metas, values, next_bytes = await self._read_page(args=args)
+        return _with_meta(blocks, metas, indexes[: len(values)], values), next_bytes
 
 
 def _blocks(indexes: Sequence[int]) -> list[int]:

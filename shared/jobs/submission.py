@@ -152,7 +152,6 @@ def early_limits(submission: Submission, policy: JobPolicy) -> Mapping[str, obje
     if submission.body_digest or submission.is_repetition:
         return None
     return {
-        "owner": submission.owner,
         "max_depth": policy.max_queue_depth,
         "max_bytes": policy.max_queue_bytes,
         **({"idempotency_key": key} if (key := submission.idempotency_key) else {}),

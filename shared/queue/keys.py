@@ -114,7 +114,12 @@ class Keys:
         "list, per owner and digest of a body: ids of live calls that a repetition can join"
     )
     queue_bytes = _Key(
-        "hash: owner → bytes of the payloads of the owner's jobs that have not ended"
+        "hash: owner → bytes of the payloads of the owner's unfinished jobs, and of the owner's"
+        " uploads that have not ended"
+    )
+    staged_uploads = _Key(
+        "zset: '<owner> <upload> <bytes>' of uploads that have not ended, by the time at which"
+        " their parts expire: see lua/lib/staged_bytes.lua"
     )
     jobs_by_owner = _KeyWithId("zset, per owner: job ids by acceptance time")
     batches_by_owner = _KeyWithId(

@@ -132,3 +132,42 @@ async def test_a_body_of_many_fields_is_refused_before_it_is_parsed(
     assert answer.status_code == status, answer.text
     assert api.memory < LIMIT, api
     assert api.silent_s < 0.25, api
+
+
+async def test_a_retry_of_large_requests_takes_little_memory(
+    stack: Start, redis: ArqRedis, keys: Keys
+) -> None:
+    deployment = await stack(workers=0, MAX_QUEUE_BYTES=str(10**9))
+    location = await upload(deployment.api, lines(["x"] * 20))
+    await deployment.api.delete(location)
+    payloads = {str(index): b"x" * 2 * MIB for index in range(20)}
+    await redis.hset(keys.payloads(location.removeprefix("/jobs/")), mapping=payloads)  # type: ignore[misc]
+    with watched(deployment.api.base_url, deployment.api_process.pid) as api:
+        answer = await deployment.api.post(f"{location}/retry")
+
+    assert (answer.status_code, answer.json()["total_requests"]) == (202, 20), answer.text
+    assert api.memory < 30 * MIB, api
+    assert api.silent_s < 0.25, api
+
+
+async def test_readers_of_a_large_cancelled_job_take_little_memory(
+    stack: Start, redis: ArqRedis, keys: Keys
+) -> None:
+    """300,000 of 600,000 items have finished, so a reader has to know which have not."""
+    count = 600_000
+    deployment = await stack(workers=0)
+    location = await upload(deployment.api, lines(["x"] * 500))
+    job_id = location.removeprefix("/jobs/")
+    await deployment.api.delete(location)
+    for start in range(0, count, 20_000):
+        await redis.rpush(  # type: ignore[misc]
+            keys.completion_order(job_id), *range(start, start + 20_000, 2)
+        )
+    await redis.hset(keys.job(job_id), mapping={"total": count})  # type: ignore[misc]
+    path = f"{location}/results?order=completion&after={count // 2}&limit=1"
+    with watched(deployment.api.base_url, deployment.api_process.pid) as api:
+        answers = [await deployment.api.get(path) for _ in range(3)]
+
+    assert [answer.json()["index"] for answer in answers] == [1] * 3  # the first that is odd
+    assert api.memory < 40 * MIB, api
+    assert api.silent_s < 0.25, api

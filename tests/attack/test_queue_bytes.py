@@ -1,6 +1,10 @@
 """Tests the limit of the bytes that an owner's unfinished jobs and files take."""
 
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from random import Random
+from typing import Any
 
 import httpx
 import pytest
@@ -8,10 +12,14 @@ from arq.connections import ArqRedis
 from support.in_process import running_api, served_api
 from support.jobs import NDJSON, lines
 from support.raw_http import connect
-from support.stack import chat, stored
+from support.stack import Stack, chat, eventually, stored
 
+from shared.jobs.staging import CHUNK_BYTES, Staging
+from shared.jobs.store import Store
 from shared.queue.keys import Keys
 from shared.settings import Settings
+
+Start = Callable[..., Awaitable[Stack]]
 
 
 async def post(client: httpx.AsyncClient, content: str) -> httpx.Response:
@@ -74,7 +82,8 @@ async def test_a_repeated_upload_gets_its_job_although_no_bytes_are_left(
 async def test_files_and_unfinished_jobs_share_a_limit(
     settings: Settings, redis: ArqRedis, keys: Keys, before: str
 ) -> None:
-    async with running_api(settings.model_copy(update={"max_queue_bytes": 700_000})) as api:
+    limits = {"max_queue_bytes": 700_000, "file_ttl_seconds": 1}
+    async with running_api(settings.model_copy(update=limits)) as api:
         texts = [Random(n).randbytes(25_000).hex() for n in range(6)]
 
         async def send(kind: str) -> httpx.Response:
@@ -84,11 +93,70 @@ async def test_files_and_unfinished_jobs_share_a_limit(
             return await api.post("/v1/files", files=file, data={"purpose": "user_data"})
 
         assert (await send(before)).is_success
-        known = await stored(redis, keys)
+        known = {key async for key in redis.scan_iter(match=f"{keys.prefix}*")}
         refused = await send("file" if before == "job" else "job")
         assert (refused.status_code, "MAX_QUEUE_BYTES" in refused.text) == (429, True)
-        assert await stored(redis, keys) <= known
+        assert {key async for key in redis.scan_iter(match=f"{keys.prefix}*")} <= known
         if before == "file":
-            [file] = await redis.zrange(keys.file_expirations, 0, -1)
-            await redis.zadd(keys.file_expirations, {file: 1})  # the file expires
-            assert (await send("job")).is_success
+
+            async def is_accepted() -> bool:
+                return (await send("job")).is_success
+
+            await eventually(is_accepted)  # when the file has expired
+
+
+async def send(api: httpx.AsyncClient, kind: str, body: bytes) -> int:
+    if kind == "job":
+        return (await api.post("/jobs", content=body, headers=NDJSON)).status_code
+    form: dict[str, Any] = {"files": {"file": body}, "data": {"purpose": "user_data"}}
+    return (await api.post("/v1/files", **form)).status_code
+
+
+@pytest.mark.parametrize("kind", ["job", "file"])
+async def test_uploads_at_once_share_the_limit(
+    stack: Start, redis: ArqRedis, keys: Keys, kind: str
+) -> None:
+    """Each of eight uploads fits alone, and three of them fit together."""
+    body = lines(["x" * 40_000] * 150) if kind == "job" else Random(0).randbytes(2_000_000)
+    limit = int(3.5 * len(body))
+    deployment = await stack(workers=0, MAX_QUEUE_BYTES=str(limit))
+    most = 0
+
+    async def measure() -> None:
+        nonlocal most
+        while True:
+            found = [
+                await redis.memory_usage(key) or 0
+                for name in (keys.payloads(""), keys.file_blocks(""))
+                async for key in redis.scan_iter(match=f"{name}*", count=1000)
+            ]
+            most = max(most, sum(found))
+
+    measuring = asyncio.create_task(measure())
+    statuses = Counter(await asyncio.gather(*(send(deployment.api, kind, body) for _ in range(8))))
+    measuring.cancel()
+
+    accepted = statuses[202] + statuses[200]
+    assert 1 <= accepted <= 3
+    assert statuses[429] == 8 - accepted
+    assert len(body) < most < 1.1 * limit
+    assert await redis.exists(keys.staged_uploads) == 0
+    assert await send(deployment.api, kind, body) in ({200, 202} if accepted < 3 else {429})
+
+
+async def test_an_upload_that_was_lost_with_its_api_counts_until_it_expires(
+    settings: Settings, store: Store, redis: ArqRedis, keys: Keys
+) -> None:
+    """An API that is killed cannot say that its uploads have ended."""
+    staging = Staging(redis, keys, store.scripts, "lost")
+    await staging.add("ollama", b"x" * CHUNK_BYTES, (None, "ollama", "m"))
+    [entry] = await redis.zrange(keys.staged_uploads, 0, -1)
+    limit = CHUNK_BYTES + 50_000
+    async with running_api(settings.model_copy(update={"max_queue_bytes": limit})) as client:
+        refused = await post(client, "x" * 49_000 + "y" * 1000)
+        await redis.zadd(keys.staged_uploads, {entry: 1})
+        accepted = await post(client, "x" * 49_000 + "z" * 1000)
+
+    assert (refused.status_code, accepted.status_code) == (429, 202)
+    assert await redis.exists(keys.staged_uploads) == 0
+    assert int(await redis.hget(keys.queue_bytes, "") or 0) < limit - CHUNK_BYTES + 1000  # type: ignore[misc]

@@ -3,8 +3,9 @@
 -- items are *staged*: nobody sees them, and they expire unless another call follows. Repeating a call changes nothing.
 -- ARGV: [1] upload as JSON: job (id), first (index of the first item of this call), staging_ttl_s (seconds after which
 --           staged items expire), routes (per lane, a list of {route, number of its items so far}: see fair_queue.lua);
---           bytes (of all payloads so far); in calls before the last items, if the upload may be refused early, limits
---           (owner, max_depth, max_bytes and idempotency_key of the submission);
+--           bytes (of all payloads so far), owner and staged_bytes (those of the earlier calls: see staged_bytes.lua); in
+--           calls before the last items, if the upload may be refused early, limits (max_depth, max_bytes and
+--           idempotency_key of the submission);
 --           in the call with the last items submission: owner, priority_class, result_ttl_s, max_depth (limit of queued
 --           items per owner and lane), max_bytes (see owner_bytes.lua), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
@@ -26,6 +27,7 @@
 --- @include "repeated_calls"
 --- @include "file_use"
 --- @include "owner_bytes"
+--- @include "staged_bytes"
 local upload, meta = cjson.decode(ARGV[1]), ARGV[2]
 local job, first, routes, submission = upload.job, upload.first, upload.routes, upload.submission
 if redis.call('HEXISTS', JOB .. job, 'total') == 1 then return { 'accepted', job } end
@@ -43,13 +45,16 @@ local function refuse(...)
   return { ... }
 end
 
+if first > 0 then unstage(upload.owner, job, upload.staged_bytes) end
+if not submission then unstage(upload.owner, job, upload.bytes) end -- this call may be repeated
+
 -- A submission with a known idempotency key gets the earlier job, which is decided after the last items.
 local limits = upload.limits
 if limits and not (limits.idempotency_key
-    and redis.call('EXISTS', IDEMPOTENCY .. limits.owner .. ':' .. limits.idempotency_key) == 1) then
-  if not has_room(limits.owner, upload.bytes, limits.max_bytes) then return refuse('bytes_full', '') end
+    and redis.call('EXISTS', IDEMPOTENCY .. upload.owner .. ':' .. limits.idempotency_key) == 1) then
+  if not has_room(upload.owner, upload.bytes, limits.max_bytes) then return refuse('bytes_full', '') end
   for lane, lane_routes in pairs(routes) do
-    local count = tonumber(redis.call('HGET', DEPTH .. lane, limits.owner) or 0)
+    local count = tonumber(redis.call('HGET', DEPTH .. lane, upload.owner) or 0)
     for _, route in ipairs(lane_routes) do count = count + route[2] end
     if count > limits.max_depth then return refuse('queue_full', lane) end
   end
@@ -71,6 +76,8 @@ end
 if meta ~= '' then redis.call('HSET', JOB .. job, 'meta:' .. math.floor(first / META_ITEMS), meta) end
 
 if not submission then
+  forget_expired_uploads(2) -- two for each call, so that expired entries cannot accumulate
+  stage(upload.owner, job, upload.bytes, upload.staging_ttl_s)
   redis.call('EXPIRE', JOB .. job, upload.staging_ttl_s)
   redis.call('EXPIRE', PAYLOADS .. job, upload.staging_ttl_s)
   for_each_queue(function(queue) redis.call('EXPIRE', queue, upload.staging_ttl_s) end)

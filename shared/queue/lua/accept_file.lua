@@ -1,8 +1,8 @@
 #!lua
 -- Makes an uploaded file visible. Until then, its blocks expire unless another block follows. Repeating the call changes
 -- nothing.
--- ARGV: file id, owner, description as JSON, number of blocks, bytes of the blocks, ttl_s (time until the file expires),
---       max_bytes (limit of the stored bytes of the owner's files), max_files (limit of the owner's files), max_queue_bytes
+-- ARGV: file id, owner, description as JSON, number of blocks, bytes of the blocks, bytes that stage_block.lua has counted,
+--       ttl_s (time until the file expires), max_bytes (limit of the stored bytes of the owner's files), max_files (limit of the owner's files), max_queue_bytes
 --       (see owner_bytes.lua)
 -- Returns: 'accepted', or a refusal: 'full' (the owner's files would exceed a limit), 'bytes_full' (the owner's files and
 --          unfinished jobs would exceed max_queue_bytes), 'expired' (earlier blocks have expired)
@@ -10,8 +10,10 @@
 --- @include "layout"
 --- @include "files"
 --- @include "owner_bytes"
-local file, owner, info, blocks, bytes, ttl_s, max_bytes, max_files, max_queue_bytes = unpack(ARGV)
+--- @include "staged_bytes"
+local file, owner, info, blocks, bytes, staged, ttl_s, max_bytes, max_files, max_queue_bytes = unpack(ARGV)
 if redis.call('EXISTS', FILE .. file) == 1 then return 'accepted' end
+unstage(owner, file, tonumber(staged))
 
 local function refuse(reason)
   redis.call('UNLINK', FILE_BLOCKS .. file)

@@ -1,6 +1,7 @@
 --- @include "files"
--- Compares what an owner keeps in Redis with a limit: the payloads of unfinished jobs, and the files that have not
--- expired.
+--- @include "staged_bytes"
+-- Compares what an owner keeps in Redis with a limit: the payloads of unfinished jobs, the parts of uploads that have
+-- not ended, and the files that have not expired.
 -- Defines for other files: has_room
 
 local function used_bytes(owner)
@@ -11,5 +12,6 @@ end
 local function has_room(owner, bytes, max_bytes)
   if used_bytes(owner) + bytes <= max_bytes then return true end
   forget_expired_files(20)
+  forget_expired_uploads(20)
   return used_bytes(owner) + bytes <= max_bytes
 end
