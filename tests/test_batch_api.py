@@ -241,7 +241,7 @@ async def test_each_fault_has_its_code_and_affects_no_other_request(
         requests.append(chat(f"{fault} not", provider=provider))
 
     async with service(
-        settings, providers, max_retries=0, request_timeout=3, max_concurrent_requests=100
+        settings, providers, max_retries=0, request_timeout=5, max_concurrent_requests=100
     ) as client:
         answer = await post(client, *requests)
 
@@ -679,11 +679,11 @@ async def test_asynchronous_batch_is_accepted(
     }
 
 
-@pytest.mark.parametrize("prefer", ["wait=1", "wait=1, handling=strict"])
+@pytest.mark.parametrize("prefer", ["wait=2", "wait=2, handling=strict"])
 async def test_wait_that_ends_first_returns_the_results_so_far(
     settings: Settings, providers: Providers, simulator: Simulator, prefer: str
 ) -> None:
-    simulator.configure(Behaviour(by_dialect={"ollama": Behaviour(latency_ms=2000)}))
+    simulator.configure(Behaviour(by_dialect={"ollama": Behaviour(latency_ms=5000)}))
     async with service(settings, providers) as client:
         early = await post(
             client, chat("fast"), chat("slow", provider="ollama"), headers={"Prefer": prefer}
@@ -691,7 +691,7 @@ async def test_wait_that_ends_first_returns_the_results_so_far(
         late = await wait_completed(client, early.headers["location"])
 
     assert early.status_code == 202
-    assert early.headers["preference-applied"] == "wait=1"
+    assert early.headers["preference-applied"] == "wait=2"
     status = early.json()
     fast, slow = status["responses"]
     assert (fast["content"], slow) == ("echo: fast", None)

@@ -36,31 +36,31 @@ async def test_ndjson_is_submitted_and_its_results_are_written_in_order(
     assert not (orchestrator.directory / "out.ndjson.part").exists()
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("kind", ["batch", "ndjson", "prompts", "stdin"])
-async def test_every_kind_of_input(orchestrator: Orchestrator, kind: str, encoding: str) -> None:
-    prompts, argv, stdin = ["first", "second"], ["in"], b""
-    match kind:
-        case "batch":
-            text = json.dumps({"requests": [chat(prompt) for prompt in prompts]}, indent=2)
-        case "ndjson":
-            text = lines(prompts).decode()
-        case _:
-            text = "first\n\nsecond\n"
-            argv += ["--provider", "ollama", "--model", "m", "--system", "be brief"]
-    if kind == "stdin":
-        argv[0], stdin = "-", text.encode(encoding)
-    else:
-        (orchestrator.directory / "in").write_text(text, encoding)
+async def test_every_kind_of_input(orchestrator: Orchestrator, kind: str) -> None:
+    for encoding in ("utf-8", "utf-8-sig"):
+        prompts, argv, stdin = [f"first {encoding}", "second"], ["in"], b""
+        match kind:
+            case "batch":
+                text = json.dumps({"requests": [chat(prompt) for prompt in prompts]}, indent=2)
+            case "ndjson":
+                text = lines(prompts).decode()
+            case _:
+                text = "\n\n".join(prompts) + "\n"
+                argv += ["--provider", "ollama", "--model", "m", "--system", "be brief"]
+        if kind == "stdin":
+            argv[0], stdin = "-", text.encode(encoding)
+        else:
+            (orchestrator.directory / "in").write_text(text, encoding)
 
-    code, output, errors = await orchestrator("submit", *argv, "-o", "-", stdin=stdin)
+        code, output, errors = await orchestrator("submit", *argv, "-o", "-", stdin=stdin)
 
-    assert code == 0, errors
-    items = parsed(output)
-    assert [item["content"] for item in items] == ["echo: first", "echo: second"]
-    assert {item["provider"] for item in items} == {
-        "ollama" if kind in {"prompts", "stdin"} else "openrouter"
-    }
+        assert code == 0, errors
+        items = parsed(output)
+        assert [item["content"] for item in items] == [f"echo: {prompt}" for prompt in prompts]
+        assert {item["provider"] for item in items} == {
+            "ollama" if kind in {"prompts", "stdin"} else "openrouter"
+        }
 
 
 async def test_interrupted_and_run_again_it_continues_the_same_job(
@@ -129,31 +129,29 @@ async def test_jobs_status_watch_and_cancel(deployment: Stack, orchestrator: Orc
     assert re.search(r"cancelled after [\d.]+ s: 0 of 2 answered", watched.decode())
 
 
-@pytest.mark.parametrize(
-    ("text", "argv", "code", "said"),
-    [
-        ("", [], 1, "the input has no requests"),
-        ("\nhello\n", [], 2, "plain-text prompts need --provider and --model"),
-        ('\n\n{"provider": "openrouter"}', [], 1, "line 3 model: Field required"),
-        ("x\n", ["--provider", "no", "--model", "m"], 1, "no provider is named 'no'"),
-        ("x\n", ["--provider", "ollama", "--model", "m", "--deadline", "0"], 1, "greater than 0"),
-        ("x\n", ["--provider", "ollama", "--model", "m", "-o", "no/out"], 1, "no such directory"),
-        (None, [], 1, "No such file"),
-        ("hello\n", ["--provider", "ollama"], 2, "need --provider and --model"),
-        ("hello\n", ["--system", "x"], 2, "--system needs"),
-    ],
-)
-async def test_wrong_input_is_named(
-    orchestrator: Orchestrator, text: str | None, argv: list[str], code: int, said: str
-) -> None:
-    if text is not None:
-        (orchestrator.directory / "in").write_text(text)
+WRONG: list[tuple[str | None, list[str], int, str]] = [
+    (None, [], 1, "No such file"),
+    ("", [], 1, "the input has no requests"),
+    ("\nhello\n", [], 2, "plain-text prompts need --provider and --model"),
+    ('\n\n{"provider": "openrouter"}', [], 1, "line 3 model: Field required"),
+    ("x\n", ["--provider", "no", "--model", "m"], 1, "no provider is named 'no'"),
+    ("x\n", ["--provider", "ollama", "--model", "m", "--deadline", "0"], 1, "greater than 0"),
+    ("x\n", ["--provider", "ollama", "--model", "m", "-o", "no/out"], 1, "no such directory"),
+    ("hello\n", ["--provider", "ollama"], 2, "need --provider and --model"),
+    ("hello\n", ["--system", "x"], 2, "--system needs"),
+]
 
-    exited, output, errors = await orchestrator("submit", "in", *argv)
 
-    assert (exited, output) == (code, "")
-    assert said in errors
-    assert "Traceback" not in errors
+async def test_wrong_input_is_named(orchestrator: Orchestrator) -> None:
+    for text, argv, code, said in WRONG:
+        if text is not None:
+            (orchestrator.directory / "in").write_text(text)
+
+        exited, output, errors = await orchestrator("submit", "in", *argv)
+
+        assert (exited, output) == (code, ""), errors
+        assert said in errors
+        assert "Traceback" not in errors
 
 
 async def test_pipes_and_links_are_read_and_written_as_they_are(orchestrator: Orchestrator) -> None:
@@ -179,14 +177,12 @@ async def test_pipes_and_links_are_read_and_written_as_they_are(orchestrator: Or
     assert [item["content"] for item in through_link] == ["echo: y"]
 
 
-@pytest.mark.parametrize(
-    "argv", [["status"], ["watch"], ["results"], ["cancel"], ["retry"]], ids=lambda argv: argv[0]
-)
-async def test_an_unknown_job_is_an_error(orchestrator: Orchestrator, argv: list[str]) -> None:
-    code, output, errors = await orchestrator(*argv, "nobody")
+async def test_an_unknown_job_is_an_error(orchestrator: Orchestrator) -> None:
+    for command in ("status", "watch", "results", "cancel", "retry"):
+        code, output, errors = await orchestrator(command, "nobody")
 
-    assert (code, output) == (1, "")
-    assert "no such job" in errors
+        assert (code, output) == (1, ""), command
+        assert "no such job" in errors
 
 
 async def test_a_reader_may_close_the_pipe(
@@ -208,7 +204,7 @@ async def test_a_reader_may_close_the_pipe(
 
 
 async def test_a_deadline_in_a_batch_is_kept(deployment: Stack, orchestrator: Orchestrator) -> None:
-    batch = {"requests": [chat("x", model="sim-latency-60000")], "deadline_s": 0.5}
+    batch = {"requests": [chat("x", model="sim-latency-60000")], "deadline_s": 3}
     (orchestrator.directory / "in").write_text(json.dumps(batch))
 
     code, output, errors = await orchestrator("submit", "in", "--json")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
+import httpx
 import pytest
 from support.jobs import job, lines, results, upload, wait_completed
 from support.stack import Stack, chat, eventually
@@ -88,12 +89,13 @@ async def test_a_stream_ends_at_the_deadline(stack: Start) -> None:
 
 
 @pytest.mark.parametrize("deadline", [0, -1, "soon", 1e9, None])
-async def test_an_invalid_deadline_is_refused(stack: Start, deadline: float | str | None) -> None:
-    deployment = await stack(workers=0)
+async def test_an_invalid_deadline_is_refused(
+    api: httpx.AsyncClient, deadline: float | str | None
+) -> None:
     body = {"requests": [chat("x")], "deadline_s": deadline}
 
-    batch = await deployment.api.post("/batch?mode=async", json=body)
-    answer = await deployment.api.post(
+    batch = await api.post("/batch?mode=async", json=body)
+    answer = await api.post(
         "/jobs",
         content=lines(["x"]),
         params={"deadline_s": str(deadline)},

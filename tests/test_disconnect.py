@@ -184,8 +184,8 @@ async def test_a_cancelled_job_does_not_come_back(
 async def test_a_job_whose_client_returns_keeps_its_deadline(
     stack: Start, redis: ArqRedis, keys: Keys
 ) -> None:
-    deployment = await stack(workers=0, DISCONNECT_GRACE_SECONDS="1")
-    body = {**BODY, "deadline_s": 4}
+    deployment = await stack(workers=0, DISCONNECT_GRACE_SECONDS="3")
+    body = {**BODY, "deadline_s": 6}
     job_id = await vanish(deployment.api, redis, keys, json=body)
 
     answer = await deployment.api.post("/batch", json=body)
@@ -212,8 +212,8 @@ async def test_another_api_cancels_the_job_if_the_first_is_killed(
 async def test_without_cancelling_the_job_continues_after_the_grace_period(
     stack: Start, redis: ArqRedis, keys: Keys
 ) -> None:
-    deployment = await stack(workers=1, CANCEL_ON_DISCONNECT="false", DISCONNECT_GRACE_SECONDS="1")
-    await deployment.simulate(latency_ms=4000)
+    deployment = await stack(workers=1, CANCEL_ON_DISCONNECT="false", DISCONNECT_GRACE_SECONDS="3")
+    await deployment.simulate(latency_ms=5000)
     job_id = await vanish(deployment.api, redis, keys)
     assert await posted_again(deployment.api) == job_id
 

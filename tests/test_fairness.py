@@ -218,8 +218,9 @@ async def test_a_batch_does_not_wait_behind_a_large_job(stack: Start) -> None:
         assert answer.json()["successful"] == 5
         items = await started_items(deployment)
         positions = [items.index(item_of(text)) for text in contents]
-        # Every fifth item is bulk work, and the two workers do not claim at the same time.
-        assert max(positions) - min(positions) <= 5 + 3
+        # Every fifth item is bulk work, and as many calls as run at once may start earlier or later
+        # than their claims.
+        assert max(positions) - min(positions) <= 5 + 10
     await deployment.api.delete(location)
 
 

@@ -135,12 +135,13 @@ async def test_uploads_have_keys(stack: Start, redis: ArqRedis, keys: Keys) -> N
 
 @pytest.mark.parametrize("key", ["", '""', "x" * 256, "x" * 10_240, "a\tb", "é".encode()])
 @pytest.mark.parametrize("path", ["/batch", "/jobs"])
-async def test_an_invalid_key_is_refused(stack: Start, path: str, key: str | bytes) -> None:
-    deployment = await stack(workers=0)
+async def test_an_invalid_key_is_refused(
+    api: httpx.AsyncClient, path: str, key: str | bytes
+) -> None:
     value = key if isinstance(key, bytes) else key.encode()
     headers = [(b"Idempotency-Key", value)]
 
-    answer = await deployment.api.post(path, json={"requests": [chat("x")]}, headers=headers)
+    answer = await api.post(path, json={"requests": [chat("x")]}, headers=headers)
 
     assert answer.status_code == 422
 

@@ -16,18 +16,19 @@ LIMIT = 10
 CALL_S = 0.1
 TURN_S = 0.002  # from the end of a call to the next one: see `ROUND_S`
 POISON = "POISON"
+LIMITED = ("limited 1", "limited 2", "limited 3")
 
 Start = Callable[..., VirtualRun]
 
 
 class Faulty:
-    """Answers 500 to poisoned requests, and always fails the calls of the model `limited`."""
+    """Answers 500 to poisoned requests, and always fails the calls of the limited models."""
 
     def __init__(self, fault: Fault | None = None) -> None:
         self.fault = fault
 
     def begin(self, call: Call) -> Reply:
-        if call.model == "limited":
+        if call.model in {"limited", *LIMITED}:
             return Reply(0, self.fault)
         return Reply(CALL_S, ANSWERED_500 if call.text.startswith(POISON) else None)
 
@@ -105,3 +106,33 @@ async def test_a_model_in_trouble_does_not_delay_another_one(start: Start, troub
     good = [call for call in run.calls if not call.fault]
     assert len(good) == 500
     assert max(call.end_s for call in good) <= 1.05 * 500 / LIMIT * (CALL_S + TURN_S)
+
+
+@pytest.mark.parametrize(
+    "fault", [refused(2), refused(60), refused()], ids=["2 s", "60 s", "no wait"]
+)
+async def test_several_limited_models_do_not_delay_another_one(start: Start, fault: Fault) -> None:
+    """The answers of the other model show that the provider limits each model by itself."""
+    run = start(Faulty(fault))
+    await run.accept([f"{n}" for n in range(500)])
+    for model in LIMITED:
+        await run.accept([f"{n}" for n in range(10)], model=model)
+    await run.run(until_s=30)
+
+    good = [call for call in run.calls if not call.fault]
+    assert len(good) == 500
+    assert max(call.end_s for call in good) <= 1.05 * 500 / LIMIT * (CALL_S + TURN_S)
+
+
+async def test_an_account_whose_models_are_refused_is_tried_after_back_offs(start: Start) -> None:
+    """If no model was answered yet, the refusals may be of the account; their wait is not known."""
+    run = start(Faulty(refused(60)))
+    for model in LIMITED:
+        await run.accept([f"{n}" for n in range(10)], model=model)
+    await run.accept([f"{n}" for n in range(500)])
+    await run.run(until_s=30)
+
+    good = [call for call in run.calls if not call.fault]
+    assert len(good) == 500
+    back_offs_s = 0.5 + 1  # after the refusals of the second model and of the third one
+    assert max(call.end_s for call in good) <= back_offs_s + 500 / LIMIT * (CALL_S + 2 * TURN_S)

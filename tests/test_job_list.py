@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 from arq.connections import ArqRedis
 from support.jobs import job, lines, upload, wait_completed
@@ -78,17 +79,13 @@ async def test_expired_jobs_are_not_listed(stack: Start, redis: ArqRedis, keys: 
 
 
 @pytest.mark.parametrize("cursor", ["x", "", "-1", "1e9", "1.5", "9" * 100, "٣"])
-async def test_an_invalid_cursor_is_refused(stack: Start, cursor: str) -> None:
-    deployment = await stack(workers=0)
-
-    assert (await deployment.api.get("/jobs", params={"cursor": cursor})).status_code == 400
+async def test_an_invalid_cursor_is_refused(api: httpx.AsyncClient, cursor: str) -> None:
+    assert (await api.get("/jobs", params={"cursor": cursor})).status_code == 400
 
 
 @pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 101}, {"status": "lost"}])
-async def test_an_invalid_query_is_refused(stack: Start, query: dict[str, Any]) -> None:
-    deployment = await stack(workers=0)
-
-    assert (await deployment.api.get("/jobs", params=query)).status_code == 422
+async def test_an_invalid_query_is_refused(api: httpx.AsyncClient, query: dict[str, Any]) -> None:
+    assert (await api.get("/jobs", params=query)).status_code == 422
 
 
 async def test_the_delivery_of_a_webhook_is_not_a_job(

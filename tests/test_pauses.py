@@ -420,6 +420,66 @@ async def test_a_refusal_pauses_what_the_evidence_covers(
     assert len(await provider.claim()) == len(runs)
 
 
+async def test_answers_of_another_model_show_that_refusals_cover_only_their_models(
+    provider: Provider,
+) -> None:
+    await provider.accept(*"mno")
+    leases = dict(zip("mno", await provider.claim(), strict=True))
+    await provider.fail(refused(20), leases["m"])
+    await provider.fail(refused(20), leases["n"])
+    assert (await provider.record())["is_assumed"]
+
+    await provider.answer(leases["o"])
+
+    await provider.accept(*"mno")
+    [lease] = await provider.claim()
+    assert lease.item_id.request_index == 2
+    await provider.answer(lease)
+    await provider.pass_time(20.5)
+    await provider.accept("o")
+    leases = {lease.item_id.request_index: lease for lease in await provider.claim()}
+    for lease in list(leases.values())[:4]:
+        await provider.fail(refused(20), lease)
+    assert "is_assumed" not in await provider.record()
+
+
+async def test_an_answer_does_not_end_a_pause_of_the_account_that_a_refusal_named(
+    provider: Provider,
+) -> None:
+    await provider.accept(*"mno")
+    leases = dict(zip("mno", await provider.claim(), strict=True))
+    await provider.fail(refused(20), leases["m"])
+    await provider.fail(refused(20, covers_account=True), leases["n"])
+    await provider.answer(leases["o"])
+    await provider.accept("o")
+
+    assert await provider.claim() == []
+
+
+async def test_models_that_fail_now_keep_their_counts_if_there_are_too_many(
+    provider: Provider,
+) -> None:
+    """Beyond 1,000 models, the records of those that have not failed for a while are removed."""
+    await provider.accept("m", "n")
+    [m, n] = await provider.claim()
+    await provider.fail(ANSWERED_503, m)
+    source = (
+        "local record = redis.call('HGET', KEYS[1], 'm')"
+        " for i = 1, 1000 do redis.call('HSET', KEYS[1], 'x' .. i, record) end"
+    )
+    health = provider.keys.health("a")
+    await provider.redis.eval(source, 1, health)  # type: ignore[misc]
+    count = await provider.redis.hlen(health)  # type: ignore[misc]
+
+    await provider.fail(ANSWERED_503, n)
+    assert await provider.redis.hlen(health) == count  # type: ignore[misc]
+
+    await provider.pass_time(31)
+    [_, n] = await provider.claim()
+    await provider.fail(ANSWERED_503, n)
+    assert await provider.redis.hlen(health) < count  # type: ignore[misc]
+
+
 async def test_models_that_are_refused_far_apart_have_causes_of_their_own(
     provider: Provider,
 ) -> None:

@@ -54,45 +54,42 @@ PACKED: list[tuple[str, Callable[[bytes], bytes]]] = [
 
 @pytest.mark.parametrize(("encoding", "pack"), PACKED)
 @pytest.mark.parametrize("start", [b"", BOM], ids=["plain", "mark"])
+@pytest.mark.usefixtures("worker")
 async def test_a_packed_body_is_unpacked(
-    stack: Start, encoding: str, pack: Callable[[bytes], bytes], start: bytes
+    api: httpx.AsyncClient, encoding: str, pack: Callable[[bytes], bytes], start: bytes
 ) -> None:
-    deployment = await stack(workers=1)
     headers = {"Content-Encoding": encoding}
 
-    batch = await deployment.api.post(
+    batch = await api.post(
         "/batch",
         content=pack(start + BATCH),
         headers=headers | {"Content-Type": "application/json"},
     )
-    location = await upload(deployment.api, pack(start + JOB), headers=headers | NDJSON)
-    job = await wait_completed(deployment.api, location)
+    location = await upload(api, pack(start + JOB), headers=headers | NDJSON)
+    job = await wait_completed(api, location)
 
     assert batch.status_code == 200, batch.text
     assert batch.json()["responses"][0]["content"] == "echo: hello"
     assert (job["total_requests"], job["successful"]) == (2, 2)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "body"),
-    [
+async def test_a_body_may_arrive_byte_by_byte(stack: Start) -> None:
+    deployment = await stack(workers=1)
+    head = b"POST /batch HTTP/1.1\r\nHost: localhost\r\n"
+    head += b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n"
+    for encoding, body in (
         (b"gzip", gzip.compress(BOM + BATCH)),
         (b"gzip", members(BOM + BATCH)),
         (b"deflate", zlib.compress(BOM + BATCH)),
         (b"deflate", raw_deflate(BATCH)),
         (b"identity", BOM + BATCH),
-    ],
-)
-async def test_a_body_may_arrive_byte_by_byte(stack: Start, encoding: bytes, body: bytes) -> None:
-    deployment = await stack(workers=1)
-    head = b"POST /batch HTTP/1.1\r\nHost: localhost\r\n"
-    head += b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n"
-    async with connect(deployment.api.base_url) as connection:
-        await connection.send(head % (encoding, len(body)), *split(body, range(1, len(body))))
-        answer = await connection.response()
+    ):
+        async with connect(deployment.api.base_url) as connection:
+            await connection.send(head % (encoding, len(body)), *split(body, range(1, len(body))))
+            answer = await connection.response()
 
-    assert answer.status == 200, answer
-    assert json.loads(answer.body)["successful"] == 1
+        assert answer.status == 200, (encoding, answer)
+        assert json.loads(answer.body)["successful"] == 1, encoding
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
@@ -115,11 +112,9 @@ async def test_curl_uploads_a_file_that_gzip_has_packed(stack: Start, tmp_path: 
 )
 @pytest.mark.parametrize("path", ["/batch", "/jobs"])
 async def test_another_encoding_is_refused_by_its_name(
-    stack: Start, encoding: str, path: str
+    api: httpx.AsyncClient, encoding: str, path: str
 ) -> None:
-    deployment = await stack(workers=0)
-
-    answer = await deployment.api.post(path, content=BATCH, headers={"Content-Encoding": encoding})
+    answer = await api.post(path, content=BATCH, headers={"Content-Encoding": encoding})
 
     assert answer.status_code == 415
     assert encoding[:100] in answer.json()["detail"]
@@ -303,16 +298,14 @@ UPLOADED_AS = [
 
 @pytest.mark.parametrize("content_type", UPLOADED_AS)
 async def test_an_upload_may_have_the_type_that_a_client_gives_to_lines(
-    stack: Start, content_type: str
+    api: httpx.AsyncClient, content_type: str
 ) -> None:
-    deployment = await stack(workers=0)
     declared = {"Content-Type": content_type}
-    own = str(deployment.api.base_url).rstrip("/")
+    own = str(api.base_url).rstrip("/")
 
     def origin(value: str) -> dict[str, Any]:
         return {"content": JOB, "headers": declared | {"Origin": value}}
 
-    api = deployment.api
     by_program = await api.post("/jobs", content=JOB, headers=declared)
     by_own_page = await api.post("/jobs", **origin(own))
     by_others = [

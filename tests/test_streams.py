@@ -21,7 +21,7 @@ from shared.settings import Settings
 
 Start = Callable[..., Awaitable[Stack]]
 STREAMS = 1000
-MAX_STREAM_BYTES = 20 * 1024
+MAX_STREAM_BYTES = 24 * 1024  # 19.9 KiB when this was written
 ANSWER = "x" * 20_000
 
 
@@ -103,7 +103,7 @@ async def test_a_stream_ends_after_the_wait(stack: Start) -> None:
     await deployment.simulate(by_dialect={"ollama": {"latency_ms": 60_000}})
     requests = [chat("fast"), chat("slow", provider="ollama")]
 
-    first, summary = await streamed(deployment, requests, headers={"Prefer": "wait=1"})
+    first, summary = await streamed(deployment, requests, headers={"Prefer": "wait=3"})
 
     assert first["content"] == "echo: fast"
     assert (summary["status"], summary["successful"], summary["running"]) == ("running", 1, 1)
@@ -124,12 +124,11 @@ async def test_a_stream_ends_after_the_wait(stack: Start) -> None:
         ("nonsense;;,", "application/json"),
     ],
 )
+@pytest.mark.usefixtures("worker")
 async def test_the_accept_header_selects_the_format(
-    stack: Start, accept: str, media_type: str
+    api: httpx.AsyncClient, accept: str, media_type: str
 ) -> None:
-    deployment = await stack(workers=1)
-
-    answer = await deployment.batch([chat("x")], headers={"Accept": accept})
+    answer = await api.post("/batch", json={"requests": [chat("x")]}, headers={"Accept": accept})
 
     assert answer.status_code == 200
     assert answer.headers["content-type"] == media_type
@@ -179,14 +178,13 @@ async def test_an_empty_event_id_is_like_none(stack: Start) -> None:
     assert [event["id"] for event in found] == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("garbage", ["x", "-1", "302", "1.0", "9" * 300])
-async def test_an_invalid_event_id_is_refused(stack: Start, garbage: str) -> None:
+async def test_an_invalid_event_id_is_refused(stack: Start) -> None:
     deployment = await stack(workers=1)
     location = await upload(deployment.api, lines(str(n) for n in range(300)))
+    for garbage in ("x", "-1", "302", "1.0", "9" * 300):
+        answer = await deployment.api.get(f"{location}/events", headers={"Last-Event-ID": garbage})
 
-    answer = await deployment.api.get(f"{location}/events", headers={"Last-Event-ID": garbage})
-
-    assert answer.status_code == 400
+        assert answer.status_code == 400, garbage
 
 
 async def test_the_id_of_done_is_refused_while_the_job_runs(stack: Start) -> None:
@@ -242,7 +240,9 @@ def not_reading(api: httpx.AsyncClient, request: str) -> Iterator[None]:
 
 async def put_results(redis: ArqRedis, keys: Keys, job_id: str, count: int, answer: str) -> None:
     result = b"1 " + json.dumps({"content": answer}).encode()
-    await redis.hset(keys.results(job_id), mapping={str(n): result for n in range(count)})  # type: ignore[misc]
+    for first in range(0, count, 100):  # a busy machine needs seconds for 60 MB in one command
+        some = {str(n): result for n in range(first, min(first + 100, count))}
+        await redis.hset(keys.results(job_id), mapping=some)  # type: ignore[misc]
     await redis.rpush(keys.completion_order(job_id), *range(count))  # type: ignore[misc]
 
 

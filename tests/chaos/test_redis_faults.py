@@ -20,11 +20,11 @@ pytestmark = pytest.mark.chaos
 
 LIMIT = 10
 LEASE_S = 3.0
-SHORT_S = 0.5  # shorter than the remaining time of any lease: see `LeaseKeeper`
+SHORT_S = 0.5
+LONG_LEASE_S = 15.0  # a short fault is shorter than the remaining time of any such lease
 LONG_S = 5.0  # duration of a long fault, longer than a lease
 SETTINGS = {
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
-    "LEASE_SECONDS": f"{LEASE_S:g}",
     # Each worker keeps a slot free for other lanes. The four workers share the ten calls.
     "WORKER_MAX_JOBS": "4",
 }
@@ -54,8 +54,12 @@ async def read_only(server: Server) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def deployment(server: Server, keys: Keys) -> AsyncIterator[Stack]:
-    deployment = Stack(server.url, keys, SETTINGS)
+async def deployment(
+    server: Server, keys: Keys, request: pytest.FixtureRequest
+) -> AsyncIterator[Stack]:
+    """Starts a deployment with long leases; with LEASE_S if that is the fixture's parameter."""
+    lease_s = getattr(request, "param", LONG_LEASE_S)
+    deployment = Stack(server.url, keys, SETTINGS | {"LEASE_SECONDS": f"{lease_s:g}"})
     try:
         await deployment.start(workers=4)
         await deployment.simulate(latency_ms=200, latency_spread_ms=100)
@@ -94,6 +98,7 @@ async def test_a_short_fault_costs_nothing(deployment: Stack, server: Server, fa
     assert_no_process_ended(deployment)
 
 
+@pytest.mark.parametrize("deployment", [LEASE_S], indirect=True, ids=["short leases"])
 @pytest.mark.parametrize("fault", [killed, frozen, read_only])
 async def test_a_long_fault_repeats_only_what_was_running(
     deployment: Stack, server: Server, fault: Fault

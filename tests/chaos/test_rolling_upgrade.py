@@ -17,7 +17,7 @@ from shared.redis.client import connect
 pytestmark = pytest.mark.chaos
 
 LIMIT = 10
-SETTINGS = {"MAX_CONCURRENT_REQUESTS": str(LIMIT), "LEASE_SECONDS": "3", "WORKER_MAX_JOBS": "8"}
+SETTINGS = {"MAX_CONCURRENT_REQUESTS": str(LIMIT), "LEASE_SECONDS": "15", "WORKER_MAX_JOBS": "8"}
 PROJECT = Path(__file__).parents[2]
 # The next version adds a field to requests and a field to results. By file: the text after which it
 # inserts code, and the inserted code.

@@ -23,6 +23,7 @@ from support.load import Load
 from support.processes import Process
 from support.proxy import Proxy
 from support.redis_server import Server
+from support.search_depth import FULL
 from support.stack import Stack, chat, eventually
 
 from cli.simulator.chat import item_of
@@ -34,7 +35,8 @@ pytestmark = pytest.mark.chaos
 
 LIMIT = 10
 LEASE_S = 3.0
-STOP_S = LEASE_S / 15 + 0.3  # the interval at which a worker checks its leases, plus a reserve
+# The interval at which a worker checks its leases, plus a reserve for a machine with other work
+STOP_S = LEASE_S / 15 + 2
 SETTINGS = {
     "MAX_CONCURRENT_REQUESTS": str(LIMIT),
     "LEASE_SECONDS": f"{LEASE_S:g}",
@@ -72,11 +74,12 @@ async def test_items_of_killed_workers_run_again(stack: Start, killed: int) -> N
     assert hit
     again = {item: times[1] - killed_at_ms for item, times in starts(calls).items() if times[1:]}
     assert again.keys() == hit
-    assert max(again.values()) <= (LEASE_S + 1) * 1000
+    # Without `CI_DEPTH=full`, the new workers may need seconds to start, because of other work.
+    assert max(again.values()) <= (LEASE_S + (1 if FULL else 10)) * 1000
 
 
 async def test_rolling_restarts_cost_nothing(stack: Start) -> None:
-    deployment = await stack(workers=4, **SETTINGS)
+    deployment = await stack(workers=4, **SETTINGS | {"LEASE_SECONDS": "15"})
     await deployment.simulate(latency_ms=200, latency_spread_ms=100)
     load = Load(deployment)
     async with load.steady():
@@ -95,7 +98,7 @@ async def test_rolling_restarts_cost_nothing(stack: Start) -> None:
     assert set(attempts) == {1}
 
 
-@pytest.mark.parametrize("latency_ms", [200, 2.5 * LEASE_S * 1000])
+@pytest.mark.parametrize("latency_ms", [200, 4 * LEASE_S * 1000])
 async def test_a_stopped_worker_that_continues(stack: Start, latency_ms: float) -> None:
     """A stopped process cannot close its connections. So the provider works on the open calls of
     the stopped worker, in addition to as many calls as the limit allows. When the worker continues,
@@ -106,35 +109,42 @@ async def test_a_stopped_worker_that_continues(stack: Start, latency_ms: float) 
     await deployment.simulate(latency_ms=200, latency_spread_ms=100)
     async with load.steady():
         await deployment.simulate(latency_ms=latency_ms)
-        await begun_since(deployment, now_ms())
-        frozen = await busiest(deployment)
-        await stop(frozen)
-        await deployment.simulate(latency_ms=200, latency_spread_ms=100)
+        frozen, hit = await stop_in_calls(deployment, now_ms())
         frozen_at_ms = now_ms()
-        hit = await unsettled(deployment, frozen)
+        await deployment.simulate(latency_ms=200, latency_spread_ms=100)
         await asyncio.sleep(2 * LEASE_S)  # duration of the fault
         frozen.send_signal(signal.SIGCONT)
         continued_ms = now_ms()
         await load.more(6)
 
-    assert hit
     assert frozen.returncode is None
     calls = await verify(deployment, load, limit=LIMIT, may_repeat=hit, beyond_limit=hit)
     late = [c for c in calls if c.item in hit and c.start_ms < frozen_at_ms and c.end_ms]
     assert all((call.end_ms or 0) < continued_ms + STOP_S * 1000 for call in late)
 
 
-async def begun_since(stack: Stack, since_ms: float) -> None:
-    """Waits until every open call has started after `since_ms`, but at most a second. After a
-    second, a call that started exactly at `since_ms` may still be open: it may take as long as the
-    later calls."""
+async def stop_in_calls(stack: Stack, since_ms: float) -> tuple[Process, set[str]]:
+    """Stops a worker that is running items whose calls have started after `since_ms`.
 
-    async def begun() -> bool:
-        return now_ms() - since_ms > 1000 or all(
-            c.end_ms is not None or c.start_ms > since_ms for c in await ledger(stack)
-        )
+    Returns the worker and the items that it is running. If the calls have ended before the worker
+    has stopped, the worker continues, and another one is stopped. Its items are returned, too,
+    because their leases may have expired on a busy machine.
+    """
+    hit = set[str]()
+    while True:
+        worker = await busiest(stack)
+        await stop(worker)
+        running = await unsettled(stack, worker)
+        hit |= running
+        if running & {c.item for c in await ledger(stack) if c.start_ms > since_ms}:
+            return worker, hit
+        worker.send_signal(signal.SIGCONT)
 
-    await eventually(begun)
+
+async def called_since(stack: Stack, worker: Process, since_ms: float) -> set[str]:
+    """Returns the items for which the worker has open calls that have started after `since_ms`."""
+    late = {c.item for c in await ledger(stack) if c.start_ms > since_ms}
+    return late & await open_calls(stack, worker)
 
 
 @pytest.fixture
@@ -159,14 +169,16 @@ async def test_a_short_cut_off_from_redis_costs_nothing(proxied: tuple[Stack, Pr
     await deployment.simulate(latency_ms=600, latency_spread_ms=400)
     load = Load(deployment)
     async with load.steady():
-        await wait_for_calls(deployment, deployment.workers[-1])
-        proxy.cut()
-        hit = await open_calls(deployment, deployment.workers[-1])
-        await asyncio.sleep(1)  # duration of the fault
+        while True:
+            await wait_for_calls(deployment, deployment.workers[-1])
+            proxy.cut()
+            if await open_calls(deployment, deployment.workers[-1]):
+                break
+            proxy.mend()  # the calls had ended before
+        await asyncio.sleep(0.5)  # duration of the fault
         proxy.mend()
         await load.more(6)
 
-    assert hit
     await verify(deployment, load, limit=LIMIT)
 
 
@@ -177,19 +189,23 @@ async def test_a_worker_that_loses_redis_stops_its_calls_in_time(
     await deployment.simulate(latency_ms=200)
     load = Load(deployment)
     async with load.steady():
-        await deployment.simulate(latency_ms=2 * LEASE_S * 1000)
-        await begun_since(deployment, now_ms())
-        await wait_for_calls(deployment, deployment.workers[-1])
+        await deployment.simulate(latency_ms=4 * LEASE_S * 1000)
+        worker, since_ms = deployment.workers[-1], now_ms()
+
+        async def is_called() -> bool:
+            return bool(await called_since(deployment, worker, since_ms))
+
+        await eventually(is_called)
         proxy.cut()
-        hit = await unsettled(deployment, deployment.workers[-1])
-        called = await open_calls(deployment, deployment.workers[-1])
+        hit = await unsettled(deployment, worker)
+        called = await called_since(deployment, worker, since_ms)
         await deployment.simulate(latency_ms=200)
         await asyncio.sleep(2 * LEASE_S)  # duration of the fault
         proxy.mend()
         await load.more(6)
 
     assert called
-    assert deployment.workers[-1].returncode is None
+    assert worker.returncode is None
     calls = await verify(deployment, load, limit=LIMIT, may_repeat=hit)
     for item in called:
         stopped, again = [call for call in calls if call.item == item]

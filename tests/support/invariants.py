@@ -57,7 +57,7 @@ async def verify(
             assert (response["content"], bool(response["error"])) == (answer, content in failed)
             item = item_of(content)
             if item not in may_repeat:
-                assert len(by_item[item]) == response["attempts"], content
+                assert len(by_item[item]) == response["attempts"], (content, by_item[item])
     known = {item_of(content) for contents in jobs.values() for content in contents}
     assert by_item.keys() <= known.union(*(load.unsure for load in loads))
     await _verify_redis(stack, jobs)

@@ -92,8 +92,9 @@ async def unsettled(stack: Stack, *processes: Process) -> set[str]:
     theirs = set().union(*map(ports, processes))
     leased = set[str]()
     try:
-        # Before it answers the second PING, Redis has read everything that the processes had sent.
-        for _ in range(2):
+        # Before they answer the last requests, Redis and the simulator have read everything that
+        # the processes had sent, on new connections, too.
+        for _ in range(4):
             await redis.ping()
             calls = await ledger(stack)
         async for key in redis.scan_iter(keys.leases("*")):

@@ -2,6 +2,7 @@
 --- @include "round"
 --- @include "is_healthy"
 --- @include "deployments"
+--- @include "lane_limits"
 --- @include "adaptive"
 -- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the route's
 -- name). `lane` is the name of the account: see deployments.lua. HEALTH has a record for each scope that is not healthy; a
@@ -19,8 +20,13 @@
 --   failures, failed_items   attempts that failed in a row, and the set of their items
 --   refusals, refused_ms     refusals in a row, and the time of the latest one. Calls that were claimed before this time do
 --                            not count again.
+--   noted_ms                 time of the latest failure
 --   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the time until which a refusal of
 --                            another route shows that the refusals cover the account
+--   refused_claim_ms, longest_ms, is_unanswered   in scope '': the time of the claim of the call that was refused latest, the
+--                            end of the longest pause of a route, and whether no other route was answered since the refusal
+--   separate_until_ms        in scope '': until then, refusals cover only their routes, because other routes were answered
+--   is_assumed               in scope '': the account is paused for a back-off only because two routes were refused
 -- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
 -- Defines for other files: REFUSALS, read_record, store_record, delete_record, gate, open_record, mark_probe,
 -- end_probe, look_at_all_again, record_answer, record_failure, FIRST_PROBE_MS
@@ -156,6 +162,28 @@ end
 
 local function note(record, fault)
   record.reason, record.verdict, record.code, record.status = fault.reason, fault.verdict, fault.code, fault.status
+  record.noted_ms = now_ms
+end
+
+local function has_effect(record)
+  return math.max(record.until_ms, record.refused_until_ms or 0, record.separate_until_ms or 0) > now_ms
+end
+
+-- Returns whether an answer of a route shows that the latest refusals do not cover the account: the call was not claimed
+-- before a call of another route that was refused.
+local function is_counterevidence(lane, account, route, claimed_ms)
+  return (account.is_unanswered or account.is_assumed) and claimed_ms >= account.refused_claim_ms and not read_record(lane, route)
+end
+
+-- Lets refusals cover only their routes, until some time after the pauses of all routes have ended.
+local function separate_routes(lane, account)
+  account.separate_until_ms, account.is_unanswered = math.max(account.longest_ms, now_ms) + MOMENT_MS, nil
+  if account.is_assumed then
+    account.until_ms, account.pause_ms, account.is_assumed = 0, 0, nil
+    look_again(lane, ACCOUNT)
+  end
+  account.failures, account.failed_items, account.refusals = 0, {}, 0
+  store_record(lane, ACCOUNT, account)
 end
 
 -- Records that the provider answered a call, or refused only the call's request. `claimed_ms` is the time of the call's
@@ -169,7 +197,9 @@ local function record_answer(lane, route, claimed_ms)
         delete_record(lane, scope)
         has_recovered[lane] = true
       end
-    elseif record and math.max(record.until_ms, record.refused_until_ms or 0) <= now_ms then
+    elseif record and scope == ACCOUNT and is_counterevidence(lane, record, route, claimed_ms) then
+      separate_routes(lane, record)
+    elseif record and not has_effect(record) then
       delete_record(lane, scope)
     elseif record and record.failures + record.refusals > 0 then
       record.failures, record.failed_items, record.refusals = 0, {}, 0
@@ -178,28 +208,34 @@ local function record_answer(lane, route, claimed_ms)
   end
 end
 
--- Returns whether the lane may have one more record. If there are too many, removes some that have no effect any more.
+-- Returns whether the lane may have one more record. If there are too many, removes some that have no effect any more. A
+-- model that has failed a moment ago keeps its record, which counts its failures.
 local function has_room(lane)
   if redis.call('HLEN', HEALTH .. lane) < MAX_RECORDS then return true end
   for _, scope in ipairs(redis.call('HRANDFIELD', HEALTH .. lane, 20)) do
     local record = read_record(lane, scope)
-    if record and not record.opened_ms and record.until_ms < now_ms - MAX_BACKOFF_MS then delete_record(lane, scope) end
+    local is_old = record and math.abs(now_ms - (record.noted_ms or 0)) > MAX_BACKOFF_MS
+    if is_old and not record.opened_ms and not has_effect(record) then delete_record(lane, scope) end
   end
   return redis.call('HLEN', HEALTH .. lane) < MAX_RECORDS
 end
 
 -- Returns the scope that a refusal covers: the route, unless the refusal says that it covers the account, or another route
--- was refused a moment ago and is still paused.
+-- was refused a moment ago and is still paused, and no further route was answered since then. Also returns whether this is
+-- an assumption: a provider that limits each model has refused two of them.
 local function refused_scope(lane, route, fault)
   if fault.covers_account then return ACCOUNT end
   local account = read_record(lane, ACCOUNT)
   local left_ms = account and account.refused_route ~= route and (account.refused_until_ms or 0) - now_ms or 0
-  if left_ms > 0 and left_ms <= MOMENT_MS then return ACCOUNT end -- more is left if Redis's clock was set back
+  local are_separate = account and (account.separate_until_ms or 0) > now_ms
+  if left_ms > 0 and left_ms <= MOMENT_MS and not are_separate then -- more is left if Redis's clock was set back
+    return ACCOUNT, not has_flag(provider_of(lane), 'a')
+  end
   return (read_record(lane, route) or has_room(lane)) and route or ACCOUNT
 end
 
-local function record_refusal(lane, route, item, claimed_ms, fault)
-  local scope = refused_scope(lane, route, fault)
+-- Pauses or opens a scope after a refusal. Returns the length of the pause.
+local function refuse(lane, scope, item, claimed_ms, fault, is_assumed)
   local record = read_record(lane, scope) or new_record()
   if not record.refused_ms or claimed_ms >= math.min(record.refused_ms, now_ms) then
     record.refusals, record.refused_ms = record.refusals + 1, now_ms
@@ -216,12 +252,26 @@ local function record_refusal(lane, route, item, claimed_ms, fault)
     or not is_named and record.refusals > MAX_REFUSALS and not is_adapted then
     open(lane, scope, record, FIRST_PROBE_MS, wait_ms)
   else
-    pause(record, wait_ms)
+    record.is_assumed = is_assumed and (record.is_assumed or record.until_ms <= now_ms) or nil
+    pause(record, is_assumed and math.min(wait_ms, backoff_ms, MOMENT_MS) or wait_ms)
   end
   store_record(lane, scope, record)
-  if scope == ACCOUNT then return end
+  return wait_ms
+end
+
+local function record_refusal(lane, route, item, claimed_ms, fault)
+  local scope, is_assumed = refused_scope(lane, route, fault)
+  local wait_ms = refuse(lane, scope, item, claimed_ms, fault, is_assumed)
+  if scope == ACCOUNT and not is_assumed then return end
   local account = read_record(lane, ACCOUNT) or new_record()
-  account.refused_route, account.refused_until_ms = route, now_ms + math.min(wait_ms, MOMENT_MS)
+  account.longest_ms = math.max(account.longest_ms or 0, now_ms + wait_ms)
+  if is_assumed then
+    -- If the assumption turns out to be wrong, the route stays paused.
+    if route ~= ACCOUNT and (read_record(lane, route) or has_room(lane)) then refuse(lane, route, item, claimed_ms, fault) end
+  else
+    account.refused_route, account.refused_until_ms = route, now_ms + math.min(wait_ms, MOMENT_MS)
+    account.refused_claim_ms, account.is_unanswered = claimed_ms, not has_flag(provider_of(lane), 'a')
+  end
   store_record(lane, ACCOUNT, account)
 end
 
