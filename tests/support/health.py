@@ -187,3 +187,5 @@ local now_ms = {BEGIN_MS} + tonumber(redis.call('GET', {advanced}) or 0) + ticks
         return source
 
     monkeypatch.setattr(scripts, "_read", read_with_clock)
+    # The function without its cache, because each test has its own clock.
+    monkeypatch.setattr(scripts, "combined", scripts.combined.__wrapped__)

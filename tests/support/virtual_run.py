@@ -239,3 +239,5 @@ def use_virtual_clock(monkeypatch: pytest.MonkeyPatch, keys: Keys) -> None:
         return source
 
     monkeypatch.setattr(scripts, "_read", read_with_clock)
+    # The function without its cache, because each test has its own clock.
+    monkeypatch.setattr(scripts, "combined", scripts.combined.__wrapped__)
