@@ -3,7 +3,7 @@
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -15,7 +15,7 @@ from support.command import Orchestrator
 from support.data_directory import data_directory
 from support.in_process import LEASE_S, running_api, running_worker
 from support.redis_server import Server, running_server
-from support.stack import Stack, stacks
+from support.stack import Stack, Start, stacks
 
 from cli.simulator import Simulator
 from shared.jobs.store import Store
@@ -106,14 +106,14 @@ async def worker(settings: Settings, providers: dict[str, ProviderSettings]) -> 
 
 
 @pytest.fixture
-async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awaitable[Stack]]]:
+async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Start]:
     """Starts an API, workers and the simulator as processes."""
     async with stacks(valkey_url, keys) as start:
         yield start
 
 
 @pytest.fixture
-async def deployment(stack: Callable[..., Awaitable[Stack]]) -> Stack:
+async def deployment(stack: Start) -> Stack:
     return await stack(workers=2)
 
 

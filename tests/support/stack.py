@@ -235,8 +235,11 @@ class Stack:
         )
 
 
+Start = Callable[..., Awaitable[Stack]]  # the type of the fixture `stack`
+
+
 @asynccontextmanager
-async def stacks(redis_url: str, keys: Keys) -> AsyncIterator[Callable[..., Awaitable[Stack]]]:
+async def stacks(redis_url: str, keys: Keys) -> AsyncIterator[Start]:
     """Yields a function that starts a deployment. Stops all started deployments at the end."""
     async with AsyncExitStack() as exits:
 

@@ -1,38 +1,21 @@
 """Tests `/docs` and the dashboard in a real Chromium: directly, and below a prefix of a proxy."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page
 from support.authentication import ANN, API_KEYS
-from support.browser import needs_chromium, open_browser, opened
+from support.browser import needs_chromium, opened
 from support.nginx import needs_nginx
 from support.search_depth import FULL
-from support.stack import Stack, stacks
+from support.stack import Start
 from support.tls_proxy import tls_proxy
 
 from api.docs_page import DOCS
-from shared.queue.keys import Keys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one browser serves all tests
 
-Start = Callable[..., Awaitable[Stack]]
-
 BATCH = "#operations-Batches-post_batch_batch_post"  # the section of POST /batch
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Start]:
-    async with stacks(valkey_url, keys) as start:
-        yield start
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
 
 
 async def try_batch(page: Page) -> int:

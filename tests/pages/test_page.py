@@ -2,7 +2,7 @@
 
 This command takes the README's pictures again:
 
-    SCREENSHOTS=tests/screenshots pytest tests/test_page.py -k screenshots
+    SCREENSHOTS=tests/screenshots pytest tests/pages/test_page.py -k screenshots
 """
 
 import json
@@ -10,14 +10,12 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 from arq.connections import ArqRedis
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import (
@@ -28,15 +26,15 @@ from playwright.async_api import (
     expect,
 )
 from support.authentication import ANN, API_KEYS, BOB
-from support.browser import needs_chromium, open_browser, visit
+from support.browser import needs_chromium, visit
 from support.claims import claim, commit, settle
 from support.jobs import lines, ndjson, upload
 from support.nginx import needs_nginx
 from support.past_hour import write_past_hour
-from support.redis_server import Server, running_server
+from support.redis_server import Server
 from support.sample_job import UNKNOWN_MODEL, review_provider, review_requests
 from support.search_depth import FULL
-from support.stack import Stack, chat, eventually, stacks
+from support.stack import Stack, Start, chat, eventually
 from support.tls_proxy import tls_proxy
 
 from shared.jobs.store import Store
@@ -45,7 +43,6 @@ from shared.monitoring.reports import Report, ReportWriter
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
 from shared.queue.leases import Fault, Settlement
-from shared.redis.client import connect
 from shared.version import VERSION
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")  # directory for the README's pictures
@@ -55,33 +52,6 @@ pytestmark = [
     needs_chromium,
     pytest.mark.asyncio(loop_scope="module"),  # one browser serves all tests
 ]
-
-Start = Callable[..., Awaitable[Stack]]
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Start]:
-    async with stacks(valkey_url, keys) as start:
-        yield start
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def redis(valkey_url: str) -> AsyncIterator[ArqRedis]:
-    client = connect(valkey_url)
-    yield client
-    await client.aclose()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def server() -> AsyncIterator[Server]:
-    async with running_server() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
 
 
 async def screenshot(page: Page, name: str) -> None:

@@ -1,36 +1,18 @@
 """Tests the list of a job's items, and the view of one item, in a real Chromium."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, Route, expect
-from support.browser import needs_chromium, open_browser, visit
+from support.browser import needs_chromium, visit
 from support.jobs import lines, ndjson, upload
-from support.stack import Stack, chat, stacks
-
-from shared.queue.keys import Keys
+from support.stack import Start, chat
 
 pytestmark = [
     needs_chromium,
     pytest.mark.asyncio(loop_scope="module"),  # one browser serves all tests
 ]
-
-Start = Callable[..., Awaitable[Stack]]
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Start]:
-    async with stacks(valkey_url, keys) as start:
-        yield start
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
 
 
 async def test_another_choice_of_items_begins_at_the_top(stack: Start, browser: Browser) -> None:

@@ -1,0 +1,38 @@
+"""Provides one browser for all tests of a module. They and their fixtures run in one event loop."""
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from arq.connections import ArqRedis
+from playwright.async_api import Browser
+from support.browser import open_browser
+from support.redis_server import Server, running_server
+from support.stack import Start, stacks
+
+from shared.queue.keys import Keys
+from shared.redis.client import connect
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Start]:
+    async with stacks(valkey_url, keys) as start:
+        yield start
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def redis(valkey_url: str) -> AsyncIterator[ArqRedis]:
+    client = connect(valkey_url)
+    yield client
+    await client.aclose()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def server() -> AsyncIterator[Server]:
+    async with running_server() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with open_browser() as browser:
+        yield browser
