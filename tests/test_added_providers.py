@@ -1,7 +1,6 @@
 """A provider is added by a file alone, and a built-in provider by one line of code."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -9,14 +8,12 @@ import pytest
 from support.in_process import running_api, running_worker
 from support.jobs import ndjson, upload, wait_completed
 from support.providers import combined
-from support.stack import Stack, chat
+from support.stack import Start, chat
 
 from cli.simulator import Simulator
 from cli.simulator.environment import simulated_environment
 from shared.providers import PROVIDERS, Provider
 from shared.settings import ProviderSettings, Settings
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 @pytest.fixture

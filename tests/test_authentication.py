@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,10 @@ import pytest
 from support.authentication import ANN, API_KEYS, BOB, OLD
 from support.jobs import NDJSON, lines, upload, wait_completed
 from support.processes import PIPE, STDOUT, start
-from support.stack import Stack, chat, eventually
+from support.stack import Stack, Start, chat, eventually
 
 from shared.queue.keys import Keys
 from shared.version import VERSION
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 @pytest.fixture

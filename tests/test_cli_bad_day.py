@@ -6,16 +6,15 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from support.command import ORCHESTRATOR, Orchestrator, execute
 from support.jobs import job_ids, lines, parsed
-from support.stack import Stack
+from support.stack import Stack, Start
 
-Start = Callable[..., Awaitable[Stack]]
 PROMPTS = ("--provider", "ollama", "--model", "m")
 EMOJI = "naïve 😀"
 

@@ -1,7 +1,7 @@
 """Tests requests in other APIs' forms from the command line, and the results of these requests."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,7 @@ import pytest
 from support.command import Orchestrator
 from support.jobs import parsed
 from support.recorder import CHAT, GENERATE_CONTENT, MESSAGES, Recorder, recorder
-from support.stack import Stack
-
-Start = Callable[..., Awaitable[Stack]]
+from support.stack import Start
 
 PROVIDERS = """
 [providers.recorder]

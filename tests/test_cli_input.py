@@ -3,7 +3,6 @@
 import gzip
 import json
 import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from support.stack import Stack
 from cli.input_errors import InputError
 from cli.request_file import InputOptions, read_requests
 
-Start = Callable[..., Awaitable[Stack]]
 PROMPTS = ("--provider", "ollama", "--model", "m")
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from arq.connections import ArqRedis
@@ -17,8 +17,6 @@ from support.terminal import Terminal
 
 from orchestrator_client import AsyncClient
 from shared.queue.keys import Keys
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 async def test_ndjson_is_submitted_and_its_results_are_written_in_order(

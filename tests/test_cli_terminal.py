@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from support.stack import Stack, chat, eventually
 from support.terminal import Terminal
 
 from cli.main import app
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 @pytest.fixture

@@ -1,17 +1,14 @@
 """Tests jobs with a deadline."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import httpx
 import pytest
 from support.jobs import job, lines, results, upload, wait_completed
-from support.stack import Stack, chat, eventually
+from support.stack import Start, chat, eventually
 
 from api.result_stream import READ_AGAIN_S
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 async def test_unfinished_items_fail_at_the_deadline(stack: Start) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -14,12 +13,10 @@ from support.authentication import ANN, API_KEYS, BOB
 from support.in_process import served_api
 from support.jobs import job, wait_completed
 from support.reverse_proxy import reverse_proxy
-from support.stack import Stack, chat, eventually
+from support.stack import Start, chat, eventually
 
 from shared.queue.keys import Keys
 from shared.settings import Settings
-
-Start = Callable[..., Awaitable[Stack]]
 
 BODY = {"requests": [chat("x")]}
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
@@ -11,7 +11,7 @@ from support.claims import accept, claim, commit, finish
 from support.jobs import lines, results, upload
 from support.ledger import ledger
 from support.search_depth import examples
-from support.stack import Stack, chat
+from support.stack import Stack, Start, chat
 
 from cli.simulator.chat import item_of
 from shared.jobs.staging import MAX_ROUTES
@@ -20,7 +20,6 @@ from shared.queue.claims import INTERACTIVE_WEIGHT, Queue
 from shared.queue.keys import SHARED_ROUTE, Keys
 from shared.queue.leases import Lease
 
-Start = Callable[..., Awaitable[Stack]]
 MANY = 5000
 MAX_LEAD = 6  # items by which one owner may be ahead of another: see QUANTUM in fair_share.lua
 

@@ -1,7 +1,6 @@
 """Tests how items move on to other routes that can serve them."""
 
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from support.claims import claim, commit, rate_limited, settle
 from support.in_process import running_api, running_worker
 from support.jobs import NDJSON, ndjson, upload, wait_completed
 from support.providers import combined
-from support.stack import Stack, chat
+from support.stack import Start, chat
 
 from cli.simulator import Simulator
 from shared.jobs.staging import MAX_ROUTES, MAX_SHARED_ROUTES
@@ -26,7 +25,6 @@ from shared.queue.keys import Keys
 from shared.queue.leases import NOT_CONFIGURED, Fault, Lease, Settlement
 from shared.settings import ProviderSettings, Settings
 
-Start = Callable[..., Awaitable[Stack]]
 QUOTA = Fault("quota_exhausted", "answered 429", "quota_exhausted", status_code=429)
 BROKEN = Fault("transient", "answered 500", "provider_error", status_code=500)
 UNREACHABLE = Fault("unreachable", "could not be reached", "connection_error")

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
@@ -12,13 +12,11 @@ from fastapi import FastAPI
 from support.authentication import ANN, API_KEYS
 from support.jobs import lines, upload
 from support.raw_http import connect
-from support.stack import Stack, free_port
+from support.stack import Start, free_port
 
 from api.app import create_app
 from shared.providers import BUILT_IN
 from shared.settings import Settings
-
-Start = Callable[..., Awaitable[Stack]]
 
 CHANGING = {"date", "x-request-id", "content-length"}  # the metrics of two scrapes differ
 PATHS = [

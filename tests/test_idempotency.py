@@ -3,19 +3,17 @@
 import asyncio
 import json
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 from arq.connections import ArqRedis
 from support.jobs import NDJSON, job, lines, results, upload, wait_completed
-from support.stack import Stack, chat, eventually
+from support.stack import Start, chat, eventually
 
 from shared.models import LLMRequest
 from shared.queue.keys import Keys
 
-Start = Callable[..., Awaitable[Stack]]
 DAY_S = 86_400
 
 

@@ -1,17 +1,14 @@
 """Tests integers that a client writes with a decimal point, such as 100.0."""
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from support.jobs import lines, results, upload, wait_completed
-from support.stack import Stack, chat
+from support.stack import Start, chat
 
 from shared.models.integers import WholeNumber
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 class Model(BaseModel):

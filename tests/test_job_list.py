@@ -1,18 +1,15 @@
 """Tests that GET /jobs lists the owner's jobs in pages, newest first."""
 
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 from arq.connections import ArqRedis
 from support.jobs import job, lines, upload, wait_completed
-from support.stack import Stack
+from support.stack import Stack, Start
 
 from shared.queue.keys import Keys
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 async def pages(stack: Stack, **query: Any) -> list[list[dict[str, Any]]]:

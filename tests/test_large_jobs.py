@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -10,12 +10,11 @@ import psutil
 import pytest
 from arq.connections import ArqRedis
 from support.jobs import NDJSON, job, lines, results, upload, wait_completed
-from support.stack import Stack, chat, eventually, stored
+from support.stack import Stack, Start, chat, eventually, stored
 
 from shared.jobs.staging import STAGING_TTL_S
 from shared.queue.keys import Keys
 
-Start = Callable[..., Awaitable[Stack]]
 MB = 1_000_000
 
 

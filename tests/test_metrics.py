@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from support.authentication import ANN, API_KEYS
 from support.claims import accept, claim, settle
-from support.stack import Stack, chat, eventually, free_port
+from support.stack import Start, chat, eventually, free_port
 
 from shared.jobs.store import Store
 from shared.memory_budget import MemoryBudget
@@ -42,8 +42,6 @@ OBSERVABILITY = PROJECT / "observability"
 NEEDS_PROMETHEUS = pytest.mark.skipif(
     not shutil.which("prometheus"), reason="Prometheus (Debian's package) is not installed"
 )
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 import asyncio
 import csv
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import httpx
 import pytest
 from support.authentication import ANN, API_KEYS
 from support.jobs import wait_completed
-from support.stack import Stack, chat
+from support.stack import Start, chat
 
 from orchestrator_client import (
     AsyncClient,
@@ -23,8 +23,6 @@ from orchestrator_client import (
     ServiceUnavailable,
 )
 from shared.models import LLMRequest, Message, Role
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 def request(text: str) -> LLMRequest:

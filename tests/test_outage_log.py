@@ -1,7 +1,6 @@
 """An outage of Redis is a line at its start, one every 30 s, and one at its end."""
 
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,8 +11,6 @@ from support.stack import Stack, eventually, free_port
 
 from shared.queue.keys import Keys
 from shared.redis.outage_log import LOGGED_ELSEWHERE, OutageLog, redis_address
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 class Clock:

@@ -1,7 +1,6 @@
 """Tests paths with a slash at the end, and an API that a reverse proxy serves below a prefix."""
 
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -10,13 +9,11 @@ from support.authentication import ANN, API_KEYS
 from support.jobs import NDJSON, lines
 from support.nginx import needs_nginx
 from support.processes import start
-from support.stack import Stack, chat, eventually, free_port
+from support.stack import Start, chat, eventually, free_port
 from support.tls_proxy import no_verification, tls_proxy
 
 from orchestrator_client import AsyncClient
 from shared.queue.keys import Keys
-
-Start = Callable[..., Awaitable[Stack]]
 
 BATCH = {"requests": [chat("hello")]}
 

@@ -11,14 +11,12 @@ import pytest
 from support.in_process import served_api
 from support.jobs import Events, lines, upload
 from support.reverse_proxy import PROXIES, reverse_proxy
-from support.stack import Stack, chat, eventually
+from support.stack import Start, chat, eventually
 
 from api import heartbeats
 from api.openai import live_call
 from orchestrator_client import AsyncClient, JobItem, ServiceUnavailable
 from shared.settings import Settings
-
-Start = Callable[..., Awaitable[Stack]]
 
 SLOW = "sim-latency-7000"  # takes longer than the proxies wait
 

@@ -2,21 +2,19 @@
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import typer.main
 from support.documents import PROJECT
-from support.stack import Stack, free_port
+from support.stack import Start, free_port
 
 import orchestrator_client
 from cli.main import app
 from shared.providers import variable
 from shared.settings import PROVIDER_SETTINGS, ProviderSettings, Settings
-
-Start = Callable[..., Awaitable[Stack]]
 
 REFERENCE = PROJECT / "docs" / "reference"
 

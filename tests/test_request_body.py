@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,7 @@ import psutil
 import pytest
 from support.jobs import NDJSON, lines, upload, wait_completed
 from support.raw_http import connect, split
-from support.stack import Stack, chat
-
-Start = Callable[..., Awaitable[Stack]]
+from support.stack import Start, chat
 
 BATCH = json.dumps({"requests": [chat("hello")]}).encode()
 JOB = lines(["one", "two"])

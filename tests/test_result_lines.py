@@ -1,17 +1,14 @@
 """Tests the results that the client yields as lines of JSON."""
 
 import json
-from collections.abc import Awaitable, Callable
 
 import pytest
 from support.raw_server import raw
-from support.stack import Stack, chat
+from support.stack import Start, chat
 
 from orchestrator_client import AsyncClient, Client, ConnectionFailed, JobItem, Outcome
 from orchestrator_client.models import parse
 from orchestrator_client.request_lines import choose_idempotency_key
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,12 @@
 """Tests that POST /jobs/{id}/retry runs the failed items again, as a new job."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from arq.connections import ArqRedis
 from support.jobs import job, lines, results, upload, wait_completed
-from support.stack import Stack
+from support.stack import Start
 
 from shared.queue.keys import Keys
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 async def test_failed_items_run_again_as_a_new_job(

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -13,13 +13,12 @@ import pytest
 from arq.connections import ArqRedis
 from support.in_process import served_api
 from support.jobs import Event, Events, events, job, lines, results, upload, wait_completed
-from support.stack import Stack, chat, eventually
+from support.stack import Stack, Start, chat, eventually
 
 from api import heartbeats, result_stream, stream_response
 from shared.queue.keys import Keys
 from shared.settings import Settings
 
-Start = Callable[..., Awaitable[Stack]]
 STREAMS = 1000
 MAX_STREAM_BYTES = 24 * 1024  # 19.9 KiB when this was written
 ANSWER = "x" * 20_000

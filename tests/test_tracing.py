@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from structlog.testing import capture_logs
-from support.stack import Stack, chat, eventually
+from support.stack import Start, chat, eventually
 
 from shared.monitoring.otel import ReportingExporter
 
-Start = Callable[..., Awaitable[Stack]]
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,11 +15,9 @@ from support.command import up
 from support.jobs import lines, upload, wait_completed
 from support.processes import start
 from support.raw_http import connect, split
-from support.stack import Stack, chat, eventually, free_port
+from support.stack import Start, chat, eventually, free_port
 
 from shared.queue.keys import Keys
-
-Start = Callable[..., Awaitable[Stack]]
 
 BODY = json.dumps({"requests": [chat("hello")]}).encode()
 # The headers of Java's HttpClient, of Ktor and of `curl --http2`.

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 from support.in_process import running_api
 from support.jobs import job, lines, upload, wait_completed
-from support.stack import Stack, chat, eventually, stored
+from support.stack import Stack, Start, chat, eventually, stored
 
 from shared.queue.keys import Keys
 from shared.settings import Settings
@@ -24,7 +24,6 @@ from worker import webhook_client
 from worker.public_address import is_public
 from worker.webhooks import RETRY_DELAYS_S
 
-Start = Callable[..., Awaitable[Stack]]
 SECRET = f"whsec_{b64encode(bytes(range(32))).decode()}"
 
 

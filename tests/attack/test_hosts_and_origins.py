@@ -16,12 +16,10 @@ from playwright.async_api import Page, Route
 from support.authentication import ANN, API_KEYS
 from support.browser import needs_chromium, open_browser
 from support.command import up
-from support.stack import Stack, chat, eventually
+from support.stack import Start, chat, eventually
 
 from api.host_check import HostCheck
 from shared.queue.keys import Keys
-
-Start = Callable[..., Awaitable[Stack]]
 
 PROJECT = Path(__file__).parents[2]
 HERE = "localhost:8000"

@@ -1,17 +1,14 @@
 """Tests idempotency keys across a change of version, and that every key expires."""
 
-from collections.abc import Awaitable, Callable
-
 import httpx
 import pytest
 from arq.connections import ArqRedis
 from support.jobs import NDJSON, lines, upload, wait_completed
-from support.stack import Stack, chat, eventually
+from support.stack import Start, chat, eventually
 
 from shared.jobs.submission import FINGERPRINT_VERSION, MAX_KEY_S
 from shared.queue.keys import Keys
 
-Start = Callable[..., Awaitable[Stack]]
 DAY_S = 86_400
 HEADERS = {"Idempotency-Key": "key"}
 

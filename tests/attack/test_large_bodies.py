@@ -1,7 +1,7 @@
 """Tests that valid bodies of many megabytes neither silence an API process nor fill its memory."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -9,10 +9,9 @@ import httpx
 import pytest
 from support.jobs import NDJSON
 from support.search_depth import FULL
-from support.stack import Stack, chat
+from support.stack import Start, chat
 from support.watch import watched
 
-Start = Callable[..., Awaitable[Stack]]
 MIB = 1024 * 1024
 JSON = {"Content-Type": "application/json"}
 TEXT = ("word " * 10_000)[:49_999] + "."

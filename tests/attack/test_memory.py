@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
@@ -12,12 +12,11 @@ from arq.connections import ArqRedis
 from support.jobs import lines, upload
 from support.raw_http import connect
 from support.search_depth import FULL
-from support.stack import Stack
+from support.stack import Start
 from support.watch import quiet, watched
 
 from shared.queue.keys import Keys
 
-Start = Callable[..., Awaitable[Stack]]
 MIB = 1024 * 1024
 LIMIT = 150 * MIB
 

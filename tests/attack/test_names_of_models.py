@@ -1,20 +1,18 @@
 """Tests that invented names of models do not replace the names of other owners in monitoring."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from support.authentication import ANN, API_KEYS, BOB
 from support.jobs import ndjson, upload, wait_completed
-from support.stack import Stack, chat, eventually, free_port
+from support.stack import Start, chat, eventually, free_port
 
 from shared.models import ErrorCode
 from shared.monitoring.counters import Calls, Counter
 from shared.monitoring.metrics import MAX_MODELS, OTHER_MODELS, ModelLabels
 from shared.queue.item_results import Result
 from worker.metrics import WorkerMetrics
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 async def test_invented_names_hide_no_model_of_another_owner(stack: Start) -> None:

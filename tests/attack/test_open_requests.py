@@ -1,18 +1,16 @@
 """Tests that one owner's open requests and streams leave room for the others."""
 
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import pytest
 from support.authentication import ANN, API_KEYS, BOB, entry
 from support.raw_http import Connection, connect
-from support.stack import Stack, chat, eventually
+from support.stack import Stack, Start, chat, eventually
 
 from shared.owner_shares import OwnerShares
-
-Start = Callable[..., Awaitable[Stack]]
 
 LIMIT = 40
 

@@ -1,17 +1,13 @@
 """Tests that the pages load only what this server has, and that no other page can frame them."""
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 from playwright.async_api import Route
 from support.authentication import API_KEYS
 from support.browser import needs_chromium, open_browser, opened
 from support.in_process import running_api
-from support.stack import Stack
+from support.stack import Start
 
 from shared.settings import Settings, load_settings
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 @needs_chromium

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
@@ -12,14 +11,12 @@ from arq.connections import ArqRedis
 from support.in_process import running_api, served_api
 from support.jobs import NDJSON, lines
 from support.raw_http import connect
-from support.stack import Stack, chat, stored
+from support.stack import Start, chat, stored
 
 from shared.jobs.staging import CHUNK_BYTES, Staging
 from shared.jobs.store import Store
 from shared.queue.keys import Keys
 from shared.settings import Settings
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 async def post(client: httpx.AsyncClient, content: str) -> httpx.Response:

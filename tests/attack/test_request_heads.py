@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 
 import httpx
@@ -10,14 +10,13 @@ import psutil
 import pytest
 from support.in_process import served_api
 from support.raw_http import Connection, connect
-from support.stack import Stack, eventually
+from support.stack import Start, eventually
 from support.watch import watched
 
 from api import reading_limits
 from api.uvicorn_protocol import adapt_uvicorn
 from shared.settings import Settings
 
-Start = Callable[..., Awaitable[Stack]]
 MIB = 1024 * 1024
 HEALTH = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 

@@ -5,18 +5,16 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from support.command import Orchestrator
 from support.jobs import lines, upload, wait_completed
-from support.stack import Stack, eventually
+from support.stack import Stack, Start, eventually
 from support.terminal import Terminal
 
 from shared.terminal_text import visible, visible_json
-
-Start = Callable[..., Awaitable[Stack]]
 
 # Sets the title, opens a link, selects a colour (twice), and changes the order of characters.
 ATTACK = "\x1b]0;title\x07\x1b]8;;http://evil.example\x1b\\\x1b[31m\x9b31m\x7f\u202e\u2066\u200f"

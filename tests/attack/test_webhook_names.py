@@ -6,7 +6,7 @@ import shutil
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,13 +16,11 @@ from arq.connections import ArqRedis
 from support.authentication import ANN, API_KEYS, BOB
 from support.jobs import lines, upload
 from support.raw_server import http, raw
-from support.stack import Stack, eventually
+from support.stack import Start, eventually
 
 from shared.providers import WEBHOOK_LANE
 from shared.queue.keys import Keys
 from worker.webhooks import MAX_DELIVERIES
-
-Start = Callable[..., Awaitable[Stack]]
 
 SILENT = "127.9.9.9"  # a loopback address at which no other name server listens
 SECRET = "whsec_" + "A" * 32

@@ -2,7 +2,7 @@
 
 import threading
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,12 +13,11 @@ from arq.connections import ArqRedis
 from support.jobs import lines, upload
 from support.raw_server import http, raw
 from support.search_depth import FULL
-from support.stack import Stack, eventually
+from support.stack import Start, eventually
 from support.watch import in_background
 
 from shared.queue.keys import Keys
 
-Start = Callable[..., Awaitable[Stack]]
 MIB = 1024 * 1024
 BUDGET = (512 if FULL else 64) * MIB
 CALLS = 40 if FULL else 6

@@ -2,12 +2,11 @@
 
 import json
 import signal
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
-from support.stack import Stack
+from support.stack import Start
 
 pytestmark = pytest.mark.chaos
 
@@ -21,7 +20,7 @@ FORM: dict[str, Any] = {
 }
 
 
-async def test_each_request_is_done_once(stack: Callable[..., Awaitable[Stack]]) -> None:
+async def test_each_request_is_done_once(stack: Start) -> None:
     deployment = await stack(workers=1)
     second = await deployment.another_api()
 

@@ -2,17 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-from support.stack import Stack
+from support.stack import Stack, Start
 
 pytestmark = pytest.mark.chaos
 
-Start = Callable[..., Awaitable[Stack]]
 PATH = "/v1/chat/completions"
 WORDS = " ".join(map(str, range(30)))
 CHAT = {"model": "openrouter/m", "messages": [{"role": "user", "content": WORDS}]}

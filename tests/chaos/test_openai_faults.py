@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any
@@ -14,13 +14,12 @@ from support.faults import stop
 from support.ledger import STORE_MS, calls_by_item, ledger, now_ms, open_during
 from support.reverse_proxy import PROXIES, reverse_proxy
 from support.search_depth import FULL, examples
-from support.stack import Stack, eventually
+from support.stack import Start, eventually
 
 from cli.simulator.chat import item_of
 
 pytestmark = pytest.mark.chaos
 
-Start = Callable[..., Awaitable[Stack]]
 CHAT = "/v1/chat/completions"
 MODEL = "openrouter/m"
 LINES = 30

@@ -1,7 +1,7 @@
 """Tests that one provider fails in each possible way while another works."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from support.invariants import verify
 from support.ledger import Call, ledger, now_ms
 from support.load import Load
 from support.search_depth import FULL
-from support.stack import Stack
+from support.stack import Start
 
 from cli.simulator.chat import item_of
 
@@ -25,8 +25,6 @@ SETTINGS = {
 }
 LATE_MS = 200 if FULL else 700  # calls may begin that were claimed before the refusal was known
 WATCHED_S = 2.5  # duration of each of the two measurements: before the fault and during the fault
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 def occupied(calls: Sequence[Call], dialect: str, start_ms: float, end_ms: float) -> float:

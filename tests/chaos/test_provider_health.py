@@ -5,7 +5,6 @@ Outages are short by default. With `CI_DEPTH=full` they are as long as real ones
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -28,7 +27,7 @@ from support.outage import (
 from support.proxy import Proxy
 from support.redis_server import Server, server_with_clock
 from support.search_depth import FULL
-from support.stack import Stack, eventually, free_port
+from support.stack import Stack, Start, eventually, free_port
 
 from shared.queue.keys import Keys
 
@@ -57,8 +56,6 @@ REFUSALS: dict[str, dict[str, Any]] = {
     "unauthorized": {"status": 401},
     "quota": {"status": 429, "body": QUOTA},
 }
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from itertools import pairwise
 from time import time
@@ -16,14 +15,12 @@ from support.prompts import prompts
 from support.proxy import Proxy
 from support.redis_server import Server
 from support.search_depth import FULL
-from support.stack import Stack, eventually
+from support.stack import Stack, Start, eventually
 
 from shared.queue.keys import Keys
 from shared.queue.operator import Operator
 
 pytestmark = pytest.mark.chaos
-
-Start = Callable[..., Awaitable[Stack]]
 
 KILLED = 2  # workers
 LATE_MS = 200 if FULL else 1000  # calls may begin that were claimed before a limit was lowered

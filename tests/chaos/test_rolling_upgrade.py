@@ -2,7 +2,6 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import orjson
 import pytest
 from support.invariants import verify
 from support.load import Load
-from support.stack import Stack
+from support.stack import Stack, Start
 
 from shared.redis.client import connect
 
@@ -31,8 +30,6 @@ ADDED = {
         '            "cost": 0.5,\n',
     ),
 }
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 @pytest.fixture

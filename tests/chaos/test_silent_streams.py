@@ -1,20 +1,19 @@
 """Tests streams behind a real proxy that hangs up after 15 s, with the heartbeats of production."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from support.processes import PIPE, start
 from support.reverse_proxy import reverse_proxy
-from support.stack import Stack, chat
+from support.stack import Start, chat
 
 pytestmark = pytest.mark.chaos
 
 
 async def test_streams_and_submit_pass_a_proxy_that_hangs_up_after_fifteen_seconds(
-    stack: Callable[..., Awaitable[Stack]], environment: dict[str, str], tmp_path: Path
+    stack: Start, environment: dict[str, str], tmp_path: Path
 ) -> None:
     deployment = await stack(workers=1, REQUEST_TIMEOUT="60")
     await deployment.simulate(latency_ms=32_000)

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 
 import httpx
 import pytest
@@ -24,7 +24,7 @@ from support.processes import Process
 from support.proxy import Proxy
 from support.redis_server import Server
 from support.search_depth import FULL
-from support.stack import Stack, chat, eventually
+from support.stack import Stack, Start, chat, eventually
 
 from cli.simulator.chat import item_of
 from shared.queue.keys import Keys
@@ -44,8 +44,6 @@ SETTINGS = {
     # the fourth has calls, too.
     "WORKER_MAX_JOBS": "4",
 }
-
-Start = Callable[..., Awaitable[Stack]]
 
 
 def starts(calls: Collection[Call]) -> dict[str, list[float]]:
