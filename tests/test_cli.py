@@ -46,7 +46,7 @@ async def test_up_serves_and_stops_at_ctrl_c(environment: dict[str, str]) -> Non
             batch = {"requests": [chat("hello"), chat("hi", provider="ollama")]}
             answer = (await client.post("/batch", json=batch)).json()
         deployment.process.send_signal(signal.SIGINT)
-        code = await asyncio.wait_for(deployment.process.wait(), 30)
+        code = await asyncio.wait_for(deployment.process.wait(), 60)
 
         assert [r["content"] for r in answer["responses"]] == ["echo: hello", "echo: hi"]
         assert code == 0
@@ -88,7 +88,7 @@ async def test_a_killed_worker_is_restarted(environment: dict[str, str]) -> None
         assert deployment.process.stdout is not None
         await kill_worker_of(deployment.process.pid)
 
-        line = await asyncio.wait_for(deployment.process.stdout.readline(), 30)
+        line = await asyncio.wait_for(deployment.process.stdout.readline(), 60)
 
         assert line == b"worker 1 exited with code -9; restarting it\n"
         assert (await batch).json()["successful"] == 60

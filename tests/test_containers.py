@@ -41,7 +41,7 @@ PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "python:3.13-slim")
 REDIS_IMAGE = os.environ.get("REDIS_IMAGE", "redis:8-alpine")
 LIMIT = 10
 REPLICAS = 3
-LEASE_S = 3
+LEASE_S = 8
 BUILD_S = 600
 
 
@@ -297,7 +297,8 @@ async def test_items_of_a_killed_worker_run_again(compose: Compose, stack: Stack
     stats = await stack.stats()
     assert stats["peak"] == LIMIT
     assert stats["aborted"] >= 1
-    assert stats["total"] == 60 + stats["aborted"]
+    # A worker may be killed between an answer and its settlement, too.
+    assert 60 + stats["aborted"] <= stats["total"] <= 60 + LIMIT
     job = (await stack.api.get(f"/jobs/{body['job_id']}")).json()
     assert job["responses"] == body["responses"]
 

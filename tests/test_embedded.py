@@ -41,7 +41,7 @@ class User:
             stdout=asyncio.subprocess.PIPE,
         )
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 30)
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
         return cls(process, line.decode().strip())
 
     async def end(self, number: signal.Signals = signal.SIGKILL) -> None:

@@ -44,12 +44,13 @@ async def test_items_of_a_killed_worker_run_again(stack: Start) -> None:
     deployment = await stack(
         workers=2, MAX_CONCURRENT_REQUESTS="16", WORKER_MAX_JOBS="10", LEASE_SECONDS="3"
     )
-    await deployment.simulate(latency_ms=400)
+    await deployment.simulate(latency_ms=3000)  # no call ends before the worker is killed
     batch = asyncio.create_task(deployment.batch([chat(f"item {i}") for i in range(40)]))
     await deployment.in_flight(16)
 
     deployment.workers[0].kill()
     killed_at_ms = time.monotonic() * 1000
+    await deployment.simulate(latency_ms=300)
     body = (await batch).json()
 
     assert [r["content"] for r in body["responses"]] == [f"echo: item {i}" for i in range(40)]

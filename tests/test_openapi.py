@@ -106,7 +106,7 @@ def test_responses_to_generated_requests_are_as_documented(
     )
     @given(operation.as_strategy(generation_mode=mode))
     def answered(case: schemathesis.Case[Any]) -> None:
-        case.call_and_validate(checks=CHECKS, timeout=20)
+        case.call_and_validate(checks=CHECKS, timeout=60)
 
     answered()
 
@@ -119,7 +119,7 @@ def test_responses_to_generated_requests_are_as_documented(
 def test_responses_for_a_job_are_as_documented(
     api_schema: schemathesis.BaseSchema, url: str, method: str, path: str, mode: str
 ) -> None:
-    batch = httpx.post(f"{url}/batch", params={"mode": mode}, json=SEED_EXAMPLE, timeout=20)
+    batch = httpx.post(f"{url}/batch", params={"mode": mode}, json=SEED_EXAMPLE, timeout=60)
     job_id = batch.headers["location"].removeprefix("/jobs/")
 
     operation = api_schema[f"/jobs/{{job_id}}{path}"][method]
