@@ -118,19 +118,19 @@ class ForkServer:
             os.kill(pid, signal.SIGKILL)
 
 
-def assemble_scripts() -> None:
-    """Combines the Lua scripts with their parts, which each process would do otherwise."""
+def link_scripts() -> None:
+    """Links the Lua scripts, which each process would do otherwise."""
     scripts = importlib.import_module("shared.queue.scripts")
     for file in importlib.resources.files("shared.queue").joinpath("lua").iterdir():
         if file.name.endswith(".lua"):
-            scripts.combined(file.name.removesuffix(".lua"))
+            scripts.linked(file.name.removesuffix(".lua"))
 
 
 def main() -> None:
     sys.path[0] = os.getcwd()  # noqa: PTH109 — like `python -m`, instead of this file's directory
     for module in sys.argv[2:]:
         importlib.import_module(module)
-    assemble_scripts()
+    link_scripts()
     for module in [name for name in sys.modules if name.startswith("cli.")]:
         del sys.modules[module]  # these modules check on import whether stdout is a terminal
     assert threading.active_count() == 1  # a fork copies no other thread

@@ -6,7 +6,7 @@
 -- The score orders the lanes by their last claim. A lane that has become active is first.
 -- Defines for other files: add_lane, remove_lane, mark_claimed, active_lanes, some_lanes
 local MAX_LANES = 100 -- limit of the lanes that a round looks at
-local latest_lane, latest_claim = nil, 0 -- the last entry of the index, and its score
+local latest_lane, latest_claim = '', 0 -- the last entry of the index, and its score
 
 local function add_lane(lane) redis.call('ZADD', ACTIVE_LANES, 'NX', 0, lane) end
 

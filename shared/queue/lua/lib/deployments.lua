@@ -5,7 +5,7 @@
 -- model. An account is a key of a provider: '<provider>' for the first, then '<provider>#2'.
 -- Defines for other files: is_plain, provider_of, deployments_of, providers_of, lanes_of, encode_deployment,
 -- served_by
-local known, lanes_by_account = {}, nil
+local known, lanes_by_account = {}, false
 
 local function is_plain(lane) return not has_flag(lane, 'p') end
 

@@ -8,7 +8,7 @@
 -- Defines for other files: part_left, note_hunger
 local HUNGRY_MS = 7000 -- longer than the time between two rounds of a worker that is not woken: see POLL_S
 local MAX_ENTRIES = 500 -- limit of the entries of HUNGRY that a round reads
-local hungry -- lane → set of hungry workers; nil until it is read
+local hungry = false -- lane → set of hungry workers; false until it is read
 
 local function read_hungry()
   if hungry then return end

@@ -5,7 +5,7 @@
 -- Writes results. No other file writes results.
 -- Defines for other files: write_result, finish_failed, record_finished_items
 
-local now_text -- the time as a stored result has it; nil until the first result
+local now_text = false -- the time as a stored result has it; false until the first result
 
 -- Writes the result of an item, unless the item has a result or its job has ended. Returns whether it has written.
 local function write_result(job, index, failed, result, latency_us)

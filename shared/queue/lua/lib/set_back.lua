@@ -10,7 +10,7 @@
 -- Defines for other files: read_set_back, set_left, queue_time, clock_time, lower
 local CLOCK_STEP_MS = 1000
 local MAX_LOWERED = 200 -- times that one call of `lower` corrects
-local clock, behind_ms
+local clock, behind_ms = '', 0 -- set by `read_set_back`
 
 -- Returns whether the clock was set back since the reader last called this function, by a step or more, and what `set_left` has
 -- stored. Each script has one reader.

@@ -2,10 +2,10 @@
 -- Reads the limits in Redis. LIMITS (set while work runs) and LEARNED (announced by the provider) have limits as JSON, CAPS
 -- has the state of adaptive.lua.
 -- Defines for other files: has_stored_limits, stored_limits, remember_limits
-local stored, has_any = {}, nil
+local stored, has_any = {}, 'unknown'
 
 local function has_stored_limits()
-  if has_any == nil then has_any = redis.call('EXISTS', LIMITS, LEARNED, CAPS) > 0 end
+  if has_any == 'unknown' then has_any = redis.call('EXISTS', LIMITS, LEARNED, CAPS) > 0 end
   return has_any
 end
 
