@@ -174,9 +174,11 @@ def use_clock(monkeypatch: pytest.MonkeyPatch, keys: Keys) -> None:
     read = scripts._read  # noqa: SLF001 — the server's clock cannot be set
     advanced, ticks = lua_string(clock_key(keys)), lua_string(f"{clock_key(keys)}-ticks")
     clock = f"""
-local ticks = redis.pcall('INCR', {ticks}) -- fails in a script that must not write
-if type(ticks) ~= 'number' then ticks = tonumber(redis.call('GET', {ticks}) or 0) end
-local now_ms = {BEGIN_MS} + tonumber(redis.call('GET', {advanced}) or 0) + ticks / 1000
+local function count_tick()
+  local ticks = redis.pcall('INCR', {ticks}) -- fails in a script that must not write
+  return type(ticks) == 'number' and ticks or tonumber(redis.call('GET', {ticks}) or 0)
+end
+local now_ms = {BEGIN_MS} + tonumber(redis.call('GET', {advanced}) or 0) + count_tick() / 1000
 """
 
     def read_with_clock(name: str) -> str:
