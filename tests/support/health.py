@@ -14,6 +14,7 @@ from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Claimed, FailedItem, Queue
 from shared.queue.keys import Keys, lua_string
 from shared.queue.leases import Fault, Lease, Settlement
+from shared.queue.lua_linker import link
 from support.claims import commit
 
 LEASE_S = 15.0
@@ -188,6 +189,4 @@ local now_ms = {BEGIN_MS} + tonumber(redis.call('GET', {advanced}) or 0) + count
             source = source.replace(line, clock)
         return source
 
-    monkeypatch.setattr(scripts, "_read", read_with_clock)
-    # The function without its cache, because each test has its own clock.
-    monkeypatch.setattr(scripts, "combined", scripts.combined.__wrapped__)
+    monkeypatch.setattr(scripts, "linked", lambda name: link(name, read_with_clock))

@@ -21,6 +21,7 @@ from shared.queue.capacity import Capacity, Limits, Rules
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys, lua_string
 from shared.queue.leases import Fault, Lease, Settlement, Usage
+from shared.queue.lua_linker import link
 from support.claims import commit
 from worker.retry import backoff_s
 
@@ -238,6 +239,4 @@ def use_virtual_clock(monkeypatch: pytest.MonkeyPatch, keys: Keys) -> None:
             source = f"{before}local now_ms = {value}\n{after.partition(chr(10))[2]}"
         return source
 
-    monkeypatch.setattr(scripts, "_read", read_with_clock)
-    # The function without its cache, because each test has its own clock.
-    monkeypatch.setattr(scripts, "combined", scripts.combined.__wrapped__)
+    monkeypatch.setattr(scripts, "linked", lambda name: link(name, read_with_clock))
