@@ -36,6 +36,7 @@
 --- @include "job_end"
 --- @include "round"
 --- @include "is_healthy"
+--- @include "usual_lane"
 --- @include "pauses"
 --- @include "waiting"
 --- @include "settlement"
@@ -56,19 +57,20 @@ local first_running = 9
 local first_settlement = first_running + values_per_lane * running_count
 lane_count, quarantined = tonumber(lane_count), tonumber(quarantined)
 set_free_slots(tonumber(free_slots))
-local is_claiming = has_free_slots()
+local is_claiming = free_slots ~= '0'
 set_configuration(limits, rules, deployments)
 for i = first_running, first_settlement - 1, values_per_lane do running[ARGV[i]] = tonumber(ARGV[i + 1]) end
 local OTHER_LANES_MS = 100
-local max_claim, next_round_ms, has_freed_slot, has_left_items = MAX_CLAIM, nil, false, false
+local max_claim, next_round_ms, has_freed_slot, has_left_items = MAX_CLAIM, math.huge, false, false
 
 local function wake_at(time_ms)
-  if not next_round_ms or time_ms < next_round_ms then next_round_ms = time_ms end
+  if time_ms < next_round_ms then next_round_ms = time_ms end
 end
 
 -- Returns the limit of a lane that is in force, or nil if this worker does not serve the lane.
 local function lane_limit(lane)
-  if not configured_limit(lane) then return nil end
+  local configured = configured_limit(lane)
+  if not configured or is_usual(lane) then return configured end
   local limit = 0
   for provider in pairs(providers_of(lane)) do limit = limit + (effective_limit(provider) or 0) end
   return limit
@@ -76,6 +78,7 @@ end
 
 -- Returns the number of calls that the limits of the lane's providers allow to start.
 local function room_of_lane(lane)
+  if is_usual(lane) then return math.max(0, configured_limit(lane) - redis.call('ZCARD', LEASES .. lane)) end
   local room = 0
   for provider in pairs(providers_of(lane)) do
     room = room + math.max(0, (effective_limit(provider) or 0) - redis.call('ZCARD', LEASES .. provider))
@@ -85,6 +88,14 @@ end
 
 local function has_backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane, QUARANTINE .. lane) > 0 end
 
+-- Returns the time at which the queues that wait for a scope can change something, or nil, and the number of calls that the
+-- health of the lane allows, with the time at which that changes.
+local function look_at_health(lane)
+  local blocked_ms = resume_blocked(lane)
+  if not is_plain(lane) then return blocked_ms, math.huge end
+  return blocked_ms, gate(lane, ACCOUNT)
+end
+
 -- Requeues the lane's items that may run again. Returns the number of items that the lane's limit and health allow to start
 -- now; 0 if no item is queued.
 local function prepare(lane, limit)
@@ -93,13 +104,11 @@ local function prepare(lane, limit)
   if due_ms and due_ms <= now_ms then due_ms = requeue_due(lane) end
   if expires_ms then wake_at(expires_ms) end
   if due_ms then wake_at(due_ms) end
-
-  local blocked_ms = not is_healthy(lane) and resume_blocked(lane) or nil
+  local blocked_ms, allowed, next_ms = nil, math.huge, nil
+  if not is_usual(lane) and not is_healthy(lane) then blocked_ms, allowed, next_ms = look_at_health(lane) end
   if blocked_ms then wake_at(blocked_ms) end
 
   if has_backlog(lane) then
-    local allowed, next_ms = math.huge, nil
-    if is_plain(lane) and not is_healthy(lane) then allowed, next_ms = gate(lane, ACCOUNT) end
     if allowed > 0 then
       local left = room_of_lane(lane)
       if left == 0 then note_hunger(lane, limit, worker) end
@@ -116,30 +125,28 @@ end
 
 -- Claims up to `allowed` items of a lane, as this worker's slots and its part of the limit permit.
 local function claim_items(lane, allowed)
-  local left, limit = allowed, lane_limit(lane)
-  local part = part_left(lane, limit, worker)
-  local function capacity() return math.min(left, slots_for(lane), max_claim, part - (allowed - left)) end
-  local function count_claimed(count)
-    use_slots(lane, count)
-    left, max_claim = left - count, max_claim - count
-  end
-  if quarantined < 1 and capacity() > 0 then
-    local count, has_more = lease_quarantined(lane)
+  local limit, claimed_count = lane_limit(lane), 0
+  local most = math.min(allowed, slots_for(lane), max_claim, part_left(lane, limit, worker))
+  if quarantined < 1 and most > 0 then
+    local has_more
+    claimed_count, has_more = lease_quarantined(lane)
     if has_more then wake_at(now_ms) end
-    quarantined = quarantined + count
-    count_claimed(count)
+    quarantined = quarantined + claimed_count
   end
-  if capacity() > 0 then
-    local count, has_more_moves, next_ms = take_fairly(lane, capacity(), INTERACTIVE_WEIGHT, left)
-    count_claimed(count)
+  if most > claimed_count then
+    local count, has_more_moves, next_ms = take_fairly(lane, most - claimed_count, INTERACTIVE_WEIGHT, allowed - claimed_count)
+    claimed_count = claimed_count + count
     wake_at(next_ms)
     if has_more_moves then wake_at(now_ms) end
   end
-  if not is_healthy(lane) then wake_at(clock_time(earliest(BLOCKED .. lane)) or math.huge) end
-  if left < allowed then
+  use_slots(lane, claimed_count)
+  max_claim = max_claim - claimed_count
+  if not is_usual(lane) and not is_healthy(lane) then wake_at(clock_time(earliest(BLOCKED .. lane)) or math.huge) end
+  if claimed_count > 0 then
     wake_at(now_ms + LEASE_MS)
     mark_claimed(lane)
   end
+  local left = allowed - claimed_count
   if (left > 0 or (running[lane] or 0) < limit) and has_backlog(lane) then
     if left == 0 then
       note_hunger(lane, limit, worker)
@@ -194,5 +201,5 @@ record_finished_items()
 -- Other workers may claim items for the slots that this round has freed and not used.
 if has_freed_slot and (has_left_items or not is_claiming) or next(has_recovered) then redis.call('PUBLISH', WAKE, '') end
 -- leasing.lua has filled `claimed`.
-local delay_ms = next_round_ms and next_round_ms < math.huge and math.max(0, next_round_ms - now_ms)
+local delay_ms = next_round_ms < math.huge and math.max(0, next_round_ms - now_ms)
 return { delay_ms and ms(delay_ms) or '', claimed, unreported, patience }

@@ -1,3 +1,4 @@
+--- @include "usual_lane"
 -- Says whether anything of a lane is not healthy, so that a healthy lane needs no other function of pauses.lua.
 -- Defines for other files: ACCOUNT, is_healthy, mark_unhealthy
 local ACCOUNT = '' -- the scope of the account as a whole
@@ -11,4 +12,7 @@ local function is_healthy(lane)
   return not is_unhealthy[lane]
 end
 
-local function mark_unhealthy(lane) is_unhealthy[lane] = true end
+local function mark_unhealthy(lane)
+  is_unhealthy[lane] = true
+  mark_unusual(lane)
+end

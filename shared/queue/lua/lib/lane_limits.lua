@@ -3,7 +3,7 @@
 -- limited per account and not per model, 'c' the provider counts the calls that it refuses, 'o' it counts the token limit of
 -- a request before the call, 'r' the lane has more rules: see limiters.lua, 'p' the lane has several deployments: see
 -- deployments.lua.
--- Defines for other files: set_configuration, configured_limit, configured_rules, configured_deployments, has_flag
+-- Defines for other files: set_configuration, configured_limit, configured_rules, configured_deployments, flags_of, has_flag
 local limits, rules, deployments = '', '', '' -- the last two are tables after they were decoded
 local known_limits = {}
 
@@ -37,9 +37,15 @@ local function find_limit(lane)
 end
 
 -- Returns the configured limit of a lane, or nil if the worker does not serve the lane.
-local function configured_limit(lane) return find_limit(lane) and find_limit(lane).limit end
-
-local function has_flag(lane, flag)
+local function configured_limit(lane)
   local known = find_limit(lane)
-  return known and known.flags ~= '' and string.find(known.flags, flag, 1, true) ~= nil
+  return known and known.limit or nil
 end
+
+-- Returns the flags of a lane; '' if the worker does not serve the lane.
+local function flags_of(lane)
+  local known = find_limit(lane)
+  return known and known.flags or ''
+end
+
+local function has_flag(lane, flag) return string.find(flags_of(lane), flag, 1, true) ~= nil end

@@ -1,11 +1,11 @@
 --- @include "clock"
 --- @include "round"
 --- @include "lane_limits"
---- @include "stored_limits"
 --- @include "ids"
 --- @include "pauses"
 --- @include "waiting"
 --- @include "is_healthy"
+--- @include "usual_lane"
 --- @include "limits_in_force"
 --- @include "limiters"
 --- @include "adaptive"
@@ -58,12 +58,6 @@ local function settle_failure(lane, account, scope, job, index, number, claimed_
   end
 end
 
--- Returns whether a call was answered and the answer changes nothing but the item: no limiter, health or cap of the lane.
-local function is_usual(lane, lease, outcome, fault, usage)
-  return outcome == 'complete' and fault == '' and usage == '' and not string.find(lease, '[|~]') and is_healthy(lane)
-    and not has_stored_limits() and not has_flag(lane, 'd')
-end
-
 -- Settles a lease with the outcome of its call: see settle_and_claim.lua. Returns false if the lease had expired or was
 -- settled before.
 local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault, usage)
@@ -73,13 +67,15 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
     forgive_loss(job, index, claimed_us)
     return false
   end
-  if is_usual(lane, lease, outcome, fault, usage) then
+  if outcome == 'complete' and fault == '' and usage == '' and is_usual(lane) and not string.find(lease, '[|~]') then
     ended[lane] = (ended[lane] or 0) + 1
     write_result(job, index, false, result, tonumber(latency_us))
-    return true
+    return true -- the answer changes nothing but the item: no limiter, pause or cap of the lane
   end
   local _, account, scope, provider = served_by(lease, lane)
   ended[provider] = (ended[provider] or 0) + 1
+  mark_unusual(lane)
+  mark_unusual(provider)
   if provider ~= lane then redis.call('ZREM', LEASES .. provider, lease) end
   local route = routes_of(job, lane)[number] or ACCOUNT
   scope = scope or scope_of(route)
