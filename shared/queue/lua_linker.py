@@ -1,29 +1,29 @@
 """Links a Lua script with the parts that it includes.
 
-To create all functions of a script in each run would cost more than most runs do. So a function of
-a part is created when a run uses it first, and so is each value that a part declares.
-
 The line `--- @include "part"` includes `lua/lib/part.lua`, and the parts that this file itself
 includes. A file may use its own names, and the names that the files it includes list after "Defines
 for other files:". A part consists of declarations that begin in the first column:
 
     local function name(…) … end
-    local name, name = value, value    -- evaluated at their first use; not nil
+    local name, name = value, value    -- not nil
 
-Each name becomes a field of the table `parts`, which creates a field when it is read first. A
-number or a string with a name in upper case is written where it is used. A part that defines no
-name is a part of the script's body. The functions of the body are linked as those of a part, and so
-are the variables that these functions use. The other statements of the body run in their order.
+To create all functions of a script in each run would cost more than most runs do. So each name is a
+field of the table `parts`, and the field is created when it is read first. The names that a part
+lists after "Used in each round:" are local variables of the script instead, because these are
+faster. A number or a string with a name in upper case is written where it is used. What a script
+does not use is left out. A part that defines no name is a part of the script's body.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 Read = Callable[[str], str]
 
 _INCLUDE = re.compile(r'^--- @include "([a-z_]+)"\n', re.MULTILINE)
 _DEFINES = re.compile(r"^-- Defines for other files: ((?:.*,\n-- )*.*)$", re.MULTILINE)
+_EAGER = re.compile(r"^-- Used in each round: ((?:.*,\n-- )*.*)$", re.MULTILINE)
 _FUNCTION = re.compile(r"local function (\w+)(.*)", re.DOTALL)
 _LOCAL = re.compile(r"local ([\w, ]+?)(?: = (.*))?", re.DOTALL)
 _INNER = re.compile(
@@ -36,18 +36,19 @@ _TOKEN = re.compile(
     r"""|(?P<name>\b[A-Za-z_]\w*)|[{}(),]""",
     re.DOTALL,
 )
-_FIELD = re.compile(r"\bparts\.(\w+)")
+_REFERENCE = re.compile(r"\bparts\.\w+|\b\w+")
 
 
 @dataclass
 class _File:
-    """A file of a script: its names with their values, and its other statements."""
+    """A file of a script: its names with their values, and the statements of a body."""
 
     name: str
     includes: list[str]
     exported: list[str]
-    declared: dict[str, str] = field(default_factory=dict)
-    body: list[str] = field(default_factory=list)
+    eager: list[str]
+    declared: dict[str, str]
+    body: str
 
 
 def link(name: str, read: Read) -> str:
@@ -62,65 +63,57 @@ def link(name: str, read: Read) -> str:
     """
     shebang, text = read(f"{name}.lua").split("\n", 1)  # Redis needs it in the first line
     parts = _read_parts(text, read, {})
-    script = _parse(name, text, is_body=True)
     exports = {part: _exports(file) for part, file in parts.items()}
     values: dict[str, str] = {}
-    statements: list[str] = []
-    for file in [*parts.values(), script]:
+    body = ""
+    for file in [*parts.values(), _parse(name, text, is_body=True)]:
         names = _visible(file, exports)
         values |= {
-            names[own].removeprefix("parts."): _replace(file.name, value, names)
+            names[own]: _replace(file.name, value, names)
             for own, value in file.declared.items()
-            if names[own].startswith("parts.")
+            if names[own] != value
         }
-        statements += [_replace(file.name, statement, names) for statement in file.body]
-    body = "\n".join(statements)
-    return f"{shebang}\n{_create(_used(body, values))}{body}\n"
+        body += _replace(file.name, file.body, names)
+    return f"{shebang}\n{_create(_used(body, values))}{body}"
 
 
 def _read_parts(text: str, read: Read, parts: dict[str, _File]) -> dict[str, _File]:
-    """Adds the parts that a text includes, and the parts that these include, to `parts`."""
+    """Adds the parts that a text includes to `parts`, after the parts that these include."""
     for part in _INCLUDE.findall(text):
         if part not in parts:
             source = read(f"lib/{part}.lua")
-            parts[part] = _parse(part, source, is_body=not _DEFINES.search(source))
             _read_parts(source, read, parts)
+            parts[part] = _parse(part, source, is_body=not _DEFINES.search(source))
     return parts
 
 
 def _parse(name: str, text: str, *, is_body: bool) -> _File:
-    found = _DEFINES.search(text)
-    exported = re.findall(r"\w+", found[1]) if found else []
-    file = _File(name, _INCLUDE.findall(text), exported)
-    statements = _statements(text)
-    captured = {
-        token
-        for text in statements
-        if _FUNCTION.match(text)
-        for token in set(re.findall(r"\w+", text)) - _inner_names(text)
-    }
-    for statement in statements:
+    file = _File(
+        name, _INCLUDE.findall(text), _listed(_DEFINES, text), _listed(_EAGER, text), {}, ""
+    )
+    if is_body:
+        file.body = _INCLUDE.sub("", text)
+        return file
+    for statement in _statements(text):
         if function := _FUNCTION.fullmatch(statement):
             file.declared[function[1]] = f"function{function[2]}"
-        elif is_body and not _is_constant(statement):
-            file.body.append(_body_statement(file, statement, captured))
         else:
             file.declared |= _values(name, statement)
-    if missing := set(exported) - file.declared.keys():
+    if missing := {*file.exported, *file.eager} - file.declared.keys():
         raise ValueError(f"{name}.lua does not define {sorted(missing)}")
     return file
 
 
-def _is_constant(statement: str) -> bool:
-    found = _LOCAL.fullmatch(_without_comments(statement))
-    return bool(found and found[1].isupper() and _LITERAL.fullmatch(found[2] or ""))
+def _listed(names: re.Pattern[str], text: str) -> list[str]:
+    found = names.search(text)
+    return re.findall(r"\w+", found[1]) if found else []
 
 
 def _statements(text: str) -> list[str]:
-    """Returns the statements of a file. Each begins in the first column of a line."""
+    """Returns the statements of a part. Each begins in the first column of a line."""
     statements: list[str] = []
     for line in text.splitlines():
-        if re.match(r"(?!(end|else|elseif|until)\b)\w", line):
+        if re.match(r"(?!end\b)\w", line):
             statements.append(line)
         elif statements and not line.startswith("--"):
             statements[-1] += f"\n{line}"
@@ -136,16 +129,6 @@ def _values(file: str, statement: str) -> dict[str, str]:
     if len(names) != len(values) or "nil" in values:
         raise ValueError(f"{file}.lua declares {names}: each needs a value that is not nil")
     return dict(zip(names, values, strict=True))
-
-
-def _body_statement(file: _File, statement: str, captured: Iterable[str]) -> str:
-    """Returns a statement. The names that functions of the body use are declared as fields."""
-    declaration = _LOCAL.fullmatch(statement)
-    names = set(re.findall(r"\w+", declaration[1])) if declaration else set()
-    if not names & set(captured):
-        return statement
-    file.declared |= dict.fromkeys(names, "nil")
-    return statement.removeprefix("local ") if declaration and declaration[2] else ""
 
 
 def _without_comments(text: str) -> str:
@@ -168,32 +151,22 @@ def _exports(file: _File) -> dict[str, str]:
 
 
 def _reference(name: str, file: _File) -> str:
-    """Returns what stands for a declared name: its value, or a field."""
+    """Returns what stands for a declared name: its value, a local variable, or a field."""
     value = file.declared[name]
     if name.isupper() and _LITERAL.fullmatch(value):
         return value
-    return f"parts.{name}" if name in file.exported else f"parts.{file.name}__{name}"
+    unique = name if name in file.exported else f"{file.name}__{name}"
+    return unique if name in file.eager else f"parts.{unique}"
 
 
 def _visible(file: _File, exports: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Returns what stands for the names in a file; '' for names that it must not use."""
     included = {name: to for part in file.includes for name, to in exports[part].items()}
     own = {name: _reference(name, file) for name in file.declared}
-    inner = {
-        name
-        for text in [*file.declared.values(), *(one.removeprefix("local ") for one in file.body)]
-        for name in _inner_names(text)
-    }
-    body_locals = {
-        name
-        for statement in file.body
-        if (found := _LOCAL.fullmatch(statement))
-        for name in re.findall(r"\w+", found[1])
-    }
-    clashes = included.keys() & (own.keys() | body_locals) | inner & (included.keys() | own.keys())
-    if clashes:
+    inner = {name for text in [*file.declared.values(), file.body] for name in _inner_names(text)}
+    if clashes := included.keys() & own.keys() | inner & (included.keys() | own.keys()):
         raise ValueError(f"{file.name}.lua declares {sorted(clashes)} again")
-    invisible = {name for names in exports.values() for name in names} - inner - body_locals
+    invisible = {name for names in exports.values() for name in names} - inner
     return dict.fromkeys(invisible, "") | included | own
 
 
@@ -229,29 +202,38 @@ def _depth(texts: Sequence[str]) -> int:
 
 
 def _used(body: str, values: Mapping[str, str]) -> dict[str, str]:
-    """Returns the fields that a body uses, and the fields that these use."""
-    used: dict[str, str] = {}
+    """Returns the values that a body uses, and the values that these use, in their order."""
+    used: set[str] = set()
     texts = [body]
     while texts:
-        for name in _FIELD.findall(texts.pop()):
-            if name not in used and values.get(name, "nil") != "nil":
-                used[name] = values[name]
-                texts.append(values[name])
-    return used
+        found = {name for name in _REFERENCE.findall(texts.pop()) if name in values} - used
+        used |= found
+        texts += [values[name] for name in found]
+    return {name: value for name, value in values.items() if name in used}
 
 
 def _create(values: Mapping[str, str]) -> str:
-    """Returns the statement that declares `parts`."""
-    if not values:
-        return ""
-    by_length: dict[int, list[str]] = {}
-    for name in values:
-        by_length.setdefault(len(name), []).append(name)
-    choice = _choice(sorted(by_length), by_length, values)
-    return (
-        "local parts = {}\nsetmetatable(parts, { __index = function(_, name)\n"
-        f"local value, length = nil, #name\n{choice}\nparts[name] = value\nreturn value\nend }})\n"
-    )
+    """Returns the statements that declare the local variables and `parts`."""
+    fields = {
+        name.removeprefix("parts."): value
+        for name, value in values.items()
+        if name.startswith("parts.")
+    }
+    variables = [name for name in values if not name.startswith("parts.")]
+    # Lua finds the variables that a function captures from the last to the first.
+    uses = Counter(name for value in values.values() for name in set(_REFERENCE.findall(value)))
+    by_use = sorted(variables, key=lambda name: uses[name])
+    source = f"local {', '.join(by_use)}\n" if variables else ""
+    if fields:
+        by_length: dict[int, list[str]] = {}
+        for name in fields:
+            by_length.setdefault(len(name), []).append(name)
+        source += (
+            "local parts = {}\nsetmetatable(parts, { __index = function(_, name)\n"
+            f"local value, length = nil, #name\n{_choice(sorted(by_length), by_length, fields)}\n"
+            "parts[name] = value\nreturn value\nend })\n"
+        )
+    return source + "".join(f"{name} = {values[name]}\n" for name in variables)
 
 
 def _choice(

@@ -61,6 +61,7 @@ local is_claiming = free_slots ~= '0'
 set_configuration(limits, rules, deployments)
 for i = first_running, first_settlement - 1, values_per_lane do running[ARGV[i]] = tonumber(ARGV[i + 1]) end
 local OTHER_LANES_MS = 100
+local backlogs = {} -- what the lanes have: see `backlog`
 local max_claim, next_round_ms, has_freed_slot, has_left_items = MAX_CLAIM, math.huge, false, false
 
 local function wake_at(time_ms)
@@ -86,7 +87,10 @@ local function room_of_lane(lane)
   return room
 end
 
-local function has_backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane, QUARANTINE .. lane) > 0 end
+-- Returns what a lane has: 0 for nothing, 1 for queued items, QUARANTINED for items in the quarantine, QUARANTINED + 1 for
+-- both. EXISTS counts a key as often as it is named.
+local QUARANTINED = 2
+local function backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane, QUARANTINE .. lane, QUARANTINE .. lane) end
 
 -- Returns the time at which the queues that wait for a scope can change something, or nil, and the number of calls that the
 -- health of the lane allows, with the time at which that changes.
@@ -108,7 +112,8 @@ local function prepare(lane, limit)
   if not is_usual(lane) and not is_healthy(lane) then blocked_ms, allowed, next_ms = look_at_health(lane) end
   if blocked_ms then wake_at(blocked_ms) end
 
-  if has_backlog(lane) then
+  backlogs[lane] = backlog(lane)
+  if backlogs[lane] > 0 then
     if allowed > 0 then
       local left = room_of_lane(lane)
       if left == 0 then note_hunger(lane, limit, worker) end
@@ -127,7 +132,7 @@ end
 local function claim_items(lane, allowed)
   local limit, claimed_count = lane_limit(lane), 0
   local most = math.min(allowed, slots_for(lane), max_claim, part_left(lane, limit, worker))
-  if quarantined < 1 and most > 0 then
+  if backlogs[lane] >= QUARANTINED and quarantined < 1 and most > 0 then
     local has_more
     claimed_count, has_more = lease_quarantined(lane)
     if has_more then wake_at(now_ms) end
@@ -147,7 +152,7 @@ local function claim_items(lane, allowed)
     mark_claimed(lane)
   end
   local left = allowed - claimed_count
-  if (left > 0 or (running[lane] or 0) < limit) and has_backlog(lane) then
+  if (left > 0 or (running[lane] or 0) < limit) and backlog(lane) > 0 then
     if left == 0 then
       note_hunger(lane, limit, worker)
     else

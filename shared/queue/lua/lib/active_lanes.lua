@@ -5,6 +5,7 @@
 -- removes a lane, in the same step in which it finds that these four keys are empty.
 -- The score orders the lanes by their last claim. A lane that has become active is first.
 -- Defines for other files: add_lane, remove_lane, mark_claimed, active_lanes, some_lanes
+-- Used in each round: some_lanes, active_lanes, mark_claimed, latest_lane, latest_claim
 local MAX_LANES = 100 -- limit of the lanes that a round looks at
 local latest_lane, latest_claim = '', 0 -- the last entry of the index, and its score
 

@@ -1,5 +1,6 @@
 -- Reads the clock of the Redis server once per script, in ms and exact to the µs. No other clock decides anything.
 -- Defines for other files: now_ms, ms, earliest
+-- Used in each round: now_ms, ms, earliest, time
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
 

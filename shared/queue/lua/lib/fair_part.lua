@@ -6,6 +6,7 @@
 -- another worker is hungry, a worker claims only up to its part, and leaves the rest of the limit to the hungry worker.
 -- HUNGRY has '<worker> <lane>' by the time after which the entry no longer counts, because the worker may be lost.
 -- Defines for other files: part_left, note_hunger
+-- Used in each round: part_left, hungry
 local HUNGRY_MS = 7000 -- longer than the time between two rounds of a worker that is not woken: see POLL_S
 local MAX_ENTRIES = 500 -- limit of the entries of HUNGRY that a round reads
 local hungry = false -- lane → set of hungry workers; false until it is read

@@ -7,6 +7,7 @@
 -- The items are in QUEUE, one sorted set per lane, job and route. DEPTH counts them per owner. fair_share.lua takes items
 -- out.
 -- Defines for other files: queue_of, join_path, enqueue, dequeue
+-- Used in each round: queue_of, dequeue
 
 local function queue_of(lane, job_id, route) return QUEUE .. lane .. ':' .. job_id .. ':' .. route end
 

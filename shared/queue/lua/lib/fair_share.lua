@@ -20,6 +20,7 @@
 -- first. Within one claim it may get ahead of the next child: a class by one item, any other child by QUANTUM items, because
 -- each change to another child costs commands. A child without items stays in the tree until its turn comes, so that no child gains anything by leaving the tree and joining it again.
 -- Defines for other files: take_fairly
+-- Used in each round: take_fairly, take, claim_from, pop_first, NO_LIMITERS, round_moves, round_skips
 local QUANTUM = 5
 local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
 local round_moves = 120 -- limit of children without items that a round removes; a queue that it moves to WAITING counts ten times
@@ -150,7 +151,8 @@ local function take(claim, level, siblings, job, wanted)
     end
     if not child then return taken, skipped == 0 end
     local weight = level == CLASSES and child == 'interactive' and claim.interactive_weight or 1
-    local share = math.min(wanted - taken, room or math.huge)
+    local share = wanted - taken
+    if room and room < share then share = room end
     if next_service and level ~= ROUTES then
       local lead = math.floor((tonumber(next_service) - tonumber(service)) * weight)
       share = math.min(share, lead + (level == CLASSES and 1 or QUANTUM))

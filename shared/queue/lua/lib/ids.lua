@@ -2,6 +2,7 @@
 -- '<item>@<claimed_us>': claimed_us is the time, in µs, of the claim. '~…' follows if the lease uses limiters: see
 -- limiters.lua.
 -- Defines for other files: item_of, split_item, split_lease
+-- Used in each round: item_of, split_lease
 local function item_of(job_id, index, number) return job_id .. ':' .. index .. (number > 1 and '.' .. number or '') end
 
 -- Returns the job's id, the item's index in the job and the number of the item's route.
@@ -10,8 +11,8 @@ local function split_item(item)
   return id, index, tonumber(number) or 1
 end
 
--- Returns the same as `split_item`, and claimed_us.
+-- Returns the same as `split_item`, claimed_us, and whether the lease names a deployment or limiters.
 local function split_lease(lease)
-  local id, index, number, claimed_us = string.match(lease, '^([^@]+):(%d+)%.?(%d*)@(%d+)')
-  return id, index, tonumber(number) or 1, claimed_us
+  local id, index, number, claimed_us, more = string.match(lease, '^([^@]+):(%d+)%.?(%d*)@(%d+)(.?)')
+  return id, index, tonumber(number) or 1, claimed_us, more ~= ''
 end

@@ -4,6 +4,7 @@
 -- Ends jobs: completes a job whose items have all finished, and ends a job early that was cancelled, whose deadline has
 -- passed or whose client has disconnected.
 -- Defines for other files: forget_expired, end_job, end_early, end_overdue_jobs
+-- Used in each round: end_overdue_jobs
 
 local LIVE_CALL_KEPT_S = 15 -- more than JOIN_ANSWERED_MS in repeated_calls.lua
 

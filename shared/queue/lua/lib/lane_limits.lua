@@ -4,6 +4,7 @@
 -- a request before the call, 'r' the lane has more rules: see limiters.lua, 'p' the lane has several deployments: see
 -- deployments.lua.
 -- Defines for other files: set_configuration, configured_limit, configured_rules, configured_deployments, flags_of, has_flag
+-- Used in each round: set_configuration, configured_limit, flags_of, limits, rules, deployments, known_limits, find_limit
 local limits, rules, deployments = '', '', '' -- the last two are tables after they were decoded
 local known_limits = {}
 

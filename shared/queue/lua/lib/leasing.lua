@@ -17,12 +17,14 @@
 --- @include "work"
 -- Gives leases to items. `claimed` collects fourteen values per leased item: see what settle_and_claim.lua returns.
 -- Defines for other files: lease_of, lease_items, lease_quarantined
+-- Used in each round: lease_items, end_of_lease, now_us
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
 local LEAVING_WORK = 20 -- number of commands for an item that leaves the quarantine, for example because its job has ended
 local MAX_WAITING = 8 -- limit of quarantined items of a lane that a round looks at although they have to wait
 
 -- `list`: the limiters of the item. `deployment`: nil for a plain lane.
 local function end_of_lease(lane, list, deployment)
+  if not deployment and #list == 0 then return '@' .. now_us end
   return '@' .. now_us .. encode_deployment(lane, deployment) .. suffix_of(list)
 end
 

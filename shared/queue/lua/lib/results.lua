@@ -4,6 +4,7 @@
 --- @include "job_end"
 -- Writes results. No other file writes results.
 -- Defines for other files: write_result, finish_failed, record_finished_items
+-- Used in each round: write_result, record_finished_items, call_in_parts, now_text
 
 local now_text = false -- the time as a stored result has it; false until the first result
 

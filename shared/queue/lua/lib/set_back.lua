@@ -8,6 +8,7 @@
 -- CLOCK has, for each reader, the latest time that the reader has seen (up to CLOCK_STEP_MS old); '<reader>:behind' has the ms of
 -- all set-backs; '<reader>:left' says what is still to be corrected.
 -- Defines for other files: read_set_back, set_left, queue_time, clock_time, lower
+-- Used in each round: read_set_back, clock_time, clock, behind_ms
 local CLOCK_STEP_MS = 1000
 local MAX_LOWERED = 200 -- times that one call of `lower` corrects
 local clock, behind_ms = '', 0 -- set by `read_set_back`

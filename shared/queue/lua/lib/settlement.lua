@@ -18,6 +18,7 @@
 --- @include "results"
 --- @include "set_back"
 -- Defines for other files: settle
+-- Used in each round: settle
 local MAX_SPREAD_MS = 2000 -- limit of the delay after an attempt that does not count
 
 -- Records an attempt that failed and may be repeated: see settle_and_claim.lua.
@@ -61,13 +62,13 @@ end
 -- Settles a lease with the outcome of its call: see settle_and_claim.lua. Returns false if the lease had expired or was
 -- settled before.
 local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault, usage)
-  local id, index, number, claimed_us = split_lease(lease)
+  local id, index, number, claimed_us, names_more = split_lease(lease)
   local job = load_job(id)
   if redis.call('ZREM', LEASES .. lane, lease) == 0 then
     forgive_loss(job, index, claimed_us)
     return false
   end
-  if outcome == 'complete' and fault == '' and usage == '' and is_usual(lane) and not string.find(lease, '[|~]') then
+  if outcome == 'complete' and fault == '' and usage == '' and not names_more and is_usual(lane) then
     ended[lane] = (ended[lane] or 0) + 1
     write_result(job, index, false, result, tonumber(latency_us))
     return true -- the answer changes nothing but the item: no limiter, pause or cap of the lane
