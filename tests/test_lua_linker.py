@@ -46,17 +46,15 @@ async def test_a_run_creates_only_what_it_uses(redis: Redis) -> None:
     assert await redis.eval(source, 0, "1") == [4, 1]  # type: ignore[misc]
 
 
-async def test_functions_of_the_body_share_its_variables(redis: Redis) -> None:
-    body = """local LIMIT = 10
-local count, other = 1
-local function add(number) count = math.min(LIMIT, count + number) end
-for i = 1, 5 do add(i) end
-return { count, other == nil and 1 or 0 }
-"""
-    source = linked(f"#!lua\n{body}")
+async def test_names_of_each_round_are_local_variables(redis: Redis) -> None:
+    values = "local step, count = 2, 0\nlocal function add() count = count + step return count end"
+    p = part("add", text=f"-- Used in each round: add, count\n{values}")
 
-    assert await redis.eval(source, 0) == [10, 1]  # type: ignore[misc]
-    assert "LIMIT" not in source
+    source = linked(f"{INCLUDE}add()\nreturn add()\n", p=p)
+
+    assert source.startswith("local add, p__count\n")
+    assert "parts.p__step" in source
+    assert await redis.eval(source, 0) == 4  # type: ignore[misc]
 
 
 def test_what_no_statement_uses_is_left_out() -> None:
@@ -82,6 +80,11 @@ def test_what_no_statement_uses_is_left_out() -> None:
         ("local gate, b = 1, nil", "return gate", "p.lua declares ['gate', 'b']: each needs a"),
         ("local gate, b = f(1, 2)", "return gate", "p.lua declares ['gate', 'b']: each needs a"),
         ("local gate = 1\nprint(gate)", "return 1", "a statement that declares nothing: print"),
+        (
+            "-- Used in each round: also\nlocal gate = 1",
+            "return 1",
+            "p.lua does not define ['also']",
+        ),
     ],
 )
 def test_a_mistake_is_found(text: str, body: str, message: str) -> None:
@@ -103,7 +106,9 @@ def test_every_function_of_the_parts_is_used() -> None:
     unused = {
         (file, name)
         for file, name in functions
-        if not re.search(rf"name == '({file}__)?{name}'", linked_scripts)
+        if not re.search(
+            rf"name == '({file}__)?{name}'|^({file}__)?{name} = ", linked_scripts, re.MULTILINE
+        )
     }
 
     assert unused == set()
