@@ -124,8 +124,9 @@ if first > 0 and redis.call('HLEN', PAYLOADS .. job) ~= total then return refuse
 if not has_room(owner, upload.bytes, submission.max_bytes) then return refuse('bytes_full', '') end
 redis.call('HINCRBY', QUEUE_BYTES, owner, upload.bytes) -- end_job subtracts the bytes
 
-redis.call('HSET', JOB .. job, 'bytes', upload.bytes, 'total', total, 'routes', cjson.encode(names_by_lane), 'owner', owner, 'priority_class',
-  submission.priority_class, 'result_ttl_s', submission.result_ttl_s, 'accepted_ms', ms(now_ms), 'items_by_lane',
+redis.call('HSET', JOB .. job, 'bytes', upload.bytes, 'total', total, 'routes', cjson.encode(names_by_lane),
+  'owner', owner, 'priority_class', submission.priority_class, 'result_ttl_s', submission.result_ttl_s,
+  'accepted_ms', ms(now_ms), 'items_by_lane',
   cjson.encode(items_by_lane))
 if first > 0 then
   redis.call('PERSIST', JOB .. job)

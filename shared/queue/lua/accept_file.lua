@@ -1,9 +1,9 @@
 #!lua
 -- Makes an uploaded file visible. Until then, its blocks expire unless another block follows. Repeating the call changes
 -- nothing.
--- ARGV: file id, owner, description as JSON, number of blocks, bytes of the blocks, bytes that stage_block.lua has counted,
---       ttl_s (time until the file expires), max_bytes (limit of the stored bytes of the owner's files), max_files (limit of the owner's files), max_queue_bytes
---       (see owner_bytes.lua)
+-- ARGV: file id, owner, description as JSON, number of blocks, bytes of the blocks, bytes that stage_block.lua has
+--       counted, ttl_s (time until the file expires), max_bytes (limit of the stored bytes of the owner's files),
+--       max_files (limit of the owner's files), max_queue_bytes (see owner_bytes.lua)
 -- Returns: 'accepted', or a refusal: 'full' (the owner's files would exceed a limit), 'bytes_full' (the owner's files and
 --          unfinished jobs would exceed max_queue_bytes), 'expired' (earlier blocks have expired)
 --- @include "clock"

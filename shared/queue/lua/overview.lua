@@ -1,6 +1,7 @@
 #!lua flags=no-writes
--- Reads the workers and the lanes in use: the webhook lane, the lanes whose calls an alive worker can make, the active lanes,
--- and the lanes that had calls in the last hour. One run does limited work, so it may leave lanes to the next runs.
+-- Reads the workers and the lanes in use: the webhook lane, the lanes whose calls an alive worker can make, the active
+-- lanes, and the lanes that had calls in the last hour. One run does limited work, so it may leave lanes to the next
+-- runs.
 -- ARGV: max_jobs (limit of jobs to search per lane for the oldest item), max_lost (limit of lost workers to return),
 --       max_scopes (limit of scopes to return per lane), max_workers (limit of workers to return),
 --       then in the next runs the lanes to read
@@ -8,10 +9,11 @@
 --          {worker, time in ms after which the worker counts as lost, …},
 --          {worker, the worker's last report or false, …},
 --          {lanes that this run has left out},
---          then per lane {name, number of leases, number of queued items (see queue_depth.lua), number of deferred items, time in ms at which the
---          oldest queued item was accepted or false, a list of up to max_scopes scopes that are not healthy: see pauses.lua,
---          the limits that were set while work runs and the state of the adaptive limit, as JSON or false}
---          and per scope {scope, time in ms at which the pause ends, time in ms at which the scope opened or the pause began,
+--          then per lane {name, number of leases, number of queued items (see queue_depth.lua), number of deferred items,
+--          time in ms at which the oldest queued item was accepted or false, a list of up to max_scopes scopes that are
+--          not healthy: see pauses.lua, the limits that were set while work runs and the state of the adaptive limit, as
+--          JSON or false} and per scope {scope, time in ms at which the pause ends, time in ms at which the scope opened
+--          or the pause began,
 --          1 if the scope is open or 0, verdict, reason, 1 if a probe is running or 0}; the first is the account's}
 --          The next runs return no workers.
 --- @include "clock"

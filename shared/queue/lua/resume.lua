@@ -4,8 +4,10 @@
 -- healthy. An open scope stays open, and its next probe may run now; if the probe fails, the waits begin again with the
 -- shortest.
 -- One run resumes some of the scopes.
--- ARGV: lane, '<number of the key> <cursor of HSCAN>' ('1 0' in the first run), scope (all scopes of the lane if it is left out)
--- Returns: {what the next run gets as its second argument, '' if all is done, what was not healthy, as '<account>' or '<account>/<model>'}
+-- ARGV: lane, '<number of the key> <cursor of HSCAN>' ('1 0' in the first run), scope (all scopes of the lane if it is
+--       left out)
+-- Returns: {what the next run gets as its second argument, '' if all is done, what was not healthy, as '<account>' or
+--           '<account>/<model>'}
 --- @include "clock"
 --- @include "is_healthy"
 --- @include "pauses"

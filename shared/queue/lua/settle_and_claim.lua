@@ -2,9 +2,12 @@
 -- Runs one round of a worker: settles leases whose calls have ended, requeues the items whose lease has expired and the
 -- deferred items that are due, and claims items that may run now. Each claimed item gets a lease. Each lease uses one
 -- slot of the lane's limit.
--- Constants: BROKEN_STREAM_RESULT (the result of an item whose answer was streamed in part), LEASE_MS, MAX_CLAIM (limit of items per round), INTERACTIVE_WEIGHT (number of interactive items that are
---            served per bulk item of the same owner), MAX_WORKER_LOSSES, LOST_RESULT (the result of an item that lost
---            MAX_WORKER_LOSSES workers), OUTAGE_WAIT_MS (time for which an item waits for an open route)
+-- Constants: LEASE_MS,
+--            MAX_CLAIM (limit of items per round),
+--            INTERACTIVE_WEIGHT (number of interactive items that are served per bulk item of the same owner),
+--            MAX_WORKER_LOSSES, LOST_RESULT (the result of an item that lost MAX_WORKER_LOSSES workers),
+--            BROKEN_STREAM_RESULT (the result of an item whose answer was streamed in part),
+--            OUTAGE_WAIT_MS (time for which an item waits for an open route)
 -- ARGV: limits (the lanes that this worker serves, with their limits: see lane_limits.lua),
 --       rules (further limits, as JSON by lane: see limiters.lua),
 --       deployments (as JSON by lane, for the lanes with several: see deployments.lua),
@@ -25,10 +28,11 @@
 --                                     its number of failed attempts; if its job has ended, the item is dropped
 --       Settling a lease that has expired only removes the worker loss that was counted for the lease.
 -- Returns: {ms until the next round has something to do ('': unknown),
---          {fourteen values per claimed item: item, lease, lane, payload, number of failed attempts that count, number of failed
---          attempts that do not count, time in µs of the first claim ('': this claim), number of worker losses since the last failed attempt, queued_ms, ms until the job's
---          deadline ('': no deadline), account, model that the account gets ('': the item's own), what was tried
---          before the item moved to this route, as JSON ('': nothing), owner},
+--          {fourteen values per claimed item: item, lease, lane, payload, number of failed attempts that count, number of
+--          failed attempts that do not count, time in µs of the first claim ('': this claim), number of worker losses
+--          since the last failed attempt, queued_ms, ms until the job's deadline ('': no deadline), account, model that
+--          the account gets ('': the item's own), what was tried before the item moved to this route, as JSON ('':
+--          nothing), owner},
 --          {four values per item that the script has finished with an error: see results.lua},
 --          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see pauses.lua}}
 --- @include "active_lanes"
@@ -87,21 +91,21 @@ local function room_of_lane(lane)
   return room
 end
 
--- Returns what a lane has: 0 for nothing, 1 for queued items, QUARANTINED for items in the quarantine, QUARANTINED + 1 for
--- both. EXISTS counts a key as often as it is named.
+-- Returns what a lane has: 0 for nothing, 1 for queued items, QUARANTINED for items in the quarantine, QUARANTINED + 1
+-- for both. EXISTS counts a key as often as it is named.
 local QUARANTINED = 2
 local function backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane, QUARANTINE .. lane, QUARANTINE .. lane) end
 
--- Returns the time at which the queues that wait for a scope can change something, or nil, and the number of calls that the
--- health of the lane allows, with the time at which that changes.
+-- Returns the time at which the queues that wait for a scope can change something, or nil, and the number of calls that
+-- the health of the lane allows, with the time at which that changes.
 local function look_at_health(lane)
   local blocked_ms = resume_blocked(lane)
   if not is_plain(lane) then return blocked_ms, math.huge end
   return blocked_ms, gate(lane, ACCOUNT)
 end
 
--- Requeues the lane's items that may run again. Returns the number of items that the lane's limit and health allow to start
--- now; 0 if no item is queued.
+-- Requeues the lane's items that may run again. Returns the number of items that the lane's limit and health allow to
+-- start now; 0 if no item is queued.
 local function prepare(lane, limit)
   local expires_ms, due_ms = earliest(LEASES .. lane), clock_time(earliest(DEFERRED .. lane))
   if expires_ms and expires_ms <= now_ms then expires_ms = reclaim_expired(lane) end

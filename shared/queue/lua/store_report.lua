@@ -41,7 +41,9 @@ end
 local is_full = redis.call('HLEN', step) > MAX_FIELDS
 for i = 3, #ARGV, 2 do
   local counter = ARGV[i]
-  if is_full and redis.call('HEXISTS', step, counter) == 0 then counter = string.gsub(counter, '^(%S+ calls %S+) .*$', '%1 other') end
+  if is_full and redis.call('HEXISTS', step, counter) == 0 then
+    counter = string.gsub(counter, '^(%S+ calls %S+) .*$', '%1 other')
+  end
   redis.call('HINCRBY', step, counter, ARGV[i + 1])
 end
 redis.call('EXPIRE', step, kept_s + step_s)

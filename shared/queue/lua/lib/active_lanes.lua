@@ -21,8 +21,8 @@ local function active_lanes()
   return lanes
 end
 
--- Returns up to MAX_LANES active lanes, in their order, and whether these are all. Half of them are those that have waited
--- longest; the others are chosen by the time, so that each lane is looked at again and again.
+-- Returns up to MAX_LANES active lanes, in their order, and whether these are all. Half of them are those that have
+-- waited longest; the others are chosen by the time, so that each lane is looked at again and again.
 local function some_lanes()
   local lanes = active_lanes()
   if #lanes <= MAX_LANES then return lanes, true end

@@ -4,8 +4,8 @@
 --- @include "limits_in_force"
 --- @include "limiters"
 -- Chooses the deployment that serves the next items of a route, by weighted least service: SERVED has the number of items
--- that each deployment got, divided by its weight. A deployment that cannot take an item keeps up with the others, so that
--- it gets no more than its share when it can take items again.
+-- that each deployment got, divided by its weight. A deployment that cannot take an item keeps up with the others, so
+-- that it gets no more than its share when it can take items again.
 -- Defines for other files: route_gate, route_record, choose
 local KEPT_SERVED_MS = 86400000
 
@@ -43,8 +43,8 @@ local function room_of(deployment, tokens_of)
   return math.min(room, allowed), at_ms
 end
 
--- Returns the deployment for the next items of a route and how many items it may get, or nil and the time at which one may
--- take an item. `tokens_of` returns an upper estimate of the tokens that an account counts before the
+-- Returns the deployment for the next items of a route and how many items it may get, or nil and the time at which one
+-- may take an item. `tokens_of` returns an upper estimate of the tokens that an account counts before the
 -- next item's call.
 local function choose(lane, route, tokens_of)
   local served, chosen, least, next_ms = SERVED .. lane .. ':' .. route, nil, nil, math.huge

@@ -1,8 +1,8 @@
 --- @include "lane_limits"
--- Says what serves the items of a lane. A *plain* lane is a provider with one key: the deployment of a route is the account
--- with the lane's name, and the model with the route's name. A lane with the flag 'p' is an alias, or a provider with several
--- keys. For these lanes the worker's configuration lists the deployments: account, provider, weight, and for an alias the
--- model. An account is a key of a provider: '<provider>' for the first, then '<provider>#2'.
+-- Says what serves the items of a lane. A *plain* lane is a provider with one key: the deployment of a route is the
+-- account with the lane's name, and the model with the route's name. A lane with the flag 'p' is an alias, or a provider
+-- with several keys. For these lanes the worker's configuration lists the deployments: account, provider, weight, and for
+-- an alias the model. An account is a key of a provider: '<provider>' for the first, then '<provider>#2'.
 -- Defines for other files: is_plain, provider_of, deployments_of, providers_of, lanes_of, encode_deployment,
 -- served_by
 local known, lanes_by_account = {}, false
@@ -11,8 +11,8 @@ local function is_plain(lane) return not has_flag(lane, 'p') end
 
 local function provider_of(account) return string.match(account, '^[^#]+') end
 
--- Returns the deployments of a route: a list of {account, provider, weight, model (as the provider gets it; '' for the item's
--- own), route (the scope of the model in the account's health)}.
+-- Returns the deployments of a route: a list of {account, provider, weight, model (as the provider gets it; '' for the
+-- item's own), route (the scope of the model in the account's health)}.
 local function deployments_of(lane, route)
   local id = lane .. ' ' .. route
   if not known[id] then
@@ -65,7 +65,8 @@ local function encode_deployment(lane, deployment)
   return '|' .. lane .. '|' .. deployment.account .. '|' .. escape(deployment.route)
 end
 
--- Returns the lane of a lease, the account and the scope of its deployment, and the provider whose limit it uses. `lane` and
+-- Returns the lane of a lease, the account and the scope of its deployment, and the provider whose limit it uses. `lane`
+-- and
 -- `route` count if the lease is of a plain lane.
 local function served_by(lease, lane, route)
   -- The name of a limiter, after the first '~', may contain any character, because it is a model's name.

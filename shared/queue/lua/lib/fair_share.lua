@@ -14,11 +14,12 @@
 --- @include "fallbacks"
 --- @include "deployment_choice"
 --- @include "owner_room"
--- Claims items in the order of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996). Owners share
--- the lane equally. The classes of an owner share the owner's part by weight. The jobs of a class share the class's part
--- equally. The items of a job are served in their order, over all of its routes. The child with the least service is served
--- first. Within one claim it may get ahead of the next child: a class by one item, any other child by QUANTUM items, because
--- each change to another child costs commands. A child without items stays in the tree until its turn comes, so that no child gains anything by leaving the tree and joining it again.
+-- Claims items in the order of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996). Owners
+-- share the lane equally. The classes of an owner share the owner's part by weight. The jobs of a class share the class's
+-- part equally. The items of a job are served in their order, over all of its routes. The child with the least service is
+-- served first. Within one claim it may get ahead of the next child: a class by one item, any other child by QUANTUM
+-- items, because each change to another child costs commands. A child without items stays in the tree until its turn
+-- comes, so that no child gains anything by leaving the tree and joining it again.
 -- Defines for other files: take_fairly
 -- Used in each round: take_fairly, take, claim_from, pop_first, NO_LIMITERS, round_moves, round_skips
 local QUANTUM = 5
@@ -31,8 +32,8 @@ local NO_LIMITERS = {}
 local MAX_LEAD = 50 -- items by which a child that is skipped may fall behind
 local OWNERS, CLASSES, JOBS, ROUTES = 1, 2, 3, 4 -- levels of the tree
 
--- Removes up to `wanted` items from the start of a queue, only those up to the index `before` if it is given. Returns their
--- indexes.
+-- Removes up to `wanted` items from the start of a queue, only those up to the index `before` if it is given. Returns
+-- their indexes.
 local function pop_first(queue, wanted, before)
   if before then
     local indexes = redis.call('ZRANGEBYSCORE', queue, '-inf', before, 'LIMIT', 0, wanted)
@@ -44,8 +45,8 @@ local function pop_first(queue, wanted, before)
   return indexes
 end
 
--- Removes an item for a probe: a random one, so that a request that always fails cannot be every probe, and not the item of
--- the last failed probe, if there is another. Returns a list with its index.
+-- Removes an item for a probe: a random one, so that a request that always fails cannot be every probe, and not the item
+-- of the last failed probe, if there is another. Returns a list with its index.
 local function pop_probe(queue, job, number, account, scope)
   local last_failed = (open_record(account, ACCOUNT) or open_record(account, scope) or {}).last_failed
   local indexes = redis.call('ZRANDMEMBER', queue, 2)
@@ -123,9 +124,9 @@ local function claim_checked(claim, job, number, route, wanted, before)
   return #indexes, #indexes < wanted and not is_probe
 end
 
--- Claims up to `wanted` items of one queue. If the queue has to wait for a scope, moves it to WAITING; if it has to wait for
--- a limiter, leaves it in the tree, where it keeps its share. Returns the number of items, and whether the queue must leave
--- the tree.
+-- Claims up to `wanted` items of one queue. If the queue has to wait for a scope, moves it to WAITING; if it has to wait
+-- for a limiter, leaves it in the tree, where it keeps its share. Returns the number of items, and whether the queue must
+-- leave the tree.
 local function claim_from(claim, job, number, wanted, before)
   local lane = claim.lane
   local route = routes_of(job, lane)[number]
@@ -138,8 +139,8 @@ local function claim_from(claim, job, number, wanted, before)
   return #indexes, #indexes < wanted
 end
 
--- Claims up to `wanted` items below a node of the tree. Returns the number of items, and whether the node has no items left
--- in the tree.
+-- Claims up to `wanted` items below a node of the tree. Returns the number of items, and whether the node has no items
+-- left in the tree.
 local function take(claim, level, siblings, job, wanted)
   local taken, skipped = 0, 0
   while taken < wanted and claim.moves_left > 0 do
@@ -189,7 +190,8 @@ local function take(claim, level, siblings, job, wanted)
   return taken, false
 end
 
--- Claims up to `limit` items of a lane that has `free` slots. Returns their number, whether more queues may have to be moved to
+-- Claims up to `limit` items of a lane that has `free` slots. Returns their number, whether more queues may have to be
+-- moved to
 -- WAITING, and the time at which a limiter may allow more items.
 local function take_fairly(lane, limit, interactive_weight, free)
   local claim = {

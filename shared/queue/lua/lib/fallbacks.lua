@@ -2,11 +2,13 @@
 --- @include "job_cache"
 --- @include "attempts"
 --- @include "deployments"
--- Moves items on to other routes, because their route cannot serve them. The name of a route says where its items may move:
--- '<model>\31<after_ms><flag>\31<lane>\30<model>\31<lane>\30<model>…'. `flag` is 'c' if items that a moderation refused move
--- on, too. The name of a route that items have moved to begins with '\29', and its model is written as the provider gets it.
--- An item keeps its index, and so its place in the job. MOVED has what was tried before, as JSON, for each item that moved.
--- shared/queue/fallback_chain.py writes the names.
+-- Moves items on to other routes, because their route cannot serve them. The name of a route says where its items may
+-- move:
+-- '<model>\31<after_ms><flag>\31<lane>\30<model>\31<lane>\30<model>…'. `flag` is 'c' if items that a moderation refused
+-- move on, too. The name of a route that items have moved to begins with '\29', and its model is written as the provider
+-- gets it.
+-- An item keeps its index, and so its place in the job. MOVED has what was tried before, as JSON, for each item that
+-- moved. shared/queue/fallback_chain.py writes the names.
 -- Defines for other files: scope_of, moved_model, wait_before_move, shown_server, may_move, may_move_at_last, calls_of, move_on
 local NOT_CONFIGURED = 'not_configured' -- the worker has no configuration of the provider, so it made no call
 local MOVES = { model_not_found = true, context_too_long = true, quota_exhausted = true, unauthorized = true }
@@ -56,8 +58,8 @@ end
 -- Returns the name of what serves a lane's items for a reader: a provider, or an alias.
 local function shown_server(lane, scope) return string.sub(lane, 1, 1) == '@' and scope or provider_of(lane) end
 
--- Returns what an item was sent to: '<provider>/<model>' or an alias. The items of a shared route have different models, which
--- the meta names.
+-- Returns what an item was sent to: '<provider>/<model>' or an alias. The items of a shared route have different models,
+-- which the meta names.
 local function tried_by(job, index, account, scope)
   local server = shown_server(account, scope)
   if server == scope then return scope end
@@ -69,9 +71,9 @@ local function tried_by(job, index, account, scope)
   return server .. '/' .. (meta and meta[3] or scope)
 end
 
--- Moves an item, which the caller has taken out of its place, to the next route. Returns false if there is none. `code` is
--- the error code of the failure, `account` and `scope` say what the item was sent to, `calls` is 1 if the failure was a
--- call, and `claimed_us` the time of its claim ('' without a call).
+-- Moves an item, which the caller has taken out of its place, to the next route. Returns false if there is none. `code`
+-- is the error code of the failure, `account` and `scope` say what the item was sent to, `calls` is 1 if the failure was
+-- a call, and `claimed_us` the time of its claim ('' without a call).
 local function move_on(lane, job, index, route, claimed_us, code, account, scope, calls)
   local after_ms, flag, rest = chain_of(route)
   if not after_ms or not job.is_unfinished or redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then return false end

@@ -77,8 +77,8 @@ local function lease_items(lane, job, number, indexes, list, deployment)
   return #leases / 2
 end
 
--- Gives a lease to the first quarantined item of the lane whose route takes calls. Items that have waited for too long for
--- an open scope finish. Returns the number of leases, 0 or 1, and whether the next run has to look at more items.
+-- Gives a lease to the first quarantined item of the lane whose route takes calls. Items that have waited for too long
+-- for an open scope finish. Returns the number of leases, 0 or 1, and whether the next run has to look at more items.
 local function lease_quarantined(lane)
   local waiting_count = 0
   while waiting_count < MAX_WAITING and has_work_left() do

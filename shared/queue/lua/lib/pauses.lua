@@ -5,28 +5,30 @@
 --- @include "lane_limits"
 --- @include "adaptive"
 -- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the route's
--- name). `lane` is the name of the account: see deployments.lua. HEALTH has a record for each scope that is not healthy; a
--- scope without a record is healthy.
+-- name). `lane` is the name of the account: see deployments.lua. HEALTH has a record for each scope that is not healthy;
+-- a scope without a record is healthy.
 --   healthy  any number of calls
 --   paused   no call before `until_ms`
 --   open     no call before `until_ms`, then one call at a time: a *probe*. An answer of a probe makes the scope healthy.
 -- Fields of a record:
---   until_ms, pause_ms       end and length of the pause. Invariant: a pause ends at most `pause_ms` from now, also if Redis's
---                            clock was set back: see set_back.lua.
---   opened_ms, probe_ms, probe, last_failed   only while the scope is open: since when, time between a failed probe and the
---                            next one, lease of the latest probe, item of the latest failed probe
+--   until_ms, pause_ms       end and length of the pause. Invariant: a pause ends at most `pause_ms` from now, also if
+--                            Redis's clock was set back: see set_back.lua.
+--   opened_ms, probe_ms, probe, last_failed   only while the scope is open: since when, time between a failed probe and
+--                            the next one, lease of the latest probe, item of the latest failed probe
 --   time_outs                only while the scope is open: number of probes in a row that timed out
 --   reason, verdict, code, status   the latest failure; everybody can read `reason`
 --   failures, failed_items   attempts that failed in a row, and the set of their items
---   refusals, refused_ms     refusals in a row, and the time of the latest one. Calls that were claimed before this time do
---                            not count again.
+--   refusals, refused_ms     refusals in a row, and the time of the latest one. Calls that were claimed before this time
+--                            do not count again.
 --   noted_ms                 time of the latest failure
---   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the time until which a refusal of
---                            another route shows that the refusals cover the account
---   refused_claim_ms, longest_ms, is_unanswered   in scope '': the time of the claim of the call that was refused latest, the
---                            end of the longest pause of a route, and whether no other route was answered since the refusal
---   separate_until_ms        in scope '': until then, refusals cover only their routes, because other routes were answered
---   is_assumed               in scope '': the account is paused for a back-off only because two routes were refused
+--   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the time until which a refusal
+--                            of another route shows that the refusals cover the account
+--   refused_claim_ms, longest_ms, is_unanswered   in scope '': the time of the claim of the call that was refused latest,
+--                            the end of the longest pause of a route, and whether no other route was answered since the
+--                            refusal
+--   separate_until_ms        in scope '': until then, refusals cover only their routes, because other routes were
+--   answered is_assumed               in scope '': the account is paused for a back-off only because two routes were
+--   refused
 -- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
 -- Defines for other files: REFUSALS, read_record, store_record, delete_record, gate, open_record, mark_probe,
 -- end_probe, look_at_all_again, record_answer, record_failure, FIRST_PROBE_MS
@@ -76,7 +78,9 @@ end
 -- Makes the queues of a lane look again at the first 100 scopes that they wait for.
 local function look_at_all_again(lane)
   local changes = {}
-  for _, scope in ipairs(redis.call('ZRANGE', BLOCKED .. lane, 0, 99)) do changes[#changes + 1], changes[#changes + 2] = 0, scope end
+  for _, scope in ipairs(redis.call('ZRANGE', BLOCKED .. lane, 0, 99)) do
+    changes[#changes + 1], changes[#changes + 2] = 0, scope
+  end
   if changes[1] then redis.call('ZADD', BLOCKED .. lane, 'XX', unpack(changes)) end
 end
 
@@ -120,9 +124,9 @@ local function open_record(lane, scope)
   return record and record.opened_ms and record or nil
 end
 
--- Makes a lease the probe of the scopes that are open. The caller has asked `gate` for both scopes. After time-outs the probe
--- gets a longer time-out, twice as long for each probe that timed out: a server that is loading a model may abort the load
--- when its client hangs up, so calls with the usual time-out would never be answered.
+-- Makes a lease the probe of the scopes that are open. The caller has asked `gate` for both scopes. After time-outs the
+-- probe gets a longer time-out, twice as long for each probe that timed out: a server that is loading a model may abort
+-- the load when its client hangs up, so calls with the usual time-out would never be answered.
 local function mark_probe(lane, route, lease)
   local factor = 1
   for _, scope in ipairs(scopes_of(route)) do
@@ -220,9 +224,9 @@ local function has_room(lane)
   return redis.call('HLEN', HEALTH .. lane) < MAX_RECORDS
 end
 
--- Returns the scope that a refusal covers: the route, unless the refusal says that it covers the account, or another route
--- was refused a moment ago and is still paused, and no further route was answered since then. Also returns whether this is
--- an assumption: a provider that limits each model has refused two of them.
+-- Returns the scope that a refusal covers: the route, unless the refusal says that it covers the account, or another
+-- route was refused a moment ago and is still paused, and no further route was answered since then. Also returns whether
+-- this is an assumption: a provider that limits each model has refused two of them.
 local function refused_scope(lane, route, fault)
   if fault.covers_account then return ACCOUNT end
   local account = read_record(lane, ACCOUNT)

@@ -1,5 +1,6 @@
 --- @include "clock"
--- Counts the bytes of uploads that have not ended, so that several uploads at once cannot exceed an owner's limit together.
+-- Counts the bytes of uploads that have not ended, so that several uploads at once cannot exceed an owner's limit
+-- together.
 -- QUEUE_BYTES includes these bytes; STAGED_UPLOADS has one entry per upload, which expires with the parts of the upload.
 -- Defines for other files: stage, unstage, forget_expired_uploads
 

@@ -1,5 +1,6 @@
 --- @include "lane_limits"
--- Says whether a lane is *usual*: healthy, served by one account, and limited by nothing but a fixed number of running calls.
+-- Says whether a lane is *usual*: healthy, served by one account, and limited by nothing but a fixed number of running
+-- calls.
 -- For such a lane, a round needs no function of the files about pauses, deployments and other limits.
 -- Defines for other files: is_usual, mark_unusual
 -- Used in each round: is_usual, usual

@@ -14,9 +14,10 @@
 --- @include "results"
 --- @include "set_back"
 --- @include "work"
--- Keeps the queues that wait for a scope to become healthy: see pauses.lua. When a claim meets a queue whose scope takes no
--- call, it moves the queue from the tree of fair_queue.lua to WAITING, so that later claims do not meet it again. BLOCKED is
--- the index of these scopes, by the next time at which something can change. An item's place is QUEUE in both cases.
+-- Keeps the queues that wait for a scope to become healthy: see pauses.lua. When a claim meets a queue whose scope takes
+-- no call, it moves the queue from the tree of fair_queue.lua to WAITING, so that later claims do not meet it again.
+-- BLOCKED is the index of these scopes, by the next time at which something can change. An item's place is QUEUE in both
+-- cases.
 -- The score of a queue in WAITING is the earliest time at which its items may give up, while the scope is open: then they
 -- finish with the scope's latest failure, or if the scope has opened later, the queue gets a later time.
 -- Invariant: a queue with items is in the tree, or waits for a scope that is in BLOCKED.
@@ -122,9 +123,9 @@ local function probe_candidates(lane, scope, queues)
   return candidates
 end
 
--- Moves queues back to the tree, or to another scope that takes no call. If the scope takes only a probe, moves one queue to
--- the tree, a random one, and not the queue whose only item was the last probe, if there is another. Returns whether it has
--- moved one.
+-- Moves queues back to the tree, or to another scope that takes no call. If the scope takes only a probe, moves one queue
+-- to the tree, a random one, and not the queue whose only item was the last probe, if there is another. Returns whether
+-- it has moved one.
 local function resume(lane, scope, is_probe)
   local queues, last_failed = waiting(lane, scope), (waiting_record(lane, scope) or {}).last_failed
   local count = redis.call('ZCARD', queues)
