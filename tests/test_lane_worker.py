@@ -30,6 +30,7 @@ from shared.queue.item_results import Result
 from shared.queue.keys import Keys
 from shared.queue.leases import Settlement
 from shared.settings import WORKER_MEMORY_BYTES, ProviderSettings, Settings
+from worker import payload_room
 from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics
 from worker.outcomes import Attempt, Finished, TaskOutcome
@@ -42,13 +43,15 @@ def jobs(store: Store) -> Jobs:
     return Jobs(store, POLICY)
 
 
-async def submit(jobs: Jobs, count: int, *, provider: str = "openrouter", model: str = "m") -> str:
+async def submit(
+    jobs: Jobs, count: int, *, provider: str = "openrouter", model: str = "m", text: str = ""
+) -> str:
     job_id = jobs.new_id()
     requests = [
         LLMRequest(
             provider=provider,
             model=model,
-            messages=[Message(role=Role.USER, content=f"{job_id} {index}")],
+            messages=[Message(role=Role.USER, content=f"{job_id} {index}{text}")],
         )
         for index in range(count)
     ]
@@ -201,6 +204,27 @@ async def test_an_item_that_cannot_run_fails(store: Store, jobs: Jobs, payload: 
     [response] = status.responses or [None]
     assert response is not None
     assert (response.error_code, response.content) == ("internal_error", "")
+
+
+async def test_large_requests_are_claimed_as_their_size_allows(
+    jobs: Jobs,
+    slow: Simulator,
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """21 requests have room at once. A quarter of the slots is kept for other lanes."""
+    monkeypatch.setattr(payload_room, "MAX_PAYLOAD_BYTES", 850_000)
+    monkeypatch.setattr(payload_room, "_FIRST_PAYLOAD_BYTES", 850_000 // 16)
+    settings = settings.model_copy(update={"max_concurrent_requests": 100})
+    job_id = await submit(jobs, 40, text="x" * 40_000)
+    async with running_worker(settings, providers):
+        await calls_in_flight(slow, 16)
+        slow.configure(Behaviour(latency_ms=100))
+        status = await finished(jobs, job_id)
+
+    assert status.successful == 40
+    assert slow.stats()["peak"] <= 21
 
 
 @asynccontextmanager

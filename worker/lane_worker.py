@@ -24,13 +24,13 @@ from shared.redis.pubsub import listen
 from worker.execution import execute, internal_error, settlement
 from worker.lease_keeper import LeaseKeeper
 from worker.metrics import WorkerMetrics
+from worker.payload_room import PayloadRoom
 from worker.running_calls import RunningCalls, now
 from worker.stats_reporter import StatsReporter
 
 POLL_S = 5.0  # seconds until a round without a wake message, because a message may have been lost
 REDIS_RETRY_S = 0.25
 MAX_STARTS = 8  # number of calls to start before the event loop gets a turn to send the requests
-MAX_PAYLOAD_BYTES = 128 * 1024 * 1024  # a worker whose running items are larger claims none
 MAX_SETTLED_BYTES = 4 * 1024 * 1024  # size of the results that a round stores after the first
 SIGN_OFF_S = 5.0  # time limit of the last settlements and the last report, when the worker stops
 
@@ -90,6 +90,7 @@ class LaneWorker(Worker):
             running=self._calls.by_lane,
         )
         self._settlements: list[Settlement] = []
+        self._payloads = PayloadRoom()
         self._wake = asyncio.Event()
         self._round: asyncio.Task[float | None] | None = None
 
@@ -156,6 +157,7 @@ class LaneWorker(Worker):
         capacity = self._capacity()
         if not settlements and capacity.free_slots == 0:
             return None
+        is_limited = capacity.free_slots < self.max_jobs - len(self._calls)
         asked_at = now()
         try:
             claimed = await self._queue.settle_and_claim(settlements, capacity)
@@ -168,7 +170,9 @@ class LaneWorker(Worker):
         # Only settlements that Redis has confirmed are deleted. The others are sent again, because
         # settling a lease twice changes nothing.
         self._forget(settlements)
-        if self._settlements:
+        self._payloads.learn(claimed.leases)
+        may_have_more = is_limited and bool(claimed.leases)
+        if self._settlements or may_have_more:
             self._wake.set()
         for item in claimed.failed:
             failed = Result(error_code=item.error_code, error="failed", queued_ms=item.queued_ms)
@@ -195,8 +199,8 @@ class LaneWorker(Worker):
             self._memory.remove(size)
 
     def _capacity(self) -> Capacity:
-        has_room = self.allow_pick_jobs and self._calls.payload_bytes < MAX_PAYLOAD_BYTES
-        free_slots = max(0, self.max_jobs - len(self._calls)) if has_room else 0
+        room = self._payloads.items(self._calls.payload_bytes) if self.allow_pick_jobs else 0
+        free_slots = max(0, min(room, self.max_jobs - len(self._calls)))
         running, quarantined = self._calls.by_lane, self._calls.quarantined
         return Capacity(self._limits, running, free_slots, quarantined, self._worker_id)
 
