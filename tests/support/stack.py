@@ -152,8 +152,11 @@ class Stack:
         return worker
 
     async def ready(self, workers: int) -> None:
-        """Waits until exactly that many workers are alive."""
-        await eventually(lambda: self._has_workers(workers))
+        """Waits until exactly that many workers are alive.
+
+        On a busy machine, new interpreters that start at the same time need a minute.
+        """
+        await eventually(lambda: self._has_workers(workers), 2 * DEADLINE_S)
 
     async def simulate(self, **behaviour: object) -> None:
         (await self.simulator.put("/_sim/config", json=behaviour)).raise_for_status()
