@@ -54,6 +54,27 @@ async def test_a_limit_is_set_for_a_pattern_of_the_file(provider: LimitedProvide
     assert len(await provider.claim(100)) == 5
 
 
+@pytest.mark.parametrize(
+    ("limit", "of_q1", "of_all"),
+    [({"rpd": 2}, 2, 4), ({"concurrency": 1}, 1, 5), ({"concurrency": 6}, 6, 10)],
+    ids=str,
+)
+async def test_a_limit_set_for_a_model_replaces_only_the_same_limit_of_its_pattern(
+    provider: LimitedProvider, limit: dict[str, int], of_q1: int, of_all: int
+) -> None:
+    provider.rules = Rules(models=(ModelLimits("q-*", 4),))
+    await provider.set_limits("a/q-1", **limit)
+    await provider.accept(*["q-1"] * 10, job_id="q-1")
+    leases = await provider.claim(100)
+    assert len(leases) == of_q1
+    await provider.accept(*["q-2"] * 10, job_id="q-2")
+    leases += await provider.claim(100)
+    assert len(leases) == of_all
+
+    await provider.use(*leases)
+    assert (await provider.running_of("q-1"), await provider.running_of("q-*")) == (0, 0)
+
+
 async def test_rpm(provider: LimitedProvider) -> None:
     provider.rules = Rules(rpm=60)
     await provider.accept(*["m"] * 10, job_id="m")

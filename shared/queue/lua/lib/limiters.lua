@@ -211,16 +211,14 @@ end
 
 -- Ends a lease's use of its limiters: see `suffix_of`. Without `fault` and `usage`, the charges stay: they are repaid by time.
 local function release(lane, route, lease, job, index, usage, is_refused)
-  local account, name = string.match(lease, '~([a-])(.*)$')
-  if not account then return end
+  local names = limiter_names(lease)
+  if not names then return end
   local charges, claimed_ms = {}, tonumber(string.match(lease, '@(%d+)')) / 1000
-  for _, of in ipairs({ account == 'a' and '' or false, name ~= '' and name or false }) do
-    if of then
-      local key = RUNNING .. lane .. ':' .. of
-      charges[of] = redis.call('HGET', key, lease) or '0'
-      redis.call('HDEL', key, lease)
-      redis.call('ZADD', BLOCKED .. lane, 'XX', 0, LIMITER .. of)
-    end
+  for _, name in ipairs(names) do
+    local key = RUNNING .. lane .. ':' .. name
+    charges[name] = redis.call('HGET', key, lease) or '0'
+    redis.call('HDEL', key, lease)
+    redis.call('ZADD', BLOCKED .. lane, 'XX', 0, LIMITER .. name)
   end
   for _, limiter in ipairs(limiters_of(lane, route)) do
     local charged, at_start = string.match(charges[limiter.name] or '', '^(%S+) ?(%S*)$')

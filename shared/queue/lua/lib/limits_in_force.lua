@@ -3,13 +3,16 @@
 --- @include "stored_limits"
 --- @include "adaptive"
 -- Says which limits are in force. A *limiter* has a name in its lane: '' limits all models of the lane, another name limits
--- one model, or the models that match a pattern.
+-- one model, or the models that match a pattern. A limit that was set for one model while work runs replaces the same limit of
+-- the pattern; the model still shares the other limits of the pattern.
 -- Limits come from LIMITS (set while work runs), from the rules of the worker's configuration, and from LEARNED (announced by
 -- the provider). The first of these that sets a limit counts. LIMITS and LEARNED have limits as JSON by '<lane>' or
 -- '<lane>/<model>': concurrency, rpm, tpm, rpd, and until_ms if they end.
--- Defines for other files: LIMITER, RATES, highest_limit, effective_limit, limiters_of, forget_limiters, suffix_of
+-- Defines for other files: LIMITER, RATES, highest_limit, effective_limit, limiters_of, forget_limiters, suffix_of,
+-- limiter_names
 local LIMITER = 'limit:' -- queues that wait for a limiter wait for the scope 'limit:<name of the limiter>'
 local RATES, NONE = { 'rpm', 'tpm', 'rpd' }, {}
+local SEPARATOR = '\31' -- of the limiters' names in a lease; the names of models do not contain it: see fallback_chain.py
 local known_limiters = {}
 
 local function rules_of(lane)
@@ -48,11 +51,11 @@ local function limiters_of(lane, route)
   local rule, of_lane, of_model = rules_of(lane), stored_limits(LIMITS, provider_of(lane)), stored_limits(LIMITS, provider_of(lane) .. '/' .. route)
   local model, learned = model_rule(rule, route), stored_limits(LEARNED, lane .. '/' .. route)
   local list = {}
-  local function add(limiter, has_announced)
+  local function add(limiter, has_announced, replaced)
     limiter.learned = {}
     for _, rate in ipairs(RATES) do
-      limiter.learned[rate] = has_announced and not limiter[rate]
-      limiter[rate] = limiter[rate] or has_announced and learned[rate]
+      limiter.learned[rate] = has_announced and not limiter[rate] and not (replaced and replaced[rate])
+      limiter[rate] = limiter[rate] or limiter.learned[rate] and learned[rate]
     end
     limiter.has_rate = limiter.rpm or limiter.tpm or limiter.rpd
     if limiter.concurrency or limiter.has_rate then list[#list + 1] = limiter end
@@ -60,13 +63,24 @@ local function limiters_of(lane, route)
   local all = { name = '' }
   for _, rate in ipairs(RATES) do all[rate] = of_lane[rate] or rule and rule[rate] end
   local of_pattern = model.pattern and stored_limits(LIMITS, provider_of(lane) .. '/' .. model.name) or {}
-  local own = { name = not next(of_model) and model.name or route, concurrency = of_model.concurrency or of_pattern.concurrency or model.concurrency }
+  local own = { name = model.name or route, concurrency = of_model.concurrency or of_pattern.concurrency or model.concurrency }
   local is_per_account = has_flag(provider_of(lane), 'a')
   for _, rate in ipairs(RATES) do
     own[rate] = of_model[rate] or of_pattern[rate] or model[rate] or not is_per_account and all[rate] or nil
   end
   if is_per_account then add(all, true) end
-  add(own, not is_per_account)
+  if model.pattern and next(of_model) then
+    local of_one = { name = route, concurrency = of_model.concurrency }
+    if of_one.concurrency then own.concurrency = nil end
+    for _, rate in ipairs(RATES) do
+      of_one[rate] = of_model[rate]
+      if of_one[rate] then own[rate] = nil end
+    end
+    add(own, not is_per_account, of_one)
+    add(of_one)
+  else
+    add(own, not is_per_account)
+  end
   known_limiters[id] = list
   return list
 end
@@ -77,6 +91,16 @@ local function forget_limiters(lane, route) known_limiters[lane .. ' ' .. route]
 -- Returns the suffix of a lease that names the limiters of the lease's item.
 local function suffix_of(list)
   if #list == 0 then return '' end
-  local suffix = '~' .. (list[1].name == '' and 'a' or '-')
-  return list[#list].name == '' and suffix or suffix .. list[#list].name
+  local names, has_account = {}, list[1].name == ''
+  for i = has_account and 2 or 1, #list do names[#names + 1] = list[i].name end
+  return '~' .. (has_account and 'a' or '-') .. table.concat(names, SEPARATOR)
+end
+
+-- Returns the names of the limiters in a lease, or nil: see `suffix_of`.
+local function limiter_names(lease)
+  local account, rest = string.match(lease, '~([a-])(.*)$')
+  if not account then return nil end
+  local names = account == 'a' and { '' } or {}
+  for name in string.gmatch(rest, '[^' .. SEPARATOR .. ']+') do names[#names + 1] = name end
+  return names
 end
