@@ -58,7 +58,8 @@ async def running_services(
     async with _redis(settings, keys) as redis:
         queue = Queue(redis, keys, lease_s=settings.lease_seconds)
         memory = RedisMemory(redis)
-        store = Store(redis, keys, memory)
+        model_limits = {row.name: row.models for row in catalogue.rows.values() if row.models}
+        store = Store(redis, keys, memory, model_limits)
         jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
         events = JobEvents(redis, keys, store)
         batches = Batches(

@@ -16,9 +16,12 @@ from support.stack import Stack, Start, chat
 from cli.simulator.chat import item_of
 from shared.jobs.staging import MAX_ROUTES
 from shared.jobs.store import Store
+from shared.providers import ModelLimits
+from shared.queue.capacity import Capacity, Limits, Rules
 from shared.queue.claims import INTERACTIVE_WEIGHT, Queue
 from shared.queue.keys import SHARED_ROUTE, Keys
 from shared.queue.leases import Lease
+from shared.queue.operator import Operator
 
 MANY = 5000
 MAX_LEAD = 6  # items by which one owner may be ahead of another: see QUANTUM in fair_share.lua
@@ -127,6 +130,29 @@ async def test_a_job_has_a_bounded_number_of_routes(
     statistics = await redis.info("commandstats")
     commands = sum(command["calls"] for command in statistics.values())
     assert commands / items < 20
+
+
+async def test_a_model_with_a_limit_has_a_queue_of_its_own_in_a_job_of_many_models(
+    redis: Redis, keys: Keys
+) -> None:
+    limits = {"a": (ModelLimits("slow", 1), ModelLimits("q-*", 1))}
+    store = Store(redis, keys, model_limits=limits)
+    await Operator(redis, keys).set_limits("a/set", {"rpm": 60})
+    names = [*(f"model-{i}" for i in range(150)), "Slow", "set", "q-1", "q-2", "last", "q-1"]
+    async with store.staging("job") as staging:
+        for name in names:
+            await staging.add("a", b"", (None, "a", name))
+        await commit(staging)
+
+    routes = json.loads(await redis.hget(keys.job("job"), "routes"))["a"]  # type: ignore[misc]
+    assert routes[MAX_ROUTES - 3 :] == [SHARED_ROUTE, "slow", "set", "q-*"]
+    rules = {"a": Rules(models=limits["a"])}
+    capacity = Capacity(Limits({"a": 500}, rules), {}, 500)
+    claimed = set()
+    queue = Queue(redis, keys, lease_s=60)
+    while leases := (await queue.settle_and_claim([], capacity)).leases:
+        claimed |= {names[lease.item_id.request_index] for lease in leases}
+    assert claimed == set(names) - {"q-2"}  # the limits hold, and delay no other model
 
 
 async def test_the_items_of_a_job_keep_their_order_beside_another_job(

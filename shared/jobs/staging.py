@@ -4,11 +4,13 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import orjson
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
+from shared.jobs.limited_models import LimitedModels, ModelsByProvider
 from shared.jobs.submission import (
     IdempotencyConflict,
     QueueBytesFull,
@@ -23,6 +25,8 @@ from shared.redis.memory import RedisMemory
 
 CHUNK_BYTES = 4 * 1024 * 1024  # size of the payloads at which a part is sent
 MAX_ROUTES = 100  # routes of a job with a queue of their own, because scripts visit each queue
+# Queues that models without a limit leave to models with a limit of their own, if there are such.
+MAX_RESERVED_ROUTES = 50
 MAX_SHARED_ROUTES = 20  # further queues of a lane, for other routes with the same fallbacks
 STAGING_TTL_S = 600  # time after which staged items expire if no further part follows
 
@@ -63,13 +67,17 @@ class Staging:
         owner: str = "",
         limits: Mapping[str, object] | None = None,
         memory: RedisMemory | None = None,
+        model_limits: ModelsByProvider = MappingProxyType({}),
     ) -> None:
         """Collects the items of the job `job_id`, which `scripts.accept` stores.
 
         limits: limits that accept.lua checks before the last part; None if it checks them only with
         the last part.
         memory: refuses items early if Redis has no room. If None, only Redis itself refuses them.
+        model_limits: the limits of the providers file.
         """
+        self._model_limits = model_limits
+        self._limited: LimitedModels | None = None  # read for a job of many models
         self._memory = memory
         self._redis = redis
         self._keys = keys
@@ -95,7 +103,7 @@ class Staging:
         Raises TooManyFallbacks, RedisFull, and SubmissionRejected if the items so far exceed the
         limits.
         """
-        route = self._route(lane, meta[2], chain)
+        route = await self._route(lane, meta[2], chain)
         route.items += 1
         self._items += (route.place, payload)
         self._bytes += len(payload)
@@ -106,17 +114,34 @@ class Staging:
             self._check_memory()
             await self._send(None)
 
-    def _route(self, lane: str, model: str, chain: str) -> "_Route":
-        routes, name = self._routes[lane], route_name(model, chain)
-        if name not in routes and self._own_queues >= MAX_ROUTES:
-            name = SHARED_ROUTE + chain
+    async def _route(self, lane: str, model: str, chain: str) -> "_Route":
+        routes, name, is_shared = self._routes[lane], route_name(model, chain), False
+        if name not in routes and self._own_queues >= MAX_ROUTES - MAX_RESERVED_ROUTES:
+            name, is_shared = await self._scarce_name(lane, model, chain)
         if name not in routes:
-            self._own_queues += self._own_queues < MAX_ROUTES
+            self._own_queues += not is_shared
             if len(routes) >= MAX_ROUTES + MAX_SHARED_ROUTES:
                 raise TooManyFallbacks(lane, MAX_ROUTES, MAX_SHARED_ROUTES)
             number = len(routes) + 1
             routes[name] = _Route(name, lane if number == 1 else f"{lane} {number}")
         return routes[name]
+
+    async def _scarce_name(self, lane: str, model: str, chain: str) -> tuple[str, bool]:
+        """Returns the route of a further model of a job with many, and whether others share it."""
+        limited = await self._limited_models()
+        if self._own_queues < MAX_ROUTES - min(len(limited), MAX_RESERVED_ROUTES):
+            return route_name(model, chain), False
+        if limiter := limited.limiter(lane, model):
+            name = route_name(limiter, chain)
+            if self._own_queues < MAX_ROUTES or name in self._routes[lane]:
+                return name, False
+        return SHARED_ROUTE + chain, True
+
+    async def _limited_models(self) -> LimitedModels:
+        if self._limited is None:
+            names = await self._redis.hkeys(self._keys.limits)  # type: ignore[misc]
+            self._limited = LimitedModels(self._model_limits, [name.decode() for name in names])
+        return self._limited
 
     async def commit(self, submission: Mapping[str, object]) -> str:
         """Sends the last items and creates the job. Returns the job's id.

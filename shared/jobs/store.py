@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
 
 import orjson
 from redis.asyncio import Redis
 
 from shared.jobs.index_set import IndexSet
+from shared.jobs.limited_models import ModelsByProvider
 from shared.jobs.snapshot import Snapshot, parse_snapshot
 from shared.jobs.staging import Meta, Staging, StagingScripts, staged
 from shared.jobs.submission import MAX_KEY_S
@@ -21,8 +23,15 @@ _INDEXES = 2000  # number of indexes that are read at once, so that Redis and th
 class Store:
     """Reads and writes the jobs of all owners. Raises RedisUnavailable."""
 
-    def __init__(self, redis: Redis, keys: Keys, memory: RedisMemory | None = None) -> None:
-        """`memory` refuses jobs early if Redis has no room. If None, only Redis refuses them."""
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        memory: RedisMemory | None = None,
+        model_limits: ModelsByProvider = MappingProxyType({}),
+    ) -> None:
+        """Creates a store. `memory` and `model_limits`: see Staging."""
+        self._model_limits = model_limits
         self._memory = memory
         self._redis = redis
         self._keys = keys
@@ -47,7 +56,14 @@ class Store:
             self._memory.check()
         return staged(
             Staging(
-                self._redis, self._keys, self.scripts, job_id, owner, limits, memory=self._memory
+                self._redis,
+                self._keys,
+                self.scripts,
+                job_id,
+                owner,
+                limits,
+                memory=self._memory,
+                model_limits=self._model_limits,
             )
         )
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from shared.providers import WEBHOOK_LANE
 from shared.providers.row import MAX_KEYS
 from shared.queue.ids import DELIVERY_SUFFIX
-from shared.queue.keys import META_ITEMS, SHARED_ROUTE, Keys, lua_string
+from shared.queue.keys import META_ITEMS, Keys, lua_string
 from shared.queue.lua_linker import link
 from shared.redis.client import Script
 
@@ -25,7 +25,6 @@ _COMMON: Constants = {
     "MAX_KEYS": MAX_KEYS,
     "ADAPTIVE_START": ADAPTIVE_START,
     "META_ITEMS": META_ITEMS,
-    "SHARED_ROUTE": SHARED_ROUTE,
 }
 _CONSTANT = re.compile(r"\b[A-Z][A-Z_]+\b")
 

@@ -58,12 +58,12 @@ end
 -- Returns the name of what serves a lane's items for a reader: a provider, or an alias.
 local function shown_server(lane, scope) return string.sub(lane, 1, 1) == '@' and scope or provider_of(lane) end
 
--- Returns what an item was sent to: '<provider>/<model>' or an alias. The items of a shared route have different models,
--- which the meta names.
+-- Returns what an item was sent to: '<provider>/<model>' or an alias. The items of a route that is named '*' or by a pattern
+-- have different models, which the meta names.
 local function tried_by(job, index, account, scope)
   local server = shown_server(account, scope)
   if server == scope then return scope end
-  if scope ~= SHARED_ROUTE then return server .. '/' .. scope end
+  if not string.find(scope, '[*?%[]') then return server .. '/' .. scope end
   local block, metas = math.floor(index / META_ITEMS), job.metas or {}
   if not metas[block] then metas[block] = cjson.decode(redis.call('HGET', JOB .. job.id, 'meta:' .. block) or '[]') end
   job.metas = metas

@@ -1,0 +1,30 @@
+"""Says which models have a limit of their own, and so need a queue of their own in a job."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from shared.providers.model_limits import ModelLimits, limits_of
+
+ModelsByProvider = Mapping[str, Sequence[ModelLimits]]
+
+
+class LimitedModels:
+    """The models that the providers file limits, and those that were limited while work runs."""
+
+    def __init__(self, configured: ModelsByProvider, set_names: Collection[str]) -> None:
+        """configured: by provider. set_names: `provider/model`; other names are ignored."""
+        self._configured = configured
+        self._set = {name for name in set_names if "/" in name}
+
+    def __len__(self) -> int:
+        return len(self._set) + sum(map(len, self._configured.values()))
+
+    def limiter(self, lane: str, model: str) -> str | None:
+        """Returns the name that the models with the same limit share; None without a limit.
+
+        This is the model in lower case, or the pattern of the providers file that it matches.
+        """
+        name = model.lower()
+        if f"{lane}/{name}" in self._set:
+            return name
+        limits = limits_of(self._configured.get(lane, ()), name)
+        return limits.pattern if limits else None
