@@ -11,8 +11,8 @@ from support.stack import chat
 
 from cli.simulator import Simulator
 from shared.providers import PROVIDERS, variable
-from shared.providers.file import read_providers_file
 from shared.providers.loading import load_providers
+from shared.providers.providers_file import read_providers_file
 from shared.providers.section import Section
 from shared.settings import Settings, SettingsError
 

@@ -11,7 +11,7 @@ import sys
 import uvloop
 
 from shared.logs import configure_logging
-from shared.memory import return_large_blocks, skip_startup_objects
+from shared.process_memory import return_large_blocks, skip_startup_objects
 from shared.providers.loading import load_providers
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys

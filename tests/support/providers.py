@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from shared.providers import Provider
-from shared.providers.file import ProvidersFile
 from shared.providers.loading import Providers, combine
+from shared.providers.providers_file import ProvidersFile
 from shared.settings import ProviderSettings
 from worker.providers.endpoint import Endpoint, endpoint
 
