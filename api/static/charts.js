@@ -16,7 +16,7 @@ const sum = (values) => values.reduce((total, value) => total + value, 0);
  *  over the whole step. `combine` merges the values of several lanes. */
 const CHARTS = [
   { title: "Calls per second", point: (at) => at.calls_per_s, now: (lane) => lane.last_minute.calls_per_s, format: formatRate, gap: 0, combine: sum },
-  { title: "Calls in flight", point: (at) => at.in_flight, now: (lane) => lane.in_flight, format: formatNumber, gap: 0, combine: sum, level: true },
+  { title: "Running calls", point: (at) => at.in_flight, now: (lane) => lane.in_flight, format: formatNumber, gap: 0, combine: sum, level: true },
   { title: "Requests queued", point: (at) => at.queued, now: (lane) => lane.queued, format: formatNumber, gap: 0, combine: sum, level: true },
   {
     title: "Latency of calls (p95)",

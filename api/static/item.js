@@ -16,8 +16,8 @@ export function Item({ job, item, onClose }) {
     getJson(`jobs/${job.job_id}/results?${query}`).then(setAnswered, setError);
   }, []);
   return html`
-    <dialog ref=${dialog} class="item" onClose=${onClose} aria-label="Item ${item.index}">
-      <h2>Item ${item.index}${item.request_id && html` <code>${item.request_id}</code>`}</h2>
+    <dialog ref=${dialog} class="item" onClose=${onClose} aria-label="Request ${item.index}">
+      <h2>Request ${item.index}${item.request_id && html` <code>${item.request_id}</code>`}</h2>
       <dl>
         <div class="full"><dt>Model</dt><dd>${formatRoute(item)}</dd></div>
         <div><dt>Finished</dt><dd>${formatTime(item.timestamp)}</dd></div>

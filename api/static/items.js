@@ -58,9 +58,9 @@ export function Items({ job, items, live }) {
 }
 
 function NoRows({ job, items, live }) {
-  if (items.list.length) return html`<p class="empty">No items match.</p>`;
-  if (countFinished(job)) return html`<${Loading} what="the items" live=${live} />`;
-  return html`<p class="empty">No item has finished yet.</p>`;
+  if (items.list.length) return html`<p class="empty">No requests match.</p>`;
+  if (countFinished(job)) return html`<${Loading} what="the results" live=${live} />`;
+  return html`<p class="empty">No request has finished yet.</p>`;
 }
 
 function arrange(list, filter, order) {

@@ -70,7 +70,7 @@ export function JobView({ id, live }) {
       <div class="actions"><${Actions} job=${job} onDone=${loadJob} /></div>
     </section>
     ${job.failed > 0 && html`<${Failures} items=${items} />`}
-    <h2>Items</h2>
+    <h2>Requests</h2>
     <${Items} job=${job} items=${items} live=${live} />
   `;
 }

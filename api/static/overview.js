@@ -52,7 +52,7 @@ function Lane({ lane, at }) {
     <section class="card lane" aria-label=${lane.name}>
       <h3>${lane.name}</h3>
       <${Deployments} lane=${lane} at=${at} />
-      <p class="big">${formatNumber(lane.in_flight)} <small>of ${lane.limit === null ? "?" : formatNumber(lane.limit)} calls in flight</small></p>
+      <p class="big">${formatNumber(lane.in_flight)} <small>of ${lane.limit === null ? "?" : formatNumber(lane.limit)} calls running</small></p>
       <div class="meter" aria-hidden="true"><span style=${{ width: `${share}%` }}></span></div>
       <dl>
         <div><dt>Queued</dt><dd>${formatNumber(lane.queued)}</dd></div>

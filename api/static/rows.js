@@ -34,13 +34,13 @@ export function Rows({ rows, choice, scales, onOpen }) {
   const first = Math.max(0, Math.min(Math.floor(top / rowPx) - EXTRA_ROWS, rows.length - count));
   const visible = rows.slice(first, first + count);
   return html`
-    <div class="items" role="table" aria-label="Items" aria-rowcount=${rows.length + 1}>
+    <div class="items" role="table" aria-label="Requests" aria-rowcount=${rows.length + 1}>
       <div role="rowgroup">
         <div class="row heading" role="row" aria-rowindex="1" ref=${heading}>
           ${COLUMNS.map((name) => html`<span role="columnheader">${name}</span>`)}
         </div>
       </div>
-      <div class="rows" role="rowgroup" ref=${box} tabindex="0" aria-label="Items, scrollable"
+      <div class="rows" role="rowgroup" ref=${box} tabindex="0" aria-label="Requests, scrollable"
         onScroll=${(event) => setTop(event.currentTarget.scrollTop)}>
         <div style=${{ height: `${first * rowPx}px` }} role="presentation"></div>
         ${visible.map(
@@ -54,7 +54,7 @@ export function Rows({ rows, choice, scales, onOpen }) {
 
 function Row({ item, row, scales, onOpen }) {
   const id = item.request_id ?? String(item.index);
-  const label = `Item ${item.index}${item.request_id ? ` ${item.request_id}` : ""}`;
+  const label = `Request ${item.index}${item.request_id ? ` ${item.request_id}` : ""}`;
   const waited = item.queued_ms - item.retried_ms;
   return html`
     <div class="row" role="row" aria-rowindex=${row}>

@@ -2,7 +2,7 @@
 
 This command takes the README's pictures again:
 
-    SCREENSHOTS=tests/screenshots pytest tests/pages/test_page.py -k screenshots
+    CI_DEPTH=full SCREENSHOTS=tests/screenshots pytest tests/pages/test_page.py -k screenshots
 """
 
 import json
@@ -179,7 +179,7 @@ async def test_many_lanes_and_long_names_fit(
         assert await fits(page)
         assert (await Axe().run(page)).violations_count == 0
         await page.goto(f"/#/jobs/{job_id}")
-        await page.get_by_role("button", name="Item 0").click()
+        await page.get_by_role("button", name="Request 0").click()
         await expect(page.get_by_role("dialog")).to_contain_text(model)
         assert await fits(page)
         await page.keyboard.press("Escape")
@@ -217,12 +217,12 @@ async def test_the_overview_is_live(stack: Start, browser: Browser) -> None:
     deployment = await stack(workers=1)
     async with visit(browser, deployment) as page:
         lane = page.get_by_role("region", name="openrouter")
-        await expect(lane).to_contain_text("0 of 10 calls in flight")
+        await expect(lane).to_contain_text("0 of 10 calls running")
         await expect(page.get_by_text("No request has run in the last hour.")).to_be_visible()
 
         await work(deployment)
 
-        await expect(lane).to_contain_text("10 of 10 calls in flight")
+        await expect(lane).to_contain_text("10 of 10 calls running")
         await expect(lane).to_contain_text(re.compile(r"p95\d+ ms"))
         await expect(page.get_by_role("region", name="Workers")).to_contain_text("openrouter 10")
         await expect(page.get_by_text("all 10 slots are in use")).to_be_visible()
@@ -265,7 +265,7 @@ async def test_the_charts_end_with_what_the_cards_show(stack: Start, browser: Br
         await expect(page.get_by_text("No request has run in the last hour.")).to_be_visible()
         await upload(deployment.api, lines(str(n) for n in range(300)))
         lane = page.get_by_role("region", name="openrouter")
-        await expect(lane).to_contain_text("10 of 10 calls in flight")
+        await expect(lane).to_contain_text("10 of 10 calls running")
 
         # Both are read at one moment: a chart must not need a second more than a card.
         card, charts = await page.evaluate(
@@ -278,7 +278,7 @@ async def test_the_charts_end_with_what_the_cards_show(stack: Start, browser: Br
     assert "Queued290" in card
     assert charts[:3] == [
         "Calls per second nowopenrouter 0.0",
-        "Calls in flight nowopenrouter 10",
+        "Running calls nowopenrouter 10",
         "Requests queued nowopenrouter 290",
     ]
 
@@ -335,11 +335,11 @@ async def test_a_job_is_live_and_its_items_are_there(stack: Start, browser: Brow
         await page.get_by_label("Show").select_option("model_not_found")
 
         await expect(page.locator(".rows .row")).to_have_count(1)
-        await page.get_by_role("button", name="Item 7").click()
+        await page.get_by_role("button", name="Request 7").click()
         await expect(page.get_by_role("dialog")).to_contain_text("openrouter answered 404")
         await page.keyboard.press("Escape")
         await page.get_by_label("Show").select_option("answered")
-        await page.get_by_role("button", name="Item 3", exact=True).click()
+        await page.get_by_role("button", name="Request 3", exact=True).click()
         await expect(page.get_by_role("dialog")).to_contain_text("echo: 3")
 
 
@@ -595,7 +595,7 @@ async def test_it_works_below_a_path_prefix(stack: Start, browser: Browser, tmp_
     ):
         page = await context.new_page()
         await page.goto(f"{url}/llm/#/jobs/{batch['job_id']}")
-        await page.get_by_role("button", name="Item 0").click()
+        await page.get_by_role("button", name="Request 0").click()
         await expect(page.get_by_role("dialog")).to_contain_text("echo: a")
         await page.keyboard.press("Escape")
         async with page.expect_download() as downloading:
@@ -653,8 +653,8 @@ async def test_it_works_by_keyboard_alone(stack: Start, browser: Browser) -> Non
 
         await eventually(focused)
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("heading", name="Items")).to_be_visible()
-        await page.get_by_role("button", name="Item 0").focus()
+        await expect(page.get_by_role("heading", name="Requests")).to_be_visible()
+        await page.get_by_role("button", name="Request 0").focus()
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("dialog")).to_contain_text("echo: hello")
         await page.keyboard.press("Escape")
@@ -773,7 +773,7 @@ async def test_redis_away_is_shown_and_comes_back(
             await expect(page.locator(".connection")).to_have_text("live")
             await expect(workers).to_contain_text(re.compile(r"alive.*\d s ago"))
             for another, shown in zip(
-                others, ("of 10 calls in flight", "No jobs yet.", "no such job"), strict=True
+                others, ("of 10 calls running", "No jobs yet.", "no such job"), strict=True
             ):
                 await expect(another.locator("main")).to_contain_text(shown)
     finally:

@@ -84,7 +84,7 @@ async def test_the_bars_of_a_large_job_can_be_compared(stack: Start, browser: Br
             await page.locator(".rows").evaluate(f"rows => rows.scrollTo(0, {end})")
             last = "1" if end == "0" else "4999"
             await expect(
-                page.get_by_role("button", name=f"Item {last}", exact=True)
+                page.get_by_role("button", name=f"Request {last}", exact=True)
             ).to_be_visible()
 
             called = [share for *_, share in await bar_shares(page)]
@@ -166,7 +166,7 @@ async def test_an_answer_without_text_is_readable(
 
     async with visit(browser, deployment, f"jobs/{job_id}") as page:
         await page.route("**/results?after=0&limit=1&follow=false", answer)
-        await page.get_by_role("button", name="Item 0").click()
+        await page.get_by_role("button", name="Request 0").click()
         answered = page.locator("dialog pre")
         await expect(answered).to_be_attached()
 
@@ -183,8 +183,8 @@ async def test_a_hundred_thousand_rows_are_a_few_in_the_page(
         shown = page.get_by_text("100,000 shown, 100,000 of 100,000 finished")
         await expect(shown).to_be_visible(timeout=60_000)
         await page.locator(".rows").evaluate("rows => rows.scrollTo(0, rows.scrollHeight)")
-        await expect(page.get_by_role("button", name="Item 99999")).to_be_visible()
+        await expect(page.get_by_role("button", name="Request 99999")).to_be_visible()
 
         assert await page.locator(".rows .row").count() < 100
         await page.get_by_label("Show").select_option("answered")
-        await expect(page.get_by_text("No items match.")).to_be_visible()
+        await expect(page.get_by_text("No requests match.")).to_be_visible()
