@@ -4,12 +4,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from support.stack import Stack, chat, eventually
-
-Start = Callable[..., Awaitable[Stack]]
+from support.stack import Start, chat, eventually
 
 
 async def test_mixed_batch_comes_back_in_order(stack: Start) -> None:
