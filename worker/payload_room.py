@@ -12,7 +12,7 @@ class PayloadRoom:
     """Says how many items fit into MAX_PAYLOAD_BYTES, beside those that run.
 
     The size of an item is known only when it is claimed. So each item counts like the largest of
-    the latest items, and this size halves with each round of smaller ones.
+    the latest items, and this size halves with each round of smaller items.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Keeps a set of the items of a job in one bit an item, because a job can have a million items."""
+"""Keeps a set of a job's items with one bit per item, because a job can have a million items."""
 
 from collections.abc import Iterable
 
