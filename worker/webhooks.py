@@ -74,7 +74,7 @@ async def _deliver(context: WebhookContext, job_id: str, url: str, owner: str, f
     if context.signing_key is None:
         raise DeliveryFailed("WEBHOOK_SECRET is not set for the workers")
     try:
-        encode = _openai_event if form == OPENAI_EVENT else _body
+        encode = _openai_event if form == OPENAI_EVENT else _job_event
         body = encode(await context.jobs.summary(job_id, owner))
     except JobNotFound:
         raise DeliveryFailed("the job's results have expired", final=True) from None
@@ -92,7 +92,7 @@ async def _deliver(context: WebhookContext, job_id: str, url: str, owner: str, f
     _raise_for_status(status)
 
 
-def _body(job: JobSummary) -> bytes:
+def _job_event(job: JobSummary) -> bytes:
     summary = job.model_dump(mode="json", exclude={"webhook"})
     links = {"job": f"/jobs/{job.job_id}", "results": f"/jobs/{job.job_id}/results"}
     return orjson.dumps(

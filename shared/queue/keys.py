@@ -2,7 +2,7 @@
 
 Each key is defined once, as an attribute of `Keys`. In Redis, the name of a key is the prefix,
 followed by the attribute's name. In the scripts, the key is a constant: the attribute's name in
-upper case.
+upper case. The description of a hash lists its fields.
 """
 
 from collections.abc import Callable
