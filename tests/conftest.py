@@ -24,6 +24,7 @@ from shared.queue.keys import Keys
 from shared.redis import embedded
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings
+from worker.providers.connections import http_client
 
 pytest.register_assert_rewrite(
     "support.invariants", "support.jobs", "support.load", "support.mixed_load"
@@ -90,6 +91,13 @@ def providers(simulator: Simulator) -> dict[str, ProviderSettings]:
         "openrouter": ProviderSettings(api_key="test-key", base_url=f"{simulator.url}/api/v1"),
         "ollama": ProviderSettings(base_url=simulator.url),
     }
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
+    """Provides the client with which workers call providers."""
+    async with http_client(max_connections=10) as client:
+        yield client
 
 
 @pytest.fixture

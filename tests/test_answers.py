@@ -3,7 +3,6 @@
 Each file in `answers` is a whole HTTP response, which a server sends byte for byte.
 """
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from shared.providers import PROVIDERS
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 from worker.providers.client import call
-from worker.providers.connections import http_client
 from worker.providers.errors import ProviderError, Verdict
 
 ANSWERS = Path(__file__).parent / "answers"
@@ -38,12 +36,6 @@ FOREIGN: ItemRequest = {
     "body": ['{"messages":[{"role":"user","content":"hello"}],"model":', "}"],
 }
 HI = Answer("hi", 3, 5, 8, "stop")
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
-    async with http_client(max_connections=10) as client:
-        yield client
 
 
 async def outcome(

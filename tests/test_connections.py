@@ -18,7 +18,6 @@ from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 from worker.providers import connections
 from worker.providers.client import call
-from worker.providers.connections import http_client
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, Verdict
 
@@ -29,12 +28,6 @@ REQUEST: ItemRequest = {
     "chat": {"messages": [{"role": "user", "content": "hello"}]},
 }
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST instead of FIN
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
-    async with http_client(max_connections=10) as client:
-        yield client
 
 
 class Server:

@@ -1,6 +1,5 @@
 """Tests that foreign bodies are sent as they were written, and that answers are kept whole."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -16,7 +15,6 @@ from shared.providers import PROVIDERS, Provider
 from shared.queue.item_request import ItemRequest
 from shared.settings import ProviderSettings
 from worker.providers.client import call
-from worker.providers.connections import http_client
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError, Verdict
 
@@ -38,12 +36,6 @@ MESSAGES = (
     '"cache_control":{"type":"ephemeral"}}]}],"model":'
 )
 CONTENTS = '{"contents":[{"parts":[{"text":"hello there"}]}],"generationConfig":{"topK":1.0}'
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
-    async with http_client(max_connections=10) as client:
-        yield client
 
 
 def at(row: Provider, base_url: str) -> Endpoint:

@@ -1,7 +1,7 @@
 import asyncio
 import gzip
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,12 +31,6 @@ PROMPT = "The patient's name is Ada Lovelace, born in 1815; her 'notes' say:\n\"
 MAX_MEMORY = 5 * MAX_ANSWER_BYTES
 
 both_providers = pytest.mark.parametrize("provider", ["openrouter", "ollama"])
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
-    async with http_client(max_connections=10) as client:
-        yield client
 
 
 def with_key(provider: str, base_url: str, referer: str = "http://localhost:8000") -> Endpoint:

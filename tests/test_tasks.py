@@ -1,6 +1,6 @@
 """Tests what a worker stores of a provider's response."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -21,7 +21,6 @@ from shared.queue.leases import Fault
 from shared.settings import ProviderSettings
 from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
-from worker.providers.connections import http_client
 from worker.tasks import ProviderContext, call_provider, may_move_on
 
 NATIVE: ItemRequest = {
@@ -60,12 +59,6 @@ ATTEMPT = Attempt(
     remaining_s=inf,
 )
 CHAIN = fallback_chain([("b", "m"), ("c", "m")], after_s=60, content_filtered=False)
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
-    async with http_client(max_connections=10) as client:
-        yield client
 
 
 async def result_of(
