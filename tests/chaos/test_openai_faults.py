@@ -164,7 +164,7 @@ async def test_nothing_is_lost_or_paid_for_twice_with_two_apis(stack: Start, nam
                 await deployment.restart_api()
 
                 worker = deployment.workers.pop(0)
-                await stop(worker)
+                stop(worker)
                 stopped = now_ms()
                 calls = await ledger(deployment)
                 interrupted |= open_during(calls, stopped - STORE_MS, stopped)

@@ -330,7 +330,7 @@ async def test_workers_that_are_lost_during_an_outage(server: Server, keys: Keys
             await wait_for_calls(deployment, cut_off)
             await deployment.simulate(latency_ms=200, outage={"status": 503})
             hit = await kill(deployment, killed)
-            await stop(frozen)
+            stop(frozen)
             hit |= await unsettled(deployment, frozen)
             proxy.cut()
             hit |= await unsettled(deployment, cut_off)

@@ -74,7 +74,7 @@ async def test_lost_workers_hold_no_part_of_a_budget(server: Server, keys: Keys)
         location = await submitted(deployment, contents)
         await wait_for_calls(deployment, cut_off)
         await kill(deployment, killed)
-        await stop(frozen)
+        stop(frozen)
         proxy.cut()
         await asyncio.sleep(4)  # duration of the fault; leases expire in this time
         proxy.mend()

@@ -2,22 +2,26 @@
 
 import asyncio
 import signal
+import time
 
 import psutil
 
 from support.ledger import unsettled
 from support.processes import Process
-from support.stack import Stack, eventually
+from support.stack import DEADLINE_S, Stack
 
 
-async def stop(worker: Process) -> None:
-    """Stops the process with SIGSTOP, and waits until the process has stopped."""
+def stop(worker: Process) -> None:
+    """Stops the process with SIGSTOP, and waits until the process has stopped.
+
+    No other task runs meanwhile, because its leases expire soon.
+    """
     worker.send_signal(signal.SIGSTOP)
-
-    async def stopped() -> bool:
-        return bool(psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED)
-
-    await eventually(stopped)
+    process = psutil.Process(worker.pid)
+    until = time.monotonic() + DEADLINE_S
+    while process.status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < until
+        time.sleep(0.001)
 
 
 async def kill(stack: Stack, *workers: Process) -> set[str]:
@@ -27,7 +31,7 @@ async def kill(stack: Stack, *workers: Process) -> set[str]:
     have been read.
     """
     for worker in workers:
-        await stop(worker)
+        stop(worker)
     items = await unsettled(stack, *workers)
     for worker in workers:
         worker.kill()
