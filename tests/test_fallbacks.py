@@ -108,6 +108,37 @@ async def test_an_item_moves_to_a_provider_with_several_keys(queue: Queue, store
     assert [step["model"] for step in json.loads(lease.tried)] == ["a/m", "b/org/n"]
 
 
+@pytest.mark.parametrize("others", [[("c", "o")], []])
+async def test_a_deployment_of_an_alias_that_was_tried_is_not_tried_again(
+    queue: Queue, store: Store, others: list[tuple[str, str]]
+) -> None:
+    """A fallback that was tried is skipped, and so is the tried deployment of an alias."""
+    fast = alias_lane("fast")
+    served_by = {fast: [ServedBy("a", "M"), ServedBy("b", "N"), ServedBy("b#2", "N")]}
+    if not others:
+        served_by[fast] = served_by[fast][:1]
+    steps = [(fast, "fast"), ("a", "M"), ("b", "n"), *others]
+    chain = fallback_chain(steps, after_s=60, content_filtered=False)
+    async with store.staging("job") as staging:
+        await staging.add("a", b"", (None, "a", "m"), chain)
+        await commit(staging)
+    capacity = Capacity(Limits({fast: 1, **LIMITS}, served_by=served_by), {}, 9)
+
+    called = []
+    [lease] = (await queue.settle_and_claim([], capacity)).leases
+    while True:
+        called.append(f"{lease.account}/{lease.model or 'm'}")
+        failure = Settlement(lease, "fail", b'{"error": "x"}', fault=NOT_FOUND)
+        if not (leases := (await queue.settle_and_claim([failure], capacity)).leases):
+            break
+        [lease] = leases
+
+    assert called == ["a/m", *(["b/N", "c/o"] if others else ["b/n"])]
+    snapshot = await store.snapshot("job", "")
+    assert snapshot is not None
+    assert (snapshot.finished, snapshot.failed) == (1, 1)
+
+
 async def test_an_item_that_has_waited_for_an_alias_names_the_alias(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:

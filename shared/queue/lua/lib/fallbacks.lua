@@ -71,14 +71,43 @@ local function tried_by(job, index, account, scope)
   return server .. '/' .. (meta and meta[3] or scope)
 end
 
+-- Returns the steps of a chain that serve an item of an alias, without the deployments that were tried. Returns nil if none
+-- of the deployments was tried, so that the alias can serve the item.
+local function untried_deployments(lane, tried)
+  local steps, seen, has_tried = {}, {}, false
+  for _, deployment in ipairs(deployments_of(lane, '')) do
+    local name = deployment.provider .. '/' .. deployment.route
+    has_tried = has_tried or tried[name]
+    if not tried[name] and not seen[name] then steps[#steps + 1] = deployment.provider .. '\30' .. deployment.model end
+    seen[name] = true
+  end
+  return has_tried and steps or nil
+end
+
+-- Returns the lane and the model of the first step of a chain that was not tried, and the rest of the chain, or nil. `moved`
+-- has what was tried. An alias of which one deployment was tried stands for its other deployments.
+local function next_step(chain, moved)
+  local tried = {}
+  for _, step in ipairs(moved) do tried[string.lower(step.model)] = true end
+  while chain ~= '' do
+    local lane, model, rest = string.match(chain, '^\31?([^\30]*)\30([^\31]*)(.*)$')
+    local steps = string.sub(lane, 1, 1) == '@' and untried_deployments(lane, tried)
+    if steps then
+      chain = table.concat(steps, '\31') .. rest
+    elseif tried[lane .. '/' .. string.lower(model)] then
+      chain = rest
+    else
+      return lane, model, rest
+    end
+  end
+end
+
 -- Moves an item, which the caller has taken out of its place, to the next route. Returns false if there is none. `code`
 -- is the error code of the failure, `account` and `scope` say what the item was sent to, `calls` is 1 if the failure was
 -- a call, and `claimed_us` the time of its claim ('' without a call).
 local function move_on(lane, job, index, route, claimed_us, code, account, scope, calls)
   local after_ms, flag, rest = chain_of(route)
   if not after_ms or not job.is_unfinished or redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then return false end
-  local next_lane, next_model, others = string.match(rest, '^([^\30]*)\30([^\31]*)(.*)$')
-  local next_route = '\29' .. next_model .. (others ~= '' and '\31' .. after_ms .. flag .. others or '')
   local failed, first_claimed_us, _, uncounted = read_attempts(job, index)
   local moved = redis.call('HGET', MOVED .. job.id, index)
   moved = moved and cjson.decode(moved) or {}
@@ -86,6 +115,9 @@ local function move_on(lane, job, index, route, claimed_us, code, account, scope
   for _, step in ipairs(moved) do before = before + step.attempts end
   local tried = tried_by(job, index, account, scope)
   moved[#moved + 1] = { model = tried, error_code = code, attempts = failed + uncounted + calls - before }
+  local next_lane, next_model, others = next_step(rest, moved)
+  if not next_lane then return false end
+  local next_route = '\29' .. next_model .. (others ~= '' and '\31' .. after_ms .. flag .. others or '')
   redis.call('HSET', MOVED .. job.id, index, cjson.encode(moved))
   save_attempts(job, index, 0, first_claimed_us == '' and claimed_us or first_claimed_us, '', failed + uncounted + calls)
   local names = add_route(job, next_lane, next_route)
