@@ -206,6 +206,39 @@ async def test_an_item_that_cannot_run_fails(store: Store, jobs: Jobs, payload: 
     assert (response.error_code, response.content) == ("internal_error", "")
 
 
+async def test_an_answer_that_is_stored_late_keeps_its_lease(
+    jobs: Jobs,
+    simulator: Simulator,
+    settings: Settings,
+    providers: dict[str, ProviderSettings],
+    redis: ArqRedis,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If the lease expired, the provider would be called and paid again."""
+    settle = Queue.settle_and_claim
+
+    async def settle_late(
+        queue: Queue, settlements: Sequence[Settlement], capacity: Capacity | None
+    ) -> Claimed:
+        """Waits until the leases have been renewed for more than their whole time."""
+        for waiting in settlements:
+            key, lease = keys.leases(waiting.lease.lane), waiting.lease.lease_id
+            first_ms = await redis.zscore(key, lease) or 0
+
+            async def is_renewed(key: str = key, lease: str = lease, ms: float = first_ms) -> bool:
+                return (await redis.zscore(key, lease) or 0) > ms + 1.5 * LEASE_S * 1000
+
+            await eventually(is_renewed)
+        return await settle(queue, settlements, capacity)
+
+    monkeypatch.setattr(Queue, "settle_and_claim", settle_late)
+    async with running_worker(settings, providers):
+        status = await finished(jobs, await submit(jobs, 1))
+
+    assert (status.successful, simulator.stats()["total"]) == (1, 1)
+
+
 async def test_large_requests_are_claimed_as_their_size_allows(
     jobs: Jobs,
     slow: Simulator,

@@ -79,7 +79,10 @@ class LaneWorker(Worker):
         self._calls = RunningCalls()
         self._metrics = metrics
         self._metrics.show_lanes(self._configured, self._calls.by_lane)
-        self._leases = LeaseKeeper(queue, worker_id, self._calls, metrics, lease_s=lease_s)
+        self._settlements: list[Settlement] = []
+        self._leases = LeaseKeeper(
+            queue, worker_id, self._calls, metrics, settlements=self._settlements, lease_s=lease_s
+        )
         self._reporter = StatsReporter(
             reports,
             metrics.calls,
@@ -89,7 +92,6 @@ class LaneWorker(Worker):
             rules=limits.shown_rules,
             running=self._calls.by_lane,
         )
-        self._settlements: list[Settlement] = []
         self._payloads = PayloadRoom()
         self._wake = asyncio.Event()
         self._round: asyncio.Task[float | None] | None = None

@@ -1,11 +1,13 @@
 """Renews the leases of running calls, and stops each call whose lease is not renewed in time."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
 
 from shared.queue.claims import Queue
+from shared.queue.leases import Settlement
 from shared.redis.client import RedisUnavailable
 from worker.metrics import WorkerMetrics
 from worker.running_calls import RunningCalls, now
@@ -24,7 +26,7 @@ log = structlog.get_logger()
 
 
 class LeaseKeeper:
-    """Keeps the leases of the running calls.
+    """Keeps the leases of the running calls, and of the calls that wait for their settlement.
 
     `renew_forever` and `stop_expired_forever` must run as two asyncio tasks, because
     `stop_expired_forever` must not wait for Redis: it stops calls when Redis does not answer.
@@ -37,12 +39,18 @@ class LeaseKeeper:
         calls: RunningCalls,
         metrics: WorkerMetrics,
         *,
+        settlements: Sequence[Settlement],
         lease_s: float,
     ) -> None:
+        """
+        settlements: those that wait for a round. Their leases are renewed, too: if one expired, the
+            item would run again, although it has been answered.
+        """
         self._queue = queue
         self._worker_id = worker_id
         self._calls = calls
         self._metrics = metrics
+        self._settlements = settlements
         self._lease_s = lease_s
         self._renew_now = asyncio.Event()
 
@@ -66,7 +74,7 @@ class LeaseKeeper:
         """Renews all leases regularly, until cancelled. This also marks the worker as alive."""
         while True:
             self._renew_now.clear()
-            leases = self._calls.leases
+            leases = self._calls.leases + [waiting.lease for waiting in self._settlements]
             asked_at = now()
             try:
                 async with asyncio.timeout(self._lease_s * RENEW_TIMEOUT):

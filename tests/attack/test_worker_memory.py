@@ -93,7 +93,7 @@ async def test_answers_take_little_memory_and_cost_no_lease(
             async def has_completed() -> bool:  # the API would send all answers
                 return bool(await redis.hexists(keys.job(job_id), "finished_ms"))  # type: ignore[misc]
 
-            await eventually(has_completed, 60 if not FULL else 300)
+            await eventually(has_completed, 60)
         stored = await redis.hvals(keys.results(job_id))  # type: ignore[misc]
     codes = [orjson.loads(result.partition(b" ")[2]).get("error_code") for result in stored]
 
