@@ -4,8 +4,10 @@ The provider is the simulator's token bucket. It counts the tokens of a prompt b
 those of the answer after the call.
 """
 
+import itertools
 import math
 import random
+from statistics import mean
 
 import pytest
 from arq.connections import ArqRedis
@@ -49,13 +51,15 @@ def _chat(call: Call) -> Chat:
 
 
 # rpm, tpm, seconds of the rate that a bucket holds, calls of a thousand that may be refused.
-# With 0 s the buckets hold two requests and the largest prompt so far: about 350 tokens. At 30,000
-# tpm such a bucket fills while a call runs, so the next one may begin before the tokens are known.
+# With 0 s the buckets hold two requests and the largest prompt so far: about 350 tokens. A claim
+# hears of an answer 1 ms after the provider has counted its tokens. In this time a call can begin
+# that the bucket no longer holds. With exact numbers of tokens, 1.6 calls of a thousand are refused
+# at 600 rpm, as the mean of 20 seeds.
 BUDGETS = [
     (600, 90_000, 1.0, 1),
-    (60, 9_000, 0.0, 1),
-    (600, 30_000, 0.0, 25),
-    *([(60, 90_000, 0.0, 1)] if FULL else []),
+    (600, 90_000, 0.0, 2),
+    (60, 9_000, 0.0, 2),
+    *([(600, 90_000, 0.5, 1), (600, 30_000, 0.0, 4), (60, 90_000, 0.0, 1)] if FULL else []),
 ]
 
 
@@ -91,4 +95,36 @@ async def test_a_budget_is_used_and_not_exceeded(
     assert len(refused_calls) <= len(run.calls) * may_refuse / 1000
     used = provider.state.report()
     shares = [used[name]["admitted"] / used[name]["possible"] for name in ("requests", "tokens")]
-    assert max(shares) >= (0.97 if may_refuse == 1 else 0.95), shares
+    assert max(shares) >= 0.97, shares
+
+
+async def test_the_tokens_of_each_kind_of_prompt_are_estimated(
+    redis: ArqRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_virtual_clock(monkeypatch, keys)
+    provider = Metered(Budget(rpm=6_000, tpm=900_000), seed=1)
+    run = VirtualRun(
+        redis, keys, provider, limit=100, rules=Rules(rpm=600, tpm=900_000, per_account=True)
+    )
+    await run.accept(prompts(150))
+    charged: dict[str, float] = {}
+
+    async def look() -> None:
+        """Reads the charges of the running calls: all tokens, those before the call, the error."""
+        running: dict[bytes, bytes] = await redis.hgetall(keys.running("a", ""))  # type: ignore[misc]
+        charged.update({name.decode(): float(text.split()[1]) for name, text in running.items()})
+
+    for step in range(200):
+        run.at(step / 10, look)
+    await run.run()
+    await run.close()
+
+    errors: dict[str, list[float]] = {}
+    for call in run.calls[30:]:
+        assert call.lease
+        tokens, estimate = _chat(call).prompt_tokens, charged.get(call.lease.lease_id)
+        if estimate is not None and tokens >= 50:
+            errors.setdefault(call.text[:2], []).append(abs(estimate / tokens - 1))
+    assert len(errors) >= 4  # the kinds of prompts
+    assert max(max(of_kind) for of_kind in errors.values()) <= 0.2
+    assert mean(itertools.chain(*errors.values())) <= 0.04

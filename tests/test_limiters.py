@@ -118,8 +118,9 @@ async def test_tpm_waits_for_what_an_answer_has_really_used(provider: LimitedPro
     await provider.use(first, prompt=400, output=100)
     [second] = await provider.next_claims()
 
-    # The first answer has shown how many tokens to expect.
-    assert (await provider.budget("m"))["t"] == pytest.approx(5, abs=0.1)
+    # The first answer has shown how many tokens to expect. A second's worth may still be owed,
+    # because no refusal has shown that the provider's bucket is small.
+    assert (await provider.budget("m"))["t"] == pytest.approx(6, abs=0.1)
     await provider.use(second, prompt=400, output=100)
     admitted_s = await provider.now_s()
     [third] = await provider.next_claims()

@@ -79,7 +79,8 @@ class LimitedProvider(Provider):
         """Returns when the charges of a limiter are repaid, in seconds from now."""
         found: dict[bytes, bytes] = await self.redis.hgetall(self.keys.budget("a", limiter))  # type: ignore[misc]
         now_s = await self.now_s()
-        return {name.decode(): float(time) / 1000 - now_s for name, time in found.items()}
+        times = {name: found[name.encode()] for name in "rtbd" if name.encode() in found}
+        return {name: float(time) / 1000 - now_s for name, time in times.items()}
 
     async def now_s(self) -> float:
         advanced_ms = await self.redis.get(clock_key(self.keys))

@@ -44,8 +44,7 @@ local function room_of(deployment, tokens_of)
 end
 
 -- Returns the deployment for the next items of a route and how many items it may get, or nil and the time at which one
--- may take an item. `tokens_of` returns an upper estimate of the tokens that an account counts before the
--- next item's call.
+-- may take an item. `tokens_of`: see `limiters_room`.
 local function choose(lane, route, tokens_of)
   local served, chosen, least, next_ms = SERVED .. lane .. ':' .. route, nil, nil, math.huge
   local others = {}

@@ -70,10 +70,10 @@ local function next_owner(claim, owners, taken)
   end
 end
 
--- Returns a function for the upper estimate of the tokens that an account counts for the first item of a queue.
+-- Returns a function for the estimate of the tokens that an account counts for the first item of a queue.
 local function tokens_of(job, queue)
-  return function(account)
-    return select(2, estimate_tokens(account, job, redis.call('ZRANGE', queue, 0, 0)[1] or 0))
+  return function(account, limiter)
+    return estimate_tokens(account, limiter, job, redis.call('ZRANGE', queue, 0, 0)[1] or 0)
   end
 end
 

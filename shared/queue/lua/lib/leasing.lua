@@ -61,11 +61,7 @@ local function lease_items(lane, job, number, indexes, list, deployment)
       claimed[n + 5], claimed[n + 6], claimed[n + 7], claimed[n + 8] = failed, uncounted, first_claimed_us, lost
       claimed[n + 9], claimed[n + 10], claimed[n + 11], claimed[n + 12] = queued_ms, remaining_ms, account, model
       claimed[n + 13], claimed[n + 14] = moved[i] or '', job.owner
-      for _, limiter in ipairs(list) do
-        local tokens, _, at_start = 0, nil, 0
-        if limiter.tpm then tokens, _, at_start = estimate_tokens(account, job, index) end
-        charge(account, limiter, lease, tokens, at_start)
-      end
+      for _, limiter in ipairs(list) do charge(account, limiter, lease, job, index) end
     end
   end
   if #leases == 0 then return 0 end
@@ -102,7 +98,7 @@ local function lease_quarantined(lane)
       if is_plain(lane) then
         list = route and limiters_of(lane, model) or {}
       elseif route then
-        deployment = choose(lane, model, function(account) return select(2, estimate_tokens(account, job, index)) end)
+        deployment = choose(lane, model, function(account, limiter) return estimate_tokens(account, limiter, job, index) end)
         list = deployment and limiters_of(deployment.account, deployment.route) or {}
       end
       if record then

@@ -3,21 +3,23 @@
 --- @include "deployments"
 --- @include "stored_limits"
 --- @include "limits_in_force"
+--- @include "token_estimates"
 -- Keeps the limiters of limits_in_force.lua: limits the calls of a lane's models, and the rates of requests and tokens.
 -- Rates are kept by GCRA (ITU-T I.371): per dimension one time, at which all charges so far will have been repaid (the
 -- theoretical arrival time). A rate that the provider announced may be used up at once, as long as the provider says that
 -- some of it is left; any other rate is spread evenly, because providers judge rates in slices of a second or less.
 -- If a limit has changed, what was charged takes as long as under the new limit.
 -- A claim charges, time repays, so nothing can leak. Tokens are charged as an estimate, and the
--- settlement corrects the charge. BUDGET has the times; RUNNING has the leases of a limiter, with two numbers of
--- tokens for each: all that were charged, and those that the provider counts before the call.
--- Tokens are estimated as bytes × a ratio that is learned from the answers of the job, plus the mean of its answers' tokens.
--- A charge is this mean: with a higher one, the provider's bucket would be full while a call runs, and the tokens that do
--- not fit into the bucket are lost. A call begins when the bucket surely holds what the provider counts before the call:
--- the mean and its mean deviation.
--- A provider that refuses a call has a smaller bucket than that. Then a token limit is *strict* for an hour: a call begins only
--- when the smallest bucket that the provider can have is full. It holds the largest request so far, and is charged like the
--- provider's: at the claim what the provider counts before the call, at the settlement the tokens of the answer.
+-- settlement corrects the charge. BUDGET has the times; RUNNING has the leases of a limiter, with three numbers of
+-- tokens for each: all that were charged, those that the provider counts before the call, and the square of their error.
+-- A prompt's tokens are estimated from its bytes: see token_estimates.lua. The tokens of an answer are the mean of the job's.
+-- A charge is this estimate: with a higher one, the provider's bucket would be full while a call runs, and the tokens that do
+-- not fit into the bucket are lost. Nobody announces how large the bucket is. It holds at least the largest request so
+-- far, and is charged at the start of a call with what the provider counts before the call, and at its end with the answer, of
+-- which the claim hears later. So a call begins when a bucket of this size would hold the call's tokens
+-- if all running calls had just been answered, or when the bucket is full, because what a full bucket is filled with is lost.
+-- A provider that refuses a call has no larger bucket. Then a token limit is *strict* for an hour: calls also keep a margin for
+-- the errors of estimates.
 -- Defines for other files: limiter_room, limiters_room, estimate_tokens, charge, release, learn
 local MINUTE_MS, DAY_MS = 60000, 86400000
 local PERIOD_MS, FIELD = { rpm = MINUTE_MS, tpm = MINUTE_MS, rpd = DAY_MS }, { rpm = 'r', tpm = 't', rpd = 'd' }
@@ -27,10 +29,11 @@ local RATE_OF = { r = 'rpm', t = 'tpm', b = 'tpm', d = 'rpd' } -- 'b': when the 
 local MAX_AHEAD_MS = { rpm = 2 * MINUTE_MS, tpm = 10 * MINUTE_MS, rpd = DAY_MS }
 local LATE_MS = 50 -- a call may be this early, because rounds are late
 local KEPT_BUDGET_MS = 2 * DAY_MS
-local FIRST_ESTIMATE = { ratio = 0.5, ratio_dev = 0, output = 256, output_dev = 0 }
+local FIRST_OUTPUT, FIRST_OUTPUT_DEVIATION = 256, 64 -- tokens of an answer
 local STRICT_MS = 3600000
-local RESERVED_MS = 1000 -- while a limit is strict, so much may be owed for the answers of running calls
-local SURE = 0.8 -- part of the largest request so far that the provider's bucket surely holds, as far as estimates tell
+local RESERVED_MS = 1000 -- so much may be owed for the answers of running calls
+local MOST_MARGIN = 0.5 -- part of the smallest bucket that a strict limit may keep free because of errors of estimates
+local TRUST = 0.3 -- part of the smallest bucket by which the bucket is taken to be larger, unless a limit is strict
 local WEIGHT = 0.2 -- of the newest answer in the means
 local MAX_LEARNED = 1000 -- models per deployment whose limits are learned
 local budgets = {}
@@ -50,6 +53,8 @@ local function save_budget(lane, limiter)
     add('b', ms(budget.b))
     add('full', ms(budget.full))
     add('refused', ms(budget.refused))
+    add('square', budget.square)
+    if budget.has_learned then add('known', cmsgpack.pack(budget.known)) end
   end
   redis.call('HSET', BUDGET .. id, unpack(fields))
   redis.call('PEXPIRE', BUDGET .. id, KEPT_BUDGET_MS)
@@ -58,11 +63,15 @@ end
 local function budget_of(lane, limiter)
   local id = lane .. ':' .. limiter.name
   if not budgets[id] then
-    local r, t, b, d, rpm, tpm, rpd, largest, refused, full =
-      unpack(redis.call('HMGET', BUDGET .. id, 'r', 't', 'b', 'd', 'rpm', 'tpm', 'rpd', 'largest', 'refused', 'full'))
+    local r, t, b, d, rpm, tpm, rpd, largest, refused, full, square, known = unpack(redis.call('HMGET', BUDGET .. id,
+      'r', 't', 'b', 'd', 'rpm', 'tpm', 'rpd', 'largest', 'refused', 'full', 'square', 'known'))
     local charged_at = { rpm = rpm, tpm = tpm, rpd = rpd }
     -- `full`, `refused`: the times at which the smallest bucket was full, and a call was refused, the last time.
-    local budget = { largest = tonumber(largest) or 0, full = tonumber(full) or 0, refused = math.min(tonumber(refused) or 0, now_ms) }
+    -- `square`: the square of the error of the bucket's tokens since then. `known`: see token_estimates.lua.
+    local budget = {
+      largest = tonumber(largest) or 0, full = tonumber(full) or 0, refused = math.min(tonumber(refused) or 0, now_ms),
+      square = tonumber(square) or 0, known = limiter.tpm and (known and cmsgpack.unpack(known) or new_weights()),
+    }
     local times, has_changed = { r = r, t = t, b = b, d = d }, false
     for field, rate in pairs(RATE_OF) do
       local time, limit, old_limit = tonumber(times[field]) or 0, limiter[rate], tonumber(charged_at[rate])
@@ -83,19 +92,31 @@ end
 
 local function is_strict(budget) return now_ms - budget.refused < STRICT_MS end
 
--- Returns how much may be owed when the next call begins, in ms.
-local function early_ms(limiter, rate, budget, tokens)
-  local cost_ms = PERIOD_MS[rate] / limiter[rate]
-  if limiter.learned[rate] or rate == 'rpd' then return PERIOD_MS[rate] - (rate == 'tpm' and tokens or 1) * cost_ms end
-  if rate == 'rpm' then return math.max(cost_ms / 2, LATE_MS) end
-  if is_strict(budget) then return 0 end
-  -- The provider's bucket holds at least the largest request so far, so a smaller one may run while some tokens are owed.
-  return math.max(LATE_MS, (budget.largest * SURE - tokens) * cost_ms)
+-- Returns the time at which a call may begin under a token limit. `tokens` and `square`: see `estimate_tokens`.
+local function token_time(limiter, budget, tokens, square)
+  local largest, token_ms = math.max(budget.largest, tokens), MINUTE_MS / limiter.tpm
+  local margin, early_ms = 0, math.max(LATE_MS, largest * TRUST * token_ms)
+  if is_strict(budget) then
+    margin, early_ms = math.min(math.sqrt(square + budget.square), largest * MOST_MARGIN), 0
+  end
+  local spare_ms = (largest - tokens - margin) * token_ms
+  local if_answered = math.min(math.max(budget.t, budget.b) - spare_ms, budget.b)
+  return math.max(math.max(budget.b - spare_ms, if_answered) - early_ms, budget.t - RESERVED_MS)
+end
+
+-- Returns the time at which a call may begin under the limit of a rate.
+local function start_time(limiter, rate, budget, tokens, square)
+  local cost_ms, time = PERIOD_MS[rate] / limiter[rate], budget[FIELD[rate]]
+  if limiter.learned[rate] or rate == 'rpd' then
+    return time - math.max(0, PERIOD_MS[rate] - (rate == 'tpm' and tokens + math.sqrt(square) or 1) * cost_ms)
+  end
+  if rate == 'rpm' then return time - math.max(cost_ms / 2, LATE_MS) end
+  return token_time(limiter, budget, tokens, square)
 end
 
 -- Returns how many items a limiter allows now; if none, also when it may allow one, or nil if a call has to end first.
--- `tokens` is the estimate for the next item; with a token limit at most one item is allowed at a time.
-local function limiter_room(lane, limiter, tokens)
+-- `tokens`, `square`: see `estimate_tokens`, for the next item; with a token limit at most one item is allowed at a time.
+local function limiter_room(lane, limiter, tokens, square)
   local room, next_ms = math.huge, nil
   if limiter.concurrency then
     room = limiter.concurrency - redis.call('HLEN', RUNNING .. lane .. ':' .. limiter.name)
@@ -104,14 +125,12 @@ local function limiter_room(lane, limiter, tokens)
   local budget = limiter.has_rate and budget_of(lane, limiter)
   for _, rate in ipairs(budget and RATES or {}) do
     if limiter[rate] then
-      local time, latest_ms = budget[FIELD[rate]], now_ms + math.max(0, early_ms(limiter, rate, budget, tokens))
-      if rate == 'tpm' and not limiter.learned.tpm and is_strict(budget) then
-        time = math.max(budget.b, time - RESERVED_MS)
-      end
-      if time > latest_ms then
-        room, next_ms = 0, math.max(next_ms or 0, now_ms + time - latest_ms)
+      local time = start_time(limiter, rate, budget, tokens, square)
+      if time > now_ms then
+        room, next_ms = 0, math.max(next_ms or 0, time)
       else
-        local calls = math.floor((latest_ms - math.max(time, now_ms)) * limiter[rate] / PERIOD_MS[rate]) + 1
+        local owed_ms = math.max(0, budget[FIELD[rate]] - now_ms)
+        local calls = math.floor((budget[FIELD[rate]] - time - owed_ms) * limiter[rate] / PERIOD_MS[rate]) + 1
         room = math.min(room, rate == 'tpm' and 1 or calls)
       end
     end
@@ -120,54 +139,55 @@ local function limiter_room(lane, limiter, tokens)
 end
 
 -- Returns how many items all limiters of a list allow now; if none, also when that may change (see limiter_room), and the
--- limiter that allows none. `tokens_of` returns an upper estimate of the next item's tokens for an account.
+-- limiter that allows none. `tokens_of` returns the same as `estimate_tokens` for the next item, an account and a limiter.
 local function limiters_room(account, list, tokens_of)
   local room = math.huge
   for _, limiter in ipairs(list) do
-    local allowed, at_ms = limiter_room(account, limiter, limiter.tpm and tokens_of(account) or 0)
+    local tokens, square = 0, 0
+    if limiter.tpm then tokens, square = tokens_of(account, limiter) end
+    local allowed, at_ms = limiter_room(account, limiter, tokens, square)
     if allowed == 0 then return 0, at_ms, limiter end
     room = math.min(room, allowed)
   end
   return room
 end
 
-local function estimate_of(job)
-  if not job.estimate then
+-- Returns the mean and the mean deviation of the tokens of the job's answers.
+local function output_of(job)
+  if not job.output then
     local text = redis.call('HGET', JOB .. job.id, 'tokens')
-    job.estimate = text and cjson.decode(text) or FIRST_ESTIMATE
+    job.output = text and cjson.decode(text) or { mean = FIRST_OUTPUT, deviation = FIRST_OUTPUT_DEVIATION, is_first = true }
   end
-  return job.estimate
+  return job.output
 end
 
--- Returns an estimate of the tokens that the provider counts for an item, an upper estimate of the tokens that it counts before
--- the call, and the estimate of these. `lane`: the name of the account.
-local function estimate_tokens(lane, job, index)
-  local bytes, known = redis.call('HSTRLEN', PAYLOADS .. job.id, index), estimate_of(job)
-  local all, start, dev = bytes * known.ratio + known.output, bytes * known.ratio, bytes * known.ratio_dev
-  if has_flag(provider_of(lane), 'o') then start, dev = all, dev + known.output_dev end
-  return all, start + dev, start
+-- Returns an estimate of the tokens that the provider counts for an item before the call, the square of the error to expect, and
+-- an estimate of all its tokens. `lane`: the name of the account.
+local function estimate_tokens(lane, limiter, job, index)
+  local tokens, square = prompt_tokens_of(budget_of(lane, limiter).known, job, index)
+  local output = output_of(job)
+  local all = tokens + output.mean
+  if has_flag(provider_of(lane), 'o') then tokens, square = all, square + output.deviation ^ 2 end
+  return tokens, square, all
 end
 
--- Learns from an answer how many tokens the job's items have.
-local function learn_tokens(job, index, prompt_tokens, output_tokens)
-  local bytes = redis.call('HSTRLEN', PAYLOADS .. job.id, index)
-  if bytes == 0 or not job.is_unfinished then return end
-  local known, ratio = estimate_of(job), prompt_tokens / bytes
-  if known == FIRST_ESTIMATE then
-    job.estimate = { ratio = ratio, ratio_dev = ratio / 4, output = output_tokens, output_dev = output_tokens / 4 }
+-- Learns from an answer how many tokens the job's answers have.
+local function learn_output(job, tokens)
+  local known = output_of(job)
+  if known.is_first then
+    job.output = { mean = tokens, deviation = tokens / 4 }
   else
     local function mean(old, new) return old + WEIGHT * (new - old) end
-    job.estimate = {
-      ratio = mean(known.ratio, ratio), ratio_dev = mean(known.ratio_dev, math.abs(ratio - known.ratio)),
-      output = mean(known.output, output_tokens), output_dev = mean(known.output_dev, math.abs(output_tokens - known.output)),
-    }
+    job.output = { mean = mean(known.mean, tokens), deviation = mean(known.deviation, math.abs(tokens - known.mean)) }
   end
-  redis.call('HSET', JOB .. job.id, 'tokens', cjson.encode(job.estimate))
+  redis.call('HSET', JOB .. job.id, 'tokens', cjson.encode(job.output))
 end
 
--- Charges a limiter for a lease. `at_start`: the tokens that the provider counts before the call.
-local function charge(lane, limiter, lease, tokens, at_start)
-  redis.call('HSET', RUNNING .. lane .. ':' .. limiter.name, lease, limiter.tpm and tokens .. ' ' .. at_start or 0)
+-- Charges a limiter for a lease of an item.
+local function charge(lane, limiter, lease, job, index)
+  local at_start, square, tokens = 0, 0, 0
+  if limiter.tpm then at_start, square, tokens = estimate_tokens(lane, limiter, job, index) end
+  redis.call('HSET', RUNNING .. lane .. ':' .. limiter.name, lease, limiter.tpm and tokens .. ' ' .. at_start .. ' ' .. square or 0)
   if not limiter.has_rate then return end
   local budget = budget_of(lane, limiter)
   local function add(field, cost_ms) budget[field] = math.max(budget[field], now_ms) + cost_ms end
@@ -175,7 +195,8 @@ local function charge(lane, limiter, lease, tokens, at_start)
     if limiter[rate] then add(FIELD[rate], (rate == 'tpm' and tokens or 1) * PERIOD_MS[rate] / limiter[rate]) end
   end
   if limiter.tpm then
-    if budget.b <= now_ms then budget.full = now_ms end
+    if budget.b <= now_ms then budget.full, budget.square = now_ms, 0 end
+    budget.square = budget.square + square
     add('b', at_start * MINUTE_MS / limiter.tpm)
   end
   save_budget(lane, limiter)
@@ -183,7 +204,7 @@ end
 
 -- Corrects the charges of a call that has ended. `usage` has prompt_tokens and output_tokens as the provider counts them, or
 -- is nil. `is_refused`: the provider refused the call because of a rate limit.
-local function correct(lane, limiter, claimed_ms, charged, at_start, usage, is_refused)
+local function correct(lane, limiter, claimed_ms, charged, at_start, square, usage, is_refused)
   if not limiter.has_rate then return end
   local budget = budget_of(lane, limiter)
   if is_refused then budget.refused = now_ms end
@@ -203,7 +224,9 @@ local function correct(lane, limiter, claimed_ms, charged, at_start, usage, is_r
     local ms_per_token, more = MINUTE_MS / limiter.tpm, before - at_start
     budget.t = budget.t + (real - charged) * ms_per_token
     -- If the bucket has been full since the claim, what was charged too much is in the bucket already.
-    if usage and claimed_ms < budget.full then more = math.max(0, more) end
+    local is_since_full = claimed_ms >= budget.full
+    if usage and not is_since_full then more = math.max(0, more) end
+    if (usage or is_refused) and is_since_full then budget.square = math.max(0, budget.square - square) end
     budget.b = math.max(budget.b + more * ms_per_token, now_ms) + (real - before) * ms_per_token
   end
   save_budget(lane, limiter)
@@ -221,13 +244,17 @@ local function release(lane, route, lease, job, index, usage, is_refused)
     redis.call('ZADD', BLOCKED .. lane, 'XX', 0, LIMITER .. name)
   end
   for _, limiter in ipairs(limiters_of(lane, route)) do
-    local charged, at_start = string.match(charges[limiter.name] or '', '^(%S+) ?(%S*)$')
-    charged, at_start = tonumber(charged), tonumber(at_start)
+    local charged, at_start, square = string.match(charges[limiter.name] or '', '^(%S+) ?(%S*) ?(%S*)$')
+    charged, at_start, square = tonumber(charged), tonumber(at_start), tonumber(square) or 0
     if charged and (usage or is_refused or limiter.tpm) then
-      correct(lane, limiter, claimed_ms, charged, at_start or charged, usage, is_refused)
+      if usage and limiter.tpm and job.is_unfinished then
+        local budget = budget_of(lane, limiter)
+        budget.has_learned = learn_prompt_tokens(budget.known, job, index, usage.prompt_tokens) or budget.has_learned
+      end
+      correct(lane, limiter, claimed_ms, charged, at_start or charged, square, usage, is_refused)
     end
   end
-  if usage then learn_tokens(job, index, usage.prompt_tokens, usage.output_tokens) end
+  if usage and job.is_unfinished then learn_output(job, usage.output_tokens) end
 end
 
 -- Stores the limits that a provider announced in the headers of a response: per rate the limit and what is left of it.

@@ -157,7 +157,7 @@ local function limiter_gate(lane, scope)
   local _, route = split_queue(lane, member or ' 0')
   for _, limiter in ipairs(route and limiters_of(lane, scope_of(route)) or {}) do
     if LIMITER .. limiter.name == scope then
-      local room, next_ms = limiter_room(lane, limiter, 0)
+      local room, next_ms = limiter_room(lane, limiter, 0, 0)
       return room, room == 0 and math.min(next_ms or math.huge, now_ms + LEASE_MS) or nil
     end
   end
