@@ -213,11 +213,24 @@ def test_a_wrong_file(text: str, complaint: str) -> None:
     assert complaints(text) == [complaint]
 
 
-def test_fallbacks_that_go_round_in_a_circle() -> None:
-    def alias(name: str, *fallbacks: str) -> str:
-        target = f'{{ provider = "openai", model = "{name}" }}'
-        return f"[models.{name}]\ndeployments = [{target}]\nfallbacks = {list(fallbacks)}\n"
+def alias(name: str, *fallbacks: str) -> str:
+    target = f'{{ provider = "openai", model = "{name}" }}'
+    return f"[models.{name}]\ndeployments = [{target}]\nfallbacks = {list(fallbacks)}\n"
 
+
+def test_too_many_fallbacks_of_fallbacks() -> None:
+    five = [f"openai/{number}" for number in range(5)]
+    others = alias("b", *five) + alias("c", "openai/0", *(f"azure/{number}" for number in range(4)))
+
+    [complaint] = complaints(alias("a", "b", "c") + others)  # twelve, of which two are equal
+
+    assert complaint == (
+        "line 3: models.a.fallbacks: with the fallbacks of their aliases, these are 11 fallbacks;"
+        " 10 are allowed"
+    )
+
+
+def test_fallbacks_that_go_round_in_a_circle() -> None:
     found = complaints(alias("a", "b") + alias("B", "d", "c") + alias("c", "A") + alias("d"))
 
     reason = "the fallbacks lead back to the alias"

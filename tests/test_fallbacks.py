@@ -16,7 +16,7 @@ from support.stack import Start, chat
 from cli.simulator import Simulator
 from shared.jobs.staging import MAX_ROUTES, MAX_SHARED_ROUTES
 from shared.jobs.store import Store
-from shared.providers import PROVIDERS, Catalogue, Provider
+from shared.providers import PROVIDERS, Alias, Catalogue, Deployment, Provider
 from shared.providers.lanes import alias_lane
 from shared.queue.capacity import Capacity, Limits, ServedBy
 from shared.queue.claims import Queue
@@ -496,6 +496,32 @@ async def test_without_retries_a_failed_request_moves_on(
         {"model": "gpu1/sim-429-100", "error_code": "rate_limited", "attempts": 1},
     ]
     assert response["attempts"] == 4
+
+
+async def test_too_many_fallbacks_of_fallbacks_are_refused(settings: Settings) -> None:
+    """None is dropped silently. The fallbacks of an alias count, too."""
+    rows = {**PROVIDERS, "gpu2": Provider("gpu2", "http://gpu2")}
+    follow = tuple(Deployment("gpu2", f"m{number}") for number in range(5))
+    aliases = {
+        name: Alias(
+            (Deployment("gpu2", name),),
+            tuple(replace(d, model=name + d.model) for d in follow),
+            60.0,
+        )
+        for name in ("x", "y")
+    }
+    async with running_api(settings, Catalogue(rows, aliases=aliases)) as api:
+        answers = [
+            await api.post(
+                "/batch?mode=async", json={"requests": [chat("hello") | {"models": models}]}
+            )
+            for models in (["x", "gpu2/a", "gpu2/b", "gpu2/c", "gpu2/d"], ["x", "y"])
+        ]
+
+    assert [answer.status_code for answer in answers] == [202, 422]
+    [error] = answers[1].json()["detail"]
+    assert error["loc"][-1] == "models"
+    assert "these are 12 fallbacks; 10 are allowed" in error["msg"]
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,8 @@ async def test_each_job_and_each_failed_attempt_is_logged(
         "reason": "openrouter answered 500: Internal Server Error",
     }
     assert by_event["attempt_failed"] == [
-        {**failed, "attempt": 1, "will_retry": True},
-        {**failed, "attempt": 2, "will_retry": False},
+        {**failed, "attempt": 1, "retries_left": 1},
+        {**failed, "attempt": 2, "retries_left": 0},
     ]
 
 

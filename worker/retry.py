@@ -58,12 +58,6 @@ def outcome_after(
     return Retry(delay_s, failed, fault, usage)
 
 
-def will_retry(error: ProviderError, outcome: TaskOutcome) -> bool:
-    """Returns whether the item runs again: after a wait, or because the attempt does not count."""
-    counts = error.verdict in {Verdict.TRANSIENT, Verdict.UNFINISHED}
-    return isinstance(outcome, Retry) and (outcome.delay_s is not None or not counts)
-
-
 def backoff_s(attempt: int, jitter: Callable[[float, float], float] = random.uniform) -> float:
     """Returns the time until the next attempt. The first `attempt` is 1.
 

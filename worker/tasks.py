@@ -13,7 +13,6 @@ from shared.dialects.dialect import Answer
 from shared.monitoring.tracing import NO_TRACER, Tracer
 from shared.providers.row import provider_of
 from shared.queue.deltas import Deltas
-from shared.queue.fallback_chain import number_of_fallbacks
 from shared.queue.item_request import ItemRequest
 from worker.attempt_results import answer_result, failed_result, not_configured
 from worker.call_metrics import CallMetrics
@@ -22,7 +21,7 @@ from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.providers.client import call
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError
-from worker.retry import outcome_after, will_retry
+from worker.retry import outcome_after
 from worker.usage import CallHeaders, HeaderReading, usage_of
 
 MAX_TIMEOUT_S = 600.0  # limit of a time-out that is longer than the provider's
@@ -53,18 +52,16 @@ async def call_provider(ctx: dict[str, Any], attempt: Attempt, request: ItemRequ
         outcome.result.served_provider = request["provider"]
         outcome.result.served_model = request["model"]
         outcome.result.route = orjson.loads(attempt.tried) if attempt.tried else None
-    if isinstance(outcome, Finished) and not may_move_on(outcome, attempt, request):
+    if isinstance(outcome, Finished) and not may_move_on(outcome, request):
         context.calls.add_item(
             request["provider"], request["model"], outcome.result, owner=attempt.owner
         )
     return outcome
 
 
-def may_move_on(outcome: Finished, attempt: Attempt, request: ItemRequest) -> bool:
-    """Returns whether the queue may move the item on. Then the queue reports how it finishes."""
-    if not (outcome.result.error and outcome.fault and "chain" in request):
-        return False
-    return number_of_fallbacks(request["chain"]) > len(orjson.loads(attempt.tried or b"[]"))
+def may_move_on(outcome: Finished, request: ItemRequest) -> bool:
+    """Returns whether the item has failed and has fallbacks. Then the queue reports its end."""
+    return bool(outcome.result.error and outcome.fault and request.get("chain"))
 
 
 def _with_deployment(attempt: Attempt, request: ItemRequest) -> ItemRequest:
@@ -109,7 +106,9 @@ async def _call_once(
             # A client may have read a part of this answer, and another answer would not fit.
             failed = failed_result(error.code, error.message, error, attempt, latency_ms)
             outcome = Finished(failed, outcome.fault, usage)
-        _log_failure(error, attempt, request, will_retry=will_retry(error, outcome))
+        is_last = isinstance(outcome, Finished)
+        retries_left = 0 if is_last else max(0, context.max_retries - attempt.number + 1)
+        _log_failure(error, attempt, request, retries_left=retries_left)
         return outcome
     latency_ms = _since(started)
     context.calls.add_call(provider, request["model"], "", latency_ms, owner=attempt.owner)
@@ -123,8 +122,9 @@ def _has_alternative(context: ProviderContext, attempt: Attempt, request: ItemRe
 
 
 def _log_failure(
-    error: ProviderError, attempt: Attempt, request: ItemRequest, *, will_retry: bool
+    error: ProviderError, attempt: Attempt, request: ItemRequest, *, retries_left: int
 ) -> None:
+    """Logs a failed call. An item without retries may run again if the attempt does not count."""
     log.info(
         "attempt_failed",
         job=attempt.item_id.job_id,
@@ -135,7 +135,7 @@ def _log_failure(
         code=error.code,
         status_code=error.status_code,
         reason=error.message,  # the message contains neither the key nor a part of the prompt
-        will_retry=will_retry,
+        retries_left=retries_left,
     )
 
 

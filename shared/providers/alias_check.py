@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from shared.providers.catalogue import Alias, Deployment
 from shared.providers.row import Provider
-from shared.providers.section import MAX_MODEL_LENGTH, AliasSection
+from shared.providers.section import MAX_FALLBACK_ROUTES, MAX_MODEL_LENGTH, AliasSection
 
 TomlPath = tuple[int | str, ...]
 
@@ -86,13 +86,38 @@ class AliasCheck:
         provider, _, model = name.partition("/")
         return Deployment(provider, model) if model and provider in self._providers else None
 
-    def cycles(self) -> None:
-        """Complains about each alias whose fallbacks lead back to it."""
+    def chains(self) -> None:
+        """Complains about each alias whose fallbacks lead back to it, or are too many.
+
+        The fallbacks of an alias that is a fallback follow it, so they count, too.
+        """
         for name in self.found:
+            path = ("models", self._names[name], "fallbacks")
             if trail := self._way_back(name):
                 names = " → ".join(self._names[step] for step in trail)
-                path = ("models", self._names[name], "fallbacks")
                 self._add(path, f"the fallbacks lead back to the alias: {names}")
+            elif (count := len(self._all_fallbacks(name))) > MAX_FALLBACK_ROUTES:
+                self._add(
+                    path,
+                    f"with the fallbacks of their aliases, these are {count} fallbacks;"
+                    f" {MAX_FALLBACK_ROUTES} are allowed",
+                )
+
+    def _all_fallbacks(self, name: str) -> set[tuple[str, str]]:
+        """Returns the routes that follow an alias, as `fallbacks_of` in routing.py lists them."""
+        found: set[tuple[str, str]] = set()
+        left, seen = [name], {name}
+        while left:
+            for step in self.found[left.pop()].fallbacks:
+                if isinstance(step, Deployment):
+                    found.add((step.provider, step.model.lower()))
+                elif step in self.found and step not in seen:
+                    seen.add(step)
+                    left.append(step)
+                    first, *others = self.found[step].deployments
+                    is_one = not others
+                    found.add((first.provider, first.model.lower()) if is_one else ("", step))
+        return found
 
     def _way_back(self, start: str) -> list[str]:
         """Returns the shortest way from an alias to itself, or [] if there is none."""

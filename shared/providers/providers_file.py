@@ -112,7 +112,7 @@ class _Check:
         )
         for name, table in self._tables(document, "models", AliasSection):
             check.section(name, table)
-        check.cycles()
+        check.chains()
         aliases = check.found
         given_fields = {name: frozenset(given) for name, given in sections.items()}
         return ProvidersFile(all_rows, aliases, given_fields)

@@ -12,6 +12,7 @@ from shared.setting_values import header_text, http_url
 
 MAX_MODEL_LENGTH = 256  # characters, as in a request
 MAX_FALLBACKS = 5  # as in a request
+MAX_FALLBACK_ROUTES = 10  # limit of the routes that an item may move to, with those of aliases
 NAME = re.compile(r"[a-z0-9-]{1,64}")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.1

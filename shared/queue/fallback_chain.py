@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-MAX_FALLBACKS = 10  # limit of the routes that an item may move to
 _STEP, _MODEL = "\x1f", "\x1e"
 # Clients choose the names of models, which must not look like a chain.
 _SEPARATORS = dict.fromkeys(range(0x1C, 0x20), "\N{REPLACEMENT CHARACTER}")
@@ -24,12 +23,5 @@ def fallback_chain(
     if not targets:
         return ""
     flag = "c" if content_filtered else ""
-    steps = (
-        f"{lane}{_MODEL}{model.translate(_SEPARATORS)}" for lane, model in targets[:MAX_FALLBACKS]
-    )
+    steps = (f"{lane}{_MODEL}{model.translate(_SEPARATORS)}" for lane, model in targets)
     return f"{_STEP}{round(after_s * 1000)}{flag}{_STEP}{_STEP.join(steps)}"
-
-
-def number_of_fallbacks(chain: str) -> int:
-    """Returns the number of routes that a chain names."""
-    return chain.count(_MODEL)

@@ -9,7 +9,7 @@
 -- gets it.
 -- An item keeps its index, and so its place in the job. MOVED has what was tried before, as JSON, for each item that
 -- moved. shared/queue/fallback_chain.py writes the names.
--- Defines for other files: scope_of, moved_model, wait_before_move, shown_server, may_move, may_move_at_last, calls_of, move_on
+-- Defines for other files: scope_of, moved_model, has_fallbacks, wait_before_move, shown_server, may_move, may_move_at_last, calls_of, move_on
 local NOT_CONFIGURED = 'not_configured' -- the worker has no configuration of the provider, so it made no call
 local MOVES = { model_not_found = true, context_too_long = true, quota_exhausted = true, unauthorized = true }
 
@@ -21,6 +21,9 @@ end
 
 -- Returns the model of a route that items have moved to, or '' for the model that the item names.
 local function moved_model(route) return string.match(route, '^\29([^\31]*)') or '' end
+
+-- Returns whether the items of a route have fallbacks, or have moved to one.
+local function has_fallbacks(route) return string.find(route, '[\29\31]') ~= nil end
 
 local function chain_of(route) return string.match(route, '\31(%d+)(c?)\31(.+)$') end
 

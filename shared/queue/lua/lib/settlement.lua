@@ -98,7 +98,7 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
     if outcome == 'fail' and fault and may_move_at_last(route, fault.verdict) then
       has_moved = move_on(lane, job, index, route, claimed_us, fault.code, account, scope, calls_of(fault))
     end
-    if not has_moved and outcome == 'fail' and fault and wait_before_move(route) then
+    if not has_moved and outcome == 'fail' and fault and has_fallbacks(route) then
       finish_failed(provider, scope, job, index, result, fault.code, tonumber(latency_us)) -- see `may_move_on` in worker/tasks.py
     elseif not has_moved then
       write_result(job, index, outcome == 'fail', result, tonumber(latency_us))
