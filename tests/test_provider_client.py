@@ -21,6 +21,7 @@ from shared.models import ErrorCode
 from shared.providers import PROVIDERS
 from shared.queue.item_request import ItemRequest
 from shared.settings import MAX_ANSWER_BYTES, ProviderSettings
+from worker.providers.answer_limits import MAX_STREAM_BYTES
 from worker.providers.client import call
 from worker.providers.connections import http_client
 from worker.providers.endpoint import Endpoint
@@ -692,6 +693,24 @@ async def test_large_answer_is_not_read_further(
     )
     assert facts(error) == facts(expected)
     assert memory() < MAX_MEMORY
+
+
+async def test_a_large_stream_is_not_read_further(client: httpx.AsyncBaseTransport) -> None:
+    comments = [b": " + b"x" * 65533 + b"\n"] * (MAX_STREAM_BYTES // 65536)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    request = chat() | ItemRequest(provider="openrouter", model="m", stream={})
+    events: list[bytes] = []
+    async with raw(head, *comments, b"data: {}\n\n", b"data: {}\n\n") as server:
+        there = with_key("openrouter", server.url)
+        with pytest.raises(ProviderError) as caught:
+            await call(client, there, request, timeout_s=30, emit=events.append)
+    expected = ProviderError(
+        Verdict.REJECTED,
+        ErrorCode.ANSWER_TOO_LARGE,
+        "openrouter sent a stream of more than 33554432 bytes",
+        status_code=200,
+    )
+    assert (facts(caught.value), events) == (facts(expected), [])
 
 
 @pytest.fixture(scope="module")
