@@ -1,9 +1,10 @@
 """Tests the results that the client yields as lines of JSON."""
 
+import asyncio
 import json
 
 import pytest
-from support.raw_server import raw
+from support.raw_server import listening, raw
 from support.stack import Start, chat
 
 from orchestrator_client import AsyncClient, Client, ConnectionFailed, JobItem, Outcome
@@ -96,3 +97,32 @@ async def test_a_stream_that_always_breaks_is_given_up(monkeypatch: pytest.Monke
     assert server.connections == 3
     assert f"from {server.url} broke 3 times in a row before a result arrived" in str(raised.value)
     assert "The job continues." in str(raised.value)
+
+
+async def test_a_silent_stream_is_opened_again_and_reported_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestrator_client.connection.TIMEOUT_S", 0.05)
+    opened = 0
+    reasons: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Holds the first three streams back, as a proxy may, until the client hangs up."""
+        nonlocal opened
+        await reader.readuntil(b"\r\n\r\n")
+        opened += 1
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        if opened > 3:
+            writer.write(b"0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with (
+        listening(serve) as url,
+        AsyncClient(url, retry_for_s=0.01, on_retry=reasons.append) as client,
+    ):
+        assert [item async for item in client.results("job")] == []
+
+    assert opened == 4
+    [reason] = reasons
+    assert reason.startswith(f"The stream of results from {url} was silent for 60 s")

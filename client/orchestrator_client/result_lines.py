@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import ValidationError
 
-from orchestrator_client.connection import Connection
+from orchestrator_client.connection import TIMEOUT_S, Connection
 from orchestrator_client.errors import ConnectionFailed, InvalidResponse, ServiceUnavailable
 
 MAX_BREAKS, SHORT_STREAM_S = 20, 10.0  # see `follow_lines`
@@ -55,6 +55,10 @@ async def follow_lines(
     If the connection breaks, connects again, with a new query. Leaves out parameters that are None.
     Raises ConnectionFailed if MAX_BREAKS streams in a row break within SHORT_STREAM_S and have no
     result.
+
+    A stream that was silent for TIMEOUT_S is opened again, as often as the API opens it: a proxy
+    may hold the results back until the stream ends, when the job has ended. The first time is
+    reported to `on_retry`. If the API does not open a stream, the retries end.
     """
     budget = connection.retry_budget()
     breaks = 0
@@ -75,13 +79,21 @@ async def follow_lines(
                         yield page
             return  # noqa: TRY300 — the stream has ended
         except ReadStalled:
-            budget.renew()
+            budget.report(_silent(connection.url))
         except (ConnectionFailed, ServiceUnavailable) as error:
             if opened_at is not None:
                 breaks = breaks + 1 if monotonic() - opened_at < SHORT_STREAM_S else 0
             if breaks == MAX_BREAKS:
                 raise _always_broken(connection.url, error) from error
             await budget.wait(error)
+
+
+def _silent(url: str) -> str:
+    return (
+        f"The stream of results from {url} was silent for {TIMEOUT_S:.0f} s, although the API sends"
+        " a sign of life every 15 s. Connecting again; a proxy before the API may hold the results"
+        " back."
+    )
 
 
 def _always_broken(url: str, error: Exception) -> ConnectionFailed:

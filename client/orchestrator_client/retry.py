@@ -28,6 +28,12 @@ class RetryBudget:
         """Allows retries for the whole duration again, because the API has answered."""
         self._ends_at = None
 
+    def report(self, reason: str) -> None:
+        """Calls `on_retry`, unless it was called with this reason."""
+        if reason not in self._reported:
+            self._reported.add(reason)
+            self._on_retry(reason)
+
     async def wait(self, error: Retryable) -> None:
         """Sleeps until the next attempt.
 
@@ -38,7 +44,5 @@ class RetryBudget:
             self._ends_at = now + self._duration_s
         if error.retry_after_s is None or now + error.retry_after_s > self._ends_at:
             raise error
-        if str(error) not in self._reported:
-            self._reported.add(str(error))
-            self._on_retry(str(error))
+        self.report(str(error))
         await asyncio.sleep(error.retry_after_s)
