@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections import Counter
 from http import HTTPStatus
 from itertools import pairwise
 from time import time
@@ -10,13 +11,14 @@ import pytest
 from redis.asyncio import Redis
 from support.faults import kill, stop
 from support.ledger import ledger, now_ms, wait_for_calls
-from support.outage import check_all_answered, submitted, wait_answered
+from support.outage import check_all_answered, submitted, wait_answered, wall_ms
 from support.prompts import prompts
 from support.proxy import Proxy
 from support.redis_server import Server
 from support.search_depth import FULL
 from support.stack import Stack, Start, eventually
 
+from cli.simulator.chat import item_of
 from shared.queue.keys import Keys
 from shared.queue.operator import Operator
 
@@ -28,7 +30,7 @@ LATE_MS = 200 if FULL else 1000  # calls may begin that were claimed before a li
 
 @pytest.mark.parametrize(("rpm", "tpm"), [(600, 90_000), (60, 90_000)] if FULL else [(600, 90_000)])
 async def test_a_budget_is_used_and_not_exceeded(stack: Start, rpm: int, tpm: int) -> None:
-    items = rpm if FULL else 50
+    items = 50 if not FULL else 300 if rpm == 600 else rpm  # a minute with CI_DEPTH=full
     deployment = await stack(
         workers=4,
         LEASE_SECONDS="3",
@@ -96,6 +98,35 @@ async def test_lost_workers_hold_no_part_of_a_budget(server: Server, keys: Keys)
     finally:
         await deployment.stop()
         await proxy.stop()
+
+
+@pytest.mark.skipif(not FULL, reason="only with CI_DEPTH=full; test_fair_part has a short case")
+async def test_four_workers_share_a_large_job(server: Server, keys: Keys) -> None:
+    """Each worker has its own key, by which the provider counts its calls."""
+    contents = [f"{number}" for number in range(5000)]
+    deployment = Stack(server.url, keys, {"MAX_CONCURRENT_REQUESTS": "40"})
+    names = [f"worker{number}" for number in range(4)]
+    try:
+        await deployment.start(workers=0)
+        workers = [await deployment.add_worker(OPENROUTER_API_KEY=name) for name in names]
+        await deployment.ready(4)
+        await deployment.simulate(latency_ms=100)
+        walls_ms = []
+        for job in ("by four", "by one"):
+            of_job = [f"{job} {content}" for content in contents]
+            await check_all_answered(deployment, await submitted(deployment, of_job), of_job)
+            items = set(map(item_of, of_job))
+            calls = [call for call in await ledger(deployment) if call.item in items]
+            walls_ms.append(wall_ms(calls))
+            if job == "by four":
+                counts = Counter(call.key for call in calls)
+                for worker in workers[1:]:
+                    await kill(deployment, worker)
+        print(f"wall with four workers {walls_ms[0]:.0f} ms, with one {walls_ms[1]:.0f} ms")  # noqa: T201 — the wall is for a reader
+        assert counts.keys() == set(names)
+        assert max(counts.values()) <= 0.4 * len(contents)
+    finally:
+        await deployment.stop()
 
 
 async def test_an_adaptive_limit_finds_the_capacity(stack: Start) -> None:
