@@ -6,6 +6,8 @@ from typing import Any
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from shared.terminal_text import visible
+
 # The exit codes of commands that start processes, show or change something, or follow a job.
 STARTS = {0: "stopped by the user", 1: "the processes could not start, or the settings are wrong"}
 SHOWS = {
@@ -33,7 +35,10 @@ def epilog(*examples: str, codes: Mapping[int, str] = SHOWS) -> str:
 
 
 class _Help:
-    """Prints typer's help without the types of values, and below it the epilog as it is."""
+    """Prints typer's help without the types of values, and below it the epilog as it is.
+
+    An error shows control characters instead of sending them to a terminal.
+    """
 
     help: str | None
     epilog: str | None
@@ -46,6 +51,19 @@ class _Help:
             elif isinstance(parameter, TyperArgument):
                 parameter.display_type_rich = _no_type  # type: ignore[method-assign]
         return parameters
+
+    def make_context(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Parses the arguments.
+
+        Makes the message of an error visible, because an argument may be the name of a stranger's
+        file.
+        """
+        try:
+            return super().make_context(*args, **options)  # type: ignore[misc]
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):
+                error.message = visible(message)  # type: ignore[attr-defined]
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
         paragraphs, epilog = self.help, self.epilog

@@ -1,6 +1,7 @@
 """Tests from where a deployment without API keys can be used: web pages and other machines."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ from shared.queue.keys import Keys
 PROJECT = Path(__file__).parents[2]
 HERE = "localhost:8000"
 BATCH = {"requests": [chat("a paid request")]}
+LIVE = json.dumps({"model": "openrouter/m", "messages": [{"role": "user", "content": "x"}]})
 CHANGING = [("POST", "/batch"), ("POST", "/jobs"), ("DELETE", "/jobs/x"), ("POST", "/jobs/x/retry")]
 READING = [("GET", path) for path in ("/", "/jobs", "/jobs/x/results", "/overview", "/metrics")]
 HEALTH = ("/health", "/health/ready", "/health/")
@@ -191,13 +193,21 @@ async () => {
   const body = JSON.stringify(BATCH);
   const plain = { "content-type": "text/plain" }, json = { "content-type": "application/json" };
   const simple = { method: "POST", mode: "no-cors", headers: plain, body };
+  const bare = { method: "POST", mode: "no-cors" };
   await tried("list", "ROOT/jobs");
   await tried("read", "ROOT/overview");
   await tried("batch", "ROOT/batch", simple);
   await tried("job", "ROOT/jobs", simple);
   await tried("json", "ROOT/batch", { ...simple, mode: "cors", headers: json });
-  await tried("retry", "ROOT/JOB/retry", { method: "POST", mode: "no-cors" });
+  await tried("retry", "ROOT/JOB/retry", bare);
   await tried("cancel", "ROOT/JOB", { method: "DELETE" });
+  const form = new FormData();
+  form.append("purpose", "batch");
+  form.append("file", new Blob(["{}"]), "file");
+  await tried("file", "ROOT/v1/files", { method: "POST", mode: "no-cors", body: form });
+  await tried("files", "ROOT/v1/files");
+  await tried("live", "ROOT/v1/chat/completions", { ...simple, body: LIVE });
+  await tried("batch of OpenAI", "ROOT/v1/batches/batch_ID/cancel", bare);
   return seen;
 }
 """
@@ -231,16 +241,18 @@ async def test_a_page_of_an_attacker_reads_and_changes_nothing(
     calls = (await deployment.stats())["calls"]
     root = "" if rebinding else f"http://127.0.0.1:{port}"
     script = ATTACK.replace("ROOT", root).replace("JOB", f"jobs/{job['job_id']}")
+    script = script.replace("batch_ID", f"batch_{job['job_id']}").replace("LIVE", repr(LIVE))
 
     async with attacking_page(f"http://evil.example:{port if rebinding else port + 1}") as page:
         seen: dict[str, Any] = await page.evaluate(script.replace("BATCH", str(BATCH)))
 
     assert kept.status_code == 200
-    assert len(seen) == 7
+    assert len(seen) == 11
     for kind, status, text in seen.values():
         assert (kind, status) in {("basic", 403), ("opaque", 0), ("blocked", 0)}, seen
         assert job["job_id"] not in text
     assert (await deployment.api.get("/jobs")).json()["jobs"] == [job]
+    assert (await deployment.api.get("/v1/files")).json()["data"] == []
     assert (await deployment.stats())["calls"] == calls
 
 

@@ -88,9 +88,15 @@ async def test_no_command_sends_a_stranger_s_control_characters_to_a_terminal(
     }
     (orchestrator.directory / "in").write_bytes(body)
     written["submit"] = await shown(orchestrator, "submit", "in", "-o", "/dev/stdout")
+    written["two files"] = await shown(orchestrator, "submit", "in", ATTACK)
+    written["option"] = await shown(orchestrator, "jobs", f"--{ATTACK}")
+    written["file"] = await shown(orchestrator, "submit", ATTACK)
+    written["command"] = await shown(orchestrator, ATTACK)
 
     assert {command: harm(text) for command, text in written.items() if harm(text)} == {}
     showing = [command for command, text in written.items() if "1b[31m" in text]  # \x1b or \u001b
+    mistakes = ["two files", "option", "file", "command"]
+    assert all("x1b]0;title" in written[mistake] for mistake in mistakes)
     saved = ["results ID", "results ID -o /dev/stdout", "submit"]
     assert {"status ID", "top --once", "top --once --wide", "top --json", *saved} <= {*showing}
     assert json.loads(written["results ID"].splitlines()[0])["request_id"] == f"{ATTACK}0"
