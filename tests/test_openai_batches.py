@@ -25,6 +25,7 @@ from shared.files.store import (
     FileLimits,
     FileStore,
     FileUpload,
+    Repetition,
     UploadScripts,
 )
 from shared.jobs import batch_store
@@ -510,6 +511,52 @@ async def test_a_cancelled_batch_waits_for_its_calls(
 # Files
 
 
+async def test_a_repeated_upload_is_the_same_file(api: httpx.AsyncClient) -> None:
+    """The response to the first upload was lost. OpenAI's clients send no idempotency key."""
+    again = {"x-stainless-retry-count": "1"}
+
+    async def upload_id(content: str = line("a"), name: str = "f", **headers: str) -> str:
+        answer = await api.post(
+            "/v1/files",
+            files={"file": (name, content.encode())},
+            data={"purpose": "batch"},
+            headers=headers,
+        )
+        return str(answer.json()["id"])
+
+    first = await upload_id()
+    second = await upload_id()  # no repetition
+    assert await upload_id(**again) == second
+    others = [await upload_id(line("b"), **again), await upload_id(name="g", **again)]
+    await create(api, second)
+    third = await upload_id(**again)  # the client knew the second file, because it has used it
+    await api.delete(f"/v1/files/{third}")
+    fourth = await upload_id(**again)
+
+    assert len({first, second, *others, third, fourth}) == 6
+    listed = (await api.get("/v1/files?purpose=batch")).json()["data"]
+    assert {file["id"] for file in listed} == {first, second, *others, fourth}
+
+
+async def test_an_upload_with_an_idempotency_key_is_one_file(api: httpx.AsyncClient) -> None:
+    async def posted(content: str) -> httpx.Response:
+        return await api.post(
+            "/v1/files",
+            files={"file": content.encode()},
+            data={"purpose": "batch"},
+            headers={"Idempotency-Key": "k"},
+        )
+
+    first = (await posted(line("a"))).json()
+    await create(api, first["id"])
+
+    assert (await posted(line("a"))).json() == first
+    other = await posted(line("b"))
+    assert other.status_code == 400
+    assert "this Idempotency-Key was used before" in other.json()["error"]["message"]
+    assert len((await api.get("/v1/files?purpose=batch")).json()["data"]) == 1
+
+
 async def test_a_file_keeps_every_byte(api: httpx.AsyncClient) -> None:
     data = bytes(range(256)) * 3000 + b"\r\n--boundary\r\n"  # more than one block
     assert len(data) > blocks.BLOCK_BYTES
@@ -627,7 +674,9 @@ async def test_an_upload_that_was_too_slow_is_refused(redis: ArqRedis, keys: Key
         await upload.add(Random(0).randbytes(blocks.BLOCK_BYTES + 1))
         await redis.delete(keys.file_blocks(upload.id))
         with pytest.raises(FileExpired):
-            await upload.commit(FileInfo("name", "batch", upload.size), ttl_s=60)
+            await upload.commit(
+                FileInfo("name", "batch", upload.size), ttl_s=60, repetition=Repetition()
+            )
 
     assert await redis.keys(f"{keys.prefix}file*") == []
 

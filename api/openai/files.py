@@ -19,7 +19,14 @@ from api.openai.result_files import ResultFiles
 from api.openai.uploaded_file import described
 from api.result_stream import StreamInterrupted
 from api.stream_response import StreamResponse
-from shared.files.store import FileInfo, FileNotFound, FileStore, FileUpload, StoredFile
+from shared.files.store import (
+    FileInfo,
+    FileNotFound,
+    FileStore,
+    FileUpload,
+    Repetition,
+    StoredFile,
+)
 from shared.providers import Catalogue
 from shared.settings import Settings
 
@@ -44,10 +51,14 @@ class Files:
         form: UploadForm,
         owner: str,
         provider: str | None,
+        repetition: Repetition,
         require_client: Callable[[], Awaitable[None]],
     ) -> FileObject:
-        """Stores the file of the form. A file with mistakes is stored, too. Raises FileRejected.
+        """Stores the file of the form. A file with mistakes is stored, too.
 
+        Raises FileRejected, IdempotencyConflict.
+
+        repetition: if the upload is a repetition, the file of the first upload is returned.
         require_client: raises ClientDisconnected if the client has disconnected. Then the file is
         discarded, because the client repeats the upload.
         """
@@ -69,7 +80,7 @@ class Files:
                 mistakes=[m.to_dict() for m in check.mistakes] if is_batch else (),
             )
             await require_client()
-            await upload.commit(info, self._ttl_s(form.fields))
+            await upload.commit(info, self._ttl_s(form.fields), repetition)
         return described(await self._files.get(upload.id, owner))
 
     async def get(self, file_id: str, owner: str) -> FileObject:

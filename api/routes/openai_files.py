@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
 from api.disconnect import require_client
@@ -20,8 +20,10 @@ from api.openapi import (
     OPENAI_STORED,
     UPLOAD_BODY,
 )
+from api.request_headers import IdempotencyKey
 from api.requests.body import body_chunks
 from api.stream_response import StreamResponse
+from shared.files.store import Repetition
 
 MAX_PAGE = 10_000
 FORM_BYTES = 1024 * 1024  # limit of what a form has beside its file
@@ -36,18 +38,30 @@ async def upload_file(
     request: Request,
     services: ServicesDep,
     owner: OwnerDep,
+    key: IdempotencyKey,
     wait_for_disconnect: DisconnectDep,
     provider: ProviderQuery = None,
+    retry_count: Annotated[
+        str, Header(alias="x-stainless-retry-count", include_in_schema=False)
+    ] = "0",
 ) -> FileObject:
     """Upload a file of up to `MAX_FILE_BYTES`, for a batch.
 
     The parts of the form may have any order. The lines of a file for a batch are checked while they
-    arrive. A file with mistakes is stored, too; a batch of it fails, and lists the mistakes."""
+    arrive. A file with mistakes is stored, too; a batch of it fails, and lists the mistakes.
+
+    OpenAI's clients repeat an upload that got no response; then the file of the first upload is
+    returned."""
     max_bytes = services.settings.max_file_bytes + FORM_BYTES
     chunks = hold(request, services.settings, body_chunks(request, max_bytes, "MAX_FILE_BYTES"))
     form = UploadForm(request.headers.get("content-type", ""), chunks)
+    repetition = Repetition(
+        is_repeated=retry_count not in {"", "0"},
+        key=key,
+        key_ttl_s=services.settings.idempotency_ttl_seconds,
+    )
     return await services.openai.files.upload(
-        form, owner, provider, partial(require_client, wait_for_disconnect)
+        form, owner, provider, repetition, partial(require_client, wait_for_disconnect)
     )
 
 

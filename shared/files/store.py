@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from redis.asyncio import Redis
 
 from shared.files.blocks import BLOCK_BYTES, pack, unpack
 from shared.jobs.staging import STAGING_TTL_S
-from shared.jobs.submission import QueueBytesFull
+from shared.jobs.submission import IdempotencyConflict, QueueBytesFull
 from shared.queue.keys import Keys
 from shared.queue.scripts import load_script
 from shared.redis.client import RedisUnavailable
@@ -25,6 +26,7 @@ from shared.redis.memory import RedisMemory
 from shared.redis.time_index import Place, TimeIndex
 
 MAX_FILES = 10_000  # limit per owner
+REPEATED_FOR_S = 3600  # OpenAI's clients repeat an upload up to twice, each time after 600 s
 _READ_FILES = 500  # limit of files that are read in one round trip
 _FILE_ID = re.compile(r"file-[0-9a-f]{32}")
 
@@ -98,6 +100,21 @@ class UploadScripts:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """Says how an upload is found again if its client repeats it.
+
+    is_repeated: whether the client says that it sends the upload again. Without a key, it gets the
+        file of an equal upload of the last hour that no batch has used yet.
+    key, key_ttl_s: an idempotency key, with which an equal upload is the same file, and the time
+        for which the key is known.
+    """
+
+    is_repeated: bool = False
+    key: str | None = None
+    key_ttl_s: int = 0
+
+
 class FileUpload:
     """Stores the blocks of a file. Nobody sees the file before `commit`."""
 
@@ -121,21 +138,24 @@ class FileUpload:
         self._stored_bytes = 0
         self._staged_bytes = 0  # those that Redis counts for the owner
         self._committed = False
+        self._digest = blake2b(digest_size=16)
         self.id = f"file-{uuid4().hex}"
         self.size = 0
 
     async def add(self, data: bytes) -> None:
         """Stores the next bytes. Raises StorageFull, QueueBytesFull and RedisFull."""
         self.size += len(data)
+        self._digest.update(data)
         self._pending += data
         while len(self._pending) >= BLOCK_BYTES:
             await self._send(bytes(self._pending[:BLOCK_BYTES]))
             del self._pending[:BLOCK_BYTES]
 
-    async def commit(self, info: FileInfo, ttl_s: int) -> None:
+    async def commit(self, info: FileInfo, ttl_s: int, repetition: Repetition) -> None:
         """Sends the rest of the file, and makes the file visible.
 
-        Raises FileRejected, QueueBytesFull.
+        If the upload is a repetition, `id` becomes the id of the earlier file, and nothing is
+        stored. Raises FileRejected, QueueBytesFull, IdempotencyConflict.
         """
         if self._pending:
             await self._send(bytes(self._pending))
@@ -151,7 +171,21 @@ class FileUpload:
             self._staged_bytes,
         ]
         limits = [ttl_s, self._limits.max_bytes, MAX_FILES, self._limits.max_queue_bytes]
-        _raise_refusal(await self._scripts.accept(args=[*description, *limits]))
+        reply = await self._scripts.accept(
+            args=[*description, *limits, *self._identity(info, ttl_s, repetition)]
+        )
+        _raise_refusal(reply)
+        if reply != b"accepted":
+            self.id = reply.decode()
+
+    def _identity(self, info: FileInfo, ttl_s: int, repetition: Repetition) -> Sequence[str | int]:
+        """Returns what accept_file.lua compares with earlier uploads."""
+        fields = f"{info.filename}\0{info.purpose}\0{ttl_s}\0{info.model}\0{info.requests}"
+        digest, key = self._digest.copy(), repetition.key
+        digest.update(fields.encode(errors="surrogatepass"))
+        key_digest = blake2b(key.encode(), digest_size=16).hexdigest() if key else ""
+        known_s = repetition.key_ttl_s if key else REPEATED_FOR_S
+        return digest.hexdigest(), key_digest, int(repetition.is_repeated), known_s
 
     async def discard(self) -> None:
         """Deletes the blocks. If Redis is unavailable, the blocks expire."""
@@ -182,6 +216,8 @@ def _raise_refusal(reply: bytes) -> None:
             raise QueueBytesFull
         case b"expired":
             raise FileExpired
+        case b"conflict":
+            raise IdempotencyConflict
 
 
 class FileStore:

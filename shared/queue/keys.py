@@ -134,6 +134,10 @@ class Keys:
 
     # Files, by file id or owner
     file = _KeyWithId("hash: owner, created_ms, expires_ms, blocks, stored_bytes, info (JSON), …")
+    uploads = _KeyWithId(
+        "string, per owner and digest of an upload or of its idempotency key: '<digest of the"
+        " upload> <file>'; expires"
+    )
     file_blocks = _KeyWithId("hash: number of a block → its bytes: see shared.files.blocks")
     files_by_owner = _KeyWithId("zset, per owner: file ids by creation time")
     file_bytes = _Key("hash: owner → number of bytes of the owner's stored files")

@@ -3,15 +3,19 @@
 -- nothing.
 -- ARGV: file id, owner, description as JSON, number of blocks, bytes of the blocks, bytes that stage_block.lua has
 --       counted, ttl_s (time until the file expires), max_bytes (limit of the stored bytes of the owner's files),
---       max_files (limit of the owner's files), max_queue_bytes (see owner_bytes.lua)
--- Returns: 'accepted', or a refusal: 'full' (the owner's files would exceed a limit), 'bytes_full' (the owner's files and
+--       max_files (limit of the owner's files), max_queue_bytes (see owner_bytes.lua),
+--       then of the upload, so that its repetition gets the same file: digest, digest of its idempotency key ('': no key),
+--       '1' if the client says that it repeats the upload, and the seconds for which the upload is known
+-- Returns: 'accepted'; the id of the file of an equal upload; or a refusal: 'conflict' (another upload has the same
+--          idempotency key), 'full' (the owner's files would exceed a limit), 'bytes_full' (the owner's files and
 --          unfinished jobs would exceed max_queue_bytes), 'expired' (earlier blocks have expired)
 --- @include "clock"
 --- @include "layout"
 --- @include "files"
 --- @include "owner_bytes"
 --- @include "staged_bytes"
-local file, owner, info, blocks, bytes, staged, ttl_s, max_bytes, max_files, max_queue_bytes = unpack(ARGV)
+local file, owner, info, blocks, bytes, staged, ttl_s, max_bytes, max_files, max_queue_bytes, digest, key, is_repetition, known_s =
+  unpack(ARGV)
 if redis.call('EXISTS', FILE .. file) == 1 then return 'accepted' end
 unstage(owner, file, tonumber(staged))
 
@@ -21,6 +25,14 @@ local function refuse(reason)
 end
 
 if redis.call('HLEN', FILE_BLOCKS .. file) ~= tonumber(blocks) then return refuse('expired') end
+local upload = UPLOADS .. owner .. ':' .. (key ~= '' and key or digest)
+local known_digest, known_file = string.match(redis.call('GET', upload) or '', '^(%S+) (%S+)$')
+local known_use = known_file and redis.call('HMGET', FILE .. known_file, 'owner', 'used_by')
+if known_use and known_use[1] then
+  if known_digest ~= digest then return refuse('conflict') end
+  -- Without a key, a file that was used is no file whose response was lost.
+  if key ~= '' or is_repetition == '1' and not known_use[2] then return refuse(known_file) end
+end
 forget_expired_files(2) -- two for each new file, so that expired files cannot accumulate
 if tonumber(redis.call('HGET', FILE_BYTES, owner) or 0) + tonumber(bytes) > tonumber(max_bytes) then return refuse('full') end
 if not has_room(owner, tonumber(bytes), tonumber(max_queue_bytes)) then return refuse('bytes_full') end
@@ -34,4 +46,5 @@ redis.call('PEXPIREAT', FILE_BLOCKS .. file, math.ceil(expires_ms))
 redis.call('ZADD', FILES_BY_OWNER .. owner, ms(now_ms), file)
 redis.call('ZADD', FILE_EXPIRATIONS, ms(expires_ms), owner .. ' ' .. file .. ' ' .. bytes)
 redis.call('HINCRBY', FILE_BYTES, owner, bytes)
+redis.call('SET', upload, digest .. ' ' .. file, 'EX', math.min(known_s, ttl_s))
 return 'accepted'
