@@ -81,8 +81,9 @@ async def test_a_short_fault_costs_nothing(deployment: Stack, server: Server, fa
     """Calls continue during the fault. The workers keep answers until they can settle them."""
     load = Load(deployment)
     async with load.steady():
+        await deployment.in_flight(1)
+        began_ms = now_ms()
         async with fault(server):
-            began_ms = now_ms()
             await asyncio.sleep(SHORT_S)  # duration of the fault
             over_ms = now_ms()
         await load.more(12)
