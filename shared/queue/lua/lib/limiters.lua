@@ -12,7 +12,7 @@
 -- A claim charges, time repays, so nothing can leak. Tokens are charged as an estimate, and the
 -- settlement corrects the charge. BUDGET has the times; RUNNING has the leases of a limiter, with three numbers of
 -- tokens for each: all that were charged, those that the provider counts before the call, and the square of their error.
--- A prompt's tokens are estimated from its bytes: see token_estimates.lua. The tokens of an answer are the mean of the job's.
+-- The estimates are those of token_estimates.lua.
 -- A charge is this estimate: with a higher one, the provider's bucket would be full while a call runs, and the tokens that do
 -- not fit into the bucket are lost. Nobody announces how large the bucket is. It holds at least the largest request so
 -- far, and is charged at the start of a call with what the provider counts before the call, and at its end with the answer, of
@@ -29,12 +29,10 @@ local RATE_OF = { r = 'rpm', t = 'tpm', b = 'tpm', d = 'rpd' } -- 'b': when the 
 local MAX_AHEAD_MS = { rpm = 2 * MINUTE_MS, tpm = 10 * MINUTE_MS, rpd = DAY_MS }
 local LATE_MS = 50 -- a call may be this early, because rounds are late
 local KEPT_BUDGET_MS = 2 * DAY_MS
-local FIRST_OUTPUT, FIRST_OUTPUT_DEVIATION = 256, 64 -- tokens of an answer
 local STRICT_MS = 3600000
 local RESERVED_MS = 1000 -- so much may be owed for the answers of running calls
 local MOST_MARGIN = 0.5 -- part of the smallest bucket that a strict limit may keep free because of errors of estimates
 local TRUST = 0.3 -- part of the smallest bucket by which the bucket is taken to be larger, unless a limit is strict
-local WEIGHT = 0.2 -- of the newest answer in the means
 local MAX_LEARNED = 1000 -- models per deployment whose limits are learned
 local budgets = {}
 
@@ -152,15 +150,6 @@ local function limiters_room(account, list, tokens_of)
   return room
 end
 
--- Returns the mean and the mean deviation of the tokens of the job's answers.
-local function output_of(job)
-  if not job.output then
-    local text = redis.call('HGET', JOB .. job.id, 'tokens')
-    job.output = text and cjson.decode(text) or { mean = FIRST_OUTPUT, deviation = FIRST_OUTPUT_DEVIATION, is_first = true }
-  end
-  return job.output
-end
-
 -- Returns an estimate of the tokens that the provider counts for an item before the call, the square of the error to expect, and
 -- an estimate of all its tokens. `lane`: the name of the account.
 local function estimate_tokens(lane, limiter, job, index)
@@ -169,18 +158,6 @@ local function estimate_tokens(lane, limiter, job, index)
   local all = tokens + output.mean
   if has_flag(provider_of(lane), 'o') then tokens, square = all, square + output.deviation ^ 2 end
   return tokens, square, all
-end
-
--- Learns from an answer how many tokens the job's answers have.
-local function learn_output(job, tokens)
-  local known = output_of(job)
-  if known.is_first then
-    job.output = { mean = tokens, deviation = tokens / 4 }
-  else
-    local function mean(old, new) return old + WEIGHT * (new - old) end
-    job.output = { mean = mean(known.mean, tokens), deviation = mean(known.deviation, math.abs(tokens - known.mean)) }
-  end
-  redis.call('HSET', JOB .. job.id, 'tokens', cjson.encode(job.output))
 end
 
 -- Charges a limiter for a lease of an item.
