@@ -48,9 +48,6 @@ async def compare(provider: Provider, *, smoke: bool) -> None:
     alone += await formats.formats(provider, formats.SMOKE if smoke else formats.Sizes())
     console.log("isolation")
     alone += await isolation(provider, window_s=0.1 if smoke else 2)
-    if smoke:
-        console.print(await openai_results(provider, smoke=True), markup=False)
-        console.print(await memory_results(provider, smoke=True), markup=False)
     text = results(side_by_side, alone)
     console.print(text, markup=False)
     if not smoke:
@@ -155,7 +152,9 @@ def main() -> None:
         choices=["compare", "sustained", "soak", "redis", "providers", "openai", "memory"],
     )
     parser.add_argument(
-        "--smoke", action="store_true", help="run all benchmarks in small sizes; write no files"
+        "--smoke",
+        action="store_true",
+        help="measure in small sizes, to test the benchmark; write no files",
     )
     parser.add_argument("--minutes", type=float, default=10, help="minutes that `sustained` takes")
     parser.add_argument(

@@ -22,9 +22,18 @@ class Sizes:
     singles: int = 20
     saturated_s: float = 3
     limited_items: int = 1000
+    workers: tuple[int, int] = (2, 4)  # with batches, and with a limit of ten calls
 
 
-SMOKE = Sizes(repeats=1, batches=2, slow_batches=1, singles=2, saturated_s=0.3, limited_items=100)
+SMOKE = Sizes(
+    repeats=1,
+    batches=2,
+    slow_batches=1,
+    singles=2,
+    saturated_s=0.3,
+    limited_items=100,
+    workers=(1, 2),
+)
 
 
 class Comparison:
@@ -38,11 +47,12 @@ class Comparison:
         self.rss_mb: dict[str, dict[str, float]] = {}
 
     async def run(self) -> None:
+        few, many = self._sizes.workers
         for _ in range(self._sizes.repeats):
             for name, start in SYSTEMS.items():
-                async with start(self._provider, LIMIT, 2) as system:
+                async with start(self._provider, LIMIT, few) as system:
                     await self._batches(name, system)
-                async with start(self._provider, LIMITED, 4) as system:
+                async with start(self._provider, LIMITED, many) as system:
                     await self._limited(name, system)
 
     async def _batches(self, name: str, system: System) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import random
 import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -79,11 +80,17 @@ class Processes:
         }
 
 
+# These ports are below the range from which the operating system takes the local ports of
+# connections, so no other program takes a port between the probe in `free_port` and the server.
+PORTS = range(10_000, 15_000)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.choice(PORTS)  # noqa: S311 — not a secret
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @asynccontextmanager

@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from benchmarks.processes import Processes, answers, free_port, valkey
+import redis.asyncio
+
+from benchmarks.processes import START_S, Processes, answers, free_port, valkey
 from benchmarks.provider import Provider
+from shared.queue.keys import Keys
 
 
 @dataclass(slots=True)
@@ -69,10 +72,19 @@ async def orchestrator(
                 await system.add_worker()
             if workers:
                 await answers(f"{system.url}/health/ready")
-                await asyncio.sleep(1)  # time in which the other workers become ready, too
+                await _ready(redis_url, workers)
             yield system
         finally:
             await processes.stop_all()
+
+
+async def _ready(redis_url: str, workers: int) -> None:
+    """Waits until all workers of system (c) have reported."""
+    server = redis.asyncio.from_url(redis_url)  # type: ignore[no-untyped-call]
+    async with asyncio.timeout(START_S):
+        while await server.zcard(Keys().workers) < workers:
+            await asyncio.sleep(0.01)
+    await server.aclose()
 
 
 SYSTEMS: dict[str, Start] = {"a": semaphore, "b": stock_arq, "c": orchestrator}
