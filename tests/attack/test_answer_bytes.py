@@ -56,3 +56,26 @@ async def _failure(client: httpx.AsyncBaseTransport, there: object) -> ErrorCode
     with pytest.raises(ProviderError) as found:
         await call(client, there, REQUEST, timeout_s=60)  # type: ignore[arg-type]
     return found.value.code
+
+
+@pytest.mark.parametrize(("count", "is_refused"), [(3, False), (200_000, True)])
+async def test_informational_responses_do_not_silence_a_worker(
+    count: int,
+    is_refused: bool,  # noqa: FBT001 — parametrized
+) -> None:
+    """RFC 9110, 15.2: a server may send any number of these before its response."""
+    answer = {"message": {"role": "assistant", "content": "x"}, "done": True}
+    client = http_client(1)
+    try:
+        async with raw(b"HTTP/1.1 103 Early Hints\r\n\r\n" * count, http(answer)) as server:
+            row = replace(PROVIDERS["ollama"], base_url=server.url)
+            there = endpoint(row, ProviderSettings(), timeout_s=60)
+            if is_refused:
+                assert await _failure(client, there) == ErrorCode.CONNECTION_ERROR
+            else:
+                found = await call(client, there, REQUEST, timeout_s=60)  # type: ignore[arg-type]
+                assert found.content == "x"
+    finally:
+        await client.aclose()
+
+    assert server.connections == 1

@@ -4,18 +4,23 @@ A provider may close an idle connection at the moment at which a request is sent
 request was not read, so it is sent again at once, which costs the item no attempt.
 """
 
+import asyncio
 import time
 from contextvars import ContextVar
+from functools import partial
+from typing import Any
 from weakref import WeakSet
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from httpx_aiohttp import AiohttpTransport
 
 KEEP_ALIVE_S = 60
 CONNECT_TIMEOUT_S = 10.0  # generous, because a busy worker needs time to notice the connection
+MAX_RESPONSES = 100  # limit of the responses on a connection that were not read yet
 _STALE_S = 2.0  # a connection that breaks later was not closed before the request
 # Exceptions for a connection that could not be established, also because of DNS or TLS
 _NOT_CONNECTED = (
@@ -43,11 +48,28 @@ def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
     return AiohttpTransport(client=session)
 
 
+class _Protocol(ResponseHandler):
+    """Aborts a connection on which many responses arrive at once.
+
+    A server may send informational responses before its response (RFC 9110, 15.2). aiohttp reads
+    those that have arrived without letting other tasks run, so that leases could expire meanwhile.
+    """
+
+    def feed_data(self, data: Any, size: int = 0) -> None:  # noqa: ANN401 — aiohttp's own types
+        if self.transport is None:  # aborted: the rest of what has arrived is left out
+            return
+        super().feed_data(data, size)
+        if len(self) > MAX_RESPONSES:
+            self.abort()
+            self.set_exception(aiohttp.ClientConnectionError("too many informational responses"))
+
+
 class _Connector(aiohttp.TCPConnector):
     """Sets `_reused` for each request."""
 
     def __init__(self, *, limit: int, keepalive_timeout: float) -> None:
         super().__init__(limit=limit, keepalive_timeout=keepalive_timeout)
+        self._factory = partial[ResponseHandler](_Protocol, loop=asyncio.get_running_loop())
         self._used: WeakSet[object] = WeakSet()
 
     async def connect(
