@@ -69,7 +69,8 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, *, limit: int, keepalive_timeout: float) -> None:
         super().__init__(limit=limit, keepalive_timeout=keepalive_timeout)
-        self._factory = partial[ResponseHandler](_Protocol, loop=asyncio.get_running_loop())
+        protocol: type[ResponseHandler] = _Protocol
+        self._factory = partial(protocol, loop=asyncio.get_running_loop())
         self._used: WeakSet[object] = WeakSet()
 
     async def connect(
