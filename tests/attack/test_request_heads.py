@@ -10,6 +10,7 @@ import psutil
 import pytest
 from support.in_process import served_api
 from support.raw_http import Connection, connect
+from support.search_depth import FULL
 from support.stack import Start, eventually
 from support.watch import watched
 
@@ -125,6 +126,22 @@ async def test_a_request_that_does_not_end_is_closed(
         if status == 200:
             assert (await connection.response()).status == 408
         assert await connection.is_closed_within(30)
+
+
+async def test_all_unfinished_connections_are_closed(url: httpx.URL) -> None:
+    """Half of them send nothing. The API serves others meanwhile."""
+    async with AsyncExitStack() as exits:
+        connections = [
+            await exits.enter_async_context(connect(url)) for _ in range(2000 if FULL else 200)
+        ]
+        for connection in connections[::2]:
+            await connection.send(HEALTH)
+        async with connect(url) as other:
+            await other.send(HEALTH + b"\r\n")
+            assert (await other.response()).status == 200
+        for connection in connections[::2]:
+            assert (await connection.response()).status == 408
+        assert all([await connection.is_closed_within(30) for connection in connections])
 
 
 async def test_unfinished_heads_share_a_limit(
