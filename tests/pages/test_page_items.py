@@ -79,7 +79,7 @@ async def test_the_bars_of_a_large_job_can_be_compared(stack: Start, browser: Br
     location = await upload(deployment.api, ndjson([chat("x", model=model) for model in models]))
     async with visit(browser, deployment, location[1:]) as page:
         shown = page.get_by_text("5,000 shown, 5,000 of 5,000 finished")
-        await expect(shown).to_be_visible(timeout=60_000)
+        await expect(shown).to_be_visible(timeout=180_000)
         for end in ("0", "rows.scrollHeight"):
             await page.locator(".rows").evaluate(f"rows => rows.scrollTo(0, {end})")
             last = "1" if end == "0" else "4999"
@@ -181,7 +181,7 @@ async def test_a_hundred_thousand_rows_are_a_few_in_the_page(
     await deployment.api.delete(location)
     async with visit(browser, deployment, location[1:]) as page:
         shown = page.get_by_text("100,000 shown, 100,000 of 100,000 finished")
-        await expect(shown).to_be_visible(timeout=60_000)
+        await expect(shown).to_be_visible(timeout=180_000)
         await page.locator(".rows").evaluate("rows => rows.scrollTo(0, rows.scrollHeight)")
         await expect(page.get_by_role("button", name="Request 99999")).to_be_visible()
 
