@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.stack import Start
+from support.stack import Start, chat
 
 pytestmark = pytest.mark.chaos
 
@@ -52,5 +52,7 @@ async def test_each_request_is_done_once(stack: Start) -> None:
     stream = await repeated(CHAT, json={**BODY, "stream": True})
     assert answer.json()["choices"][0]["message"]["content"] == "echo: hello"
     assert stream.text.endswith("data: [DONE]\n\n")
+    native = await repeated("/batch", json={"requests": [chat("hello")]})
+    assert native.json()["successful"] == 1
     jobs = (await second.get("/jobs")).json()["jobs"]
-    assert len(jobs) == (await deployment.stats())["total"] == 3
+    assert len(jobs) == (await deployment.stats())["total"] == 4
