@@ -118,7 +118,8 @@ def _leased(stack: Stack) -> set[str]:
             leases: Any = redis.zrange(key, 0, -1)
             for lease in leases:
                 item_id, _, _ = lease.decode().rpartition("@")
-                job_id, _, index = item_id.rpartition(":")
+                job_id, _, place = item_id.rpartition(":")
+                index, _, _ = place.partition(".")  # then the number of the route: see ids.lua
                 payload: Any = redis.hget(keys.payloads(job_id), index)
                 if payload:  # without a payload, another process has just settled the lease
                     chat = orjson.loads(payload)["a"][0]["chat"]
