@@ -125,7 +125,7 @@ class Client:
         return str(answer["id"])
 
     async def batch_answers(self, body: bytes) -> int:
-        """Runs a batch with OpenAI's API. Returns the number of lines in its output file."""
+        """Runs a batch through `/v1/batches`. Returns the number of lines in its output file."""
         batch_id = await self.create_batch(body)
         while True:
             found = (await self._http.get(f"/v1/batches/{batch_id}")).json()

@@ -39,7 +39,7 @@ async def large_jobs(provider: Provider, sizes: Sizes) -> list[Figure]:
 
 
 async def _uploads(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """Measures uploads one after another, each to a new API process."""
+    """Measures the rate of uploads and the API's memory, each upload in a new API process."""
     rates, memory = [], []
     body = lines(sizes.uploaded, 2000)
     for _ in range(sizes.uploads):

@@ -111,7 +111,10 @@ async def _drain(
 
 
 async def in_flight(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """Measures the memory of a worker with many calls, and meanwhile requests in another lane."""
+    """Measures the memory that many open calls take in a worker.
+
+    Also measures how long single requests in another lane take meanwhile.
+    """
     settings = {
         "WORKER_MAX_JOBS": str(2 * sizes.in_flight),
         "REQUEST_TIMEOUT": "300",

@@ -119,7 +119,10 @@ def _judge(row: Provider, number: int, reply: _Reply, *, has_key: bool) -> tuple
         advice = f"correct {variables}" if has_key else f"it needs a key: set {variables}"
         return Health.KEY_REFUSED, f"answered {reply.status}; {advice}"
     if reply.status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
-        return Health.UNCHECKED, f"answered {reply.status}, so the key was not checked"
+        return (
+            Health.UNCHECKED,
+            f"has no list of models ({reply.status}), so the key was not checked",
+        )
     if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
         return Health.FAILING, f"answered {reply.status}"
     if not reply.is_json:

@@ -235,7 +235,7 @@ def _provider_settings(row: Provider, found: Mapping[str, str | None]) -> Provid
 
 
 def _keys(row: Provider, found: Mapping[str, str | None]) -> dict[int, str]:
-    """Returns the variables that contain the keys of a provider, by the number of the key."""
+    """Returns the names of the variables with the keys of a provider, by the key's number."""
     keys = {}
     for number in range(1, MAX_KEYS + 1):
         for name in row.variables_of_key(number):

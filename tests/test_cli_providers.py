@@ -85,7 +85,12 @@ def always(status: int, body: str = "{}", kind: str = "application/json") -> Han
         ),
         (always(200), None, Health.READY, "answers"),
         (always(200), KEY, Health.UNCHECKED, "answers also without a key"),
-        (always(404), KEY, Health.UNCHECKED, "answered 404, so the key was not checked"),
+        (
+            always(404),
+            KEY,
+            Health.UNCHECKED,
+            "has no list of models (404), so the key was not checked",
+        ),
         (always(503), KEY, Health.FAILING, "answered 503"),
         (always(302), KEY, Health.FAILING, "answered 302"),
         (

@@ -25,8 +25,8 @@ _FORMATS = (
     " Gemini batch (`key`, `request`), or a body with `messages`, `input` or `contents`"
 )
 NOT_STRICT = (
-    "half of a surrogate pair, a number of more than 64 bits, or more than 250 nested arrays and"
-    " objects"
+    "half of a UTF-16 surrogate pair, a number of more than 64 bits, or more than 250 nested arrays"
+    " and objects"
 )
 
 
@@ -72,7 +72,7 @@ def unknown_format(members: Mapping[str, Member]) -> InvalidLine:
 def open_envelope(
     members: Mapping[str, Member], job_format: RequestFormat
 ) -> tuple[Mapping[str, Member], Mapping[str, Member], tuple[str, ...]]:
-    """Returns the members beside the body, the members of the body, and the path to the body."""
+    """Returns the other members of the line, the members of the body, and the path to the body."""
     name = BODY_MEMBER.get(job_format)
     if name is None:
         beside = {key: value for key, value in members.items() if key in BARE_MEMBERS}

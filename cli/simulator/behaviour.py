@@ -78,7 +78,7 @@ class Behaviour:
         ):
             raise ValueError(
                 "latency_p95_ms must be greater than latency_ms, which must be greater than 0;"
-                " latency_spread_ms must be 0"
+                " with latency_p95_ms, latency_spread_ms must be 0"
             )
         if sum(share for share, _ in fault_shares(self)) > 1 + 1e-9:
             raise ValueError("the sum of the rate_… fields must not be more than 1")

@@ -76,7 +76,7 @@ class Fields:
         raise Untranslatable(name, f"{self._provider} takes {', '.join(values)}")
 
     def take_all(self, names: Mapping[str, str]) -> dict[str, Any]:
-        """Returns the values of the fields in `names`, by their names in the translation."""
+        """Removes the fields in `names`. Returns their values, by their names at the provider."""
         found = [name for name in self._fields if name in names]
         return {names[name]: self._fields.pop(name) for name in found}
 

@@ -25,7 +25,10 @@ def body_of(row: Provider, codec: Codec, model: str, chat: Mapping[str, Any]) ->
 
 
 def _accepted(row: Provider, chat: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns `chat` without the row's unsupported fields, and with the row's token limit."""
+    """Returns `chat` without the row's unsupported fields.
+
+    The token limit has the name that the row uses.
+    """
     other = _TOKEN_LIMITS[row.token_limit_param]
     if other not in chat and not row.unsupported:
         return chat

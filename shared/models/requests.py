@@ -118,7 +118,7 @@ def _has_more(fields: dict[str, Any]) -> bool:
 
 def _parts(parts: list[JsonValue]) -> list[JsonValue]:
     if not parts:
-        raise PydanticCustomError("content_parts", "List must have at least one part")
+        raise PydanticCustomError("content_parts", "The list of parts must have at least one part")
     for number, part in enumerate(parts):
         text = part.get("text") if isinstance(part, dict) else None
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
@@ -165,7 +165,7 @@ class Message(_Inbound):
         default_factory=lambda: _ABSENT,
         validate_default=True,
         description="The text, or a list of content parts as OpenAI defines them; `null`, empty or"
-        " absent in a message of the assistant that has `tool_calls`, `function_call`, `refusal` or"
+        " absent in an assistant's message that has `tool_calls`, `function_call`, `refusal` or"
         " `audio`. A message of a tool may be empty.",
     )
 

@@ -99,8 +99,8 @@ class LLMResponse(Outbound):
     body: JsonText = Field(
         default=None,
         exclude=True,
-        description="The body of the provider's response, unchanged, if the request was not in the"
-        " native format.",
+        description="The body of the provider's response, unchanged, if the request was in the"
+        " format of a provider's API, and not in the format of `POST /batch`.",
     )
     metadata: JsonText = Field(
         default=None,

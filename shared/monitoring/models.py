@@ -64,7 +64,9 @@ class Deployment(BaseModel):
     next_call_at: datetime = Field(
         description="The time of the next call to the deployment, if a request waits then."
     )
-    is_probing: bool = Field(description="Whether a probe is running now.")
+    is_probing: bool = Field(
+        description="Whether a probe runs now: the one call that tests whether it works."
+    )
     verdict: str = Field(
         description="The kind of fault: `rate_limited`, `overloaded`, `quota_exhausted`,"
         " `unauthorized`, `unreachable` or `transient` (server errors and time-outs)."

@@ -46,7 +46,7 @@ def load_providers(settings: Settings) -> Providers:
 
     For a time-out and a limit, the first of these counts: the provider's variable
     (`<NAME>_TIMEOUT`), `providers.toml`, the general setting (`REQUEST_TIMEOUT`) if it is set, the
-    built-in row.
+    default of the provider's built-in row.
     """
     rows = PROVIDERS
     if "request_timeout" in settings.model_fields_set:

@@ -1,6 +1,7 @@
-"""Limits the size of an answer, and the memory that all answers take while they are read.
+"""Has the limits of an answer's size, and of the memory that all answers take while they are read.
 
-The limit of a body is the setting MAX_ANSWER_BYTES, the limit of a stream is MAX_STREAM_BYTES.
+The limit of a body is the setting MAX_ANSWER_BYTES: see response_body.py. The limit of a stream is
+MAX_STREAM_BYTES: see stream_body.py.
 """
 
 import asyncio

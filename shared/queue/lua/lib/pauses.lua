@@ -27,8 +27,8 @@
 --                            the end of the longest pause of a route, and whether no other route was answered since the
 --                            refusal
 --   separate_until_ms        in scope '': until then, refusals cover only their routes, because other routes were
---   answered is_assumed               in scope '': the account is paused for a back-off only because two routes were
---   refused
+--                            answered
+--   is_assumed               in scope '': the account is paused for a back-off only because two routes were refused
 -- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
 -- Defines for other files: REFUSALS, read_record, store_record, delete_record, gate, open_record, mark_probe,
 -- end_probe, look_at_all_again, record_answer, record_failure, FIRST_PROBE_MS
