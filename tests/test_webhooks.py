@@ -15,7 +15,7 @@ from arq.connections import ArqRedis
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 from support.in_process import running_api
-from support.jobs import job, lines, upload, wait_completed
+from support.jobs import job, lines, upload
 from support.stack import Stack, Start, chat, eventually, stored
 
 from shared.queue.keys import Keys
@@ -208,31 +208,6 @@ async def test_a_final_failure_is_not_retried(
         assert state["attempts"] == 1
         assert reason in state["error"]
         assert other.received == []
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "0x7f000001"])
-async def test_a_private_address_is_not_connected_to(stack: Start, host: str) -> None:
-    """No connection arrives. `localhost` and unusual forms are names until they are resolved."""
-    deployment = await stack(workers=1, WEBHOOK_SECRET=SECRET)
-    connections = 0
-
-    async def count(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        writer.close()
-
-    async with await asyncio.start_server(count, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        url = f"http://{host}:{port}/hook"
-        location = await upload(deployment.api, lines(["x"]), params={"webhook_url": url})
-        status = await wait_completed(deployment.api, location)
-        state = await webhook_with(deployment, location, "given_up")
-
-    assert status["successful"] == 1
-    assert state["error"] == (
-        "the address is not public: no connection was made (see WEBHOOK_ALLOW_PRIVATE)"
-    )
-    assert connections == 0
 
 
 @pytest.mark.parametrize(

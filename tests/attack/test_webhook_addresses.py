@@ -1,8 +1,11 @@
 """Tests that webhooks reach no address of IANA's special-purpose registries."""
 
+import asyncio
 from ipaddress import IPv6Address, ip_address, ip_network
 
 import pytest
+from support.jobs import lines, upload
+from support.stack import Start, eventually
 
 from worker.public_address import is_public
 
@@ -105,3 +108,35 @@ def test_the_addresses_beside_the_special_blocks_are_public() -> None:
 def test_a_usual_address_is_public(host: str) -> None:
     assert ip_address(host)
     assert is_public(host)
+
+
+HOSTS = ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "0x7f000001", "192.88.99.1"]
+REFUSED = "the address is not public: no connection was made (see WEBHOOK_ALLOW_PRIVATE)"
+
+
+async def test_no_connection_is_made_to_a_private_address(stack: Start) -> None:
+    """`localhost` and unusual forms are names until they are resolved."""
+    deployment = await stack(workers=1, WEBHOOK_SECRET="whsec_" + "A" * 32)
+    connections = 0
+
+    async def count(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    async with await asyncio.start_server(count, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for host in HOSTS:
+            webhook = {"webhook_url": f"http://{host}:{port}/hook"}
+            await upload(deployment.api, lines(["x"]), params=webhook)
+        errors = dict[str, str]()
+
+        async def are_refused() -> bool:
+            jobs = (await deployment.api.get("/jobs")).json()["jobs"]
+            errors.update({job["webhook"]["url"]: job["webhook"]["error"] for job in jobs})
+            return all(job["webhook"]["status"] == "given_up" for job in jobs)
+
+        await eventually(are_refused)
+
+    assert {*errors.values()} == {REFUSED}
+    assert connections == 0
