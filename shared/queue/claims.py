@@ -15,7 +15,7 @@ item that crashes the worker cannot make other quarantined items fail.
 Invariants: A lane never has more leases than its limit. A result is written once. Settling a lease
 that has expired or was settled before changes no item. A lane with an item is in the index of
 ACTIVE_LANES: a round looks only at the lanes in the index. A model or a provider that does not work
-gets at most one call at a time: see lua/lib/pauses.lua.
+gets at most one call at a time: see lua/lib/health_records.lua.
 """
 
 from collections.abc import Iterable, Sequence

@@ -84,7 +84,9 @@ class Keys:
     )
     deferred = _KeyWithId("zset: '<job>:<index>' of items that wait for a retry, by due time")
     leases = _KeyWithId("zset: '<job>:<index>@<claimed_us>' by the time at which the lease expires")
-    health = _KeyWithId("hash: scope → record, if the scope is not healthy: see lua/lib/pauses.lua")
+    health = _KeyWithId(
+        "hash: scope → record, if the scope is not healthy: see lua/lib/health_records.lua"
+    )
     running = _KeyWithId(
         "hash, per lane and limiter: lease → tokens that were charged: see lua/lib/limiters.lua"
     )

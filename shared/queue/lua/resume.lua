@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Ends the pauses of a lane, or of one of its scopes, because a person says so: see pauses.lua. All keys of a
+-- Ends the pauses of a lane, or of one of its scopes, because a person says so: see health_records.lua. All keys of a
 -- provider are meant: see deployments.lua. A paused scope becomes
 -- healthy. An open scope stays open, and its next probe may run now; if the probe fails, the waits begin again with the
 -- shortest.
@@ -10,7 +10,7 @@
 --           '<account>/<model>'}
 --- @include "clock"
 --- @include "is_healthy"
---- @include "pauses"
+--- @include "health_records"
 local MAX_SCOPES = 50 -- about the limit of the scopes of one run
 local lane, position, only, resumed = ARGV[1], ARGV[2], ARGV[3], {}
 

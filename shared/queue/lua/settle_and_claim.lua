@@ -34,14 +34,14 @@
 --          the account gets ('': the item's own), what was tried before the item moved to this route, as JSON ('':
 --          nothing), owner},
 --          {four values per item that the script has finished with an error: see results.lua},
---          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see pauses.lua}}
+--          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see health_records.lua}}
 --- @include "active_lanes"
 --- @include "clock"
 --- @include "job_end"
 --- @include "round"
 --- @include "is_healthy"
 --- @include "usual_lane"
---- @include "pauses"
+--- @include "health_records"
 --- @include "waiting"
 --- @include "settlement"
 --- @include "reclaim"

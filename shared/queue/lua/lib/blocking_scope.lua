@@ -1,6 +1,6 @@
 --- @include "deployments"
 --- @include "is_healthy"
---- @include "pauses"
+--- @include "health_records"
 --- @include "deployment_choice"
 -- Says whether the provider or the deployments of a route take calls.
 -- Defines for other files: blocking_scope

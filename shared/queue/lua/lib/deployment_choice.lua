@@ -1,5 +1,5 @@
 --- @include "deployments"
---- @include "pauses"
+--- @include "health_records"
 --- @include "is_healthy"
 --- @include "limits_in_force"
 --- @include "limiters"

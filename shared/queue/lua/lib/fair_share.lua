@@ -2,7 +2,7 @@
 --- @include "ids"
 --- @include "fair_queue"
 --- @include "job_cache"
---- @include "pauses"
+--- @include "health_records"
 --- @include "waiting"
 --- @include "is_healthy"
 --- @include "usual_lane"

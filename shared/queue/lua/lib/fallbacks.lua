@@ -13,7 +13,7 @@
 local NOT_CONFIGURED = 'not_configured' -- the worker has no configuration of the provider, so it made no call
 local MOVES = { model_not_found = true, context_too_long = true, quota_exhausted = true, unauthorized = true }
 
--- Returns the name of a route's model in the health of its account: see pauses.lua.
+-- Returns the name of a route's model in the health of its account: see health_records.lua.
 local function scope_of(route)
   if not string.find(route, '[\29\31]') then return route end
   return string.lower(string.match(route, '^\29?([^\31]*)'))

@@ -1,5 +1,6 @@
 --- @include "usual_lane"
--- Says whether anything of a lane is not healthy, so that a healthy lane needs no other function of pauses.lua.
+-- Says whether anything of a lane is not healthy, so that a healthy lane needs no function of
+-- health_records.lua and pauses.lua.
 -- Defines for other files: ACCOUNT, is_healthy, mark_unhealthy
 local ACCOUNT = '' -- the scope of the account as a whole
 local is_unhealthy = {} -- by lane

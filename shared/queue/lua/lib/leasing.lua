@@ -1,4 +1,4 @@
---- @include "pauses"
+--- @include "health_records"
 --- @include "active_lanes"
 --- @include "ids"
 --- @include "clock"

@@ -4,34 +4,10 @@
 --- @include "deployments"
 --- @include "lane_limits"
 --- @include "adaptive"
--- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the route's
--- name). `lane` is the name of the account: see deployments.lua. HEALTH has a record for each scope that is not healthy;
--- a scope without a record is healthy.
---   healthy  any number of calls
---   paused   no call before `until_ms`
---   open     no call before `until_ms`, then one call at a time: a *probe*. An answer of a probe makes the scope healthy.
--- Fields of a record:
---   until_ms, pause_ms       end and length of the pause. Invariant: a pause ends at most `pause_ms` from now, also if
---                            Redis's clock was set back: see set_back.lua.
---   opened_ms, probe_ms, probe, last_failed   only while the scope is open: since when, time between a failed probe and
---                            the next one, lease of the latest probe, item of the latest failed probe
---   time_outs                only while the scope is open: number of probes in a row that timed out
---   reason, verdict, code, status   the latest failure; everybody can read `reason`
---   failures, failed_items   attempts that failed in a row, and the set of their items
---   refusals, refused_ms     refusals in a row, and the time of the latest one. Calls that were claimed before this time
---                            do not count again.
---   noted_ms                 time of the latest failure
---   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the time until which a refusal
---                            of another route shows that the refusals cover the account
---   refused_claim_ms, longest_ms, is_unanswered   in scope '': the time of the claim of the call that was refused latest,
---                            the end of the longest pause of a route, and whether no other route was answered since the
---                            refusal
---   separate_until_ms        in scope '': until then, refusals cover only their routes, because other routes were
---                            answered
---   is_assumed               in scope '': the account is paused for a back-off only because two routes were refused
--- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
--- Defines for other files: REFUSALS, read_record, store_record, delete_record, gate, open_record, mark_probe,
--- end_probe, look_at_all_again, record_answer, record_failure, FIRST_PROBE_MS
+--- @include "health_records"
+-- Decides what a call's answer or failure shows about the health of its account and model, and for how long these are
+-- paused. health_records.lua describes the records.
+-- Defines for other files: REFUSALS, FIRST_PROBE_MS, record_answer, record_failure
 local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
 local ADAPTED_BACKOFF_MS = 250 -- the same wait while fewer calls are the answer to a refusal: see adaptive.lua
 local FIRST_PROBE_MS = 1000
@@ -40,113 +16,16 @@ local MAX_PROBE_MS, MAX_PROBE_500_MS = 60000, 5000
 local MAX_FAILURES, MIN_FAILED_ITEMS = 5, 3 -- this many failures in a row, of at least so many items, open a scope
 local MAX_REFUSALS = 3 -- one more refusal in a row that names no time opens the scope
 local MOMENT_MS = 10000 -- calls to two models that are refused within this time may have the same cause
-local MAX_PATIENCE = 16 -- limit of the factor of a probe's time-out
 local MAX_RECORDS = 1000 -- of a lane; beyond it, faults of further routes are recorded for the account
-local KEPT_MS = 8 * 86400000 -- the longest pause is 7 days
 local OPENING = { unreachable = true, unauthorized = true, quota_exhausted = true }
 local REFUSALS = { rate_limited = true, overloaded = true }
 local ALIVE = { rejected = true, model_not_found = true, context_too_long = true, content_filtered = true }
-local records = {}
-local seen_again = {} -- lanes whose queues look at all of their scopes again; `block` adds scopes later in the round
-
--- Returns the scopes that a call belongs to. A job that does not exist any more has no routes.
-local function scopes_of(route) return route == ACCOUNT and { ACCOUNT } or { ACCOUNT, route } end
-
-local function store_record(lane, scope, record)
-  mark_unhealthy(lane)
-  records[lane .. ' ' .. scope] = record
-  redis.call('HSET', HEALTH .. lane, scope, cmsgpack.pack(record))
-  redis.call('PEXPIRE', HEALTH .. lane, KEPT_MS)
-end
-
-local function read_record(lane, scope)
-  if is_healthy(lane) then return nil end
-  local name = lane .. ' ' .. scope
-  if records[name] == nil then
-    local stored = redis.call('HGET', HEALTH .. lane, scope)
-    local record = stored and cmsgpack.unpack(stored)
-    records[name] = record or false
-    if record and math.max(record.until_ms - record.pause_ms, record.opened_ms or 0) > now_ms then -- see set_back.lua
-      record.until_ms = math.min(record.until_ms, now_ms + record.pause_ms)
-      record.opened_ms = record.opened_ms and math.min(record.opened_ms, now_ms)
-      store_record(lane, scope, record)
-    end
-  end
-  return records[name] or nil
-end
-
--- Makes the queues of a lane look again at the first 100 scopes that they wait for.
-local function look_at_all_again(lane)
-  local changes = {}
-  for _, scope in ipairs(redis.call('ZRANGE', BLOCKED .. lane, 0, 99)) do
-    changes[#changes + 1], changes[#changes + 2] = 0, scope
-  end
-  if changes[1] then redis.call('ZADD', BLOCKED .. lane, 'XX', unpack(changes)) end
-end
-
--- Makes the queues that wait for a scope look at it again.
-local function look_again(account, scope)
-  redis.call('ZADD', BLOCKED .. account, 'XX', 0, scope)
-  for _, lane in ipairs(lanes_of(account)) do
-    if not seen_again[lane] then look_at_all_again(lane) end
-    seen_again[lane] = true
-  end
-end
-
-local function delete_record(lane, scope)
-  records[lane .. ' ' .. scope] = false
-  redis.call('HDEL', HEALTH .. lane, scope)
-  look_again(lane, scope)
-end
 
 local function new_record() return { until_ms = 0, pause_ms = 0, failures = 0, failed_items = {}, refusals = 0 } end
 
 local function pause(record, wait_ms)
   if now_ms + wait_ms <= record.until_ms then return end
   record.until_ms, record.pause_ms = now_ms + wait_ms, wait_ms
-end
-
--- Returns the number of items of a scope that may be claimed now: math.huge, 1 or 0. If it is 0, also returns the time at
--- which it may change.
-local function gate(lane, scope)
-  local record = read_record(lane, scope)
-  if not record then return math.huge end
-  if record.until_ms > now_ms then return 0, record.until_ms end
-  if not record.opened_ms then return math.huge end
-  local expires_ms = record.probe and redis.call('ZSCORE', LEASES .. provider_of(lane), record.probe)
-  if expires_ms then return 0, tonumber(expires_ms) end
-  return 1
-end
-
--- Returns the record of a scope if the scope is open, or nil.
-local function open_record(lane, scope)
-  local record = read_record(lane, scope)
-  return record and record.opened_ms and record or nil
-end
-
--- Makes a lease the probe of the scopes that are open. The caller has asked `gate` for both scopes. After time-outs the
--- probe gets a longer time-out, twice as long for each probe that timed out: a server that is loading a model may abort
--- the load when its client hangs up, so calls with the usual time-out would never be answered.
-local function mark_probe(lane, route, lease)
-  local factor = 1
-  for _, scope in ipairs(scopes_of(route)) do
-    local record = open_record(lane, scope)
-    if record then
-      record.probe = lease
-      if record.code == 'timeout' then factor = math.max(factor, math.min(MAX_PATIENCE, 2 ^ ((record.time_outs or 0) + 1))) end
-      store_record(lane, scope, record)
-    end
-  end
-  if factor > 1 then patience[#patience + 1], patience[#patience + 2] = lease, factor end
-end
-
--- Lets the queues that wait for the end of a probe look at their scope again, after the probe's lease has ended.
-local function end_probe(lane, route, lease)
-  if is_healthy(lane) then return end
-  for _, scope in ipairs(scopes_of(route)) do
-    local record = open_record(lane, scope)
-    if record and record.probe == lease then look_again(lane, scope) end
-  end
 end
 
 local function open(lane, scope, record, probe_ms, wait_ms)

@@ -2,6 +2,7 @@
 --- @include "round"
 --- @include "lane_limits"
 --- @include "ids"
+--- @include "health_records"
 --- @include "pauses"
 --- @include "waiting"
 --- @include "is_healthy"

@@ -3,6 +3,7 @@
 --- @include "job_cache"
 --- @include "ids"
 --- @include "attempts"
+--- @include "health_records"
 --- @include "pauses"
 --- @include "is_healthy"
 --- @include "blocking_scope"
@@ -14,7 +15,7 @@
 --- @include "results"
 --- @include "set_back"
 --- @include "work"
--- Keeps the queues that wait for a scope to become healthy: see pauses.lua. When a claim meets a queue whose scope takes
+-- Keeps the queues that wait for a scope to become healthy: see health_records.lua. When a claim meets a queue whose scope takes
 -- no call, it moves the queue from the tree of fair_queue.lua to WAITING, so that later claims do not meet it again.
 -- BLOCKED is the index of these scopes, by the next time at which something can change. An item's place is QUEUE in both
 -- cases.
