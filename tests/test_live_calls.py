@@ -28,6 +28,7 @@ from shared.models import ErrorCode
 from shared.providers import PROVIDERS, Alias, Catalogue, Deployment
 from shared.queue.claims import Queue
 from shared.queue.keys import Keys
+from shared.queue.leases import Settlement
 from shared.settings import ProviderSettings, Settings
 
 CHAT = {"model": "openrouter/openai/GPT-X", "messages": [{"role": "user", "content": "hi"}]}
@@ -377,6 +378,20 @@ async def test_the_calls_that_can_be_joined_are_limited(
     await redis.ltrim(live_calls, 0, 0)  # type: ignore[misc]
     await finish(queue, await claim(queue, a=200))
     assert 0 < await redis.ttl(live_calls) <= 15
+
+
+async def test_the_repetition_of_a_failed_call_joins_no_call_of_another_client(
+    store: Store, queue: Queue
+) -> None:
+    """Two clients send the same body, and want two answers. One call fails and is repeated."""
+    live: dict[str, Any] = {"is_live": True, "body_digest": "d"}
+    await accept(store, "runs", "a", **live)
+    await accept(store, "fails", "a", **live)
+    [fails] = [lease for lease in await claim(queue, a=2) if lease.job_id == "fails"]
+    await queue.settle_and_claim([Settlement(fails, "fail", b"{}")], None)
+
+    assert await accept(store, "repeats", "a", **live, is_repetition=True) == "repeats"
+    assert await accept(store, "joins", "a", **live, is_repetition=True) == "runs"
 
 
 @pytest.mark.usefixtures("worker")
