@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.command import ORCHESTRATOR, Orchestrator, execute
 from support.jobs import job_ids, lines, parsed
+from support.raw_server import listening
 from support.stack import Stack, Start
 
 PROMPTS = ("--provider", "ollama", "--model", "m")
@@ -142,9 +143,8 @@ async def another_service(answer: bytes) -> AsyncIterator[str]:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(serve) as url:
+        yield url
 
 
 NOT_FOUND = b'HTTP/1.1 404 Not Found\r\ncontent-length: 22\r\n\r\n{"detail":"Not Found"}'

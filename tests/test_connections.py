@@ -146,9 +146,8 @@ async def test_a_server_without_tls_is_unreachable(client: httpx.AsyncBaseTransp
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
-    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as listener:
-        port = listener.sockets[0].getsockname()[1]
-        error = await failure(client, f"https://127.0.0.1:{port}", timeout_s=30)
+    async with listening(refuse) as url:
+        error = await failure(client, url.replace("http:", "https:"), timeout_s=30)
 
     assert (error.verdict, error.code) == (Verdict.UNREACHABLE, ErrorCode.CONNECTION_ERROR)
 

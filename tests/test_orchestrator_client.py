@@ -11,6 +11,7 @@ import httpx
 import pytest
 from support.authentication import ANN, API_KEYS
 from support.jobs import wait_completed
+from support.raw_server import listening
 from support.stack import Start, chat
 
 from orchestrator_client import (
@@ -166,13 +167,9 @@ async def test_a_server_that_is_not_an_orchestrator_is_named() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        async with AsyncClient(f"http://127.0.0.1:{port}") as client:
-            with pytest.raises(
-                OrchestratorError, match="did not return a valid orchestrator response"
-            ):
-                await client.status("x")
+    async with listening(answer) as url, AsyncClient(url) as client:
+        with pytest.raises(OrchestratorError, match="did not return a valid orchestrator response"):
+            await client.status("x")
 
 
 async def test_an_id_stays_an_id(stack: Start) -> None:

@@ -13,6 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from structlog.testing import capture_logs
+from support.raw_server import listening
 from support.stack import Start, chat, eventually
 
 from shared.monitoring.otel import ReportingExporter
@@ -61,11 +62,8 @@ class Collector:
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
     collector = Collector()
-    server = await asyncio.start_server(collector.receive, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    collector.url = f"http://127.0.0.1:{port}"
-    yield collector
-    server.close()
+    async with listening(collector.receive) as collector.url:
+        yield collector
 
 
 def attributes(of: Any) -> dict[str, Any]:

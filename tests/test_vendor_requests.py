@@ -220,7 +220,7 @@ def nested(depth: int) -> object:
         (envelope([CHAT]), ("body",), "must be an object"),
         (envelope(json.dumps(CHAT)), ("body",), "must be an object"),
         ({"custom_id": "a", "params": None}, ("params",), "must be an object"),
-        (claude(content="\ud800"), ("body",), "half of a surrogate pair"),
+        (claude(content="\ud800"), ("body",), "half of a UTF-16 surrogate pair"),
         (claude(max_tokens=10**30), ("body",), "more than 64 bits"),
         (claude(tools=[tool(nested(300))]), ("body",), "more than 250 nested arrays and objects"),
         (json.dumps(claude(top_p=77)).replace("77", "1e999"), ("body",), "more than 64 bits"),
@@ -238,7 +238,11 @@ def nested(depth: int) -> object:
         (envelope(CHAT, custom_id=7), ("custom_id",), "must be a string"),
         (envelope(CHAT, custom_id="x" * 257), ("custom_id",), "must be a string"),
         (envelope(CHAT, metadata=[]), ("metadata",), "must be an object"),
-        (envelope(CHAT, metadata={"a": "\ud800"}), ("metadata",), "half of a surrogate pair"),
+        (
+            envelope(CHAT, metadata={"a": "\ud800"}),
+            ("metadata",),
+            "half of a UTF-16 surrogate pair",
+        ),
         (envelope(CHAT, metadata={"a": "x" * 20_000}), ("metadata",), "at most 16384 bytes"),
         (envelope(CHAT, "/v1/messages"), ("body",), "vendor does not take a body for messages"),
         (

@@ -1,7 +1,9 @@
 """Forwards a process's connections to Redis, so that a test can cut them."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+
+from support.raw_server import listening
 
 
 class Proxy:
@@ -16,10 +18,11 @@ class Proxy:
         self._whole = asyncio.Event()
         self._whole.set()
         self._connections: set[asyncio.StreamWriter] = set()
+        self._listener = AsyncExitStack()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        url = await self._listener.enter_async_context(listening(self._connect))
+        self.url = url.replace("http:", "redis:")
 
     def cut(self) -> None:
         self._whole.clear()
@@ -33,8 +36,7 @@ class Proxy:
             writer.transport.abort()
 
     async def stop(self) -> None:
-        self._server.close()
-        self.reset()
+        await self._listener.aclose()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

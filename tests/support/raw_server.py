@@ -47,10 +47,15 @@ async def raw(*answer: bytes) -> AsyncIterator[Server]:
 async def listening(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]],
 ) -> AsyncIterator[str]:
-    """Serves each connection in a task. Yields the URL, and cancels the tasks at the end."""
+    """Serves each connection in a task. Yields the URL.
+
+    At the end, cancels the tasks and closes the connections.
+    """
     tasks: set[asyncio.Task[None]] = set()
+    writers: set[asyncio.StreamWriter] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
         tasks.add(asyncio.create_task(serve(reader, writer)))
 
     listener = await asyncio.start_server(connected, "127.0.0.1", 0)
@@ -61,6 +66,9 @@ async def listening(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:  # a task that is cancelled before it starts does not close its own
+            writer.transport.abort()
+        await asyncio.gather(*(one.wait_closed() for one in writers), return_exceptions=True)
 
 
 def http(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") -> bytes:
