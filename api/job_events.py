@@ -12,7 +12,7 @@ from typing import Protocol
 from redis.asyncio import Redis
 
 from shared.jobs.store import Store
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.redis.client import RedisUnavailable
 from shared.redis.pubsub import listen
 

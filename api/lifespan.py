@@ -31,8 +31,8 @@ from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer
 from shared.providers import Catalogue
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys
 from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
+from shared.queue.redis_keys import Keys
 from shared.redis import embedded
 from shared.redis.client import RedisUnavailable, open_redis
 from shared.redis.memory import RedisMemory

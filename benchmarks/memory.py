@@ -23,7 +23,7 @@ from benchmarks.client import Client, batch
 from benchmarks.figures import Figure, Sample
 from benchmarks.provider import Provider
 from benchmarks.systems import System, orchestrator
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue

@@ -15,8 +15,8 @@ from shared.models import LLMRequest, Message, Role
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
 from shared.queue.item_results import Result
-from shared.queue.keys import Keys
 from shared.queue.leases import Lease, Settlement
+from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 
 BATCH = 100

@@ -9,7 +9,7 @@ import redis.asyncio
 
 from benchmarks.processes import START_S, Processes, answers, free_port, valkey
 from benchmarks.provider import Provider
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 
 @dataclass(slots=True)

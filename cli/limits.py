@@ -18,8 +18,8 @@ from cli.options import AsJson
 from cli.redis_command import CODES, run_with_redis, say_empty
 from cli.tables import table
 from shared.monitoring.limits import NamedLimits, Values, read_limits
-from shared.queue.keys import Keys
 from shared.queue.operator import Operator
+from shared.queue.redis_keys import Keys
 
 MAX_RATE = 10**12
 MAX_FOR_S = 366 * 86_400

@@ -17,7 +17,7 @@ from cli.redis_start import RedisStartError, wait_for_redis
 from cli.simulator.environment import simulated_environment
 from shared.providers import Provider
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.redis import embedded
 from shared.redis.client import RedisUnavailable, connect
 from shared.redis.outage_log import LOGGED_ELSEWHERE

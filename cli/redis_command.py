@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 
 from cli.command_runner import fail
 from cli.console import err
-from shared.queue.keys import Keys
 from shared.queue.layout_version import LayoutMismatch, layout_check
+from shared.queue.redis_keys import Keys
 from shared.redis import embedded
 from shared.redis.client import RedisUnavailable, connect
 from shared.redis.outage_log import redis_address

@@ -28,7 +28,7 @@ from shared import setting_values
 from shared.providers import PROVIDERS, Provider, variable
 from shared.providers.row import MAX_KEYS
 from shared.queue.claims import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
-from shared.queue.keys import check_prefix
+from shared.queue.redis_keys import check_prefix
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024  # 32,000 tokens are about 200 KB, 400 embeddings 12 MB
 

@@ -20,7 +20,7 @@ from support.stack import Stack, Start, stacks
 from cli.simulator import Simulator
 from shared.jobs.store import Store
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.redis import embedded
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings

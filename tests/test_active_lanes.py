@@ -13,8 +13,8 @@ from shared.jobs.submission import Submission, acceptance
 from shared.providers import WEBHOOK_LANE
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys
 from shared.queue.leases import MAX_WORKER_LOSSES, Lease, Settlement
+from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 from worker.running_calls import RunningCalls
 

@@ -21,8 +21,8 @@ from support.search_depth import FULL
 from support.virtual_run import Call, Reply, VirtualRun, use_virtual_clock
 
 from shared.queue.capacity import Rules
-from shared.queue.keys import Keys
 from shared.queue.leases import Announced, Fault, Lease, Settlement, Usage
+from shared.queue.redis_keys import Keys
 
 LIMIT = 100
 CAPACITIES = (40, 12, 80)

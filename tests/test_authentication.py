@@ -12,7 +12,7 @@ from support.jobs import NDJSON, lines, upload, wait_completed
 from support.processes import PIPE, STDOUT, start
 from support.stack import Stack, Start, chat, eventually
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.version import VERSION
 
 

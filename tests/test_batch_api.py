@@ -18,7 +18,7 @@ from support.stack import Stack, chat, eventually, queued, stored
 
 from cli.simulator import Behaviour, Simulator
 from shared.providers import PROVIDERS
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.settings import ProviderSettings, Settings
 from worker.lane_worker import POLL_S
 

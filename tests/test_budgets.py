@@ -20,8 +20,8 @@ from cli.simulator.budgets import Budget, BudgetState
 from cli.simulator.chat import Chat
 from cli.simulator.tokens import count_by_script
 from shared.queue.capacity import Rules
-from shared.queue.keys import Keys
 from shared.queue.leases import Usage
+from shared.queue.redis_keys import Keys
 
 WORKERS, KILLED = 4, 2
 

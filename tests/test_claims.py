@@ -17,9 +17,9 @@ from shared.queue import item_results
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import MAX_CLAIM, Queue
 from shared.queue.ids import ItemId
-from shared.queue.keys import META_ITEMS, Keys
 from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Settlement
 from shared.queue.operator import Operator
+from shared.queue.redis_keys import META_ITEMS, Keys
 from shared.redis.client import RedisUnavailable, Script, connect
 
 LANES = ("a", "b")

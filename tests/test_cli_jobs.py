@@ -16,7 +16,7 @@ from support.stack import Stack, chat, eventually
 from support.terminal import Terminal
 
 from orchestrator_client import AsyncClient
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 
 async def test_ndjson_is_submitted_and_its_results_are_written_in_order(

@@ -16,8 +16,8 @@ from cli.simulator.behaviour import Behaviour
 from cli.simulator.outages import Outage
 from shared.jobs.store import Store
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys
 from shared.queue.leases import Fault, Settlement
+from shared.queue.redis_keys import Keys
 
 UNREACHABLE = Fault("unreachable", "could not be reached", "connection_error")
 LIMITED = Fault("rate_limited", "answered 429", "rate_limited", wait_s=600)

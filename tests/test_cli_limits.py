@@ -18,7 +18,7 @@ from shared.monitoring.reports import Report, ReportWriter
 from shared.providers import ModelLimits
 from shared.queue.capacity import Rules
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 RULES = Rules(rpm=600, models=(ModelLimits("gpt-5*", max_concurrent_requests=8),))
 

@@ -13,8 +13,8 @@ from shared.jobs.store import Store
 from shared.monitoring.monitor import Monitor
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys
 from shared.queue.leases import Settlement
+from shared.queue.redis_keys import Keys
 
 LEASE_S = 5.0
 HOUR_S = 3600

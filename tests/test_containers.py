@@ -29,8 +29,8 @@ from shared.models import BatchLLMRequest
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
 from shared.queue.item_results import Result
-from shared.queue.keys import Keys
 from shared.queue.leases import Settlement
+from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings, load_provider_settings
 

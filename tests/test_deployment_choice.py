@@ -11,9 +11,9 @@ from shared.jobs.store import Store
 from shared.providers.lanes import alias_lane
 from shared.queue.capacity import Capacity, Limits, ServedBy
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys
 from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Lease, Outcome, Settlement
 from shared.queue.operator import Operator
+from shared.queue.redis_keys import Keys
 
 FAST = alias_lane("fast one")
 THREE_TO_ONE = [ServedBy("a", "big/M", 3), ServedBy("b", "Small", 1)]

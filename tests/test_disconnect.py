@@ -15,7 +15,7 @@ from support.jobs import job, wait_completed
 from support.reverse_proxy import reverse_proxy
 from support.stack import Start, chat, eventually
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.settings import Settings
 
 BODY = {"requests": [chat("x")]}

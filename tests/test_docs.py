@@ -29,8 +29,8 @@ from support.documents import (
 from support.processes import PIPE, STDOUT, start
 from support.stack import chat
 
-from shared.queue.keys import Keys
 from shared.queue.layout_version import UNVERSIONED, LayoutMismatch
+from shared.queue.redis_keys import Keys
 
 SET_BY_TEST = "the test sets it"
 MINUTES = "takes minutes"

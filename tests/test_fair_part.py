@@ -11,8 +11,8 @@ from support.virtual_run import Call, Reply, VirtualRun, use_virtual_clock
 from shared.jobs.store import Store
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys
 from shared.queue.leases import Lease, Settlement
+from shared.queue.redis_keys import Keys
 
 LIMIT, ITEMS = 40, 2000
 WORKERS = ("one", "two", "three", "four")

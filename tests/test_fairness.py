@@ -19,9 +19,9 @@ from shared.jobs.store import Store
 from shared.providers import ModelLimits
 from shared.queue.capacity import Capacity, Limits, Rules
 from shared.queue.claims import INTERACTIVE_WEIGHT, Queue
-from shared.queue.keys import SHARED_ROUTE, Keys
 from shared.queue.leases import Lease
 from shared.queue.operator import Operator
+from shared.queue.redis_keys import SHARED_ROUTE, Keys
 
 MANY = 5000
 MAX_LEAD = 6  # items by which one owner may be ahead of another: see QUANTUM in fair_share.lua

@@ -21,8 +21,8 @@ from shared.providers.lanes import alias_lane
 from shared.queue.capacity import Capacity, Limits, ServedBy
 from shared.queue.claims import Queue
 from shared.queue.fallback_chain import fallback_chain
-from shared.queue.keys import Keys
 from shared.queue.leases import NOT_CONFIGURED, Fault, Lease, Settlement
+from shared.queue.redis_keys import Keys
 from shared.settings import ProviderSettings, Settings
 
 QUOTA = Fault("quota_exhausted", "answered 429", "quota_exhausted", status_code=429)

@@ -12,7 +12,7 @@ from support.jobs import NDJSON, job, lines, results, upload, wait_completed
 from support.stack import Start, chat, eventually
 
 from shared.models import LLMRequest
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 DAY_S = 86_400
 

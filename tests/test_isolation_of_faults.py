@@ -9,8 +9,8 @@ from support.search_depth import FULL
 from support.virtual_run import Call, Reply, VirtualRun, use_virtual_clock
 
 from shared.queue.capacity import Rules
-from shared.queue.keys import Keys
 from shared.queue.leases import Fault
+from shared.queue.redis_keys import Keys
 
 LIMIT = 10
 CALL_S = 0.1

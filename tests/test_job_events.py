@@ -11,7 +11,7 @@ from support.stack import eventually
 from api import job_events as module
 from api.job_events import JobEvents
 from shared.jobs.store import Store
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from arq.connections import ArqRedis
 from support.jobs import job, lines, upload, wait_completed
 from support.stack import Stack, Start
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 
 async def pages(stack: Stack, **query: Any) -> list[list[dict[str, Any]]]:

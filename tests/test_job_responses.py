@@ -13,7 +13,7 @@ from shared.jobs.snapshot import Snapshot, parse_snapshot
 from shared.jobs.views import response, response_json
 from shared.models import ErrorCode, LLMResponse
 from shared.queue.item_results import Result
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 METAS: list[Any] = [
     (None, "openrouter", "m"),

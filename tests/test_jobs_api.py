@@ -12,7 +12,7 @@ from support.jobs import job
 from support.stack import chat, eventually, stored
 
 from cli.simulator import Simulator
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.settings import ProviderSettings, Settings
 
 Providers = dict[str, ProviderSettings]

@@ -27,8 +27,8 @@ from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Claimed, Queue
 from shared.queue.codec import encode_payload
 from shared.queue.item_results import Result
-from shared.queue.keys import Keys
 from shared.queue.leases import Settlement
+from shared.queue.redis_keys import Keys
 from shared.settings import WORKER_MEMORY_BYTES, ProviderSettings, Settings
 from worker import payload_room
 from worker.lane_worker import LaneWorker

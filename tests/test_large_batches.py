@@ -11,7 +11,7 @@ from support.in_process import running_api
 from support.stack import chat
 
 from shared.long_steps import LARGE_BYTES
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.settings import Settings
 
 SPACES = b" " * LARGE_BYTES

@@ -13,7 +13,7 @@ from support.jobs import NDJSON, job, lines, results, upload, wait_completed
 from support.stack import Stack, Start, chat, eventually, stored
 
 from shared.jobs.staging import STAGING_TTL_S
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 MB = 1_000_000
 

@@ -9,8 +9,8 @@ from support.claims import accept
 from support.in_process import running_api
 
 from shared.jobs.store import Store
-from shared.queue.keys import LAYOUT_VERSION, Keys
 from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
+from shared.queue.redis_keys import LAYOUT_VERSION, Keys
 from shared.redis.client import connect
 from shared.settings import Settings
 

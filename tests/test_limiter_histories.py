@@ -14,8 +14,8 @@ from support.search_depth import examples
 
 from shared.providers import ModelLimits
 from shared.queue.capacity import Rules
-from shared.queue.keys import Keys
 from shared.queue.leases import Announced, Lease
+from shared.queue.redis_keys import Keys
 
 LIMIT = 6  # of running calls
 ROUNDING_S = 0.01

@@ -10,8 +10,8 @@ from support.limited import LimitedProvider
 
 from shared.providers import ModelLimits
 from shared.queue.capacity import Rules
-from shared.queue.keys import Keys
 from shared.queue.leases import Announced, Lease
+from shared.queue.redis_keys import Keys
 
 DAY_S = 86_400.0
 WAIT_S = 0.2  # longer than the rounds of a test take on a busy machine

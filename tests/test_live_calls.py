@@ -27,8 +27,8 @@ from shared.jobs.store import Store
 from shared.models import ErrorCode
 from shared.providers import PROVIDERS, Alias, Catalogue, Deployment
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys
 from shared.queue.leases import Settlement
+from shared.queue.redis_keys import Keys
 from shared.settings import ProviderSettings, Settings
 
 CHAT = {"model": "openrouter/openai/GPT-X", "messages": [{"role": "user", "content": "hi"}]}

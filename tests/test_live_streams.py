@@ -28,8 +28,8 @@ from shared.providers import PROVIDERS, Catalogue
 from shared.queue.claims import Queue
 from shared.queue.deltas import FINISHED_TTL_S, RUNNING_TTL_S, Deltas, Parts
 from shared.queue.item_results import BROKEN_STREAM
-from shared.queue.keys import Keys
 from shared.queue.leases import Lease, Settlement
+from shared.queue.redis_keys import Keys
 from shared.settings import ProviderSettings, Settings
 
 PATH = "/v1/chat/completions"

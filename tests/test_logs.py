@@ -9,7 +9,7 @@ import pytest
 from support.logs import log_of
 from support.stack import Stack, chat
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 
 @pytest.fixture

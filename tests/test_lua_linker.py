@@ -6,8 +6,8 @@ from importlib.resources import files
 import pytest
 from redis.asyncio import Redis
 
-from shared.queue.keys import Keys
 from shared.queue.lua_linker import link
+from shared.queue.redis_keys import Keys
 from shared.queue.scripts import assemble
 
 SCRIPTS = files("shared.queue").joinpath("lua")

@@ -28,8 +28,8 @@ from shared.queue.capacity import Limits
 from shared.queue.claims import Queue
 from shared.queue.codec import CALL_PROVIDER
 from shared.queue.item_results import Result
-from shared.queue.keys import Keys
 from shared.queue.leases import Fault, Settlement
+from shared.queue.redis_keys import Keys
 from shared.settings import WORKER_MEMORY_BYTES
 from shared.version import VERSION
 from worker.call_metrics import CallMetrics

@@ -20,8 +20,8 @@ from shared.monitoring.reports import Report, ReportWriter
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
 from shared.queue.item_results import Result
-from shared.queue.keys import Keys
 from shared.queue.leases import Settlement
+from shared.queue.redis_keys import Keys
 from worker.call_metrics import CallMetrics
 
 LIMITS = {"openrouter": 10, "ollama": 3}

@@ -40,7 +40,7 @@ from shared.models import LLMRequest
 from shared.providers import PROVIDERS, Catalogue
 from shared.queue.claims import Queue
 from shared.queue.ids import batch_id
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.redis.client import RedisUnavailable
 from shared.redis.memory import RedisMemory
 from shared.redis.time_index import Place, TimeIndex

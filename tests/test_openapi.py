@@ -21,7 +21,7 @@ from support.search_depth import examples
 from support.stack import Stack
 
 from shared.providers import PROVIDERS
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 pytestmark = pytest.mark.no_cover  # the API is another process, and counting slows this one
 

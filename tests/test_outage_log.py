@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from support.redis_server import Server
 from support.stack import Stack, eventually, free_port
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.redis.outage_log import LOGGED_ELSEWHERE, OutageLog, redis_address
 
 

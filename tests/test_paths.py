@@ -13,7 +13,7 @@ from support.stack import Start, chat, eventually, free_port
 from support.tls_proxy import no_verification, tls_proxy
 
 from orchestrator_client import AsyncClient
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 BATCH = {"requests": [chat("hello")]}
 

@@ -27,8 +27,8 @@ from support.health import (
 )
 from support.search_depth import examples
 
-from shared.queue.keys import Keys
 from shared.queue.leases import Lease  # noqa: TC001 — used in an annotation at run time
+from shared.queue.redis_keys import Keys
 
 LIMIT = 4
 DAY_S = 86_400.0

@@ -27,8 +27,8 @@ from support.redis_server import Server
 from support.search_depth import examples
 
 from shared.queue.capacity import Capacity, Limits
-from shared.queue.keys import Keys
 from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Lease, Settlement
+from shared.queue.redis_keys import Keys
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
 MAX_COMMANDS = 1500  # of a round; a command takes about 2 µs, and a round may take 5 ms

@@ -13,7 +13,7 @@ from support.redis_server import Server
 from support.stack import chat, eventually, queued, stored
 
 from cli.simulator import Simulator
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.redis.client import RedisUnavailable
 from shared.settings import ProviderSettings, Settings
 

@@ -6,7 +6,7 @@ from arq.connections import ArqRedis
 from support.jobs import job, lines, results, upload, wait_completed
 from support.stack import Start
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 
 async def test_failed_items_run_again_as_a_new_job(

@@ -16,7 +16,7 @@ from support.logs import log_of
 from support.stack import Stack, chat, eventually, free_port
 
 from shared.jobs.store import Store
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 KEYS = {"OPENROUTER_API_KEY": "planted-key-one", "OLLAMA_API_KEY": "planted-key-two"}
 PLANTED = re.compile(rb"[^\n]*planted[^\n]*")

@@ -14,7 +14,7 @@ from support.stack import chat, free_port
 
 from cli.redis_start import RedisStartError, wait_for_redis
 from shared.providers import PROVIDERS
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.setting_names import unknown_settings
 
 

@@ -16,7 +16,7 @@ from support.jobs import Event, Events, events, job, lines, results, upload, wai
 from support.stack import Stack, Start, chat, eventually
 
 from api import heartbeats, result_stream, stream_response
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.settings import Settings
 
 STREAMS = 1000

@@ -17,7 +17,7 @@ from support.processes import start
 from support.raw_http import connect, split
 from support.stack import Start, chat, eventually, free_port
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 BODY = json.dumps({"requests": [chat("hello")]}).encode()
 # The headers of Java's HttpClient, of Ktor and of `curl --http2`.

@@ -18,7 +18,7 @@ from support.in_process import running_api
 from support.jobs import job, lines, upload
 from support.stack import Stack, Start, chat, eventually, stored
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.settings import Settings
 from worker import webhook_client
 from worker.public_address import is_public

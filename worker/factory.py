@@ -23,7 +23,7 @@ from shared.queue.capacity import Limits, Rules, ServedBy
 from shared.queue.claims import Queue
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK
 from shared.queue.deltas import Deltas
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.settings import Settings
 from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics

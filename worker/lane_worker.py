@@ -16,9 +16,9 @@ from shared.providers.lanes import shown_lane
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import MAX_SETTLEMENTS, Queue
 from shared.queue.item_results import Result
-from shared.queue.keys import Keys
 from shared.queue.layout_version import wait_for_layout
 from shared.queue.leases import Lease, Settlement
+from shared.queue.redis_keys import Keys
 from shared.redis.client import RedisUnavailable
 from shared.redis.pubsub import listen
 from worker.execution import execute, internal_error, settlement

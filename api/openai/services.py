@@ -22,7 +22,7 @@ from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.providers import Catalogue
 from shared.queue.deltas import Deltas
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.redis.memory import RedisMemory
 from shared.settings import ProviderSettings, Settings
 

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from shared.files.blocks import BLOCK_BYTES, pack, unpack
 from shared.jobs.staging import STAGING_TTL_S
 from shared.jobs.submission import IdempotencyConflict, QueueBytesFull
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
 from shared.redis.client import RedisUnavailable
 from shared.redis.memory import RedisMemory

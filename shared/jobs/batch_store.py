@@ -17,7 +17,7 @@ from shared.jobs.submission import Submission
 from shared.models import JobStatus
 from shared.queue.ids import is_job_id
 from shared.queue.item_results import parse_stored
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
 from shared.redis.time_index import Place, TimeIndex
 

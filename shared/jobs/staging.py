@@ -19,7 +19,7 @@ from shared.jobs.submission import (
     UploadExpired,
 )
 from shared.queue.fallback_chain import route_name
-from shared.queue.keys import META_ITEMS, SHARED_ROUTE, Keys
+from shared.queue.redis_keys import META_ITEMS, SHARED_ROUTE, Keys
 from shared.redis.client import RedisUnavailable
 from shared.redis.memory import RedisMemory
 

@@ -12,7 +12,7 @@ from shared.jobs.limited_models import ModelsByProvider
 from shared.jobs.snapshot import Snapshot, parse_snapshot
 from shared.jobs.staging import Meta, Staging, StagingScripts, staged
 from shared.jobs.submission import MAX_KEY_S
-from shared.queue.keys import META_ITEMS, Keys
+from shared.queue.redis_keys import META_ITEMS, Keys
 from shared.queue.scripts import load_script
 from shared.redis.memory import RedisMemory
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.queue.scripts import ADAPTIVE_START
 
 LIMITS = ("concurrency", "rpm", "tpm", "rpd")

@@ -29,7 +29,7 @@ from shared.monitoring.pools import with_pools
 from shared.providers import WEBHOOK_LANE
 from shared.providers.lanes import shown_lane
 from shared.providers.row import account
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
 
 RECENT_STEPS = 6  # past steps in the "last minute", which also includes the current step

@@ -8,7 +8,7 @@ import orjson
 from redis.asyncio import Redis
 
 from shared.monitoring.counters import KEPT_S, STEP_S, Counter, encode
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
 
 MAX_COUNTERS = 500  # counters that one run of the script adds, because Redis waits for the run

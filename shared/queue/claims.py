@@ -27,8 +27,8 @@ from shared.models import ErrorCode
 from shared.queue import item_results
 from shared.queue.capacity import Capacity
 from shared.queue.ids import ItemId, LeaseId
-from shared.queue.keys import Keys
 from shared.queue.leases import MAX_WORKER_LOSSES, Lease, Settlement
+from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
 
 INTERACTIVE_WEIGHT = 4  # interactive items that are served for each bulk item of the same owner

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from shared.queue.ids import LeaseId
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
 
 RUNNING_TTL_S = 3600  # time after the last part; the provider may pause while it reasons

@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
-from shared.queue.keys import LAYOUT_VERSION, Keys
+from shared.queue.redis_keys import LAYOUT_VERSION, Keys
 from shared.redis.client import ConnectionCheck, RedisUnavailable
 
 UNVERSIONED = "1 or older"  # the layouts before the first stored version

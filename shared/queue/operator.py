@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import orjson
 from redis.asyncio import Redis
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
 
 

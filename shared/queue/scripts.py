@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 from shared.providers import WEBHOOK_LANE
 from shared.providers.row import MAX_KEYS
 from shared.queue.ids import DELIVERY_SUFFIX
-from shared.queue.keys import META_ITEMS, Keys, lua_string
 from shared.queue.lua_linker import link
+from shared.queue.redis_keys import META_ITEMS, Keys, lua_string
 from shared.redis.client import Script
 
 Constants = Mapping[str, float | str]

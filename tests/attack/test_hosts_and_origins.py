@@ -20,7 +20,7 @@ from support.command import up
 from support.stack import Start, chat, eventually
 
 from api.host_check import HostCheck
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 PROJECT = Path(__file__).parents[2]
 HERE = "localhost:8000"

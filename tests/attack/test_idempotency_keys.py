@@ -7,7 +7,7 @@ from support.jobs import NDJSON, lines, upload, wait_completed
 from support.stack import Start, chat, eventually
 
 from shared.jobs.submission import FINGERPRINT_VERSION, MAX_KEY_S
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 DAY_S = 86_400
 HEADERS = {"Idempotency-Key": "key"}

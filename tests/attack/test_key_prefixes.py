@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.in_process import running_api
 from support.jobs import lines, upload
 
-from shared.queue.keys import Keys, check_prefix
+from shared.queue.redis_keys import Keys, check_prefix
 from shared.settings import Settings
 
 NAMES = sorted(Keys.names())

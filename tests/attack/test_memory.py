@@ -15,7 +15,7 @@ from support.search_depth import FULL
 from support.stack import Start
 from support.watch import quiet, watched
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 MIB = 1024 * 1024
 LIMIT = 150 * MIB

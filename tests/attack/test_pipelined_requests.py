@@ -11,7 +11,7 @@ import pytest
 from support.raw_http import connect
 from support.stack import Stack, chat, eventually
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 BODY = json.dumps({"requests": [chat("x", model="sim-latency-60000")]}).encode()
 HEAD = b"POST /batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -15,7 +15,7 @@ from support.stack import Start, chat, stored
 
 from shared.jobs.staging import CHUNK_BYTES, Staging
 from shared.jobs.store import Store
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.settings import Settings
 
 

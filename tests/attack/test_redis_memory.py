@@ -10,7 +10,7 @@ from support.jobs import lines, upload
 from support.redis_server import Server
 from support.stack import Stack, chat, eventually
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.redis.client import RedisFull
 
 MIB = 1024 * 1024

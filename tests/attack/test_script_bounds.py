@@ -24,9 +24,9 @@ from shared.monitoring.reports import Report, ReportWriter
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
 from shared.queue.ids import ItemId, LeaseId
-from shared.queue.keys import Keys
 from shared.queue.leases import Lease
 from shared.queue.operator import Operator
+from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 
 MANY = 100_000 if FULL else 3000

@@ -19,7 +19,7 @@ from support.raw_server import http, raw
 from support.stack import Start, eventually
 
 from shared.providers import WEBHOOK_LANE
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from worker.webhooks import MAX_DELIVERIES
 
 SILENT = "127.9.9.9"  # a loopback address at which no other name server listens

@@ -16,7 +16,7 @@ from support.search_depth import FULL
 from support.stack import Start, eventually
 from support.watch import in_background
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 MIB = 1024 * 1024
 BUDGET = (512 if FULL else 64) * MIB

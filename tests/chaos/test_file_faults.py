@@ -13,7 +13,7 @@ from arq.connections import ArqRedis
 from support.stack import Stack, eventually
 
 from shared.jobs.staging import STAGING_TTL_S
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 pytestmark = pytest.mark.chaos
 

@@ -12,7 +12,7 @@ from support.mixed_load import MixedLoad
 from support.redis_server import Server
 from support.stack import Stack
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 pytestmark = pytest.mark.chaos
 

@@ -29,7 +29,7 @@ from support.redis_server import Server, server_with_clock
 from support.search_depth import FULL
 from support.stack import Stack, Start, eventually, free_port
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 pytestmark = pytest.mark.chaos
 

@@ -19,8 +19,8 @@ from support.search_depth import FULL
 from support.stack import Stack, Start, eventually
 
 from cli.simulator.chat import item_of
-from shared.queue.keys import Keys
 from shared.queue.operator import Operator
+from shared.queue.redis_keys import Keys
 
 pytestmark = pytest.mark.chaos
 

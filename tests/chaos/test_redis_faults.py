@@ -14,7 +14,7 @@ from support.redis_server import Server
 from support.stack import Stack, chat, eventually
 
 from cli.simulator.chat import item_of
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 pytestmark = pytest.mark.chaos
 

@@ -18,7 +18,7 @@ from support.stack import Stack, chat, eventually
 
 from cli.simulator import Behaviour, Simulator
 from cli.simulator.outages import Outage
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 pytestmark = pytest.mark.chaos
 

@@ -13,7 +13,7 @@ from support.load import Load
 from support.redis_server import SentinelServer, Server
 from support.stack import Stack, eventually, free_port
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 pytestmark = pytest.mark.chaos
 

@@ -27,8 +27,8 @@ from support.search_depth import FULL
 from support.stack import Stack, Start, chat, eventually
 
 from cli.simulator.chat import item_of
-from shared.queue.keys import Keys
 from shared.queue.leases import MAX_WORKER_LOSSES
+from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 
 pytestmark = pytest.mark.chaos

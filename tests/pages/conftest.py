@@ -9,7 +9,7 @@ from support.browser import open_browser
 from support.redis_server import Server, running_server
 from support.stack import Start, stacks
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 
 

@@ -41,8 +41,8 @@ from shared.jobs.store import Store
 from shared.monitoring.counters import Calls, Counter
 from shared.monitoring.reports import Report, ReportWriter
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys
 from shared.queue.leases import Fault, Settlement
+from shared.queue.redis_keys import Keys
 from shared.version import VERSION
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")  # directory for the README's pictures

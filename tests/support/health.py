@@ -12,9 +12,9 @@ from shared.jobs.store import Store
 from shared.queue import scripts
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Claimed, FailedItem, Queue
-from shared.queue.keys import Keys, lua_string
 from shared.queue.leases import Fault, Lease, Settlement
 from shared.queue.lua_linker import link
+from shared.queue.redis_keys import Keys, lua_string
 from support.claims import commit
 
 LEASE_S = 15.0

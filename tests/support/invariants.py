@@ -9,7 +9,7 @@ from collections.abc import Collection
 from redis.asyncio import Redis
 
 from cli.simulator.chat import item_of
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 from support.ledger import Call, calls_by_item, ledger, peak
 from support.load import Load

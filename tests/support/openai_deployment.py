@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import openai
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from support.foreign_server import installed
 from support.stack import Stack
 

@@ -17,7 +17,7 @@ from shared.monitoring.counters import (
     encode,
 )
 from shared.monitoring.histogram import duration_bucket
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 
 JOBS = {  # number of requests of each earlier job, by the job's age in seconds
     3200: {"openrouter": 6800, "ollama": 1200},

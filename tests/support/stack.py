@@ -17,7 +17,7 @@ from typing import IO, Any
 import httpx
 from redis.asyncio import Redis
 
-from shared.queue.keys import Keys
+from shared.queue.redis_keys import Keys
 from support.processes import PIPE, Process, start
 
 DEADLINE_S = 60.0

@@ -19,9 +19,9 @@ from shared.jobs.store import Store
 from shared.queue import scripts
 from shared.queue.capacity import Capacity, Limits, Rules
 from shared.queue.claims import Queue
-from shared.queue.keys import Keys, lua_string
 from shared.queue.leases import Fault, Lease, Settlement, Usage
 from shared.queue.lua_linker import link
+from shared.queue.redis_keys import Keys, lua_string
 from support.claims import commit
 from worker.retry import backoff_s
 
