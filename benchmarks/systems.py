@@ -81,10 +81,9 @@ async def orchestrator(
 async def _ready(redis_url: str, workers: int) -> None:
     """Waits until all workers of system (c) have reported."""
     server = redis.asyncio.from_url(redis_url)  # type: ignore[no-untyped-call]
-    async with asyncio.timeout(START_S):
+    async with server, asyncio.timeout(START_S):
         while await server.zcard(Keys().workers) < workers:
             await asyncio.sleep(0.01)
-    await server.aclose()
 
 
 SYSTEMS: dict[str, Start] = {"a": semaphore, "b": stock_arq, "c": orchestrator}

@@ -499,7 +499,7 @@ async def test_without_retries_a_failed_request_moves_on(
 
 
 async def test_too_many_fallbacks_of_fallbacks_are_refused(settings: Settings) -> None:
-    """None is dropped silently. The fallbacks of an alias count, too."""
+    """Tests that no fallback is dropped silently. The fallbacks of an alias count, too."""
     rows = {**PROVIDERS, "gpu2": Provider("gpu2", "http://gpu2")}
     follow = tuple(Deployment("gpu2", f"m{number}") for number in range(5))
     aliases = {

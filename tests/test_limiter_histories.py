@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 from arq.connections import ArqRedis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.health import LEASE_S, use_clock
+from support.histories import histories
 from support.limited import LimitedProvider
-from support.search_depth import examples
 
 from shared.providers import ModelLimits
 from shared.queue.capacity import Rules
@@ -68,14 +68,7 @@ class History:
 
 
 @given(steps=st.lists(step, min_size=10, max_size=60), is_announced=st.booleans())
-@settings(
-    max_examples=examples(8, full=500),
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
+@histories(8, full=500)
 async def test_a_rate_is_never_exceeded(
     redis: ArqRedis, steps: list[tuple[Any, ...]], *, is_announced: bool
 ) -> None:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from arq.connections import ArqRedis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.health import (
     ANSWERED_500,
@@ -25,7 +25,7 @@ from support.health import (
     refused,
     use_clock,
 )
-from support.search_depth import examples
+from support.histories import histories
 
 from shared.queue.leases import Lease  # noqa: TC001 — used in an annotation at run time
 from shared.queue.redis_keys import Keys
@@ -162,14 +162,7 @@ class History:
 
 
 @given(steps=st.lists(step, min_size=10, max_size=60))
-@settings(
-    max_examples=examples(12, full=1000),
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
+@histories(12, full=1000)
 async def test_no_item_is_lost_and_one_call_probes(
     redis: ArqRedis, steps: list[tuple[Any, ...]]
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -28,8 +28,9 @@ from redis.asyncio.client import Pipeline
 from support.claims import POLICY, rate_limited
 from support.data_directory import data_directory
 from support.health import clock_key, use_clock
+from support.histories import histories
 from support.script_cost import script_costs
-from support.search_depth import FULL, examples
+from support.search_depth import FULL
 
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission, acceptance
@@ -801,13 +802,9 @@ def test_every_history_of_the_scripts(own_url: str) -> None:
         lambda: Scripts(own_url),  # type: ignore[arg-type]
         settings=settings(
             # Four deliberate bugs in the scripts were found after 15, 22, 29 and 87 histories.
-            max_examples=examples(60, full=1000),
+            histories(60, full=1000),
             stateful_step_count=40,
-            deadline=None,
-            derandomize=True,
-            database=None,
             # To shrink a history takes up to 5 minutes.
             phases=[Phase.generate, *([Phase.shrink] if FULL else [])],
-            suppress_health_check=list(HealthCheck),
         ),
     )

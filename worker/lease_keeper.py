@@ -42,9 +42,10 @@ class LeaseKeeper:
         settlements: Sequence[Settlement],
         lease_s: float,
     ) -> None:
-        """
-        settlements: those that wait for a round. Their leases are renewed, too: if one expired, the
-            item would run again, although it has been answered.
+        """Creates a keeper.
+
+        settlements: the settlements that wait for a round. The keeper renews their leases, too: if
+            a lease expired, its item would run again, although the item has been answered.
         """
         self._queue = queue
         self._worker_id = worker_id

@@ -16,7 +16,7 @@ from shared.jobs.new_item import InexactNumber, NewItem, is_plain, native_item
 from shared.models import AnyRequest, LLMRequest, PlainRequest
 from shared.providers import Catalogue, Provider
 from shared.providers.routing import Fallback, RoutingError, named_fallbacks
-from shared.providers.section import MAX_FALLBACK_ROUTES
+from shared.providers.section import MAX_FALLBACK_ROUTES, too_many_fallbacks
 
 MAX_ERRORS = 100  # limit of errors that are listed one by one
 Parsed = TypeVar("Parsed")
@@ -68,12 +68,7 @@ class NativeRequests:
             found |= {(step.lane, step.model.lower()): step for step in steps}
         found.pop((request.provider, request.model.lower()), None)
         if len(found) > MAX_FALLBACK_ROUTES:
-            raise validation_error(
-                f"with the fallbacks of their aliases, these are {len(found)} fallbacks;"
-                f" {MAX_FALLBACK_ROUTES} are allowed",
-                *location,
-                "models",
-            )
+            raise validation_error(too_many_fallbacks(len(found)), *location, "models")
         return list(found.values())
 
     def _check_translation(

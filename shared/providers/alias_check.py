@@ -6,7 +6,12 @@ from difflib import get_close_matches
 
 from shared.providers.catalogue import Alias, Deployment
 from shared.providers.row import Provider
-from shared.providers.section import MAX_FALLBACK_ROUTES, MAX_MODEL_LENGTH, AliasSection
+from shared.providers.section import (
+    MAX_FALLBACK_ROUTES,
+    MAX_MODEL_LENGTH,
+    AliasSection,
+    too_many_fallbacks,
+)
 
 TomlPath = tuple[int | str, ...]
 
@@ -97,11 +102,7 @@ class AliasCheck:
                 names = " → ".join(self._names[step] for step in trail)
                 self._add(path, f"the fallbacks lead back to the alias: {names}")
             elif (count := len(self._all_fallbacks(name))) > MAX_FALLBACK_ROUTES:
-                self._add(
-                    path,
-                    f"with the fallbacks of their aliases, these are {count} fallbacks;"
-                    f" {MAX_FALLBACK_ROUTES} are allowed",
-                )
+                self._add(path, too_many_fallbacks(count))
 
     def _all_fallbacks(self, name: str) -> set[tuple[str, str]]:
         """Returns the routes that follow an alias, as `fallbacks_of` in routing.py lists them."""

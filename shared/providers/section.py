@@ -36,6 +36,14 @@ _SECRET_VALUE = re.compile(
 )
 
 
+def too_many_fallbacks(count: int) -> str:
+    """Returns the text of the refusal of `count` routes, more than MAX_FALLBACK_ROUTES."""
+    return (
+        f"with the fallbacks of their aliases, these are {count} fallbacks; {MAX_FALLBACK_ROUTES}"
+        " are allowed"
+    )
+
+
 def _dialect(name: str) -> str:
     if name not in DIALECTS:
         raise ValueError(f"must be one of {', '.join(DIALECTS)}")

@@ -1,6 +1,5 @@
 """Drives the health of a lane: a clock that a test can advance, and one worker's rounds."""
 
-import re
 import time
 from typing import Any
 
@@ -9,13 +8,12 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.jobs.store import Store
-from shared.queue import scripts
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Claimed, FailedItem, Queue
 from shared.queue.leases import Fault, Lease, Settlement
-from shared.queue.lua_linker import link
 from shared.queue.redis_keys import Keys, lua_string
 from support.claims import commit
+from support.script_clock import declare_now_ms
 
 LEASE_S = 15.0
 ANSWER = b'{"content":"4"}'
@@ -172,21 +170,12 @@ def use_clock(monkeypatch: pytest.MonkeyPatch, keys: Keys) -> None:
 
     Each script advances it by 1 µs, because no two rounds may run in the same µs.
     """
-    read = scripts._read  # noqa: SLF001 — the server's clock cannot be set
     advanced, ticks = lua_string(clock_key(keys)), lua_string(f"{clock_key(keys)}-ticks")
-    clock = f"""
+    declaration = f"""
 local function count_tick()
   local ticks = redis.pcall('INCR', {ticks}) -- fails in a script that must not write
   return type(ticks) == 'number' and ticks or tonumber(redis.call('GET', {ticks}) or 0)
 end
 local now_ms = {BEGIN_MS} + tonumber(redis.call('GET', {advanced}) or 0) + count_tick() / 1000
 """
-
-    def read_with_clock(name: str) -> str:
-        source = read(name)
-        if name == "lib/clock.lua":
-            [line] = re.findall(r"^local now_ms = .*$", source, re.MULTILINE)
-            source = source.replace(line, clock)
-        return source
-
-    monkeypatch.setattr(scripts, "linked", lambda name: link(name, read_with_clock))
+    declare_now_ms(monkeypatch, declaration)

@@ -16,13 +16,12 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.jobs.store import Store
-from shared.queue import scripts
 from shared.queue.capacity import Capacity, Limits, Rules
 from shared.queue.claims import Queue
 from shared.queue.leases import Fault, Lease, Settlement, Usage
-from shared.queue.lua_linker import link
 from shared.queue.redis_keys import Keys, lua_string
 from support.claims import commit
+from support.script_clock import declare_now_ms
 from worker.retry import backoff_s
 
 LANE = "a"
@@ -228,15 +227,5 @@ def _clock_key(keys: Keys) -> str:
 
 def use_virtual_clock(monkeypatch: pytest.MonkeyPatch, keys: Keys) -> None:
     """Lets the scripts that are loaded from now on read the clock of a `VirtualRun`."""
-    read = scripts._read  # noqa: SLF001 — the server's clock cannot be set
-
-    def read_with_clock(name: str) -> str:
-        source = read(name)
-        if name == "lib/clock.lua":
-            before, _, after = source.partition("local now_ms = ")
-            assert after
-            value = f"tonumber(redis.call('GET', {lua_string(_clock_key(keys))}))"
-            source = f"{before}local now_ms = {value}\n{after.partition(chr(10))[2]}"
-        return source
-
-    monkeypatch.setattr(scripts, "linked", lambda name: link(name, read_with_clock))
+    value = f"tonumber(redis.call('GET', {lua_string(_clock_key(keys))}))"
+    declare_now_ms(monkeypatch, f"local now_ms = {value}")

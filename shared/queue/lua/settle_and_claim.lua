@@ -91,9 +91,10 @@ local function room_of_lane(lane)
   return room
 end
 
+local QUARANTINED = 2
+
 -- Returns what a lane has: 0 for nothing, 1 for queued items, QUARANTINED for items in the quarantine, QUARANTINED + 1
 -- for both. EXISTS counts a key as often as it is named.
-local QUARANTINED = 2
 local function backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane, QUARANTINE .. lane, QUARANTINE .. lane) end
 
 -- Returns the time at which the queues that wait for a scope can change something, or nil, and the number of calls that

@@ -13,22 +13,22 @@ local MAX_ENTRIES = 500 -- limit of the entries of HUNGRY that a round reads
 local hungry = false -- lane → set of hungry workers; false until it is read
 
 local function read_hungry()
-  hungry = {}
+  local found = {}
   local old = redis.call('ZRANGEBYSCORE', HUNGRY, '-inf', now_ms, 'LIMIT', 0, MAX_ENTRIES)
   if #old > 0 then redis.call('ZREM', HUNGRY, unpack(old)) end
   for _, entry in ipairs(redis.call('ZRANGEBYSCORE', HUNGRY, '(' .. ms(now_ms), '+inf', 'LIMIT', 0, MAX_ENTRIES)) do
     local worker, lane = string.match(entry, '^(%S+) (%S+)$')
-    hungry[lane] = hungry[lane] or {}
-    hungry[lane][worker] = true
+    found[lane] = found[lane] or {}
+    found[lane][worker] = true
   end
+  return found
 end
 
 local function part_of(limit) return math.ceil(limit / math.max(1, redis.call('ZCARD', WORKERS))) end
 
 -- Returns the number of items that the worker may still claim from a lane: math.huge unless another worker is hungry.
 local function part_left(lane, limit, worker)
-  if not hungry and redis.call('EXISTS', HUNGRY) == 0 then hungry = {} end
-  if not hungry then read_hungry() end
+  hungry = hungry or redis.call('EXISTS', HUNGRY) == 0 and {} or read_hungry()
   for other in pairs(hungry[lane] or {}) do
     if other ~= worker then return math.max(0, part_of(limit) - (running[lane] or 0)) end
   end
@@ -39,7 +39,7 @@ end
 local function note_hunger(lane, limit, worker)
   local count = running[lane] or 0
   if not has_free_slots() or count >= limit then return end
-  if not hungry then read_hungry() end
+  hungry = hungry or read_hungry()
   if count < part_of(limit) then
     redis.call('ZADD', HUNGRY, ms(now_ms + HUNGRY_MS), worker .. ' ' .. lane)
   elseif hungry[lane] and hungry[lane][worker] then

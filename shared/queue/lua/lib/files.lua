@@ -1,11 +1,10 @@
 --- @include "clock"
+--- @include "counts"
 -- Removes files. FILE_BYTES counts the bytes of the files in FILES_BY_OWNER, so both change together.
 -- Defines for other files: forget_file, forget_expired_files
 
 local function forget_file(owner, file, bytes)
-  if redis.call('ZREM', FILES_BY_OWNER .. owner, file) == 1 then
-    if redis.call('HINCRBY', FILE_BYTES, owner, -tonumber(bytes)) <= 0 then redis.call('HDEL', FILE_BYTES, owner) end
-  end
+  if redis.call('ZREM', FILES_BY_OWNER .. owner, file) == 1 then add_to_count(FILE_BYTES, owner, -tonumber(bytes)) end
   redis.call('ZREM', FILE_EXPIRATIONS, owner .. ' ' .. file .. ' ' .. bytes)
   redis.call('UNLINK', FILE .. file, FILE_BLOCKS .. file)
 end

@@ -1,4 +1,5 @@
 --- @include "clock"
+--- @include "counts"
 --- @include "fair_queue"
 --- @include "work"
 -- Ends jobs: completes a job whose items have all finished, and ends a job early that was cancelled, whose deadline has
@@ -37,7 +38,7 @@ local function end_job(job_id, error_code)
     unpack(redis.call('HMGET', JOB .. job_id, 'result_ttl_s', 'owner', 'deadline_ms', 'webhook_payload',
       'idempotency_key', 'idempotency_ttl_s', 'abandoned_until_ms', 'live_digest', 'bytes'))
   redis.call('HSET', JOB .. job_id, 'finished_ms', ms(now_ms))
-  if bytes and redis.call('HINCRBY', QUEUE_BYTES, owner, -bytes) <= 0 then redis.call('HDEL', QUEUE_BYTES, owner) end
+  if bytes then add_to_count(QUEUE_BYTES, owner, -bytes) end
   if error_code then redis.call('HSET', JOB .. job_id, 'finished_early_as', error_code) end
   if deadline_ms or abandoned_until_ms then redis.call('ZREM', JOB_DEADLINES, job_id) end
   for _, prefix in ipairs({ JOB, PAYLOADS, ATTEMPTS, MOVED, RESULTS, COMPLETION_ORDER, FAILED }) do

@@ -1,23 +1,21 @@
 --- @include "clock"
+--- @include "counts"
 -- Counts the bytes of uploads that have not ended, so that several uploads at once cannot exceed an owner's limit
 -- together.
 -- QUEUE_BYTES includes these bytes; STAGED_UPLOADS has one entry per upload, which expires with the parts of the upload.
 -- Defines for other files: stage, unstage, forget_expired_uploads
 
-local function add(owner, bytes)
-  if redis.call('HINCRBY', QUEUE_BYTES, owner, bytes) <= 0 then redis.call('HDEL', QUEUE_BYTES, owner) end
-end
-
 local function entry_of(owner, upload, bytes) return owner .. ' ' .. upload .. ' ' .. string.format('%.0f', bytes) end
 
 -- Counts `bytes` of an upload until it ends, or for ttl_s.
 local function stage(owner, upload, bytes, ttl_s)
-  if redis.call('ZADD', STAGED_UPLOADS, ms(now_ms + ttl_s * 1000), entry_of(owner, upload, bytes)) == 1 then add(owner, bytes) end
+  local entry = entry_of(owner, upload, bytes)
+  if redis.call('ZADD', STAGED_UPLOADS, ms(now_ms + ttl_s * 1000), entry) == 1 then add_to_count(QUEUE_BYTES, owner, bytes) end
 end
 
 -- No longer counts the bytes of an upload, if `bytes` of it are counted.
 local function unstage(owner, upload, bytes)
-  if redis.call('ZREM', STAGED_UPLOADS, entry_of(owner, upload, bytes)) == 1 then add(owner, -bytes) end
+  if redis.call('ZREM', STAGED_UPLOADS, entry_of(owner, upload, bytes)) == 1 then add_to_count(QUEUE_BYTES, owner, -bytes) end
 end
 
 -- No longer counts up to `limit` uploads whose parts have expired.
