@@ -1,4 +1,4 @@
-"""Tests how the number of running calls adapts to the provider: see lua/lib/adaptive.lua."""
+"""Tests how the number of running calls adapts to the provider: see lua/lib/adaptive_limit.lua."""
 
 import math
 import random

@@ -18,7 +18,7 @@ from shared.queue.redis_keys import Keys
 
 LEASE_S = 5.0
 HOUR_S = 3600
-STEP_S = 1.0  # a reader's record of the clock may be so old: see set_back.lua
+STEP_S = 1.0  # a reader's record of the clock may be so old: see clock_set_back.lua
 SLACK_S = 5.0  # a test may take so long between two commands
 
 

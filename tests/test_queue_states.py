@@ -161,7 +161,7 @@ class Scripts(RuleBasedStateMachine):
         self.refused: dict[str, str] = {}  # lane → route that was refused latest
         self.waiting: dict[Scope, set[tuple[str, str]]] = defaultdict(set)  # jobs and routes
         self.alive: set[str] = set()  # workers that have renewed their leases
-        self.hungry: set[tuple[str, str]] = set()  # workers and lanes: see fair_part.lua
+        self.hungry: set[tuple[str, str]] = set()  # workers and lanes: see worker_part.lua
         self.active: dict[str, int] = {}  # score of each lane in the index: see active_lanes.lua
 
     def run(self, call: Awaitable[T]) -> T:

@@ -108,7 +108,7 @@ def parse_stored(stored: bytes) -> tuple[float, dict[str, Any]]:
     """Returns the time at which a script wrote a result, in ms, and the result's fields.
 
     A missing field has its default, because an older version may have written the result.
-    `stored` is `<finished_ms> <result as JSON>`: see lua/lib/results.lua.
+    `stored` is `<finished_ms> <result as JSON>`: see lua/lib/write_results.lua.
     """
     space = stored.index(b" ")
     result = memoryview(stored)[space + 1 :]  # not copied, because an answer may be large

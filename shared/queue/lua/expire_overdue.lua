@@ -7,8 +7,8 @@
 --- @include "clock"
 --- @include "files"
 --- @include "job_end"
---- @include "set_back"
---- @include "work"
+--- @include "clock_set_back"
+--- @include "work_limit"
 local MAX_FORGOTTEN = 100 -- jobs and files
 
 -- Stores an earlier time in a job's field and in JOB_DEADLINES.

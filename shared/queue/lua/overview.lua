@@ -18,7 +18,7 @@
 --          The next runs return no workers.
 --- @include "clock"
 --- @include "queue_depth"
---- @include "work"
+--- @include "work_limit"
 local max_jobs, max_lost, max_scopes, max_workers = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local first_lane = 5
 local LANE_WORK, JOB_WORK, OWNER_WORK = 15, 2, 2 -- numbers of commands

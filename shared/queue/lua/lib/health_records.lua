@@ -1,5 +1,5 @@
 --- @include "clock"
---- @include "round"
+--- @include "round_reply"
 --- @include "is_healthy"
 --- @include "deployments"
 -- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the route's
@@ -10,7 +10,7 @@
 --   open     no call before `until_ms`, then one call at a time: a *probe*. An answer of a probe makes the scope healthy.
 -- Fields of a record:
 --   until_ms, pause_ms       end and length of the pause. Invariant: a pause ends at most `pause_ms` from now, also if
---                            Redis's clock was set back: see set_back.lua.
+--                            Redis's clock was set back: see clock_set_back.lua.
 --   opened_ms, probe_ms, probe, last_failed   only while the scope is open: since when, time between a failed probe and
 --                            the next one, lease of the latest probe, item of the latest failed probe
 --   time_outs                only while the scope is open: number of probes in a row that timed out
@@ -52,7 +52,7 @@ local function read_record(lane, scope)
     local stored = redis.call('HGET', HEALTH .. lane, scope)
     local record = stored and cmsgpack.unpack(stored)
     records[name] = record or false
-    if record and math.max(record.until_ms - record.pause_ms, record.opened_ms or 0) > now_ms then -- see set_back.lua
+    if record and math.max(record.until_ms - record.pause_ms, record.opened_ms or 0) > now_ms then -- see clock_set_back.lua
       record.until_ms = math.min(record.until_ms, now_ms + record.pause_ms)
       record.opened_ms = record.opened_ms and math.min(record.opened_ms, now_ms)
       store_record(lane, scope, record)

@@ -1,6 +1,6 @@
 --- @include "clock"
 -- Reads the fields of a job that a round needs, and keeps them in a table until the round ends. `finished_items`,
--- `answered_items`, `failed_items` and `latency_us` collect the changes of the round: see results.lua.
+-- `answered_items`, `failed_items` and `latency_us` collect the changes of the round: see write_results.lua.
 -- Defines for other files: jobs, load_job, routes_of, number_of
 -- Used in each round: jobs, load_job, routes_of
 local jobs = {}

@@ -1,7 +1,7 @@
 --- @include "clock"
 --- @include "counts"
 --- @include "fair_queue"
---- @include "work"
+--- @include "work_limit"
 -- Ends jobs: completes a job whose items have all finished, and ends a job early that was cancelled, whose deadline has
 -- passed or whose client has disconnected.
 -- Defines for other files: forget_expired, end_job, end_early, end_overdue_jobs

@@ -2,10 +2,10 @@
 --- @include "active_lanes"
 --- @include "ids"
 --- @include "clock"
---- @include "round"
+--- @include "round_reply"
 --- @include "job_cache"
 --- @include "attempts"
---- @include "moves"
+--- @include "requeue"
 --- @include "waiting"
 --- @include "blocking_scope"
 --- @include "limits_in_force"
@@ -13,8 +13,8 @@
 --- @include "deployments"
 --- @include "fallbacks"
 --- @include "deployment_choice"
---- @include "set_back"
---- @include "work"
+--- @include "clock_set_back"
+--- @include "work_limit"
 -- Gives leases to items. `claimed` collects fourteen values per leased item: see what settle_and_claim.lua returns.
 -- Defines for other files: lease_of, lease_items, lease_quarantined
 -- Used in each round: lease_items, end_of_lease, now_us

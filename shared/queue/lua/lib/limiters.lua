@@ -25,7 +25,7 @@ local MINUTE_MS, DAY_MS = 60000, 86400000
 local PERIOD_MS, FIELD = { rpm = MINUTE_MS, tpm = MINUTE_MS, rpd = DAY_MS }, { rpm = 'r', tpm = 't', rpd = 'd' }
 local RATE_OF = { r = 'rpm', t = 'tpm', b = 'tpm', d = 'rpd' } -- 'b': when the smallest bucket is full again
 -- The longest time that charges may take to be repaid. After a set-back of the clock, they would take longer: see
--- set_back.lua.
+-- clock_set_back.lua.
 local MAX_AHEAD_MS = { rpm = 2 * MINUTE_MS, tpm = 10 * MINUTE_MS, rpd = DAY_MS }
 local LATE_MS = 50 -- a call may be this early, because rounds are late
 local KEPT_BUDGET_MS = 2 * DAY_MS

@@ -1,7 +1,7 @@
 --- @include "lane_limits"
 --- @include "deployments"
 --- @include "stored_limits"
---- @include "adaptive"
+--- @include "adaptive_limit"
 -- Says which limits are in force. A *limiter* has a name in its lane: '' limits all models of the lane, another name limits
 -- one model, or the models that match a pattern. A limit that was set for one model while work runs replaces the same limit of
 -- the pattern; the model still shares the other limits of the pattern.

@@ -1,15 +1,15 @@
 --- @include "clock"
---- @include "round"
+--- @include "round_reply"
 --- @include "is_healthy"
 --- @include "deployments"
 --- @include "lane_limits"
---- @include "adaptive"
+--- @include "adaptive_limit"
 --- @include "health_records"
 -- Decides what a call's answer or failure shows about the health of its account and model, and for how long these are
 -- paused. health_records.lua describes the records.
 -- Defines for other files: REFUSALS, FIRST_PROBE_MS, record_answer, record_failure
 local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
-local ADAPTED_BACKOFF_MS = 250 -- the same wait while fewer calls are the answer to a refusal: see adaptive.lua
+local ADAPTED_BACKOFF_MS = 250 -- the same wait while fewer calls are the answer to a refusal: see adaptive_limit.lua
 local FIRST_PROBE_MS = 1000
 local MODEL_WAIT_MS = 100 -- wait until the first probe of a model, after failures in a row
 local MAX_PROBE_MS, MAX_PROBE_500_MS = 60000, 5000

@@ -2,13 +2,13 @@
 --- @include "ids"
 --- @include "job_cache"
 --- @include "attempts"
---- @include "moves"
+--- @include "requeue"
 --- @include "limiters"
 --- @include "deployments"
 --- @include "fallbacks"
---- @include "results"
---- @include "set_back"
---- @include "work"
+--- @include "write_results"
+--- @include "clock_set_back"
+--- @include "work_limit"
 -- Requeues the items whose lease has expired, and the deferred items that are due.
 -- Defines for other files: reclaim_expired, requeue_due
 

@@ -1,5 +1,5 @@
 --- @include "clock"
---- @include "round"
+--- @include "round_reply"
 --- @include "lane_limits"
 --- @include "ids"
 --- @include "health_records"
@@ -9,15 +9,15 @@
 --- @include "usual_lane"
 --- @include "limits_in_force"
 --- @include "limiters"
---- @include "adaptive"
+--- @include "adaptive_limit"
 --- @include "deployments"
 --- @include "fallbacks"
 --- @include "deployment_choice"
 --- @include "job_cache"
 --- @include "attempts"
---- @include "moves"
---- @include "results"
---- @include "set_back"
+--- @include "requeue"
+--- @include "write_results"
+--- @include "clock_set_back"
 -- Settles the lease of an item with the outcome of the item's call: stores a result, or queues the item again. What the call
 -- shows about its provider changes pauses, limiters and caps.
 -- Defines for other files: settle

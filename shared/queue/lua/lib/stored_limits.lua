@@ -1,6 +1,6 @@
 --- @include "clock"
 -- Reads the limits in Redis. LIMITS (set while work runs) and LEARNED (announced by the provider) have limits as JSON,
--- CAPS has the state of adaptive.lua.
+-- CAPS has the state of adaptive_limit.lua.
 -- Defines for other files: has_stored_limits, stored_limits, remember_limits
 local stored, has_any = {}, 'unknown'
 

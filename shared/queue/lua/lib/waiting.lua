@@ -12,9 +12,9 @@
 --- @include "deployments"
 --- @include "fallbacks"
 --- @include "deployment_choice"
---- @include "results"
---- @include "set_back"
---- @include "work"
+--- @include "write_results"
+--- @include "clock_set_back"
+--- @include "work_limit"
 -- Keeps the queues that wait for a scope to become healthy: see health_records.lua. When a claim meets a queue whose scope takes
 -- no call, it moves the queue from the tree of fair_queue.lua to WAITING, so that later claims do not meet it again.
 -- BLOCKED is the index of these scopes, by the next time at which something can change. An item's place is QUEUE in both

@@ -1,5 +1,5 @@
 --- @include "clock"
---- @include "round"
+--- @include "round_reply"
 --- @include "job_cache"
 --- @include "job_end"
 -- Writes results. No other file writes results.

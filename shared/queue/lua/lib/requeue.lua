@@ -3,7 +3,7 @@
 --- @include "job_cache"
 --- @include "attempts"
 --- @include "fallbacks"
---- @include "results"
+--- @include "write_results"
 -- Moves items between QUEUE, QUARANTINE and DEFERRED. Items in QUARANTINE and DEFERRED are *parked*: the job's field
 -- `parked` counts them. `job` is a table from job_cache.lua.
 -- Defines for other files: park, unpark, requeue

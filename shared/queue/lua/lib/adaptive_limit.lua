@@ -1,5 +1,5 @@
 --- @include "clock"
---- @include "round"
+--- @include "round_reply"
 --- @include "ids"
 --- @include "lane_limits"
 --- @include "stored_limits"

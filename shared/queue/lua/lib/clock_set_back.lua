@@ -1,5 +1,5 @@
 --- @include "clock"
---- @include "work"
+--- @include "work_limit"
 -- Detects that Redis's clock was set back, by hand or in a failover to a machine whose clock is behind. Without a
 -- correction, times that were stored before would be reached late by the difference. A jump forward is not detected,
 -- because it looks like time that has passed.

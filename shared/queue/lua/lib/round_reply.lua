@@ -1,0 +1,19 @@
+--- @include "clock"
+-- Collects what a round of settle_and_claim.lua returns, what it tells other workers, and what its parts count.
+-- Defines for other files: claimed, unreported, patience, has_recovered, ended, wake_at, next_round_in_ms
+-- Used in each round: claimed, unreported, patience, has_recovered, ended, next_round_ms, wake_at, next_round_in_ms
+local claimed = {} -- fourteen values per claimed item: see leasing.lua
+local unreported = {} -- four values per item that the script finishes: lane, route, error code, queued_ms
+local patience = {} -- lease and factor of the time-out, for each probe that gets a longer time-out
+local has_recovered = {} -- the lanes in which a scope became healthy
+local ended = {} -- numbers of the calls that ended, by provider
+local next_round_ms = math.huge -- the time at which the next round has something to do
+
+local function wake_at(time_ms)
+  if time_ms < next_round_ms then next_round_ms = time_ms end
+end
+
+-- Returns '' if the time of the next round is not known.
+local function next_round_in_ms()
+  return next_round_ms < math.huge and ms(math.max(0, next_round_ms - now_ms)) or ''
+end
