@@ -112,3 +112,16 @@ def test_every_function_of_the_parts_is_used() -> None:
     }
 
     assert unused == set()
+
+
+def test_no_line_of_a_script_has_more_than_120_columns() -> None:
+    sources = [*SCRIPTS.iterdir(), *SCRIPTS.joinpath("lib").iterdir()]
+    long = [
+        f"{source.name}:{number}"
+        for source in sources
+        if source.is_file()
+        for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > 120
+    ]
+
+    assert long == []

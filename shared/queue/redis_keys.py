@@ -148,7 +148,9 @@ class Keys:
     workers = _Key("zset: worker ids by the time after which a worker counts as lost")
     limits = _Key("hash: lane or '<lane>/<model>' → limits as JSON that were set while work runs")
     learned = _Key("hash: '<lane>/<model>' → limits as JSON that the provider has announced")
-    caps = _Key("hash: provider → state of its adaptive limit as JSON: see lua/lib/adaptive_limit.lua")
+    caps = _Key(
+        "hash: provider → state of its adaptive limit as JSON: see lua/lib/adaptive_limit.lua"
+    )
     hungry = _Key("zset: '<worker> <lane>' by the time until which it counts: see worker_part.lua")
     clock = _KeyWithId(
         "string, per reader: the latest time in ms that it has seen: see clock_set_back.lua"

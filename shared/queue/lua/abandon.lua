@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Records that the client of a job has disconnected. If the same owner posts the same body again within the grace period,
--- accept.lua returns this job instead of creating another one. If not, the job is cancelled at the end of the period, by
--- whichever process looks for overdue jobs next: see job_end.lua.
--- ARGV: job id, owner, digest of the body, grace_ms (0: the job is cancelled at once), 1 to cancel the job or 0 to let it
---       continue after the grace period
+-- Records that the client of a job has disconnected. If the same owner posts the same body again within the grace
+-- period, accept.lua returns this job instead of creating another one. If not, the job is cancelled at the end of the
+-- period, by whichever process looks for overdue jobs next: see job_end.lua.
+-- ARGV: job id, owner, digest of the body, grace_ms (0: the job is cancelled at once), 1 to cancel the job or 0 to let
+--       it continue after the grace period
 --- @include "clock"
 --- @include "job_end"
 local MAX_ABANDONED = 100
@@ -25,7 +25,8 @@ local abandoned, until_ms = ABANDONED .. owner .. ':' .. body_digest, now_ms + g
 redis.call('HSET', JOB .. job_id, 'abandoned_until_ms', ms(until_ms), 'grace_ms', grace_ms)
 redis.call('LREM', abandoned, 0, job_id) -- this call may be a repetition
 redis.call('RPUSH', abandoned, job_id)
-redis.call('LTRIM', abandoned, -MAX_ABANDONED, -1) -- an older job is cancelled, or continues, but cannot be found any more
+-- An older job is cancelled, or continues, but cannot be found any more.
+redis.call('LTRIM', abandoned, -MAX_ABANDONED, -1)
 redis.call('PEXPIRE', abandoned, math.ceil(grace_ms))
 if is_cancelled and not finished_ms and not (deadline_ms and tonumber(deadline_ms) < until_ms) then
   redis.call('ZADD', JOB_DEADLINES, ms(until_ms), job_id)

@@ -3,17 +3,17 @@
 -- items are *staged*: nobody sees them, and they expire unless another call follows. Repeating a call changes nothing.
 -- ARGV: [1] upload as JSON: job (id), first (index of the first item of this call), staging_ttl_s (seconds after which
 --           staged items expire), routes (per lane, a list of {route, number of its items so far}: see fair_queue.lua);
---           bytes (of all payloads so far), owner and staged_bytes (those of the earlier calls: see staged_bytes.lua); in
---           calls before the last items, if the upload may be refused early, limits (max_depth, max_bytes and
+--           bytes (of all payloads so far), owner and staged_bytes (those of the earlier calls: see staged_bytes.lua);
+--           in calls before the last items, if the upload may be refused early, limits (max_depth, max_bytes and
 --           idempotency_key of the submission);
 --           in the call with the last items submission: owner, priority_class, result_ttl_s, max_depth (limit of queued
 --           items per owner and lane), max_bytes (see owner_bytes.lua), and
 --           if given deadline_s, idempotency_key, idempotency_ttl_s, fingerprint, retry_of, webhook_url,
 --           webhook_payload, follow_s, body_digest (finds the job of a disconnected client: see repeated_calls.lua),
 --           is_live (a repetition can join this job), is_repetition (the client repeats a request), format (of the
---           requests; absent if native), batch (options of OpenAI's batch API, as JSON), file_id, file_use and file_seen
---           (the file of the batch, a digest of the request, and the file's last batch when the request began: see
---           file_use.lua)
+--           requests; absent if native), batch (options of OpenAI's batch API, as JSON), file_id, file_use and
+--           file_seen (the file of the batch, a digest of the request, and the file's last batch when the request
+--           began: see file_use.lua)
 --       [2] meta of a block of up to 500 items as JSON, in the call that completes the block; otherwise ''
 --       then two values per item: lane, followed by a space and the number of the route unless the number is 1; payload
 -- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key or of a disconnected client},
@@ -154,7 +154,8 @@ if submission.webhook_url then
 end
 if key then -- when the job ends, the key gets a shorter time to live
   local until_end_s = submission.deadline_s or MAX_KEY_S
-  redis.call('SET', key, submission.fingerprint .. ' ' .. job, 'EX', math.ceil(until_end_s + submission.idempotency_ttl_s))
+  local ttl_s = math.ceil(until_end_s + submission.idempotency_ttl_s)
+  redis.call('SET', key, submission.fingerprint .. ' ' .. job, 'EX', ttl_s)
   redis.call('HSET', JOB .. job, 'idempotency_key', submission.idempotency_key, 'idempotency_ttl_s',
     submission.idempotency_ttl_s)
 end

@@ -1,11 +1,11 @@
 #!lua
--- Makes an uploaded file visible. Until then, its blocks expire unless another block follows. Repeating the call changes
--- nothing.
+-- Makes an uploaded file visible. Until then, its blocks expire unless another block follows. Repeating the call
+-- changes nothing.
 -- ARGV: file id, owner, description as JSON, number of blocks, bytes of the blocks, bytes that stage_block.lua has
 --       counted, ttl_s (time until the file expires), max_bytes (limit of the stored bytes of the owner's files),
 --       max_files (limit of the owner's files), max_queue_bytes (see owner_bytes.lua),
---       then of the upload, so that its repetition gets the same file: digest, digest of its idempotency key ('': no key),
---       '1' if the client says that it repeats the upload, and the seconds for which the upload is known
+--       then of the upload, so that its repetition gets the same file: digest, digest of its idempotency key ('': no
+--       key), '1' if the client says that it repeats the upload, and the seconds for which the upload is known
 -- Returns: 'accepted'; the id of the file of an equal upload; or a refusal: 'conflict' (another upload has the same
 --          idempotency key), 'full' (the owner's files would exceed a limit), 'bytes_full' (the owner's files and
 --          unfinished jobs would exceed max_queue_bytes), 'expired' (earlier blocks have expired)
@@ -14,8 +14,8 @@
 --- @include "files"
 --- @include "owner_bytes"
 --- @include "staged_bytes"
-local file, owner, info, blocks, bytes, staged, ttl_s, max_bytes, max_files, max_queue_bytes, digest, key, is_repetition, known_s =
-  unpack(ARGV)
+local file, owner, info, blocks, bytes, staged, ttl_s, max_bytes, max_files, max_queue_bytes = unpack(ARGV, 1, 10)
+local digest, key, is_repetition, known_s = unpack(ARGV, 11, 14)
 if redis.call('EXISTS', FILE .. file) == 1 then return 'accepted' end
 unstage(owner, file, tonumber(staged))
 
@@ -34,13 +34,14 @@ if known_use and known_use[1] then
   if key ~= '' or is_repetition == '1' and not known_use[2] then return refuse(known_file) end
 end
 forget_expired_files(2) -- two for each new file, so that expired files cannot accumulate
-if tonumber(redis.call('HGET', FILE_BYTES, owner) or 0) + tonumber(bytes) > tonumber(max_bytes) then return refuse('full') end
+local stored_bytes = tonumber(redis.call('HGET', FILE_BYTES, owner) or 0)
+if stored_bytes + tonumber(bytes) > tonumber(max_bytes) then return refuse('full') end
 if not has_room(owner, tonumber(bytes), tonumber(max_queue_bytes)) then return refuse('bytes_full') end
 if redis.call('ZCARD', FILES_BY_OWNER .. owner) >= tonumber(max_files) then return refuse('full') end
 
 local expires_ms = now_ms + tonumber(ttl_s) * 1000
-redis.call('HSET', FILE .. file, 'owner', owner, 'created_ms', ms(now_ms), 'expires_ms', ms(expires_ms), 'blocks', blocks,
-  'stored_bytes', bytes, 'info', info)
+redis.call('HSET', FILE .. file, 'owner', owner, 'created_ms', ms(now_ms), 'expires_ms', ms(expires_ms),
+  'blocks', blocks, 'stored_bytes', bytes, 'info', info)
 redis.call('PEXPIREAT', FILE .. file, math.ceil(expires_ms))
 redis.call('PEXPIREAT', FILE_BLOCKS .. file, math.ceil(expires_ms))
 redis.call('ZADD', FILES_BY_OWNER .. owner, ms(now_ms), file)

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Appends a part to the streamed answer of a live call, whose job has one item. From the first part on, the item does not
--- run again: see requeue.lua.
--- ARGV: lane, lease, position (number of parts that this worker has appended), ttl_s (time for which the parts are kept),
---       part ('' only sets the time)
+-- Appends a part to the streamed answer of a live call, whose job has one item. From the first part on, the item does
+-- not run again: see requeue.lua.
+-- ARGV: lane, lease, position (number of parts that this worker has appended), ttl_s (time for which the parts are
+--       kept), part ('' only sets the time)
 -- Returns: 1, or 0 if the lease or the job has ended, and nothing was appended
 --- @include "ids"
 local lane, lease, position, ttl_s, part = unpack(ARGV)

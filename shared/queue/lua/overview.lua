@@ -9,17 +9,18 @@
 --          {worker, time in ms after which the worker counts as lost, …},
 --          {worker, the worker's last report or false, …},
 --          {lanes that this run has left out},
---          then per lane {name, number of leases, number of queued items (see queue_depth.lua), number of deferred items,
---          time in ms at which the oldest queued item was accepted or false, a list of up to max_scopes scopes that are
---          not healthy: see health_records.lua, the limits that were set while work runs and the state of the adaptive limit, as
---          JSON or false} and per scope {scope, time in ms at which the pause ends, time in ms at which the scope opened
---          or the pause began,
+--          then per lane {name, number of leases, number of queued items (see queue_depth.lua), number of deferred
+--          items, time in ms at which the oldest queued item was accepted or false, a list of up to max_scopes scopes
+--          that are not healthy: see health_records.lua, the limits that were set while work runs and the state of the
+--          adaptive limit, as JSON or false} and per scope {scope, time in ms at which the pause ends, time in ms at
+--          which the scope opened or the pause began,
 --          1 if the scope is open or 0, verdict, reason, 1 if a probe is running or 0}; the first is the account's}
 --          The next runs return no workers.
 --- @include "clock"
 --- @include "queue_depth"
 --- @include "work_limit"
-local max_jobs, max_lost, max_scopes, max_workers = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local max_jobs, max_lost = tonumber(ARGV[1]), tonumber(ARGV[2])
+local max_scopes, max_workers = tonumber(ARGV[3]), tonumber(ARGV[4])
 local first_lane = 5
 local LANE_WORK, JOB_WORK, OWNER_WORK = 15, 2, 2 -- numbers of commands
 local MAX_RECORDS = 200 -- limit of the scopes of an account that are looked at
@@ -35,8 +36,8 @@ local function queued_since(lane, job_id)
   if queues[1] and redis.call('EXISTS', unpack(queues)) > 0 then return accepted_ms end
 end
 
--- Returns the time at which the oldest queued item of a lane was accepted, or nil. Searches at most max_jobs jobs, and as
--- many as one run may.
+-- Returns the time at which the oldest queued item of a lane was accepted, or nil. Searches at most max_jobs jobs, and
+-- as many as one run may.
 local function find_oldest(lane)
   local oldest_ms
   local searched = 0
@@ -82,7 +83,8 @@ end
 -- Appends the scopes of an account that are paused or open.
 local function add_scopes(scopes, lane, number, key)
   local records = redis.call('HLEN', key)
-  local stored = records <= MAX_RECORDS and redis.call('HGETALL', key) or redis.call('HRANDFIELD', key, MAX_RECORDS, 'WITHVALUES')
+  local stored = records <= MAX_RECORDS and redis.call('HGETALL', key)
+    or redis.call('HRANDFIELD', key, MAX_RECORDS, 'WITHVALUES')
   local of_account = records > MAX_RECORDS and redis.call('HGET', key, '')
   if of_account then
     for i = 1, #stored, 2 do
@@ -97,8 +99,9 @@ local function add_scopes(scopes, lane, number, key)
     if record.opened_ms or until_ms > now_ms then
       local is_probing = record.probe and redis.call('ZSCORE', LEASES .. lane, record.probe) and 1 or 0
       local since_ms = math.min(record.opened_ms or until_ms - record.pause_ms, now_ms)
-      table.insert(scopes, scope == '' and 1 or #scopes + 1, { scope, ms(until_ms), ms(since_ms), record.opened_ms and 1 or 0,
-        record.verdict, record.reason, is_probing, number })
+      local is_open = record.opened_ms and 1 or 0
+      table.insert(scopes, scope == '' and 1 or #scopes + 1,
+        { scope, ms(until_ms), ms(since_ms), is_open, record.verdict, record.reason, is_probing, number })
       scopes[max_scopes + 1] = nil
     end
   end
@@ -153,7 +156,8 @@ local function find_lanes()
     if not known[lane] then
       -- A lane that no worker serves stays in the index, even without items.
       spend(1)
-      if redis.call('EXISTS', DEPTH .. lane, QUARANTINE .. lane, DEFERRED .. lane, LEASES .. lane) > 0 then add(lane) end
+      local keys = { DEPTH .. lane, QUARANTINE .. lane, DEFERRED .. lane, LEASES .. lane }
+      if redis.call('EXISTS', unpack(keys)) > 0 then add(lane) end
     end
   end
 end

@@ -28,13 +28,14 @@
 --                                     its number of failed attempts; if its job has ended, the item is dropped
 --       Settling a lease that has expired only removes the worker loss that was counted for the lease.
 -- Returns: {ms until the next round has something to do ('': unknown),
---          {fourteen values per claimed item: item, lease, lane, payload, number of failed attempts that count, number of
---          failed attempts that do not count, time in µs of the first claim ('': this claim), number of worker losses
---          since the last failed attempt, queued_ms, ms until the job's deadline ('': no deadline), account, model that
---          the account gets ('': the item's own), what was tried before the item moved to this route, as JSON ('':
---          nothing), owner},
+--          {fourteen values per claimed item: item, lease, lane, payload, number of failed attempts that count, number
+--          of failed attempts that do not count, time in µs of the first claim ('': this claim), number of worker
+--          losses since the last failed attempt, queued_ms, ms until the job's deadline ('': no deadline), account,
+--          model that the account gets ('': the item's own), what was tried before the item moved to this route, as
+--          JSON ('': nothing), owner},
 --          {four values per item that the script has finished with an error: see write_results.lua},
---          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see health_records.lua}}
+--          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see
+--          health_records.lua}}
 --- @include "active_lanes"
 --- @include "claim"
 --- @include "clock"
@@ -42,10 +43,10 @@
 --- @include "lane_limits"
 --- @include "lane_room"
 --- @include "lease_correction"
---- @include "write_results"
 --- @include "round_reply"
 --- @include "settlement"
 --- @include "worker_slots"
+--- @include "write_results"
 local VALUES_PER_LANE, VALUES_PER_SETTLEMENT = 2, 8
 local OTHER_LANES_MS = 100
 local limits, rules, deployments, lane_count, free_slots, quarantined, running_count, worker = unpack(ARGV, 1, 8)
@@ -66,6 +67,7 @@ for i = first_settlement, #ARGV, VALUES_PER_SETTLEMENT do
   if settle(unpack(ARGV, i, i + VALUES_PER_SETTLEMENT - 1)) then has_freed_slot = true end
 end
 
+-- Expired leases and due items come before the claim, because they return to the queues.
 local lanes, are_all = {}, true
 if is_claiming then lanes, are_all = some_lanes() end
 if not are_all then wake_at(now_ms + OTHER_LANES_MS) end
@@ -75,6 +77,7 @@ for _, lane in ipairs(lanes) do
   if allowed[lane] > 0 then ready_lanes[#ready_lanes + 1] = lane end
 end
 
+-- The worker's slots are divided when all ready lanes are known, so that none of them takes all slots.
 divide_slots(ready_lanes, #ready_lanes < tonumber(lane_count))
 local has_left_items = false
 for _, lane in ipairs(ready_lanes) do
@@ -85,5 +88,6 @@ end
 
 record_finished_items()
 -- Other workers may claim items for the slots that this round has freed and not used.
-if has_freed_slot and (has_left_items or not is_claiming) or next(has_recovered) then redis.call('PUBLISH', WAKE, '') end
+local has_slots_for_others = has_freed_slot and (has_left_items or not is_claiming)
+if has_slots_for_others or next(has_recovered) then redis.call('PUBLISH', WAKE, '') end
 return { next_round_in_ms(), claimed, unreported, patience }

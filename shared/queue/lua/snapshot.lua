@@ -20,7 +20,9 @@ if not total or not routes then return nil end
 parked = tonumber(parked or 0)
 local queued = parked
 for lane, names in pairs(cjson.decode(routes)) do
-  for _, route in ipairs(names) do queued = queued + redis.call('ZCARD', QUEUE .. lane .. ':' .. job_id .. ':' .. route) end
+  for _, route in ipairs(names) do
+    queued = queued + redis.call('ZCARD', QUEUE .. lane .. ':' .. job_id .. ':' .. route)
+  end
 end
 local delivery = false
 if webhook_url and finished_ms then

@@ -1,9 +1,9 @@
 #!lua
 -- Stores a block of a file that is being uploaded. The blocks expire unless another block follows. Repeating the call
 -- changes nothing.
--- ARGV: file id, owner, number of the block, block, bytes of the blocks so far, bytes of the earlier blocks, ttl_s (time
---       until the blocks expire), max_bytes (limit of the stored bytes of the owner's files), max_queue_bytes (see
---       owner_bytes.lua)
+-- ARGV: file id, owner, number of the block, block, bytes of the blocks so far, bytes of the earlier blocks, ttl_s
+--       (time until the blocks expire), max_bytes (limit of the stored bytes of the owner's files), max_queue_bytes
+--       (see owner_bytes.lua)
 -- Returns: 'staged', or a refusal, after which no block is stored: 'full', 'bytes_full' (see accept_file.lua)
 --- @include "layout"
 --- @include "owner_bytes"

@@ -35,7 +35,8 @@ local levels = lanes[1] and redis.call('HMGET', step, unpack(fields)) or {}
 for i, lane in ipairs(lanes) do
   if not levels[i] and recorded < MAX_LANES then
     recorded = recorded + 1
-    redis.call('HSET', step, lane .. ' in_flight', redis.call('ZCARD', LEASES .. lane), lane .. ' queued', queue_depth(lane))
+    redis.call('HSET', step, lane .. ' in_flight', redis.call('ZCARD', LEASES .. lane))
+    redis.call('HSET', step, lane .. ' queued', queue_depth(lane))
   end
 end
 local is_full = redis.call('HLEN', step) > MAX_FIELDS

@@ -4,24 +4,25 @@
 --- @include "lane_limits"
 --- @include "stored_limits"
 -- Adapts the number of running calls of a provider, below its limit, by additive increase and multiplicative decrease
--- (Chiu and Jain 1989). Redis has one number per provider, so all workers adapt together. The number is called the *cap*.
---   lanes with the flag 'd'   The cap starts at 10. A call that was refused because of too many calls cuts it by a fifth.
---                             An answer while all slots are used raises it: by one until the first cut, then by 12 % a
---                             round trip: by half of this near the cap of the latest cut, where a refusal is likely, and
---                             by twice as much well beyond it, because the provider takes more now.
+-- (Chiu and Jain 1989). Redis has one number per provider, so all workers adapt together. The number is called the
+-- *cap*.
+--   lanes with the flag 'd'   The cap starts at 10. A call that was refused because of too many calls cuts it by a
+--                             fifth. An answer while all slots are used raises it: by one until the first cut, then by
+--                             12 % a round trip: by half of this near the cap of the latest cut, where a refusal is
+--                             likely, and by twice as much well beyond it, because the provider takes more now.
 --   every lane                Calls that time out halve the number of running calls, because a server that works on one
---                             request after another answers none in time if it gets too many. The cap then grows by 12 %
---                             in ten round trips; it ends when it reaches the limit. Time-outs that are fewer than a
+--                             request after another answers none in time if it gets too many. The cap then grows by 12
+--                             % in ten round trips; it ends when it reaches the limit. Time-outs that are fewer than a
 --                             tenth of the answers say nothing. If nothing was answered while the first late call ran,
 --                             the server did not work at all, for example because it loaded a model. Then the first
---                             time-out is enough, so that no call takes the place of the late one. The number of calls is
---                             not the reason, so once a call is answered, the cap grows by one with each answer to what
---                             it was.
+--                             time-out is enough, so that no call takes the place of the late one. The number of calls
+--                             is not the reason, so once a call is answered, the cap grows by one with each answer to
+--                             what it was.
 -- One cut per epoch: only calls that were claimed after a cut can cause the next one.
 -- CAPS has a state per provider, as JSON: cap (nil: no cap), cut_ms (time of the latest cut), late (time-outs, less a
 -- tenth of the answers since), silent (number of running calls, if nothing was answered while the first of these late
--- calls ran), grows_to (below it, each answer adds one), peak (the cap before the latest cut), slow (1 if the latest cut
--- was because of time-outs), answered (1 if a call was answered after the latest cut).
+-- calls ran), grows_to (below it, each answer adds one), peak (the cap before the latest cut), slow (1 if the latest
+-- cut was because of time-outs), answered (1 if a call was answered after the latest cut).
 -- Defines for other files: cap_of, has_cap_to_cut, adapt
 local CUT, GROWTH, SLOW = 0.8, 0.12, 0.1
 local NEAR, BEYOND = 0.95, 1.2 -- parts of the cap before the latest cut, between which the cap grows at half the pace
@@ -72,7 +73,8 @@ end
 
 local function cut(state, cap)
   state.peak = state.cap
-  state.cap, state.cut_ms, state.late, state.silent, state.slow, state.grows_to = math.max(1, cap), ms(now_ms), 0, nil, nil, nil
+  state.cap, state.cut_ms, state.late = math.max(1, cap), ms(now_ms), 0
+  state.silent, state.slow, state.grows_to = nil, nil, nil
 end
 
 -- Returns whether surely nothing was answered in the second half of a late call's time. While all slots are used, each
@@ -88,8 +90,8 @@ local function is_silent(provider, claimed_ms, running, limit)
   return true
 end
 
--- If no call at all was answered while the first late call ran or after the cut before, the server does not work, and the
--- number of calls is not the reason: once it works, the cap may grow quickly to what it was.
+-- If no call at all was answered while the first late call ran or after the cut before, the server does not work, and
+-- the number of calls is not the reason: once it works, the cap may grow quickly to what it was.
 local function cut_after_time_outs(state, running)
   local was_slow, was_answered, was_silent, grows_to = state.slow, state.answered, state.silent, state.grows_to
   local cap = math.floor(running / 2)
@@ -125,7 +127,8 @@ local function adapt(provider, limit, claimed_ms, outcome, fault, usage)
         state.late, state.silent = 0, is_silent_now and running or nil
       end
       state.late = state.late + 1
-      if state.silent or state.late >= math.max(MIN_LATE, running * TIMED_OUT_PART) then cut_after_time_outs(state, running) end
+      local is_cut = state.silent or state.late >= math.max(MIN_LATE, running * TIMED_OUT_PART)
+      if is_cut then cut_after_time_outs(state, running) end
       save(provider, state)
     elseif is_adaptive and is_overload(fault, usage) then
       cut(state, math.min(state.cap or ADAPTIVE_START, limit) * CUT)

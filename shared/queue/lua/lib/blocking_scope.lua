@@ -5,8 +5,8 @@
 -- Says whether the provider or the deployments of a route take calls.
 -- Defines for other files: blocking_scope
 
--- Returns the scope that blocks the calls of a route now, and the time at which this may change. If no scope blocks them,
--- returns nil and the number of items that may be claimed.
+-- Returns the scope that blocks the calls of a route now, and the time at which this may change. If no scope blocks
+-- them, returns nil and the number of items that may be claimed.
 local function blocking_scope(lane, route)
   if not is_plain(lane) then
     local allowed, next_ms = route_gate(lane, route)

@@ -79,7 +79,8 @@ local function claim_items(lane, allowed)
     quarantined = quarantined + claimed_count
   end
   if wanted > claimed_count then
-    local count, has_more_moves, next_ms = take_fairly(lane, wanted - claimed_count, INTERACTIVE_WEIGHT, allowed - claimed_count)
+    local count, has_more_moves, next_ms =
+      take_fairly(lane, wanted - claimed_count, INTERACTIVE_WEIGHT, allowed - claimed_count)
     claimed_count = claimed_count + count
     wake_at(next_ms)
     if has_more_moves then wake_at(now_ms) end

@@ -3,7 +3,8 @@
 -- Detects that Redis's clock was set back, by hand or in a failover to a machine whose clock is behind. Without a
 -- correction, times that were stored before would be reached late by the difference. A jump forward is not detected,
 -- because it looks like time that has passed.
--- The times of DEFERRED, BLOCKED and WAITING are stored in *queue time*: the time of the clock and all set-backs so far.
+-- The times of DEFERRED, BLOCKED and WAITING are stored in *queue time*: the time of the clock and all set-backs so
+-- far.
 -- So they need no correction, however many there are. Other times are corrected a limited number at a time.
 -- CLOCK has, for each reader, the latest time that the reader has seen (up to CLOCK_STEP_MS old); '<reader>:behind' has
 -- the ms of all set-backs; '<reader>:left' says what is still to be corrected.

@@ -3,9 +3,9 @@
 --- @include "is_healthy"
 --- @include "limits_in_force"
 --- @include "limiters"
--- Chooses the deployment that serves the next items of a route, by weighted least service: SERVED has the number of items
--- that each deployment got, divided by its weight. A deployment that cannot take an item keeps up with the others, so
--- that it gets no more than its share when it can take items again.
+-- Chooses the deployment that serves the next items of a route, by weighted least service: SERVED has the number of
+-- items that each deployment got, divided by its weight. A deployment that cannot take an item keeps up with the
+-- others, so that it gets no more than its share when it can take items again.
 -- Defines for other files: route_gate, route_record, choose
 local KEPT_SERVED_MS = 86400000
 

@@ -1,8 +1,9 @@
 --- @include "lane_limits"
 -- Says what serves the items of a lane. A *plain* lane is a provider with one key: the deployment of a route is the
--- account with the lane's name, and the model with the route's name. A lane with the flag 'p' is an alias, or a provider
--- with several keys. For these lanes the worker's configuration lists the deployments: account, provider, weight, and for
--- an alias the model. An account is a key of a provider: '<provider>' for the first, then '<provider>#2'.
+-- account with the lane's name, and the model with the route's name. A lane with the flag 'p' is an alias, or a
+-- provider with several keys. For these lanes the worker's configuration lists the deployments: account, provider,
+-- weight, and for an alias the model. An account is a key of a provider: '<provider>' for the first, then
+-- '<provider>#2'.
 -- Defines for other files: is_plain, provider_of, deployments_of, providers_of, lanes_of, encode_deployment,
 -- served_by
 local known, lanes_by_account = {}, false
@@ -20,7 +21,8 @@ local function deployments_of(lane, route)
     for i, deployment in ipairs(configured_deployments()[lane] or {}) do
       local model = deployment.model or ''
       known[id][i] = {
-        account = deployment.account, provider = provider_of(deployment.account), weight = deployment.weight, model = model,
+        account = deployment.account, provider = provider_of(deployment.account), weight = deployment.weight,
+        model = model,
         route = model == '' and route or string.lower(model),
       }
     end
@@ -32,7 +34,9 @@ end
 local function providers_of(lane)
   if is_plain(lane) then return { [lane] = true } end
   local providers = {}
-  for _, deployment in ipairs(configured_deployments()[lane] or {}) do providers[provider_of(deployment.account)] = true end
+  for _, deployment in ipairs(configured_deployments()[lane] or {}) do
+    providers[provider_of(deployment.account)] = true
+  end
   return providers
 end
 
@@ -65,9 +69,8 @@ local function encode_deployment(lane, deployment)
   return '|' .. lane .. '|' .. deployment.account .. '|' .. escape(deployment.route)
 end
 
--- Returns the lane of a lease, the account and the scope of its deployment, and the provider whose limit it uses. `lane`
--- and
--- `route` count if the lease is of a plain lane.
+-- Returns the lane of a lease, the account and the scope of its deployment, and the provider whose limit it uses.
+-- `lane` and `route` count if the lease is of a plain lane.
 local function served_by(lease, lane, route)
   -- The name of a limiter, after the first '~', may contain any character, because it is a model's name.
   local own_lane, account, scope = string.match(lease, '^[^|~]*|([^|]*)|([^|]*)|([^~]*)')

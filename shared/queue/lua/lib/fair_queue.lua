@@ -3,10 +3,10 @@
 -- and if a job has several routes in the lane, the routes of the job. A route is the name of the model that items ask
 -- for.
 -- The job's field `routes` has the list of its routes per lane; a route's number is its place in this list.
--- The children of a node are a sorted set by *service*: the number of items that a child got, divided by its weight. The
--- routes of a job are a sorted set by the index of their first item, so that the items of a job keep their order.
--- The items are in QUEUE, one sorted set per lane, job and route. DEPTH counts them per owner. fair_share.lua takes items
--- out.
+-- The children of a node are a sorted set by *service*: the number of items that a child got, divided by its weight.
+-- The routes of a job are a sorted set by the index of their first item, so that the items of a job keep their order.
+-- The items are in QUEUE, one sorted set per lane, job and route. DEPTH counts them per owner. fair_share.lua takes
+-- items out.
 -- Defines for other files: queue_of, join_path, enqueue, dequeue
 -- Used in each round: queue_of, dequeue
 
@@ -31,15 +31,16 @@ local function join_path(lane, job_id, owner, class, route)
   if first then redis.call('ZADD', siblings, 'LT', first, route) end
 end
 
--- Adds one of a job's queues to the tree, after the caller has added `count` items to the queue. `route`: see join_path.
+-- Adds one of a job's queues to the tree, after the caller has added `count` items to the queue. `route`: see
+-- join_path.
 local function enqueue(lane, job_id, owner, class, count, route)
   add_lane(lane)
   redis.call('HINCRBY', DEPTH .. lane, owner, count)
   join_path(lane, job_id, owner, class, route)
 end
 
--- Subtracts `count` items, which the caller has taken out of QUEUE, from the owner's count in DEPTH. A job without items
--- stays in the tree until its turn comes: see fair_share.lua.
+-- Subtracts `count` items, which the caller has taken out of QUEUE, from the owner's count in DEPTH. A job without
+-- items stays in the tree until its turn comes: see fair_share.lua.
 local function dequeue(lane, owner, count)
   if redis.call('HINCRBY', DEPTH .. lane, owner, -count) <= 0 then redis.call('HDEL', DEPTH .. lane, owner) end
 end

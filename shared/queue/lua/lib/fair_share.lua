@@ -14,17 +14,18 @@
 --- @include "fallbacks"
 --- @include "deployment_choice"
 --- @include "owner_room"
--- Claims items in the order of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996). Owners
--- share the lane equally. The classes of an owner share the owner's part by weight. The jobs of a class share the class's
--- part equally. The items of a job are served in their order, over all of its routes. The child with the least service is
--- served first. Within one claim it may get ahead of the next child: a class by one item, any other child by QUANTUM
--- items, because each change to another child costs commands. A child without items stays in the tree until its turn
--- comes, so that no child gains anything by leaving the tree and joining it again.
+-- Claims items in the order of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996).
+-- Owners share the lane equally. The classes of an owner share the owner's part by weight. The jobs of a class share
+-- the class's part equally. The items of a job are served in their order, over all of its routes. The child with the
+-- least service is served first. Within one claim it may get ahead of the next child: a class by one item, any other
+-- child by QUANTUM items, because each change to another child costs commands. A child without items stays in the tree
+-- until its turn comes, so that no child gains anything by leaving the tree and joining it again.
 -- Defines for other files: take_fairly
 -- Used in each round: take_fairly, take, claim_from, pop_first, NO_LIMITERS, round_moves, round_skips
 local QUANTUM = 5
 local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
-local round_moves = 120 -- limit of children without items that a round removes; a queue that it moves to WAITING counts ten times
+-- Limit of the children without items that a round removes. A queue that it moves to WAITING counts ten times.
+local round_moves = 120
 local MIN_MOVES = 1 -- the same limit of a lane whose round has reached its limit
 local round_skips = 32 -- limit of queues that a round skips, because a limiter allows none of their items now
 local MIN_SKIPS = 1
@@ -45,8 +46,8 @@ local function pop_first(queue, wanted, before)
   return indexes
 end
 
--- Removes an item for a probe: a random one, so that a request that always fails cannot be every probe, and not the item
--- of the last failed probe, if there is another. Returns a list with its index.
+-- Removes an item for a probe: a random one, so that a request that always fails cannot be every probe, and not the
+-- item of the last failed probe, if there is another. Returns a list with its index.
 local function pop_probe(queue, job, number, account, scope)
   local last_failed = (open_record(account, ACCOUNT) or open_record(account, scope) or {}).last_failed
   local indexes = redis.call('ZRANDMEMBER', queue, 2)
@@ -57,9 +58,12 @@ local function pop_probe(queue, job, number, account, scope)
 end
 
 -- A claim is a table: lane, interactive_weight, next_ms (time at which a limiter may allow more
--- items), moves_left and skips_left (limits of this claim), room and add_running (of a webhook lane: see owner_room.lua).
+-- items), moves_left and skips_left (limits of this claim), room and add_running (of a webhook lane: see
+-- owner_room.lua).
 
-local function count_moves(claim, count) claim.moves_left, round_moves = claim.moves_left - count, round_moves - count end
+local function count_moves(claim, count)
+  claim.moves_left, round_moves = claim.moves_left - count, round_moves - count
+end
 
 -- Returns the owner to serve, its service, the service of the next owner if there is one, and the owner's room.
 local function next_owner(claim, owners, taken)
@@ -124,9 +128,9 @@ local function claim_checked(claim, job, number, route, wanted, before)
   return #indexes, #indexes < wanted and not is_probe
 end
 
--- Claims up to `wanted` items of one queue. If the queue has to wait for a scope, moves it to WAITING; if it has to wait
--- for a limiter, leaves it in the tree, where it keeps its share. Returns the number of items, and whether the queue must
--- leave the tree.
+-- Claims up to `wanted` items of one queue. If the queue has to wait for a scope, moves it to WAITING; if it has to
+-- wait for a limiter, leaves it in the tree, where it keeps its share. Returns the number of items, and whether the
+-- queue must leave the tree.
 local function claim_from(claim, job, number, wanted, before)
   local lane = claim.lane
   local route = routes_of(job, lane)[number]

@@ -5,11 +5,12 @@
 -- Moves items on to other routes, because their route cannot serve them. The name of a route says where its items may
 -- move:
 -- '<model>\31<after_ms><flag>\31<lane>\30<model>\31<lane>\30<model>…'. `flag` is 'c' if items that a moderation refused
--- move on, too. The name of a route that items have moved to begins with '\29', and its model is written as the provider
--- gets it.
+-- move on, too. The name of a route that items have moved to begins with '\29', and its model is written as the
+-- provider gets it.
 -- An item keeps its index, and so its place in the job. MOVED has what was tried before, as JSON, for each item that
 -- moved. shared/queue/fallback_chain.py writes the names.
--- Defines for other files: scope_of, moved_model, has_fallbacks, wait_before_move, shown_server, may_move, may_move_at_last, calls_of, move_on
+-- Defines for other files: scope_of, moved_model, has_fallbacks, wait_before_move, shown_server, may_move,
+-- may_move_at_last, calls_of, move_on
 local NOT_CONFIGURED = 'not_configured' -- the worker has no configuration of the provider, so it made no call
 local MOVES = { model_not_found = true, context_too_long = true, quota_exhausted = true, unauthorized = true }
 
@@ -61,8 +62,8 @@ end
 -- Returns the name of what serves a lane's items for a reader: a provider, or an alias.
 local function shown_server(lane, scope) return string.sub(lane, 1, 1) == '@' and scope or provider_of(lane) end
 
--- Returns what an item was sent to: '<provider>/<model>' or an alias. The items of a route that is named '*' or by a pattern
--- have different models, which the meta names.
+-- Returns what an item was sent to: '<provider>/<model>' or an alias. The items of a route that is named '*' or by a
+-- pattern have different models, which the meta names.
 local function tried_by(job, index, account, scope)
   local server = shown_server(account, scope)
   if server == scope then return scope end
@@ -74,8 +75,8 @@ local function tried_by(job, index, account, scope)
   return server .. '/' .. (meta and meta[3] or scope)
 end
 
--- Returns the steps of a chain that serve an item of an alias, without the deployments that were tried. Returns nil if none
--- of the deployments was tried, so that the alias can serve the item.
+-- Returns the steps of a chain that serve an item of an alias, without the deployments that were tried. Returns nil if
+-- none of the deployments was tried, so that the alias can serve the item.
 local function untried_deployments(lane, tried)
   local steps, seen, has_tried = {}, {}, false
   for _, deployment in ipairs(deployments_of(lane, '')) do
@@ -87,8 +88,8 @@ local function untried_deployments(lane, tried)
   return has_tried and steps or nil
 end
 
--- Returns the lane and the model of the first step of a chain that was not tried, and the rest of the chain, or nil. `moved`
--- has what was tried. An alias of which one deployment was tried stands for its other deployments.
+-- Returns the lane and the model of the first step of a chain that was not tried, and the rest of the chain, or nil.
+-- `moved` has what was tried. An alias of which one deployment was tried stands for its other deployments.
 local function next_step(chain, moved)
   local tried = {}
   for _, step in ipairs(moved) do tried[string.lower(step.model)] = true end
@@ -106,8 +107,8 @@ local function next_step(chain, moved)
 end
 
 -- Moves an item, which the caller has taken out of its place, to the next route. Returns false if there is none. `code`
--- is the error code of the failure, `account` and `scope` say what the item was sent to, `calls` is 1 if the failure was
--- a call, and `claimed_us` the time of its claim ('' without a call).
+-- is the error code of the failure, `account` and `scope` say what the item was sent to, `calls` is 1 if the failure
+-- was a call, and `claimed_us` the time of its claim ('' without a call).
 local function move_on(lane, job, index, route, claimed_us, code, account, scope, calls)
   local after_ms, flag, rest = chain_of(route)
   if not after_ms or not job.is_unfinished or redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then return false end
@@ -122,7 +123,8 @@ local function move_on(lane, job, index, route, claimed_us, code, account, scope
   if not next_lane then return false end
   local next_route = '\29' .. next_model .. (others ~= '' and '\31' .. after_ms .. flag .. others or '')
   redis.call('HSET', MOVED .. job.id, index, cjson.encode(moved))
-  save_attempts(job, index, 0, first_claimed_us == '' and claimed_us or first_claimed_us, '', failed + uncounted + calls)
+  if first_claimed_us == '' then first_claimed_us = claimed_us end
+  save_attempts(job, index, 0, first_claimed_us, '', failed + uncounted + calls)
   local names = add_route(job, next_lane, next_route)
   redis.call('ZADD', queue_of(next_lane, job.id, next_route), index, index)
   enqueue(next_lane, job.id, job.owner, job.priority_class, 1, names[2] and next_route)

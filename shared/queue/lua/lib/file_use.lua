@@ -2,8 +2,8 @@
 -- creates one batch.
 -- Defines for other files: earlier_use, store_use
 
--- Returns the id of the batch that an equal request has created, or nil. `seen` is the id of the file's last batch at the
--- start of the request. A repetition gets the last batch of the file. If the first request is slower than its
+-- Returns the id of the batch that an equal request has created, or nil. `seen` is the id of the file's last batch at
+-- the start of the request. A repetition gets the last batch of the file. If the first request is slower than its
 -- repetition, the first request gets, once, the batch of the repetition.
 local function earlier_use(file, digest, is_repetition, seen)
   local used_by, repeated_as = unpack(redis.call('HMGET', file, 'used_by', 'repeated_as'))

@@ -2,12 +2,13 @@
 --- @include "round_reply"
 --- @include "is_healthy"
 --- @include "deployments"
--- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the route's
--- name). `lane` is the name of the account: see deployments.lua. HEALTH has a record for each scope that is not healthy;
--- a scope without a record is healthy.
+-- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the
+-- route's name). `lane` is the name of the account: see deployments.lua. HEALTH has a record for each scope that is not
+-- healthy; a scope without a record is healthy.
 --   healthy  any number of calls
 --   paused   no call before `until_ms`
---   open     no call before `until_ms`, then one call at a time: a *probe*. An answer of a probe makes the scope healthy.
+--   open     no call before `until_ms`, then one call at a time: a *probe*. An answer of a probe makes the scope
+--   healthy.
 -- Fields of a record:
 --   until_ms, pause_ms       end and length of the pause. Invariant: a pause ends at most `pause_ms` from now, also if
 --                            Redis's clock was set back: see clock_set_back.lua.
@@ -16,14 +17,14 @@
 --   time_outs                only while the scope is open: number of probes in a row that timed out
 --   reason, verdict, code, status   the latest failure; everybody can read `reason`
 --   failures, failed_items   attempts that failed in a row, and the set of their items
---   refusals, refused_ms     refusals in a row, and the time of the latest one. Calls that were claimed before this time
---                            do not count again.
+--   refusals, refused_ms     refusals in a row, and the time of the latest one. Calls that were claimed before this
+--                            time do not count again.
 --   noted_ms                 time of the latest failure
---   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the time until which a refusal
---                            of another route shows that the refusals cover the account
---   refused_claim_ms, longest_ms, is_unanswered   in scope '': the time of the claim of the call that was refused latest,
---                            the end of the longest pause of a route, and whether no other route was answered since the
---                            refusal
+--   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the time until which a
+--                            refusal of another route shows that the refusals cover the account
+--   refused_claim_ms, longest_ms, is_unanswered   in scope '': the time of the claim of the call that was refused
+--                            latest, the end of the longest pause of a route, and whether no other route was answered
+--                            since the refusal
 --   separate_until_ms        in scope '': until then, refusals cover only their routes, because other routes were
 --                            answered
 --   is_assumed               in scope '': the account is paused for a back-off only because two routes were refused
@@ -52,7 +53,8 @@ local function read_record(lane, scope)
     local stored = redis.call('HGET', HEALTH .. lane, scope)
     local record = stored and cmsgpack.unpack(stored)
     records[name] = record or false
-    if record and math.max(record.until_ms - record.pause_ms, record.opened_ms or 0) > now_ms then -- see clock_set_back.lua
+    local began_ms = record and math.max(record.until_ms - record.pause_ms, record.opened_ms or 0)
+    if record and began_ms > now_ms then -- see clock_set_back.lua
       record.until_ms = math.min(record.until_ms, now_ms + record.pause_ms)
       record.opened_ms = record.opened_ms and math.min(record.opened_ms, now_ms)
       store_record(lane, scope, record)
@@ -85,8 +87,8 @@ local function delete_record(lane, scope)
   look_again(lane, scope)
 end
 
--- Returns the number of items of a scope that may be claimed now: math.huge, 1 or 0. If it is 0, also returns the time at
--- which it may change.
+-- Returns the number of items of a scope that may be claimed now: math.huge, 1 or 0. If it is 0, also returns the time
+-- at which it may change.
 local function gate(lane, scope)
   local record = read_record(lane, scope)
   if not record then return math.huge end
@@ -112,7 +114,9 @@ local function mark_probe(lane, route, lease)
     local record = open_record(lane, scope)
     if record then
       record.probe = lease
-      if record.code == 'timeout' then factor = math.max(factor, math.min(MAX_PATIENCE, 2 ^ ((record.time_outs or 0) + 1))) end
+      if record.code == 'timeout' then
+        factor = math.max(factor, math.min(MAX_PATIENCE, 2 ^ ((record.time_outs or 0) + 1)))
+      end
       store_record(lane, scope, record)
     end
   end

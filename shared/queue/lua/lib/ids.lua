@@ -1,5 +1,5 @@
--- An item is '<job>:<index>', followed by '.<number>' if the number of its route is not 1: see fair_queue.lua. A lease is
--- '<item>@<claimed_us>': claimed_us is the time, in µs, of the claim. '~…' follows if the lease uses limiters: see
+-- An item is '<job>:<index>', followed by '.<number>' if the number of its route is not 1: see fair_queue.lua. A lease
+-- is '<item>@<claimed_us>': claimed_us is the time, in µs, of the claim. '~…' follows if the lease uses limiters: see
 -- limiters.lua.
 -- Defines for other files: item_of, split_item, split_lease
 -- Used in each round: item_of, split_lease

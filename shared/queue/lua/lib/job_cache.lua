@@ -14,7 +14,8 @@ local function load_job(id)
       id = id, exists = total, is_unfinished = total and not finished_ms, total = tonumber(total), owner = owner,
       priority_class = priority_class, accepted_ms = accepted_ms, has_started = started_ms,
       deadline_ms = tonumber(deadline_ms), is_followed = progress_until_ms and tonumber(progress_until_ms) > now_ms,
-      has_attempts = has_attempts, routes = routes, finished_items = {}, answered_items = {}, failed_items = {}, latency_us = 0,
+      has_attempts = has_attempts, routes = routes, latency_us = 0,
+      finished_items = {}, answered_items = {}, failed_items = {},
     }
   end
   return jobs[id]

@@ -4,8 +4,8 @@
 --- @include "round_reply"
 --- @include "clock_set_back"
 --- @include "work_limit"
--- Corrects the times of leases after Redis's clock was set back: see clock_set_back.lua. Otherwise the leases of lost workers
--- would expire late. Workers may have renewed leases since then, so the times are limited, not moved.
+-- Corrects the times of leases after Redis's clock was set back: see clock_set_back.lua. Otherwise the leases of lost
+-- workers would expire late. Workers may have renewed leases since then, so the times are limited, not moved.
 -- Defines for other files: correct_leases
 -- Used in each round: correct_leases
 
@@ -22,7 +22,7 @@ local function correct_lanes(lanes)
   if lanes ~= '' then wake_at(now_ms) end
 end
 
--- Corrects the leases if the clock was set back since the last round, or if an earlier round has left some of them.
+-- Corrects the leases if the clock was set back since the last round, or if an earlier round has left leases over.
 local function correct_leases()
   local is_set_back, lanes_left = read_set_back('rounds')
   if is_set_back then lanes_left = ' ' .. table.concat(active_lanes(), ' ') end

@@ -19,7 +19,7 @@
 -- Defines for other files: lease_of, lease_items, lease_quarantined
 -- Used in each round: lease_items, end_of_lease, now_us
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
-local LEAVING_WORK = 20 -- number of commands for an item that leaves the quarantine, for example because its job has ended
+local LEAVING_WORK = 20 -- number of commands for an item that leaves the quarantine, perhaps because its job has ended
 local MAX_WAITING = 8 -- limit of quarantined items of a lane that a round looks at although they have to wait
 
 -- `list`: the limiters of the item. `deployment`: nil for a plain lane.
@@ -98,7 +98,8 @@ local function lease_quarantined(lane)
       if is_plain(lane) then
         list = route and limiters_of(lane, model) or {}
       elseif route then
-        deployment = choose(lane, model, function(account, limiter) return estimate_tokens(account, limiter, job, index) end)
+        local function tokens_of(account, limiter) return estimate_tokens(account, limiter, job, index) end
+        deployment = choose(lane, model, tokens_of)
         list = deployment and limiters_of(deployment.account, deployment.route) or {}
       end
       if record then

@@ -6,20 +6,23 @@
 --- @include "token_estimates"
 -- Keeps the limiters of limits_in_force.lua: limits the calls of a lane's models, and the rates of requests and tokens.
 -- Rates are kept by GCRA (ITU-T I.371): per dimension one time, at which all charges so far will have been repaid (the
--- theoretical arrival time). A rate that the provider announced may be used up at once, as long as the provider says that
--- some of it is left; any other rate is spread evenly, because providers judge rates in slices of a second or less.
+-- theoretical arrival time). A rate that the provider announced may be used up at once, as long as the provider says
+-- that some of it is left; any other rate is spread evenly, because providers judge rates in slices of a second or
+-- less.
 -- If a limit has changed, what was charged takes as long as under the new limit.
 -- A claim charges, time repays, so nothing can leak. Tokens are charged as an estimate, and the
 -- settlement corrects the charge. BUDGET has the times; RUNNING has the leases of a limiter, with three numbers of
--- tokens for each: all that were charged, those that the provider counts before the call, and the square of their error.
+-- tokens for each: all that were charged, those that the provider counts before the call, and the square of their
+-- error.
 -- The estimates are those of token_estimates.lua.
--- A charge is this estimate: with a higher one, the provider's bucket would be full while a call runs, and the tokens that do
--- not fit into the bucket are lost. Nobody announces how large the bucket is. It holds at least the largest request so
--- far, and is charged at the start of a call with what the provider counts before the call, and at its end with the answer, of
--- which the claim hears later. So a call begins when a bucket of this size would hold the call's tokens
--- if all running calls had just been answered, or when the bucket is full, because what a full bucket is filled with is lost.
--- A provider that refuses a call has no larger bucket. Then a token limit is *strict* for an hour: calls also keep a margin for
--- the errors of estimates.
+-- A charge is this estimate: with a higher one, the provider's bucket would be full while a call runs, and the tokens
+-- that do not fit into the bucket are lost. Nobody announces how large the bucket is. It holds at least the largest
+-- request so far, and is charged at the start of a call with what the provider counts before the call, and at its end
+-- with the answer, of which the claim hears later. So a call begins when a bucket of this size would hold the call's
+-- tokens if all running calls had just been answered, or when the bucket is full, because what a full bucket is filled
+-- with is lost.
+-- A provider that refuses a call has no larger bucket. Then a token limit is *strict* for an hour: calls also keep a
+-- margin for the errors of estimates.
 -- Defines for other files: limiter_room, limiters_room, estimate_tokens, charge, release, learn
 local MINUTE_MS, DAY_MS = 60000, 86400000
 local PERIOD_MS, FIELD = { rpm = MINUTE_MS, tpm = MINUTE_MS, rpd = DAY_MS }, { rpm = 'r', tpm = 't', rpd = 'd' }
@@ -113,7 +116,8 @@ local function start_time(limiter, rate, budget, tokens, square)
 end
 
 -- Returns how many items a limiter allows now; if none, also when it may allow one, or nil if a call has to end first.
--- `tokens`, `square`: see `estimate_tokens`, for the next item; with a token limit at most one item is allowed at a time.
+-- `tokens`, `square`: see `estimate_tokens`, for the next item; with a token limit at most one item is allowed at a
+-- time.
 local function limiter_room(lane, limiter, tokens, square)
   local room, next_ms = math.huge, nil
   if limiter.concurrency then
@@ -136,8 +140,9 @@ local function limiter_room(lane, limiter, tokens, square)
   return room, next_ms
 end
 
--- Returns how many items all limiters of a list allow now; if none, also when that may change (see limiter_room), and the
--- limiter that allows none. `tokens_of` returns the same as `estimate_tokens` for the next item, an account and a limiter.
+-- Returns how many items all limiters of a list allow now; if none, also when that may change (see limiter_room), and
+-- the limiter that allows none. `tokens_of` returns the same as `estimate_tokens` for the next item, an account and a
+-- limiter.
 local function limiters_room(account, list, tokens_of)
   local room = math.huge
   for _, limiter in ipairs(list) do
@@ -150,8 +155,8 @@ local function limiters_room(account, list, tokens_of)
   return room
 end
 
--- Returns an estimate of the tokens that the provider counts for an item before the call, the square of the error to expect, and
--- an estimate of all its tokens. `lane`: the name of the account.
+-- Returns an estimate of the tokens that the provider counts for an item before the call, the square of the error to
+-- expect, and an estimate of all its tokens. `lane`: the name of the account.
 local function estimate_tokens(lane, limiter, job, index)
   local tokens, square = prompt_tokens_of(budget_of(lane, limiter).known, job, index)
   local output = output_of(job)
@@ -164,7 +169,8 @@ end
 local function charge(lane, limiter, lease, job, index)
   local at_start, square, tokens = 0, 0, 0
   if limiter.tpm then at_start, square, tokens = estimate_tokens(lane, limiter, job, index) end
-  redis.call('HSET', RUNNING .. lane .. ':' .. limiter.name, lease, limiter.tpm and tokens .. ' ' .. at_start .. ' ' .. square or 0)
+  local charged = limiter.tpm and tokens .. ' ' .. at_start .. ' ' .. square or 0
+  redis.call('HSET', RUNNING .. lane .. ':' .. limiter.name, lease, charged)
   if not limiter.has_rate then return end
   local budget = budget_of(lane, limiter)
   local function add(field, cost_ms) budget[field] = math.max(budget[field], now_ms) + cost_ms end
@@ -179,8 +185,8 @@ local function charge(lane, limiter, lease, job, index)
   save_budget(lane, limiter)
 end
 
--- Corrects the charges of a call that has ended. `usage` has prompt_tokens and output_tokens as the provider counts them, or
--- is nil. `is_refused`: the provider refused the call because of a rate limit.
+-- Corrects the charges of a call that has ended. `usage` has prompt_tokens and output_tokens as the provider counts
+-- them, or is nil. `is_refused`: the provider refused the call because of a rate limit.
 local function correct(lane, limiter, claimed_ms, charged, at_start, square, usage, is_refused)
   if not limiter.has_rate then return end
   local budget = budget_of(lane, limiter)
@@ -209,7 +215,8 @@ local function correct(lane, limiter, claimed_ms, charged, at_start, square, usa
   save_budget(lane, limiter)
 end
 
--- Ends a lease's use of its limiters: see `suffix_of`. Without `fault` and `usage`, the charges stay: they are repaid by time.
+-- Ends a lease's use of its limiters: see `suffix_of`. Without `fault` and `usage`, the charges stay: they are repaid
+-- by time.
 local function release(lane, route, lease, job, index, usage, is_refused)
   local names = limiter_names(lease)
   if not names then return end

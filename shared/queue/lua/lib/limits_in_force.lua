@@ -2,17 +2,18 @@
 --- @include "deployments"
 --- @include "stored_limits"
 --- @include "adaptive_limit"
--- Says which limits are in force. A *limiter* has a name in its lane: '' limits all models of the lane, another name limits
--- one model, or the models that match a pattern. A limit that was set for one model while work runs replaces the same limit of
--- the pattern; the model still shares the other limits of the pattern.
--- Limits come from LIMITS (set while work runs), from the rules of the worker's configuration, and from LEARNED (announced by
--- the provider). The first of these that sets a limit counts. LIMITS and LEARNED have limits as JSON by '<lane>' or
--- '<lane>/<model>': concurrency, rpm, tpm, rpd, and until_ms if they end.
+-- Says which limits are in force. A *limiter* has a name in its lane: '' limits all models of the lane, another name
+-- limits one model, or the models that match a pattern. A limit that was set for one model while work runs replaces the
+-- same limit of the pattern; the model still shares the other limits of the pattern.
+-- Limits come from LIMITS (set while work runs), from the rules of the worker's configuration, and from LEARNED
+-- (announced by the provider). The first of these that sets a limit counts. LIMITS and LEARNED have limits as JSON by
+-- '<lane>' or '<lane>/<model>': concurrency, rpm, tpm, rpd, and until_ms if they end.
 -- Defines for other files: LIMITER, RATES, highest_limit, effective_limit, limiters_of, forget_limiters, suffix_of,
 -- limiter_names
 local LIMITER = 'limit:' -- queues that wait for a limiter wait for the scope 'limit:<name of the limiter>'
 local RATES, NONE = { 'rpm', 'tpm', 'rpd' }, {}
-local SEPARATOR = '\31' -- of the limiters' names in a lease; the names of models do not contain it: see fallback_chain.py
+-- Separates the limiters' names in a lease. The names of models do not contain it: see fallback_chain.py.
+local SEPARATOR = '\31'
 local known_limiters = {}
 
 local function rules_of(lane)
@@ -20,7 +21,8 @@ local function rules_of(lane)
   return configured_rules()[provider_of(lane)]
 end
 
--- Returns the limit of running calls of a provider, without what is adapted; nil if the worker does not serve the provider.
+-- Returns the limit of running calls of a provider, without what is adapted; nil if the worker does not serve the
+-- provider.
 local function highest_limit(provider)
   local configured = configured_limit(provider)
   return configured and (stored_limits(LIMITS, provider).concurrency or configured)
@@ -42,13 +44,15 @@ local function model_rule(rule, route)
   return {}
 end
 
--- Returns the limiters of a route: a list of {name, concurrency, rpm, tpm, rpd, learned (the rates that the provider has
--- announced)}.
+-- Returns the limiters of a route: a list of {name, concurrency, rpm, tpm, rpd, learned (the rates that the provider
+-- has announced)}.
 local function limiters_of(lane, route)
   local id = lane .. ' ' .. route
   if known_limiters[id] then return known_limiters[id] end
   if not has_flag(provider_of(lane), 'r') and not has_stored_limits() then return NONE end
-  local rule, of_lane, of_model = rules_of(lane), stored_limits(LIMITS, provider_of(lane)), stored_limits(LIMITS, provider_of(lane) .. '/' .. route)
+  local provider = provider_of(lane)
+  local rule = rules_of(lane)
+  local of_lane, of_model = stored_limits(LIMITS, provider), stored_limits(LIMITS, provider .. '/' .. route)
   local model, learned = model_rule(rule, route), stored_limits(LEARNED, lane .. '/' .. route)
   local list = {}
   local function add(limiter, has_announced, replaced)
@@ -63,7 +67,8 @@ local function limiters_of(lane, route)
   local all = { name = '' }
   for _, rate in ipairs(RATES) do all[rate] = of_lane[rate] or rule and rule[rate] end
   local of_pattern = model.pattern and stored_limits(LIMITS, provider_of(lane) .. '/' .. model.name) or {}
-  local own = { name = model.name or route, concurrency = of_model.concurrency or of_pattern.concurrency or model.concurrency }
+  local concurrency = of_model.concurrency or of_pattern.concurrency or model.concurrency
+  local own = { name = model.name or route, concurrency = concurrency }
   local is_per_account = has_flag(provider_of(lane), 'a')
   for _, rate in ipairs(RATES) do
     own[rate] = of_model[rate] or of_pattern[rate] or model[rate] or not is_per_account and all[rate] or nil

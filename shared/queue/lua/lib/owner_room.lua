@@ -1,8 +1,8 @@
 --- @include "ids"
 --- @include "job_cache"
 -- Limits the items that an owner gets from the webhook lane: an owner gets another item only while fewer items of the
--- owner run than slots are `free`, as in shared/owner_shares.py. A delivery can take long, because its owner chooses the
--- receiver, so the others must find a free slot.
+-- owner run than slots are `free`, as in shared/owner_shares.py. A delivery can take long, because its owner chooses
+-- the receiver, so the others must find a free slot.
 -- Defines for other files: owner_room
 local MAX_LEASES = 100 -- limit of the leases that are read; the lane has far fewer: see worker/webhooks.py
 

@@ -8,7 +8,8 @@
 -- Decides what a call's answer or failure shows about the health of its account and model, and for how long these are
 -- paused. health_records.lua describes the records.
 -- Defines for other files: REFUSALS, FIRST_PROBE_MS, record_answer, record_failure
-local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000 -- wait after a refusal that names no time, doubled for each in a row
+-- The wait after a refusal that names no time is doubled for each further refusal in a row.
+local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000
 local ADAPTED_BACKOFF_MS = 250 -- the same wait while fewer calls are the answer to a refusal: see adaptive_limit.lua
 local FIRST_PROBE_MS = 1000
 local MODEL_WAIT_MS = 100 -- wait until the first probe of a model, after failures in a row
@@ -52,10 +53,12 @@ local function has_effect(record)
   return math.max(record.until_ms, record.refused_until_ms or 0, record.separate_until_ms or 0) > now_ms
 end
 
--- Returns whether an answer of a route shows that the latest refusals do not cover the account: the call was not claimed
--- before a call of another route that was refused.
+-- Returns whether an answer of a route shows that the latest refusals do not cover the account: the call was not
+-- claimed before a call of another route that was refused.
 local function is_counterevidence(lane, account, route, claimed_ms)
-  return (account.is_unanswered or account.is_assumed) and claimed_ms >= account.refused_claim_ms and not read_record(lane, route)
+  return (account.is_unanswered or account.is_assumed)
+    and claimed_ms >= account.refused_claim_ms
+    and not read_record(lane, route)
 end
 
 -- Lets refusals cover only their routes, until some time after the pauses of all routes have ended.
@@ -91,8 +94,8 @@ local function record_answer(lane, route, claimed_ms)
   end
 end
 
--- Returns whether the lane may have one more record. If there are too many, removes some that have no effect any more. A
--- model that has failed a moment ago keeps its record, which counts its failures.
+-- Returns whether the lane may have one more record. If there are too many, removes some that have no effect any more.
+-- A model that has failed a moment ago keeps its record, which counts its failures.
 local function has_room(lane)
   if redis.call('HLEN', HEALTH .. lane) < MAX_RECORDS then return true end
   for _, scope in ipairs(redis.call('HRANDFIELD', HEALTH .. lane, 20)) do
@@ -104,8 +107,8 @@ local function has_room(lane)
 end
 
 -- Returns the scope that a refusal covers: the route, unless the refusal says that it covers the account, or another
--- route was refused a moment ago and is still paused, and no further route was answered since then. Also returns whether
--- this is an assumption: a provider that limits each model has refused two of them.
+-- route was refused a moment ago and is still paused, and no further route was answered since then. Also returns
+-- whether this is an assumption: a provider that limits each model has refused two of them.
 local function refused_scope(lane, route, fault)
   if fault.covers_account then return ACCOUNT end
   local account = read_record(lane, ACCOUNT)
@@ -150,7 +153,9 @@ local function record_refusal(lane, route, item, claimed_ms, fault)
   account.longest_ms = math.max(account.longest_ms or 0, now_ms + wait_ms)
   if is_assumed then
     -- If the assumption turns out to be wrong, the route stays paused.
-    if route ~= ACCOUNT and (read_record(lane, route) or has_room(lane)) then refuse(lane, route, item, claimed_ms, fault) end
+    if route ~= ACCOUNT and (read_record(lane, route) or has_room(lane)) then
+      refuse(lane, route, item, claimed_ms, fault)
+    end
   else
     account.refused_route, account.refused_until_ms = route, now_ms + math.min(wait_ms, MOMENT_MS)
     account.refused_claim_ms, account.is_unanswered = claimed_ms, not has_flag(provider_of(lane), 'a')
@@ -158,9 +163,9 @@ local function record_refusal(lane, route, item, claimed_ms, fault)
   store_record(lane, ACCOUNT, account)
 end
 
--- Records an attempt that failed for a reason that may pass. `is_repeated`: the item has failed before. An item that has
--- failed before, while the provider answered other items, is no evidence against the provider: its failures count for the
--- item only. Returns whether the attempt counts for the item.
+-- Records an attempt that failed for a reason that may pass. `is_repeated`: the item has failed before. An item that
+-- has failed before, while the provider answered other items, is no evidence against the provider: its failures count
+-- for the item only. Returns whether the attempt counts for the item.
 local function record_transient(lane, route, item, claimed_ms, is_repeated, fault)
   local counts = true
   for _, scope in ipairs(scopes_of((read_record(lane, route) or has_room(lane)) and route or ACCOUNT)) do

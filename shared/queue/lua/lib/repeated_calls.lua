@@ -42,7 +42,8 @@ end
 local function take_failed(live_calls)
   for _, id in ipairs(redis.call('LRANGE', live_calls, 0, -1)) do
     local finished_ms = redis.call('HGET', JOB .. id, 'finished_ms')
-    if finished_ms and tonumber(finished_ms) + JOIN_ANSWERED_MS > now_ms and redis.call('EXISTS', FAILED .. id) == 1 then
+    local is_recent = finished_ms and tonumber(finished_ms) + JOIN_ANSWERED_MS > now_ms
+    if is_recent and redis.call('EXISTS', FAILED .. id) == 1 then
       return redis.call('LREM', live_calls, 1, id) == 1
     end
   end
@@ -50,8 +51,9 @@ end
 
 -- Returns the id of a live call of this owner and body that is unfinished, or nil. Several such calls are returned in
 -- turn, so that each repetition gets another call. Also returns, once, a call that has just been answered, because its
--- client may have disconnected before it could read the answer. Returns nil once for each call that has just failed: its
--- client has read the error and repeats the call, and must not get the answer of another client that has sent the same.
+-- client may have disconnected before it could read the answer. Returns nil once for each call that has just failed:
+-- its client has read the error and repeats the call, and must not get the answer of another client that has sent the
+-- same.
 local function join(owner, body_digest)
   local live_calls = LIVE_CALLS .. owner .. ':' .. body_digest
   if take_failed(live_calls) then return nil end

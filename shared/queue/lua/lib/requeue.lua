@@ -13,8 +13,8 @@ local function park(zset, lane, job, index, number, score)
   redis.call('HINCRBY', JOB .. job.id, 'parked', 1)
 end
 
--- Subtracts an item, which the caller has removed from QUARANTINE or DEFERRED, from the job's field `parked`. Returns the
--- item's job, its index and the number of its route.
+-- Subtracts an item, which the caller has removed from QUARANTINE or DEFERRED, from the job's field `parked`. Returns
+-- the item's job, its index and the number of its route.
 local function unpark(item)
   local id, index, number = split_item(item)
   local job = load_job(id)
@@ -22,13 +22,14 @@ local function unpark(item)
   return job, index, number
 end
 
--- Puts an item back at its old place in QUEUE. If one more worker loss would end the item, it goes to QUARANTINE instead:
--- see shared/queue/claims.py. If the job has ended, the item is dropped. If a client may have read a part of its answer,
--- the item fails, because another run would give another answer: see append_deltas.lua.
+-- Puts an item back at its old place in QUEUE. If one more worker loss would end the item, it goes to QUARANTINE
+-- instead: see shared/queue/claims.py. If the job has ended, the item is dropped. If a client may have read a part of
+-- its answer, the item fails, because another run would give another answer: see append_deltas.lua.
 local function requeue(lane, job, index, number)
   if not job.is_unfinished then return end
   if redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then
-    finish_failed(lane, scope_of(routes_of(job, lane)[number] or ''), job, index, BROKEN_STREAM_RESULT, 'worker_lost', 0)
+    local model = scope_of(routes_of(job, lane)[number] or '')
+    finish_failed(lane, model, job, index, BROKEN_STREAM_RESULT, 'worker_lost', 0)
     return
   end
   local _, _, losses = read_attempts(job, index)

@@ -18,8 +18,8 @@
 --- @include "requeue"
 --- @include "write_results"
 --- @include "clock_set_back"
--- Settles the lease of an item with the outcome of the item's call: stores a result, or queues the item again. What the call
--- shows about its provider changes pauses, limiters and caps.
+-- Settles the lease of an item with the outcome of the item's call: stores a result, or queues the item again. What the
+-- call shows about its provider changes pauses, limiters and caps.
 -- Defines for other files: settle
 -- Used in each round: settle
 local MAX_SPREAD_MS = 2000 -- limit of the delay after an attempt that does not count
@@ -30,7 +30,8 @@ local function settle_failure(lane, account, scope, job, index, number, claimed_
   first_claimed_us = first_claimed_us == '' and claimed_us or first_claimed_us
   local counts, route = true, routes_of(job, lane)[number] or ACCOUNT
   if fault then
-    counts = record_failure(account, scope, item_of(job.id, index, number), claimed_us / 1000, tonumber(failed) > 0, fault)
+    local item = item_of(job.id, index, number)
+    counts = record_failure(account, scope, item, claimed_us / 1000, tonumber(failed) > 0, fault)
     local record = not counts
     if record and is_plain(lane) then
       record = open_record(account, ACCOUNT) or open_record(account, scope)
@@ -50,7 +51,8 @@ local function settle_failure(lane, account, scope, job, index, number, claimed_
     end
   elseif not delay_ms then
     if not (fault and move_on(lane, job, index, route, claimed_us, fault.code, account, scope, 1)) then
-      finish_failed(lane, scope_of(route), job, index, result, fault and fault.code or 'provider_error', tonumber(latency_us))
+      local code = fault and fault.code or 'provider_error'
+      finish_failed(lane, scope_of(route), job, index, result, code, tonumber(latency_us))
     end
   else
     save_attempts(job, index, failed + 1, first_claimed_us, '', uncounted)
@@ -85,7 +87,8 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
   scope = scope or scope_of(route)
   fault, usage = fault ~= '' and cjson.decode(fault), usage ~= '' and cjson.decode(usage)
   if usage or string.find(lease, '~', 1, true) then
-    release(account, scope, lease, job, index, usage and usage.prompt_tokens and usage, fault and REFUSALS[fault.verdict])
+    local counted, is_refused = usage and usage.prompt_tokens and usage, fault and REFUSALS[fault.verdict]
+    release(account, scope, lease, job, index, counted, is_refused)
     if usage and usage.announced then learn(account, scope, usage.announced) end
   end
   local evidence = fault and not fault.ignored and fault
@@ -102,7 +105,8 @@ local function settle(lane, lease, outcome, result, latency_us, delay_ms, fault,
       has_moved = move_on(lane, job, index, route, claimed_us, fault.code, account, scope, calls_of(fault))
     end
     if not has_moved and outcome == 'fail' and fault and has_fallbacks(route) then
-      finish_failed(provider, scope, job, index, result, fault.code, tonumber(latency_us)) -- see `may_move_on` in worker/tasks.py
+      -- The worker does not report this failure: see `may_move_on` in worker/tasks.py.
+      finish_failed(provider, scope, job, index, result, fault.code, tonumber(latency_us))
     elseif not has_moved then
       write_result(job, index, outcome == 'fail', result, tonumber(latency_us))
     end

@@ -2,7 +2,8 @@
 --- @include "counts"
 -- Counts the bytes of uploads that have not ended, so that several uploads at once cannot exceed an owner's limit
 -- together.
--- QUEUE_BYTES includes these bytes; STAGED_UPLOADS has one entry per upload, which expires with the parts of the upload.
+-- QUEUE_BYTES includes these bytes; STAGED_UPLOADS has one entry per upload, which expires with the parts of the
+-- upload.
 -- Defines for other files: stage, unstage, forget_expired_uploads
 
 local function entry_of(owner, upload, bytes) return owner .. ' ' .. upload .. ' ' .. string.format('%.0f', bytes) end
@@ -10,12 +11,14 @@ local function entry_of(owner, upload, bytes) return owner .. ' ' .. upload .. '
 -- Counts `bytes` of an upload until it ends, or for ttl_s.
 local function stage(owner, upload, bytes, ttl_s)
   local entry = entry_of(owner, upload, bytes)
-  if redis.call('ZADD', STAGED_UPLOADS, ms(now_ms + ttl_s * 1000), entry) == 1 then add_to_count(QUEUE_BYTES, owner, bytes) end
+  local is_new = redis.call('ZADD', STAGED_UPLOADS, ms(now_ms + ttl_s * 1000), entry) == 1
+  if is_new then add_to_count(QUEUE_BYTES, owner, bytes) end
 end
 
 -- No longer counts the bytes of an upload, if `bytes` of it are counted.
 local function unstage(owner, upload, bytes)
-  if redis.call('ZREM', STAGED_UPLOADS, entry_of(owner, upload, bytes)) == 1 then add_to_count(QUEUE_BYTES, owner, -bytes) end
+  local was_staged = redis.call('ZREM', STAGED_UPLOADS, entry_of(owner, upload, bytes)) == 1
+  if was_staged then add_to_count(QUEUE_BYTES, owner, -bytes) end
 end
 
 -- No longer counts up to `limit` uploads whose parts have expired.

@@ -1,18 +1,21 @@
--- Estimates the tokens of prompts, without a tokenizer. The bytes of a payload are divided into five classes, which tokenizers
--- treat differently. The tokens per byte of each class, and a number of tokens that each request has, are learned for each
--- limiter from the tokens that the provider has counted, by recursive least squares (a Kalman filter whose state changes slowly).
+-- Estimates the tokens of prompts, without a tokenizer. The bytes of a payload are divided into five classes, which
+-- tokenizers treat differently. The tokens per byte of each class, and a number of tokens that each request has, are
+-- learned for each limiter from the tokens that the provider has counted, by recursive least squares (a Kalman filter
+-- whose state changes slowly).
 -- The variance of a count is taken as proportional to the count, so one number tells the accuracy of all estimates.
 -- The tokens of an answer are the mean of the job's answers.
--- Classes: lower-case letters and spaces; capitals and digits; signs; scripts with three bytes a character or more, such as
--- Japanese; scripts with two, such as Russian. Last: ten tokens for each request.
+-- Classes: lower-case letters and spaces; capitals and digits; signs; scripts with three bytes a character or more,
+-- such as Japanese; scripts with two, such as Russian. Last: ten tokens for each request.
 -- Defines for other files: new_weights, prompt_tokens_of, learn_prompt_tokens, output_of, learn_output
 local FIRST_WEIGHTS = { 0.22, 0.5, 0.6, 0.33, 0.25, 0 }
 local FIRST_DEVIATIONS = { 0.1, 0.3, 0.4, 0.25, 0.25, 1 }
 local SIZE = #FIRST_WEIGHTS
 local CHANGE = 0.0001 -- the part of the first variance by which the variance of a weight grows with each answer
 local PIECES, PIECE_BYTES = 4, 256 -- parts of a long payload whose bytes are counted
-local MAX_READ_BYTES = 65536 -- limit of the payloads that are read; a longer one is like the mean of the payloads before
-local LEAST_ERROR, MOST_ERROR, KEPT = 0.3, 10, 0.995 -- the error is the largest lately, divided by the root of the tokens
+-- Limit of the payloads that are read. A longer payload counts like the mean of the payloads before.
+local MAX_READ_BYTES = 65536
+-- The error is the largest lately, divided by the root of the tokens.
+local MIN_ERROR, MAX_ERROR, KEPT = 0.3, 10, 0.995
 local CAUTION, LEAST_RATIO = 1.5, 0.01
 local FIRST_OUTPUT, FIRST_OUTPUT_DEVIATION = 256, 64 -- tokens of an answer
 local WEIGHT = 0.2 -- of the newest answer in the means
@@ -57,7 +60,9 @@ local function payload_of(known, job, index)
   if not found then
     local bytes = redis.call('HSTRLEN', PAYLOADS .. job.id, index)
     found = { bytes = bytes }
-    if bytes > 0 and bytes <= MAX_READ_BYTES then found.shares = shares_of(redis.call('HGET', PAYLOADS .. job.id, index)) end
+    if bytes > 0 and bytes <= MAX_READ_BYTES then
+      found.shares = shares_of(redis.call('HGET', PAYLOADS .. job.id, index))
+    end
     payload_shares[item] = found
   end
   local shares = found.shares or known.typical
@@ -72,7 +77,8 @@ local function product(one, other)
   return sum
 end
 
--- Returns the product of the variances and the shares, and the variance of the ratio of tokens to bytes because of the weights.
+-- Returns the product of the variances and the shares, and the variance of the ratio of tokens to bytes because of the
+-- weights.
 local function uncertainty(known, shares)
   local gains = {}
   for i = 1, SIZE do gains[i] = product(known.variances[i], shares) end
@@ -94,8 +100,8 @@ local function learn_prompt_tokens(known, job, index, tokens)
   local ratio, difference = math.max(LEAST_RATIO, guess), tokens / bytes - guess
   local noise = (known.error / 3) ^ 2 * ratio / bytes
   if variance < noise then
-    local latest = math.min(MOST_ERROR, math.abs(difference) * math.sqrt(bytes / ratio))
-    known.error = math.max(LEAST_ERROR, known.error * KEPT, latest)
+    local latest = math.min(MAX_ERROR, math.abs(difference) * math.sqrt(bytes / ratio))
+    known.error = math.max(MIN_ERROR, known.error * KEPT, latest)
   end
   for i = 1, SIZE do
     known.weights[i] = known.weights[i] + gains[i] / (variance + noise) * difference
@@ -111,7 +117,8 @@ end
 local function output_of(job)
   if not job.output then
     local text = redis.call('HGET', JOB .. job.id, 'tokens')
-    job.output = text and cjson.decode(text) or { mean = FIRST_OUTPUT, deviation = FIRST_OUTPUT_DEVIATION, is_first = true }
+    job.output = text and cjson.decode(text)
+      or { mean = FIRST_OUTPUT, deviation = FIRST_OUTPUT_DEVIATION, is_first = true }
   end
   return job.output
 end

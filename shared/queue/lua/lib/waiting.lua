@@ -15,12 +15,13 @@
 --- @include "write_results"
 --- @include "clock_set_back"
 --- @include "work_limit"
--- Keeps the queues that wait for a scope to become healthy: see health_records.lua. When a claim meets a queue whose scope takes
--- no call, it moves the queue from the tree of fair_queue.lua to WAITING, so that later claims do not meet it again.
--- BLOCKED is the index of these scopes, by the next time at which something can change. An item's place is QUEUE in both
--- cases.
--- The score of a queue in WAITING is the earliest time at which its items may give up, while the scope is open: then they
--- finish with the scope's latest failure, or if the scope has opened later, the queue gets a later time.
+-- Keeps the queues that wait for a scope to become healthy: see health_records.lua. When a claim meets a queue whose
+-- scope takes no call, it moves the queue from the tree of fair_queue.lua to WAITING, so that later claims do not meet
+-- it again.
+-- BLOCKED is the index of these scopes, by the next time at which something can change. An item's place is QUEUE in
+-- both cases.
+-- The score of a queue in WAITING is the earliest time at which its items may give up, while the scope is open: then
+-- they finish with the scope's latest failure, or if the scope has opened later, the queue gets a later time.
 -- Invariant: a queue with items is in the tree, or waits for a scope that is in BLOCKED.
 -- Defines for other files: waiting_record, give_up_ms, block, give_up_item, resume_blocked
 local MAX_SCOPES = 32 -- limit of scopes per lane and round
@@ -115,7 +116,8 @@ end
 local function probe_candidates(lane, scope, queues)
   local members, candidates, last = redis.call('ZRANDMEMBER', queues, MAX_CANDIDATES), {}, {}
   for i = 1, #members do
-    local member = members[math.floor(i + now_ms * 1000) % #members + 1] -- Redis does not shuffle a set with fewer members
+    -- Redis does not shuffle a set with fewer members.
+    local member = members[math.floor(i + now_ms * 1000) % #members + 1]
     local route = scope == ACCOUNT and select(2, split_queue(lane, member))
     local list = route and open_record(lane, scope_of(route)) and last or candidates
     list[#list + 1] = member
@@ -124,9 +126,9 @@ local function probe_candidates(lane, scope, queues)
   return candidates
 end
 
--- Moves queues back to the tree, or to another scope that takes no call. If the scope takes only a probe, moves one queue
--- to the tree, a random one, and not the queue whose only item was the last probe, if there is another. Returns whether
--- it has moved one.
+-- Moves queues back to the tree, or to another scope that takes no call. If the scope takes only a probe, moves one
+-- queue to the tree, a random one, and not the queue whose only item was the last probe, if there is another. Returns
+-- whether it has moved one.
 local function resume(lane, scope, is_probe)
   local queues, last_failed = waiting(lane, scope), (waiting_record(lane, scope) or {}).last_failed
   local count = redis.call('ZCARD', queues)
@@ -167,7 +169,8 @@ end
 
 -- Looks at the scopes that may have changed. Returns the next time at which a scope may change, or nil.
 local function resume_blocked(lane)
-  for _, scope in ipairs(redis.call('ZRANGEBYSCORE', BLOCKED .. lane, '-inf', queue_time(now_ms), 'LIMIT', 0, MAX_SCOPES)) do
+  local changing = redis.call('ZRANGEBYSCORE', BLOCKED .. lane, '-inf', queue_time(now_ms), 'LIMIT', 0, MAX_SCOPES)
+  for _, scope in ipairs(changing) do
     if not has_work_left() then break end
     spend(QUEUE_WORK)
     local record = waiting_record(lane, scope)

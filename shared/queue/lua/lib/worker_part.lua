@@ -1,8 +1,9 @@
 --- @include "clock"
 --- @include "worker_slots"
 -- Divides a lane's limit among the workers. Without that, one worker may hold all leases of a lane, and if it is lost,
--- all of its calls are repeated. A worker's *part* is the limit divided by the number of workers. A worker is *hungry* if
--- it has free slots and runs less than its part, while the lane has items and other workers hold the rest of the limit.
+-- all of its calls are repeated. A worker's *part* is the limit divided by the number of workers. A worker is *hungry*
+-- if it has free slots and runs less than its part, while the lane has items and other workers hold the rest of the
+-- limit.
 -- While another worker is hungry, a worker claims only up to its part, and leaves the rest of the limit to the hungry
 -- worker.
 -- HUNGRY has '<worker> <lane>' by the time after which the entry no longer counts, because the worker may be lost.

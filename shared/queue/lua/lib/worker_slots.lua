@@ -1,9 +1,11 @@
 -- Divides the slots of a worker among the lanes that are ready, so that one slow lane cannot fill the worker and delay
--- the other lanes. Each ready lane has a reserve, which the other lanes leave free. All lanes that are not ready have one
--- reserve together, because any of them may become ready. The reserves of the ready lanes are a quarter of the slots. A
--- lane without a running item of this worker may take any free slot, because there may be more lanes than slots.
+-- the other lanes. Each ready lane has a reserve, which the other lanes leave free. All lanes that are not ready have
+-- one reserve together, because any of them may become ready. The reserves of the ready lanes are a quarter of the
+-- slots. A lane without a running item of this worker may take any free slot, because there may be more lanes than
+-- slots.
 -- Defines for other files: running, set_free_slots, has_free_slots, divide_slots, slots_for, use_slots
--- Used in each round: running, free, reserve, reserved, set_free_slots, unused_reserve, divide_slots, slots_for, use_slots
+-- Used in each round: running, free, reserve, reserved, set_free_slots, unused_reserve, divide_slots, slots_for,
+-- use_slots
 local running, free = {}, 0 -- the items that the worker runs, by lane; the items that it can still take
 local reserve, reserved = 0, 0 -- slots that each reserve has, slots that all reserves still have
 
