@@ -1,0 +1,12 @@
+"""Lists error responses by vendor: those that the vendors document, or that users report."""
+
+from support.error_responses import anthropic, any_vendor, gemini, hosts, local_servers, openai
+
+RESPONSES = (
+    openai.RESPONSES
+    | anthropic.RESPONSES
+    | gemini.RESPONSES
+    | hosts.RESPONSES
+    | local_servers.RESPONSES
+    | any_vendor.RESPONSES
+)
