@@ -19,6 +19,7 @@ from support.stack import Stack, Start, stacks
 
 from cli.simulator import Simulator
 from shared.jobs.store import Store
+from shared.providers import BUILT_IN, Catalogue
 from shared.queue.claims import Queue
 from shared.queue.redis_keys import Keys
 from shared.redis import embedded
@@ -101,9 +102,15 @@ async def client() -> AsyncIterator[httpx.AsyncBaseTransport]:
 
 
 @pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+def catalogue() -> Catalogue:
+    """Returns the providers that `api` knows. Modules override it to add others."""
+    return BUILT_IN
+
+
+@pytest.fixture
+async def api(settings: Settings, catalogue: Catalogue) -> AsyncIterator[httpx.AsyncClient]:
     """Runs the application in this process, without a worker."""
-    async with running_api(settings) as client:
+    async with running_api(settings, catalogue) as client:
         yield client
 
 

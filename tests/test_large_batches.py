@@ -1,27 +1,18 @@
 """Tests that a large batch, which is read request by request, is answered like a small one."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 from redis.asyncio import Redis
-from support.in_process import running_api
 from support.stack import chat
 
 from shared.long_steps import LARGE_BYTES
 from shared.queue.redis_keys import Keys
-from shared.settings import Settings
 
 SPACES = b" " * LARGE_BYTES
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_api(settings) as client:
-        yield client
 
 
 def batch(*requests: object, **options: object) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from arq.connections import ArqRedis
 from support.authentication import ANN, API_KEYS, BOB
 from support.claims import accept, claim, finish
-from support.in_process import running_api, running_worker, served_api
+from support.in_process import running_worker, served_api
 from support.providers import combined
 from support.raw_server import http, raw
 from support.results import finished
@@ -43,12 +43,6 @@ def catalogue(providers: dict[str, ProviderSettings]) -> Catalogue:
     return Catalogue(
         known.rows, {"fast": Alias((Deployment("openrouter", "openai/x"),))}, known.configured
     )
-
-
-@pytest.fixture
-async def api(settings: Settings, catalogue: Catalogue) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_api(settings, catalogue) as client:
-        yield client
 
 
 @pytest.fixture
