@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from support.health import (
     ANSWERED_500,
     ANSWERED_503,
+    DAY_S,
     QUOTA,
     REJECTED,
     UNAUTHORIZED,
@@ -31,7 +32,6 @@ from shared.queue.leases import Lease  # noqa: TC001 — used in an annotation a
 from shared.queue.redis_keys import Keys
 
 LIMIT = 4
-DAY_S = 86_400.0
 SCOPES = ("", "m", "n")
 FAULTS = (
     *(UNREACHABLE, UNAUTHORIZED, QUOTA, ANSWERED_500, ANSWERED_503, ANSWERED_503),

@@ -16,6 +16,7 @@ from support.claims import commit
 from support.script_clock import declare_now_ms
 
 LEASE_S = 15.0
+HOUR_S, DAY_S = 3600.0, 86_400.0
 ANSWER = b'{"content":"4"}'
 TICK_S = 0.001
 BEGIN_MS = round(time.time() * 1000)
