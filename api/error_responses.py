@@ -19,7 +19,7 @@ from structlog.contextvars import get_contextvars
 from api.batches import IdempotencyResultExpired, ResultsUnavailable
 from api.cursors import InvalidCursor
 from api.disconnect import ClientDisconnected
-from api.error_format import refusal
+from api.error_body import refusal
 from api.openai.errors import (
     OpenAIError,
     error_response,

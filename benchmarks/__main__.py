@@ -11,12 +11,12 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import batch_comparison, comparison, formats, jobs, memory, openai_api, scaling
-from benchmarks.figures import Figure
 from benchmarks.isolation import isolation
 from benchmarks.jobs import large_jobs
-from benchmarks.picture import draw
+from benchmarks.measured_values import Figure
 from benchmarks.provider import Provider, simulated_provider
 from benchmarks.provider_faults import provider_faults
+from benchmarks.readme_picture import draw
 from benchmarks.redis_cost import redis_cost
 from benchmarks.report import provenance, results, table
 from benchmarks.soak import soak

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from benchmarks.client import Client
 from benchmarks.fan_out import fan_out
+from benchmarks.fault_situations import Situation
 from benchmarks.litellm import litellm, missing
 from benchmarks.openai_api import LIMIT, WORKERS, openai_lines
 from benchmarks.provider import Provider
-from benchmarks.situations import Situation
 from benchmarks.systems import orchestrator
 
 MAX_S = 1800.0

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from benchmarks.client import Client, batch
-from benchmarks.figures import Figure, Sample
+from benchmarks.measured_values import Figure, Sample
 from benchmarks.provider import Provider
 from benchmarks.systems import SYSTEMS, System
 

@@ -6,7 +6,7 @@ from itertools import count
 import orjson
 
 from benchmarks.client import PROMPT, Client
-from benchmarks.figures import Figure, Sample
+from benchmarks.measured_values import Figure, Sample
 from benchmarks.provider import Provider
 from benchmarks.systems import System, orchestrator
 

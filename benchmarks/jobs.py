@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.client import Client, batch, lines
-from benchmarks.figures import Figure, Sample
+from benchmarks.measured_values import Figure, Sample
 from benchmarks.processes import until
 from benchmarks.provider import Provider
 from benchmarks.systems import System, orchestrator

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.fan_out import KEY
+from benchmarks.fault_situations import LIMIT, Situation
 from benchmarks.processes import answers, free_port
-from benchmarks.situations import LIMIT, Situation
 
 START_S = 300.0  # LiteLLM needs 20 s on a machine without load
 _STOP_S = 10.0

@@ -20,7 +20,7 @@ import redis.asyncio
 from yarl import URL
 
 from benchmarks.client import Client, batch
-from benchmarks.figures import Figure, Sample
+from benchmarks.measured_values import Figure, Sample
 from benchmarks.provider import Provider
 from benchmarks.systems import System, orchestrator
 from shared.queue.redis_keys import Keys

@@ -9,7 +9,7 @@ from itertools import count
 import orjson
 
 from benchmarks.client import PROMPT, Client, batch
-from benchmarks.figures import Figure, Sample
+from benchmarks.measured_values import Figure, Sample
 from benchmarks.provider import Provider
 from benchmarks.systems import System, orchestrator
 

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from benchmarks.client import Client
 from benchmarks.fan_out import fan_out
+from benchmarks.fault_situations import LIMIT, SITUATIONS, Situation
 from benchmarks.litellm import litellm, missing
 from benchmarks.provider import Provider
 from benchmarks.report import provenance
-from benchmarks.situations import LIMIT, SITUATIONS, Situation
 from benchmarks.systems import orchestrator
 
 MAX_S = 60.0  # limit of a run; items without an answer then count as lost

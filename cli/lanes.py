@@ -19,7 +19,7 @@ from cli.tables import table
 from orchestrator_client import Overview
 from shared.monitoring.monitor import Monitor
 from shared.providers import WEBHOOK_LANE
-from shared.queue.operator import Operator
+from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import Keys
 
 NAMES_SHOWN = 20

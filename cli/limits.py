@@ -18,7 +18,7 @@ from cli.options import AsJson
 from cli.redis_command import CODES, run_with_redis, say_empty
 from cli.tables import table
 from shared.monitoring.limits import NamedLimits, Values, read_limits
-from shared.queue.operator import Operator
+from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import Keys
 
 MAX_RATE = 10**12

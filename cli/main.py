@@ -25,8 +25,8 @@ from orchestrator_client import OrchestratorError
 from shared.loopback import is_loopback
 from shared.providers.loading import Providers, load_providers
 from shared.redis.embedded import EmbeddedServerError
+from shared.setting_checks import OWNER
 from shared.setting_names import unknown_settings
-from shared.setting_values import OWNER
 from shared.settings import Settings, SettingsError, load_settings
 from shared.version import VERSION
 

@@ -13,7 +13,7 @@ from cli.command_runner import RETRY_FOR_S, WRONG_ARGUMENTS, fail, run_with_clie
 from cli.console import err
 from cli.input_errors import InputError, WrongArguments
 from cli.job_progress import follow_job, report
-from cli.newest_keys import NewestKeys, state_directory
+from cli.newest_idempotency_keys import NewestKeys, state_directory
 from cli.options import INPUT, JOB, AsJson, ResultsFile, ResultsFormat, Wait
 from cli.request_file import InputOptions, read_requests
 from cli.result_file import check_output

@@ -9,7 +9,7 @@ import structlog
 from dotenv import dotenv_values
 
 from shared.providers import Provider, variable
-from shared.providers.row import MAX_KEYS
+from shared.providers.provider_row import MAX_KEYS
 from shared.settings import ENV_FILE, PROVIDER_SETTINGS, Settings
 
 SIMILARITY = 0.85  # of 1; DATADIR and DATA_DIR have 0.93, OTLP_ENDPOINT and SENTRY_ENDPOINT 0.64

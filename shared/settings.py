@@ -24,9 +24,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from shared import setting_values
+from shared import setting_checks
 from shared.providers import PROVIDERS, Provider, variable
-from shared.providers.row import MAX_KEYS
+from shared.providers.provider_row import MAX_KEYS
 from shared.queue.claims import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
 from shared.queue.redis_keys import check_prefix
 
@@ -43,7 +43,7 @@ class SettingsError(Exception):
     """
 
 
-_UNSET_IF_BLANK = BeforeValidator(setting_values.blank_is_unset)
+_UNSET_IF_BLANK = BeforeValidator(setting_checks.blank_is_unset)
 _Concurrency = Annotated[int, Field(ge=1, le=100_000)]
 _Rate = Annotated[int, Field(ge=1, le=10**12)]
 _TimeoutSeconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
@@ -62,12 +62,12 @@ class ProviderSettings(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     api_key: Annotated[
-        Annotated[SecretStr, AfterValidator(setting_values.key_text)] | None, _UNSET_IF_BLANK
+        Annotated[SecretStr, AfterValidator(setting_checks.key_text)] | None, _UNSET_IF_BLANK
     ] = None
     base_url: Annotated[
-        Annotated[str, AfterValidator(setting_values.http_url)] | None, _UNSET_IF_BLANK
+        Annotated[str, AfterValidator(setting_checks.http_url)] | None, _UNSET_IF_BLANK
     ] = None
-    http_referer: Annotated[str, AfterValidator(setting_values.header_text)] = (
+    http_referer: Annotated[str, AfterValidator(setting_checks.header_text)] = (
         "http://localhost:8000"
     )
     max_concurrent_requests: Annotated[_Concurrency | None, _UNSET_IF_BLANK] = None
@@ -77,7 +77,7 @@ class ProviderSettings(BaseModel):
     rpd: Annotated[_Rate | None, _UNSET_IF_BLANK] = None
     adaptive: Annotated[bool | None, _UNSET_IF_BLANK] = None
     # The keys of `<NAME>_API_KEY_2` and further, by their numbers
-    more_api_keys: dict[int, Annotated[SecretStr, AfterValidator(setting_values.key_text)]] = {}
+    more_api_keys: dict[int, Annotated[SecretStr, AfterValidator(setting_checks.key_text)]] = {}
 
     @property
     def key(self) -> str | None:
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     model_config = _CONFIG
 
     redis_url: Annotated[
-        Annotated[str, AfterValidator(setting_values.redis_url)] | None, _UNSET_IF_BLANK
+        Annotated[str, AfterValidator(setting_checks.redis_url)] | None, _UNSET_IF_BLANK
     ] = None
     data_dir: Path = Path.home() / ".llm-batch-orchestrator"
     key_prefix: Annotated[str, Field(min_length=1), AfterValidator(check_prefix)] = "orchestrator:"
@@ -136,11 +136,11 @@ class Settings(BaseSettings):
     ] = None
     dashboard: bool = True
     root_path: Annotated[
-        Annotated[str, AfterValidator(setting_values.root_path)] | None, _UNSET_IF_BLANK
+        Annotated[str, AfterValidator(setting_checks.root_path)] | None, _UNSET_IF_BLANK
     ] = None
     keep_alive_seconds: float = Field(default=75, gt=0, le=3600, allow_inf_nan=False)
     otel_exporter_otlp_endpoint: Annotated[
-        Annotated[str, AfterValidator(setting_values.http_url)] | None, _UNSET_IF_BLANK
+        Annotated[str, AfterValidator(setting_checks.http_url)] | None, _UNSET_IF_BLANK
     ] = None
     otel_capture_content: bool = False
 
@@ -163,12 +163,12 @@ class Settings(BaseSettings):
     disconnect_grace_seconds: float = Field(default=30, ge=0, le=3600, allow_inf_nan=False)
 
     api_keys: Annotated[
-        tuple[setting_values.ApiKey, ...], NoDecode, BeforeValidator(setting_values.api_keys)
+        tuple[setting_checks.ApiKey, ...], NoDecode, BeforeValidator(setting_checks.api_keys)
     ] = ()
     allow_keyless: bool = False
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(setting_values.hosts)] = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(setting_checks.hosts)] = ()
     webhook_secret: Annotated[
-        Annotated[SecretStr, AfterValidator(setting_values.webhook_secret)] | None, _UNSET_IF_BLANK
+        Annotated[SecretStr, AfterValidator(setting_checks.webhook_secret)] | None, _UNSET_IF_BLANK
     ] = None
     webhook_allow_private: bool = False
 

@@ -11,7 +11,7 @@ from support.search_depth import examples
 from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfinished, Untranslatable
 from shared.dialects.dialects import DIALECTS
 from shared.dialects.json_text import one_line, read_json
-from shared.dialects.reason import codes, reason
+from shared.dialects.refusal_reason import codes, reason
 
 # Counting would double the time of the search, and other tests run the same lines.
 pytestmark = pytest.mark.no_cover

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.figures import Figure, Sample
+from benchmarks.measured_values import Figure, Sample
 from benchmarks.report import table
 
 

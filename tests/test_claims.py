@@ -18,7 +18,7 @@ from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import MAX_CLAIM, Queue
 from shared.queue.ids import ItemId
 from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Settlement
-from shared.queue.operator import Operator
+from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import META_ITEMS, Keys
 from shared.redis.client import RedisUnavailable, Script, connect
 

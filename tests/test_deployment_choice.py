@@ -12,7 +12,7 @@ from shared.providers.lanes import alias_lane
 from shared.queue.capacity import Capacity, Limits, ServedBy
 from shared.queue.claims import Queue
 from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Lease, Outcome, Settlement
-from shared.queue.operator import Operator
+from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import Keys
 
 FAST = alias_lane("fast one")

@@ -16,7 +16,7 @@ from shared.dialects.dialect import (
 )
 from shared.dialects.ollama import OLLAMA
 from shared.dialects.openai import OPENAI
-from shared.dialects.reason import reason
+from shared.dialects.refusal_reason import reason
 from shared.providers import PROVIDERS, Provider
 from shared.queue.item_request import ItemRequest
 from worker.providers.endpoint import encode

@@ -20,7 +20,7 @@ from shared.providers import ModelLimits
 from shared.queue.capacity import Capacity, Limits, Rules
 from shared.queue.claims import INTERACTIVE_WEIGHT, Queue
 from shared.queue.leases import Lease
-from shared.queue.operator import Operator
+from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import SHARED_ROUTE, Keys
 
 MANY = 5000

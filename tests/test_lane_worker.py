@@ -30,7 +30,7 @@ from shared.queue.item_results import Result
 from shared.queue.leases import Settlement
 from shared.queue.redis_keys import Keys
 from shared.settings import WORKER_MEMORY_BYTES, ProviderSettings, Settings
-from worker import payload_room
+from worker import payload_memory
 from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics
 from worker.outcomes import Attempt, Finished, TaskOutcome
@@ -247,8 +247,8 @@ async def test_large_requests_are_claimed_as_their_size_allows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """21 requests have room at once. A quarter of the slots is kept for other lanes."""
-    monkeypatch.setattr(payload_room, "MAX_PAYLOAD_BYTES", 850_000)
-    monkeypatch.setattr(payload_room, "_FIRST_PAYLOAD_BYTES", 850_000 // 16)
+    monkeypatch.setattr(payload_memory, "MAX_PAYLOAD_BYTES", 850_000)
+    monkeypatch.setattr(payload_memory, "_FIRST_PAYLOAD_BYTES", 850_000 // 16)
     settings = settings.model_copy(update={"max_concurrent_requests": 100})
     job_id = await submit(jobs, 40, text="x" * 40_000)
     async with running_worker(settings, providers):

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 from support.stack import chat
 
-from shared.long_steps import LARGE_BYTES
+from shared.event_loop_yield import LARGE_BYTES
 from shared.queue.redis_keys import Keys
 
 SPACES = b" " * LARGE_BYTES

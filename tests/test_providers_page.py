@@ -13,7 +13,7 @@ from cli.simulator import Simulator
 from shared.providers import PROVIDERS, variable
 from shared.providers.loading import load_providers
 from shared.providers.providers_file import read_providers_file
-from shared.providers.section import Section
+from shared.providers.toml_section import Section
 from shared.settings import Settings, SettingsError
 
 PAGE = PROJECT / "docs" / "providers.md"

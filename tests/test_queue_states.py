@@ -38,7 +38,7 @@ from shared.queue import item_results
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import INTERACTIVE_WEIGHT, Queue
 from shared.queue.leases import MAX_WORKER_LOSSES, Lease, Outcome, Settlement
-from shared.queue.operator import Operator
+from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import Keys
 from shared.redis import embedded
 from shared.redis.client import connect

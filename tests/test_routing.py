@@ -3,6 +3,7 @@
 import pytest
 
 from shared.providers.catalogue import Alias, Catalogue, Deployment
+from shared.providers.provider_row import Provider
 from shared.providers.routing import (
     NoProvider,
     UnknownProvider,
@@ -10,7 +11,6 @@ from shared.providers.routing import (
     route,
     unknown_provider_message,
 )
-from shared.providers.row import Provider
 
 _NAMES = ("openai", "openrouter", "ollama", "groq", "gpu-1")
 CATALOGUE = Catalogue(

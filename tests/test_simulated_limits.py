@@ -13,9 +13,9 @@ from cli.simulator import Behaviour
 from cli.simulator.budgets import Bucket, Budget, BudgetState, go_duration
 from cli.simulator.chat import Chat
 from cli.simulator.outages import Outage
+from cli.simulator.request_windows import Window, WindowState
 from cli.simulator.scopes import Refusal
 from cli.simulator.tokens import count_by_script
-from cli.simulator.windows import Window, WindowState
 
 QUOTA = {
     "error": {

@@ -11,7 +11,7 @@ from support.error_responses import RESPONSES
 from support.error_responses.bodies import anthropic, google, openai
 from support.error_responses.judgements import NOW
 
-from shared.dialects.reason import reason
+from shared.dialects.refusal_reason import reason
 from shared.models import ErrorCode
 from worker.providers.errors import ProviderError, Verdict
 from worker.providers.verdicts import Judgement, judge

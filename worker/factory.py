@@ -18,7 +18,7 @@ from shared.monitoring.tracing import Tracer, load_tracer
 from shared.providers import WEBHOOK_LANE, Provider
 from shared.providers.lanes import alias_lane
 from shared.providers.loading import Providers
-from shared.providers.row import account, provider_of
+from shared.providers.provider_row import account, provider_of
 from shared.queue.capacity import Limits, Rules, ServedBy
 from shared.queue.claims import Queue
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK

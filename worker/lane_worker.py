@@ -24,7 +24,7 @@ from shared.redis.pubsub import listen
 from worker.execution import execute, internal_error, settlement
 from worker.lease_keeper import LeaseKeeper
 from worker.metrics import WorkerMetrics
-from worker.payload_room import PayloadRoom
+from worker.payload_memory import PayloadRoom
 from worker.running_calls import RunningCalls, now
 from worker.stats_reporter import StatsReporter
 

@@ -11,7 +11,7 @@ import structlog
 
 from shared.dialects.dialect import Answer
 from shared.monitoring.tracing import NO_TRACER, Tracer
-from shared.providers.row import provider_of
+from shared.providers.provider_row import provider_of
 from shared.queue.deltas import Deltas
 from shared.queue.item_request import ItemRequest
 from worker.attempt_results import answer_result, failed_result, not_configured

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.dashboard import STATIC
 from api.docs_page import DOCS
-from api.error_format import refusal
+from api.error_body import refusal
 from api.host_check import HostCheck
 from api.middleware.path_prefix import path_below_prefix
 from shared.settings import Settings

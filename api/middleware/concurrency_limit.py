@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.error_format import refusal
+from api.error_body import refusal
 from api.middleware.path_prefix import path_below_prefix
 from shared.memory_budget import MemoryBudget
 from shared.owner_shares import OwnerShares

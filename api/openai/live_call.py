@@ -25,10 +25,10 @@ from api.requests.vendor_requests import VendorOptions
 from api.stream_response import StreamResponse
 from api.submission_options import new_submission
 from shared.dialects.dialect import Operation
+from shared.event_loop_yield import pause_after
 from shared.jobs.new_item import NewItem
 from shared.jobs.submission import Submission
 from shared.jobs.views import StoredJob
-from shared.long_steps import pause_after
 from shared.models import LLMResponse
 
 # A client decides how long it waits. This limit is for clients that have vanished without closing

@@ -10,9 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from api.error_responses import validation_error
 from api.requests.native_requests import MAX_ERRORS, NativeRequests, request_error
+from shared.event_loop_yield import pause_after
 from shared.jobs.new_item import NewItem
 from shared.json_scanner import Scanner, Text
-from shared.long_steps import pause_after
 from shared.models import (
     MAX_BATCH_REQUESTS,
     AnyBatch,

@@ -16,7 +16,7 @@ from shared.jobs.new_item import InexactNumber, NewItem, is_plain, native_item
 from shared.models import AnyRequest, LLMRequest, PlainRequest
 from shared.providers import Catalogue, Provider
 from shared.providers.routing import Fallback, RoutingError, named_fallbacks
-from shared.providers.section import MAX_FALLBACK_ROUTES, too_many_fallbacks
+from shared.providers.toml_section import MAX_FALLBACK_ROUTES, too_many_fallbacks
 
 MAX_ERRORS = 100  # limit of errors that are listed one by one
 Parsed = TypeVar("Parsed")

@@ -28,10 +28,10 @@ from api.requests.native_requests import NativeRequests, request_error, valid
 from api.requests.unique_ids import UniqueIds
 from api.requests.vendor_line import InvalidLine
 from api.requests.vendor_requests import VendorOptions, VendorRequests
+from shared.event_loop_yield import LARGE_BYTES, pause
 from shared.jobs.new_item import NewItem
 from shared.jobs.staging import CHUNK_BYTES
 from shared.json_scanner import Scanner, Text, check_parts, scan
-from shared.long_steps import LARGE_BYTES, pause
 from shared.models import JobOptions
 from shared.providers import Catalogue
 from shared.providers.routing import unknown_provider_message

@@ -3,7 +3,7 @@
 import { Answer } from "./answer.js";
 import { getJson } from "./api.js";
 import { formatMs, formatRoute, formatTime, formatTokens, formatUsd } from "./format.js";
-import { Loading, Problem } from "./parts.js";
+import { Loading, Problem } from "./components.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 
 export function Item({ job, item, onClose }) {

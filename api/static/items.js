@@ -2,7 +2,7 @@
 
 import { countFinished, formatNumber, formatTokens, formatUsd } from "./format.js";
 import { Item } from "./item.js";
-import { Loading } from "./parts.js";
+import { Loading } from "./components.js";
 import { Rows, ownMs } from "./rows.js";
 import { html, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 

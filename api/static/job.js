@@ -4,9 +4,9 @@ import { getJson, request } from "./api.js";
 import { NONE, countFinished, formatElapsed, formatMs, formatNumber, formatRoute, formatTime, isUnfinished } from "./format.js";
 import { Items } from "./items.js";
 import { CONNECTED, isStale } from "./live.js";
-import { ConfirmButton, Loading, Problem, Progress, Status } from "./parts.js";
+import { ConfirmButton, Loading, Problem, Progress, Status } from "./components.js";
 import { useItems } from "./results.js";
-import { WhyUnfinished } from "./why.js";
+import { WhyUnfinished } from "./why_running.js";
 import { html, useEffect, useMemo, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const MAX_CAUSES = 5;

@@ -3,7 +3,7 @@
 import { getJson } from "./api.js";
 import { formatAgo, formatNumber, isUnfinished } from "./format.js";
 import { isStale } from "./live.js";
-import { Empty, Loading, Problem, Progress, Status, useLoaded } from "./parts.js";
+import { Empty, Loading, Problem, Progress, Status, useLoaded } from "./components.js";
 import { html, useState } from "./vendor/htm-preact-3.1.1.js";
 
 const STATES = ["queued", "running", "completed", "cancelled", "deadline_exceeded"];

@@ -5,7 +5,7 @@ import { Charts } from "./charts.js";
 import { Deployments } from "./deployments.js";
 import { NONE, formatAgo, formatDuration, formatMs, formatNumber, formatRate, formatTime } from "./format.js";
 import { isStale } from "./live.js";
-import { Empty, Loading, Notices, Problem, useLoaded } from "./parts.js";
+import { Empty, Loading, Notices, Problem, useLoaded } from "./components.js";
 import { html } from "./vendor/htm-preact-3.1.1.js";
 
 const HISTORY_EVERY_MS = 10_000; // the length of a step of the history

@@ -11,8 +11,8 @@ from cli.simulator.budgets import Budget
 from cli.simulator.dialects import DialectName
 from cli.simulator.faults import Fault, Plan
 from cli.simulator.outages import Outage
+from cli.simulator.request_windows import Window
 from cli.simulator.tokens import Tokenizer
-from cli.simulator.windows import Window
 
 _P95_SIGMAS = 1.6448536  # 95th percentile of the standard normal distribution
 

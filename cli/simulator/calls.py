@@ -16,14 +16,14 @@ from cli.simulator.connection import Connection, Exchange
 from cli.simulator.dialect import SimulatedDialect
 from cli.simulator.dialects import DIALECTS
 from cli.simulator.faults import CallOutcome, Fault, Plan, parse_model
+from cli.simulator.model_states import BehaviourStates, State
 from cli.simulator.records import OpenCall, Records
+from cli.simulator.request_windows import WindowState
 from cli.simulator.responses import reply_error, reply_outage, respond
 from cli.simulator.scopes import Refusal, Scoped, scope_name
-from cli.simulator.states import BehaviourStates, State
+from cli.simulator.slots import Loads
 from cli.simulator.streams import STREAM_FAULTS, respond_stream
 from cli.simulator.tokens import COUNTERS
-from cli.simulator.windows import WindowState
-from cli.simulator.work import Loads
 
 _LIMIT_MESSAGES = {429: "Rate limit exceeded", 503: "Overloaded"}
 

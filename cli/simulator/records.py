@@ -7,8 +7,8 @@ from http import HTTPStatus
 
 from cli.simulator.chat import Chat
 from cli.simulator.faults import CallOutcome
+from cli.simulator.slots import Leave
 from cli.simulator.statistics import Call, CallCounts, NamedCounts, Statistics
-from cli.simulator.work import Leave
 
 _MAX_LEDGER_CALLS = 200_000
 

@@ -11,7 +11,7 @@ from cli.simulator.behaviour import Behaviour, load_behaviour
 from cli.simulator.calls import Calls
 from cli.simulator.connection import Connection, Exchange
 from cli.simulator.dialects import dialect_at
-from cli.simulator.received import Received, ReceivedCalls
+from cli.simulator.received_calls import Received, ReceivedCalls
 
 
 class Simulator:

@@ -43,7 +43,7 @@ class ErrorInBody(Exception):
     """The response has status 200, but its JSON reports an error.
 
     `status_code` is the HTTP status that corresponds to the error. `error` is the JSON that reports
-    the error: see `shared.dialects.reason`.
+    the error: see `shared.dialects.refusal_reason`.
     """
 
     def __init__(self, status_code: int, error: object) -> None:
@@ -94,7 +94,7 @@ class Codec:
         needs no conversion.
     model_path: returns the part of the path that names the model. None if the path does not.
     auth: the authentication of this kind of call, if it does not depend on the provider: see
-        `shared.providers.row.Provider.auth`.
+        `shared.providers.provider_row.Provider.auth`.
     takes_plain: whether `translate` takes every request that has only texts, a temperature and a
         token limit, so that these need no check.
     stream: creates a reader of a streamed answer. None if such a call never asks for a stream.

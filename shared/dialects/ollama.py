@@ -33,7 +33,7 @@ from shared.dialects.dialect import (
     Untranslatable,
 )
 from shared.dialects.openai import CHAT, RESPONSES, decode_embeddings
-from shared.dialects.reason import reason
+from shared.dialects.refusal_reason import reason
 from shared.dialects.values import record, records, text_of, tokens, word
 
 # Options of a model, by their names in a chat request. OpenAI has only the first five.

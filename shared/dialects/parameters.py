@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.dialects.dialect import Codec
-from shared.providers.row import Provider
+from shared.providers.provider_row import Provider
 
 _TOKEN_LIMITS = {
     "max_tokens": "max_completion_tokens",

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import structlog
 
+from shared.event_loop_yield import pause_after
 from shared.jobs import views
 from shared.jobs.index_set import IndexSet
 from shared.jobs.new_item import NewItem, default_request_id
@@ -13,7 +14,6 @@ from shared.jobs.staging import CHUNK_BYTES, Meta, Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import Fingerprint, JobPolicy, Submission, acceptance, early_limits
 from shared.jobs.views import StoredJob
-from shared.long_steps import pause_after
 from shared.memory_budget import Reservation
 from shared.models import (
     MAX_BATCH_REQUESTS,

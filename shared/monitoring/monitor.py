@@ -28,7 +28,7 @@ from shared.monitoring.notices import notices
 from shared.monitoring.pools import with_pools
 from shared.providers import WEBHOOK_LANE
 from shared.providers.lanes import shown_lane
-from shared.providers.row import account
+from shared.providers.provider_row import account
 from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
 

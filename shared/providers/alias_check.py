@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 
 from shared.providers.catalogue import Alias, Deployment
-from shared.providers.row import Provider
-from shared.providers.section import (
+from shared.providers.provider_row import Provider
+from shared.providers.toml_section import (
     MAX_FALLBACK_ROUTES,
     MAX_MODEL_LENGTH,
     AliasSection,

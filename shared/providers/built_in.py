@@ -7,7 +7,7 @@ simulation follow from its row. `docs/providers.md` has an example for each.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from shared.providers.row import Provider
+from shared.providers.provider_row import Provider
 
 _SDK_TIMEOUT_S = 600.0  # time-out of the vendors' SDKs: reasoning may take minutes
 _FAST_TIMEOUT_S = 60.0  # time-out of the SDKs of vendors whose hardware answers within seconds

@@ -5,7 +5,7 @@ Headers of one provider are in its row: see built_in.py.
 
 import httpx
 
-from shared.providers.row import Provider
+from shared.providers.provider_row import Provider
 from shared.settings import ProviderSettings
 
 _HEADERS = {

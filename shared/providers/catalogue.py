@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shared.providers.built_in import PROVIDERS
-from shared.providers.row import Provider
+from shared.providers.provider_row import Provider
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from shared.providers.built_in import PROVIDERS
 from shared.providers.catalogue import Catalogue
+from shared.providers.provider_row import Provider
 from shared.providers.providers_file import ProvidersFile, read_providers_file
 from shared.providers.routing import nearest_providers
-from shared.providers.row import Provider
 from shared.settings import ProviderSettings, Settings, SettingsError, load_provider_settings
 
 

@@ -17,15 +17,15 @@ from pydantic import BaseModel, ValidationError
 from shared.providers.alias_check import AliasCheck
 from shared.providers.built_in import WEBHOOK_LANE
 from shared.providers.catalogue import Alias
-from shared.providers.row import Provider, variable
-from shared.providers.section import (
+from shared.providers.provider_row import Provider, variable
+from shared.providers.toml_lines import line_of, lines_of
+from shared.providers.toml_section import (
     NAME,
     AliasSection,
     DeploymentSection,
     ModelSection,
     Section,
 )
-from shared.providers.toml_lines import line_of, lines_of
 from shared.settings import PROVIDER_SETTINGS, Settings, SettingsError
 
 _KEYS = {"api_key", "key", "password", "secret", "token"}

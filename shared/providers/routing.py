@@ -14,7 +14,7 @@ from difflib import get_close_matches
 
 from shared.providers.catalogue import Alias, Catalogue, Deployment
 from shared.providers.lanes import alias_lane
-from shared.providers.row import Provider
+from shared.providers.provider_row import Provider
 
 _SIMILARITY = 0.6  # of difflib: 0 to 1
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import orjson
 
 from shared.providers.model_limits import ModelLimits, lua_pattern
-from shared.providers.row import provider_of
+from shared.providers.provider_row import provider_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import orjson
 
-from shared.long_steps import LARGE_BYTES
+from shared.event_loop_yield import LARGE_BYTES
 from shared.queue.ids import ItemId, LeaseId
 
 MAX_WORKER_LOSSES = 3  # an item that lost this many workers in one attempt fails
@@ -31,7 +31,7 @@ class Lease:
     uncounted: int = 0  # number of failed attempts because of faults of the provider
     retried_ms: float = 0  # the part of queued_ms after the first claim
     remaining_ms: float | None = None  # time until the job's deadline; None without a deadline
-    account: str = ""  # the key to use: see shared.providers.row.account
+    account: str = ""  # the key to use: see shared.providers.provider_row.account
     model: str = ""  # the model that the account gets; "" for the model that the item names
     tried: bytes = b""  # what was tried before, as JSON; b"" if the item has not moved
     owner: str = ""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from redis.asyncio import Redis
 
 from shared.providers import WEBHOOK_LANE
-from shared.providers.row import MAX_KEYS
+from shared.providers.provider_row import MAX_KEYS
 from shared.queue.ids import DELIVERY_SUFFIX
 from shared.queue.lua_linker import link
 from shared.queue.redis_keys import META_ITEMS, Keys, lua_string

@@ -25,7 +25,7 @@ from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.leases import Lease
-from shared.queue.operator import Operator
+from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 

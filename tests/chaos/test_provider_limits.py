@@ -19,7 +19,7 @@ from support.search_depth import FULL
 from support.stack import Stack, Start, eventually
 
 from cli.simulator.chat import item_of
-from shared.queue.operator import Operator
+from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import Keys
 
 pytestmark = pytest.mark.chaos

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from shared.providers.row import LimitHeaders
+from shared.providers.provider_row import LimitHeaders
 from shared.queue.leases import Announced
 from worker.providers.retry_after import number, reset_s, sent_at
 

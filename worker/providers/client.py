@@ -16,9 +16,9 @@ import orjson
 
 from shared.dialects.dialect import Answer, Codec, ErrorInBody, NoAnswer, Unfinished, Untranslatable
 from shared.dialects.json_text import one_line
-from shared.dialects.reason import names, reason
+from shared.dialects.refusal_reason import names, reason
+from shared.event_loop_yield import LARGE_BYTES
 from shared.json_scanner import TooManyParts
-from shared.long_steps import LARGE_BYTES
 from shared.memory_budget import Reservation
 from shared.models import ErrorCode
 from shared.queue.item_request import ItemRequest

@@ -8,8 +8,8 @@ import httpx
 import orjson
 
 from shared.dialects.json_text import read_json
+from shared.event_loop_yield import LARGE_BYTES, pause
 from shared.json_scanner import TooManyParts, scan
-from shared.long_steps import LARGE_BYTES, pause
 from shared.memory_budget import Reservation
 from shared.models import ErrorCode
 from worker.providers.answer_limits import MAX_BRACKETS, READ_COST, reserve, too_large

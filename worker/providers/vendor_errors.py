@@ -1,6 +1,7 @@
 """Lists the codes and words by which vendors' errors are told apart.
 
-Codes are compared in the form of `shared.dialects.reason.codes`: lower-case letters and digits.
+Codes are compared in the form of `shared.dialects.refusal_reason.codes`: lower-case letters and
+digits.
 """
 
 import re

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 
-from shared.dialects.reason import codes, reason
+from shared.dialects.refusal_reason import codes, reason
 from shared.models import ErrorCode
 from worker.providers.errors import Verdict
 from worker.providers.retry_after import values_of, wait_s

@@ -1,5 +1,5 @@
 --- @include "clock"
---- @include "counts"
+--- @include "hash_counts"
 -- Removes files. FILE_BYTES counts the bytes of the files in FILES_BY_OWNER, so both change together.
 -- Defines for other files: forget_file, forget_expired_files
 

@@ -1,5 +1,5 @@
 --- @include "clock"
---- @include "counts"
+--- @include "hash_counts"
 --- @include "fair_queue"
 --- @include "work_limit"
 -- Ends jobs: completes a job whose items have all finished, and ends a job early that was cancelled, whose deadline has

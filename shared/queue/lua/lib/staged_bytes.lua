@@ -1,5 +1,5 @@
 --- @include "clock"
---- @include "counts"
+--- @include "hash_counts"
 -- Counts the bytes of uploads that have not ended, so that several uploads at once cannot exceed an owner's limit
 -- together.
 -- QUEUE_BYTES includes these bytes; STAGED_UPLOADS has one entry per upload, which expires with the parts of the

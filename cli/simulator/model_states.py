@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from cli.simulator.behaviour import Behaviour, fault_shares
 from cli.simulator.dialects import DIALECTS
 from cli.simulator.faults import Plan
+from cli.simulator.slots import Slots
 from cli.simulator.statistics import CallCounts, Statistics
-from cli.simulator.work import Slots
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import { findBlocking } from "./deployments.js";
 import { countFinished, formatDuration, formatElapsed, formatNumber, formatRate } from "./format.js";
 import { isStale } from "./live.js";
-import { Loading, Notices } from "./parts.js";
+import { Loading, Notices } from "./components.js";
 import { html, useMemo } from "./vendor/htm-preact-3.1.1.js";
 
 const SPEED_S = 30; // time over which a job's speed is measured

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.comparison import Comparison
-from benchmarks.figures import rounded
+from benchmarks.measured_values import rounded
 from benchmarks.scaling import Scaled
 
 COLOURS = {"a": "#9aa5b1", "b": "#c7923e", "c": "#1f7a8c"}

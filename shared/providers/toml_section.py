@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.dialects.dialects import DIALECTS
 from shared.providers.model_limits import ModelLimits
-from shared.providers.row import LimitHeaders, LimitsPer, ModelCase
-from shared.setting_values import header_text, http_url
+from shared.providers.provider_row import LimitHeaders, LimitsPer, ModelCase
+from shared.setting_checks import header_text, http_url
 
 MAX_MODEL_LENGTH = 256  # characters, as in a request
 MAX_FALLBACKS = 5  # as in a request
