@@ -28,7 +28,8 @@ from api.openai.errors import (
     validation_refusal,
 )
 from api.vendor_results import FormatMismatch
-from shared.files.store import MAX_FILES, FileExpired, FileNotFound, StorageFull
+from shared.files.errors import FileExpired, FileNotFound, StorageFull
+from shared.files.upload import MAX_FILES
 from shared.jobs.batch_store import BatchNotFound
 from shared.jobs.result_reader import CursorOutOfRange
 from shared.jobs.service import JobNotFound, NothingToRetry

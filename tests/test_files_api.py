@@ -12,15 +12,10 @@ from support.providers import combined
 from support.stack import eventually
 
 from shared.files import blocks
-from shared.files.store import (
-    FileExpired,
-    FileInfo,
-    FileLimits,
-    FileStore,
-    FileUpload,
-    Repetition,
-    UploadScripts,
-)
+from shared.files.errors import FileExpired
+from shared.files.store import FileStore
+from shared.files.stored_file import FileInfo
+from shared.files.upload import FileLimits, FileUpload, Repetition, UploadScripts
 from shared.jobs.staging import STAGING_TTL_S
 from shared.providers import PROVIDERS, Catalogue
 from shared.queue.claims import Queue

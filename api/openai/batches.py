@@ -18,7 +18,9 @@ from api.openai.result_sums import Sums
 from api.requests.vendor_line import MODEL_NOT_FOUND
 from api.submission_options import new_submission
 from shared.dialects.dialect import Operation
-from shared.files.store import FileNotFound, FileStore, StoredFile
+from shared.files.errors import FileNotFound
+from shared.files.store import FileStore
+from shared.files.stored_file import StoredFile
 from shared.jobs.batch_details import BatchDetails
 from shared.jobs.batch_store import BatchNotFound, BatchRecord, BatchStore, Usage
 from shared.jobs.new_item import NewItem

@@ -13,7 +13,8 @@ from api.openai.batch_schemas import FileList, FileObject
 from api.openai.result_files import ResultFile, ResultFiles
 from api.openai.result_sums import Sums
 from api.openai.uploaded_file import described
-from shared.files.store import FileStore, StoredFile
+from shared.files.store import FileStore
+from shared.files.stored_file import StoredFile
 from shared.jobs.batch_store import BatchRecord, BatchStore
 from shared.redis.time_index import Place
 

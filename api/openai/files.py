@@ -19,14 +19,10 @@ from api.openai.result_files import ResultFiles
 from api.openai.uploaded_file import described
 from api.result_stream import StreamInterrupted
 from api.stream_response import StreamResponse
-from shared.files.store import (
-    FileInfo,
-    FileNotFound,
-    FileStore,
-    FileUpload,
-    Repetition,
-    StoredFile,
-)
+from shared.files.errors import FileNotFound
+from shared.files.store import FileStore
+from shared.files.stored_file import FileInfo, StoredFile
+from shared.files.upload import FileUpload, Repetition
 from shared.providers import Catalogue
 from shared.settings import Settings
 

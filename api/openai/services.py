@@ -16,7 +16,8 @@ from api.openai.model_list import ModelList
 from api.openai.result_files import ResultFiles
 from api.openai.result_sums import Sums
 from api.result_stream import ResultStream
-from shared.files.store import FileLimits, FileStore
+from shared.files.store import FileStore
+from shared.files.upload import FileLimits
 from shared.jobs.batch_store import BatchStore
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store

@@ -3,7 +3,7 @@
 from typing import cast
 
 from api.openai.batch_schemas import FileObject, Purpose
-from shared.files.store import StoredFile
+from shared.files.stored_file import StoredFile
 
 
 def described(file: StoredFile) -> FileObject:

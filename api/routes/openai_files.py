@@ -23,7 +23,7 @@ from api.openapi import (
 from api.request_headers import IdempotencyKey
 from api.requests.body import body_chunks
 from api.stream_response import StreamResponse
-from shared.files.store import Repetition
+from shared.files.upload import Repetition
 
 MAX_PAGE = 10_000
 FORM_BYTES = 1024 * 1024  # limit of what a form has beside its file
