@@ -14,6 +14,7 @@ from support.providers import combined
 
 from shared.jobs import batch_store
 from shared.providers import PROVIDERS, Catalogue
+from shared.queue import leases_of_jobs
 from shared.queue.claims import Queue
 from shared.queue.redis_keys import Keys
 from shared.settings import ProviderSettings, Settings
@@ -211,7 +212,7 @@ async def test_a_cancelled_batch_waits_for_its_calls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No worker runs, so the call is not stopped: its lease has to expire."""
-    monkeypatch.setattr(batch_store, "_READ_LEASES", 2)  # the lease is in the second part
+    monkeypatch.setattr(leases_of_jobs, "_READ_LEASES", 2)  # the lease is in the second part
     await created(api, line("a"), line("b"), line("c"))
     await claim(queue, openrouter=3)
     batch = await created(api, line("a"), line("b"))

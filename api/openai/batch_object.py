@@ -11,7 +11,8 @@ from api.openai.batch_schemas import (
 )
 from api.openai.result_files import Kind, counts, existing
 from shared.jobs.batch_details import BatchDetails
-from shared.jobs.batch_store import BatchRecord, Usage
+from shared.jobs.batch_record import BatchRecord
+from shared.jobs.job_usage import JobUsage
 from shared.jobs.snapshot import Snapshot
 from shared.models import JobStatus
 from shared.queue.ids import batch_id
@@ -83,7 +84,7 @@ def _request_counts(snapshot: Snapshot | None) -> RequestCounts:
     )
 
 
-def _usage(usage: Usage) -> BatchUsage:
+def _usage(usage: JobUsage) -> BatchUsage:
     return BatchUsage(
         input_tokens=usage.input_tokens,
         input_tokens_details=InputTokensDetails(cached_tokens=usage.cached_tokens),

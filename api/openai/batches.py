@@ -22,7 +22,9 @@ from shared.files.errors import FileNotFound
 from shared.files.store import FileStore
 from shared.files.stored_file import StoredFile
 from shared.jobs.batch_details import BatchDetails
-from shared.jobs.batch_store import BatchNotFound, BatchRecord, BatchStore, Usage
+from shared.jobs.batch_record import BatchRecord
+from shared.jobs.batch_store import BatchNotFound, BatchStore
+from shared.jobs.job_usage import JobUsage
 from shared.jobs.new_item import NewItem
 from shared.jobs.service import Jobs
 from shared.jobs.submission import Submission
@@ -234,7 +236,7 @@ def _lacks_usage(batch: BatchRecord) -> bool:
     return not batch.usage and snapshot is not None and snapshot.finished_ms is not None
 
 
-def _with_usage(batch: BatchRecord, usage: Usage | None) -> BatchRecord:
+def _with_usage(batch: BatchRecord, usage: JobUsage | None) -> BatchRecord:
     return batch.with_usage(usage) if usage else batch
 
 

@@ -15,7 +15,8 @@ from api.openai.result_sums import Sums
 from api.openai.uploaded_file import described
 from shared.files.store import FileStore
 from shared.files.stored_file import StoredFile
-from shared.jobs.batch_store import BatchRecord, BatchStore
+from shared.jobs.batch_record import BatchRecord
+from shared.jobs.batch_store import BatchStore
 from shared.redis.time_index import Place
 
 BATCH_OUTPUT = "batch_output"

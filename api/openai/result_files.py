@@ -10,7 +10,8 @@ from api.result_stream import ResultStream, filter_items
 from api.stream_formats import encode_pages
 from api.vendor_results import openai_format
 from shared.files.errors import FileNotFound
-from shared.jobs.batch_store import BatchNotFound, BatchRecord, BatchStore
+from shared.jobs.batch_record import BatchRecord
+from shared.jobs.batch_store import BatchNotFound, BatchStore
 from shared.jobs.result_reader import JobReader, Order
 from shared.jobs.snapshot import Snapshot
 from shared.jobs.store import Store

@@ -2,21 +2,23 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
 from redis.asyncio import Redis
 
-from shared.dialects.values import record, tokens
-from shared.jobs.batch_details import BatchDetails, parse_batch_details
-from shared.jobs.snapshot import Snapshot, parse_snapshot
+from shared.jobs.batch_details import BatchDetails
+from shared.jobs.batch_record import FIELDS, BatchRecord, parse_batch
+from shared.jobs.job_usage import JobUsage
+from shared.jobs.snapshot import parse_snapshot
 from shared.jobs.store import Store
 from shared.jobs.submission import Submission
 from shared.models import JobStatus
 from shared.queue.ids import is_job_id
 from shared.queue.item_results import parse_stored
+from shared.queue.leases_of_jobs import jobs_with_leases
 from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
 from shared.redis.time_index import Place, TimeIndex
@@ -26,7 +28,6 @@ MAX_REJECTED = 1000  # limit of the rejected batches of an owner; the oldest are
 _PAGE_RESULTS = 500
 _READ_BATCHES = 500  # limit of batches that are read in one round trip
 _PAGE_BYTES = 1024 * 1024
-_READ_LEASES = 1000  # limit of leases that are read in one round trip
 _STOPPING_MS = 60_000  # time after which the calls of a cancelled job need not be looked for
 
 
@@ -36,46 +37,6 @@ class BatchNotFound(Exception):
     def __init__(self, batch_id: str) -> None:
         super().__init__(batch_id)
         self.batch_id = batch_id
-
-
-@dataclass(slots=True)
-class Usage:
-    """The tokens of all answers of a job."""
-
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-
-    def add(self, result: dict[str, Any]) -> None:
-        self.input_tokens += result["prompt_tokens"]
-        self.output_tokens += result["completion_tokens"]
-        usage = result["usage"] or {}
-        self.cached_tokens += _detail(usage, ("prompt", "input"), "cached_tokens")
-        self.reasoning_tokens += _detail(usage, ("completion", "output"), "reasoning_tokens")
-
-
-@dataclass(frozen=True, slots=True)
-class BatchRecord:
-    """A job, or a batch that was rejected because of the mistakes in its file.
-
-    details: None if the job was not created as a batch.
-    snapshot, usage: None if the batch was rejected; the usage also until it is summed.
-    """
-
-    job_id: str
-    accepted_ms: float
-    details: BatchDetails | None
-    snapshot: Snapshot | None
-    errors: Sequence[dict[str, Any]]
-    usage: Usage | None
-    deleted_files: frozenset[str]  # kinds of result files that the owner has deleted
-    file_bytes: Mapping[str, int]  # kind of result file → its size, if the size is known
-    result_ttl_s: int | None  # time from the end of the job
-    has_calls: bool = False  # whether workers have to stop calls of the batch, which is cancelled
-
-    def with_usage(self, usage: Usage) -> "BatchRecord":
-        return replace(self, usage=usage)
 
 
 class BatchStore:
@@ -156,9 +117,9 @@ class BatchStore:
         created = await self._reject(args=[*batch, self._result_ttl_s, MAX_REJECTED, *use])
         return str(created.decode())
 
-    async def sum_usage(self, batch: BatchRecord) -> Usage:
+    async def sum_usage(self, batch: BatchRecord) -> JobUsage:
         """Returns the usage of a job that has ended, and stores it for the next reader."""
-        total, position, max_bytes = Usage(), 0, _PAGE_BYTES
+        total, position, max_bytes = JobUsage(), 0, _PAGE_BYTES
         finished = batch.snapshot.finished if batch.snapshot else 0
         while position < finished:
             indexes = await self._store.completion_order(batch.job_id, position, _PAGE_RESULTS)
@@ -188,35 +149,28 @@ class BatchStore:
     async def _read(self, job_ids: Sequence[str], owner: str) -> list[BatchRecord | None]:
         pipe = self._redis.pipeline(transaction=False)
         for job_id in job_ids:
-            pipe.hmget(self._keys.job(job_id), _FIELDS)
+            pipe.hmget(self._keys.job(job_id), FIELDS)
             await self._snapshot(args=[job_id, owner, 0, 0], client=pipe)
         replies = await pipe.execute()
         found = [
-            _parse(job_id, owner, fields, parse_snapshot(reply))
+            parse_batch(job_id, owner, fields, parse_snapshot(reply))
             for job_id, fields, reply in zip(job_ids, replies[::2], replies[1::2], strict=True)
         ]
-        stopping = await self._with_calls(
-            {
-                batch.job_id: batch.snapshot
-                for batch in found
-                if batch
-                and batch.snapshot
-                and batch.snapshot.finished_early_as == JobStatus.CANCELLED
-            }
-        )
+        stopping = await self._with_calls(batch for batch in found if batch)
         return [
             replace(batch, has_calls=True) if batch and batch.job_id in stopping else batch
             for batch in found
         ]
 
-    async def _with_calls(self, cancelled: Mapping[str, Snapshot]) -> set[str]:
-        """Returns the ids of the jobs that have leases: their calls are not stopped yet.
-
-        Reads the leases of each lane once, in parts, because a lane can have thousands.
-        """
-        found: set[str] = set()
+    async def _with_calls(self, batches: Iterable[BatchRecord]) -> set[str]:
+        """Returns the ids of the cancelled batches whose calls are not stopped yet."""
+        cancelled = {
+            batch.job_id: batch.snapshot
+            for batch in batches
+            if batch.snapshot and batch.snapshot.finished_early_as == JobStatus.CANCELLED
+        }
         if not cancelled:
-            return found
+            return set()
         seconds, microseconds = await self._redis.time()
         now_ms = seconds * 1000 + microseconds / 1000
         lanes = defaultdict[str, set[str]](set)  # lane → ids of the jobs that are looked for
@@ -224,57 +178,4 @@ class BatchStore:
             if now_ms - (snapshot.finished_ms or 0) <= _STOPPING_MS:
                 for lane in snapshot.items_by_lane:
                     lanes[lane].add(job_id)
-        for lane, job_ids in lanes.items():
-            async for lease in self._leases(lane, now_ms):
-                job_id = lease.partition(b":")[0].decode()
-                if job_id in job_ids:
-                    found.add(job_id)
-                    if job_ids <= found:
-                        break
-        return found
-
-    async def _leases(self, lane: str, now_ms: float) -> AsyncIterator[bytes]:
-        key, start = self._keys.leases(lane), 0
-        while leases := await self._redis.zrangebyscore(
-            key, now_ms, "+inf", start=start, num=_READ_LEASES
-        ):
-            for lease in leases:
-                yield lease
-            start += len(leases)
-
-
-_KINDS = ("output", "errors")
-_FIELDS = [
-    "owner",
-    "accepted_ms",
-    "batch",
-    "batch_errors",
-    "usage",
-    "deleted_files",
-    "result_ttl_s",
-    *(f"{kind}_bytes" for kind in _KINDS),
-]
-
-
-def _parse(
-    job_id: str, owner: str, fields: Sequence[bytes | None], snapshot: Snapshot | None
-) -> BatchRecord | None:
-    stored_owner, accepted_ms, details, errors, usage, deleted, ttl_s, *sizes = fields
-    if stored_owner != owner.encode() or not accepted_ms or not (snapshot or errors):
-        return None
-    return BatchRecord(
-        job_id=job_id,
-        accepted_ms=float(accepted_ms),
-        details=parse_batch_details(details) if details else None,
-        snapshot=snapshot,
-        errors=orjson.loads(errors) if errors else (),
-        usage=Usage(**orjson.loads(usage)) if usage else None,
-        deleted_files=frozenset(deleted.decode().split() if deleted else ()),
-        file_bytes={kind: int(size) for kind, size in zip(_KINDS, sizes, strict=True) if size},
-        result_ttl_s=int(ttl_s) if ttl_s else None,
-    )
-
-
-def _detail(usage: dict[str, Any], names: Sequence[str], detail: str) -> int:
-    """Returns a number in the details that OpenAI's chat or responses API gives of the usage."""
-    return max(tokens(record(usage.get(f"{name}_tokens_details")).get(detail)) for name in names)
+        return await jobs_with_leases(self._redis, self._keys, lanes, now_ms)

@@ -54,6 +54,10 @@ class LeaseId(str):
     __slots__ = ()
 
     @property
+    def job_id(self) -> str:
+        return self.partition(":")[0]
+
+    @property
     def claimed_us(self) -> int:
         return int(_CLAIMED_US.search(self)[1])  # type: ignore[index]
 

@@ -1,0 +1,67 @@
+"""Describes a job as a batch of OpenAI's API, and reads the description from Redis."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from shared.jobs.batch_details import BatchDetails, parse_batch_details
+from shared.jobs.job_usage import JobUsage
+from shared.jobs.snapshot import Snapshot
+
+_KINDS = ("output", "errors")
+# The fields of Keys.job, in the order in which `parse_batch` gets them.
+FIELDS = [
+    "owner",
+    "accepted_ms",
+    "batch",
+    "batch_errors",
+    "usage",
+    "deleted_files",
+    "result_ttl_s",
+    *(f"{kind}_bytes" for kind in _KINDS),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """A job, or a batch that was rejected because of the mistakes in its file.
+
+    details: None if the job was not created as a batch.
+    snapshot, usage: None if the batch was rejected; the usage also until it is summed.
+    """
+
+    job_id: str
+    accepted_ms: float
+    details: BatchDetails | None
+    snapshot: Snapshot | None
+    errors: Sequence[dict[str, Any]]
+    usage: JobUsage | None
+    deleted_files: frozenset[str]  # kinds of result files that the owner has deleted
+    file_bytes: Mapping[str, int]  # kind of result file → its size, if the size is known
+    result_ttl_s: int | None  # time from the end of the job
+    has_calls: bool = False  # whether workers have to stop calls of the batch, which is cancelled
+
+    def with_usage(self, usage: JobUsage) -> "BatchRecord":
+        return replace(self, usage=usage)
+
+
+def parse_batch(
+    job_id: str, owner: str, fields: Sequence[bytes | None], snapshot: Snapshot | None
+) -> BatchRecord | None:
+    """Returns the batch, or None if it has expired or belongs to another owner."""
+    stored_owner, accepted_ms, details, errors, usage, deleted, ttl_s, *sizes = fields
+    if stored_owner != owner.encode() or not accepted_ms or not (snapshot or errors):
+        return None
+    return BatchRecord(
+        job_id=job_id,
+        accepted_ms=float(accepted_ms),
+        details=parse_batch_details(details) if details else None,
+        snapshot=snapshot,
+        errors=orjson.loads(errors) if errors else (),
+        usage=JobUsage(**orjson.loads(usage)) if usage else None,
+        deleted_files=frozenset(deleted.decode().split() if deleted else ()),
+        file_bytes={kind: int(size) for kind, size in zip(_KINDS, sizes, strict=True) if size},
+        result_ttl_s=int(ttl_s) if ttl_s else None,
+    )
