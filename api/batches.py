@@ -6,7 +6,8 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from time import monotonic
 
-from api.disconnect import ClientDisconnected, cancel_on_disconnect, require_client
+from api.disconnect import cancel_on_disconnect, require_client
+from api.errors.exceptions import ClientDisconnected, IdempotencyResultExpired, ResultsUnavailable
 from api.job_events import JobEvents
 from api.redis_retry import redis_retry
 from shared.jobs.new_item import NewItem
@@ -17,18 +18,6 @@ from shared.redis.client import RedisUnavailable
 
 MIN_RETRY_S = 2.0  # least time to retry a read of the status, also after the client's wait
 MAX_RETRY_S = 600.0  # most time; meanwhile, a disconnect of the client is not noticed
-
-
-class ResultsUnavailable(Exception):
-    """The job was accepted, but its status cannot be read, because Redis is unavailable."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(job_id)
-        self.job_id = job_id
-
-
-class IdempotencyResultExpired(Exception):
-    """The results of the job with this idempotency key have expired."""
 
 
 class Batches:

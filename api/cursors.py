@@ -4,15 +4,9 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
+from api.errors.exceptions import InvalidCursor
+
 MAX_DIGITS = 18
-
-
-class InvalidCursor(Exception):
-    """The text is not a cursor of this API."""
-
-    def __init__(self, parameter: str) -> None:
-        super().__init__(parameter)
-        self.parameter = parameter
 
 
 def parse_cursor(text: str, parameter: str) -> int:

@@ -17,7 +17,6 @@ from api.metrics import Metrics
 from api.openai.services import OpenAIServices
 from api.overview_feed import OverviewFeed
 from api.responses import JobResponses
-from api.result_stream import ResultStream
 from shared.jobs.service import Jobs
 from shared.providers import Catalogue
 from shared.queue.claims import Queue
@@ -35,7 +34,6 @@ class Services:
     batches: Batches
     job_streams: JobStreams
     job_responses: JobResponses
-    results: ResultStream
     overview_feed: OverviewFeed
     metrics: Metrics
     openai: OpenAIServices

@@ -5,13 +5,11 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Receive
 
+from api.errors.exceptions import ClientDisconnected
+
 # The event loop reads a request and the end of its connection in different iterations. The second
 # one wakes the coroutine that waits for the end.
 _ITERATIONS = 3
-
-
-class ClientDisconnected(Exception):
-    """The client closed the connection before it had received the whole response."""
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

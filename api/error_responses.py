@@ -16,10 +16,15 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from structlog.contextvars import get_contextvars
 
-from api.batches import IdempotencyResultExpired, ResultsUnavailable
-from api.cursors import InvalidCursor
-from api.disconnect import ClientDisconnected
 from api.error_body import refusal
+from api.errors.exceptions import (
+    ClientDisconnected,
+    FormatMismatch,
+    IdempotencyResultExpired,
+    InvalidCursor,
+    ResultsUnavailable,
+)
+from api.errors.validation_error import validation_error
 from api.openai.errors import (
     OpenAIError,
     error_response,
@@ -27,7 +32,6 @@ from api.openai.errors import (
     unknown_url,
     validation_refusal,
 )
-from api.vendor_results import FormatMismatch
 from shared.files.errors import FileExpired, FileNotFound, StorageFull
 from shared.files.upload import MAX_FILES
 from shared.jobs.batch_store import BatchNotFound
@@ -151,11 +155,6 @@ def add_exception_handlers(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(_http_exception)
     app.exception_handler(OpenAIError)(_openai_error)
     app.exception_handler(Exception)(_unexpected)
-
-
-def validation_error(message: str, *location: str | int) -> RequestValidationError:
-    """Returns a validation error like pydantic's own, for a 422 response in the same format."""
-    return RequestValidationError([{"type": "value_error", "loc": location, "msg": message}])
 
 
 async def _idempotency_conflict(request: Request, _error: Exception) -> Response:

@@ -88,7 +88,6 @@ async def running_services(
                     batches=batches,
                     job_streams=JobStreams(store, jobs, batches, result_stream),
                     job_responses=JobResponses(result_stream),
-                    results=result_stream,
                     overview_feed=overview_feed,
                     metrics=Metrics(overview_feed, registry),
                     openai=openai_services(

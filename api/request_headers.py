@@ -9,7 +9,7 @@ from fastapi import Depends, Header, Query
 
 from api.cursors import parse_cursor
 from api.dependencies import SettingsDep
-from api.error_responses import validation_error
+from api.errors.validation_error import validation_error
 from api.media_types import EVENT_STREAM, JSON, NDJSON, NDJSON_NAMES
 from api.stream_formats import STREAM_FORMATS, StreamFormat
 

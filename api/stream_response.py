@@ -10,7 +10,8 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.disconnect import ClientDisconnected, cancel_on_disconnect, wait_for_disconnect
+from api.disconnect import cancel_on_disconnect, wait_for_disconnect
+from api.errors.exceptions import ClientDisconnected
 from api.heartbeats import Heartbeats
 from api.result_stream import StreamInterrupted
 from shared.jobs.service import JobNotFound

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from api.errors.exceptions import FormatMismatch
 from api.media_types import NDJSON
 from api.openai.call_errors import call_error
 from api.openai.errors import error_content
@@ -25,10 +26,6 @@ class ResultFormat(StrEnum):
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
     GEMINI = "gemini"
-
-
-class FormatMismatch(ValueError):
-    """The job's results cannot have this format. `str(error)` names the possible formats."""
 
 
 # The formats of requests whose results can be written in a vendor's format.

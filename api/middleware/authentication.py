@@ -6,11 +6,11 @@ from hmac import compare_digest
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.asgi_scope import path_below_prefix
 from api.dashboard import STATIC
 from api.docs_page import DOCS
 from api.error_body import refusal
 from api.host_check import HostCheck
-from api.middleware.path_prefix import path_below_prefix
 from shared.settings import Settings
 
 HEALTH_CHECKS = ("/health", "/health/ready")

@@ -4,12 +4,11 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.asgi_scope import MEMORY, path_below_prefix
 from api.error_body import refusal
-from api.middleware.path_prefix import path_below_prefix
 from shared.memory_budget import MemoryBudget
 from shared.owner_shares import OwnerShares
 
-MEMORY = "orchestrator.memory"  # key in the ASGI scope: the reservation of the request
 ANONYMOUS = "/"  # requests without a key, which no owner can have as a name
 _FULL = "this server has MAX_OPEN_REQUESTS open requests; try again later"
 _SHARE = (

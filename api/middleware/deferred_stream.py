@@ -2,8 +2,8 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.asgi_scope import MEMORY
 from api.heartbeats import Heartbeats
-from api.middleware.concurrency_limit import MEMORY
 from api.middleware.request_metrics import ROUTE
 from api.stream_response import STREAMS, StreamResponse
 

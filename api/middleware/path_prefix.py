@@ -37,9 +37,3 @@ class PathPrefixMiddleware:
             await send(message)
 
         return self._app(scope, receive, send_with_prefix)
-
-
-def path_below_prefix(scope: Scope) -> str:
-    """Returns the path of a request without the prefix."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from api.batches import Batches as Submissions
 from api.disconnect import require_client
-from api.error_responses import validation_error
+from api.errors.validation_error import validation_error
 from api.openai.batch_object import batch_object
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.errors import OpenAIError

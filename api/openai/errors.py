@@ -13,7 +13,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-from api.middleware.path_prefix import path_below_prefix
+from api.asgi_scope import path_below_prefix
 
 PREFIX = "/v1"
 MAX_LISTED_ERRORS = 5  # limit of the errors of one request that the message repeats

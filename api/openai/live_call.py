@@ -1,4 +1,4 @@
-"""Runs a live call of OpenAI's API as a job of one item, and waits for the answer.
+"""Runs each live call of OpenAI's API as a job of one item, and waits for the answer.
 
 Nothing is sent before the answer is there, because the status of the response depends on it. A
 stream begins with the answer, or after `HEADERS_AFTER_S`; comments then keep the connection open.
@@ -7,21 +7,21 @@ stream begins with the answer, or after `HEADERS_AFTER_S`; comments then keep th
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
 
-from fastapi import Depends, Header, Query, Request, Response
+from fastapi import Request, Response
 
-from api.batches import MIN_RETRY_S
-from api.dependencies import DisconnectDep, OwnerDep, Services, ServicesDep
-from api.disconnect import ClientDisconnected, cancel_on_disconnect
+from api.asgi_scope import MEMORY
+from api.batches import MIN_RETRY_S, Batches
+from api.disconnect import cancel_on_disconnect
+from api.errors.exceptions import ClientDisconnected
 from api.media_types import EVENT_STREAM, JSON
-from api.middleware.concurrency_limit import MEMORY
 from api.openai.answer_body import answer_body
+from api.openai.answer_stream import NewAnswerStream
 from api.openai.call_errors import call_error, stopped
 from api.openai.call_request import call_digest, read_call
-from api.request_headers import IdempotencyKey
 from api.requests.body import read_json, require_media_type
 from api.requests.vendor_requests import VendorOptions
+from api.result_stream import ResultStream
 from api.stream_response import StreamResponse
 from api.submission_options import new_submission
 from shared.dialects.dialect import Operation
@@ -29,7 +29,10 @@ from shared.event_loop_yield import pause_after
 from shared.jobs.new_item import NewItem
 from shared.jobs.submission import Submission
 from shared.jobs.views import StoredJob
+from shared.memory_budget import Reservation
 from shared.models import LLMResponse
+from shared.providers import Catalogue
+from shared.settings import Settings
 
 # A client decides how long it waits. This limit is for clients that have vanished without closing
 # the connection.
@@ -39,75 +42,95 @@ HEADERS_AFTER_S = 10.0  # a failure before this time has its own status, and cli
 
 @dataclass(frozen=True, slots=True)
 class LiveCall:
-    """One HTTP request to an endpoint that answers with a provider's answer."""
+    """One HTTP request to an endpoint that answers with a provider's answer.
+
+    is_repetition: whether the client sends the request again because it got no response.
+    wait_for_disconnect: returns when the client has disconnected.
+    """
 
     request: Request
-    services: Services
     owner: str
     key: str | None
     options: VendorOptions
     is_repetition: bool
     wait_for_disconnect: Callable[[], Awaitable[None]]
 
-    async def answer(self, operation: Operation) -> Response:
+    @property
+    def memory(self) -> Reservation:
+        """Returns the memory that is reserved until the response has been sent."""
+        reservation: Reservation = self.request.scope[MEMORY]
+        return reservation
+
+
+class LiveCalls:
+    """Runs live calls."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        batches: Batches,
+        results: ResultStream,
+        new_answer_stream: NewAnswerStream,
+    ) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._batches = batches
+        self._results = results
+        self._new_answer_stream = new_answer_stream
+
+    async def answer(self, operation: Operation, call: LiveCall) -> Response:
         """Returns the provider's answer.
 
         Raises OpenAIError, HTTPException 400, 408, 413 and 415, and everything that `Batches.run`
         raises.
         """
-        settings = self.services.settings
-        require_media_type(self.request, (JSON,))
-        body = await read_json(self.request, settings.max_body_bytes, "MAX_BODY_BYTES")
+        settings = self._settings
+        require_media_type(call.request, (JSON,))
+        body = await read_json(call.request, settings.max_body_bytes, "MAX_BODY_BYTES")
         items = [
-            read_call(
-                body, operation, self.services.catalogue, settings.default_provider, self.options
-            )
+            read_call(body, operation, self._catalogue, settings.default_provider, call.options)
         ]
         await pause_after(len(body))
         submission = new_submission(
             settings,
-            self.owner,
-            key=self.key,
-            body_digest=call_digest(body, operation, self.options),
+            call.owner,
+            key=call.key,
+            body_digest=call_digest(body, operation, call.options),
             interactive=True,
             is_live=True,
-            is_repetition=self.is_repetition,
+            is_repetition=call.is_repetition,
         )
         await pause_after(len(body))
         del body  # the client may wait for minutes; until then only Redis needs the request
         if "stream" in items[0].request:
-            return await self._stream(operation, items, submission)
-        job = await self.services.batches.run(
-            self._submitted(items),
+            return await self._stream(operation, call, items, submission)
+        job = await self._batches.run(
+            _submitted(items, call),
             submission,
             wait_s=MAX_WAIT_S,
-            wait_for_disconnect=self.wait_for_disconnect,
+            wait_for_disconnect=call.wait_for_disconnect,
         )
-        return await self._response(operation, job, submission)
-
-    async def _submitted(self, items: list[NewItem]) -> AsyncIterator[NewItem]:
-        """Yields the only item, and then gives back the memory that the body has occupied."""
-        yield items.pop()
-        self.request.scope[MEMORY].resize(0)
+        return await self._response(operation, call, job, submission)
 
     async def _stream(
-        self, operation: Operation, items: list[NewItem], submission: Submission
+        self, operation: Operation, call: LiveCall, items: list[NewItem], submission: Submission
     ) -> StreamResponse:
-        batches, options = self.services.batches, items[0].request["stream"]
-        job = await batches.start(
-            self._submitted(items), submission, wait_for_disconnect=self.wait_for_disconnect
+        options = items[0].request["stream"]
+        job = await self._batches.start(
+            _submitted(items, call), submission, wait_for_disconnect=call.wait_for_disconnect
         )
-        abandon = partial(batches.abandon, job.job_id, submission)
+        abandon = partial(self._batches.abandon, job.job_id, submission)
 
         async def answer() -> LLMResponse | None:
-            known = await batches.status(job.job_id, submission, retry_for_s=MIN_RETRY_S)
+            known = await self._batches.status(job.job_id, submission, retry_for_s=MIN_RETRY_S)
             if not known.has_ended:
                 await abandon()
-            return await self._answer(known)
+            return await self._results.answer(known, call.memory)
 
-        stream = self.services.openai.answer_stream(job.job_id, operation, options, answer)
+        stream = self._new_answer_stream(job.job_id, operation, options, answer)
         try:
-            await cancel_on_disconnect(self.wait_for_disconnect(), stream.begin(HEADERS_AFTER_S))
+            await cancel_on_disconnect(call.wait_for_disconnect(), stream.begin(HEADERS_AFTER_S))
         except ClientDisconnected:
             await abandon()
             raise
@@ -118,17 +141,13 @@ class LiveCall:
             on_disconnect=abandon,
         )
 
-    async def _answer(self, job: StoredJob) -> LLMResponse | None:
-        """Returns the result of the call, whose memory is reserved until the response is sent."""
-        return await self.services.results.answer(job, self.request.scope[MEMORY])
-
     async def _response(
-        self, operation: Operation, job: StoredJob, submission: Submission
+        self, operation: Operation, call: LiveCall, job: StoredJob, submission: Submission
     ) -> Response:
-        answer = await self._answer(job)
+        answer = await self._results.answer(job, call.memory)
         if answer is None:
             # A repetition of the call, at another API process, gets the same job.
-            await self.services.batches.abandon(job.job_id, submission)
+            await self._batches.abandon(job.job_id, submission)
             raise stopped()
         if answer.error is not None:
             raise call_error(answer)
@@ -139,37 +158,7 @@ class LiveCall:
         )
 
 
-async def _live_call(
-    request: Request,
-    services: ServicesDep,
-    owner: OwnerDep,
-    key: IdempotencyKey,
-    wait_for_disconnect: DisconnectDep,
-    provider: Annotated[
-        str | None,
-        Query(description="The provider that gets the call, with the whole name of the model."),
-    ] = None,
-    model: Annotated[
-        str | None, Query(description="The model that replaces the model in the body.")
-    ] = None,
-    retry_count: Annotated[
-        str,
-        Header(
-            alias="x-stainless-retry-count",
-            description="The number of repetitions, which OpenAI's clients send. A repetition gets"
-            " the answer of the same call, if that call still runs.",
-        ),
-    ] = "0",
-) -> LiveCall:
-    return LiveCall(
-        request,
-        services,
-        owner,
-        key,
-        VendorOptions(provider, model),
-        is_repetition=retry_count.isdecimal() and int(retry_count) > 0,
-        wait_for_disconnect=wait_for_disconnect,
-    )
-
-
-LiveCallDep = Annotated[LiveCall, Depends(_live_call)]
+async def _submitted(items: list[NewItem], call: LiveCall) -> AsyncIterator[NewItem]:
+    """Yields the only item, and then gives back the memory that the body has occupied."""
+    yield items.pop()
+    call.memory.resize(0)

@@ -8,10 +8,11 @@ from redis.asyncio import Redis
 
 from api.batches import Batches as Submissions
 from api.job_events import JobEvents
-from api.openai.answer_stream import AnswerStream, NewAnswerStream
+from api.openai.answer_stream import AnswerStream
 from api.openai.batches import Batches
 from api.openai.file_list import FileLister
 from api.openai.files import Files
+from api.openai.live_call import LiveCalls
 from api.openai.model_list import ModelList
 from api.openai.result_files import ResultFiles
 from api.openai.result_sums import Sums
@@ -34,7 +35,7 @@ class OpenAIServices:
     file_lister: FileLister
     batches: Batches
     models: ModelList
-    answer_stream: NewAnswerStream
+    live_calls: LiveCalls
 
 
 def openai_services(
@@ -62,5 +63,11 @@ def openai_services(
         file_lister=FileLister(files, batches, results, sums),
         batches=Batches(files, batches, jobs, submissions, settings, catalogue, sums),
         models=ModelList(catalogue, providers),
-        answer_stream=partial(AnswerStream, Deltas(redis, keys), events),
+        live_calls=LiveCalls(
+            settings,
+            catalogue,
+            submissions,
+            stream,
+            partial(AnswerStream, Deltas(redis, keys), events),
+        ),
     )

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from api.error_responses import validation_error
+from api.errors.validation_error import validation_error
 from api.requests.native_requests import MAX_ERRORS, NativeRequests, request_error
 from shared.event_loop_yield import pause_after
 from shared.jobs.new_item import NewItem

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from fastapi import HTTPException, Request, status
 from starlette.requests import ClientDisconnect
 
+from api.asgi_scope import MEMORY
 from api.media_types import declared_media_type
-from api.middleware.concurrency_limit import MEMORY
 from api.requests.decompression import PIECE_BYTES, Decompressor, new_decompressor, without_mark
 from shared.json_scanner import MAX_PARTS, TooManyParts, check_parts
 

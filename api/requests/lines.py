@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from fastapi.exceptions import RequestValidationError
 
-from api.error_responses import validation_error
+from api.errors.validation_error import validation_error
 from api.requests.decompression import PIECE_BYTES
 from shared.json_scanner import MAX_PARTS, Scanner, TooManyParts, check_parts, scan
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 
-from api.error_responses import validation_error
+from api.errors.validation_error import validation_error
 from api.requests.vendor_requests import field_path
 from shared.dialects.dialect import Untranslatable
 from shared.dialects.dialects import DIALECTS

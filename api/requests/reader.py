@@ -9,9 +9,9 @@ from fastapi import HTTPException, Request, status
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from api.error_responses import validation_error
+from api.asgi_scope import MEMORY
+from api.errors.validation_error import validation_error
 from api.media_types import JSON, NDJSON
-from api.middleware.concurrency_limit import MEMORY
 from api.requests.batch_body import large_batch, small_batch
 from api.requests.body import (
     body_chunks,

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response, status
 from pydantic import AfterValidator
 
+from api.asgi_scope import MEMORY
 from api.cursors import AfterCursor, PageCursor
 from api.dependencies import DisconnectDep, JobsDep, OwnerDep, ServicesDep
 from api.job_streams import Outcome
-from api.middleware.concurrency_limit import MEMORY
 from api.openapi import (
     ACCEPTED,
     AUTHENTICATED,

@@ -1,8 +1,11 @@
 """Serves the endpoints of OpenAI's API that answer with a model's answer."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
 
-from api.openai.live_call import LiveCallDep
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
+from api.openai.live_call import LiveCall
 from api.openapi import (
     AUTHENTICATED,
     CALL_REFUSED,
@@ -12,9 +15,45 @@ from api.openapi import (
     OPENAI_STREAM,
     request_body,
 )
+from api.request_headers import IdempotencyKey
+from api.requests.vendor_requests import VendorOptions
 from shared.dialects.dialect import Operation
 
 router = APIRouter(prefix="/v1", tags=[OPENAI], dependencies=[AUTHENTICATED])
+
+
+async def _live_call(
+    request: Request,
+    owner: OwnerDep,
+    key: IdempotencyKey,
+    wait_for_disconnect: DisconnectDep,
+    provider: Annotated[
+        str | None,
+        Query(description="The provider that gets the call, with the whole name of the model."),
+    ] = None,
+    model: Annotated[
+        str | None, Query(description="The model that replaces the model in the body.")
+    ] = None,
+    retry_count: Annotated[
+        str,
+        Header(
+            alias="x-stainless-retry-count",
+            description="The number of repetitions, which OpenAI's clients send. A repetition gets"
+            " the answer of the same call, if that call still runs.",
+        ),
+    ] = "0",
+) -> LiveCall:
+    return LiveCall(
+        request,
+        owner,
+        key,
+        VendorOptions(provider, model),
+        is_repetition=retry_count.isdecimal() and int(retry_count) > 0,
+        wait_for_disconnect=wait_for_disconnect,
+    )
+
+
+LiveCallDep = Annotated[LiveCall, Depends(_live_call)]
 
 
 @router.post(
@@ -23,13 +62,13 @@ router = APIRouter(prefix="/v1", tags=[OPENAI], dependencies=[AUTHENTICATED])
     responses={**OPENAI_STREAM, **CALL_REFUSED},
     openapi_extra=request_body(OPENAI_BODY),
 )
-async def post_chat_completions(call: LiveCallDep) -> Response:
+async def post_chat_completions(services: ServicesDep, call: LiveCallDep) -> Response:
     """Send one chat request to the provider of the model, and return the provider's answer.
 
     `model` is `provider/model` or an alias. With `stream`, the answer arrives as the provider sends
     it, and an error in the middle is the last event. The request waits in the same queue as jobs,
     but usually runs before their requests."""
-    return await call.answer(Operation.CHAT)
+    return await services.openai.live_calls.answer(Operation.CHAT, call)
 
 
 @router.post(
@@ -38,9 +77,9 @@ async def post_chat_completions(call: LiveCallDep) -> Response:
     responses={**OPENAI_ANSWER, **CALL_REFUSED},
     openapi_extra=request_body(OPENAI_BODY),
 )
-async def post_embeddings(call: LiveCallDep) -> Response:
+async def post_embeddings(services: ServicesDep, call: LiveCallDep) -> Response:
     """Send one request for embeddings to the provider of the model, and return the answer."""
-    return await call.answer(Operation.EMBEDDINGS)
+    return await services.openai.live_calls.answer(Operation.EMBEDDINGS, call)
 
 
 @router.post(
@@ -49,8 +88,8 @@ async def post_embeddings(call: LiveCallDep) -> Response:
     responses={**OPENAI_STREAM, **CALL_REFUSED},
     openapi_extra=request_body(OPENAI_BODY),
 )
-async def post_responses(call: LiveCallDep) -> Response:
+async def post_responses(services: ServicesDep, call: LiveCallDep) -> Response:
     """Send one request of the Responses API to the provider of the model, and return the answer.
 
     The provider must have this API. Responses are not stored here."""
-    return await call.answer(Operation.RESPONSES)
+    return await services.openai.live_calls.answer(Operation.RESPONSES, call)
