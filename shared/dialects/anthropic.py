@@ -137,7 +137,7 @@ def _tool_choice(choice: Any) -> dict[str, Any] | None:  # noqa: ANN401 — JSON
             return {"type": "any"}
         case {"type": "function", "function": {"name": str(name)}}:
             return {"type": "tool", "name": name}
-    raise Untranslatable("tool_choice", "auto, none, required or a function is expected")
+    raise Untranslatable("tool_choice", "must be auto, none, required or a function")
 
 
 _CHAT = Codec(_PATH, decode_chat, _translate, to_chat, stream=MessageStream)

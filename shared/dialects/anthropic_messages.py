@@ -72,7 +72,7 @@ def _assistant(path: str, message: dict[str, Any]) -> str | Blocks:
     content = _content(path, message.get("content") or message.get("refusal"))
     thoughts: Blocks = message.get("thinking_blocks") or []
     if not isinstance(thoughts, list):
-        raise Untranslatable(f"{path}.thinking_blocks", "an array is expected")
+        raise Untranslatable(f"{path}.thinking_blocks", "must be an array")
     calls: Blocks = [
         {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
         for call in tool_calls_of(path, message)

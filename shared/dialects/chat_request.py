@@ -65,7 +65,7 @@ class Fields:
         if value is None:
             return []
         if not isinstance(value, list):
-            raise Untranslatable(name, "an array is expected")
+            raise Untranslatable(name, "must be an array")
         return value
 
     def take_one_of(self, name: str, values: Collection[str]) -> str | None:
@@ -73,7 +73,7 @@ class Fields:
         value = self.take(name)
         if value is None or (isinstance(value, str) and value in values):
             return value
-        raise Untranslatable(name, f"{self._provider} takes {', '.join(values)}")
+        raise Untranslatable(name, f"must be one of {', '.join(values)}")
 
     def take_all(self, names: Mapping[str, str]) -> dict[str, Any]:
         """Removes the fields in `names`. Returns their values, by their names at the provider."""
@@ -117,11 +117,11 @@ def messages_of(fields: Fields) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the messages, each with its path, such as `messages[0]`."""
     messages = fields.take_list("messages")
     if not messages:
-        raise Untranslatable("messages", "at least one message is expected")
+        raise Untranslatable("messages", "must have at least one message")
     for index, message in enumerate(messages):
         path = f"messages[{index}]"
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise Untranslatable(path, "an object with a role is expected")
+            raise Untranslatable(path, "must be an object with a role")
         yield path, message
 
 
@@ -132,7 +132,7 @@ def parts_of(path: str, content: Any) -> list[Text | File]:  # noqa: ANN401 — 
     if isinstance(content, str):
         return [Text(content)]
     if not isinstance(content, list):
-        raise Untranslatable(f"{path}.content", "a string or an array of parts is expected")
+        raise Untranslatable(f"{path}.content", "must be a string or an array of parts")
     return [_part(f"{path}.content[{index}]", part) for index, part in enumerate(content)]
 
 
@@ -164,7 +164,7 @@ def tool_calls_of(path: str, message: Mapping[str, Any]) -> Iterator[ToolCall]:
     """Yields the tool calls of an assistant's message."""
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
-        raise Untranslatable(f"{path}.tool_calls", "an array is expected")
+        raise Untranslatable(f"{path}.tool_calls", "must be an array")
     for index, call in enumerate(calls):
         match call:
             case {"function": {"name": str(name), "arguments": arguments}}:
@@ -181,7 +181,7 @@ def _arguments(path: str, arguments: Any) -> dict[str, Any]:  # noqa: ANN401 —
         except ValueError:
             arguments = None
     if not isinstance(arguments, dict):
-        raise Untranslatable(path, "a JSON object is expected")
+        raise Untranslatable(path, "must be a JSON object")
     return arguments
 
 
@@ -204,7 +204,7 @@ def stops(fields: Fields) -> list[str]:
         return []
     stops = [stop] if isinstance(stop, str) else stop
     if not isinstance(stops, list):
-        raise Untranslatable("stop", "a string or an array of strings is expected")
+        raise Untranslatable("stop", "must be a string or an array of strings")
     return stops
 
 
@@ -217,4 +217,4 @@ def json_schema(fields: Fields) -> dict[str, Any] | str | None:
             return "json"
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
             return schema
-    raise Untranslatable("response_format", "json_object or json_schema with a schema is expected")
+    raise Untranslatable("response_format", "must be json_object, or json_schema with a schema")
