@@ -46,7 +46,8 @@ def _rate(help_: str) -> typer.models.OptionInfo:
     epilog=epilog("orchestrator limits", "orchestrator limits set --help", codes=CODES),
 )
 def limits(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Show the limits of providers and models: where they come from, and which count now.
+    """Show the limits of providers and models: where each limit comes from, and which limits are in
+    force.
 
     The command connects to Redis: to REDIS_URL, or to the Valkey of a running `orchestrator up`."""
     if context.invoked_subcommand is not None:
@@ -102,8 +103,8 @@ def set_limits(
 ) -> None:
     """Set limits while work runs, for all workers at the same moment.
 
-    They count before the limits of the workers' settings and survive restarts, until --for ends or
-    `orchestrator limits unset`. Other limits that were set for NAME stay."""
+    These limits replace the limits of the workers' settings, and survive restarts, until --for ends
+    or `orchestrator limits unset`. Other limits that were set for NAME stay."""
     given = {"concurrency": concurrency, "rpm": rpm, "tpm": tpm, "rpd": rpd}
     values = {limit: value for limit, value in given.items() if value is not None}
     if not values:
@@ -123,7 +124,8 @@ def set_limits(
 
 @app.command(cls=Command, epilog=epilog("orchestrator limits unset openai/gpt-5-mini", codes=CODES))
 def unset(name: Name) -> None:
-    """Remove the limits that were set for a provider or a model, so that the settings count."""
+    """Remove the limits that were set for a provider or a model, so that the limits of the settings
+    apply again."""
     key = name.lower()
 
     async def work(redis: Redis, keys: Keys) -> tuple[bool, list[NamedLimits]]:
@@ -135,7 +137,7 @@ def unset(name: Name) -> None:
         names = [one.name for one in known if one.set]
         hint = f"set are: {', '.join(names)}" if names else "none are set"
         fail(f"no limits are set for {name}; {hint}", WRONG_ARGUMENTS)
-    out.print(f"{key}: the limits of the settings count again", markup=False)
+    out.print(f"{key}: the limits of the settings apply again", markup=False)
 
 
 async def _read(redis: Redis, keys: Keys) -> tuple[list[NamedLimits], Keys]:

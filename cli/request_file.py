@@ -133,7 +133,7 @@ def _prompt_request(kind: Kind, given: InputOptions) -> PromptRequest:
         case PlainText() | JsonStrings() if given.field:
             raise WrongArguments("--field is for tables and JSON objects; the input has neither")
         case PlainText() | JsonStrings() if given.id_field:
-            raise WrongArguments("--id-field needs --field")
+            raise WrongArguments("--id-field is for tables and JSON objects; the input has neither")
     if not (given.provider or given.model) and given.system:
         raise WrongArguments("--system needs --provider and --model")
     if not (given.provider and given.model):

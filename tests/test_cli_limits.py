@@ -73,7 +73,7 @@ async def test_limits_are_set_shown_and_unset(
     ]
 
     _, said, _ = await operator("limits", "unset", "openai")
-    assert said == "openai: the limits of the settings count again\n"
+    assert said == "openai: the limits of the settings apply again\n"
     await finish(queue, leases)
     assert len(await claim(queue, openai=10)) == 10
     assert (await operator("limits", "unset", "openai"))[0] == 2
