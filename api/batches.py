@@ -16,8 +16,8 @@ from shared.jobs.submission import Submission
 from shared.jobs.views import StoredJob
 from shared.redis.client import RedisUnavailable
 
-MIN_RETRY_S = 2.0  # least time to retry a read of the status, also after the client's wait
-MAX_RETRY_S = 600.0  # most time; meanwhile, a disconnect of the client is not noticed
+MIN_RETRY_S = 2.0  # shortest time to retry a read of the status, even if the client's wait is over
+MAX_RETRY_S = 600.0  # longest time; meanwhile, a disconnect of the client is not noticed
 
 
 class Batches:
@@ -42,7 +42,7 @@ class Batches:
         *,
         wait_for_disconnect: Callable[[], Awaitable[None]],
     ) -> StoredJob:
-        """Accepts a job and returns its status at once.
+        """Accepts a job and returns its status without waiting for results.
 
         `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected
         if the client has disconnected before the job is accepted, and has sent no idempotency key:
@@ -106,11 +106,11 @@ class Batches:
                 )
 
     async def status(self, job_id: str, submission: Submission, *, retry_for_s: float) -> StoredJob:
-        """Returns the status of a job that was accepted.
+        """Returns the status of an accepted job.
 
-        Retries while Redis is unavailable, because providers charge for the answers even if the
-        client never gets them. Raises ResultsUnavailable, IdempotencyResultExpired and
-        JobNotFound.
+        Repeats the read for `retry_for_s` while Redis is unavailable: the job has been accepted and
+        will be paid for, so the client should learn the results. Raises ResultsUnavailable after
+        that time, IdempotencyResultExpired and JobNotFound.
         """
         try:
             return await redis_retry(retry_for_s)(self._jobs.get, job_id, submission.owner)

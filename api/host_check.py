@@ -1,14 +1,14 @@
 """Refuses requests that come from where a deployment without API keys must not be used.
 
-Without keys, whoever reaches the API may use it, so three ways to reach it are closed:
+Without keys, everyone who reaches the API may use it, so three ways to reach it are closed:
 - from another machine: the connection arrived at an address beyond loopback;
-- DNS rebinding: a web page's own name leads to this machine, so that the browser lets the page read
-  the answers. The header Host has that name. It can never have an address, because a browser looks
-  up no address.
+- DNS rebinding: the name of a web page leads to this machine, so that the browser lets the page
+  read the answers. The header Host then has this name. It never has an address, because a browser
+  looks up no address.
 - a web page of another site that sends a request without reading the answer. The browser names the
   site in the header Origin (https://fetch.spec.whatwg.org/#origin-header).
-With keys, a web page can do nothing, because a browser adds no API key of its own accord. Host and
-Origin are then checked only if ALLOWED_HOSTS is set.
+With keys, a web page can do nothing, because a browser adds no API key by itself. Host and Origin
+are then checked only if ALLOWED_HOSTS is set.
 """
 
 import re
@@ -55,7 +55,8 @@ class HostCheck:
     def refusal(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str | None:
         """Returns why a request is refused, or None.
 
-        A request without Host does not come from a browser, so only its arrival address counts.
+        Every browser sends Host. Without Host, only the address at which the request arrived and
+        Origin are checked.
         """
         server = scope.get("server")
         # A unix socket has no port. Only this machine can reach it.

@@ -1,4 +1,4 @@
-"""Tells waiting HTTP requests when jobs complete and when items finish.
+"""Wakes waiting HTTP requests when jobs end and when items finish.
 
 One subscription to Redis and one periodic check serve all HTTP requests of this process.
 """
@@ -66,14 +66,14 @@ class JobEvents:
         self._redis = redis
         self._keys = keys
         self._store = store
-        self._waiting: Subscriptions = defaultdict(set)  # set when the job completes
+        self._waiting: Subscriptions = defaultdict(set)  # set when the job has ended
         self._following: Subscriptions = defaultdict(set)  # set when items finish
         self._check_now = asyncio.Event()
         self.closed = False
 
     @contextmanager
     def wait_finished(self, job_id: str) -> Iterator[asyncio.Event]:
-        """Yields an event that is set when the job completes, or when this process shuts down.
+        """Yields an event that is set when the job has ended, or when this process shuts down.
 
         Enter the context before the job is submitted, so that no message is missed.
         """
@@ -88,7 +88,7 @@ class JobEvents:
     def subscribe(self, job_id: str) -> Iterator[ResettableEvent]:
         """Yields an event that is set when items of the job may have finished.
 
-        The event is also set when the job completes, and when this process shuts down. Redis
+        The event is also set when the job has ended, and when this process shuts down. Redis
         publishes the job's progress only after `Store.follow_progress` or `Submission.follow_s`.
         """
         changes = ResettableEvent()

@@ -154,7 +154,7 @@ class ReadingLimits:
             self.transport.write(_response(status, reason))
         if cycle is not None and not cycle.response_complete:
             if self.request.reading is Reading.HEAD and not self._is_pipelined():
-                cycle.keep_alive = False  # closes the connection behind the earlier response
+                cycle.keep_alive = False  # closes the connection after the earlier response
                 return
             cycle.disconnected = True
             cycle.message_event.set()

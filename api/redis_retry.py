@@ -11,7 +11,7 @@ def redis_retry(retry_for_s: float) -> AsyncRetrying:
     """Returns an object `retry` for calls like `await retry(function, *args)`.
 
     The function must be safe to repeat. Such a call raises RedisUnavailable if Redis is still
-    unavailable after `retry_for_s`. It raises any other exception of the function at once.
+    unavailable after `retry_for_s`. Any other exception of the function is raised immediately.
     """
     return AsyncRetrying(
         retry=retry_if_exception_type(RedisUnavailable),

@@ -74,7 +74,7 @@ class Preferences:
 
 def parse_prefer(header: str) -> Preferences:
     """Returns the preferences of a Prefer header. If a preference is repeated, the first
-    value counts.
+    value is used.
 
     Unknown and malformed preferences are ignored, as RFC 7240 requires. A header that is longer
     than `MAX_PREFER` is ignored, too.
@@ -105,15 +105,15 @@ async def _wait(
         Literal["sync", "async"],
         Query(
             description="`sync` waits for the results, up to `SYNC_WAIT_SECONDS`; `async` responds"
-            " with 202 at once."
+            " with 202 immediately."
         ),
     ] = "sync",
     prefer: Annotated[
         list[str],
         Header(
-            description="With `respond-async`, the response is a 202 at once. With `wait=SECONDS`,"
-            " the response is a 202 if the results take longer. With both, `wait` applies"
-            " (RFC 7240)."
+            description="With `respond-async`, the API responds with 202 immediately. With"
+            " `wait=SECONDS`, it responds with 202 if the results take longer. With both, `wait`"
+            " applies (RFC 7240)."
         ),
     ] = [],  # noqa: B006 — FastAPI copies it
 ) -> Wait:

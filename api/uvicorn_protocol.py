@@ -109,7 +109,7 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
     def data_received(self, data: bytes) -> None:
         """Reads a request that asks for an upgrade as if it did not ask (RFC 9110, 7.8).
 
-        Java's HttpClient and `curl --http2` ask for h2c. The parser stops behind the headers of
+        Java's HttpClient and `curl --http2` ask for h2c. The parser stops after the headers of
         such a request, even if a body follows. A new parser reads the request without the header
         Upgrade.
         """

@@ -58,7 +58,8 @@ def _count(lane: Lane, count: int) -> str:
 def first_of(lane: Lane) -> tuple[list[Deployment], str]:
     """Returns the deployments to show, first those that do not work, and how many are left out.
 
-    Leaves out the models that are in the same state as the whole lane.
+    If the provider does not work, leaves out its models. If it is paused, leaves out the models
+    whose pauses end no later.
     """
     account = account_of(lane)
     found = [one for one in lane.deployments if account is None or not _is_covered(one, account)]

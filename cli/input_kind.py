@@ -1,4 +1,5 @@
-"""Recognises the kind of an input of `orchestrator submit` by its content."""
+"""Recognises the kind of an input of `orchestrator submit`: by the end of its name, or else by its
+content."""
 
 import csv
 import io
@@ -75,7 +76,10 @@ Kind = Table | JsonArray | JsonObjects | JsonStrings | PlainText
 
 
 def recognise(path: Path, name: str, batch_bytes: int) -> Kind:
-    """Returns the kind of the file's content. Raises InputError if it is not text, and OSError.
+    """Returns the kind of the file's content.
+
+    Raises OSError, and InputError if the file has no requests, is binary, or has a value that JSON
+    does not allow.
 
     name: the name that the user gave. If the name ends in .csv, .tsv or .tab, the input is a table.
     batch_bytes: limit of the size of a JSON array.

@@ -45,4 +45,4 @@ ResultsFormat = Annotated[
         rich_help_panel=RESULTS,
     ),
 ]
-Wait = Annotated[bool, typer.Option(help="Wait until the job completes.", rich_help_panel=OUTPUT)]
+Wait = Annotated[bool, typer.Option(help="Wait until the job has ended.", rich_help_panel=OUTPUT)]

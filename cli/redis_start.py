@@ -21,8 +21,8 @@ async def wait_for_redis(
 ) -> None:
     """Waits for Redis for up to `limit_s`, and checks the layout version of the data.
 
-    Without this check, every process would report another version. If Redis is not available at
-    once, calls `notice` with a message. Raises RedisStartError.
+    Without this check, every process would report another version. If Redis is unavailable at the
+    first attempt, calls `notice` with a message. Raises RedisStartError.
     """
     redis = connect(url, layout_check(keys), log_outages=False)
     ends_at = monotonic() + limit_s

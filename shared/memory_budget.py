@@ -12,8 +12,8 @@ class MemoryFull(Exception):
 class MemoryBudget:
     """Limits the bytes that all pieces of work reserve together.
 
-    A reservation either waits until it fits or fails at once. No reservation waits while it holds
-    bytes, so reservations cannot wait for each other.
+    A reservation either waits until it fits, or fails immediately. No reservation waits while it
+    holds bytes, so reservations cannot wait for each other.
     """
 
     def __init__(self, limit: int) -> None:
@@ -26,7 +26,7 @@ class MemoryBudget:
         return Reservation(self)
 
     def add(self, size: int) -> None:
-        """Reserves bytes at once. Raises MemoryFull."""
+        """Reserves bytes without waiting. Raises MemoryFull if they do not fit."""
         if self._used + size > self._limit:
             raise MemoryFull
         self._used += size
@@ -55,7 +55,7 @@ class MemoryBudget:
         self._used += size
 
     def remove(self, size: int) -> None:
-        """Releases bytes, and reserves them for the callers that wait."""
+        """Releases bytes, and reserves free bytes for the waiting callers, in their order."""
         self._used -= size
         while self._waiting:
             next_size, future = self._waiting[0]

@@ -7,8 +7,9 @@ class OwnerShares:
     """Gives an owner another place only while the owner has fewer places than are free.
 
     So an owner alone can have half of the places, and two owners a third each. A newcomer finds a
-    free place at once, also if the others keep theirs for hours. This is the dynamic threshold of
-    Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches" (1998).
+    free place immediately, even if the other owners keep their places for hours. This is the
+    dynamic threshold of Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory
+    Packet Switches" (1998).
     """
 
     def __init__(self, limit: int, *, unshared: str | None = None) -> None:

@@ -63,7 +63,7 @@ class CallMetrics(Collector):
     def add_call(
         self, provider: str, model: str, code: str, latency_ms: float, *, owner: str = ""
     ) -> None:
-        """Counts a finished call. `code` is its error code, or "" if the call was answered."""
+        """Counts a call that has ended. `code`: the call's error code, or "" for an answer."""
         labels = (provider, self._models.label(model, owner, is_served=not code), code)
         self._calls[labels].add(latency_ms, duration_bucket(latency_ms))
 

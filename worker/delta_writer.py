@@ -8,7 +8,7 @@ from shared.queue.deltas import Deltas
 from shared.redis.client import RedisUnavailable
 from worker.outcomes import Attempt
 
-PART_S = 0.03  # time for which events are collected; the first event is sent at once
+PART_S = 0.03  # time for which events are collected; the first event is sent immediately
 RETRY_S = 0.25
 
 

@@ -64,9 +64,10 @@ class LeaseKeeper:
         self._renew_now.set()
 
     def renew_soon(self, stop_at: float) -> None:
-        """Renews all leases at once if little time is left until `stop_at`.
+        """Makes `renew_forever` renew all leases now, if less than half of a lease is left until
+        `stop_at`.
 
-        That happens if Redis took long to answer with the new lease.
+        So little is left if Redis took long to answer the claim.
         """
         if stop_at - now() < self._lease_s * RENEW_AT_ONCE_BELOW:
             self.renew_now()
@@ -97,6 +98,6 @@ class LeaseKeeper:
         """
         while True:
             if stopped := self._calls.stop_expired():
-                log.warning("leases_expired", calls_stopped=stopped)
+                log.warning("leases_not_renewed", calls_stopped=stopped)
                 self._metrics.leases_lost.inc(stopped)
             await asyncio.sleep(self._lease_s * CHECK_EVERY)

@@ -78,7 +78,7 @@ class Batches:
         held: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]],
         wait_for_disconnect: Callable[[], Awaitable[None]],
     ) -> Batch:
-        """Creates a batch whose requests may run at once, or a batch that has failed.
+        """Creates a batch whose requests may start immediately, or a batch that has failed.
 
         provider: the provider of all requests; None if their models name it.
         is_repeated: whether the client sends the request again because it got no response. The
@@ -148,7 +148,8 @@ class Batches:
     async def cancel(self, batch_id: str, owner: str) -> Batch:
         """Cancels the batch. Its status is `cancelling` until the workers have stopped its calls.
 
-        The response says `cancelling` if any calls ran, also if the workers were faster.
+        The response says `cancelling` if any calls ran, even if the workers have stopped them
+        already.
         """
         job_id = job_id_of(batch_id)
         before = await self._batches.get(job_id, owner)

@@ -1,7 +1,7 @@
 """Lists the models of this server as OpenAI's API does: aliases, and what the providers list.
 
 The providers are asked when a client asks for the list, and the lists are kept for some minutes. A
-provider that does not answer is left out: its models can be used all the same.
+provider that does not answer is left out: its models can still be used.
 """
 
 import asyncio
@@ -104,7 +104,11 @@ def _lists(listed: Mapping[str, Any]) -> Iterable[list[Any]]:
 
 
 def find_model(model: str, catalogue: Catalogue, default_provider: str | None) -> OpenAIModel:
-    """Returns the model that requests with this name get. Raises OpenAIError 404."""
+    """Returns the description of the model that a request names.
+
+    Whether the provider has the model is not checked. Raises OpenAIError 404 if no provider serves
+    the name.
+    """
     try:
         target = route(catalogue, model, provider=None, default_provider=default_provider)
     except RoutingError as error:

@@ -16,7 +16,10 @@ _comma = re.compile(r"[ \t\r\n]*,[ \t\r\n]*").match
 
 
 class InvalidJson(ValueError):
-    """The text is not a JSON object. `str(error)` is the reason."""
+    """The text is not a JSON object, or an object that this API does not accept.
+
+    `str(error)` is the reason.
+    """
 
 
 @dataclass(slots=True)  # not frozen: a line has several, and creating one would take longer
@@ -42,7 +45,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 def object_members(text: str) -> dict[str, Member]:
     """Returns the members of the object in `text`, by name and in their order.
 
-    Raises InvalidJson, also if a name occurs twice.
+    Raises InvalidJson, even if only a name occurs twice.
     """
     try:
         return _members(text)

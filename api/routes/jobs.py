@@ -101,7 +101,7 @@ async def post_job(
         RequestFormat | None,
         Query(
             alias="format",
-            description="The format of the requests. Default: found from the first line.",
+            description="The format of the requests. Default: the first request decides.",
         ),
     ] = None,
 ) -> Response:
@@ -132,7 +132,7 @@ async def list_jobs(
     owner: OwnerDep,
     before_us: PageCursor,
     state: Annotated[
-        JobStatus | None, Query(alias="status", description="Returns only jobs in this state.")
+        JobStatus | None, Query(alias="status", description="Returns only jobs with this status.")
     ] = None,
     limit: Annotated[
         int, Query(ge=1, le=MAX_PAGE_JOBS, description="The maximum number of jobs on a page.")

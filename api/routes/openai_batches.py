@@ -41,7 +41,7 @@ async def create_batch(
         str, Header(alias="x-stainless-retry-count", include_in_schema=False)
     ] = "0",
 ) -> Batch:
-    """Create a batch from an uploaded file. Its requests may run at once.
+    """Create a batch from an uploaded file. Its requests may start immediately.
 
     If a line of the file is invalid, no request runs, and the batch has the status `failed`.
     OpenAI's clients repeat a request that got no response; then the batch of the first request is

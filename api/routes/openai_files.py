@@ -26,7 +26,7 @@ from api.stream_response import StreamResponse
 from shared.files.upload import Repetition
 
 MAX_PAGE = 10_000
-FORM_BYTES = 1024 * 1024  # limit of what a form has beside its file
+FORM_BYTES = 1024 * 1024  # limit of the other parts of a form with a file
 
 FileId = Annotated[str, Path(description="The `id` of one of your files.")]
 

@@ -14,7 +14,8 @@ router = APIRouter(prefix="/v1/models", tags=[OPENAI], dependencies=[AUTHENTICAT
 async def get_models(services: ServicesDep) -> OpenAIModels:
     """Return the aliases of this server, and the models that the configured providers list.
 
-    `provider/model` works for every model of a configured provider, also if it is not listed."""
+    `provider/model` works for every model of a configured provider, even if the model is not
+    listed."""
     return await services.openai.models.models()
 
 

@@ -60,7 +60,10 @@ def item_of(text: str) -> str:
 
 
 def chat_of(document: dict[str, Any], model: Any, texts: list[str]) -> Chat:  # noqa: ANN401 — JSON
-    """Returns the chat of a body with these texts. Raises LookupError if there is no text."""
+    """Returns the chat of a request. Raises LookupError if `texts` is empty.
+
+    document: the parsed body. texts: the texts of its messages.
+    """
     call = _tool_call(document, texts[-1])
     return Chat(str(model), tuple(texts), call, max_tokens=_output_limit(document))
 

@@ -20,7 +20,8 @@ def reply_error(
     retry_after: str | None,
     headers: Headers = (),
 ) -> None:
-    """Answers with an error in the dialect's format. Only 429 and 503 get the Retry-After."""
+    """Answers with an error in the dialect's format. Only a 429 or a 503 has the header
+    Retry-After."""
     if retry_after and status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         headers = (("Retry-After", retry_after), *headers)
     exchange.reply(status, dialect.error_body(status, message), headers=headers)

@@ -37,7 +37,7 @@ class InvalidConfiguration(OrchestratorError):
 
 
 class ConnectionFailed(OrchestratorError):
-    """The API could not be reached, or the connection failed."""
+    """The API could not be reached, or the connection broke before the response was complete."""
 
 
 class ServiceUnavailable(OrchestratorError):

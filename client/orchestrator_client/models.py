@@ -71,7 +71,7 @@ class LLMResponse(_Response):
     )
     queued_ms: float = Field(
         description="The time from the acceptance of the job to the start of the provider call that"
-        " gave this result."
+        " gave this result. If no call gave the result: the time until the request failed, or 0."
     )
     retried_ms: float = Field(
         description="The part of `queued_ms` after the start of the first provider call."
@@ -159,7 +159,7 @@ class JobSummary(_Response):
     accepted_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = Field(
-        default=None, description="The time at which the job completed; None until then."
+        default=None, description="The time at which the job ended; None until then."
     )
     deadline_at: datetime | None = None
     retry_of: str | None = Field(
@@ -200,7 +200,7 @@ class JobList(_Response):
 
 
 class LaneStats(_Response):
-    """Counts the provider calls that finished in a period."""
+    """Counts the provider calls that ended in a period."""
 
     calls: int
     calls_per_s: float
@@ -215,7 +215,7 @@ class LaneStats(_Response):
 
 
 class ModelStats(_Response):
-    """Counts the provider calls of one model that finished in the last minute."""
+    """Counts the provider calls of one model that ended in the last minute."""
 
     model: str
     calls: int
@@ -290,11 +290,12 @@ class Notice(_Response):
     severity: str = Field(description="`error`, `warning` or `info`.")
     lane: str | None = Field(
         default=None,
-        description="The lane that the notice is about; None if it is about all lanes.",
+        description="The lane that the notice is about; None if the notice is not about one lane.",
     )
     model: str | None = Field(
         default=None,
-        description="The model that the notice is about; None if it is about all models.",
+        description="The model that the notice is about; None if the notice is not about exactly"
+        " one model.",
     )
     text: str
 

@@ -26,7 +26,7 @@ class Client:
 
     A notebook runs its cells in such a thread.
 
-    If the API has never been reached, a request that cannot connect fails at once. Later, the
+    If the API has never been reached, a request that cannot connect fails immediately. Later, the
     client repeats a request for up to `retry_for_s` seconds: while the API restarts, while it
     refuses requests because it is full (429 or 503), while Redis is unavailable (503), and while a
     proxy gets no answer from the API (502 or 504). You never pay twice for a repeated request:

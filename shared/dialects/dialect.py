@@ -128,7 +128,7 @@ class Dialect:
 
     native: the codec of native requests, whose fields are those of an OpenAI chat request.
     foreign: the codecs of foreign bodies, by `Operation`. A missing operation is not supported.
-    models_path: path of the GET that lists the provider's models, behind the base URL.
+    models_path: path of the GET that lists the provider's models, appended to the base URL.
     """
 
     native: Codec

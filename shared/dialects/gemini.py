@@ -1,8 +1,10 @@
-"""Defines the dialect of Google's Gemini API: generateContent, and its OpenAI endpoint.
+"""Defines the dialect of Google's Gemini API: generateContent, and the interface that is compatible
+with OpenAI's.
 
 https://ai.google.dev/api/generate-content · https://ai.google.dev/gemini-api/docs/openai
 
-The base URL ends in `/v1beta`. The two interfaces take the key in different headers.
+The base URL of both ends in `/v1beta`. generateContent takes the key in `x-goog-api-key`, the other
+interface in `Authorization`.
 """
 
 from dataclasses import replace

@@ -36,7 +36,8 @@ class FileLimits:
 
 
 class UploadScripts:
-    """The scripts of uploads: see the files in shared/queue/lua/."""
+    """Holds the scripts that store an upload: stage_block, accept_file and unstage, in
+    shared/queue/lua/."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self.stage_block, self.accept, self.unstage = (

@@ -17,7 +17,7 @@ class Order(StrEnum):
 
 
 class CursorOutOfRange(ValueError):
-    """The cursor points behind the job's last item."""
+    """The cursor is beyond the job's last item."""
 
 
 class PageTooSmall(Exception):

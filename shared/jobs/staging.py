@@ -219,7 +219,8 @@ class Staging:
 
 @asynccontextmanager
 async def staged(staging: Staging) -> AsyncIterator[Staging]:
-    """Discards the staged items if the block raises an exception before the commit."""
+    """Yields `staging`. If the block raises an exception before the commit, the staged items are
+    discarded."""
     try:
         yield staging
     except BaseException:

@@ -54,7 +54,7 @@ class TooManyFallbacks(SubmissionRejected):
 
 
 class IdempotencyConflict(SubmissionRejected):
-    """The idempotency key belongs to a job with other requests or options."""
+    """The idempotency key belongs to another job, or to another file."""
 
 
 class UploadExpired(SubmissionRejected):

@@ -52,7 +52,7 @@ NATIVE = "native"  # name of the format of native requests
 
 
 class JobSummary(Outbound):
-    """The state of a job, without its results."""
+    """The status and the progress of a job, without its results."""
 
     job_id: str
     owner: str = Field(
@@ -101,7 +101,7 @@ class JobSummary(Outbound):
 
 
 class Job(JobSummary):
-    """The state of a job with the results so far.
+    """The status of a job with the results so far.
 
     A job has every field of `BatchLLMResponse`. A field whose value is not known yet is `null`.
     """

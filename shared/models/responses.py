@@ -72,7 +72,8 @@ class LLMResponse(Outbound):
     )
     queued_ms: float = Field(
         description="The time from the acceptance of the job to the start of the provider call"
-        " that gave this result."
+        " that gave this result. If no call gave the result: the time until the request failed,"
+        " or 0."
     )
     retried_ms: float = Field(
         description="The part of `queued_ms` after the start of the first provider call."
@@ -105,7 +106,7 @@ class LLMResponse(Outbound):
     metadata: JsonText = Field(
         default=None,
         exclude=True,
-        description="The `metadata` beside the body of a request that was not in the native"
+        description="The `metadata` that the client sent with a request that was not in the native"
         " format.",
     )
     route: list[dict[str, Any]] | None = Field(

@@ -33,7 +33,7 @@ class LevelName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The number of ended calls to a model. `code` is their error code, or "" for an answer."""
+    """Names the counter of the calls to a model that ended with the error `code`; "": an answer."""
 
     lane: str
     code: str
@@ -42,7 +42,8 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """The number of ended calls whose duration is in a bucket of `shared.monitoring.histogram`."""
+    """Names the counter of ended calls whose duration is in a bucket of
+    `shared.monitoring.histogram`."""
 
     lane: str
     bucket: int
@@ -50,7 +51,7 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """The sum of a quantity over the ended calls."""
+    """Names the sum of a quantity over the ended calls."""
 
     lane: str
     quantity: Quantity
@@ -58,7 +59,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The number of items that were running or queued at the first report of the step."""
+    """Names the number of items that were running or queued at the first report of the step."""
 
     lane: str
     name: LevelName

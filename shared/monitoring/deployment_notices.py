@@ -43,7 +43,11 @@ def deployment_notices(at: datetime, lane: Lane) -> Iterator[Notice]:
 
 
 def _not_covered(lane: Lane) -> list[Deployment]:
-    """Returns the deployments without the models that are in the same state as the whole lane."""
+    """Returns the deployments that a notice about the whole provider does not cover.
+
+    If the provider does not work, returns only the provider. If it is paused, also returns each
+    model that does not work or that is paused for longer.
+    """
     account = next((one for one in lane.deployments if one.name == lane.name), None)
     if account is None:
         return lane.deployments

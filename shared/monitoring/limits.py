@@ -1,4 +1,5 @@
-"""Reads the limits of providers and models: where each comes from, and which one counts now."""
+"""Reads the limits of providers and models: where each limit comes from, and which limits are in
+force."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,9 +26,9 @@ class NamedLimits:
         More than one entry: the workers disagree.
     set: the limits that were set while work runs, until `set_until`; None if they do not end.
     announced: the limits that the provider announced in the headers of a response.
-    adapted: the most calls that may run, as far as the number is adapted.
-    in_force: the limits that count now. If workers disagree, each worker keeps to its own, and
-        this is the highest.
+    adapted: the adapted limit of the calls that run at once; None if the limit does not adapt.
+    in_force: the limits that are in force. If workers disagree, each worker keeps to its own limit,
+        and this field has the highest limit.
     """
 
     name: str

@@ -19,12 +19,12 @@ class _Known:
 
 
 class ModelLabels:
-    """Limits the number of label values for models, because clients choose the names of models.
+    """Limits the number of models that are labels, because a client can send any name.
 
-    If there are too many, the owner with the most names loses one: the least recently seen name
-    that no provider has answered, or else the least recently seen name. An owner with the most
-    names replaces only its own names, and an invented name of this owner does not replace a name
-    that a provider has answered.
+    If a new name has no room, the owner with the most names loses the name that was seen least
+    recently; names of calls that no provider has answered go first. If the new name belongs to this
+    owner and its own call was not answered, it does not replace a name whose call was answered: its
+    label is `other`.
     """
 
     def __init__(

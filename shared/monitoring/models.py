@@ -82,8 +82,8 @@ class Lane(BaseModel):
     name: str
     in_flight: int
     limit: int | None = Field(
-        description="The limit of calls that run at once, on all workers, that counts now;"
-        " `null` until a worker has reported it."
+        description="The limit in force of the calls that run at once, on all workers; `null` until"
+        " a worker has reported it."
     )
     queued: int = Field(
         description="The number of requests that wait for a free slot or the end of a pause."
@@ -145,10 +145,13 @@ class Notice(BaseModel):
     """A sentence that explains why something is slow or fails."""
 
     severity: Severity
-    lane: str | None = Field(description="The lane that the notice is about; `null` for all lanes.")
+    lane: str | None = Field(
+        description="The lane that the notice is about; `null` if the notice is not about one lane."
+    )
     model: str | None = Field(
         default=None,
-        description="The model that the notice is about; `null` for all models of the lane.",
+        description="The model that the notice is about; `null` if the notice is not about exactly"
+        " one model.",
     )
     text: str
 

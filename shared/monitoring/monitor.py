@@ -262,7 +262,7 @@ def _paused(
 def _limit(lane: str, workers: Sequence[WorkerView]) -> int | None:
     """Returns the highest limit that a worker has reported.
 
-    The limits of lost workers count only if all workers are lost.
+    Ignores the limits of lost workers, unless all workers are lost.
     """
     present = [worker for worker in workers if worker.state is not WorkerState.LOST]
     limits = (worker.limits[lane] for worker in present or workers if lane in worker.limits)
@@ -272,7 +272,7 @@ def _limit(lane: str, workers: Sequence[WorkerView]) -> int | None:
 def limit_in_force(
     configured: int | None, set_limits: bytes | None, cap: bytes | None, now_s: float
 ) -> int | None:
-    """Returns the limit of running calls that counts now: see lua/lib/limits_in_force.lua.
+    """Returns the limit of running calls that is in force: see lua/lib/limits_in_force.lua.
 
     set_limits: what LIMITS has for the provider. cap: what CAPS has for the provider.
     """

@@ -19,7 +19,7 @@ TomlPath = tuple[int | str, ...]
 class AliasCheck:
     """Collects the aliases in `found`, by their names in lower case.
 
-    rows: by the provider's name. providers, aliases: names that the file or the rows have, also if
+    rows: by the provider's name. providers, aliases: names that the file or the rows have, even if
     their sections are wrong. add: takes a complaint, which is a path in the file and a reason.
     """
 
@@ -94,7 +94,8 @@ class AliasCheck:
     def chains(self) -> None:
         """Complains about each alias whose fallbacks lead back to it, or are too many.
 
-        The fallbacks of an alias that is a fallback follow it, so they count, too.
+        If a fallback is an alias, the fallbacks of this alias follow it, and are part of the
+        number.
         """
         for name in self.found:
             path = ("models", self._names[name], "fallbacks")

@@ -44,9 +44,9 @@ class Providers:
 def load_providers(settings: Settings) -> Providers:
     """Returns the providers. Raises SettingsError.
 
-    For a time-out and a limit, the first of these counts: the provider's variable
-    (`<NAME>_TIMEOUT`), `providers.toml`, the general setting (`REQUEST_TIMEOUT`) if it is set, the
-    default of the provider's built-in row.
+    A time-out or a limit is the first of these that is set: the provider's variable
+    (`<NAME>_TIMEOUT`), `providers.toml`, the general setting (`REQUEST_TIMEOUT`), the default of
+    the provider's built-in row.
     """
     rows = PROVIDERS
     if "request_timeout" in settings.model_fields_set:

@@ -96,7 +96,8 @@ class Provider:
 
     @property
     def key_variables(self) -> tuple[str, ...]:
-        """Returns the variables that may contain the key. The first that is set counts."""
+        """Returns the variables that may contain the key. The first variable that is set is
+        used."""
         return self.variables_of_key(1)
 
     def variables_of_key(self, number: int) -> tuple[str, ...]:

@@ -87,11 +87,11 @@ def route(
 ) -> Target:
     """Returns the target of a foreign request.
 
-    `model` is the name in the request. `provider` is the provider that the client asked for beside
-    the request (`?provider=`). The first rule that applies decides:
+    `model` is the name in the request. `provider` is the provider that the client named in the URL
+    (`?provider=`). The first rule that applies decides:
 
     1. `provider`: gets the whole name.
-    2. An alias: matches the whole name, in any case.
+    2. An alias: matches the whole name, in upper or lower case.
     3. The name's first segment, before a slash: if it names a configured provider, this provider
        gets the rest. Only one segment is removed, because `openrouter/openai/gpt-x` is OpenRouter's
        `openai/gpt-x`.
@@ -209,7 +209,7 @@ def _no_provider_message(catalogue: Catalogue, model: str, row: Provider | None)
 
 
 def _first_segment(model: str) -> str:
-    """Returns the part before the first slash; "" if there is no slash or nothing behind it."""
+    """Returns the part before the first slash; "" if there is no slash, or no text after it."""
     first, _, rest = model.partition("/")
     return first if rest else ""
 

@@ -12,7 +12,7 @@ from shared.providers.provider_row import provider_of
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Limits the calls of a lane beside the limit of running items.
+    """Limits the calls of a lane in addition to the limit of running items.
 
     adaptive: whether the limit of running items adapts.
     per_account: whether the rates limit all models together; if not, they limit each model.

@@ -136,7 +136,7 @@ def _without_comments(text: str) -> str:
 
 
 def _split(values: str) -> list[str]:
-    """Splits at the commas that are not in brackets."""
+    """Returns the values that are separated by commas outside of braces and parentheses."""
     depth, start, found = 0, 0, []
     for token in _TOKEN.finditer(values):
         depth += (token[0] in "{(") - (token[0] in "})")

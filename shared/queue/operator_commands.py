@@ -1,4 +1,4 @@
-"""Does what a person decides while work runs, for the `orchestrator` command."""
+"""Sets limits and ends pauses while work runs, for the commands `limits` and `lanes`."""
 
 from collections.abc import Mapping
 
@@ -10,9 +10,9 @@ from shared.queue.scripts import load_script
 
 
 class Operator:
-    """Changes the state of lanes. Raises RedisUnavailable.
+    """Sets limits, and ends pauses of lanes. Raises RedisUnavailable.
 
-    Whoever can connect to Redis is the operator. The HTTP API has no such functions.
+    Everyone who can connect to Redis may do this. The HTTP API has no such functions.
     """
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
@@ -25,7 +25,7 @@ class Operator:
         """Sets limits of a provider, or of a model as `provider/model`, for all workers.
 
         limits: by `concurrency`, `rpm`, `tpm` and `rpd`. Other limits that were set stay.
-        for_s: time after which no limit that was set for the name counts any more; None for ever.
+        for_s: time after which all limits that were set for the name end. None: they do not end.
         """
         for_ms = "" if for_s is None else for_s * 1000
         await self._set_limits(args=[name, orjson.dumps(dict(limits)), for_ms])

@@ -61,12 +61,13 @@ class AnnouncedLimit:
 def announced_limits(
     kind: LimitHeaders, headers: Mapping[str, str], now: datetime
 ) -> dict[Dimension, AnnouncedLimit]:
-    """Returns the limits in the headers of a response, by what they limit.
+    """Returns the limits in the headers of a response. The keys say what is limited.
 
-    kind: the row's `limit_headers`. headers: names are found in any case, as in `httpx.Headers`.
+    kind: the row's `limit_headers`.
+    headers: the names may be in upper or lower case, as in `httpx.Headers`.
     now: used for dates if the response has no Date header.
 
-    A limit that is missing, empty, 0 or -1, as Azure sends, is left out.
+    Leaves out a limit that is missing, empty, 0 or negative. Azure sends -1 for some models.
     """
     return dict(_announced(kind, headers, now))
 
@@ -96,7 +97,7 @@ def announced_rates(limits: Mapping[Dimension, AnnouncedLimit]) -> dict[str, Ann
 
     All tokens together stay within the lower of the limits of tokens and of input tokens. A limit
     of output tokens alone is left out: only a pause keeps to it. A limit per second is left out,
-    because a worker may use up an announced limit at once.
+    because a worker may use up an announced limit in one burst.
     """
     rates = {}
     for rate, (period_s, dimensions) in _RATES.items():

@@ -56,7 +56,7 @@ async def call(
     timeout_s: limit of the time of the whole call, even if the answer arrives one byte at a time.
         In a stream, each event gives the provider this time again.
     emit: gets the encoded events of a streamed answer as they arrive. If the provider does
-        not stream, `emit` gets nothing, and the answer is returned all the same.
+        not stream, `emit` gets nothing, and the answer is still returned.
     on_headers: gets the headers of the response, whatever its status is.
     """
     with endpoint.memory.reservation() as memory:
@@ -197,7 +197,7 @@ async def _exchange(
 
 
 class _Chunks(httpx.AsyncByteStream):
-    """Sends a large body in chunks, because aiohttp would write it at once."""
+    """Sends a large body in chunks, because aiohttp would write the whole body in one step."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content

@@ -1,7 +1,7 @@
 """Keeps the connections to providers, and sends a request over one of them.
 
 A provider may close an idle connection at the moment at which a request is sent on it. Such a
-request was not read, so it is sent again at once, which costs the item no attempt.
+request was not read, so it is sent again immediately, which costs the item no attempt.
 """
 
 import asyncio
@@ -49,10 +49,11 @@ def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
 
 
 class _Protocol(ResponseHandler):
-    """Aborts a connection on which many responses arrive at once.
+    """Aborts a connection that has more than MAX_RESPONSES unread responses.
 
     A server may send informational responses before its response (RFC 9110, 15.2). aiohttp reads
-    those that have arrived without letting other tasks run, so that leases could expire meanwhile.
+    all responses that have arrived before another task runs. With many of them, leases would
+    expire.
     """
 
     def feed_data(self, data: Any, size: int = 0) -> None:  # noqa: ANN401 — aiohttp's own types

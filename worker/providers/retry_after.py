@@ -40,7 +40,7 @@ _FIELDS = ("retryDelay", "retry_after", "retry_after_seconds", "estimated_time")
 def wait_s(headers: Mapping[str, str], error: object, text: str, now: datetime) -> float | None:
     """Returns the seconds that the provider asks to wait, at most 7 days; None if it names none.
 
-    headers: the names are found in any case, as in `httpx.Headers`.
+    headers: the names may be in upper or lower case, as in `httpx.Headers`.
     error: the JSON of the response, or None. text: the provider's reason.
     now: used for dates if the response has no Date header, because clocks differ.
     """

@@ -1,4 +1,4 @@
-"""Reads the body of a streamed answer, and hands on its events as they arrive."""
+"""Reads the body of a streamed answer, and passes on its events as they arrive."""
 
 import asyncio
 from collections.abc import Callable
@@ -29,7 +29,8 @@ class StreamTooLarge(Exception):
 
 
 class StreamBody:
-    """Reads one body. Each event gives the provider `timeout_s` more time."""
+    """Reads the body of one streamed answer. With each event, the time limit `timeout_s` starts
+    again."""
 
     def __init__(
         self,

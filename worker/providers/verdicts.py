@@ -91,14 +91,14 @@ class _Response:
 def judge(
     status: int, headers: Mapping[str, str], error: object, *, safe_text: str, now: datetime
 ) -> Judgement:
-    """Returns what an error means.
+    """Returns the meaning of an error response.
 
     status: the HTTP status of the response, or the status that corresponds to an error in the JSON
         of a response with 200.
-    headers: names are found in any case, as in `httpx.Headers`.
+    headers: the names may be in upper or lower case, as in `httpx.Headers`.
     error: the JSON of the response, a text, or None.
-    safe_text: the reason without the key and the prompt. A response may repeat the prompt, and a
-        prompt must not stop a deployment for others.
+    safe_text: the reason without the key and the prompt. A response may repeat the prompt, and
+        words of a prompt must not pause a deployment, which serves other requests, too.
     now: the time of the response.
     """
     text, names = reason(error)[:_MAX_TEXT], codes(error) | _bedrock_code(headers)
