@@ -34,8 +34,8 @@ log = logging.getLogger("orchestrator_client")
 class Connection:
     """Sends requests to one API, and repeats them while the API is unavailable.
 
-    If the API has never been reached, a request that cannot connect is not repeated: most likely
-    the URL is wrong or the API was not started. Later, the API is probably restarting.
+    If the API has never been reached, a request that cannot connect is not repeated: probably the
+    URL is wrong, or the API was not started. Later, the API is probably restarting.
     """
 
     def __init__(

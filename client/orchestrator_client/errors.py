@@ -2,7 +2,7 @@
 
 OrchestratorError           This is the base class: catch it to catch every error.
 ├── InvalidConfiguration    The URL or the API key cannot be used.
-├── ConnectionFailed        The API could not be reached, or the connection failed.
+├── ConnectionFailed        The API could not be reached, or the connection broke.
 ├── ServiceUnavailable      The API is full (429 or 503), Redis is unavailable (503), or a proxy
 │                           cannot reach the API (502) or waited too long for it (504).
 ├── RequestRejected         The API returned another error status; `str(error)` is the reason.

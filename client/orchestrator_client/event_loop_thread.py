@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class EventLoopThread:
-    """Runs coroutines for other threads, also for threads that run an event loop themselves.
+    """Runs coroutines for other threads, even for threads that run an event loop themselves.
 
     The thread stops when `close` is called, when this object is garbage, or when the interpreter
     exits.
@@ -102,8 +102,8 @@ async def _finish(
     for call in calls:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    # shutdown_asyncgens closes all generators at once, an inner one also while an outer one still
-    # uses it. Therefore the outer generators are closed first.
+    # shutdown_asyncgens closes an inner generator even while an outer generator still uses it.
+    # Therefore the outer generators are closed first.
     for generator in tuple(open_generators):
         await generator.aclose()
     await asyncio.get_running_loop().shutdown_asyncgens()

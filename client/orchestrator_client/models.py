@@ -96,7 +96,7 @@ class LLMResponse(_Response):
     )
     metadata: dict[str, Any] | None = Field(
         default=None,
-        description="The `metadata` beside the body of a request in a vendor's format.",
+        description="The `metadata` that you sent with a request in a vendor's format.",
     )
     route: list[dict[str, Any]] | None = Field(
         default=None, description="What was tried before the request moved on to this model."

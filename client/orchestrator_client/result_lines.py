@@ -26,7 +26,7 @@ async def read_lines(
     """Yields lists of parsed lines that arrived together. Raises ReadStalled and InvalidResponse.
 
     An empty list says that only empty lines arrived: the API shows that it is alive. Lines are
-    split at line feeds only. httpx would split them also at other characters, such as U+2028, which
+    split at line feeds only. httpx would also split them at other characters, such as U+2028, which
     an answer may contain.
     """
     rest = b""

@@ -37,7 +37,7 @@ class RetryBudget:
     async def wait(self, error: Retryable) -> None:
         """Sleeps until the next attempt.
 
-        Raises `error` instead if no attempt can succeed, or if the next one would come too late.
+        Raises `error` instead if no attempt can succeed, or if the next attempt would be too late.
         """
         now = monotonic()
         if self._ends_at is None:

@@ -22,7 +22,7 @@ from orchestrator_client.request_lines import ReplayableLines, Request, choose_i
 
 
 class Client:
-    """Calls an API from a synchronous program, also in a thread that runs an event loop.
+    """Calls an API from a synchronous program, even in a thread that runs an event loop.
 
     A notebook runs its cells in such a thread.
 
@@ -46,7 +46,8 @@ class Client:
     ) -> None:
         """Raises InvalidConfiguration if the URL or the API key cannot be used.
 
-        url: the API's URL. Default: ORCHESTRATOR_URL, or http://localhost:8000 if that is not set.
+        url: the API's URL. Default: ORCHESTRATOR_URL, or http://localhost:8000 if the variable is
+            not set.
         api_key: your API key. Default: ORCHESTRATOR_API_KEY. Not needed if the API has no API_KEYS.
         retry_for_s: limit, in seconds, of the time for which one request is repeated. The time
             begins at the first failure, and again whenever the API answers.

@@ -32,7 +32,10 @@ class FileStore:
 
     @asynccontextmanager
     async def upload(self, owner: str) -> AsyncIterator[FileUpload]:
-        """Discards the blocks if the context raises an exception before the commit."""
+        """Yields a new upload. Raises RedisFull.
+
+        If the block raises an exception before `commit`, the stored blocks are deleted.
+        """
         self._memory.check()
         upload = FileUpload(
             self._redis, self._keys, self._uploads, owner, self._limits, self._memory
