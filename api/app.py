@@ -1,4 +1,4 @@
-"""Assembles the application: middleware, routes, error responses, OpenAPI document."""
+"""Assembles the application: middleware, routes, error responses and the OpenAPI document."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

@@ -47,8 +47,8 @@ class Batches:
         `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected
         if the client has disconnected before the job is accepted, and has sent no idempotency key:
         then nothing is stored. Raises SubmissionRejected, IdempotencyResultExpired,
-        ResultsUnavailable and RedisUnavailable. After RedisUnavailable, normally nothing was
-        stored; but if only Redis's reply was lost, the job exists.
+        ResultsUnavailable and RedisUnavailable. After RedisUnavailable, usually nothing was stored;
+        but if only Redis's reply was lost, the job exists.
         """
         items = _of_client(items, submission, wait_for_disconnect)
         job_id = await self._jobs.submit(self._jobs.new_id(), items, submission)
@@ -90,8 +90,8 @@ class Batches:
         """Keeps the job of a disconnected client for the grace period.
 
         A proxy may have ended the connection, and the client may post the same body again. After
-        the period, nobody will read the answers. A job with an idempotency key continues, because
-        its client can repeat the request at any time.
+        the period, no client will read the answers. A job with an idempotency key continues,
+        because its client can repeat the request at any time.
         """
         if not submission.idempotency_key:
             with suppress(RedisUnavailable):

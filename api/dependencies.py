@@ -25,7 +25,7 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The objects that routes use. `api.lifespan` creates them once per process."""
+    """Holds the objects that routes use. `api.lifespan` creates them once per process."""
 
     settings: Settings
     catalogue: Catalogue

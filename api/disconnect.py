@@ -8,7 +8,7 @@ from starlette.types import Receive
 from api.errors.exceptions import ClientDisconnected
 
 # The event loop reads a request and the end of its connection in different iterations. The second
-# one wakes the coroutine that waits for the end.
+# iteration wakes the coroutine that waits for the end.
 _ITERATIONS = 3
 
 

@@ -1,4 +1,4 @@
-"""Writes an error in the format of the API that was called: OpenAI's under `/v1`, else our own.
+"""Writes an error in the format of the API that was called: under `/v1` OpenAI's format.
 
 The texts are in error_responses.py and in the middleware.
 """

@@ -54,7 +54,8 @@ QUEUE_RETRY_AFTER_S = 5
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """`detail` and the header values are format strings; `{error}` stands for the exception."""
+    """Holds a response. `detail` and the values of the headers are format strings, in which
+    `{error}` stands for the exception."""
 
     status_code: int
     detail: str

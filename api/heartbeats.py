@@ -12,7 +12,7 @@ from starlette.types import Send
 from api.media_types import EVENT_STREAM, NDJSON
 
 HEARTBEAT_S = 10.0  # less than the 15 s that the documents promise, because a process may be slow
-CHECK_EVERY = 1 / 10  # time between two checks, as a part of HEARTBEAT_S
+CHECK_EVERY = 1 / 10  # time between two checks, as a fraction of HEARTBEAT_S
 # By media type; readers skip them. The streams of other types have none.
 BYTES = {NDJSON: b"\n", EVENT_STREAM: b": still here\n\n"}
 PIECE_BYTES = 64 * 1024

@@ -41,12 +41,14 @@ ORIGIN = (
 
 
 class HostCheck:
+    """Refuses requests by the address at which they arrived, and by their Host and Origin.
+
+    allowed: names, addresses and `*.name` for all names below a name.
+    without_keys: whether the deployment has no API keys.
+    allow_keyless: whether other machines may use a deployment without API keys.
+    """
+
     def __init__(self, allowed: Sequence[str], *, without_keys: bool, allow_keyless: bool) -> None:
-        """
-        allowed: names, addresses and `*.name` for all names below a name.
-        without_keys: whether the deployment has no API keys.
-        allow_keyless: whether other machines may use a deployment without API keys.
-        """
         self._names = {name for name in allowed if not name.startswith("*")}
         self._endings = tuple(name[1:] for name in allowed if name.startswith("*"))
         self._only_loopback = without_keys and not allow_keyless
@@ -92,7 +94,10 @@ class HostCheck:
         return name in self._names or name.endswith(self._endings)
 
     def _origin_refusal(self, host: str, origin: str) -> str | None:
-        """A page of this API has an Origin with the host and the port of the header Host."""
+        """Returns why a page with this origin is refused, or None.
+
+        A page of this API has an Origin with the host and the port of the header Host.
+        """
         found = _ORIGIN.fullmatch(origin)
         if found:
             default = _PORTS[found[1].lower()]

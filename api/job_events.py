@@ -26,9 +26,9 @@ class Settable(Protocol):
 
 
 class ResettableEvent:
-    """An event with a timeout for one waiter.
+    """Wakes one waiter, and has a time-out.
 
-    It takes a third of the memory of an `asyncio.Event`.
+    Takes a third of the memory of an `asyncio.Event`.
     """
 
     __slots__ = ("_is_set", "_waiter")

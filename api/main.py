@@ -1,4 +1,4 @@
-"""The entry point of the API: `uvicorn api.main:app`."""
+"""Defines the entry point of the API: `uvicorn api.main:app`."""
 
 import resource
 import sys

@@ -15,7 +15,7 @@ from shared.models import BatchLLMRequest, Job, JobItem, LLMRequest
 
 
 class Refusal(BaseModel):
-    """The body of every error response except 422."""
+    """Is the body of every error response except 422."""
 
     detail: str = Field(description="A description of the error for a human reader.")
 

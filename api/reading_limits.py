@@ -42,7 +42,7 @@ class Progress:
     has_begun: bool = False  # whether the client has sent anything of this head or body
     counted: int = 0  # bytes of this connection in `_heads_bytes`
     chunk_bytes: int = 0  # bytes of the chunk that the parser reads at the moment
-    head_chunk_bytes: int = 0  # those that belong to the current head, as far as this is known
+    head_chunk_bytes: int = 0  # its bytes that belong to the current head, as far as known
     unread_bytes: int = 0  # bytes of responses that the client had not read at the last check
     unread_checks: int = 0  # number of checks since the client last read something
     is_refused: bool = False
@@ -53,8 +53,8 @@ class ReadingLimits:
     """Extends a protocol class of uvicorn, which calls the methods as the parser proceeds.
 
     The times are checked for all connections together once per `CHECK_S`, because a timer for each
-    request would cost more than the rest of this class. Time in which the server does not read does
-    not count.
+    request would cost more than the rest of this class. The time in which the server does not read
+    is left out.
     """
 
     transport: asyncio.Transport

@@ -63,7 +63,7 @@ class Preferences:
 
     @property
     def applied(self) -> str | None:
-        """The value of the response header Preference-Applied; None if there is no preference."""
+        """Returns the value of the response header Preference-Applied; None without preferences."""
         names = []
         if self.respond_async:
             names.append("respond-async")
@@ -93,7 +93,7 @@ def parse_prefer(header: str) -> Preferences:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The time that a client waits for the results: 0 s if the client does not wait."""
+    """Says how long a client waits for the results: 0 s if the client does not wait."""
 
     seconds: float
     response_headers: dict[str, str]

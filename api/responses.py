@@ -37,7 +37,7 @@ class JobResponses:
     def _response(
         self, job: StoredJob, ends: tuple[bytes, bytes], status_code: int, headers: dict[str, str]
     ) -> Response:
-        """`ends` are the JSON before and after the value of `responses`."""
+        """Returns the response. `ends` are the JSON before and after the value of `responses`."""
         before, after = ends
         metas, results = job.snapshot.metas, job.snapshot.results
         if metas is None:

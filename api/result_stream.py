@@ -28,7 +28,7 @@ class StreamInterrupted(Exception):
 
 
 class Page(list[JobItem]):
-    """Items, and the bytes that are reserved for the items until the next page is read."""
+    """Holds items, and the bytes that are reserved for the items until the next page is read."""
 
     __slots__ = ("held",)
 

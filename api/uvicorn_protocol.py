@@ -29,7 +29,7 @@ from api.reading_limits import (
 )
 
 HEAD_SLICE_BYTES = 16 * 1024  # bytes of a head between two checks of its limits
-MAX_WAITING_BYTES = 64 * 1024  # of the bodies of a connection's requests that wait
+MAX_WAITING_BYTES = 64 * 1024  # limit of the bodies of a connection's requests that wait
 UVICORN_KEEP_ALIVE_S = 5  # uvicorn's default for --timeout-keep-alive
 
 
@@ -188,8 +188,9 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _keep_reading(self) -> None:
-        """Reads on while requests wait for an earlier response, because uvicorn would not notice
-        that the client has disconnected. Up to `MAX_WAITING_BYTES` of their bodies are read."""
+        """Continues to read while requests wait for an earlier response, because uvicorn would not
+        notice that the client has disconnected. Up to `MAX_WAITING_BYTES` of the bodies of these
+        requests are read."""
         if self.pipeline:
             if sum(len(cycle.body) for cycle, _ in self.pipeline) > MAX_WAITING_BYTES:
                 self.flow.pause_reading()
@@ -197,7 +198,7 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
                 self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tells the running request, too. uvicorn tells only the latest request."""
+        """Marks the running request as disconnected, too. uvicorn marks only the latest request."""
         running = self.request.running
         if running is not None and running is not self.cycle and not running.response_complete:
             running.disconnected = True
@@ -229,7 +230,7 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
 
 
 class _Refused(Exception):
-    """The connection was refused while the parser read."""
+    """The request was refused while the parser read its head."""
 
 
 class _UnchunkedCycle(RequestResponseCycle):

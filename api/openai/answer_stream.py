@@ -1,7 +1,7 @@
 """Streams the answer of a live call to a client, as the worker gets it from the provider.
 
 The parts of the answer stay in Redis while the call runs, so that every client gets all of them,
-also one that joins later.
+even a client that joins later.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -34,7 +34,7 @@ Result = Callable[[], Awaitable[LLMResponse | None]]
 
 
 class AnswerStream:
-    """The streamed answer of one call, for one client.
+    """Streams the answer of one call to one client.
 
     answer: returns the result of the call after its job has ended; None if it has not ended.
     """

@@ -27,7 +27,7 @@ BatchStatus = Literal[
 
 
 class FileObject(BaseModel):
-    """A file."""
+    """Describes an uploaded file, or the results of a batch as a file."""
 
     id: str
     object: Literal["file"] = "file"
@@ -49,7 +49,7 @@ class FileObject(BaseModel):
 
 
 class FileList(BaseModel):
-    """A page of files."""
+    """Lists a page of files."""
 
     object: Literal["list"] = "list"
     data: list[FileObject]
@@ -59,7 +59,7 @@ class FileList(BaseModel):
 
 
 class FileDeleted(BaseModel):
-    """A file that was deleted."""
+    """Says that a file was deleted."""
 
     id: str
     object: Literal["file"] = "file"
@@ -67,7 +67,7 @@ class FileDeleted(BaseModel):
 
 
 class BatchError(BaseModel):
-    """A mistake in the file of a batch."""
+    """Describes a mistake in the file of a batch."""
 
     code: str
     message: str
@@ -76,14 +76,14 @@ class BatchError(BaseModel):
 
 
 class BatchErrors(BaseModel):
-    """The first 100 mistakes in the file of a batch."""
+    """Lists the first 100 mistakes in the file of a batch."""
 
     object: Literal["list"] = "list"
     data: list[BatchError]
 
 
 class RequestCounts(BaseModel):
-    """The numbers of requests of a batch."""
+    """Counts the requests of a batch."""
 
     total: int
     completed: int = Field(description="The number of requests that have an answer.")
@@ -99,7 +99,7 @@ class OutputTokensDetails(BaseModel):
 
 
 class BatchUsage(BaseModel):
-    """The tokens of all answers of a batch."""
+    """Counts the tokens of all answers of a batch."""
 
     input_tokens: int
     input_tokens_details: InputTokensDetails
@@ -109,7 +109,7 @@ class BatchUsage(BaseModel):
 
 
 class Batch(BaseModel):
-    """A batch. Times are in seconds since 1970."""
+    """Describes a batch. Times are in seconds since 1970."""
 
     id: str = Field(description="`batch_` and the `job_id` of the batch.")
     object: Literal["batch"] = "batch"
@@ -147,7 +147,7 @@ class Batch(BaseModel):
 
 
 class BatchList(BaseModel):
-    """A page of batches, newest first."""
+    """Lists a page of batches, newest first."""
 
     object: Literal["list"] = "list"
     data: list[Batch]
@@ -161,7 +161,7 @@ _MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
 
 class ExpiresAfter(BaseModel):
-    """The time after which files expire."""
+    """Sets the time after which the files of a batch expire."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -170,7 +170,7 @@ class ExpiresAfter(BaseModel):
 
 
 class NewBatch(BaseModel):
-    """The body of a request that creates a batch."""
+    """Is the body of a request that creates a batch."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -17,7 +17,7 @@ MAX_RETRY_AFTER_S = 120.0  # limit of what OpenAI's clients obey
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """The status and the code of an error, and whether the client should repeat the call.
+    """Says which status and code an error has, and whether the client should repeat the call.
 
     keeps: the beginning of the provider's statuses that replace `status`; "" for none. The
         provider's code then replaces `code`, too.
@@ -83,6 +83,6 @@ def stopped() -> OpenAIError:
     """Returns the error of a call that continues although this process stops."""
     return OpenAIError(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "this server stops before the call has finished; repeat the call",
+        "this server stops before the call has ended; repeat the call",
         headers={"Retry-After": "1"},
     )

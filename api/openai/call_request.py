@@ -60,7 +60,7 @@ def _stream_options(members: Mapping[str, Member], operation: Operation) -> dict
 
 
 def call_digest(body: bytes | bytearray, operation: Operation, options: VendorOptions) -> str:
-    """Returns a digest that two calls share only if they ask for the same answer."""
+    """Returns a digest that two calls have in common only if they ask for the same answer."""
     asked = f"{operation} {options.provider} {options.model}\n".encode()
     digest = blake2b(asked, digest_size=16)
     digest.update(body)

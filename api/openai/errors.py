@@ -21,7 +21,7 @@ MAX_LISTED_ERRORS = 5  # limit of the errors of one request that the message rep
 
 @dataclass(eq=False)  # not frozen: Python sets an exception's traceback
 class OpenAIError(Exception):
-    """A refusal under `/v1`.
+    """The request is refused, in the form of OpenAI's API.
 
     message: a text for a human reader.
     code: OpenAI's code for programs, such as `model_not_found`; None for the code of the status.
@@ -79,7 +79,7 @@ def unknown_url(scope: Scope) -> OpenAIError:
     return OpenAIError(
         HTTPStatus.NOT_FOUND,
         f"this server has no {scope['method']} {path_below_prefix(scope)}; the page /docs lists"
-        " the requests that it takes",
+        " the requests that it accepts",
     )
 
 

@@ -1,7 +1,7 @@
 """Lists uploaded files and the files of results together.
 
 Files are ordered by the time of their upload, and files of results by the acceptance of their
-batch. If these times are equal, the uploaded file counts as the older file.
+batch. If these times are equal, the uploaded file is treated as the older file.
 """
 
 from collections.abc import Sequence

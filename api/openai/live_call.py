@@ -42,7 +42,7 @@ HEADERS_AFTER_S = 10.0  # a failure before this time has its own status, and cli
 
 @dataclass(frozen=True, slots=True)
 class LiveCall:
-    """One HTTP request to an endpoint that answers with a provider's answer.
+    """Holds one HTTP request to an endpoint of OpenAI's API that returns a provider's answer.
 
     is_repetition: whether the client sends the request again because it got no response.
     wait_for_disconnect: returns when the client has disconnected.
@@ -63,8 +63,6 @@ class LiveCall:
 
 
 class LiveCalls:
-    """Runs live calls."""
-
     def __init__(
         self,
         settings: Settings,

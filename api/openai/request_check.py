@@ -27,7 +27,7 @@ _REQUIRED = ("custom_id", "method", "url", "body")
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A mistake in a file of requests, as a batch lists it. `line` counts from 1."""
+    """Describes a mistake in a file of requests, as a batch lists it. The first line is 1."""
 
     code: str
     message: str

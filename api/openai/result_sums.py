@@ -47,7 +47,7 @@ class Sums:
     def _forget(self, key: str, task: asyncio.Task[Any]) -> None:
         del self._running[key]
         if not task.cancelled():
-            task.exception()  # otherwise asyncio logs that nobody has asked for it
+            task.exception()  # otherwise asyncio logs that the exception was never read
 
 
 @asynccontextmanager

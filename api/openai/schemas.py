@@ -13,7 +13,7 @@ class OpenAIErrorDetail(BaseModel):
 
 
 class OpenAIRefusal(BaseModel):
-    """The body of every error response under `/v1`."""
+    """Is the body of every error response under `/v1`."""
 
     error: OpenAIErrorDetail
 

@@ -8,7 +8,7 @@ from shared.dialects.dialect import Operation
 
 
 class RequestFormat(StrEnum):
-    """The format of all requests of a job.
+    """Names the format of all requests of a job.
 
     https://platform.openai.com/docs/guides/batch
     https://docs.anthropic.com/en/api/creating-message-batches
@@ -53,7 +53,7 @@ BARE_MEMBERS = {"custom_id", "metadata"}
 def detect(members: Mapping[str, Member]) -> RequestFormat | None:
     """Returns the format of a line, or None if the line has none of the formats.
 
-    A chat body without an envelope counts as OpenAI's, although it can also be Anthropic's.
+    A chat body without an envelope is read as OpenAI's, although it can also be Anthropic's.
     """
 
     def has(name: str, kind: type) -> bool:

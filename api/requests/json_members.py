@@ -24,7 +24,7 @@ class InvalidJson(ValueError):
 
 @dataclass(slots=True)  # not frozen: a line has several, and creating one would take longer
 class Member:
-    """A member of an object: its parsed value, and the text of its name and of its value."""
+    """Holds a member of an object: its parsed value, and the texts of its name and its value."""
 
     value: Any
     name_text: str

@@ -1,4 +1,4 @@
-"""Converts native requests to items, and the errors of native requests to those of clients."""
+"""Converts native requests to items, and the errors of pydantic to errors for the client."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -115,7 +115,7 @@ class VendorRequests:
     def live_call(self, body: Mapping[str, Member], operation: Operation) -> NewItem:
         """Returns the item of a body that was sent to its endpoint in OpenAI's API, not in a job.
 
-        All members belong to the body, also `metadata`. Raises InvalidLine.
+        All members belong to the body, even `metadata`. Raises InvalidLine.
         """
         target = self._target(model_of(body, self._options.model, ()), ())
         request = _request(target, operation, body, ())
