@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.monitoring.models import (
-    Deployment,
     DeploymentState,
     Lane,
     LaneStats,
     ModelStats,
     Notice,
     Severity,
+    UnhealthyDeployment,
     WorkerState,
     WorkerView,
 )
@@ -72,8 +72,8 @@ def unhealthy(
     verdict: str = "unreachable",
     because: str = "could not be reached",
     is_probing: bool = False,
-) -> Deployment:
-    return Deployment(
+) -> UnhealthyDeployment:
+    return UnhealthyDeployment(
         name=name,
         state=state,
         since=AT - timedelta(minutes=2),
@@ -84,7 +84,7 @@ def unhealthy(
     )
 
 
-def paused(name: str = "openrouter", *, next_s: float = 30) -> Deployment:
+def paused(name: str = "openrouter", *, next_s: float = 30) -> UnhealthyDeployment:
     return unhealthy(
         name,
         DeploymentState.PAUSED,

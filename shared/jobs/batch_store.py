@@ -21,6 +21,7 @@ from shared.queue.item_results import parse_stored
 from shared.queue.leases_of_jobs import jobs_with_leases
 from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
+from shared.redis.clock import read_time_s
 from shared.redis.time_index import Place, TimeIndex
 
 MAX_REJECTED = 1000  # limit of the rejected batches of an owner; the oldest are removed
@@ -171,8 +172,7 @@ class BatchStore:
         }
         if not cancelled:
             return set()
-        seconds, microseconds = await self._redis.time()
-        now_ms = seconds * 1000 + microseconds / 1000
+        now_ms = 1000 * await read_time_s(self._redis)
         lanes = defaultdict[str, set[str]](set)  # lane → ids of the jobs that are looked for
         for job_id, snapshot in cancelled.items():
             if now_ms - (snapshot.finished_ms or 0) <= _STOPPING_MS:

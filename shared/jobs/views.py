@@ -1,7 +1,7 @@
 """Converts snapshots and stored results to the models that clients see."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -18,6 +18,7 @@ from shared.models import (
 from shared.models.responses import OPTIONAL_FIELDS, dump_response
 from shared.providers.lanes import shown_lane
 from shared.queue.item_results import CANCELLED, EARLY_RESULTS, parse_stored
+from shared.redis.clock import utc
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,4 +178,4 @@ def _webhook(snapshot: Snapshot) -> WebhookStatus | None:
 
 
 def _time(ms: float) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    return utc(ms / 1000)

@@ -5,11 +5,11 @@ from datetime import datetime
 
 from shared.monitoring.models import (
     MAX_DEPLOYMENTS,
-    Deployment,
     DeploymentState,
     Lane,
     Notice,
     Severity,
+    UnhealthyDeployment,
 )
 from shared.monitoring.wording import are, clock, duration
 from shared.providers import variable
@@ -42,7 +42,7 @@ def deployment_notices(at: datetime, lane: Lane) -> Iterator[Notice]:
             yield _notice(Severity.WARNING, lane, _paused(at, lane, one), one)
 
 
-def _not_covered(lane: Lane) -> list[Deployment]:
+def _not_covered(lane: Lane) -> list[UnhealthyDeployment]:
     """Returns the deployments that a notice about the whole provider does not cover.
 
     If the provider does not work, returns only the provider. If it is paused, also returns each
@@ -62,7 +62,7 @@ def _not_covered(lane: Lane) -> list[Deployment]:
     ]
 
 
-def _not_working(at: datetime, lane: Lane, one: Deployment) -> str:
+def _not_working(at: datetime, lane: Lane, one: UnhealthyDeployment) -> str:
     lasted = duration((at - one.since).total_seconds())
     return _joined(
         f"{one.name} has not worked for {lasted}, since {clock(one.since, at)},"
@@ -74,7 +74,7 @@ def _not_working(at: datetime, lane: Lane, one: Deployment) -> str:
     )
 
 
-def _many_not_working(at: datetime, lane: Lane, probing: Sequence[Deployment]) -> str:
+def _many_not_working(at: datetime, lane: Lane, probing: Sequence[UnhealthyDeployment]) -> str:
     first = min(probing, key=lambda one: one.since)
     lasted = duration((at - first.since).total_seconds())
     return _joined(
@@ -87,7 +87,7 @@ def _many_not_working(at: datetime, lane: Lane, probing: Sequence[Deployment]) -
     )
 
 
-def _paused(at: datetime, lane: Lane, one: Deployment) -> str:
+def _paused(at: datetime, lane: Lane, one: UnhealthyDeployment) -> str:
     left_s = (one.next_call_at - at).total_seconds()
     state = (
         f"is paused for another {duration(left_s)}, until {clock(one.next_call_at, at)},"
@@ -97,7 +97,7 @@ def _paused(at: datetime, lane: Lane, one: Deployment) -> str:
     return _joined(f"{one.name} {state} because the provider {one.because}.", _waiting(lane, one))
 
 
-def _many_paused(at: datetime, lane: Lane, paused: Sequence[Deployment]) -> str:
+def _many_paused(at: datetime, lane: Lane, paused: Sequence[UnhealthyDeployment]) -> str:
     last = max(paused, key=lambda one: one.next_call_at)
     left = duration((last.next_call_at - at).total_seconds())
     return _joined(
@@ -107,14 +107,14 @@ def _many_paused(at: datetime, lane: Lane, paused: Sequence[Deployment]) -> str:
     )
 
 
-def _models(lane: Lane, some: Sequence[Deployment]) -> str:
+def _models(lane: Lane, some: Sequence[UnhealthyDeployment]) -> str:
     """Returns, for example, "4 models (a, b, c and 1 more)"."""
     least = "at least " if len(lane.deployments) >= MAX_DEPLOYMENTS else ""
     named = ", ".join(_model(one) or one.name for one in some[:NAMED])
     return f"{least}{len(some)} models ({named} and {len(some) - NAMED} more)"
 
 
-def _next_call(at: datetime, lane: Lane, one: Deployment) -> str:
+def _next_call(at: datetime, lane: Lane, one: UnhealthyDeployment) -> str:
     left_s = (one.next_call_at - at).total_seconds()
     if one.is_probing:
         return "A call that finds out whether the provider works again is running."
@@ -125,7 +125,7 @@ def _next_call(at: datetime, lane: Lane, one: Deployment) -> str:
     return f"The next call is made in {duration(left_s)}, at {clock(one.next_call_at, at)}."
 
 
-def _waiting(lane: Lane, one: Deployment) -> str:
+def _waiting(lane: Lane, one: UnhealthyDeployment) -> str:
     return _all_waiting(lane, lane.name if one.name != lane.name else "")
 
 
@@ -137,7 +137,7 @@ def _all_waiting(lane: Lane, provider: str = "") -> str:
     return f"{are(waiting, 'waiting', provider=provider)}, counted over all jobs."
 
 
-def _advice(lane: Lane, one: Deployment) -> str:
+def _advice(lane: Lane, one: UnhealthyDeployment) -> str:
     match one.verdict:
         case "unauthorized":
             return f"Check {_key_variable(lane, one)}, and restart the workers."
@@ -150,13 +150,13 @@ def _advice(lane: Lane, one: Deployment) -> str:
             return "Check the provider's status page, or the log of your own server."
 
 
-def _key_variable(lane: Lane, one: Deployment) -> str:
+def _key_variable(lane: Lane, one: UnhealthyDeployment) -> str:
     number = one.name.partition("/")[0].removeprefix(lane.name).removeprefix("#")
     name = variable(lane.name, "api_key")
     return name if number in {"", "1"} else f"{name}_{number}"
 
 
-def _model(one: Deployment) -> str:
+def _model(one: UnhealthyDeployment) -> str:
     """Returns the deployment's model; "" for all models of an account."""
     return one.name.partition("/")[2]
 
@@ -165,6 +165,8 @@ def _joined(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
 
 
-def _notice(severity: Severity, lane: Lane, text: str, one: Deployment | None = None) -> Notice:
+def _notice(
+    severity: Severity, lane: Lane, text: str, one: UnhealthyDeployment | None = None
+) -> Notice:
     model = _model(one) if one else ""
     return Notice(severity=severity, lane=lane.name, model=model or None, text=text)

@@ -3,7 +3,7 @@ force."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from math import inf
 from typing import Any
 
@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from shared.queue.redis_keys import Keys
 from shared.queue.scripts import ADAPTIVE_START
+from shared.redis.clock import utc
 
 LIMITS = ("concurrency", "rpm", "tpm", "rpd")
 
@@ -100,7 +101,7 @@ def limits_of(
     for name, stored in _current(set_limits, now_ms):
         named(name).set = _values(stored)
         until_ms = stored.get("until_ms")
-        named(name).set_until = datetime.fromtimestamp(until_ms / 1000, UTC) if until_ms else None
+        named(name).set_until = utc(until_ms / 1000) if until_ms else None
     for name, stored in _current(announced, now_ms):
         named(name).announced = _values(stored)
     for name in adaptive | caps.keys():
@@ -110,6 +111,23 @@ def limits_of(
     for limits in found.values():
         limits.in_force = _in_force(limits)
     return [found[name] for name in sorted(found)]
+
+
+def limit_in_force(
+    configured: int | None, set_limits: bytes | None, cap: bytes | None, now_s: float
+) -> int | None:
+    """Returns the limit of running calls that is in force: see lua/lib/limits_in_force.lua.
+
+    set_limits: what LIMITS has for the provider. cap: what CAPS has for the provider.
+    """
+    if configured is None:
+        return None
+    found = orjson.loads(set_limits) if set_limits else {}
+    limit: int = configured
+    if found.get("until_ms", inf) > now_s * 1000:
+        limit = found.get("concurrency", configured)
+    adapted = orjson.loads(cap).get("cap") if cap else None
+    return limit if adapted is None else min(limit, max(1, int(adapted)))
 
 
 def _of_workers(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, NamedLimits]:

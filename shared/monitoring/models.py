@@ -45,7 +45,7 @@ class DeploymentState(StrEnum):
     PROBING = "probing"
 
 
-class Deployment(BaseModel):
+class UnhealthyDeployment(BaseModel):
     """A deployment that is not healthy: it serves one model, or all models of a provider."""
 
     name: str = Field(
@@ -97,7 +97,7 @@ class Lane(BaseModel):
     paused_because: str | None = Field(
         description="What the provider did, for example `answered 429 (too many requests)`."
     )
-    deployments: list[Deployment] = Field(
+    deployments: list[UnhealthyDeployment] = Field(
         description="The deployments that are not healthy, at most 50, by name."
     )
     last_minute: LaneStats

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from shared.monitoring.models import Deployment, Lane
+from shared.monitoring.models import Lane, UnhealthyDeployment
 
 
 def with_pools(
@@ -37,7 +37,7 @@ def _with_keys(lane: Lane, keys: int) -> Lane:
     )
 
 
-def _with_number(lane: Lane, one: Deployment) -> Deployment:
+def _with_number(lane: Lane, one: UnhealthyDeployment) -> UnhealthyDeployment:
     """Returns a deployment of the first key with its number, which its name leaves out."""
     if one.name.startswith(f"{lane.name}#"):
         return one
@@ -45,7 +45,7 @@ def _with_number(lane: Lane, one: Deployment) -> Deployment:
 
 
 def _alias(
-    at: datetime, lane: Lane, deployments: Sequence[str], states: Mapping[str, Deployment]
+    at: datetime, lane: Lane, deployments: Sequence[str], states: Mapping[str, UnhealthyDeployment]
 ) -> Lane:
     """Returns the lane of an alias, which is paused if all of its deployments are paused."""
     blocking = [_blocking(at, name, states) for name in deployments]
@@ -57,7 +57,9 @@ def _alias(
     return lane.model_copy(update={"paused_until": first.next_call_at, "paused_because": because})
 
 
-def _blocking(at: datetime, name: str, states: Mapping[str, Deployment]) -> Deployment | None:
+def _blocking(
+    at: datetime, name: str, states: Mapping[str, UnhealthyDeployment]
+) -> UnhealthyDeployment | None:
     """Returns the state that keeps a deployment from taking calls, if any."""
     found = (states.get(name.partition("/")[0]), states.get(name))
     return max(
