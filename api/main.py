@@ -7,9 +7,9 @@ from api.app import create_app
 from api.uvicorn_protocol import adapt_uvicorn
 from shared.logs import configure_logging
 from shared.process_memory import return_large_blocks, skip_startup_objects
-from shared.providers.loading import load_providers
-from shared.setting_names import log_unknown_settings
 from shared.settings import SettingsError, load_settings
+from shared.settings.providers import load_providers
+from shared.settings.unknown_settings import log_unknown_settings
 
 return_large_blocks()
 try:

@@ -21,8 +21,8 @@ from shared.queue.redis_keys import Keys
 from shared.redis import embedded
 from shared.redis.client import RedisUnavailable, connect
 from shared.redis.outage_log import LOGGED_ELSEWHERE
-from shared.setting_names import REPORTED
 from shared.settings import Settings
+from shared.settings.unknown_settings import REPORTED
 
 START_S = 30.0
 RESTART_S = 1.0

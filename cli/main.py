@@ -23,11 +23,11 @@ from cli.provider_probe import Health, Probe, probe_all
 from cli.providers import app as providers_commands
 from orchestrator_client import OrchestratorError
 from shared.loopback import is_loopback
-from shared.providers.loading import Providers, load_providers
 from shared.redis.embedded import EmbeddedServerError
 from shared.setting_checks import OWNER
-from shared.setting_names import unknown_settings
 from shared.settings import Settings, SettingsError, load_settings
+from shared.settings.providers import Providers, load_providers
+from shared.settings.unknown_settings import unknown_settings
 from shared.version import VERSION
 
 RUN = "Run the service"  # panel of the help

@@ -11,8 +11,8 @@ import httpx
 from shared.dialects.dialects import DIALECTS
 from shared.providers import Provider, variable
 from shared.providers.call_headers import call_headers
-from shared.providers.loading import Providers
 from shared.settings import ProviderSettings
+from shared.settings.providers import Providers
 
 TIMEOUT_S = 5.0
 _MAX_BODY_BYTES = 10_000

@@ -13,9 +13,9 @@ from cli.provider_check import check as check_provider
 from cli.provider_probe import Probe, probe_all
 from cli.tables import table
 from shared.providers import variable
-from shared.providers.loading import Providers, load_providers
 from shared.providers.routing import unknown_provider_message
 from shared.settings import SettingsError, load_settings, variables
+from shared.settings.providers import Providers, load_providers
 from worker.providers.endpoint import endpoint
 
 _LISTS = {

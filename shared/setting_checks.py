@@ -4,12 +4,10 @@ import re
 from base64 import b64decode
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-from redis.asyncio.connection import parse_url
-
-from shared.redis import sentinel
+from pydantic import BeforeValidator, Field, SecretStr
 
 _MIN_SECRET_BYTES, _MAX_SECRET_BYTES = 24, 64  # limits that Standard Webhooks prescribes
 OWNER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -55,6 +53,11 @@ def key_text(key: SecretStr) -> SecretStr:
 
 def redis_url(url: str) -> str:
     """Returns `url` if Redis can be reached by it. Raises ValueError."""
+    # Importing the client of Redis takes longer than reading all settings.
+    from redis.asyncio.connection import parse_url  # noqa: PLC0415
+
+    from shared.redis import sentinel  # noqa: PLC0415
+
     behind_sentinel = url.startswith(f"{sentinel.SCHEME}://")
     try:
         (sentinel.parse_sentinel_url if behind_sentinel else parse_url)(url)
@@ -70,6 +73,11 @@ def redis_url(url: str) -> str:
 def blank_is_unset(value: object) -> object:
     """Returns None for a text without a character, otherwise the value."""
     return None if isinstance(value, str) and not value.strip() else value
+
+
+UNSET_IF_BLANK = BeforeValidator(blank_is_unset)
+Concurrency = Annotated[int, Field(ge=1, le=100_000)]
+TimeoutSeconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)

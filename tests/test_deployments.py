@@ -6,16 +6,16 @@ import pytest
 from support.providers import combined
 
 from shared.providers import PROVIDERS, Alias, Deployment, ModelLimits, Provider
-from shared.providers.loading import load_providers
 from shared.providers.model_limits import limits_of
-from shared.providers.providers_file import ProvidersFile, read_providers_file
-from shared.setting_names import unknown_settings
 from shared.settings import (
     ProviderSettings,
     Settings,
     SettingsError,
     load_provider_settings,
 )
+from shared.settings.providers import load_providers
+from shared.settings.providers_file import ProvidersFile, read_providers_file
+from shared.settings.unknown_settings import unknown_settings
 from worker.providers.endpoint import endpoints
 
 

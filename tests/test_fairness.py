@@ -18,7 +18,8 @@ from shared.jobs.staging import MAX_ROUTES
 from shared.jobs.store import Store
 from shared.providers import ModelLimits
 from shared.queue.capacity import Capacity, Limits, Rules
-from shared.queue.claims import INTERACTIVE_WEIGHT, Queue
+from shared.queue.claims import Queue
+from shared.queue.defaults import INTERACTIVE_WEIGHT
 from shared.queue.leases import Lease
 from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import SHARED_ROUTE, Keys

@@ -13,8 +13,8 @@ from cli.simulator.dialects import dialect_at
 from cli.simulator.environment import simulated_environment
 from shared.dialects.dialects import DIALECTS
 from shared.providers import PROVIDERS, Provider, variable
-from shared.providers.loading import load_providers
 from shared.settings import ProviderSettings, Settings, SettingsError
+from shared.settings.providers import load_providers
 from worker.providers.client import call
 from worker.providers.connections import http_client
 from worker.providers.endpoint import endpoint

@@ -11,9 +11,9 @@ from support.command import run
 from support.documents import PROJECT
 
 from shared.providers import PROVIDERS, Alias, Deployment, Provider
-from shared.providers.providers_file import ProvidersFile, read_providers_file
 from shared.providers.toml_lines import line_of, lines_of
 from shared.settings import SettingsError
+from shared.settings.providers_file import ProvidersFile, read_providers_file
 
 Read = Callable[[str], ProvidersFile]
 Refused = Callable[[str], list[str]]

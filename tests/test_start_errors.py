@@ -15,7 +15,7 @@ from support.stack import chat, free_port
 from cli.redis_start import RedisStartError, wait_for_redis
 from shared.providers import PROVIDERS
 from shared.queue.redis_keys import Keys
-from shared.setting_names import unknown_settings
+from shared.settings.unknown_settings import unknown_settings
 
 
 async def test_a_data_directory_that_cannot_be_used(

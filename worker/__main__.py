@@ -12,15 +12,15 @@ import uvloop
 
 from shared.logs import configure_logging
 from shared.process_memory import return_large_blocks, skip_startup_objects
-from shared.providers.loading import load_providers
 from shared.queue.claims import Queue
 from shared.queue.layout_version import LayoutMismatch, layout_check
 from shared.queue.redis_keys import Keys
 from shared.redis.client import RedisUnavailable, open_redis
 from shared.redis.embedded import EmbeddedServerError
 from shared.redis.outage_log import LOGGED_ELSEWHERE
-from shared.setting_names import log_unknown_settings
 from shared.settings import SettingsError, load_settings
+from shared.settings.providers import load_providers
+from shared.settings.unknown_settings import log_unknown_settings
 from worker.factory import make_worker
 from worker.metrics import MetricsPortError
 

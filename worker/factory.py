@@ -17,7 +17,6 @@ from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer, load_tracer
 from shared.providers import WEBHOOK_LANE, Provider
 from shared.providers.lanes import alias_lane
-from shared.providers.loading import Providers
 from shared.providers.provider_row import account, provider_of
 from shared.queue.capacity import Limits, Rules, ServedBy
 from shared.queue.claims import Queue
@@ -25,6 +24,7 @@ from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK
 from shared.queue.deltas import Deltas
 from shared.queue.redis_keys import Keys
 from shared.settings import Settings
+from shared.settings.providers import Providers
 from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics
 from worker.providers.connections import http_client

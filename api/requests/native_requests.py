@@ -11,10 +11,10 @@ from api.errors.validation_error import validation_error
 from api.requests.vendor_requests import field_path
 from shared.dialects.dialect import Untranslatable
 from shared.dialects.dialects import DIALECTS
-from shared.dialects.parameters import body_of
 from shared.jobs.new_item import InexactNumber, NewItem, is_plain, native_item
 from shared.models import AnyRequest, LLMRequest, PlainRequest
 from shared.providers import Catalogue, Provider
+from shared.providers.parameters import body_of
 from shared.providers.routing import Fallback, RoutingError, named_fallbacks
 from shared.providers.toml_section import MAX_FALLBACK_ROUTES, too_many_fallbacks
 

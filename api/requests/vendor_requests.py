@@ -27,9 +27,9 @@ from api.requests.vendor_line import (
 )
 from shared.dialects.dialect import Codec, Operation, Untranslatable
 from shared.dialects.dialects import DIALECTS
-from shared.dialects.parameters import body_of
 from shared.jobs.new_item import NewItem, chain_of
 from shared.providers import Catalogue, Provider
+from shared.providers.parameters import body_of
 from shared.providers.routing import RoutingError, Target, route
 from shared.queue.item_request import ItemRequest
 

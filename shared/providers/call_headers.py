@@ -6,7 +6,7 @@ Headers of one provider are in its row: see built_in.py.
 import httpx
 
 from shared.providers.provider_row import Provider
-from shared.settings import ProviderSettings
+from shared.providers.provider_settings import ProviderSettings
 
 _HEADERS = {
     "Accept": "*/*",

@@ -26,13 +26,12 @@ from redis.asyncio import Redis
 from shared.models import ErrorCode
 from shared.queue import item_results
 from shared.queue.capacity import Capacity
+from shared.queue.defaults import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.leases import MAX_WORKER_LOSSES, Lease, Settlement
 from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
 
-INTERACTIVE_WEIGHT = 4  # interactive items that are served for each bulk item of the same owner
-OUTAGE_WAIT_S: float = 86_400  # time for which an item waits for a provider that does not answer
 # Limits of one run of a script, because Redis does nothing else meanwhile
 MAX_RENEWED = 500  # leases
 MAX_SETTLEMENTS = 64

@@ -10,9 +10,9 @@ import uvicorn
 
 from api.app import create_app
 from shared.providers import BUILT_IN, PROVIDERS, Catalogue
-from shared.providers.loading import Providers
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings
+from shared.settings.providers import Providers
 from support.providers import combined
 from worker.factory import make_worker
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from shared.providers.loading import load_providers
 from shared.settings import Settings
+from shared.settings.providers import load_providers
 from support.in_process import running_api, running_worker
 from support.jobs import NDJSON, ndjson
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from shared.providers import Provider
-from shared.providers.loading import Providers, combine
-from shared.providers.providers_file import ProvidersFile
 from shared.settings import ProviderSettings
+from shared.settings.providers import Providers, combine
+from shared.settings.providers_file import ProvidersFile
 from worker.providers.endpoint import Endpoint, endpoint
 
 

@@ -9,10 +9,10 @@ import orjson
 
 from shared.dialects.dialect import Codec, Dialect
 from shared.dialects.dialects import DIALECTS
-from shared.dialects.parameters import body_of
 from shared.memory_budget import MemoryBudget
 from shared.providers import Provider, account
 from shared.providers.call_headers import call_headers
+from shared.providers.parameters import body_of
 from shared.queue.item_request import ItemRequest
 from shared.settings import MAX_ANSWER_BYTES, WORKER_MEMORY_BYTES, ProviderSettings
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 from shared.providers.built_in import PROVIDERS
 from shared.providers.catalogue import Catalogue
 from shared.providers.provider_row import Provider
-from shared.providers.providers_file import ProvidersFile, read_providers_file
+from shared.providers.provider_settings import ProviderSettings
 from shared.providers.routing import nearest_providers
-from shared.settings import ProviderSettings, Settings, SettingsError, load_provider_settings
+from shared.settings.environment import SettingsError
+from shared.settings.general import Settings
+from shared.settings.provider_variables import load_provider_settings
+from shared.settings.providers_file import ProvidersFile, read_providers_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from shared.providers.alias_check import AliasCheck
 from shared.providers.built_in import WEBHOOK_LANE
 from shared.providers.catalogue import Alias
 from shared.providers.provider_row import Provider, variable
+from shared.providers.provider_settings import PROVIDER_SETTINGS
 from shared.providers.toml_lines import line_of, lines_of
 from shared.providers.toml_section import (
     NAME,
@@ -26,7 +27,8 @@ from shared.providers.toml_section import (
     ModelSection,
     Section,
 )
-from shared.settings import PROVIDER_SETTINGS, Settings, SettingsError
+from shared.settings.environment import SettingsError
+from shared.settings.general import Settings
 
 _KEYS = {"api_key", "key", "password", "secret", "token"}
 _OTHER_SETTINGS = {name.upper() for name in Settings.model_fields} | {"ORCHESTRATOR_API_KEY"}

@@ -10,7 +10,9 @@ from dotenv import dotenv_values
 
 from shared.providers import Provider, variable
 from shared.providers.provider_row import MAX_KEYS
-from shared.settings import ENV_FILE, PROVIDER_SETTINGS, Settings
+from shared.providers.provider_settings import PROVIDER_SETTINGS
+from shared.settings.environment import ENV_FILE
+from shared.settings.general import Settings
 
 SIMILARITY = 0.85  # of 1; DATADIR and DATA_DIR have 0.93, OTLP_ENDPOINT and SENTRY_ENDPOINT 0.64
 CLIENT_VARIABLES = ("ORCHESTRATOR_URL", "ORCHESTRATOR_API_KEY")
