@@ -226,7 +226,7 @@ async def test_a_server_that_has_answered_nothing_is_not_overloaded(slow: Limite
 
     await slow.pass_time(0.1)
     [probe] = await slow.claim(10)
-    assert probe.patience == 2
+    assert probe.timeout_factor == 2
     await slow.pass_time(5)
     await slow.use(probe)
     await slow.use(*await slow.claim(10))

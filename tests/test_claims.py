@@ -323,7 +323,7 @@ async def test_a_probe_after_time_outs_has_a_longer_time_out(queue: Queue, store
 
     async def probed() -> bool:
         leases = await claim(queue, a=5)
-        found.extend(lease.patience for lease in leases)
+        found.extend(lease.timeout_factor for lease in leases)
         await settle(queue, *(Settlement(lease, "retry", fault=timed_out) for lease in leases))
         return len(found) == 5 + 2
 

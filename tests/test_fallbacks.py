@@ -433,7 +433,7 @@ async def test_the_queue_reports_an_item_that_could_have_moved_on(
     claimed = await queue.settle_and_claim([settlement], None)
 
     [failed] = claimed.failed
-    assert (failed.lane, failed.route, failed.error_code) == ("a", "m", "model_not_found")
+    assert (failed.lane, failed.model, failed.error_code) == ("a", "m", "model_not_found")
 
 
 async def test_the_result_says_what_served_the_request_and_what_was_tried(

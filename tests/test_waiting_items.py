@@ -120,7 +120,7 @@ async def test_an_unsent_item_is_reported_with_its_calls(provider: Provider) -> 
             await provider.fail(UNREACHABLE, probe)
     await provider.pass_time(30)
     await provider.claim()
-    calls = [item for item in provider.finished if item.route == "m"]
+    calls = [item for item in provider.finished if item.model == "m"]
 
     [result] = (await provider.results(job)).values()
     assert 0 <= result["attempts"] <= 3

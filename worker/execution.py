@@ -30,7 +30,7 @@ async def execute(
         calls=lease.attempts + lease.uncounted + 1,
         queued_ms=lease.queued_ms,
         retried_ms=lease.retried_ms,
-        patience=lease.patience,
+        timeout_factor=lease.timeout_factor,
         account=lease.account,
         model=lease.model,
         tried=lease.tried,

@@ -178,7 +178,7 @@ class LaneWorker(Worker):
             self._wake.set()
         for item in claimed.failed:
             failed = Result(error_code=item.error_code, error="failed", queued_ms=item.queued_ms)
-            self._metrics.calls.add_item(shown_lane(item.lane), item.route, failed)
+            self._metrics.calls.add_item(shown_lane(item.lane), item.model, failed)
         for number, lease in enumerate(claimed.leases, 1):
             self._start(lease, asked_at)
             if number % MAX_STARTS == 0:

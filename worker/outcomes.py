@@ -23,7 +23,7 @@ class Attempt:
     queued_ms: float  # time from the acceptance of the job to the start of this attempt
     retried_ms: float  # part of `queued_ms` after the start of the first attempt
     remaining_s: float  # seconds until the job's deadline; `math.inf` without a deadline
-    patience: int = 1  # factor of the call's time-out
+    timeout_factor: int = 1  # factor of the call's time-out
     account: str = ""  # the key to use: see shared.providers.provider_row.account
     tried: bytes = b""  # what was tried before, as JSON; b"" if the item has not moved
     owner: str = ""

@@ -79,7 +79,7 @@ async def _call_once(
         return not_configured(attempt, context.missing.get(provider))
     started = time.perf_counter()
     longest_s = max(endpoint.timeout_s, MAX_TIMEOUT_S)
-    timeout_s = min(endpoint.timeout_s * attempt.patience, longest_s, attempt.remaining_s)
+    timeout_s = min(endpoint.timeout_s * attempt.timeout_factor, longest_s, attempt.remaining_s)
     headers = context.header_reading.of_call(
         endpoint.row, attempt.account or attempt.lane, request["model"]
     )

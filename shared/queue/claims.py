@@ -19,7 +19,7 @@ gets at most one call at a time: see lua/lib/health_records.lua.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
@@ -43,7 +43,7 @@ class FailedItem:
     """An item that the script has finished with an error."""
 
     lane: str
-    route: str
+    model: str
     error_code: ErrorCode
     queued_ms: float
 
@@ -108,16 +108,12 @@ class Queue:
         for settlement in settlements:
             args += settlement.argv()
         reply = await self._settle_and_claim(args=args)
-        next_round_ms, values, failures, patience = reply
-        leases = [_lease(*fields) for fields in zip(*[iter(values)] * 14, strict=True)]
-        for lease_id, factor in zip(*[iter(patience)] * 2, strict=True):
-            leases = [
-                replace(lease, patience=factor) if lease.lease_id == lease_id.decode() else lease
-                for lease in leases
-            ]
+        next_round_ms, claimed, failures, longer_time_outs = reply
+        factors = dict(longer_time_outs)
+        leases = [_lease(*fields, timeout_factor=factors.get(fields[1], 1)) for fields in claimed]
         failed = [
-            FailedItem(lane.decode(), route.decode(), _error_code(code.decode()), float(queued_ms))
-            for lane, route, code, queued_ms in zip(*[iter(failures)] * 4, strict=True)
+            FailedItem(lane.decode(), model.decode(), _error_code(code.decode()), float(queued_ms))
+            for lane, model, code, queued_ms in failures
         ]
         return Claimed(leases, failed, float(next_round_ms) / 1000 if next_round_ms else None)
 
@@ -173,6 +169,8 @@ def _lease(
     model: bytes,
     tried: bytes,
     owner: bytes,
+    *,
+    timeout_factor: int,
 ) -> Lease:
     lease_id = LeaseId(lease.decode())
     return Lease(
@@ -192,4 +190,5 @@ def _lease(
         model=model.decode(),
         tried=tried,
         owner=owner.decode(),
+        timeout_factor=timeout_factor,
     )

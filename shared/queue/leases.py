@@ -35,7 +35,7 @@ class Lease:
     model: str = ""  # the model that the account gets; "" for the model that the item names
     tried: bytes = b""  # what was tried before, as JSON; b"" if the item has not moved
     owner: str = ""
-    patience: int = 1  # factor of the call's time-out; above 1 for a probe after time-outs
+    timeout_factor: int = 1  # factor of the call's time-out; above 1 for a probe after time-outs
 
     @property
     def job_id(self) -> str:

@@ -28,14 +28,13 @@
 --                                     its number of failed attempts; if its job has ended, the item is dropped
 --       Settling a lease that has expired only removes the worker loss that was counted for the lease.
 -- Returns: {ms until the next round has something to do ('': unknown),
---          {fourteen values per claimed item: item, lease, lane, payload, number of failed attempts that count, number
---          of failed attempts that do not count, time in µs of the first claim ('': this claim), number of worker
---          losses since the last failed attempt, queued_ms, ms until the job's deadline ('': no deadline), account,
---          model that the account gets ('': the item's own), what was tried before the item moved to this route, as
---          JSON ('': nothing), owner},
---          {four values per item that the script has finished with an error: see write_results.lua},
---          {two values per claimed item that gets a longer time-out: lease, factor of the time-out: see
---          health_records.lua}}
+--          {a list per claimed item: item, lease, lane, payload, number of failed attempts that count, number of failed
+--          attempts that do not count, time in µs of the first claim ('': this claim), number of worker losses since
+--          the last failed attempt, queued_ms, ms until the job's deadline ('': no deadline), account, model that the
+--          account gets ('': the item's own), what was tried before the item moved to this route, as JSON ('':
+--          nothing), owner},
+--          {a list per item that the script has finished with an error: see round_reply.lua},
+--          {a list per item that gets a longer time-out: lease, factor of the time-out: see health_records.lua}}
 --- @include "active_lanes"
 --- @include "claim"
 --- @include "clock"
@@ -90,4 +89,4 @@ record_finished_items()
 -- Other workers may claim items for the slots that this round has freed and not used.
 local has_slots_for_others = has_freed_slot and (has_left_items or not is_claiming)
 if has_slots_for_others or next(has_recovered) then redis.call('PUBLISH', WAKE, '') end
-return { next_round_in_ms(), claimed, unreported, patience }
+return { next_round_in_ms(), claimed, unreported, longer_time_outs }

@@ -12,18 +12,18 @@ local function is_plain(lane) return not has_flag(lane, 'p') end
 
 local function provider_of(account) return string.match(account, '^[^#]+') end
 
--- Returns the deployments of a route: a list of {account, provider, weight, model (as the provider gets it; '' for the
--- item's own), route (the scope of the model in the account's health)}.
-local function deployments_of(lane, route)
-  local id = lane .. ' ' .. route
+-- Returns the deployments that serve a model of a lane: a list of {account, provider, weight, model (as the provider
+-- gets it; '' for the item's own), scope (of the model in the account's health)}.
+local function deployments_of(lane, model)
+  local id = lane .. ' ' .. model
   if not known[id] then
     known[id] = {}
     for i, deployment in ipairs(configured_deployments()[lane] or {}) do
-      local model = deployment.model or ''
+      local configured = deployment.model or ''
       known[id][i] = {
         account = deployment.account, provider = provider_of(deployment.account), weight = deployment.weight,
-        model = model,
-        route = model == '' and route or string.lower(model),
+        model = configured,
+        scope = configured == '' and model or string.lower(configured),
       }
     end
   end
@@ -66,14 +66,15 @@ end
 -- Returns the part of a lease's id that names its lane and its deployment; '' for a plain lane.
 local function encode_deployment(lane, deployment)
   if not deployment then return '' end
-  return '|' .. lane .. '|' .. deployment.account .. '|' .. escape(deployment.route)
+  return '|' .. lane .. '|' .. deployment.account .. '|' .. escape(deployment.scope)
 end
 
--- Returns the lane of a lease, the account and the scope of its deployment, and the provider whose limit it uses.
--- `lane` and `route` count if the lease is of a plain lane.
-local function served_by(lease, lane, route)
+-- Returns the lane of a lease, the account that serves it, the scope of the model there, and the provider whose limit
+-- the lease uses. The id of a lease of a plain lane does not name these: the lane is `plain_lane`, which is its own
+-- account and provider, and the scope is nil.
+local function served_by(lease, plain_lane)
   -- The name of a limiter, after the first '~', may contain any character, because it is a model's name.
-  local own_lane, account, scope = string.match(lease, '^[^|~]*|([^|]*)|([^|]*)|([^~]*)')
-  if not own_lane then return lane, lane, route, lane end
-  return own_lane, account, unescape(scope), provider_of(account)
+  local lane, account, scope = string.match(lease, '^[^|~]*|([^|]*)|([^|]*)|([^~]*)')
+  if not lane then return plain_lane, plain_lane, nil, plain_lane end
+  return lane, account, unescape(scope), provider_of(account)
 end

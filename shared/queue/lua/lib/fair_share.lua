@@ -48,8 +48,8 @@ end
 
 -- Removes an item for a probe: a random one, so that a request that always fails cannot be every probe, and not the
 -- item of the last failed probe, if there is another. Returns a list with its index.
-local function pop_probe(queue, job, number, account, scope)
-  local last_failed = (open_record(account, ACCOUNT) or open_record(account, scope) or {}).last_failed
+local function pop_probe(queue, job, number, account, model)
+  local last_failed = (open_record(account, ACCOUNT) or open_record(account, model) or {}).last_failed
   local indexes = redis.call('ZRANDMEMBER', queue, 2)
   if indexes[2] and item_of(job.id, indexes[1], number) == last_failed then indexes[1] = indexes[2] end
   indexes[2] = nil
@@ -94,14 +94,14 @@ end
 
 -- Does the same as `claim_from` for a lane that is not usual.
 local function claim_checked(claim, job, number, route, wanted, before)
-  local lane, model = claim.lane, scope_of(route)
+  local lane, model = claim.lane, model_of(route)
   local scope, allowed = blocking_scope(lane, model)
   if scope then
     block(lane, scope, job, number, allowed)
     count_moves(claim, 10)
     return 0, true
   end
-  local queue, account, served_scope, list = queue_of(lane, job.id, route), lane, model, nil
+  local queue, account, served_model, list = queue_of(lane, job.id, route), lane, model, nil
   local deployment, count, add_served
   if is_plain(lane) then
     list = limiters_of(lane, model)
@@ -114,17 +114,17 @@ local function claim_checked(claim, job, number, route, wanted, before)
   else
     deployment, count, add_served = choose(lane, model, tokens_of(job, queue))
     if not deployment then return skip(claim, job, number, model, count) end
-    account, served_scope, wanted = deployment.account, deployment.route, math.min(wanted, count)
-    list = limiters_of(account, served_scope)
-    allowed = math.min(gate(account, ACCOUNT), (gate(account, served_scope)))
+    account, served_model, wanted = deployment.account, deployment.scope, math.min(wanted, count)
+    list = limiters_of(account, served_model)
+    allowed = math.min(gate(account, ACCOUNT), (gate(account, served_model)))
   end
   local is_probe = allowed < math.huge
-  local indexes = is_probe and pop_probe(queue, job, number, account, served_scope) or pop_first(queue, wanted, before)
+  local indexes = is_probe and pop_probe(queue, job, number, account, served_model) or pop_first(queue, wanted, before)
   if #indexes == 0 then return 0, true end
   dequeue(lane, job.owner, #indexes)
   lease_items(lane, job, number, indexes, list, deployment)
   if deployment then add_served(#indexes) end
-  if is_probe then mark_probe(account, served_scope, lease_of(lane, job.id, indexes[1], number, list, deployment)) end
+  if is_probe then mark_probe(account, served_model, lease_of(lane, job.id, indexes[1], number, list, deployment)) end
   return #indexes, #indexes < wanted and not is_probe
 end
 

@@ -9,13 +9,13 @@
 -- provider gets it.
 -- An item keeps its index, and so its place in the job. MOVED has what was tried before, as JSON, for each item that
 -- moved. shared/queue/fallback_chain.py writes the names.
--- Defines for other files: scope_of, moved_model, has_fallbacks, wait_before_move, shown_server, may_move,
+-- Defines for other files: model_of, moved_model, has_fallbacks, wait_before_move, shown_server, may_move,
 -- may_move_at_last, calls_of, move_on
 local NOT_CONFIGURED = 'not_configured' -- the worker has no configuration of the provider, so it made no call
 local MOVES = { model_not_found = true, context_too_long = true, quota_exhausted = true, unauthorized = true }
 
--- Returns the name of a route's model in the health of its account: see health_records.lua.
-local function scope_of(route)
+-- Returns the name of a route's model, in lower case. In the health of an account, the name is the model's scope.
+local function model_of(route)
   if not string.find(route, '[\29\31]') then return route end
   return string.lower(string.match(route, '^\29?([^\31]*)'))
 end
@@ -60,19 +60,19 @@ local function add_route(job, lane, route)
 end
 
 -- Returns the name of what serves a lane's items for a reader: a provider, or an alias.
-local function shown_server(lane, scope) return string.sub(lane, 1, 1) == '@' and scope or provider_of(lane) end
+local function shown_server(lane, model) return string.sub(lane, 1, 1) == '@' and model or provider_of(lane) end
 
 -- Returns what an item was sent to: '<provider>/<model>' or an alias. The items of a route that is named '*' or by a
 -- pattern have different models, which the meta names.
-local function tried_by(job, index, account, scope)
-  local server = shown_server(account, scope)
-  if server == scope then return scope end
-  if not string.find(scope, '[*?%[]') then return server .. '/' .. scope end
+local function tried_by(job, index, account, model)
+  local server = shown_server(account, model)
+  if server == model then return model end
+  if not string.find(model, '[*?%[]') then return server .. '/' .. model end
   local block, metas = math.floor(index / META_ITEMS), job.metas or {}
   if not metas[block] then metas[block] = cjson.decode(redis.call('HGET', JOB .. job.id, 'meta:' .. block) or '[]') end
   job.metas = metas
   local meta = metas[block][index % META_ITEMS + 1]
-  return server .. '/' .. (meta and meta[3] or scope)
+  return server .. '/' .. (meta and meta[3] or model)
 end
 
 -- Returns the steps of a chain that serve an item of an alias, without the deployments that were tried. Returns nil if
@@ -80,7 +80,7 @@ end
 local function untried_deployments(lane, tried)
   local steps, seen, has_tried = {}, {}, false
   for _, deployment in ipairs(deployments_of(lane, '')) do
-    local name = deployment.provider .. '/' .. deployment.route
+    local name = deployment.provider .. '/' .. deployment.scope
     has_tried = has_tried or tried[name]
     if not tried[name] and not seen[name] then steps[#steps + 1] = deployment.provider .. '\30' .. deployment.model end
     seen[name] = true

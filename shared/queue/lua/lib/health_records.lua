@@ -3,8 +3,8 @@
 --- @include "is_healthy"
 --- @include "deployments"
 -- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the
--- route's name). `lane` is the name of the account: see deployments.lua. HEALTH has a record for each scope that is not
--- healthy; a scope without a record is healthy.
+-- name of the model in lower case). An account is a key of a provider: see deployments.lua. HEALTH has a record for
+-- each scope that is not healthy; a scope without a record is healthy.
 --   healthy  any number of calls
 --   paused   no call before `until_ms`
 --   open     no call before `until_ms`, then one call at a time: a *probe*. An answer of a probe makes the scope
@@ -20,44 +20,44 @@
 --   refusals, refused_ms     refusals in a row, and the time of the latest one. Calls that were claimed before this
 --                            time do not count again.
 --   noted_ms                 time of the latest failure
---   refused_route, refused_until_ms   in scope '': the route that was refused latest, and the time until which a
---                            refusal of another route shows that the refusals cover the account
+--   refused_route, refused_until_ms   in scope '': the model that was refused latest, and the time until which a
+--                            refusal of another model shows that the refusals cover the account
 --   refused_claim_ms, longest_ms, is_unanswered   in scope '': the time of the claim of the call that was refused
---                            latest, the end of the longest pause of a route, and whether no other route was answered
+--                            latest, the end of the longest pause of a model, and whether no other model was answered
 --                            since the refusal
---   separate_until_ms        in scope '': until then, refusals cover only their routes, because other routes were
+--   separate_until_ms        in scope '': until then, refusals cover only their models, because other models were
 --                            answered
 --   is_assumed               in scope '': the account is paused for a back-off only because two routes were refused
 -- Invariant: while a scope is open, at most one lease that was claimed after `opened_ms` exists in the scope.
 -- Defines for other files: scopes_of, read_record, store_record, delete_record, look_again, look_at_all_again, gate,
 -- open_record, mark_probe, end_probe
 local KEPT_MS = 8 * 86400000 -- the longest pause is 7 days
-local MAX_PATIENCE = 16 -- limit of the factor of a probe's time-out
+local MAX_TIME_OUT_FACTOR = 16 -- limit of the factor of a probe's time-out
 local records = {}
 local seen_again = {} -- lanes whose queues look at all of their scopes again; `block` adds scopes later in the round
 
--- Returns the scopes that a call belongs to. A job that does not exist any more has no routes.
-local function scopes_of(route) return route == ACCOUNT and { ACCOUNT } or { ACCOUNT, route } end
+-- Returns the scopes that a call of a model belongs to. The model is ACCOUNT if the call's job does not exist any more.
+local function scopes_of(model) return model == ACCOUNT and { ACCOUNT } or { ACCOUNT, model } end
 
-local function store_record(lane, scope, record)
-  mark_unhealthy(lane)
-  records[lane .. ' ' .. scope] = record
-  redis.call('HSET', HEALTH .. lane, scope, cmsgpack.pack(record))
-  redis.call('PEXPIRE', HEALTH .. lane, KEPT_MS)
+local function store_record(account, scope, record)
+  mark_unhealthy(account)
+  records[account .. ' ' .. scope] = record
+  redis.call('HSET', HEALTH .. account, scope, cmsgpack.pack(record))
+  redis.call('PEXPIRE', HEALTH .. account, KEPT_MS)
 end
 
-local function read_record(lane, scope)
-  if is_healthy(lane) then return nil end
-  local name = lane .. ' ' .. scope
+local function read_record(account, scope)
+  if is_healthy(account) then return nil end
+  local name = account .. ' ' .. scope
   if records[name] == nil then
-    local stored = redis.call('HGET', HEALTH .. lane, scope)
+    local stored = redis.call('HGET', HEALTH .. account, scope)
     local record = stored and cmsgpack.unpack(stored)
     records[name] = record or false
     local began_ms = record and math.max(record.until_ms - record.pause_ms, record.opened_ms or 0)
     if record and began_ms > now_ms then -- see clock_set_back.lua
       record.until_ms = math.min(record.until_ms, now_ms + record.pause_ms)
       record.opened_ms = record.opened_ms and math.min(record.opened_ms, now_ms)
-      store_record(lane, scope, record)
+      store_record(account, scope, record)
     end
   end
   return records[name] or nil
@@ -81,53 +81,53 @@ local function look_again(account, scope)
   end
 end
 
-local function delete_record(lane, scope)
-  records[lane .. ' ' .. scope] = false
-  redis.call('HDEL', HEALTH .. lane, scope)
-  look_again(lane, scope)
+local function delete_record(account, scope)
+  records[account .. ' ' .. scope] = false
+  redis.call('HDEL', HEALTH .. account, scope)
+  look_again(account, scope)
 end
 
 -- Returns the number of items of a scope that may be claimed now: math.huge, 1 or 0. If it is 0, also returns the time
 -- at which it may change.
-local function gate(lane, scope)
-  local record = read_record(lane, scope)
+local function gate(account, scope)
+  local record = read_record(account, scope)
   if not record then return math.huge end
   if record.until_ms > now_ms then return 0, record.until_ms end
   if not record.opened_ms then return math.huge end
-  local expires_ms = record.probe and redis.call('ZSCORE', LEASES .. provider_of(lane), record.probe)
+  local expires_ms = record.probe and redis.call('ZSCORE', LEASES .. provider_of(account), record.probe)
   if expires_ms then return 0, tonumber(expires_ms) end
   return 1
 end
 
 -- Returns the record of a scope if the scope is open, or nil.
-local function open_record(lane, scope)
-  local record = read_record(lane, scope)
+local function open_record(account, scope)
+  local record = read_record(account, scope)
   return record and record.opened_ms and record or nil
 end
 
 -- Makes a lease the probe of the scopes that are open. The caller has asked `gate` for both scopes. After time-outs the
 -- probe gets a longer time-out, twice as long for each probe that timed out: a server that is loading a model may abort
 -- the load when its client hangs up, so calls with the usual time-out would never be answered.
-local function mark_probe(lane, route, lease)
+local function mark_probe(account, model, lease)
   local factor = 1
-  for _, scope in ipairs(scopes_of(route)) do
-    local record = open_record(lane, scope)
+  for _, scope in ipairs(scopes_of(model)) do
+    local record = open_record(account, scope)
     if record then
       record.probe = lease
       if record.code == 'timeout' then
-        factor = math.max(factor, math.min(MAX_PATIENCE, 2 ^ ((record.time_outs or 0) + 1)))
+        factor = math.max(factor, math.min(MAX_TIME_OUT_FACTOR, 2 ^ ((record.time_outs or 0) + 1)))
       end
-      store_record(lane, scope, record)
+      store_record(account, scope, record)
     end
   end
-  if factor > 1 then patience[#patience + 1], patience[#patience + 2] = lease, factor end
+  if factor > 1 then longer_time_outs[#longer_time_outs + 1] = { lease, factor } end
 end
 
 -- Lets the queues that wait for the end of a probe look at their scope again, after the probe's lease has ended.
-local function end_probe(lane, route, lease)
-  if is_healthy(lane) then return end
-  for _, scope in ipairs(scopes_of(route)) do
-    local record = open_record(lane, scope)
-    if record and record.probe == lease then look_again(lane, scope) end
+local function end_probe(account, model, lease)
+  if is_healthy(account) then return end
+  for _, scope in ipairs(scopes_of(model)) do
+    local record = open_record(account, scope)
+    if record and record.probe == lease then look_again(account, scope) end
   end
 end

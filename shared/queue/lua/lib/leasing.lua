@@ -15,7 +15,7 @@
 --- @include "deployment_choice"
 --- @include "clock_set_back"
 --- @include "work_limit"
--- Gives leases to items. `claimed` collects fourteen values per leased item: see what settle_and_claim.lua returns.
+-- Gives leases to items. `claimed` collects a list per leased item: see what settle_and_claim.lua returns.
 -- Defines for other files: lease_of, lease_items, lease_quarantined
 -- Used in each round: lease_items, end_of_lease, now_us
 local now_us = string.format('%.0f', now_ms * 1000) -- unique per round: no two rounds run in the same µs
@@ -56,11 +56,10 @@ local function lease_items(lane, job, number, indexes, list, deployment)
         failed, first_claimed_us, losses, uncounted = parse_attempts(entries[i])
         lost = count_losses(losses)
       end
-      local n = #claimed
-      claimed[n + 1], claimed[n + 2], claimed[n + 3], claimed[n + 4] = job.id .. ':' .. index, lease, lane, payloads[i]
-      claimed[n + 5], claimed[n + 6], claimed[n + 7], claimed[n + 8] = failed, uncounted, first_claimed_us, lost
-      claimed[n + 9], claimed[n + 10], claimed[n + 11], claimed[n + 12] = queued_ms, remaining_ms, account, model
-      claimed[n + 13], claimed[n + 14] = moved[i] or '', job.owner
+      claimed[#claimed + 1] = {
+        job.id .. ':' .. index, lease, lane, payloads[i], failed, uncounted, first_claimed_us, lost,
+        queued_ms, remaining_ms, account, model, moved[i] or '', job.owner,
+      }
       for _, limiter in ipairs(list) do charge(account, limiter, lease, job, index) end
     end
   end
@@ -83,7 +82,7 @@ local function lease_quarantined(lane)
     local id, index, number = split_item(item)
     local job = load_job(id)
     local route = routes_of(job, lane)[number]
-    local model = route and scope_of(route)
+    local model = route and model_of(route)
     local scope, allowed = blocking_scope(lane, model)
     local record = route and scope and waiting_record(lane, scope)
     local until_ms = record and job.is_unfinished and give_up_ms(job, record, route)
@@ -100,7 +99,7 @@ local function lease_quarantined(lane)
       elseif route then
         local function tokens_of(account, limiter) return estimate_tokens(account, limiter, job, index) end
         deployment = choose(lane, model, tokens_of)
-        list = deployment and limiters_of(deployment.account, deployment.route) or {}
+        list = deployment and limiters_of(deployment.account, deployment.scope) or {}
       end
       if record then
         give_up_item(lane, route, job, index, record)
@@ -109,7 +108,7 @@ local function lease_quarantined(lane)
         return 0
       elseif lease_items(lane, job, number, { index }, list, deployment) > 0 then
         if allowed < math.huge then
-          local account, scope = deployment and deployment.account or lane, deployment and deployment.route or model
+          local account, scope = deployment and deployment.account or lane, deployment and deployment.scope or model
           mark_probe(account, scope, lease_of(lane, id, index, number, list, deployment))
         end
         return 1

@@ -39,8 +39,8 @@ local TRUST = 0.3 -- part of the smallest bucket by which the bucket is taken to
 local MAX_LEARNED = 1000 -- models per deployment whose limits are learned
 local budgets = {}
 
-local function save_budget(lane, limiter)
-  local id = lane .. ':' .. limiter.name
+local function save_budget(account, limiter)
+  local id = account .. ':' .. limiter.name
   local budget = budgets[id]
   local fields = { 'largest', budget.largest }
   local function add(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
@@ -61,8 +61,8 @@ local function save_budget(lane, limiter)
   redis.call('PEXPIRE', BUDGET .. id, KEPT_BUDGET_MS)
 end
 
-local function budget_of(lane, limiter)
-  local id = lane .. ':' .. limiter.name
+local function budget_of(account, limiter)
+  local id = account .. ':' .. limiter.name
   if not budgets[id] then
     local r, t, b, d, rpm, tpm, rpd, largest, refused, full, square, known = unpack(redis.call('HMGET', BUDGET .. id,
       'r', 't', 'b', 'd', 'rpm', 'tpm', 'rpd', 'largest', 'refused', 'full', 'square', 'known'))
@@ -86,7 +86,7 @@ local function budget_of(lane, limiter)
       budget[field] = time
     end
     budgets[id] = budget
-    if has_changed then save_budget(lane, limiter) end
+    if has_changed then save_budget(account, limiter) end
   end
   return budgets[id]
 end
@@ -118,13 +118,13 @@ end
 -- Returns how many items a limiter allows now; if none, also when it may allow one, or nil if a call has to end first.
 -- `tokens`, `square`: see `estimate_tokens`, for the next item; with a token limit at most one item is allowed at a
 -- time.
-local function limiter_room(lane, limiter, tokens, square)
+local function limiter_room(account, limiter, tokens, square)
   local room, next_ms = math.huge, nil
   if limiter.concurrency then
-    room = limiter.concurrency - redis.call('HLEN', RUNNING .. lane .. ':' .. limiter.name)
+    room = limiter.concurrency - redis.call('HLEN', RUNNING .. account .. ':' .. limiter.name)
     if room <= 0 then return 0, nil end
   end
-  local budget = limiter.has_rate and budget_of(lane, limiter)
+  local budget = limiter.has_rate and budget_of(account, limiter)
   for _, rate in ipairs(budget and RATES or {}) do
     if limiter[rate] then
       local time = start_time(limiter, rate, budget, tokens, square)
@@ -156,23 +156,23 @@ local function limiters_room(account, list, tokens_of)
 end
 
 -- Returns an estimate of the tokens that the provider counts for an item before the call, the square of the error to
--- expect, and an estimate of all its tokens. `lane`: the name of the account.
-local function estimate_tokens(lane, limiter, job, index)
-  local tokens, square = prompt_tokens_of(budget_of(lane, limiter).known, job, index)
+-- expect, and an estimate of all its tokens.
+local function estimate_tokens(account, limiter, job, index)
+  local tokens, square = prompt_tokens_of(budget_of(account, limiter).known, job, index)
   local output = output_of(job)
   local all = tokens + output.mean
-  if has_flag(provider_of(lane), 'o') then tokens, square = all, square + output.deviation ^ 2 end
+  if has_flag(provider_of(account), 'o') then tokens, square = all, square + output.deviation ^ 2 end
   return tokens, square, all
 end
 
 -- Charges a limiter for a lease of an item.
-local function charge(lane, limiter, lease, job, index)
+local function charge(account, limiter, lease, job, index)
   local at_start, square, tokens = 0, 0, 0
-  if limiter.tpm then at_start, square, tokens = estimate_tokens(lane, limiter, job, index) end
+  if limiter.tpm then at_start, square, tokens = estimate_tokens(account, limiter, job, index) end
   local charged = limiter.tpm and tokens .. ' ' .. at_start .. ' ' .. square or 0
-  redis.call('HSET', RUNNING .. lane .. ':' .. limiter.name, lease, charged)
+  redis.call('HSET', RUNNING .. account .. ':' .. limiter.name, lease, charged)
   if not limiter.has_rate then return end
-  local budget = budget_of(lane, limiter)
+  local budget = budget_of(account, limiter)
   local function add(field, cost_ms) budget[field] = math.max(budget[field], now_ms) + cost_ms end
   for _, rate in ipairs(RATES) do
     if limiter[rate] then add(FIELD[rate], (rate == 'tpm' and tokens or 1) * PERIOD_MS[rate] / limiter[rate]) end
@@ -182,16 +182,16 @@ local function charge(lane, limiter, lease, job, index)
     budget.square = budget.square + square
     add('b', at_start * MINUTE_MS / limiter.tpm)
   end
-  save_budget(lane, limiter)
+  save_budget(account, limiter)
 end
 
 -- Corrects the charges of a call that has ended. `usage` has prompt_tokens and output_tokens as the provider counts
 -- them, or is nil. `is_refused`: the provider refused the call because of a rate limit.
-local function correct(lane, limiter, claimed_ms, charged, at_start, square, usage, is_refused)
+local function correct(account, limiter, claimed_ms, charged, at_start, square, usage, is_refused)
   if not limiter.has_rate then return end
-  local budget = budget_of(lane, limiter)
+  local budget = budget_of(account, limiter)
   if is_refused then budget.refused = now_ms end
-  if is_refused and not has_flag(provider_of(lane), 'c') then
+  if is_refused and not has_flag(provider_of(account), 'c') then
     if limiter.rpm then budget.r = budget.r - MINUTE_MS / limiter.rpm end
     if limiter.rpd then budget.d = budget.d - DAY_MS / limiter.rpd end
   end
@@ -199,7 +199,7 @@ local function correct(lane, limiter, claimed_ms, charged, at_start, square, usa
     local real, before = charged, at_start
     if usage then
       real = usage.prompt_tokens + usage.output_tokens
-      before = has_flag(provider_of(lane), 'o') and real or usage.prompt_tokens
+      before = has_flag(provider_of(account), 'o') and real or usage.prompt_tokens
       budget.largest = math.max(budget.largest, before)
     elseif is_refused then
       real, before = 0, 0
@@ -212,30 +212,30 @@ local function correct(lane, limiter, claimed_ms, charged, at_start, square, usa
     if (usage or is_refused) and is_since_full then budget.square = math.max(0, budget.square - square) end
     budget.b = math.max(budget.b + more * ms_per_token, now_ms) + (real - before) * ms_per_token
   end
-  save_budget(lane, limiter)
+  save_budget(account, limiter)
 end
 
 -- Ends a lease's use of its limiters: see `suffix_of`. Without `fault` and `usage`, the charges stay: they are repaid
 -- by time.
-local function release(lane, route, lease, job, index, usage, is_refused)
+local function release(account, model, lease, job, index, usage, is_refused)
   local names = limiter_names(lease)
   if not names then return end
   local charges, claimed_ms = {}, tonumber(string.match(lease, '@(%d+)')) / 1000
   for _, name in ipairs(names) do
-    local key = RUNNING .. lane .. ':' .. name
+    local key = RUNNING .. account .. ':' .. name
     charges[name] = redis.call('HGET', key, lease) or '0'
     redis.call('HDEL', key, lease)
-    redis.call('ZADD', BLOCKED .. lane, 'XX', 0, LIMITER .. name)
+    redis.call('ZADD', BLOCKED .. account, 'XX', 0, LIMITER .. name)
   end
-  for _, limiter in ipairs(limiters_of(lane, route)) do
+  for _, limiter in ipairs(limiters_of(account, model)) do
     local charged, at_start, square = string.match(charges[limiter.name] or '', '^(%S+) ?(%S*) ?(%S*)$')
     charged, at_start, square = tonumber(charged), tonumber(at_start), tonumber(square) or 0
     if charged and (usage or is_refused or limiter.tpm) then
       if usage and limiter.tpm and job.is_unfinished then
-        local budget = budget_of(lane, limiter)
+        local budget = budget_of(account, limiter)
         budget.has_learned = learn_prompt_tokens(budget.known, job, index, usage.prompt_tokens) or budget.has_learned
       end
-      correct(lane, limiter, claimed_ms, charged, at_start or charged, square, usage, is_refused)
+      correct(account, limiter, claimed_ms, charged, at_start or charged, square, usage, is_refused)
     end
   end
   if usage and job.is_unfinished then learn_output(job, usage.output_tokens) end
@@ -243,21 +243,21 @@ end
 
 -- Stores the limits that a provider announced in the headers of a response: per rate the limit and what is left of it.
 -- `left` only ever delays calls: others may use the same account.
-local function learn(lane, route, announced)
-  local name = lane .. '/' .. route
+local function learn(account, model, announced)
+  local name = account .. '/' .. model
   if redis.call('HLEN', LEARNED) >= MAX_LEARNED and redis.call('HEXISTS', LEARNED, name) == 0 then return end
   local limits = {}
   for rate, limit in pairs(announced) do limits[rate] = limit.limit end
   limits.until_ms = now_ms + DAY_MS
   remember_limits(LEARNED, name, limits)
-  forget_limiters(lane, route)
-  for _, limiter in ipairs(limiters_of(lane, route)) do
+  forget_limiters(account, model)
+  for _, limiter in ipairs(limiters_of(account, model)) do
     for rate, limit in pairs(announced) do
       if limiter[rate] and limit.left then
-        local budget, owed_ms = budget_of(lane, limiter), (limit.limit - limit.left) * PERIOD_MS[rate] / limit.limit
+        local budget, owed_ms = budget_of(account, limiter), (limit.limit - limit.left) * PERIOD_MS[rate] / limit.limit
         if not limiter.learned[rate] then owed_ms = limit.left < 1 and PERIOD_MS[rate] / limit.limit or 0 end
         budget[FIELD[rate]] = math.max(budget[FIELD[rate]], now_ms + owed_ms)
-        save_budget(lane, limiter)
+        save_budget(account, limiter)
       end
     end
   end

@@ -2,12 +2,12 @@
 --- @include "deployments"
 --- @include "stored_limits"
 --- @include "adaptive_limit"
--- Says which limits are in force. A *limiter* has a name in its lane: '' limits all models of the lane, another name
--- limits one model, or the models that match a pattern. A limit that was set for one model while work runs replaces the
--- same limit of the pattern; the model still shares the other limits of the pattern.
+-- Says which limits are in force. A *limiter* has a name in its account: '' limits all models of the account, another
+-- name limits one model, or the models that match a pattern. A limit that was set for one model while work runs
+-- replaces the same limit of the pattern; the model still shares the other limits of the pattern.
 -- Limits come from LIMITS (set while work runs), from the rules of the worker's configuration, and from LEARNED
--- (announced by the provider). The first of these that sets a limit counts. LIMITS and LEARNED have limits as JSON by
--- '<lane>' or '<lane>/<model>': concurrency, rpm, tpm, rpd, and until_ms if they end.
+-- (announced by the provider). The first of these that has a limit decides. They have limits as JSON: concurrency, rpm,
+-- tpm, rpd, and until_ms if they end; LIMITS by '<provider>' or '<provider>/<model>', LEARNED by '<account>/<model>'.
 -- Defines for other files: LIMITER, RATES, highest_limit, effective_limit, limiters_of, forget_limiters, suffix_of,
 -- limiter_names
 local LIMITER = 'limit:' -- queues that wait for a limiter wait for the scope 'limit:<name of the limiter>'
@@ -16,9 +16,9 @@ local RATES, NONE = { 'rpm', 'tpm', 'rpd' }, {}
 local SEPARATOR = '\31'
 local known_limiters = {}
 
-local function rules_of(lane)
-  if not has_flag(provider_of(lane), 'r') then return nil end
-  return configured_rules()[provider_of(lane)]
+local function rules_of(account)
+  if not has_flag(provider_of(account), 'r') then return nil end
+  return configured_rules()[provider_of(account)]
 end
 
 -- Returns the limit of running calls of a provider, without what is adapted; nil if the worker does not serve the
@@ -34,26 +34,26 @@ local function effective_limit(provider)
   return limit and math.min(limit, cap_of(provider))
 end
 
-local function model_rule(rule, route)
+local function model_rule(rule, name)
   for _, model in ipairs(rule and rule.models or {}) do
-    if model.name == route then return model end
+    if model.name == name then return model end
   end
   for _, model in ipairs(rule and rule.models or {}) do
-    if model.pattern and string.find(route, model.pattern) then return model end
+    if model.pattern and string.find(name, model.pattern) then return model end
   end
   return {}
 end
 
--- Returns the limiters of a route: a list of {name, concurrency, rpm, tpm, rpd, learned (the rates that the provider
--- has announced)}.
-local function limiters_of(lane, route)
-  local id = lane .. ' ' .. route
+-- Returns the limiters of an account's model: a list of {name, concurrency, rpm, tpm, rpd, learned (the rates that the
+-- provider has announced)}.
+local function limiters_of(account, model)
+  local id = account .. ' ' .. model
   if known_limiters[id] then return known_limiters[id] end
-  if not has_flag(provider_of(lane), 'r') and not has_stored_limits() then return NONE end
-  local provider = provider_of(lane)
-  local rule = rules_of(lane)
-  local of_lane, of_model = stored_limits(LIMITS, provider), stored_limits(LIMITS, provider .. '/' .. route)
-  local model, learned = model_rule(rule, route), stored_limits(LEARNED, lane .. '/' .. route)
+  if not has_flag(provider_of(account), 'r') and not has_stored_limits() then return NONE end
+  local provider = provider_of(account)
+  local rule = rules_of(account)
+  local of_all, of_model = stored_limits(LIMITS, provider), stored_limits(LIMITS, provider .. '/' .. model)
+  local rule_of_model, learned = model_rule(rule, model), stored_limits(LEARNED, account .. '/' .. model)
   local list = {}
   local function add(limiter, has_announced, replaced)
     limiter.learned = {}
@@ -65,17 +65,17 @@ local function limiters_of(lane, route)
     if limiter.concurrency or limiter.has_rate then list[#list + 1] = limiter end
   end
   local all = { name = '' }
-  for _, rate in ipairs(RATES) do all[rate] = of_lane[rate] or rule and rule[rate] end
-  local of_pattern = model.pattern and stored_limits(LIMITS, provider_of(lane) .. '/' .. model.name) or {}
-  local concurrency = of_model.concurrency or of_pattern.concurrency or model.concurrency
-  local own = { name = model.name or route, concurrency = concurrency }
-  local is_per_account = has_flag(provider_of(lane), 'a')
+  for _, rate in ipairs(RATES) do all[rate] = of_all[rate] or rule and rule[rate] end
+  local of_pattern = rule_of_model.pattern and stored_limits(LIMITS, provider .. '/' .. rule_of_model.name) or {}
+  local concurrency = of_model.concurrency or of_pattern.concurrency or rule_of_model.concurrency
+  local own = { name = rule_of_model.name or model, concurrency = concurrency }
+  local is_per_account = has_flag(provider, 'a')
   for _, rate in ipairs(RATES) do
-    own[rate] = of_model[rate] or of_pattern[rate] or model[rate] or not is_per_account and all[rate] or nil
+    own[rate] = of_model[rate] or of_pattern[rate] or rule_of_model[rate] or not is_per_account and all[rate] or nil
   end
   if is_per_account then add(all, true) end
-  if model.pattern and next(of_model) then
-    local of_one = { name = route, concurrency = of_model.concurrency }
+  if rule_of_model.pattern and next(of_model) then
+    local of_one = { name = model, concurrency = of_model.concurrency }
     if of_one.concurrency then own.concurrency = nil end
     for _, rate in ipairs(RATES) do
       of_one[rate] = of_model[rate]
@@ -90,8 +90,8 @@ local function limiters_of(lane, route)
   return list
 end
 
--- Forgets the limiters of a route, after a limit has been learned.
-local function forget_limiters(lane, route) known_limiters[lane .. ' ' .. route] = nil end
+-- Forgets the limiters of a model, after a limit has been learned.
+local function forget_limiters(account, model) known_limiters[account .. ' ' .. model] = nil end
 
 -- Returns the suffix of a lease that names the limiters of the lease's item.
 local function suffix_of(list)

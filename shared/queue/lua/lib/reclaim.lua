@@ -23,7 +23,7 @@ local function reclaim(found_in, lease)
   redis.call('ZREM', LEASES .. lane, lease)
   if provider ~= lane then redis.call('ZREM', LEASES .. provider, lease) end
   local job = load_job(id)
-  local model = scope_of(routes_of(job, lane)[number] or '')
+  local model = model_of(routes_of(job, lane)[number] or '')
   release(account, scope or model, lease, job, index)
   if not job.is_unfinished then return end
   local failed, first_claimed_us, losses, uncounted = read_attempts(job, index)

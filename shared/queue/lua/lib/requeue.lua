@@ -28,7 +28,7 @@ end
 local function requeue(lane, job, index, number)
   if not job.is_unfinished then return end
   if redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then
-    local model = scope_of(routes_of(job, lane)[number] or '')
+    local model = model_of(routes_of(job, lane)[number] or '')
     finish_failed(lane, model, job, index, BROKEN_STREAM_RESULT, 'worker_lost', 0)
     return
   end

@@ -49,7 +49,7 @@ end
 -- Returns the record of the scope that a queue waits for, if the scope is open, or nil.
 local function waiting_record(lane, scope)
   if is_plain(lane) then return open_record(lane, scope) end
-  return route_record(lane, scope)
+  return deployments_record(lane, scope)
 end
 
 -- Moves a queue, which the caller removes from the tree, to WAITING.
@@ -69,24 +69,24 @@ local function split_queue(lane, member)
 end
 
 -- Finishes an item with the latest failure of an open scope.
-local function finish_unsent(lane, route, job, index, record)
+local function finish_unsent(lane, model, job, index, record)
   local failed, _, _, uncounted = read_attempts(job, index)
   local moved = redis.call('HGET', MOVED .. job.id, index)
   local result = cjson.encode({
     error = string.format('%s %s; no call has succeeded for %.0f s, so the request does not wait any longer',
-      shown_server(lane, route),
+      shown_server(lane, model),
       record.reason, (now_ms - record.opened_ms) / 1000),
     route = moved and cjson.decode(moved) or nil,
     error_code = record.code, status_code = record.status, attempts = failed + uncounted,
     queued_ms = math.max(0, now_ms - tonumber(job.accepted_ms)),
   })
-  finish_failed(lane, route, job, index, result, record.code, 0)
+  finish_failed(lane, model, job, index, result, record.code, 0)
 end
 
 -- Moves an item that has waited for too long on to its next route, or finishes it.
 local function give_up_item(lane, route, job, index, record)
-  if not move_on(lane, job, index, route, '', record.code, lane, scope_of(route), 0) then
-    finish_unsent(lane, scope_of(route), job, index, record)
+  if not move_on(lane, job, index, route, '', record.code, lane, model_of(route), 0) then
+    finish_unsent(lane, model_of(route), job, index, record)
   end
 end
 
@@ -119,7 +119,7 @@ local function probe_candidates(lane, scope, queues)
     -- Redis does not shuffle a set with fewer members.
     local member = members[math.floor(i + now_ms * 1000) % #members + 1]
     local route = scope == ACCOUNT and select(2, split_queue(lane, member))
-    local list = route and open_record(lane, scope_of(route)) and last or candidates
+    local list = route and open_record(lane, model_of(route)) and last or candidates
     list[#list + 1] = member
   end
   for _, member in ipairs(last) do candidates[#candidates + 1] = member end
@@ -143,7 +143,7 @@ local function resume(lane, scope, is_probe)
     if not (has_failed and count > 1) then
       redis.call('ZREM', queues, member)
       queues_left = queues_left - 1
-      local other, other_next_ms = blocking_scope(lane, route and scope_of(route))
+      local other, other_next_ms = blocking_scope(lane, route and model_of(route))
       if #items > 0 and other then
         block(lane, other, job, number, other_next_ms)
       elseif #items > 0 then
@@ -158,7 +158,7 @@ end
 local function limiter_gate(lane, scope)
   local member = redis.call('ZRANGE', waiting(lane, scope), 0, 0)[1]
   local _, route = split_queue(lane, member or ' 0')
-  for _, limiter in ipairs(route and limiters_of(lane, scope_of(route)) or {}) do
+  for _, limiter in ipairs(route and limiters_of(lane, model_of(route)) or {}) do
     if LIMITER .. limiter.name == scope then
       local room, next_ms = limiter_room(lane, limiter, 0, 0)
       return room, room == 0 and math.min(next_ms or math.huge, now_ms + LEASE_MS) or nil
@@ -175,7 +175,7 @@ local function resume_blocked(lane)
     spend(QUEUE_WORK)
     local record = waiting_record(lane, scope)
     if record then give_up(lane, scope, record) end
-    local allowed, next_ms = (is_plain(lane) and gate or route_gate)(lane, scope)
+    local allowed, next_ms = (is_plain(lane) and gate or deployments_gate)(lane, scope)
     local is_probe = allowed == 1
     if string.sub(scope, 1, #LIMITER) == LIMITER then allowed, next_ms = limiter_gate(lane, scope) end
     -- If no worker has a slot for the queue that was moved for a probe, another one is moved a second later.

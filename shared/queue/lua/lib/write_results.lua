@@ -20,11 +20,9 @@ local function write_result(job, index, failed, result, latency_us)
 end
 
 -- Writes the result of an item that fails by the decision of a script, so that the worker does not know of it.
-local function finish_failed(lane, route, job, index, result, code, latency_us)
+local function finish_failed(lane, model, job, index, result, code, latency_us)
   if not write_result(job, index, true, result, latency_us) then return end
-  for _, value in ipairs({ lane, route, code, ms(math.max(0, now_ms - tonumber(job.accepted_ms))) }) do
-    unreported[#unreported + 1] = value
-  end
+  unreported[#unreported + 1] = { lane, model, code, ms(math.max(0, now_ms - tonumber(job.accepted_ms))) }
 end
 
 -- Calls a command with a list of arguments, 1,000 at a time, because Lua's `unpack` returns fewer than 8,000 values.
