@@ -1,13 +1,13 @@
 """Tests the notices: sentences that explain why something is slow or fails."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
+from support.overview import AT, IDLE, NOTHING, lane, unhealthy
 
 from shared.monitoring.models import (
     DeploymentState,
     Lane,
-    LaneStats,
     ModelStats,
     Notice,
     Severity,
@@ -17,33 +17,6 @@ from shared.monitoring.models import (
 )
 from shared.monitoring.notices import notices
 
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-NOTHING = LaneStats(
-    calls=0,
-    calls_per_s=0,
-    errors={},
-    errors_per_s=0,
-    prompt_tokens=0,
-    completion_tokens=0,
-    mean_ms=None,
-    p50_ms=None,
-    p95_ms=None,
-    p99_ms=None,
-)
-IDLE = Lane(
-    name="openrouter",
-    in_flight=0,
-    limit=10,
-    queued=0,
-    deferred=0,
-    oldest_waiting_s=None,
-    paused_until=None,
-    paused_because=None,
-    deployments=[],
-    last_minute=NOTHING,
-    recent_mean_ms=None,
-    models=[],
-)
 BUSY = IDLE.model_copy(update={"in_flight": 10, "queued": 2000, "oldest_waiting_s": 60.0})
 WORKER = WorkerView(
     worker_id="host:1:abc",
@@ -58,30 +31,6 @@ LOST = WORKER.model_copy(update={"state": WorkerState.LOST, "seen_at": AT - time
 SILENT = WORKER.model_copy(
     update={"state": WorkerState.SILENT, "seen_at": AT - timedelta(seconds=9)}
 )
-
-
-def lane(base: Lane = IDLE, **fields: object) -> Lane:
-    return base.model_copy(update=fields)
-
-
-def unhealthy(
-    name: str = "openrouter",
-    state: DeploymentState = DeploymentState.PROBING,
-    *,
-    next_s: float = 30,
-    verdict: str = "unreachable",
-    because: str = "could not be reached",
-    is_probing: bool = False,
-) -> UnhealthyDeployment:
-    return UnhealthyDeployment(
-        name=name,
-        state=state,
-        since=AT - timedelta(minutes=2),
-        next_call_at=AT + timedelta(seconds=next_s),
-        is_probing=is_probing,
-        verdict=verdict,
-        because=because,
-    )
 
 
 def paused(name: str = "openrouter", *, next_s: float = 30) -> UnhealthyDeployment:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from test_notices import AT, lane, unhealthy
+from support.overview import AT, lane, unhealthy
 
 from shared.monitoring.deployment_notices import deployment_notices
 from shared.monitoring.models import Lane
