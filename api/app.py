@@ -6,10 +6,7 @@ from types import MappingProxyType
 
 from fastapi import FastAPI
 
-from api.dashboard import add_dashboard
-from api.docs_page import add_docs_page
-from api.error_responses import add_exception_handlers
-from api.examples import description
+from api.errors.error_responses import add_exception_handlers
 from api.lifespan import running_services
 from api.middleware.authentication import AuthenticationMiddleware
 from api.middleware.concurrency_limit import ConcurrencyLimitMiddleware
@@ -18,8 +15,10 @@ from api.middleware.head import HeadMiddleware
 from api.middleware.path_prefix import PathPrefixMiddleware
 from api.middleware.request_metrics import RequestMetricsMiddleware
 from api.middleware.startup_errors import StartupErrorsMiddleware
-from api.openapi import openapi_document
-from api.result_stream import PAGES_SHARE
+from api.openapi.document import openapi_document
+from api.openapi.examples import description
+from api.pages.dashboard import add_dashboard
+from api.pages.docs_page import add_docs_page
 from api.routes import (
     batches,
     health,
@@ -30,6 +29,7 @@ from api.routes import (
     openai_models,
     overview,
 )
+from api.streams.result_stream import PAGES_SHARE
 from api.trailing_slash import accept_trailing_slashes
 from shared.monitoring.metrics import new_registry
 from shared.monitoring.tracing import load_tracer

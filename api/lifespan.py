@@ -10,18 +10,18 @@ import structlog
 from arq.connections import ArqRedis
 from prometheus_client import CollectorRegistry
 
-from api.batches import Batches
-from api.dependencies import Services
-from api.job_events import JobEvents
-from api.job_streams import JobStreams
-from api.metrics import Metrics
+from api.dependencies.services import Services
+from api.jobs.job_responses import JobResponses
+from api.jobs.job_starter import Batches
+from api.jobs.job_streams import JobStreams
+from api.monitoring.metrics import Metrics
+from api.monitoring.overview_feed import OverviewFeed
 from api.openai.result_sums import running_sums
 from api.openai.services import openai_services
-from api.overview_feed import OverviewFeed
 from api.periodic_tasks import run_periodic_tasks
-from api.responses import JobResponses
-from api.result_stream import PAGES_SHARE, ResultStream
-from api.shutdown import on_shutdown_signal
+from api.server.shutdown import on_shutdown_signal
+from api.streams.job_events import JobEvents
+from api.streams.result_stream import PAGES_SHARE, ResultStream
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
 from shared.jobs.submission import JobPolicy

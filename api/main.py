@@ -4,7 +4,7 @@ import resource
 import sys
 
 from api.app import create_app
-from api.uvicorn_protocol import adapt_uvicorn
+from api.server.uvicorn_protocol import adapt_uvicorn
 from shared.logs import configure_logging
 from shared.process_memory import return_large_blocks, skip_startup_objects
 from shared.settings import SettingsError, load_settings

@@ -61,6 +61,6 @@ class _TerminalRenderer:
 def _is_unexpected(record: logging.LogRecord) -> bool:
     """Returns False for uvicorn's error about a stream that the API itself has closed early.
 
-    The API has logged why: see api.stream_response.
+    The API has logged why: see api.streams.stream_response.
     """
     return record.msg != "ASGI callable returned without completing response."

@@ -8,7 +8,7 @@ import pytest
 from support.jobs import job, lines, results, upload, wait_completed
 from support.stack import Start, chat, eventually
 
-from api.result_stream import READ_AGAIN_S
+from api.streams.result_stream import READ_AGAIN_S
 
 
 async def test_unfinished_items_fail_at_the_deadline(stack: Start) -> None:

@@ -11,7 +11,7 @@ from support.command import up
 from support.documents import DOCUMENTS, commands
 from support.stack import chat
 
-from api.examples import EXAMPLES
+from api.openapi.examples import EXAMPLES
 
 
 async def test_every_feature_is_shown_as_it_works(

@@ -8,8 +8,8 @@ import pytest
 from fakeredis import FakeAsyncRedis
 from support.stack import eventually
 
-from api import job_events as module
-from api.job_events import JobEvents
+from api.streams import job_events as module
+from api.streams.job_events import JobEvents
 from shared.jobs.store import Store
 from shared.queue.redis_keys import Keys
 

@@ -17,9 +17,9 @@ from support.raw_server import http, raw
 from support.results import finished
 from support.stack import eventually
 
+from api.errors.openai_call_errors import call_error
+from api.errors.openai_errors import OpenAIError, error_content
 from api.openai.answer_body import answer_body
-from api.openai.call_errors import call_error
-from api.openai.errors import OpenAIError, error_content
 from api.openai.model_list import ModelList, model_ids
 from cli.simulator import Simulator
 from shared.dialects.dialect import Operation

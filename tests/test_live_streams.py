@@ -16,10 +16,10 @@ from support.raw_server import http, raw
 from support.results import finished
 from support.stack import eventually
 
-import api.heartbeats
 import api.openai.live_call
-from api.job_events import JobEvents
+import api.streams.heartbeats
 from api.openai.answer_stream import AnswerStream
+from api.streams.job_events import JobEvents
 from cli.simulator import Behaviour, Simulator
 from shared.dialects.dialect import Operation
 from shared.jobs.store import Store
@@ -152,7 +152,7 @@ async def test_comments_keep_a_stream_open_while_the_call_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(api.openai.live_call, "HEADERS_AFTER_S", 0.02)
-    monkeypatch.setattr(api.heartbeats, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(api.streams.heartbeats, "HEARTBEAT_S", 0.02)
 
     async with streamed(served) as stream:
         assert (await stream.line()).startswith(":")

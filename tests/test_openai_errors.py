@@ -7,7 +7,7 @@ import pytest
 from support.authentication import API_KEYS
 from support.in_process import running_api
 
-from api.openai.errors import OpenAIError, error_response, validation_refusal
+from api.errors.openai_errors import OpenAIError, error_response, validation_refusal
 from shared.settings import Settings
 
 RETRY = ("retry-after-ms", "x-should-retry")

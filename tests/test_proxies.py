@@ -13,8 +13,8 @@ from support.jobs import Events, lines, upload
 from support.reverse_proxy import PROXIES, reverse_proxy
 from support.stack import Start, chat, eventually
 
-from api import heartbeats
 from api.openai import live_call
+from api.streams import heartbeats
 from orchestrator_client import AsyncClient, JobItem, ServiceUnavailable
 from shared.settings import Settings
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.request_headers import Preferences, parse_prefer
+from api.dependencies.request_headers import Preferences, parse_prefer
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from support.in_process import served_api
 from support.jobs import Event, Events, events, job, lines, results, upload, wait_completed
 from support.stack import Stack, Start, chat, eventually
 
-from api import heartbeats, result_stream, stream_response
+from api.streams import heartbeats, result_stream, stream_response
 from shared.queue.redis_keys import Keys
 from shared.settings import Settings
 

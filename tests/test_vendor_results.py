@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.vendor_results import ResultFormat, vendor_format
+from api.streams.vendor_results import ResultFormat, vendor_format
 from shared.models import ErrorCode, JobItem, JobStatus, JobSummary
 from shared.queue.item_results import Result
 

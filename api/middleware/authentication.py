@@ -7,10 +7,10 @@ from hmac import compare_digest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.asgi_scope import path_below_prefix
-from api.dashboard import STATIC
-from api.docs_page import DOCS
-from api.error_body import refusal
-from api.host_check import HostCheck
+from api.errors.error_body import refusal
+from api.middleware.host_check import HostCheck
+from api.pages.dashboard import STATIC
+from api.pages.docs_page import DOCS
 from shared.settings import Settings
 
 HEALTH_CHECKS = ("/health", "/health/ready")

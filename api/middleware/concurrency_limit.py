@@ -5,7 +5,7 @@ from collections.abc import Collection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.asgi_scope import MEMORY, path_below_prefix
-from api.error_body import refusal
+from api.errors.error_body import refusal
 from shared.memory_budget import MemoryBudget
 from shared.owner_shares import OwnerShares
 

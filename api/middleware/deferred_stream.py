@@ -3,9 +3,9 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.asgi_scope import MEMORY
-from api.heartbeats import Heartbeats
 from api.middleware.request_metrics import ROUTE
-from api.stream_response import STREAMS, StreamResponse
+from api.streams.heartbeats import Heartbeats
+from api.streams.stream_response import STREAMS, StreamResponse
 
 
 class DeferredStreamMiddleware:

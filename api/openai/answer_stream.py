@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from api.job_events import JobEvents, ResettableEvent
-from api.openai.call_errors import call_error, stopped
-from api.openai.errors import OpenAIError, error_content
+from api.errors.openai_call_errors import call_error, stopped
+from api.errors.openai_errors import OpenAIError, error_content
 from api.redis_retry import redis_retry
+from api.streams.job_events import JobEvents, ResettableEvent
 from shared.dialects.chat_stream import whole_chat
 from shared.dialects.dialect import Operation
 from shared.dialects.response_stream import whole_response

@@ -6,17 +6,17 @@ from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
 
-from api.batches import Batches as Submissions
 from api.disconnect import require_client
+from api.errors.openai_errors import OpenAIError
 from api.errors.validation_error import validation_error
+from api.jobs.job_starter import Batches as Submissions
+from api.jobs.submission_options import new_submission
 from api.openai.batch_object import batch_object
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
-from api.openai.errors import OpenAIError
 from api.openai.files import BATCH
 from api.openai.request_check import RequestCheck
 from api.openai.result_sums import Sums
 from api.requests.vendor_line import MODEL_NOT_FOUND
-from api.submission_options import new_submission
 from shared.dialects.dialect import Operation
 from shared.files.errors import FileNotFound
 from shared.files.store import FileStore

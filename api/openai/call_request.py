@@ -5,7 +5,7 @@ from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any
 
-from api.openai.errors import OpenAIError
+from api.errors.openai_errors import OpenAIError
 from api.requests.json_members import InvalidJson, Member, object_members
 from api.requests.vendor_line import InvalidLine
 from api.requests.vendor_requests import UnknownModel, VendorOptions, VendorRequests

@@ -6,19 +6,19 @@ from typing import get_args
 
 from pydantic import ValidationError
 
+from api.errors.openai_errors import OpenAIError, validation_refusal
 from api.openai.batch_schemas import (
     ExpiresAfter,
     FileDeleted,
     FileObject,
     Purpose,
 )
-from api.openai.errors import OpenAIError, validation_refusal
 from api.openai.multipart import FILE, UploadForm
 from api.openai.request_check import RequestCheck
 from api.openai.result_files import ResultFiles
 from api.openai.uploaded_file import described
-from api.result_stream import StreamInterrupted
-from api.stream_response import StreamResponse
+from api.streams.result_stream import StreamInterrupted
+from api.streams.stream_response import StreamResponse
 from shared.files.errors import FileNotFound
 from shared.files.store import FileStore
 from shared.files.stored_file import FileInfo, StoredFile

@@ -11,19 +11,19 @@ from functools import partial
 from fastapi import Request, Response
 
 from api.asgi_scope import MEMORY
-from api.batches import MIN_RETRY_S, Batches
 from api.disconnect import cancel_on_disconnect
 from api.errors.exceptions import ClientDisconnected
+from api.errors.openai_call_errors import call_error, stopped
+from api.jobs.job_starter import MIN_RETRY_S, Batches
+from api.jobs.submission_options import new_submission
 from api.media_types import EVENT_STREAM, JSON
 from api.openai.answer_body import answer_body
 from api.openai.answer_stream import NewAnswerStream
-from api.openai.call_errors import call_error, stopped
 from api.openai.call_request import call_digest, read_call
 from api.requests.body import read_json, require_media_type
 from api.requests.vendor_requests import VendorOptions
-from api.result_stream import ResultStream
-from api.stream_response import StreamResponse
-from api.submission_options import new_submission
+from api.streams.result_stream import ResultStream
+from api.streams.stream_response import StreamResponse
 from shared.dialects.dialect import Operation
 from shared.event_loop_yield import pause_after
 from shared.jobs.new_item import NewItem

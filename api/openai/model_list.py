@@ -14,7 +14,7 @@ import httpx
 import orjson
 import structlog
 
-from api.openai.errors import OpenAIError
+from api.errors.openai_errors import OpenAIError
 from api.openai.schemas import OpenAIModel, OpenAIModels
 from shared.dialects.dialects import DIALECTS
 from shared.dialects.values import record, records

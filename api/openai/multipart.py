@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from api.openai.errors import OpenAIError
+from api.errors.openai_errors import OpenAIError
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

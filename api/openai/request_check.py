@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
-from api.openai.errors import param_name
+from api.errors.openai_errors import param_name
 from api.requests.body import held_chunks
 from api.requests.decompression import without_mark
 from api.requests.formats import RequestFormat

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from api.openai.batch_schemas import FileObject
-from api.result_stream import ResultStream, filter_items
-from api.stream_formats import encode_pages
-from api.vendor_results import openai_format
+from api.streams.result_stream import ResultStream, filter_items
+from api.streams.stream_formats import encode_pages
+from api.streams.vendor_results import openai_format
 from shared.files.errors import FileNotFound
 from shared.jobs.batch_record import BatchRecord
 from shared.jobs.batch_store import BatchNotFound, BatchStore

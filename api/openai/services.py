@@ -6,8 +6,7 @@ from functools import partial
 
 from redis.asyncio import Redis
 
-from api.batches import Batches as Submissions
-from api.job_events import JobEvents
+from api.jobs.job_starter import Batches as Submissions
 from api.openai.answer_stream import AnswerStream
 from api.openai.batches import Batches
 from api.openai.file_list import FileLister
@@ -16,7 +15,8 @@ from api.openai.live_call import LiveCalls
 from api.openai.model_list import ModelList
 from api.openai.result_files import ResultFiles
 from api.openai.result_sums import Sums
-from api.result_stream import ResultStream
+from api.streams.job_events import JobEvents
+from api.streams.result_stream import ResultStream
 from shared.files.store import FileStore
 from shared.files.upload import FileLimits
 from shared.jobs.batch_store import BatchStore

@@ -2,8 +2,10 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
-from api.openapi import (
+from api.dependencies.request_headers import IdempotencyKey, StreamFormatDep, WaitPreference
+from api.dependencies.services import DisconnectDep, OwnerDep, ServicesDep
+from api.jobs.submission_options import new_submission
+from api.openapi.document import (
     ACCEPTED,
     AUTHENTICATED,
     BATCHES,
@@ -13,9 +15,7 @@ from api.openapi import (
     SUBMISSION_REFUSED,
     request_body,
 )
-from api.request_headers import IdempotencyKey, StreamFormatDep, WaitPreference
 from api.requests.reader import RequestReader
-from api.submission_options import new_submission
 from shared.models import BatchLLMResponse
 
 router = APIRouter(tags=[BATCHES], dependencies=[AUTHENTICATED])

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response, status
 
-from api.dependencies import IdentifiedDep, ServicesDep
-from api.health import DetailedReadiness, Health, Readiness, check_readiness
-from api.openapi import AUTHENTICATED, HEALTH
+from api.dependencies.services import IdentifiedDep, ServicesDep
+from api.monitoring.health import DetailedReadiness, Health, Readiness, check_readiness
+from api.openapi.document import AUTHENTICATED, HEALTH
 
 router = APIRouter(tags=[HEALTH])
 

@@ -6,10 +6,12 @@ from fastapi import APIRouter, Path, Query, Request, Response, status
 from pydantic import AfterValidator
 
 from api.asgi_scope import MEMORY
-from api.cursors import AfterCursor, PageCursor
-from api.dependencies import DisconnectDep, JobsDep, OwnerDep, ServicesDep
-from api.job_streams import Outcome
-from api.openapi import (
+from api.dependencies.cursors import AfterCursor, PageCursor
+from api.dependencies.request_headers import IdempotencyKey, LastEventId
+from api.dependencies.services import DisconnectDep, JobsDep, OwnerDep, ServicesDep
+from api.jobs.job_streams import Outcome
+from api.jobs.submission_options import new_submission
+from api.openapi.document import (
     ACCEPTED,
     AUTHENTICATED,
     EVENTS,
@@ -24,13 +26,11 @@ from api.openapi import (
     UNAVAILABLE,
     request_body,
 )
-from api.request_headers import IdempotencyKey, LastEventId
 from api.requests.formats import RequestFormat
 from api.requests.reader import RequestReader
 from api.requests.vendor_requests import VendorOptions
-from api.stream_response import StreamResponse
-from api.submission_options import new_submission
-from api.vendor_results import ResultFormat
+from api.streams.stream_response import StreamResponse
+from api.streams.vendor_results import ResultFormat
 from shared.jobs.result_reader import Order
 from shared.models import (
     MAX_DEADLINE_S,

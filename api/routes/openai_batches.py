@@ -5,12 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request
 
-from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
+from api.dependencies.provider_query import ProviderQuery
+from api.dependencies.request_headers import IdempotencyKey
+from api.dependencies.services import DisconnectDep, OwnerDep, ServicesDep
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.body import read_model
-from api.openai.provider_query import ProviderQuery
 from api.openai.request_check import hold
-from api.openapi import (
+from api.openapi.document import (
     AUTHENTICATED,
     OPENAI,
     OPENAI_CREATED,
@@ -18,7 +19,6 @@ from api.openapi import (
     OPENAI_READ,
     json_body,
 )
-from api.request_headers import IdempotencyKey
 
 MAX_PAGE = 100
 

@@ -4,9 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
+from api.dependencies.request_headers import IdempotencyKey
+from api.dependencies.services import DisconnectDep, OwnerDep, ServicesDep
 from api.openai.live_call import LiveCall
-from api.openapi import (
+from api.openapi.document import (
     AUTHENTICATED,
     CALL_REFUSED,
     OPENAI,
@@ -15,7 +16,6 @@ from api.openapi import (
     OPENAI_STREAM,
     request_body,
 )
-from api.request_headers import IdempotencyKey
 from api.requests.vendor_requests import VendorOptions
 from shared.dialects.dialect import Operation
 

@@ -5,14 +5,15 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from api.dependencies import DisconnectDep, OwnerDep, ServicesDep
+from api.dependencies.provider_query import ProviderQuery
+from api.dependencies.request_headers import IdempotencyKey
+from api.dependencies.services import DisconnectDep, OwnerDep, ServicesDep
 from api.disconnect import require_client
 from api.openai.batch_schemas import FileDeleted, FileList, FileObject
 from api.openai.files import OCTETS
 from api.openai.multipart import UploadForm
-from api.openai.provider_query import ProviderQuery
 from api.openai.request_check import hold
-from api.openapi import (
+from api.openapi.document import (
     AUTHENTICATED,
     OPENAI,
     OPENAI_LISTED,
@@ -20,9 +21,8 @@ from api.openapi import (
     OPENAI_STORED,
     UPLOAD_BODY,
 )
-from api.request_headers import IdempotencyKey
 from api.requests.body import body_chunks
-from api.stream_response import StreamResponse
+from api.streams.stream_response import StreamResponse
 from shared.files.upload import Repetition
 
 MAX_PAGE = 10_000

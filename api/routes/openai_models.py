@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from api.dependencies import ServicesDep
+from api.dependencies.services import ServicesDep
 from api.openai.model_list import find_model
 from api.openai.schemas import OpenAIModel, OpenAIModels
-from api.openapi import AUTHENTICATED, OPENAI, OPENAI_REFUSED, UNKNOWN_MODEL
+from api.openapi.document import AUTHENTICATED, OPENAI, OPENAI_REFUSED, UNKNOWN_MODEL
 
 router = APIRouter(prefix="/v1/models", tags=[OPENAI], dependencies=[AUTHENTICATED])
 

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.dependencies import OwnerDep, ServicesDep
+from api.dependencies.services import OwnerDep, ServicesDep
 from api.media_types import EVENT_STREAM
-from api.openapi import AUTHENTICATED, EVENTS, MONITORING, UNAUTHORIZED, UNAVAILABLE
-from api.stream_response import StreamResponse
+from api.openapi.document import AUTHENTICATED, EVENTS, MONITORING, UNAUTHORIZED, UNAVAILABLE
+from api.streams.stream_response import StreamResponse
 from shared.monitoring.models import History, Overview
 
 router = APIRouter(tags=[MONITORING], dependencies=[AUTHENTICATED])

@@ -19,7 +19,7 @@ from support.browser import needs_chromium, open_browser
 from support.command import up
 from support.stack import Start, chat, eventually
 
-from api.host_check import HostCheck
+from api.middleware.host_check import HostCheck
 from shared.queue.redis_keys import Keys
 
 PROJECT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from support.search_depth import FULL
 from support.stack import Start, eventually
 from support.watch import watched
 
-from api import reading_limits
-from api.uvicorn_protocol import adapt_uvicorn
+from api.server import reading_limits
+from api.server.uvicorn_protocol import adapt_uvicorn
 from shared.settings import Settings
 
 MIB = 1024 * 1024

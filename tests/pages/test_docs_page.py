@@ -11,7 +11,7 @@ from support.search_depth import FULL
 from support.stack import Start
 from support.tls_proxy import tls_proxy
 
-from api.docs_page import DOCS
+from api.pages.docs_page import DOCS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one browser serves all tests
 

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.middleware.path_prefix import PathPrefixMiddleware
-from api.reading_limits import (
+from api.server.reading_limits import (
     HEAD_TOO_LARGE,
     MAX_HEAD_BYTES,
     MAX_HEADERS,

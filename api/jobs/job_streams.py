@@ -5,13 +5,13 @@ from functools import partial
 from time import monotonic
 from typing import Literal
 
-from api.batches import MIN_RETRY_S, Batches
+from api.jobs.job_starter import MIN_RETRY_S, Batches
 from api.media_types import EVENT_STREAM, NDJSON
 from api.redis_retry import redis_retry
-from api.result_stream import ResultStream, StreamInterrupted, filter_items
-from api.stream_formats import STREAM_FORMATS, StreamFormat, encode_pages
-from api.stream_response import StreamResponse
-from api.vendor_results import ResultFormat, vendor_format
+from api.streams.result_stream import ResultStream, StreamInterrupted, filter_items
+from api.streams.stream_formats import STREAM_FORMATS, StreamFormat, encode_pages
+from api.streams.stream_response import StreamResponse
+from api.streams.vendor_results import ResultFormat, vendor_format
 from shared.jobs.result_reader import CursorOutOfRange, JobReader, Order
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store

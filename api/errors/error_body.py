@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-from api.openai.errors import OpenAIError, error_response, is_openai
+from api.errors.openai_errors import OpenAIError, error_response, is_openai
 
 
 def refusal(

@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from api.disconnect import cancel_on_disconnect, wait_for_disconnect
 from api.errors.exceptions import ClientDisconnected
-from api.heartbeats import Heartbeats
-from api.result_stream import StreamInterrupted
+from api.streams.heartbeats import Heartbeats
+from api.streams.result_stream import StreamInterrupted
 from shared.jobs.service import JobNotFound
 from shared.redis.client import RedisUnavailable
 

@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 
 from api.errors.exceptions import FormatMismatch
+from api.errors.openai_call_errors import call_error
+from api.errors.openai_errors import error_content
 from api.media_types import NDJSON
-from api.openai.call_errors import call_error
-from api.openai.errors import error_content
 from api.requests.formats import RequestFormat
 from shared.jobs.new_item import default_request_id
 from shared.models import ErrorCode, JobItem, JobSummary

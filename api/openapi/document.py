@@ -7,9 +7,9 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 
+from api.errors.openai_errors import PREFIX
 from api.media_types import EVENT_STREAM, JSON, NDJSON
 from api.openai.batch_schemas import MAX_EXPIRY_S, MIN_EXPIRY_S, NewBatch
-from api.openai.errors import PREFIX
 from api.openai.schemas import OpenAIRefusal
 from shared.models import BatchLLMRequest, Job, JobItem, LLMRequest
 

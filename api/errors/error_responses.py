@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from structlog.contextvars import get_contextvars
 
-from api.error_body import refusal
+from api.errors.error_body import refusal
 from api.errors.exceptions import (
     ClientDisconnected,
     FormatMismatch,
@@ -24,14 +24,14 @@ from api.errors.exceptions import (
     InvalidCursor,
     ResultsUnavailable,
 )
-from api.errors.validation_error import validation_error
-from api.openai.errors import (
+from api.errors.openai_errors import (
     OpenAIError,
     error_response,
     is_openai,
     unknown_url,
     validation_refusal,
 )
+from api.errors.validation_error import validation_error
 from shared.files.errors import FileExpired, FileNotFound, StorageFull
 from shared.files.upload import MAX_FILES
 from shared.jobs.batch_store import BatchNotFound

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from fastapi import Depends, Header, Query
 
-from api.cursors import parse_cursor
-from api.dependencies import SettingsDep
+from api.dependencies.cursors import parse_cursor
+from api.dependencies.services import SettingsDep
 from api.errors.validation_error import validation_error
 from api.media_types import EVENT_STREAM, JSON, NDJSON, NDJSON_NAMES
-from api.stream_formats import STREAM_FORMATS, StreamFormat
+from api.streams.stream_formats import STREAM_FORMATS, StreamFormat
 
 # Idempotency-Key
 

@@ -6,8 +6,8 @@ from contextlib import aclosing
 from functools import partial
 from time import monotonic
 
-from api.job_events import PUBLISH_PROGRESS_S, JobEvents
 from api.redis_retry import redis_retry
+from api.streams.job_events import PUBLISH_PROGRESS_S, JobEvents
 from shared.jobs.result_reader import JobReader, PageTooSmall
 from shared.jobs.service import PAGE_BYTES, PAGE_ITEMS, JobNotFound
 from shared.jobs.staging import Meta

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 
-from api.static_files import PAGE_HEADERS, StaticFiles
+from api.pages.static_files import PAGE_HEADERS, StaticFiles
 from shared.version import VERSION
 
 STATIC = "/static"

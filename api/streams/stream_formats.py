@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from api.media_types import EVENT_STREAM, NDJSON
-from api.result_stream import Page
+from api.streams.result_stream import Page
 from shared.models import JobItem, JobSummary
 
 

@@ -3,8 +3,8 @@
 from fastapi import Response, status
 
 from api.media_types import JSON
-from api.result_stream import ResultStream
-from api.stream_response import StreamResponse
+from api.streams.result_stream import ResultStream
+from api.streams.stream_response import StreamResponse
 from shared.jobs.views import StoredJob, batch_json, job_json, response_json
 
 

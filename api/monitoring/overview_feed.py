@@ -8,7 +8,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Generic, TypeVar
 
-from api.stream_formats import server_sent_event
+from api.streams.stream_formats import server_sent_event
 from shared.jobs.service import Jobs
 from shared.models import JobSummary
 from shared.monitoring.models import History, Overview, OverviewEvent

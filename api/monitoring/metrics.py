@@ -8,7 +8,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from api.overview_feed import OverviewFeed
+from api.monitoring.overview_feed import OverviewFeed
 from shared.monitoring.metrics import ModelLabels
 from shared.monitoring.models import Lane, Overview, WorkerState
 from shared.providers import WEBHOOK_LANE

@@ -10,13 +10,13 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from api.batches import Batches
 from api.disconnect import wait_for_disconnect
-from api.job_streams import JobStreams
-from api.metrics import Metrics
+from api.jobs.job_responses import JobResponses
+from api.jobs.job_starter import Batches
+from api.jobs.job_streams import JobStreams
+from api.monitoring.metrics import Metrics
+from api.monitoring.overview_feed import OverviewFeed
 from api.openai.services import OpenAIServices
-from api.overview_feed import OverviewFeed
-from api.responses import JobResponses
 from shared.jobs.service import Jobs
 from shared.providers import Catalogue
 from shared.queue.claims import Queue

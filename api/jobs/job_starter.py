@@ -8,8 +8,8 @@ from time import monotonic
 
 from api.disconnect import cancel_on_disconnect, require_client
 from api.errors.exceptions import ClientDisconnected, IdempotencyResultExpired, ResultsUnavailable
-from api.job_events import JobEvents
 from api.redis_retry import redis_retry
+from api.streams.job_events import JobEvents
 from shared.jobs.new_item import NewItem
 from shared.jobs.service import JobNotFound, Jobs
 from shared.jobs.submission import Submission

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from math import ceil
 
-from api.openai.errors import OpenAIError
+from api.errors.openai_errors import OpenAIError
 from shared.models import ErrorCode, LLMResponse
 
 MAX_RETRY_AFTER_S = 120.0  # limit of what OpenAI's clients obey

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request
 from starlette.responses import HTMLResponse
 
-from api.static_files import PAGE_HEADERS, StaticFiles
+from api.pages.static_files import PAGE_HEADERS, StaticFiles
 
 DOCS = "/docs"
 
