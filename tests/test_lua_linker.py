@@ -1,6 +1,8 @@
 """Tests how a script is linked with its parts: see shared/queue/lua_linker.py."""
 
 import re
+import runpy
+import sys
 from importlib.resources import files
 
 import pytest
@@ -92,6 +94,41 @@ def test_a_mistake_is_found(text: str, body: str, message: str) -> None:
 
     with pytest.raises(ValueError, match=re.escape(message)):
         linked(script, p=part("gate", text=text), q=part("also", text="local also = {}"))
+
+
+def test_the_command_prints_the_lines_that_errors_of_redis_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["shared.queue", "renew"])
+
+    runpy.run_module("shared.queue", run_name="__main__")
+
+    assert capsys.readouterr().out == f"{assemble(Keys(), 'renew')}\n"
+
+
+def test_each_file_uses_what_it_includes() -> None:
+    sources = {
+        file.name.removesuffix(".lua"): file.read_text(encoding="utf-8")
+        for directory in (SCRIPTS, SCRIPTS.joinpath("lib"))
+        for file in directory.iterdir()
+        if file.is_file()
+    }
+    defines = re.compile(r"^-- Defines for other files: ((?:.*,\n-- )*.*)$", re.MULTILINE)
+    defined = {
+        name: re.findall(r"\w+", found[1])
+        for name, source in sources.items()
+        if (found := defines.search(source))
+    }
+
+    unused = {
+        (name, part)
+        for name, source in sources.items()
+        for part in re.findall(r'^--- @include "(\w+)"', source, re.MULTILINE)
+        if part in defined
+        and not re.search(rf"\b({'|'.join(defined[part])})\b", re.sub(r"--.*", "", source))
+    }
+
+    assert unused == set()
 
 
 def test_every_function_of_the_parts_is_used() -> None:

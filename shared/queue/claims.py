@@ -89,6 +89,7 @@ class Queue:
                 "OUTAGE_WAIT_MS": outage_wait_s * 1000,
                 "LOST_RESULT": item_results.WORKER_LOST.to_json().decode(),
                 "BROKEN_STREAM_RESULT": item_results.BROKEN_STREAM.to_json().decode(),
+                "WAITED_RESULT": item_results.WAITED_TOO_LONG.to_json().decode(),
             },
         )
         self._renew = load_script(redis, keys, "renew")

@@ -129,5 +129,10 @@ BROKEN_STREAM = Result(
     " does not run again",
     error_code=ErrorCode.WORKER_LOST,
 )
+# lua/lib/waiting.lua fills in the provider or the alias, the reason of the latest failure, and the
+# time without an answer.
+WAITED_TOO_LONG = Result(
+    error="%s %s; no call has succeeded for %.0f s, so the request does not wait any longer"
+)
 # Job's field finished_early_as → the result of the job's items without a stored result.
 EARLY_RESULTS = {str(result.error_code): result for result in (CANCELLED, DEADLINE_EXCEEDED)}

@@ -7,6 +7,7 @@
 --            INTERACTIVE_WEIGHT (number of interactive items that are served per bulk item of the same owner),
 --            MAX_WORKER_LOSSES, LOST_RESULT (the result of an item that lost MAX_WORKER_LOSSES workers),
 --            BROKEN_STREAM_RESULT (the result of an item whose answer was streamed in part),
+--            WAITED_RESULT (the result of an item that has waited for too long; the error is a format),
 --            OUTAGE_WAIT_MS (time for which an item waits for an open route)
 -- ARGV: limits (the lanes that this worker serves, with their limits: see lane_limits.lua),
 --       rules (further limits, as JSON by lane: see limiters.lua),

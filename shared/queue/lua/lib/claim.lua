@@ -4,7 +4,6 @@
 --- @include "fair_share"
 --- @include "health_records"
 --- @include "is_healthy"
---- @include "lane_limits"
 --- @include "lane_room"
 --- @include "leasing"
 --- @include "reclaim"

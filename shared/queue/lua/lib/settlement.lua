@@ -1,6 +1,5 @@
 --- @include "clock"
 --- @include "round_reply"
---- @include "lane_limits"
 --- @include "ids"
 --- @include "health_records"
 --- @include "pauses"

@@ -72,15 +72,12 @@ end
 local function finish_unsent(lane, model, job, index, record)
   local failed, _, _, uncounted = read_attempts(job, index)
   local moved = redis.call('HGET', MOVED .. job.id, index)
-  local result = cjson.encode({
-    error = string.format('%s %s; no call has succeeded for %.0f s, so the request does not wait any longer',
-      shown_server(lane, model),
-      record.reason, (now_ms - record.opened_ms) / 1000),
-    route = moved and cjson.decode(moved) or nil,
-    error_code = record.code, status_code = record.status, attempts = failed + uncounted,
-    queued_ms = math.max(0, now_ms - tonumber(job.accepted_ms)),
-  })
-  finish_failed(lane, model, job, index, result, record.code, 0)
+  local result, unanswered_s = cjson.decode(WAITED_RESULT), (now_ms - record.opened_ms) / 1000
+  result.error = string.format(result.error, shown_server(lane, model), record.reason, unanswered_s)
+  result.error_code, result.status_code, result.attempts = record.code, record.status, failed + uncounted
+  result.queued_ms = math.max(0, now_ms - tonumber(job.accepted_ms))
+  result.route = moved and cjson.decode(moved) or nil
+  finish_failed(lane, model, job, index, cjson.encode(result), record.code, 0)
 end
 
 -- Moves an item that has waited for too long on to its next route, or finishes it.
