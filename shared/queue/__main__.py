@@ -9,4 +9,4 @@ from shared.queue.redis_keys import Keys
 from shared.queue.scripts import assemble
 
 if __name__ == "__main__":
-    print(assemble(Keys(), sys.argv[1]))
+    sys.stdout.write(f"{assemble(Keys(), sys.argv[1])}\n")
