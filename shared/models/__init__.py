@@ -1,5 +1,15 @@
 """Defines the models of HTTP requests and HTTP responses."""
 
+from shared.models.batches import (
+    MAX_BATCH_REQUESTS,
+    MAX_DEADLINE_S,
+    AnyBatch,
+    BatchLLMRequest,
+    BatchOutline,
+    JobOptions,
+    UniqueRequestIds,
+    WebhookUrl,
+)
 from shared.models.jobs import (
     NATIVE,
     BatchLLMResponse,
@@ -10,22 +20,8 @@ from shared.models.jobs import (
     WebhookState,
     WebhookStatus,
 )
-from shared.models.requests import (
-    MAX_BATCH_REQUESTS,
-    MAX_DEADLINE_S,
-    MAX_NAME,
-    AnyBatch,
-    AnyRequest,
-    BatchLLMRequest,
-    BatchOutline,
-    JobOptions,
-    LLMRequest,
-    Message,
-    PlainRequest,
-    Role,
-    UniqueRequestIds,
-    WebhookUrl,
-)
+from shared.models.messages import Message, Role
+from shared.models.requests import MAX_NAME, AnyRequest, LLMRequest, PlainRequest
 from shared.models.responses import ErrorCode, JobItem, LLMResponse
 
 __all__ = [
