@@ -80,11 +80,11 @@ class _Help:
 
 
 class Group(_Help, TyperGroup):
-    """A group of commands."""
+    """Groups commands."""
 
 
 class Command(_Help, TyperCommand):
-    """A command that refuses an option that is given twice, instead of using the last value."""
+    """Refuses an option that is given twice, instead of using the last value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
         _, _, order = self.make_parser(ctx).parse_args(list(args))

@@ -13,7 +13,7 @@ PLAIN_WIDTH = 160  # width in columns if stdout is not a terminal
 
 
 class SafeConsole(Console):
-    """A console that shows control characters in texts instead of sending them to a terminal.
+    """Shows control characters in texts instead of sending them to a terminal.
 
     The console's own control sequences are not texts.
     """

@@ -37,7 +37,7 @@ _COLUMN = re.compile(r"[^\s\"](?:[^\n\"]{0,58}[^\s\".?!:])?")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of values, below a row with the names of the columns."""
+    """The input is a table: rows of values, below a row with the names of the columns."""
 
     delimiter: str
     columns: list[str]
@@ -49,14 +49,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class JsonArray:
-    """One JSON array: each value is a request or a prompt."""
+    """The input is one JSON array: each value is a request or a prompt."""
 
     values: list[object]
 
 
 @dataclass(frozen=True, slots=True)
 class JsonObjects:
-    """JSON objects, each on one line or on several lines.
+    """The input is JSON objects, each on one line or on several lines.
 
     `first` is the first object, or None if the first object has several lines.
     """
@@ -65,11 +65,11 @@ class JsonObjects:
 
 
 class JsonStrings:
-    """A JSON string on each line: each string is a prompt."""
+    """The input has a JSON string on each line: each string is a prompt."""
 
 
 class PlainText:
-    """Text: each line is a prompt."""
+    """The input is text: each line is a prompt."""
 
 
 Kind = Table | JsonArray | JsonObjects | JsonStrings | PlainText

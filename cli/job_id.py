@@ -14,7 +14,7 @@ SHOWN = 5
 
 
 async def find_job(client: AsyncClient, given: str) -> str:
-    """Returns the id of the job whose id begins with `given`, after `batch_` if this is there.
+    """Returns the id of the job whose id begins with `given`, without `batch_` at its start.
 
     Returns `given` itself if it is a whole id, or if no id begins with it; then the API refuses it.
     Raises typer.Exit if several ids begin with `given`.

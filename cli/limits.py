@@ -135,7 +135,7 @@ def unset(name: Name) -> None:
     removed, known = run_with_redis(work)
     if not removed:
         names = [one.name for one in known if one.set]
-        hint = f"set are: {', '.join(names)}" if names else "none are set"
+        hint = f"limits are set for: {', '.join(names)}" if names else "no limits are set"
         fail(f"no limits are set for {name}; {hint}", WRONG_ARGUMENTS)
     out.print(f"{key}: the limits of the settings apply again", markup=False)
 

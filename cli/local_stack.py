@@ -46,6 +46,13 @@ class LocalStack:
 
     The block begins when the stack is ready. If a part exits by itself, the stack restarts the part
     and calls `notice`.
+
+    rows: all providers, which the simulator can replace.
+    port: the API's port. 0 selects a free port, which `url` contains.
+    data_dir: the directory of the embedded Valkey, which runs unless REDIS_URL is set.
+    simulator: arguments of the simulator that replaces the providers. None: no simulator runs.
+    environment: variables for all parts, in addition to the environment of this process.
+    notice: called with a message when a part is restarted, or if Redis is unavailable.
     """
 
     def __init__(
@@ -61,14 +68,6 @@ class LocalStack:
         environment: dict[str, str] | None = None,
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """
-        rows: all providers, which the simulator can replace.
-        port: the API's port. 0 selects a free port, which `url` contains.
-        data_dir: the directory of the embedded Valkey, which runs unless REDIS_URL is set.
-        simulator: arguments of the simulator that replaces the providers. None: no simulator runs.
-        environment: variables for all parts, in addition to the environment of this process.
-        notice: called with a message when a part is restarted, or if Redis is unavailable.
-        """
         self._settings = settings
         self._rows = rows
         self._workers = workers

@@ -11,15 +11,17 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
-KEPT_S = 30 * 86_400  # results are normally kept for a day
+KEPT_S = 30 * 86_400  # results are kept for a day by default
 
 
 class NewestKeys:
+    """Remembers keys in files.
+
+    directory: the directory of the files. None: no key is remembered.
+    url, api_key: an idempotency key belongs to one API and to one owner.
+    """
+
     def __init__(self, directory: Path | None, url: str, api_key: str) -> None:
-        """
-        directory: the directory of the files. None: no key is remembered.
-        url, api_key: an idempotency key belongs to one API and to one owner.
-        """
         self._directory = directory
         self._place = f"{url}\0{api_key}"
 

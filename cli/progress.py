@@ -17,7 +17,7 @@ from orchestrator_client import AsyncClient, JobItem, JobSummary, Lane
 
 POLL_S = 1.0
 PLAIN_S = 5.0  # seconds between two lines if there is no terminal
-RATE_S = 30.0  # the rate counts the items that finished in this period
+RATE_S = 30.0  # period whose finished items make the rate
 ALL = "all"
 NARROW, NARROW_BAR = 100, 14
 
@@ -26,7 +26,7 @@ class Rate:
     """Measures how many items finish in a second, by the times at which they finished.
 
     The times at which they arrive would be wrong: a command that begins to follow a job reads all
-    earlier results at once.
+    earlier results in one step.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -114,15 +114,15 @@ async def progress_bars(
     """Shows the progress. Yields a function that must be called with each finished item."""
 
     async def poll(bars: ProgressBars) -> None:
-        told: set[tuple[str | None, str | None]] = set()
+        printed: set[tuple[str | None, str | None]] = set()
         while True:
             now, overview = await client.status(job.job_id), await client.overview()
             for notice in overview.notices:
                 about = notice.lane, notice.model
                 is_shown = notice.severity == "error" and notice.lane in {None, *job.providers}
-                if is_shown and about not in told:  # once, because its figures change each second
-                    told.add(about)
-                    _tell(f"error: {notice.text}", console)
+                if is_shown and about not in printed:  # once: its figures change each second
+                    printed.add(about)
+                    _print_above(f"error: {notice.text}", console)
             if console.is_terminal:
                 bars.show(now, overview.lanes)
             else:
@@ -149,8 +149,8 @@ def _state(lane: Lane) -> str:
     return short_state(lane)
 
 
-def _tell(text: str, console: Console) -> None:
-    """Prints above the bars. A terminal shows whole words."""
+def _print_above(text: str, console: Console) -> None:
+    """Prints a text above the bars. A terminal shows whole words."""
     console.print(text, style="red", markup=False, soft_wrap=not console.is_terminal)
 
 

@@ -29,7 +29,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The health of a provider. `detail` says what happened, and what to do."""
+    """Says how healthy a provider is. `detail` says what happened, and what to do."""
 
     provider: str
     health: Health
@@ -83,7 +83,7 @@ async def _probe_account(
             # Some providers list their models without a key.
             keyless = await _ask(client, url, row, settings.with_key(None))
             if keyless.status < HTTPStatus.BAD_REQUEST:
-                health, detail = Health.UNCHECKED, "answers also without a key"
+                health, detail = Health.UNCHECKED, "answers even without a key"
     except (TimeoutError, httpx.TimeoutException):
         health, detail = Health.UNREACHABLE, f"did not answer in {TIMEOUT_S:g} s"
     except httpx.ConnectError:

@@ -33,7 +33,7 @@ PROMPT_FIELDS = ("prompt", "text", "question", "query", "instruction", "content"
 
 @dataclass(frozen=True, slots=True)
 class InputOptions:
-    """The options of `orchestrator submit` that say how the input is read."""
+    """Holds the options of `orchestrator submit` that say how the input is read."""
 
     provider: str | None = None
     model: str | None = None

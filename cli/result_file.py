@@ -55,7 +55,7 @@ async def save_results(
     status: Outcome | None = None,
     follow: bool = True,
 ) -> None:
-    """Writes the results to stdout or to a file. Raises typer.Exit if they can't be written.
+    """Writes the results to stdout or to a file. Raises typer.Exit if they cannot be written.
 
     A regular file appears only when it is complete. If an error or Ctrl-C ends the command earlier,
     the results so far stay in a file beside it. Other files, such as pipes, are written directly.

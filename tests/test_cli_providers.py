@@ -84,7 +84,7 @@ def always(status: int, body: str = "{}", kind: str = "application/json") -> Han
             "answered 400; correct GPU1_API_KEY",
         ),
         (always(200), None, Health.READY, "answers"),
-        (always(200), KEY, Health.UNCHECKED, "answers also without a key"),
+        (always(200), KEY, Health.UNCHECKED, "answers even without a key"),
         (
             always(404),
             KEY,

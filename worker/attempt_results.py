@@ -27,7 +27,7 @@ def fault_of(error: ProviderError) -> Fault:
 def failed_result(
     code: ErrorCode, message: str, error: ProviderError, attempt: Attempt, latency_ms: float
 ) -> Result:
-    """Returns the result of an attempt that failed. `code` may be another one than the error's."""
+    """Returns the result of an attempt that failed. `code` may differ from the error's code."""
     return Result(
         error=message,
         error_code=code,

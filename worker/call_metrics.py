@@ -68,7 +68,6 @@ class CallMetrics(Collector):
         self._calls[labels].add(latency_ms, duration_bucket(latency_ms))
 
     def add_item(self, provider: str, model: str, result: Result, *, owner: str = "") -> None:
-        """Counts a finished item."""
         label = self._models.label(model, owner, is_served=not result.error)
         items = self._items[provider, label, result.error_code or ANSWERED]
         items.queued_ms.add(result.queued_ms, duration_bucket(result.queued_ms))
@@ -134,10 +133,10 @@ def _call_metrics(calls: Iterable[tuple[CallLabels, Histogram]]) -> Iterable[Met
         labels=[*_CHAT_LABELS, "error_type"],
     )
     attempts = CounterMetricFamily(
-        "orchestrator_attempts", "Finished calls to providers.", labels=["provider", "outcome"]
+        "orchestrator_attempts", "Ended calls to providers.", labels=["provider", "outcome"]
     )
     deliveries = CounterMetricFamily(
-        "orchestrator_webhook_attempts", "Finished calls to webhooks.", labels=["outcome"]
+        "orchestrator_webhook_attempts", "Ended calls to webhooks.", labels=["outcome"]
     )
     outcomes = Counter[tuple[str, str]]()
     for (provider, model, code), durations in calls:

@@ -27,7 +27,7 @@ class DeltaWriter:
         self._position = 0  # number of the parts that Redis has confirmed
         self._has_events = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
-        self._is_over = False  # the lease has ended, so nobody reads further events
+        self._is_over = False  # the lease has ended, so no client reads further events
 
     @property
     def has_begun(self) -> bool:

@@ -96,7 +96,6 @@ def make_worker(
 
 
 def _limits(settings: Settings, providers: Providers) -> Limits:
-    """Returns the limits of each lane."""
     rows = providers.catalogue.rows
     by_lane = {
         name: row.max_concurrent_requests or settings.max_concurrent_requests

@@ -65,7 +65,7 @@ class LaneWorker(Worker):
     ) -> None:
         """Creates a worker that serves the lanes in `limits`.
 
-        limits: for each lane, what all workers together may run.
+        limits: the limits of each lane, for all workers together.
         configured: the lanes whose calls this worker can make. Items of the other lanes fail.
         """
         super().__init__(**arq)
@@ -195,7 +195,7 @@ class LaneWorker(Worker):
         return self._settlements[:MAX_SETTLEMENTS]
 
     def _forget(self, settlements: list[Settlement]) -> None:
-        """Deletes settlements that Redis has confirmed, which are the first ones."""
+        """Deletes settlements that Redis has confirmed: the first settlements of the list."""
         del self._settlements[: len(settlements)]
         if size := sum(confirmed.memory_bytes for confirmed in settlements):
             self._memory.remove(size)

@@ -42,7 +42,7 @@ class WorkerMetrics:
         in_flight = self._gauge("worker_in_flight", "Calls that this worker runs now.")
         limit_gauge = self._gauge(
             "worker_limit",
-            "Calls that all workers together may run at once, from the settings of this worker.",
+            "Limit of calls that all workers together run at once, from this worker's settings.",
         )
         for lane, limit in limits.items():
             in_flight.labels(lane).set_function(_reader(running, lane))

@@ -10,7 +10,7 @@ from typing import Any
 from shared.owner_shares import OwnerShares
 
 TIMEOUT_S = 5.0
-MAX_LOOKUPS = 64  # limit of the threads of this process, also of those that nobody waits for
+MAX_LOOKUPS = 64  # limit of this process's threads, even of threads for which no delivery waits
 
 _shares = OwnerShares(MAX_LOOKUPS)
 
@@ -25,9 +25,9 @@ async def look_up(owner: str, host: str, port: int, family: socket.AddressFamily
     Raises OSError, TimeoutError after `TIMEOUT_S`, and TooManyLookups.
 
     A thread cannot be stopped while `getaddrinfo` waits for a name server, often for 10 to 40 s. So
-    each lookup has a thread of its own, which counts until it ends, and for which the process does
-    not wait when it stops. uvloop has four threads for the lookups of the whole process, and Python
-    waits for the threads of an executor.
+    each lookup has a thread of its own. The thread takes a place until it ends, but the process does
+    not wait for the thread when it stops. uvloop has four threads for the lookups of the whole
+    process, and Python waits for the threads of an executor.
     """
     if not _shares.take(owner):
         raise TooManyLookups

@@ -11,8 +11,8 @@ _FIRST_PAYLOAD_BYTES = MAX_PAYLOAD_BYTES // 16  # assumed size before a worker h
 class PayloadRoom:
     """Says how many items fit into MAX_PAYLOAD_BYTES, in addition to the running items.
 
-    The size of an item is known only when it is claimed. So each item counts like the largest of
-    the latest items, and this size halves with each round of smaller items.
+    The size of an item is known only when it is claimed. So each item is assumed to be as large as
+    the largest of the latest items, and this size halves with each round of smaller items.
     """
 
     def __init__(self) -> None:

@@ -40,7 +40,7 @@ def outcome_after(
     Otherwise returns a Finished with the error.
 
     has_alternative: whether another deployment or model may serve the item, so that the item does
-        not have to wait for this one.
+        not have to wait for this deployment.
     """
     fault = fault_of(error)
     failed = failed_result(error.code, error.message, error, attempt, latency_ms)

@@ -1,4 +1,4 @@
-"""Tells the queue what a call has used of the provider's limits, and which limits it announced."""
+"""Says what a call has used of the provider's limits, and which limits the provider announced."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -70,7 +70,7 @@ def usage_of(
     answer: Answer | None,
     headers: CallHeaders | None,
 ) -> Usage | None:
-    """Returns what the settlement has to say about the limits; None if there is nothing.
+    """Returns the usage that the settlement reports; None if there is nothing to report.
 
     answer: None if the call failed.
     """

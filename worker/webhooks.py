@@ -27,7 +27,7 @@ from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.webhook_client import DeliveryFailed, post
 
-MAX_DELIVERIES = 20  # limit of deliveries at once, over all workers; one owner alone gets half
+MAX_DELIVERIES = 20  # limit of running deliveries of all workers; one owner alone gets half
 RETRY_DELAYS_S = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600)  # about 18 hours in all
 
 log = structlog.get_logger()

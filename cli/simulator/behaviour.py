@@ -31,7 +31,7 @@ class Behaviour:
     chunk_ms: time between the events of a streamed answer.
     limit: calls above it get `limit_status` after `limit_delay_ms`, and never count as in flight.
     slots: number of calls that are worked on at a time; further calls wait for a slot.
-    load_s: the first call to each model loads the model for so many seconds, and others wait.
+    load_s: seconds for which the first call to a model loads the model; other calls wait.
     poison: a call whose last message contains this text always gets 500.
     tokenizer: `words` counts words as tokens; `scripts` counts about as many tokens as providers.
     by_dialect, by_model: an entry replaces this behaviour for one dialect, or for one model within

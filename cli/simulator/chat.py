@@ -13,7 +13,7 @@ _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The tool call that a message asks for: `call weather {"city":"Oslo"}`."""
+    """Describes the tool call that a message asks for: `call weather {"city":"Oslo"}`."""
 
     name: str
     arguments: dict[str, Any]
@@ -38,7 +38,7 @@ class Chat:
 
     @property
     def text(self) -> str:
-        """The text of the last message."""
+        """Returns the text of the last message."""
         return self.texts[-1]
 
     @property

@@ -1,4 +1,4 @@
-"""Holds the behaviour that applies to each dialect and model, with what belongs to it."""
+"""Holds the behaviour of each dialect and model, with its random numbers and counts."""
 
 import random
 import time

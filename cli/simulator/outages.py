@@ -1,4 +1,4 @@
-"""Describes an outage: the same answer to every call, for some time or until told otherwise."""
+"""Describes an outage: the same answer to every call, for some time or until it is replaced."""
 
 from typing import Annotated
 

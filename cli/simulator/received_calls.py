@@ -15,7 +15,7 @@ class Received:
 
 
 class ReceivedCalls:
-    """The last calls, at most 1,000 with at most 64 MiB of bodies."""
+    """Keeps the last calls: at most 1,000, with at most 64 MiB of bodies."""
 
     def __init__(self) -> None:
         self._calls: deque[Received] = deque()

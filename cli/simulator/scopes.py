@@ -32,7 +32,7 @@ def scope_name(scope: Scope, key: str, model: str) -> str:
 class Scoped(Generic[Config, State]):
     """Keeps the state of each configuration and group. A later equal configuration continues it.
 
-    Keeps at most 10,000 states: a new one replaces the oldest.
+    Keeps at most 10,000 states: a new state replaces the oldest.
     """
 
     def __init__(self, create: Callable[[Config], State]) -> None:

@@ -51,7 +51,7 @@ class Slots:
         self._fill()
 
     def _fill(self) -> None:
-        if self._is_filling:  # `begin` may end the call at once
+        if self._is_filling:  # `begin` may end the call immediately
             return
         self._is_filling = True
         while self._waiting and self._busy < self._size:

@@ -45,11 +45,11 @@ _PARTS: Mapping[LimitHeaders, Mapping[str, tuple[Dimension, float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class AnnouncedLimit:
-    """One limit of a provider.
+    """Holds one limit that a provider announced.
 
     limit: number of requests or tokens in `period_s` seconds; more than 0.
-    remaining: what was left of it when the provider answered; None if it does not say.
-    reset_s: seconds after which the whole limit is available again; None if it does not say.
+    remaining: number that was left when the provider answered; None if no header says it.
+    reset_s: seconds after which the whole limit is available again; None if no header says it.
     """
 
     limit: float

@@ -1,4 +1,5 @@
-"""Has the limits of an answer's size, and of the memory that all answers take while they are read.
+"""Defines the limits of an answer's size, and of the memory that all answers take while they are
+read.
 
 The limit of a body is the setting MAX_ANSWER_BYTES: see response_body.py. The limit of a stream is
 MAX_STREAM_BYTES: see stream_body.py.
@@ -15,13 +16,13 @@ from worker.providers.errors import ProviderError, Verdict
 
 MAX_STREAM_BYTES = 32 * 1024 * 1024  # an event per token takes about 50 times as much as its text
 MAX_BRACKETS = 400_000  # objects and lists of an answer; each takes up to 400 bytes
-# Bytes of memory that a byte of a large answer takes while the answer is read and decoded. What its
-# fields take is extra, but only one answer is decoded at a time.
+# Bytes of memory that a byte of a large answer takes while the answer is read and decoded. The
+# fields take further memory, but only one answer is decoded at a time.
 READ_COST = 4
 
 
 async def reserve(memory: Reservation, limit: asyncio.Timeout, size: int) -> None:
-    """Waits until `size` bytes are free. The wait does not count as time of the call."""
+    """Waits until `size` bytes are free. The wait is not part of the call's time limit."""
     if limit.expired():  # the next await is cancelled
         return
     loop, until = asyncio.get_running_loop(), limit.when()

@@ -57,7 +57,7 @@ async def call(
         In a stream, each event gives the provider this time again.
     emit: gets the encoded events of a streamed answer as they arrive. If the provider does
         not stream, `emit` gets nothing, and the answer is still returned.
-    on_headers: gets the headers of the response, whatever its status is.
+    on_headers: gets the headers of the response, with any status.
     """
     with endpoint.memory.reservation() as memory:
         return await _call(client, endpoint, request, memory, timeout_s, emit, on_headers)

@@ -22,7 +22,7 @@ KEEP_ALIVE_S = 60
 CONNECT_TIMEOUT_S = 10.0  # generous, because a busy worker needs time to notice the connection
 MAX_RESPONSES = 100  # limit of the responses on a connection that were not read yet
 _STALE_S = 2.0  # a connection that breaks later was not closed before the request
-# Exceptions for a connection that could not be established, also because of DNS or TLS
+# Exceptions for a connection that could not be established, even because of DNS or TLS
 _NOT_CONNECTED = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientSSLError,

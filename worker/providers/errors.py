@@ -26,6 +26,8 @@ class Verdict(StrEnum):
 class ProviderError(Exception):
     """Contains the data for the decision about a retry and a pause, and for the result.
 
+    verdict: what the failure means for the item and for the deployment.
+    code: the error code of the item's result.
     message: part of the result, so it contains neither the key nor the prompt.
     status_code: the HTTP status, or the status that the body of a response with 200 reports. None
         if no complete response arrived.

@@ -67,10 +67,10 @@ async def parse_large(body: bytes) -> Parsed:
 
     Raises TooManyParts.
     """
-    await pause()  # the answer before may have been large, too
+    await pause()  # the previous answer may have been large, too
     try:
         if body.count(b"{") + body.count(b"[") > MAX_BRACKETS:
-            await scan(body)  # brackets in strings do not count
+            await scan(body)  # brackets in strings are not counted
         try:
             return orjson.loads(body), body
         except orjson.JSONDecodeError as error:

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
 
 MAX_WAIT_S = 7 * 86_400.0  # a longer wait is cut to this
-_NONSENSE_S = 366 * 86_400.0  # a longer wait is not believed
+_NONSENSE_S = 366 * 86_400.0  # a longer wait is ignored
 _EPOCH_S, _EPOCH_MS = 1e9, 1e11  # from here on, a number is a time since 1970 in s or in ms
 _MAX_TEXT = 4000  # limit of the text that is searched
 _MAX_DEPTH, _MAX_ENTRIES = 8, 32  # limits of the search in the JSON

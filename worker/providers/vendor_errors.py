@@ -1,4 +1,4 @@
-"""Lists the codes and words by which vendors' errors are told apart.
+"""Lists the codes and words by which vendors' errors are distinguished.
 
 Codes are compared in the form of `shared.dialects.refusal_reason.codes`: lower-case letters and
 digits.
