@@ -25,8 +25,8 @@ async def look_up(owner: str, host: str, port: int, family: socket.AddressFamily
     Raises OSError, TimeoutError after `TIMEOUT_S`, and TooManyLookups.
 
     A thread cannot be stopped while `getaddrinfo` waits for a name server, often for 10 to 40 s. So
-    each lookup has a thread of its own. The thread takes a place until it ends, but the process does
-    not wait for the thread when it stops. uvloop has four threads for the lookups of the whole
+    each lookup has a thread of its own. The thread takes a place until it ends, but the process
+    does not wait for the thread when it stops. uvloop has four threads for the lookups of the whole
     process, and Python waits for the threads of an executor.
     """
     if not _shares.take(owner):
