@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from api.dependencies.services import Services
 from api.jobs.job_responses import JobResponses
-from api.jobs.job_starter import Batches
+from api.jobs.job_starter import JobStarter
 from api.jobs.job_streams import JobStreams
 from api.monitoring.metrics import Metrics
 from api.monitoring.overview_feed import OverviewFeed
@@ -62,7 +62,7 @@ async def running_services(
         store = Store(redis, keys, memory, model_limits)
         jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
         events = JobEvents(redis, keys, store)
-        batches = Batches(
+        starter = JobStarter(
             jobs,
             events,
             grace_s=settings.disconnect_grace_seconds,
@@ -85,8 +85,8 @@ async def running_services(
                     catalogue=catalogue,
                     queue=queue,
                     jobs=jobs,
-                    batches=batches,
-                    job_streams=JobStreams(store, jobs, batches, result_stream),
+                    job_starter=starter,
+                    job_streams=JobStreams(store, jobs, starter, result_stream),
                     job_responses=JobResponses(result_stream),
                     overview_feed=overview_feed,
                     metrics=Metrics(overview_feed, registry),
@@ -98,7 +98,7 @@ async def running_services(
                         catalogue,
                         store=store,
                         jobs=jobs,
-                        submissions=batches,
+                        starter=starter,
                         stream=result_stream,
                         events=events,
                         sums=sums,

@@ -92,7 +92,7 @@ def parse_prefer(header: str) -> Preferences:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class ClientWait:
     """Says how long a client waits for the results: 0 s if the client does not wait."""
 
     seconds: float
@@ -116,7 +116,7 @@ async def _wait(
             " applies (RFC 7240)."
         ),
     ] = [],  # noqa: B006 — FastAPI copies it
-) -> Wait:
+) -> ClientWait:
     preferences = parse_prefer(", ".join(prefer))
     seconds = 0.0
     if mode == "sync":
@@ -126,10 +126,10 @@ async def _wait(
         elif not preferences.respond_async:
             seconds = settings.sync_wait_seconds
     applied = preferences.applied
-    return Wait(seconds, {"Preference-Applied": applied} if applied else {})
+    return ClientWait(seconds, {"Preference-Applied": applied} if applied else {})
 
 
-WaitPreference = Annotated[Wait, Depends(_wait)]
+WaitPreference = Annotated[ClientWait, Depends(_wait)]
 
 
 # Accept, RFC 9110, 12.5.1

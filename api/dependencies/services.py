@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 
 from api.disconnect import wait_for_disconnect
 from api.jobs.job_responses import JobResponses
-from api.jobs.job_starter import Batches
+from api.jobs.job_starter import JobStarter
 from api.jobs.job_streams import JobStreams
 from api.monitoring.metrics import Metrics
 from api.monitoring.overview_feed import OverviewFeed
@@ -31,7 +31,7 @@ class Services:
     catalogue: Catalogue
     queue: Queue
     jobs: Jobs
-    batches: Batches
+    job_starter: JobStarter
     job_streams: JobStreams
     job_responses: JobResponses
     overview_feed: OverviewFeed

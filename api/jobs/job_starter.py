@@ -20,7 +20,7 @@ MIN_RETRY_S = 2.0  # shortest time to retry a read of the status, even if the cl
 MAX_RETRY_S = 600.0  # longest time; meanwhile, a disconnect of the client is not noticed
 
 
-class Batches:
+class JobStarter:
     """Accepts jobs, and waits for them.
 
     If the client that waits for a job disconnects, a client that posts the same body within

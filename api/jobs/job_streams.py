@@ -5,7 +5,7 @@ from functools import partial
 from time import monotonic
 from typing import Literal
 
-from api.jobs.job_starter import MIN_RETRY_S, Batches
+from api.jobs.job_starter import MIN_RETRY_S, JobStarter
 from api.media_types import EVENT_STREAM, NDJSON
 from api.redis_retry import redis_retry
 from api.streams.result_stream import ResultStream, StreamInterrupted, filter_items
@@ -19,7 +19,7 @@ from shared.jobs.submission import Submission
 from shared.models import JobItem, JobSummary
 from shared.redis.client import RedisUnavailable
 
-Outcome = Literal["successful", "failed"]
+ItemOutcome = Literal["successful", "failed"]
 
 
 class JobStreams:
@@ -31,11 +31,11 @@ class JobStreams:
     """
 
     def __init__(
-        self, store: Store, jobs: Jobs, batches: Batches, result_stream: ResultStream
+        self, store: Store, jobs: Jobs, starter: JobStarter, result_stream: ResultStream
     ) -> None:
         self._store = store
         self._jobs = jobs
-        self._batches = batches
+        self._starter = starter
         self._result_stream = result_stream
 
     def batch(
@@ -50,7 +50,7 @@ class JobStreams:
         """Returns a stream of the items of a batch as they finish, and then of the job's status.
 
         The stream ends when the job has ended, or after `wait_s`. If the client disconnects,
-        the job is abandoned as in `Batches.run`.
+        the job is abandoned as in `JobStarter.run`.
         """
         reader = JobReader(
             self._store, job_id, submission.owner, order=Order.COMPLETION, position=0
@@ -61,7 +61,7 @@ class JobStreams:
             encode_pages(pages, stream_format, summary=self._status(job_id, submission, until)),
             stream_format.media_type,
             headers={"Location": f"/jobs/{job_id}", **headers},
-            on_disconnect=partial(self._batches.abandon, job_id, submission),
+            on_disconnect=partial(self._starter.abandon, job_id, submission),
         )
 
     def _status(
@@ -82,7 +82,7 @@ class JobStreams:
         owner: str,
         *,
         order: Order,
-        outcome: Outcome | None,
+        outcome: ItemOutcome | None,
         after: int,
         limit: int | None,
         follow: bool,

@@ -30,7 +30,7 @@ _LOST = (
 )
 RETRY_FOR_S = 30.0  # time for which a read is retried while Redis is unavailable
 
-Result = Callable[[], Awaitable[LLMResponse | None]]
+ReadResult = Callable[[], Awaitable[LLMResponse | None]]
 
 
 class AnswerStream:
@@ -46,7 +46,7 @@ class AnswerStream:
         job_id: str,
         operation: Operation,
         options: Mapping[str, Any],
-        answer: Result,
+        answer: ReadResult,
     ) -> None:
         self._deltas = deltas
         self._events = events
@@ -133,4 +133,4 @@ class AnswerStream:
 
 
 # Arguments: job id, operation, the client's `stream_options`, and `answer` of AnswerStream.
-NewAnswerStream = Callable[[str, Operation, Mapping[str, Any], Result], AnswerStream]
+NewAnswerStream = Callable[[str, Operation, Mapping[str, Any], ReadResult], AnswerStream]

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from api.disconnect import require_client
 from api.errors.openai_errors import OpenAIError
 from api.errors.validation_error import validation_error
-from api.jobs.job_starter import Batches as Submissions
+from api.jobs.job_starter import JobStarter
 from api.jobs.submission_options import new_submission
 from api.openai.batch_object import batch_object
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
@@ -46,7 +46,7 @@ class _FileHasMistakes(Exception):
     """The lines of a file cannot be accepted."""
 
 
-class Batches:
+class OpenAIBatches:
     """Creates, reads and cancels batches. Raises RedisUnavailable, BatchNotFound, OpenAIError."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Batches:
         files: FileStore,
         batches: BatchStore,
         jobs: Jobs,
-        submissions: Submissions,
+        starter: JobStarter,
         settings: Settings,
         catalogue: Catalogue,
         sums: Sums,
@@ -63,7 +63,7 @@ class Batches:
         self._files = files
         self._batches = batches
         self._jobs = jobs
-        self._submissions = submissions
+        self._starter = starter
         self._settings = settings
         self._catalogue = catalogue
 
@@ -113,7 +113,7 @@ class Batches:
         if all(mistake["code"] == MODEL_NOT_FOUND for mistake in mistakes):
             try:
                 items = self._items(held(self._files.blocks(file)), check)
-                job = await self._submissions.start(
+                job = await self._starter.start(
                     items, submission, wait_for_disconnect=wait_for_disconnect
                 )
             except _FileHasMistakes:

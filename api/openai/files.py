@@ -31,7 +31,7 @@ BATCH = "batch"
 _FIELDS = {"purpose", "expires_after[anchor]", "expires_after[seconds]"}
 
 
-class Files:
+class OpenAIFiles:
     """Stores, reads and deletes files. Raises RedisUnavailable, FileNotFound, OpenAIError."""
 
     def __init__(

@@ -14,7 +14,7 @@ from api.asgi_scope import MEMORY
 from api.disconnect import cancel_on_disconnect
 from api.errors.exceptions import ClientDisconnected
 from api.errors.openai_call_errors import call_error, stopped
-from api.jobs.job_starter import MIN_RETRY_S, Batches
+from api.jobs.job_starter import MIN_RETRY_S, JobStarter
 from api.jobs.submission_options import new_submission
 from api.media_types import EVENT_STREAM, JSON
 from api.openai.answer_body import answer_body
@@ -67,21 +67,21 @@ class LiveCalls:
         self,
         settings: Settings,
         catalogue: Catalogue,
-        batches: Batches,
+        starter: JobStarter,
         results: ResultStream,
         new_answer_stream: NewAnswerStream,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
-        self._batches = batches
+        self._starter = starter
         self._results = results
         self._new_answer_stream = new_answer_stream
 
     async def answer(self, operation: Operation, call: LiveCall) -> Response:
         """Returns the provider's answer.
 
-        Raises OpenAIError, HTTPException 400, 408, 413 and 415, and everything that `Batches.run`
-        raises.
+        Raises OpenAIError, HTTPException 400, 408, 413 and 415, and everything that
+        `JobStarter.run` raises.
         """
         settings = self._settings
         require_media_type(call.request, (JSON,))
@@ -103,7 +103,7 @@ class LiveCalls:
         del body  # the client may wait for minutes; until then only Redis needs the request
         if "stream" in items[0].request:
             return await self._stream(operation, call, items, submission)
-        job = await self._batches.run(
+        job = await self._starter.run(
             _submitted(items, call),
             submission,
             wait_s=MAX_WAIT_S,
@@ -115,13 +115,13 @@ class LiveCalls:
         self, operation: Operation, call: LiveCall, items: list[NewItem], submission: Submission
     ) -> StreamResponse:
         options = items[0].request["stream"]
-        job = await self._batches.start(
+        job = await self._starter.start(
             _submitted(items, call), submission, wait_for_disconnect=call.wait_for_disconnect
         )
-        abandon = partial(self._batches.abandon, job.job_id, submission)
+        abandon = partial(self._starter.abandon, job.job_id, submission)
 
         async def answer() -> LLMResponse | None:
-            known = await self._batches.status(job.job_id, submission, retry_for_s=MIN_RETRY_S)
+            known = await self._starter.status(job.job_id, submission, retry_for_s=MIN_RETRY_S)
             if not known.has_ended:
                 await abandon()
             return await self._results.answer(known, call.memory)
@@ -145,7 +145,7 @@ class LiveCalls:
         answer = await self._results.answer(job, call.memory)
         if answer is None:
             # A repetition of the call, at another API process, gets the same job.
-            await self._batches.abandon(job.job_id, submission)
+            await self._starter.abandon(job.job_id, submission)
             raise stopped()
         if answer.error is not None:
             raise call_error(answer)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FILE = "file"  # name of the part with the file
-MAX_PARTS = 20
+MAX_FORM_PARTS = 20
 MAX_FIELD_BYTES = 16 * 1024
 MAX_FILENAME = 255  # characters
 DEFAULT_FILENAME = "upload"
@@ -88,8 +88,8 @@ class UploadForm:
 
     def _begin(self) -> None:
         self._parts += 1
-        if self._parts > MAX_PARTS:
-            raise _malformed(f"it has more than {MAX_PARTS} parts")
+        if self._parts > MAX_FORM_PARTS:
+            raise _malformed(f"it has more than {MAX_FORM_PARTS} parts")
         self._headers = {}
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:

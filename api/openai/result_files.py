@@ -18,33 +18,33 @@ from shared.jobs.store import Store
 from shared.models import JobItem
 
 
-class Kind(StrEnum):
+class ResultFileKind(StrEnum):
     OUTPUT = "output"
     ERRORS = "errors"
 
 
 _ID = re.compile(r"file-(.+)-(output|errors)")
-_KEEP: dict[Kind, Callable[[JobItem], bool]] = {
-    Kind.OUTPUT: lambda item: item.error is None,
-    Kind.ERRORS: lambda item: item.error is not None,
+_KEEP: dict[ResultFileKind, Callable[[JobItem], bool]] = {
+    ResultFileKind.OUTPUT: lambda item: item.error is None,
+    ResultFileKind.ERRORS: lambda item: item.error is not None,
 }
 
 
-def result_file_id(job_id: str, kind: Kind) -> str:
+def result_file_id(job_id: str, kind: ResultFileKind) -> str:
     return f"file-{job_id}-{kind}"
 
 
-def counts(snapshot: Snapshot) -> dict[Kind, int]:
+def counts(snapshot: Snapshot) -> dict[ResultFileKind, int]:
     """Returns the number of lines in each file so far."""
     answered = snapshot.finished - snapshot.failed
     has_ended = snapshot.finished_ms is not None
     return {
-        Kind.OUTPUT: answered,
-        Kind.ERRORS: snapshot.total - answered if has_ended else snapshot.failed,
+        ResultFileKind.OUTPUT: answered,
+        ResultFileKind.ERRORS: snapshot.total - answered if has_ended else snapshot.failed,
     }
 
 
-def existing(batch: BatchRecord, kind: Kind) -> str | None:
+def existing(batch: BatchRecord, kind: ResultFileKind) -> str | None:
     """Returns the id of a file of a batch that has ended; None if the file has no lines."""
     snapshot = batch.snapshot
     if snapshot is None or snapshot.finished_ms is None or not counts(snapshot)[kind]:
@@ -56,7 +56,7 @@ def existing(batch: BatchRecord, kind: Kind) -> str | None:
 class ResultFile:
     batch: BatchRecord
     snapshot: Snapshot
-    kind: Kind
+    kind: ResultFileKind
 
     @property
     def id(self) -> str:
@@ -77,7 +77,7 @@ class ResultFile:
 
     def comes_after(self, other: "ResultFile", *, newest_first: bool) -> bool:
         """Returns whether this file comes after another file of the same batch in lists."""
-        kinds = list(Kind)
+        kinds = list(ResultFileKind)
         distance = kinds.index(self.kind) - kinds.index(other.kind)
         return distance < 0 if newest_first else distance > 0
 
@@ -105,7 +105,7 @@ class ResultFiles:
         match = _ID.fullmatch(file_id)
         if match is None:
             return None
-        kind = Kind(match[2])
+        kind = ResultFileKind(match[2])
         try:
             batch = await self._batches.get(match[1], owner)
         except BatchNotFound:
@@ -121,7 +121,7 @@ class ResultFiles:
         """Returns the files of a batch that has ended."""
         return [
             ResultFile(batch, batch.snapshot, kind)
-            for kind in Kind
+            for kind in ResultFileKind
             if batch.snapshot and kind not in batch.deleted_files and existing(batch, kind)
         ]
 

@@ -6,11 +6,11 @@ from functools import partial
 
 from redis.asyncio import Redis
 
-from api.jobs.job_starter import Batches as Submissions
+from api.jobs.job_starter import JobStarter
 from api.openai.answer_stream import AnswerStream
-from api.openai.batches import Batches
+from api.openai.batches import OpenAIBatches
 from api.openai.file_list import FileLister
-from api.openai.files import Files
+from api.openai.files import OpenAIFiles
 from api.openai.live_call import LiveCalls
 from api.openai.model_list import ModelList
 from api.openai.result_files import ResultFiles
@@ -31,9 +31,9 @@ from shared.settings import ProviderSettings, Settings
 
 @dataclass(frozen=True, slots=True)
 class OpenAIServices:
-    files: Files
+    files: OpenAIFiles
     file_lister: FileLister
-    batches: Batches
+    batches: OpenAIBatches
     models: ModelList
     live_calls: LiveCalls
 
@@ -47,7 +47,7 @@ def openai_services(
     *,
     store: Store,
     jobs: Jobs,
-    submissions: Submissions,
+    starter: JobStarter,
     stream: ResultStream,
     events: JobEvents,
     sums: Sums,
@@ -59,14 +59,14 @@ def openai_services(
     batches = BatchStore(redis, keys, store, result_ttl_s=ttl_s)
     results = ResultFiles(batches, store, stream, result_ttl_s=ttl_s)
     return OpenAIServices(
-        files=Files(files, results, settings, catalogue),
+        files=OpenAIFiles(files, results, settings, catalogue),
         file_lister=FileLister(files, batches, results, sums),
-        batches=Batches(files, batches, jobs, submissions, settings, catalogue, sums),
+        batches=OpenAIBatches(files, batches, jobs, starter, settings, catalogue, sums),
         models=ModelList(catalogue, providers),
         live_calls=LiveCalls(
             settings,
             catalogue,
-            submissions,
+            starter,
             stream,
             partial(AnswerStream, Deltas(redis, keys), events),
         ),

@@ -14,7 +14,7 @@ from shared.json_scanner import MAX_PARTS, TooManyParts, check_parts
 
 BODY_COST = 4  # bytes of memory that a byte of a JSON body takes until its items are stored
 UNCOUNTED_BYTES = 64 * 1024  # size of bodies for which MAX_OPEN_REQUESTS is the only limit
-READ_TIMEOUT_S = 60.0  # time within which a client must send the next chunk
+CHUNK_TIMEOUT_S = 60.0  # time within which a client must send the next chunk
 
 
 def require_media_type(request: Request, allowed: Sequence[str]) -> str:
@@ -141,7 +141,7 @@ async def _received(
     stream = aiter(request.stream())
     try:
         while True:
-            async with asyncio.timeout(READ_TIMEOUT_S):
+            async with asyncio.timeout(CHUNK_TIMEOUT_S):
                 chunk = await anext(stream, None)
             if chunk is None:
                 break
@@ -156,7 +156,7 @@ async def _received(
     except TimeoutError:
         raise HTTPException(
             status.HTTP_408_REQUEST_TIMEOUT,
-            f"the client sent no data for {READ_TIMEOUT_S:g} s; send the request again",
+            f"the client sent no data for {CHUNK_TIMEOUT_S:g} s; send the request again",
         ) from None
     if start:
         yield start

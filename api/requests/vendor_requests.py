@@ -33,7 +33,7 @@ from shared.providers.parameters import body_of
 from shared.providers.routing import RoutingError, Target, route
 from shared.queue.item_request import ItemRequest
 
-MAX_ROUTES = 1000  # limit of the targets that are kept while one job is read
+MAX_KEPT_TARGETS = 1000  # limit of the targets that are kept while one job is read
 _REQUIRED = {  # a body needs one of these fields
     Operation.CHAT: ("messages",),
     Operation.RESPONSES: ("input", "prompt"),
@@ -158,7 +158,7 @@ class VendorRequests:
                 )
             except RoutingError as error:
                 raise UnknownModel(str(error), *path, "model", code=MODEL_NOT_FOUND) from None
-            if len(self._targets) < MAX_ROUTES:
+            if len(self._targets) < MAX_KEPT_TARGETS:
                 self._targets[model] = found
         return found
 

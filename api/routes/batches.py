@@ -55,11 +55,11 @@ async def post_batch(
         followed=stream_format is not None,
     )
     if wait.seconds and not stream_format:
-        job = await services.batches.run(
+        job = await services.job_starter.run(
             items, submission, wait_s=wait.seconds, wait_for_disconnect=wait_for_disconnect
         )
     else:
-        job = await services.batches.start(
+        job = await services.job_starter.start(
             items, submission, wait_for_disconnect=wait_for_disconnect
         )
     if stream_format:

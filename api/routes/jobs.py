@@ -9,7 +9,7 @@ from api.asgi_scope import MEMORY
 from api.dependencies.cursors import AfterCursor, PageCursor
 from api.dependencies.request_headers import IdempotencyKey, LastEventId
 from api.dependencies.services import DisconnectDep, JobsDep, OwnerDep, ServicesDep
-from api.jobs.job_streams import Outcome
+from api.jobs.job_streams import ItemOutcome
 from api.jobs.submission_options import new_submission
 from api.openapi.document import (
     ACCEPTED,
@@ -122,7 +122,9 @@ async def post_job(
         VendorOptions(provider, model, request_format),
     )
     submission = new_submission(services.settings, owner, options=options, key=key)
-    job = await services.batches.start(items, submission, wait_for_disconnect=wait_for_disconnect)
+    job = await services.job_starter.start(
+        items, submission, wait_for_disconnect=wait_for_disconnect
+    )
     return services.job_responses.accepted(job)
 
 
@@ -206,7 +208,8 @@ async def get_results(
         ),
     ] = Order.INDEX,
     outcome: Annotated[
-        Outcome | None, Query(alias="status", description="Returns only results with this outcome.")
+        ItemOutcome | None,
+        Query(alias="status", description="Returns only results with this outcome."),
     ] = None,
     limit: Annotated[int | None, Query(ge=1, description="The maximum number of lines.")] = None,
     *,

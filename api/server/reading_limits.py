@@ -22,7 +22,7 @@ CHECK_S = 1.0  # time between two checks of all connections
 LINGER_S = 2.0  # time for which a refused client may read the refusal
 
 
-class Reading(Enum):
+class ReadingState(Enum):
     NOTHING = auto()  # the connection is idle, or waits for a response
     HEAD = auto()
     BODY = auto()
@@ -36,7 +36,7 @@ class Progress:
     """
 
     since: float  # the loop's time at which the head or the body began
-    reading: Reading = Reading.HEAD
+    reading: ReadingState = ReadingState.HEAD
     size: int = 0  # bytes of the head or the body so far
     began_inside: bool = False  # whether the head began inside a chunk, so that `size` is too small
     has_begun: bool = False  # whether the client has sent anything of this head or body
@@ -87,7 +87,7 @@ class ReadingLimits:
         self._count_head(0)
         super().connection_lost(error)  # type: ignore[misc]
 
-    def _begin(self, reading: Reading) -> None:
+    def _begin(self, reading: ReadingState) -> None:
         self.request.reading = reading
         self.request.has_begun = True
         self.request.began_inside = False
@@ -99,7 +99,7 @@ class ReadingLimits:
         self.request.size += size
         if headers > MAX_HEADERS:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_MANY_HEADERS)
-        if self.request.reading is Reading.HEAD:
+        if self.request.reading is ReadingState.HEAD:
             if self.request.size > MAX_HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LARGE)
             else:
@@ -118,9 +118,9 @@ class ReadingLimits:
         if self._reads_nothing():
             self.transport.abort()  # `close` would wait until the client has read the rest
             return
-        if self.request.is_refused or self.request.reading is Reading.NOTHING:
+        if self.request.is_refused or self.request.reading is ReadingState.NOTHING:
             return
-        cycle, is_head = self.cycle, self.request.reading is Reading.HEAD
+        cycle, is_head = self.cycle, self.request.reading is ReadingState.HEAD
         client_waits = not is_head and cycle.waiting_for_100_continue
         if self.flow.read_paused or client_waits:
             self.request.since += CHECK_S
@@ -153,7 +153,7 @@ class ReadingLimits:
         if self._expects_response():
             self.transport.write(_response(status, reason))
         if cycle is not None and not cycle.response_complete:
-            if self.request.reading is Reading.HEAD and not self._is_pipelined():
+            if self.request.reading is ReadingState.HEAD and not self._is_pipelined():
                 cycle.keep_alive = False  # closes the connection after the earlier response
                 return
             cycle.disconnected = True
@@ -166,7 +166,7 @@ class ReadingLimits:
     def _expects_response(self) -> bool:
         """Returns whether the client expects the response to this request next."""
         cycle = self.cycle
-        if self.request.reading is Reading.BODY:
+        if self.request.reading is ReadingState.BODY:
             return not (cycle.response_started or self._is_pipelined())
         return self.request.has_begun and (cycle is None or cycle.response_complete)
 

@@ -24,8 +24,8 @@ from api.server.reading_limits import (
     MAX_PIPELINED,
     TOO_MANY_HEADERS,
     TOO_MANY_PIPELINED,
-    Reading,
     ReadingLimits,
+    ReadingState,
 )
 
 HEAD_SLICE_BYTES = 16 * 1024  # bytes of a head between two checks of its limits
@@ -75,21 +75,21 @@ class _H11(_Adapted, H11Protocol):  # type: ignore[misc]
     def data_received(self, data: bytes) -> None:
         if self.request.is_refused:
             return
-        if self.request.reading is Reading.NOTHING:
-            self._begin(Reading.HEAD)
+        if self.request.reading is ReadingState.NOTHING:
+            self._begin(ReadingState.HEAD)
         self.request.has_begun = True
         super().data_received(data)
         if self.request.is_refused or self.transport.is_closing():
             return
-        reading = _H11_READING.get(self.conn.their_state, Reading.NOTHING)
-        if reading is Reading.HEAD and self.cycle and not self.conn.trailing_data[0]:
-            reading = Reading.NOTHING
+        reading = _H11_READING.get(self.conn.their_state, ReadingState.NOTHING)
+        if reading is ReadingState.HEAD and self.cycle and not self.conn.trailing_data[0]:
+            reading = ReadingState.NOTHING
         if reading is not self.request.reading:
             self._begin(reading)
         self._received(len(data), 0)
 
 
-_H11_READING = {h11.IDLE: Reading.HEAD, h11.SEND_BODY: Reading.BODY}
+_H11_READING = {h11.IDLE: ReadingState.HEAD, h11.SEND_BODY: ReadingState.BODY}
 
 
 class _Waiting(list[Any]):
@@ -115,19 +115,19 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
         """
         if self.request.is_refused:
             return
-        if self.request.reading is not Reading.BODY and len(data) > HEAD_SLICE_BYTES:
+        if self.request.reading is not ReadingState.BODY and len(data) > HEAD_SLICE_BYTES:
             # A head beyond the limit must not be parsed as a whole.
             self.data_received(data[:HEAD_SLICE_BYTES])
             self.data_received(data[HEAD_SLICE_BYTES:])
             return
         self._unset_keepalive_if_required()
-        if self.request.reading is Reading.NOTHING:
-            self._begin(Reading.HEAD)
+        if self.request.reading is ReadingState.NOTHING:
+            self._begin(ReadingState.HEAD)
         self.request.has_begun = True
         self.request.chunk_bytes = self.request.head_chunk_bytes = len(data)
         self._feed(data)
-        if self.request.reading is not Reading.NOTHING and not self.request.is_refused:
-            is_head = self.request.reading is Reading.HEAD
+        if self.request.reading is not ReadingState.NOTHING and not self.request.is_refused:
+            is_head = self.request.reading is ReadingState.HEAD
             size = self.request.head_chunk_bytes if is_head else len(data)
             self._received(size, len(self.headers or ()))
         elif self.request.counted:
@@ -155,8 +155,10 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self.request.reading is not Reading.HEAD:  # the chunk has begun with an earlier request
-            self._begin(Reading.HEAD)
+        if (
+            self.request.reading is not ReadingState.HEAD
+        ):  # the chunk has begun with an earlier request
+            self._begin(ReadingState.HEAD)
             self.request.began_inside = True
             self.request.head_chunk_bytes = 0
 
@@ -171,7 +173,7 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
             self._refuse(HTTPStatus.TOO_MANY_REQUESTS, TOO_MANY_PIPELINED)
         if self.request.is_refused:
             raise _Refused
-        self._begin(Reading.BODY)
+        self._begin(ReadingState.BODY)
         super().on_headers_complete()
         self._keep_reading()
 
@@ -181,7 +183,7 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
             self._keep_reading()
 
     def on_message_complete(self) -> None:
-        self.request.reading = Reading.NOTHING
+        self.request.reading = ReadingState.NOTHING
         super().on_message_complete()
 
     def _head_bytes(self) -> int:
