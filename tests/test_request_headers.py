@@ -1,8 +1,8 @@
-"""Tests the Prefer header, RFC 7240."""
+"""Tests the headers Prefer (RFC 7240) and x-stainless-retry-count."""
 
 import pytest
 
-from api.dependencies.request_headers import Preferences, parse_prefer
+from api.dependencies.request_headers import Preferences, is_repetition, parse_prefer
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,21 @@ def test_parse(header: str, preferences: Preferences) -> None:
 )
 def test_applied(preferences: Preferences, applied: str | None) -> None:
     assert preferences.applied == applied
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        ("1", True),
+        ("10", True),
+        ("9" * 5000, True),  # too long for `int`
+        ("0", False),
+        ("00", False),
+        ("", False),
+        ("-1", False),
+        ("1.5", False),
+        ("x", False),
+    ],
+)
+async def test_repetition(count: str, expected: bool) -> None:  # noqa: FBT001
+    assert await is_repetition(count) is expected

@@ -1,4 +1,5 @@
-"""Reads the request headers Accept, Prefer, Idempotency-Key and Last-Event-ID."""
+"""Reads the request headers Accept, Prefer, Idempotency-Key, Last-Event-ID and
+x-stainless-retry-count."""
 
 import re
 from collections.abc import Collection
@@ -47,6 +48,27 @@ async def _idempotency_key(
 
 
 IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+
+
+# x-stainless-retry-count
+
+
+async def is_repetition(
+    header: Annotated[
+        str,
+        Header(
+            alias="x-stainless-retry-count",
+            description="The number of repetitions, which OpenAI's clients send. A repetition gets"
+            " the answer of the same call, if that call still runs, or the file or batch that the"
+            " first request has created.",
+        ),
+    ] = "0",
+) -> bool:
+    """Returns whether the client sends the request again because it got no response."""
+    return header.isdecimal() and header.strip("0") != ""
+
+
+RepetitionDep = Annotated[bool, Depends(is_repetition)]
 
 
 # Prefer, RFC 7240

@@ -9,7 +9,7 @@ from api.openai.batch_schemas import (
     OutputTokensDetails,
     RequestCounts,
 )
-from api.openai.result_files import ResultFileKind, counts, existing
+from api.openai.result_files import ResultFileKind, existing_file_id, line_counts
 from shared.jobs.batch_details import BatchDetails
 from shared.jobs.batch_record import BatchRecord
 from shared.jobs.job_usage import JobUsage
@@ -36,8 +36,8 @@ def batch_object(batch: BatchRecord) -> Batch:
         input_file_id=details.input_file_id,
         completion_window=details.completion_window,
         status=status,
-        output_file_id=existing(batch, ResultFileKind.OUTPUT),
-        error_file_id=existing(batch, ResultFileKind.ERRORS),
+        output_file_id=existing_file_id(batch, ResultFileKind.OUTPUT),
+        error_file_id=existing_file_id(batch, ResultFileKind.ERRORS),
         created_at=created_at,
         in_progress_at=created_at if snapshot else None,
         expires_at=_seconds(snapshot.deadline_ms) if snapshot else None,
@@ -78,7 +78,7 @@ def _details(job_id: str, snapshot: Snapshot | None) -> BatchDetails:
 def _request_counts(snapshot: Snapshot | None) -> RequestCounts:
     if snapshot is None:
         return RequestCounts(total=0, completed=0, failed=0)
-    lines = counts(snapshot)
+    lines = line_counts(snapshot)
     return RequestCounts(
         total=snapshot.total,
         completed=lines[ResultFileKind.OUTPUT],

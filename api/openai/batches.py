@@ -74,14 +74,14 @@ class OpenAIBatches:
         *,
         provider: str | None,
         key: str | None,
-        is_repeated: bool,
+        is_repetition: bool,
         held: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]],
         wait_for_disconnect: Callable[[], Awaitable[None]],
     ) -> Batch:
         """Creates a batch whose requests may start immediately, or a batch that has failed.
 
         provider: the provider of all requests; None if their models name it.
-        is_repeated: whether the client sends the request again because it got no response. The
+        is_repetition: whether the client sends the request again because it got no response. The
         request and its repetition return the same batch, whichever is faster.
         held: reserves memory for the chunks of the file. Raises SubmissionRejected.
         wait_for_disconnect: returns when the client has disconnected. Raises ClientDisconnected if
@@ -97,10 +97,10 @@ class OpenAIBatches:
         )
         use = sha256(f"{details.to_json()} {new.webhook_url} {provider}".encode()).hexdigest()
         last_use, _, seen = (file.used_by or "").partition(" ")
-        if is_repeated and last_use == use and (earlier := await self._find(seen, owner)):
+        if is_repetition and last_use == use and (earlier := await self._find(seen, owner)):
             return earlier
         submission = self._submission(
-            new, owner, key, details, use, is_repeated=is_repeated, seen=seen or None
+            new, owner, key, details, use, is_repetition=is_repetition, seen=seen or None
         )
         check = RequestCheck(
             self._settings,
@@ -195,7 +195,7 @@ class OpenAIBatches:
         details: BatchDetails,
         use: str,
         *,
-        is_repeated: bool,
+        is_repetition: bool,
         seen: str | None,
     ) -> Submission:
         window_s = _seconds(new.completion_window)
@@ -212,7 +212,7 @@ class OpenAIBatches:
             batch=details,
             file_use=use,
             file_seen=seen,
-            is_repetition=is_repeated,
+            is_repetition=is_repetition,
             result_ttl_s=expiry.seconds if expiry else None,
         )
 

@@ -34,7 +34,7 @@ def result_file_id(job_id: str, kind: ResultFileKind) -> str:
     return f"file-{job_id}-{kind}"
 
 
-def counts(snapshot: Snapshot) -> dict[ResultFileKind, int]:
+def line_counts(snapshot: Snapshot) -> dict[ResultFileKind, int]:
     """Returns the number of lines in each file so far."""
     answered = snapshot.finished - snapshot.failed
     has_ended = snapshot.finished_ms is not None
@@ -44,10 +44,10 @@ def counts(snapshot: Snapshot) -> dict[ResultFileKind, int]:
     }
 
 
-def existing(batch: BatchRecord, kind: ResultFileKind) -> str | None:
+def existing_file_id(batch: BatchRecord, kind: ResultFileKind) -> str | None:
     """Returns the id of a file of a batch that has ended; None if the file has no lines."""
     snapshot = batch.snapshot
-    if snapshot is None or snapshot.finished_ms is None or not counts(snapshot)[kind]:
+    if snapshot is None or snapshot.finished_ms is None or not line_counts(snapshot)[kind]:
         return None
     return result_file_id(batch.job_id, kind)
 
@@ -113,7 +113,7 @@ class ResultFiles:
         snapshot = batch.snapshot
         if snapshot is None or (kind in batch.deleted_files and not with_deleted):
             raise FileNotFound(file_id)
-        if snapshot.finished_ms is not None and not counts(snapshot)[kind]:
+        if snapshot.finished_ms is not None and not line_counts(snapshot)[kind]:
             raise FileNotFound(file_id)
         return ResultFile(batch, snapshot, kind)
 
@@ -122,7 +122,7 @@ class ResultFiles:
         return [
             ResultFile(batch, batch.snapshot, kind)
             for kind in ResultFileKind
-            if batch.snapshot and kind not in batch.deleted_files and existing(batch, kind)
+            if batch.snapshot and kind not in batch.deleted_files and existing_file_id(batch, kind)
         ]
 
     async def size(self, file: ResultFile) -> int:

@@ -3,10 +3,10 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 
 from api.dependencies.provider_query import ProviderQuery
-from api.dependencies.request_headers import IdempotencyKey
+from api.dependencies.request_headers import IdempotencyKey, RepetitionDep
 from api.dependencies.services import DisconnectDep, OwnerDep, ServicesDep
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.body import read_model
@@ -35,11 +35,9 @@ async def create_batch(
     services: ServicesDep,
     owner: OwnerDep,
     key: IdempotencyKey,
+    is_repetition: RepetitionDep,
     wait_for_disconnect: DisconnectDep,
     provider: ProviderQuery = None,
-    retry_count: Annotated[
-        str, Header(alias="x-stainless-retry-count", include_in_schema=False)
-    ] = "0",
 ) -> Batch:
     """Create a batch from an uploaded file. Its requests may start immediately.
 
@@ -47,13 +45,12 @@ async def create_batch(
     OpenAI's clients repeat a request that got no response; then the batch of the first request is
     returned."""
     new = await read_model(request, services.settings, NewBatch)
-    is_repeated = retry_count not in {"", "0"}
     return await services.openai.batches.create(
         new,
         owner,
         provider=provider,
         key=key,
-        is_repeated=is_repeated,
+        is_repetition=is_repetition,
         held=partial(hold, request, services.settings),
         wait_for_disconnect=wait_for_disconnect,
     )

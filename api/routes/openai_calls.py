@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api.dependencies.request_headers import IdempotencyKey
+from api.dependencies.request_headers import IdempotencyKey, RepetitionDep
 from api.dependencies.services import DisconnectDep, OwnerDep, ServicesDep
 from api.openai.live_call import LiveCall
 from api.openapi.document import (
@@ -26,6 +26,7 @@ async def _live_call(
     request: Request,
     owner: OwnerDep,
     key: IdempotencyKey,
+    is_repetition: RepetitionDep,
     wait_for_disconnect: DisconnectDep,
     provider: Annotated[
         str | None,
@@ -34,21 +35,13 @@ async def _live_call(
     model: Annotated[
         str | None, Query(description="The model that replaces the model in the body.")
     ] = None,
-    retry_count: Annotated[
-        str,
-        Header(
-            alias="x-stainless-retry-count",
-            description="The number of repetitions, which OpenAI's clients send. A repetition gets"
-            " the answer of the same call, if that call still runs.",
-        ),
-    ] = "0",
 ) -> LiveCall:
     return LiveCall(
         request,
         owner,
         key,
         VendorOptions(provider, model),
-        is_repetition=retry_count.isdecimal() and int(retry_count) > 0,
+        is_repetition=is_repetition,
         wait_for_disconnect=wait_for_disconnect,
     )
 

@@ -3,10 +3,10 @@
 from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.dependencies.provider_query import ProviderQuery
-from api.dependencies.request_headers import IdempotencyKey
+from api.dependencies.request_headers import IdempotencyKey, RepetitionDep
 from api.dependencies.services import DisconnectDep, OwnerDep, ServicesDep
 from api.disconnect import require_client
 from api.openai.batch_schemas import FileDeleted, FileList, FileObject
@@ -39,11 +39,9 @@ async def upload_file(
     services: ServicesDep,
     owner: OwnerDep,
     key: IdempotencyKey,
+    is_repetition: RepetitionDep,
     wait_for_disconnect: DisconnectDep,
     provider: ProviderQuery = None,
-    retry_count: Annotated[
-        str, Header(alias="x-stainless-retry-count", include_in_schema=False)
-    ] = "0",
 ) -> FileObject:
     """Upload a file of up to `MAX_FILE_BYTES`, for a batch.
 
@@ -56,7 +54,7 @@ async def upload_file(
     chunks = hold(request, services.settings, body_chunks(request, max_bytes, "MAX_FILE_BYTES"))
     form = UploadForm(request.headers.get("content-type", ""), chunks)
     repetition = Repetition(
-        is_repeated=retry_count not in {"", "0"},
+        is_repeated=is_repetition,
         key=key,
         key_ttl_s=services.settings.idempotency_ttl_seconds,
     )

@@ -155,9 +155,8 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if (
-            self.request.reading is not ReadingState.HEAD
-        ):  # the chunk has begun with an earlier request
+        if self.request.reading is not ReadingState.HEAD:
+            # The chunk has begun with an earlier request.
             self._begin(ReadingState.HEAD)
             self.request.began_inside = True
             self.request.head_chunk_bytes = 0
