@@ -15,9 +15,10 @@ from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
 from shared.providers import PROVIDERS
 from shared.queue.item_request import ItemRequest
+from shared.queue.verdict import Verdict
 from shared.settings import ProviderSettings
 from worker.providers.client import call
-from worker.providers.errors import ProviderError, Verdict
+from worker.providers.errors import ProviderError
 
 ANSWERS = Path(__file__).parent / "answers"
 NATIVE: ItemRequest = {

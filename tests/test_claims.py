@@ -20,6 +20,7 @@ from shared.queue.ids import ItemId
 from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Settlement
 from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import META_ITEMS, Keys
+from shared.queue.verdict import Verdict
 from shared.redis.client import RedisUnavailable, Script, connect
 
 LANES = ("a", "b")
@@ -318,7 +319,7 @@ async def test_a_shorter_pause_never_shortens_a_longer_one(queue: Queue, store: 
 
 async def test_a_probe_after_time_outs_has_a_longer_time_out(queue: Queue, store: Store) -> None:
     await accept(store, "job", "a" * 8)
-    timed_out = Fault("transient", "did not answer in time", "timeout")
+    timed_out = Fault(Verdict.TRANSIENT, "did not answer in time", "timeout")
     found: list[int] = []
 
     async def probed() -> bool:
@@ -738,7 +739,7 @@ async def test_the_only_item_that_waits_is_every_probe(
     queue: Queue, store: Store, redis: ArqRedis, keys: Keys
 ) -> None:
     """Another item would be the next probe, if there were another."""
-    unreachable = Fault("unreachable", "could not be reached", "connection_error")
+    unreachable = Fault(Verdict.UNREACHABLE, "could not be reached", "connection_error")
     await accept(store, "job", "a")
     claims = []
     for _ in range(4):

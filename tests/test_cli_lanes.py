@@ -18,9 +18,10 @@ from shared.jobs.store import Store
 from shared.queue.claims import Queue
 from shared.queue.leases import Fault, Settlement
 from shared.queue.redis_keys import Keys
+from shared.queue.verdict import Verdict
 
-UNREACHABLE = Fault("unreachable", "could not be reached", "connection_error")
-LIMITED = Fault("rate_limited", "answered 429", "rate_limited", wait_s=600)
+UNREACHABLE = Fault(Verdict.UNREACHABLE, "could not be reached", "connection_error")
+LIMITED = Fault(Verdict.RATE_LIMITED, "answered 429", "rate_limited", wait_s=600)
 
 
 @pytest.fixture

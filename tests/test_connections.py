@@ -15,11 +15,12 @@ from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
 from shared.providers import PROVIDERS
 from shared.queue.item_request import ItemRequest
+from shared.queue.verdict import Verdict
 from shared.settings import ProviderSettings
 from worker.providers import connections
 from worker.providers.client import call
 from worker.providers.endpoint import Endpoint
-from worker.providers.errors import ProviderError, Verdict
+from worker.providers.errors import ProviderError
 
 HI = http({"choices": [{"message": {"content": "hi"}}]})
 REQUEST: ItemRequest = {

@@ -14,11 +14,12 @@ from shared.queue.claims import Queue
 from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Lease, Outcome, Settlement
 from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import Keys
+from shared.queue.verdict import Verdict
 
 FAST = alias_lane("fast one")
 THREE_TO_ONE = [ServedBy("a", "big/M", 3), ServedBy("b", "Small", 1)]
 UNREACHABLE = Fault(
-    "unreachable", "could not be reached", "connection_error", wait_s=600
+    Verdict.UNREACHABLE, "could not be reached", "connection_error", wait_s=600
 )  # no probe during a test
 
 
@@ -210,7 +211,7 @@ async def test_the_keys_of_a_provider_share_its_limit_and_fail_alone(
 
     leases = await pool.claim()
     assert Counter(lease.account for lease in leases) == {"a": 3, "a#2": 3}
-    refused = Fault("unauthorized", "answered 401", "unauthorized", status_code=401)
+    refused = Fault(Verdict.UNAUTHORIZED, "answered 401", "unauthorized", status_code=401)
     await pool.settle([lease for lease in leases if lease.account == "a#2"], refused)
     await pool.settle([lease for lease in leases if lease.account == "a"])
 

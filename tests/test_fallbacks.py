@@ -21,18 +21,21 @@ from shared.providers.lanes import alias_lane
 from shared.queue.capacity import Capacity, Limits, ServedBy
 from shared.queue.claims import Queue
 from shared.queue.fallback_chain import fallback_chain
-from shared.queue.leases import NOT_CONFIGURED, Fault, Lease, Settlement
+from shared.queue.leases import Fault, Lease, Settlement
 from shared.queue.redis_keys import Keys
+from shared.queue.verdict import Verdict
 from shared.settings import ProviderSettings, Settings
 
-QUOTA = Fault("quota_exhausted", "answered 429", "quota_exhausted", status_code=429)
-BROKEN = Fault("transient", "answered 500", "provider_error", status_code=500)
-UNREACHABLE = Fault("unreachable", "could not be reached", "connection_error")
-NOT_FOUND = Fault("model_not_found", "answered 404", "model_not_found", status_code=404)
-FILTERED = Fault("content_filtered", "answered 403", "content_filtered", status_code=403)
-UNFINISHED = Fault("unfinished", "was not finished", "incomplete")
-ABSENT = Fault(NOT_CONFIGURED, "has no API key", "provider_not_configured", counts_for_health=False)
-INVALID = Fault("rejected", "answered 400", "invalid_request", status_code=400)
+QUOTA = Fault(Verdict.QUOTA_EXHAUSTED, "answered 429", "quota_exhausted", status_code=429)
+BROKEN = Fault(Verdict.TRANSIENT, "answered 500", "provider_error", status_code=500)
+UNREACHABLE = Fault(Verdict.UNREACHABLE, "could not be reached", "connection_error")
+NOT_FOUND = Fault(Verdict.MODEL_NOT_FOUND, "answered 404", "model_not_found", status_code=404)
+FILTERED = Fault(Verdict.CONTENT_FILTERED, "answered 403", "content_filtered", status_code=403)
+UNFINISHED = Fault(Verdict.UNFINISHED, "was not finished", "incomplete")
+ABSENT = Fault(
+    Verdict.NOT_CONFIGURED, "has no API key", "provider_not_configured", counts_for_health=False
+)
+INVALID = Fault(Verdict.REJECTED, "answered 400", "invalid_request", status_code=400)
 LIMITS = {"a": 10, "b": 10, "c": 10}
 
 
@@ -149,7 +152,7 @@ async def test_an_item_that_has_waited_for_an_alias_names_the_alias(
         for text in (chain, chain, ""):
             await staging.add(lane, b"", (None, lane, "fast one"), text)
         await commit(staging, interactive=True)
-    refused = replace(QUOTA, verdict="unauthorized", reason="answered 401")
+    refused = replace(QUOTA, verdict=Verdict.UNAUTHORIZED, reason="answered 401")
     capacity = Capacity(limits, {}, 9)
     for _ in range(3):
         claimed = await queue.settle_and_claim([], capacity)

@@ -13,10 +13,11 @@ from shared.dialects.dialect import Answer, Operation
 from shared.models import ErrorCode
 from shared.providers import PROVIDERS, Provider
 from shared.queue.item_request import ItemRequest
+from shared.queue.verdict import Verdict
 from shared.settings import ProviderSettings
 from worker.providers.client import call
 from worker.providers.endpoint import Endpoint
-from worker.providers.errors import ProviderError, Verdict
+from worker.providers.errors import ProviderError
 
 OPENAI, ANTHROPIC, GEMINI, OLLAMA = (
     PROVIDERS[name] for name in ("openai", "anthropic", "gemini", "ollama")

@@ -30,6 +30,7 @@ from shared.queue.codec import CALL_PROVIDER
 from shared.queue.item_results import Result
 from shared.queue.leases import Fault, Settlement
 from shared.queue.redis_keys import Keys
+from shared.queue.verdict import Verdict
 from shared.settings import WORKER_MEMORY_BYTES
 from shared.version import VERSION
 from worker.call_metrics import CallMetrics
@@ -248,8 +249,8 @@ async def test_each_deployment_that_is_not_healthy_has_a_state(
     await accept(store, "job", ["openai", "openrouter", "ollama"])
     leases = await claim(queue, openai=1, openrouter=1, ollama=1)
     faults = {
-        "openai": Fault("unreachable", "could not be reached", "connection_error"),
-        "openrouter": Fault("rate_limited", "answered 429", "rate_limited", wait_s=60),
+        "openai": Fault(Verdict.UNREACHABLE, "could not be reached", "connection_error"),
+        "openrouter": Fault(Verdict.RATE_LIMITED, "answered 429", "rate_limited", wait_s=60),
     }
     failed = [
         Settlement(lease, "retry", fault=faults[lease.lane])

@@ -20,12 +20,13 @@ from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
 from shared.providers import PROVIDERS
 from shared.queue.item_request import ItemRequest
+from shared.queue.verdict import Verdict
 from shared.settings import MAX_ANSWER_BYTES, ProviderSettings
 from worker.providers.answer_limits import MAX_STREAM_BYTES
 from worker.providers.client import call
 from worker.providers.connections import http_client
 from worker.providers.endpoint import Endpoint
-from worker.providers.errors import ProviderError, Verdict
+from worker.providers.errors import ProviderError
 
 KEY = "sk-or-v1-0123456789abcdef"
 PROMPT = "The patient's name is Ada Lovelace, born in 1815; her 'notes' say:\n\"ünwell\" — advise."

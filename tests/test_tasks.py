@@ -18,6 +18,7 @@ from shared.queue.ids import ItemId, LeaseId
 from shared.queue.item_request import ItemRequest
 from shared.queue.item_results import Result, read_fields
 from shared.queue.leases import Fault
+from shared.queue.verdict import Verdict
 from shared.settings import ProviderSettings
 from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
@@ -129,7 +130,7 @@ def test_the_queue_reports_the_end_of_a_failed_item_with_fallbacks(
     chain: str | None, error: str | None, *, expected: bool
 ) -> None:
     request = NATIVE if chain is None else NATIVE | {"chain": chain}
-    fault = Fault("transient", "answered 500", "provider_error") if error else None
+    fault = Fault(Verdict.TRANSIENT, "answered 500", "provider_error") if error else None
 
     assert may_move_on(Finished(Result(error=error), fault), request) is expected
 

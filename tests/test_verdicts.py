@@ -13,7 +13,8 @@ from support.error_responses.judgements import NOW
 
 from shared.dialects.refusal_reason import reason
 from shared.models import ErrorCode
-from worker.providers.errors import ProviderError, Verdict
+from shared.queue.verdict import Verdict
+from worker.providers.errors import ProviderError
 from worker.providers.verdicts import Judgement, judge
 
 NO_MODEL, NO_KEY = ErrorCode.MODEL_NOT_FOUND, ErrorCode.UNAUTHORIZED

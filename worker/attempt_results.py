@@ -5,7 +5,8 @@ from typing import Any
 from shared.dialects.dialect import Answer
 from shared.models import ErrorCode
 from shared.queue.item_results import Result
-from shared.queue.leases import NOT_CONFIGURED, Fault
+from shared.queue.leases import Fault
+from shared.queue.verdict import Verdict
 from worker.outcomes import Attempt, Finished
 from worker.providers.errors import ProviderError
 
@@ -65,7 +66,7 @@ def not_configured(attempt: Attempt, reason: str | None) -> Finished:
         queued_ms=attempt.queued_ms,
         retried_ms=attempt.retried_ms,
     )
-    return Finished(result, Fault(NOT_CONFIGURED, reason, code, counts_for_health=False))
+    return Finished(result, Fault(Verdict.NOT_CONFIGURED, reason, code, counts_for_health=False))
 
 
 def answer_result(answer: Answer, attempt: Attempt, latency_ms: float) -> Result:

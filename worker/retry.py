@@ -10,9 +10,10 @@ from dataclasses import replace
 from shared.models import ErrorCode
 from shared.queue.item_results import DEADLINE_EXCEEDED
 from shared.queue.leases import Usage
+from shared.queue.verdict import Verdict
 from worker.attempt_results import failed_result, fault_of
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
-from worker.providers.errors import ProviderError, Verdict
+from worker.providers.errors import ProviderError
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 30.0

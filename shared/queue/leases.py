@@ -8,9 +8,9 @@ import orjson
 
 from shared.event_loop_yield import LARGE_BYTES
 from shared.queue.ids import ItemId, LeaseId
+from shared.queue.verdict import Verdict
 
 MAX_WORKER_LOSSES = 3  # an item that lost this many workers in one attempt fails
-NOT_CONFIGURED = "not_configured"  # verdict: the worker cannot call the provider, and made no call
 Outcome = Literal["complete", "fail", "retry", "release"]  # see Settlement
 
 
@@ -50,7 +50,6 @@ class Lease:
 class Fault:
     """How a call to a provider failed. lua/lib/pauses.lua decides what that means for other items.
 
-    verdict: a value of worker.providers.errors.Verdict, or NOT_CONFIGURED.
     reason: every owner can read the reason, so it never contains text from a provider.
     code, status_code: the error code and the HTTP status that items get which are not sent because
         of the fault.
@@ -59,7 +58,7 @@ class Fault:
     counts_for_health: whether the failure says something about the provider's health.
     """
 
-    verdict: str
+    verdict: Verdict
     reason: str
     code: str
     status_code: int | None = None

@@ -43,6 +43,7 @@ from shared.monitoring.reports import Report, ReportWriter
 from shared.queue.claims import Queue
 from shared.queue.leases import Fault, Settlement
 from shared.queue.redis_keys import Keys
+from shared.queue.verdict import Verdict
 from shared.version import VERSION
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")  # directory for the README's pictures
@@ -158,7 +159,7 @@ async def test_many_lanes_and_long_names_fit(
     }
     lost = Report("host:1:abc", 1.0, dict.fromkeys(lanes, 1), dict.fromkeys(lanes, 10), [])
     await ReportWriter(redis, keys).write(lost, counts)
-    exhausted = Fault("quota_exhausted", "answered 402 (no credit)", "payment_required")
+    exhausted = Fault(Verdict.QUOTA_EXHAUSTED, "answered 402 (no credit)", "payment_required")
     models = [f"{model}-{n}" for n in range(7)]
     await break_models(redis, keys, "provider-00", models, exhausted)
     requests = [chat("x", model=model), chat("x", model="sim-404" + model[7:])]

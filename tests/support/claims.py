@@ -10,12 +10,15 @@ from shared.jobs.submission import JobPolicy, Submission, acceptance
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
 from shared.queue.leases import Fault, Lease, Settlement
+from shared.queue.verdict import Verdict
 
 POLICY = JobPolicy(result_ttl_s=60, idempotency_ttl_s=60, max_queue_depth=100_000)
 
 
 def rate_limited(wait_s: float) -> Fault:
-    return Fault("rate_limited", "answered 429", "rate_limited", status_code=429, wait_s=wait_s)
+    return Fault(
+        Verdict.RATE_LIMITED, "answered 429", "rate_limited", status_code=429, wait_s=wait_s
+    )
 
 
 async def accept(

@@ -12,6 +12,7 @@ from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Claimed, FailedItem, Queue
 from shared.queue.leases import Fault, Lease, Settlement
 from shared.queue.redis_keys import Keys, lua_string
+from shared.queue.verdict import Verdict
 from support.claims import commit
 from support.script_clock import declare_now_ms
 
@@ -21,22 +22,22 @@ ANSWER = b'{"content":"4"}'
 TICK_S = 0.001
 BEGIN_MS = round(time.time() * 1000)
 
-UNREACHABLE = Fault("unreachable", "could not be reached", "connection_error")
-UNAUTHORIZED = Fault("unauthorized", "answered 401", "unauthorized", status_code=401)
-QUOTA = Fault("quota_exhausted", "answered 402", "quota_exhausted", status_code=402)
-ANSWERED_500 = Fault("transient", "answered 500", "provider_error", status_code=500)
-ANSWERED_503 = Fault("transient", "answered 503", "provider_error", status_code=503)
-TIMEOUT = Fault("transient", "did not answer in time", "timeout")
-UNFINISHED = Fault("unfinished", "answered 200", "bad_response")
-REJECTED = Fault("rejected", "answered 400", "invalid_request", status_code=400)
+UNREACHABLE = Fault(Verdict.UNREACHABLE, "could not be reached", "connection_error")
+UNAUTHORIZED = Fault(Verdict.UNAUTHORIZED, "answered 401", "unauthorized", status_code=401)
+QUOTA = Fault(Verdict.QUOTA_EXHAUSTED, "answered 402", "quota_exhausted", status_code=402)
+ANSWERED_500 = Fault(Verdict.TRANSIENT, "answered 500", "provider_error", status_code=500)
+ANSWERED_503 = Fault(Verdict.TRANSIENT, "answered 503", "provider_error", status_code=503)
+TIMEOUT = Fault(Verdict.TRANSIENT, "did not answer in time", "timeout")
+UNFINISHED = Fault(Verdict.UNFINISHED, "answered 200", "bad_response")
+REJECTED = Fault(Verdict.REJECTED, "answered 400", "invalid_request", status_code=400)
 
 
 def refused(wait_s: float | None = None, *, covers_account: bool = False) -> Fault:
-    return Fault("rate_limited", "answered 429", "rate_limited", 429, wait_s, covers_account)
+    return Fault(Verdict.RATE_LIMITED, "answered 429", "rate_limited", 429, wait_s, covers_account)
 
 
 def overloaded(wait_s: float | None = None) -> Fault:
-    return Fault("overloaded", "answered 529", "overloaded", 529, wait_s)
+    return Fault(Verdict.OVERLOADED, "answered 529", "overloaded", 529, wait_s)
 
 
 class Provider:

@@ -11,8 +11,9 @@ import httpx
 
 from shared.memory_budget import Reservation
 from shared.models import ErrorCode
+from shared.queue.verdict import Verdict
 from worker.providers.endpoint import Endpoint
-from worker.providers.errors import ProviderError, Verdict
+from worker.providers.errors import ProviderError
 
 MAX_STREAM_BYTES = 32 * 1024 * 1024  # an event per token takes about 50 times as much as its text
 MAX_BRACKETS = 400_000  # objects and lists of an answer; each takes up to 400 bytes

@@ -22,10 +22,11 @@ from shared.json_scanner import TooManyParts
 from shared.memory_budget import Reservation
 from shared.models import ErrorCode
 from shared.queue.item_request import ItemRequest
+from shared.queue.verdict import Verdict
 from worker.providers.answer_limits import stream_too_large, too_many_parts
 from worker.providers.connections import cause, could_not_connect, send
 from worker.providers.endpoint import Endpoint, encode
-from worker.providers.errors import ProviderError, Verdict
+from worker.providers.errors import ProviderError
 from worker.providers.redaction import redact, texts
 from worker.providers.response_body import (
     Parsed,

@@ -1,26 +1,10 @@
-"""Defines the exception of a failed call to a provider, and the verdicts that it can have."""
+"""Defines the exception of a failed call to a provider."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from types import MappingProxyType
 
 from shared.models import ErrorCode
-
-
-class Verdict(StrEnum):
-    """Says what a failed call means for its item, and for the deployment that was called."""
-
-    RATE_LIMITED = "rate_limited"  # the provider takes no more requests for now
-    OVERLOADED = "overloaded"  # the provider says that it has no capacity for now
-    QUOTA_EXHAUSTED = "quota_exhausted"  # a wait of minutes does not help: credit, a day's quota
-    UNAUTHORIZED = "unauthorized"  # the key is wrong, or may not do this
-    UNREACHABLE = "unreachable"  # no connection could be established
-    CONTEXT_TOO_LONG = "context_too_long"  # the request has more tokens than the model can take
-    CONTENT_FILTERED = "content_filtered"  # the provider's moderation refused the request
-    TRANSIENT = "transient"  # the next attempt may succeed
-    UNFINISHED = "unfinished"  # a response with status 200 did not contain a whole answer
-    REJECTED = "rejected"  # the same call would fail again
-    MODEL_NOT_FOUND = "model_not_found"  # the provider does not have the model
+from shared.queue.verdict import Verdict
 
 
 class ProviderError(Exception):

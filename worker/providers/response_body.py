@@ -12,10 +12,11 @@ from shared.event_loop_yield import LARGE_BYTES, pause
 from shared.json_scanner import TooManyParts, scan
 from shared.memory_budget import Reservation
 from shared.models import ErrorCode
+from shared.queue.verdict import Verdict
 from worker.providers.answer_limits import MAX_BRACKETS, READ_COST, reserve, too_large
 from worker.providers.decompression import body_pieces
 from worker.providers.endpoint import Endpoint
-from worker.providers.errors import ProviderError, Verdict
+from worker.providers.errors import ProviderError
 
 _MAX_REPAIRED = 400_000  # quotes and escapes of a text that is repaired; each takes about 1 µs
 

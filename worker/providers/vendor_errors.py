@@ -9,7 +9,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from shared.models import ErrorCode
-from worker.providers.errors import Verdict
+from shared.queue.verdict import Verdict
 
 CLIENT_ERRORS, SERVER_ERRORS = range(400, 500), range(500, 600)
 

@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from shared.dialects.refusal_reason import codes, reason
 from shared.models import ErrorCode
-from worker.providers.errors import Verdict
+from shared.queue.verdict import Verdict
 from worker.providers.retry_after import values_of, wait_s
 from worker.providers.vendor_errors import (
     CONTEXT_TOO_LONG,

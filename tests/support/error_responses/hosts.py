@@ -1,6 +1,7 @@
 """Lists error responses of the other vendors that host models."""
 
 from shared.models import ErrorCode
+from shared.queue.verdict import Verdict
 from support.error_responses.bodies import (
     openai,
     openai_quota,
@@ -17,7 +18,6 @@ from support.error_responses.judgements import (
     overloaded,
     spent,
 )
-from worker.providers.errors import Verdict
 from worker.providers.verdicts import Judgement
 
 RESPONSES: Responses = {

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.models import ErrorCode
-from worker.providers.errors import Verdict
+from shared.queue.verdict import Verdict
 from worker.providers.verdicts import Judgement
 
 # Status, headers and body of a response, and what they mean; by vendor.
