@@ -31,6 +31,9 @@ from support.stack import chat
 
 from shared.queue.layout_version import UNVERSIONED, LayoutMismatch
 from shared.queue.redis_keys import Keys
+from shared.redis.client import connect
+from shared.redis.embedded import running_url
+from shared.settings import Settings
 
 SET_BY_TEST = "the test sets it"
 MINUTES = "takes minutes"
@@ -384,6 +387,20 @@ def test_up_prints_what_is_shown(deployment: Deployment) -> None:
 
     assert shown
     assert all(is_shown(output, deployment.output) for output in shown), deployment.output
+
+
+async def test_the_jobs_of_the_simulator_are_kept_apart(deployment: Deployment) -> None:
+    """Checks that real providers, with another prefix, find no job that the simulator answered."""
+    deployment.submit(json.dumps(chat("a")))
+    url = running_url(Path(deployment.environment["DATA_DIR"]))
+    assert url
+    redis = connect(url, log_outages=False)
+    keys = [key.decode() for key in await redis.keys()]
+    await redis.aclose()
+
+    prefix = f"{Settings.model_fields['key_prefix'].default}simulated:"
+    assert keys
+    assert [key for key in keys if not key.startswith(prefix)] == []
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
