@@ -19,6 +19,7 @@ from cli.jobs import add_to
 from cli.lanes import app as lanes_commands
 from cli.limits import app as limits_commands
 from cli.local_stack import LocalStack, StartError
+from cli.own_api import Address
 from cli.provider_probe import Health, Probe, probe_all
 from cli.providers import app as providers_commands
 from orchestrator_client import OrchestratorError
@@ -81,7 +82,17 @@ Workers = Annotated[
 ]
 
 
-@app.command(cls=Command, rich_help_panel=RUN, epilog=epilog("orchestrator demo", codes=STARTS))
+@app.command(
+    cls=Command,
+    rich_help_panel=RUN,
+    epilog=epilog(
+        "orchestrator demo",
+        codes={
+            0: "the demo ended as intended: 99 requests answered, 1 failed",
+            1: "it did not, the processes could not start, or the settings are wrong",
+        },
+    ),
+)
 def demo(workers: Workers = 2) -> None:
     """Start everything with a provider simulator, send 100 requests, and show the results."""
     if not asyncio.run(run_demo(_settings()[0], console, workers=workers)):
@@ -135,7 +146,7 @@ def up(
         simulator=("--latency-ms", "200") if simulate else None,
         notice=partial(console.print, markup=False, soft_wrap=True),
     )
-    asyncio.run(_stay_up(stack, settings, providers, simulate=simulate))
+    asyncio.run(_stay_up(stack, settings, providers, (host, port), simulate=simulate))
 
 
 @keys.command(
@@ -184,14 +195,14 @@ def _settings() -> tuple[Settings, Providers]:
 
 
 async def _stay_up(
-    stack: LocalStack, settings: Settings, providers: Providers, *, simulate: bool
+    stack: LocalStack, settings: Settings, providers: Providers, api: Address, *, simulate: bool
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     # The providers are asked while the stack starts.
     shown = [] if simulate else _shown_providers(providers)
-    probing = asyncio.create_task(probe_all(providers, shown))
+    probing = asyncio.create_task(probe_all(providers, shown, api))
     async with stack:
         where = "REDIS_URL" if settings.redis_url else str(settings.data_dir)
         console.print(f"API         {stack.url}   (docs at {stack.url}/docs)")

@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 import httpx
 
+from cli.own_api import Address, leads_to, refusal
 from shared.dialects.dialects import DIALECTS
 from shared.providers import Provider, variable
 from shared.providers.call_headers import call_headers
@@ -25,6 +26,7 @@ class Health(StrEnum):
     FAILING = "failing"  # the provider answers with another error
     UNREACHABLE = "unreachable"
     MISSING = "not configured"  # the provider cannot be called, because a setting is missing
+    OWN_API = "own API"  # the base URL leads to the orchestrator's API, not to a provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +49,34 @@ class _Reply:
     start: bytes
 
 
-async def probe_all(providers: Providers, names: Iterable[str]) -> list[Probe]:
-    """Probes the providers at the same time. Takes at most twice TIMEOUT_S."""
+async def probe_all(
+    providers: Providers, names: Iterable[str], api: Address | None = None
+) -> list[Probe]:
+    """Probes the providers at the same time. Takes at most twice TIMEOUT_S.
+
+    api: the host and port of the orchestrator's API. A provider there is not called.
+    """
     missing = providers.missing()
     # Workers do not use proxies from the environment and do not follow redirects either.
     async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
-        return await asyncio.gather(*(_probe(client, providers, name, missing) for name in names))
+        return await asyncio.gather(
+            *(_probe(client, providers, name, missing, api) for name in names)
+        )
 
 
 async def _probe(
-    client: httpx.AsyncClient, providers: Providers, name: str, missing: Mapping[str, str]
+    client: httpx.AsyncClient,
+    providers: Providers,
+    name: str,
+    missing: Mapping[str, str],
+    api: Address | None,
 ) -> Probe:
     """Probes with each key. The result is of the first key that is not good."""
     if name in missing:
         return Probe(name, Health.MISSING, missing[name])
     row, settings = providers.catalogue.rows[name], providers.settings[name]
+    if api is not None and leads_to(row, api):
+        return Probe(name, Health.OWN_API, refusal(row))
     keys = settings.keys
     probes = await asyncio.gather(
         *(

@@ -9,6 +9,7 @@ import typer
 from cli.command import Command, Group, epilog
 from cli.command_runner import fail
 from cli.console import err, out
+from cli.own_api import refusal, running_api
 from cli.provider_check import check as check_provider
 from cli.provider_probe import Probe, probe_all
 from cli.tables import table
@@ -35,7 +36,7 @@ def providers(context: typer.Context) -> None:
     """Show which providers are configured, where their settings are, and whether they work."""
     if context.invoked_subcommand is None:
         known = _load()
-        probes = asyncio.run(probe_all(known, known.catalogue.configured))
+        probes = asyncio.run(_probe(known))
         _print(known, {probe.provider: probe for probe in probes})
         if not all(probe.is_good for probe in probes):
             raise typer.Exit(1)
@@ -56,6 +57,8 @@ def check(
         fail(unknown_provider_message(known.catalogue, name))
     if reason := known.missing().get(name):
         fail(reason)
+    if asyncio.run(running_api([row])):
+        fail(refusal(row))
     timeout_s = load_settings().request_timeout
     target = endpoint(row, known.settings[name], timeout_s=timeout_s)
     lines, is_answered = asyncio.run(check_provider(target, row.model_name(model)))
@@ -63,6 +66,12 @@ def check(
         out.print(line, markup=False)
     if not is_answered:
         raise typer.Exit(1)
+
+
+async def _probe(known: Providers) -> list[Probe]:
+    names = known.catalogue.configured
+    api = await running_api(known.catalogue.rows[name] for name in names)
+    return await probe_all(known, names, api)
 
 
 def _load() -> Providers:

@@ -10,7 +10,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from support.command import run, up
 from support.providers import combined
+from support.stack import Start, free_port
 
+from cli.own_api import leads_to, running_api
 from cli.provider_probe import Health, Probe, probe_all
 from shared.providers import Provider
 from shared.settings import ProviderSettings
@@ -184,6 +186,53 @@ async def test_the_list(environment: dict[str, str], tmp_path: Path) -> None:
     assert KEY not in output
 
 
+@pytest.mark.parametrize(
+    ("base_url", "host", "port", "expected"),
+    [
+        ("http://localhost:8000/v1", "127.0.0.1", 8000, True),  # vLLM's default beside the API's
+        ("http://127.0.0.1:8000/v1", "0.0.0.0", 8000, True),
+        ("http://gpu1:8000/v1", "gpu1", 8000, True),
+        ("http://localhost:8001/v1", "127.0.0.1", 8000, False),
+        ("http://gpu1:8000/v1", "127.0.0.1", 8000, False),
+        ("https://llm.test/v1", "llm.test", 443, True),
+    ],
+)
+def test_a_base_url_that_leads_to_the_api(
+    base_url: str, host: str, port: int, *, expected: bool
+) -> None:
+    assert leads_to(Provider("x", base_url), (host, port)) is expected
+
+
+async def test_the_orchestrator_is_no_provider_of_itself(
+    environment: dict[str, str], stack: Start
+) -> None:
+    url = str((await stack(workers=0)).api.base_url)
+    own = {"ORCHESTRATOR_URL": url, "VLLM_BASE_URL": f"{url}/v1"}
+    settings = environment | own | {"OLLAMA_BASE_URL": "http://127.0.0.1:9"}
+
+    code, listed = await run(settings, "providers")
+    checked = await run(settings, "providers", "check", "vllm", "--model", "m")
+
+    assert code == 1
+    assert ["vllm", "VLLM_BASE_URL", "none", "own", "API"] in [
+        line.split() for line in listed.splitlines()
+    ]
+    advice = f"{url}/v1 is the address of the orchestrator's own API. Set VLLM_BASE_URL"
+    assert f"vllm: {advice}" in " ".join(listed.split())
+    assert checked[0] == 1
+    assert advice in checked[1]
+
+
+async def test_a_provider_at_the_address_of_no_running_api_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(with_key(401)) as url:
+        monkeypatch.setenv("ORCHESTRATOR_URL", url.removesuffix("/v1"))
+        row = Provider("vllm", url)
+
+        assert await running_api([row]) is None
+
+
 async def check(environment: Mapping[str, str], url: str, *argv: str) -> tuple[int, str]:
     settings = dict(environment) | {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": KEY}
     return await run(settings, "providers", "check", *argv)
@@ -264,14 +313,20 @@ async def test_up_warns_of_providers_that_do_not_work(environment: dict[str, str
             "HF_TOKEN": KEY,
             "HUGGINGFACE_BASE_URL": f"{url}/public",
             "OLLAMA_BASE_URL": "http://127.0.0.1:9",
+            "VLLM_BASE_URL": f"http://localhost:{(port := free_port())}/v1",
         }
-        async with up(settings, "--workers", "1") as deployment:
+        async with up(settings, "--workers", "1", "--port", str(port)) as deployment:
             lines = {line.split()[0]: line for line in deployment.output.splitlines() if line}
 
     assert lines["groq"].split() == ["groq", "ready"]
     assert lines["huggingface"].split(maxsplit=1)[1] == "ready; the key was not checked"
     assert lines["openrouter"].split(maxsplit=1)[1] == (
         f"warning: key refused: {url}/key: answered 401; correct OPENROUTER_API_KEY"
+    )
+    assert lines["vllm"].split(maxsplit=1)[1] == (
+        f"warning: own API: http://localhost:{port}/v1 is the address of the orchestrator's own"
+        " API. Set VLLM_BASE_URL to the provider's address, or start the API on another port"
+        " (orchestrator up --port)."
     )
     assert lines["ollama"].startswith(
         "ollama      warning: unreachable: http://127.0.0.1:9/api/tags: "

@@ -88,9 +88,10 @@ async def up(
     directory: Path | None = None,
     stderr: int | IO[bytes] = asyncio.subprocess.DEVNULL,
 ) -> AsyncIterator[Up]:
-    """Starts `orchestrator up`, and waits until it is ready."""
+    """Starts `orchestrator up`, and waits until it is ready. The default port is a free one."""
+    port = () if "--port" in argv else ("--port", "0")
     process = await asyncio.create_subprocess_exec(
-        *(ORCHESTRATOR, "up", "--port", "0", *argv),
+        *(ORCHESTRATOR, "up", *port, *argv),
         env=environment,
         cwd=directory,
         stdout=asyncio.subprocess.PIPE,
