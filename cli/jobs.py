@@ -16,7 +16,7 @@ from cli.job_id import find_job
 from cli.job_list import job_table, newest_jobs
 from cli.job_progress import follow_job, report
 from cli.job_summary import FAILURES_READ, print_causes, print_json, print_summary
-from cli.options import OUTPUT, RESULTS, AsJson, JobId, ResultsFile, ResultsFormat, Wait, Wide
+from cli.options import OUTPUT, RESULTS, AsJson, JobId, ResultsFile, ResultsFormat, Wait
 from cli.result_file import STDOUT, check_output, result_format, save_results
 from cli.submit import submit
 from cli.top import show_top
@@ -78,7 +78,14 @@ def jobs(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Number of jobs to list.")] = 20,
     *,
-    wide: Wide = False,
+    wide: Annotated[
+        bool,
+        typer.Option(
+            "--wide",
+            help="Show whole ids and all columns. This is the default if stdout is not a terminal.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List your jobs, newest first."""
@@ -219,7 +226,14 @@ def top(
         bool,
         typer.Option("--once", help="Print once (the default if stdout is not a terminal)."),
     ] = False,
-    wide: Wide = False,
+    wide: Annotated[
+        bool,
+        typer.Option(
+            "--wide",
+            help="Show whole ids and all columns. This is the default from 120 columns on.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show providers, workers, jobs and current problems, updated until Ctrl-C."""

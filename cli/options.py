@@ -17,14 +17,6 @@ AsJson = Annotated[
         "--json", help="Print JSON for scripts, with one object per line.", rich_help_panel=OUTPUT
     ),
 ]
-Wide = Annotated[
-    bool,
-    typer.Option(
-        "--wide",
-        help="Show whole ids and all columns. This is the default if stdout is not a terminal.",
-        rich_help_panel=OUTPUT,
-    ),
-]
 ResultsFile = Annotated[
     str | None,
     typer.Option(
