@@ -17,6 +17,66 @@ from shared.providers import variable
 from shared.settings import PROVIDER_SETTINGS, ProviderSettings, Settings
 
 REFERENCE = PROJECT / "docs" / "reference"
+_MODE = re.MULTILINE | re.DOTALL
+
+# The section of the page, and the head of a table in it, that describe each schema.
+_REQUEST, _ITEM, _JOB, _OVERVIEW = "A request", "An item", "A job", "The overview"
+_OPENAI = "Files and batches of OpenAI's API"
+_HEALTH = "`GET /overview` and the health checks"
+SECTIONS: dict[str, tuple[str] | tuple[str, str]] = {
+    "LLMRequest": (_REQUEST,),
+    "Message": (_REQUEST,),
+    "Role": (_REQUEST,),
+    "BatchLLMRequest": ("A batch",),
+    "BatchLLMResponse": ("A batch's response",),
+    "LLMResponse": (_ITEM,),
+    "JobItem": (_ITEM,),
+    "Job": (_JOB,),
+    "JobSummary": (_JOB,),
+    "JobStatus": (_JOB,),
+    "WebhookStatus": (_JOB,),
+    "WebhookState": (_JOB,),
+    "JobList": ("GET /jobs",),
+    "RequestFormat": ("POST /jobs",),
+    "ResultFormat": ("GET /jobs/{job_id}/results",),
+    "Order": ("GET /jobs/{job_id}/results",),
+    "OpenAIModel": ("OpenAI's API",),
+    "OpenAIModels": ("OpenAI's API",),
+    "OpenAIRefusal": ("OpenAI's API",),
+    "OpenAIErrorDetail": ("OpenAI's API",),
+    "FileDeleted": ("OpenAI's API",),
+    "FileList": (_OPENAI,),
+    "FileObject": (_OPENAI, "field of a file"),
+    "ExpiresAfter": (_OPENAI, "field of a new batch"),
+    "NewBatch": (_OPENAI, "field of a new batch"),
+    "Batch": (_OPENAI, "field of a batch"),
+    "BatchError": (_OPENAI, "field of a batch"),
+    "BatchErrors": (_OPENAI, "field of a batch"),
+    "BatchList": (_OPENAI,),
+    "BatchUsage": (_OPENAI, "field of a batch"),
+    "RequestCounts": (_OPENAI, "field of a batch"),
+    "InputTokensDetails": (_OPENAI, "field of a batch"),
+    "OutputTokensDetails": (_OPENAI, "field of a batch"),
+    "Overview": (_OVERVIEW,),
+    "Notice": (_OVERVIEW,),
+    "Severity": (_OVERVIEW,),
+    "Lane": (_OVERVIEW, "field of a lane"),
+    "ModelStats": (_OVERVIEW, "field of a lane"),
+    "Deployment": (_OVERVIEW, "field of a deployment"),
+    "DeploymentState": (_OVERVIEW, "field of a deployment"),
+    "WorkerView": (_OVERVIEW, "field of a worker"),
+    "WorkerState": (_OVERVIEW, "field of a worker"),
+    "History": ("The history",),
+    "HistoryPoint": ("The history",),
+    "LaneStats": ("The history",),
+    "LanePoint": ("The history",),
+    "Health": (_HEALTH,),
+    "Readiness": (_HEALTH,),
+    "DetailedReadiness": (_HEALTH,),
+    "ErrorCode": ("Error codes",),
+    "Refusal": ("Refusals",),
+    "JsonValue": (_REQUEST,),
+}
 
 
 def test_the_settings_are_complete_and_have_their_defaults() -> None:
@@ -59,21 +119,61 @@ def _shown_default(default: object) -> str:
             return str(default)
 
 
-async def test_the_http_reference_is_complete(api: httpx.AsyncClient) -> None:
+async def test_the_http_reference_has_every_endpoint(api: httpx.AsyncClient) -> None:
     text = _reference("http")
+    refusals = _section(text, "Refusals")
     document = (await api.get("/openapi.json")).json()
 
+    missing = []
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            assert f"`{method.upper()} {path}`" in text
+            endpoint = f"{method.upper()} {path}"
+            section = _section(text, "Endpoints") + _section_of(text, endpoint)
             for parameter in operation.get("parameters", ()):
-                assert f"`{parameter['name']}`".lower() in text.lower(), (path, parameter["name"])
-            for status in operation["responses"]:
-                assert f"| {status} |" in text, (path, status)
-    for name, schema in document["components"]["schemas"].items():
-        if "ValidationError" not in name:  # FastAPI defines this model
-            for word in (*schema.get("properties", ()), *schema.get("enum", ())):
-                assert f"`{word}`" in text, (name, word)
+                if f"`{parameter['name']}`".lower() not in section.lower():
+                    missing.append((endpoint, parameter["name"]))
+            missing += [
+                (endpoint, status)
+                for status in operation["responses"]
+                if not re.search(rf"\b{status}\b", section) and f"| {status} |" not in refusals
+            ]
+    assert missing == [], missing
+
+
+async def test_the_http_reference_has_every_field(api: httpx.AsyncClient) -> None:
+    text = _reference("http")
+    schemas = (await api.get("/openapi.json")).json()["components"]["schemas"]
+
+    missing = []
+    for name, schema in schemas.items():
+        if "ValidationError" in name:  # FastAPI defines these models
+            continue
+        section = _section(text, *SECTIONS[name])
+        words = (*schema.get("properties", ()), *schema.get("enum", ()))
+        missing += [(name, word) for word in words if f"`{word}`" not in section]
+    assert missing == [], missing
+    assert SECTIONS.keys() <= schemas.keys()
+
+
+def _section_of(text: str, endpoint: str) -> str:
+    """Returns the section with this endpoint in its heading, or in a table."""
+    if f"### `{endpoint}`\n" in text:
+        return _section(text, endpoint)
+    [section] = [
+        section
+        for section in re.split(r"^#+ ", text, flags=re.MULTILINE)
+        if f"| `{endpoint}` |" in section
+    ]
+    return section
+
+
+def _section(text: str, heading: str, table: str = "") -> str:
+    """Returns the section with this heading, or of the section the table with this head."""
+    [section] = re.findall(rf"^#+ `?{re.escape(heading)}`?\n(.*?)(?=^#+ |\Z)", text, _MODE)
+    if not table:
+        return str(section)
+    [rows] = re.findall(rf"^\| {table} \| \|\n((?:\|.*\n?)+)", section, re.MULTILINE)
+    return str(rows)
 
 
 def test_the_command_line_reference_is_complete() -> None:
