@@ -1,4 +1,4 @@
-"""Runs the commands for the operator. They connect to the Redis of a deployment, not to its API."""
+"""Runs the commands for the operator. They connect to an installation's Redis, not to its API."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def run_with_redis(work: Callable[[Redis, Keys], Coroutine[Any, Any, T]]) -> T:
-    """Runs `work` with a client of the deployment's Redis. Raises typer.Exit."""
+    """Runs `work` with a client of the installation's Redis. Raises typer.Exit."""
     try:
         settings = load_settings()
         url = _redis_url(settings)

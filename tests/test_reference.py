@@ -129,9 +129,10 @@ async def test_the_http_reference_has_every_endpoint(api: httpx.AsyncClient) -> 
         for method, operation in methods.items():
             endpoint = f"{method.upper()} {path}"
             section = _section(text, "Endpoints") + _section_of(text, endpoint)
-            for parameter in operation.get("parameters", ()):
-                if f"`{parameter['name']}`".lower() not in section.lower():
-                    missing.append((endpoint, parameter["name"]))
+            names = [parameter["name"] for parameter in operation.get("parameters", ())]
+            missing += [
+                (endpoint, name) for name in names if f"`{name}`".lower() not in section.lower()
+            ]
             missing += [
                 (endpoint, status)
                 for status in operation["responses"]

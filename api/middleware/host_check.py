@@ -1,4 +1,4 @@
-"""Refuses requests that come from where a deployment without API keys must not be used.
+"""Refuses requests that come from where an installation without API keys must not be used.
 
 Without keys, everyone who reaches the API may use it, so three ways to reach it are closed:
 - from another machine: the connection arrived at an address beyond loopback;
@@ -44,8 +44,8 @@ class HostCheck:
     """Refuses requests by the address at which they arrived, and by their Host and Origin.
 
     allowed: names, addresses and `*.name` for all names below a name.
-    without_keys: whether the deployment has no API keys.
-    allow_keyless: whether other machines may use a deployment without API keys.
+    without_keys: whether the installation has no API keys.
+    allow_keyless: whether other machines may use an installation without API keys.
     """
 
     def __init__(self, allowed: Sequence[str], *, without_keys: bool, allow_keyless: bool) -> None:

@@ -1,4 +1,4 @@
-"""Checks whether the deployment can run jobs, and defines the responses of the health checks."""
+"""Checks whether the installation can run jobs, and defines the responses of the health checks."""
 
 from typing import Literal
 

@@ -49,12 +49,12 @@ TAGS = [
     },
     {
         "name": MONITORING,
-        "description": "Read the queues, the workers and the problems of this deployment, as JSON"
+        "description": "Read the queues, the workers and the problems of this installation, as JSON"
         " or for Prometheus.",
     },
     {
         "name": HEALTH,
-        "description": "Check one process or the deployment, from a load balancer for example.",
+        "description": "Check one process or the installation, for example from a load balancer.",
     },
 ]
 
@@ -104,7 +104,10 @@ NOTHING_TO_RETRY: Responses = {
 }
 UNAVAILABLE: Responses = {
     **UNAUTHORIZED,
-    503: _refusal("Redis is unavailable, or too many requests are open.", _RETRY_AFTER),
+    503: _refusal(
+        "Redis is unavailable or almost full, or too many requests or large bodies are open.",
+        _RETRY_AFTER,
+    ),
 }
 SUBMISSION_REFUSED: Responses = {
     400: _refusal("The body ended early, or cannot be decompressed."),
@@ -112,7 +115,8 @@ SUBMISSION_REFUSED: Responses = {
     409: _refusal("The results of the job with this Idempotency-Key have expired."),
     413: _refusal(
         "A JSON body, as sent or decompressed, is larger than `MAX_BODY_BYTES`. Or an NDJSON body"
-        " is larger than `MAX_JOB_BYTES` or has more than `MAX_JOB_ITEMS` requests."
+        " is larger than `MAX_JOB_BYTES` or has more than `MAX_JOB_ITEMS` requests. Or a JSON body"
+        " has more than 100,000 fields and elements."
     ),
     415: _refusal(
         "This endpoint does not accept a body with this Content-Type or Content-Encoding. A body"
@@ -125,7 +129,7 @@ SUBMISSION_REFUSED: Responses = {
     },
     429: _refusal(
         "With this job, you would have more than `MAX_QUEUE_DEPTH` requests queued for one"
-        " provider.",
+        " provider, or your unfinished jobs and your files would exceed `MAX_QUEUE_BYTES`.",
         _RETRY_AFTER,
     ),
     **UNAVAILABLE,

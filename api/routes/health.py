@@ -17,7 +17,7 @@ async def health() -> Health:
 
 @router.get(
     "/health/ready",
-    summary="Check the deployment",
+    summary="Check the installation",
     dependencies=[AUTHENTICATED],
     responses={
         503: {
@@ -29,7 +29,7 @@ async def health() -> Health:
 async def ready(
     services: ServicesDep, identified: IdentifiedDep, response: Response
 ) -> DetailedReadiness | Readiness:
-    """Return 200 if this deployment can run jobs: Redis is available and a worker is alive.
+    """Return 200 if this installation can run jobs: Redis is available and a worker is alive.
 
     No key is required. If `API_KEYS` is set, a request without a valid key gets only `status`."""
     readiness = await check_readiness(services.queue)

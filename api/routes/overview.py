@@ -1,4 +1,4 @@
-"""Serves the state of the deployment, as JSON and for Prometheus."""
+"""Serves the state of the installation, as JSON and for Prometheus."""
 
 from fastapi import APIRouter, Request, Response
 

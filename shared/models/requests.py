@@ -73,11 +73,19 @@ class NativeRequest(Inbound, Generic[AnyMessage]):
     temperature: Annotated[
         Annotated[float, Field(ge=0.0, le=2.0)] | None,
         WithJsonSchema({"type": "number", "minimum": 0.0, "maximum": 2.0}),
-    ] = Field(default=0.7, description="`null` sends no temperature.")
+    ] = Field(
+        default=0.7,
+        description="Default for `openrouter` and `ollama`: 0.7; for other providers: `null`, which"
+        " sends no temperature.",
+    )
     max_tokens: Annotated[
         Annotated[int, Field(ge=1, le=32_000), WholeNumber] | None,
         WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 32_000}),
-    ] = Field(default=1000, description="`null` sends no limit.")
+    ] = Field(
+        default=1000,
+        description="Default for `openrouter` and `ollama`: 1000; for other providers: `null`,"
+        " which sends no limit.",
+    )
     request_id: Annotated[str, Field(max_length=MAX_NAME)] | None = Field(
         default=None,
         description="Your id for the request. It must be unique within the job. The result"
@@ -134,8 +142,8 @@ class LLMRequest(NativeRequest[Message]):
     models: list[ModelName] | None = Field(
         default=None,
         max_length=MAX_MODELS,
-        description="What serves the request if `provider` and `model` cannot, in this order:"
-        " `provider/model` or aliases.",
+        description="Up to five fallbacks, `provider/model` or aliases, that serve the request if"
+        " `provider` and `model` cannot, in this order.",
     )
     extra_body: Annotated[JsonObject, AfterValidator(_only_other_fields)] | None = Field(
         default=None,

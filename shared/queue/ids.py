@@ -14,7 +14,7 @@ def is_job_id(text: str) -> bool:
     """Returns whether `text` can be the id of a client's job.
 
     A text from outside must be checked before it becomes a part of a key: with `:`, the text could
-    name a key of another kind, or of a deployment whose prefix is longer. The ids of
+    name a key of another kind, or of an installation whose prefix is longer. The ids of
     the jobs that deliver webhooks contain a dot, because clients never see these jobs.
     """
     return _JOB_ID.fullmatch(text) is not None

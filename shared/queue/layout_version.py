@@ -82,11 +82,11 @@ async def wait_for_layout(redis: Redis, keys: Keys) -> None:
 
 
 async def _is_in_use(connection: AbstractConnection, keys: Keys) -> bool:
-    """Returns whether Redis has a key of this deployment.
+    """Returns whether Redis has a key of this installation.
 
     The search reads all key names in Redis, but is needed only before the version is stored.
-    Another deployment's prefix may begin with this prefix, so only names directly after this prefix
-    count.
+    Another installation's prefix may begin with this prefix, so only names directly after this
+    prefix count.
     """
     pattern = re.sub(r"([\\*?\[\]])", r"\\\1", keys.prefix) + "*"
     cursor = b"0"

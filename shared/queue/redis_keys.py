@@ -27,7 +27,7 @@ class _KeyWithId:
 
 
 class _Key:
-    """A key or channel without an id: each deployment has one."""
+    """A key or channel without an id: each installation has one."""
 
     def __init__(self, doc: str) -> None:
         self.__doc__ = doc
@@ -41,10 +41,10 @@ class _Key:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one deployment.
+    """The keys of one installation.
 
-    Deployments with different prefixes that pass `check_prefix` can use the same Redis and share no
-    data.
+    Installations with different prefixes that pass `check_prefix` can use the same Redis and share
+    no data.
     """
 
     prefix: str = "orchestrator:"
@@ -192,21 +192,21 @@ class Keys:
 
 
 def check_prefix(prefix: str) -> str:
-    """Returns `prefix`. Raises ValueError if a deployment with a shorter prefix could share keys.
+    """Returns `prefix`. Raises ValueError if a shorter prefix could share keys.
 
     For example, the prefix `a:job:` has the key `a:job:queue:x`, which the prefix `a:` has, too: it
     belongs to the job `queue:x`. No accepted prefix contains such a text after a shorter prefix.
     """
     names = Keys.names()
     begins = [f"{name}:" for name in names if isinstance(vars(Keys)[name], _KeyWithId)]
-    # With the prefixes `a:` and `a:fair_`, both deployments have the key `a:fair_queue:x`.
+    # With the prefixes `a:` and `a:fair_`, both installations have the key `a:fair_queue:x`.
     ends = [a.removesuffix(b) for a in names for b in names if a != b and a.endswith(b)]
     rest = prefix[1:]  # the shortest prefix has one character
     used = [text for text in begins if text in rest]
     used += [text for text in ends if rest.endswith(text)]
     if used:
         raise ValueError(
-            f"must not contain {used[0]!r}, because the keys of deployments with a shorter prefix"
+            f"must not contain {used[0]!r}, because the keys of installations with a shorter prefix"
             " contain it"
         )
     return prefix
