@@ -55,7 +55,7 @@ NOT_RUN = {
     "FOREIGN_SERVERS=DIRECTORY python -m benchmarks providers": MINUTES,
     "FOREIGN_SERVERS=DIRECTORY python -m benchmarks openai": MINUTES,
     "python -m benchmarks memory": MINUTES,
-    "pytest -m chaos": ".ci/run",
+    "CI_DEPTH=full pytest -m chaos": ".ci/run, without CI_DEPTH",
     UP: "test_up_prints_what_is_shown",
     "OPENROUTER_API_KEY=sk-or-… orchestrator up": "test_cli.py, but for the key",
     "OPENROUTER_MAX_CONCURRENT_REQUESTS=100 OPENROUTER_API_KEY=sk-or-… orchestrator up": (
