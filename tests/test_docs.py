@@ -452,10 +452,10 @@ def test_every_page_is_in_the_index() -> None:
     assert [page for page in pages if f"({page.relative_to(PROJECT / 'docs')})" not in index] == []
 
 
-def test_the_readme_has_the_measured_figures() -> None:
-    """Compares the README's table with RESULTS.md, which `python -m benchmarks` writes."""
+def test_the_comparison_has_the_measured_figures() -> None:
+    """Compares the page's table with RESULTS.md, which `python -m benchmarks` writes."""
     measured = _table(PROJECT / "benchmarks" / "RESULTS.md")
-    shown = _table(PROJECT / "README.md")
+    shown = _table(PROJECT / "docs" / "comparison.md")
     compared = {
         label: figures
         for label, figures in shown.items()
@@ -466,6 +466,27 @@ def test_the_readme_has_the_measured_figures() -> None:
     for label, figures in compared.items():
         [medians] = [row for name, row in measured.items() if name.startswith(label)]
         assert figures == pytest.approx(medians, rel=0.02), label
+
+
+@pytest.mark.parametrize(("document", "count"), [("README.md", 4), ("docs/comparison.md", 11)])
+def test_what_is_shown_of_faults_was_measured(document: str, count: int) -> None:
+    """Compares the rows with PROVIDERS.md, which `python -m benchmarks providers` writes."""
+    measured: dict[str, list[str]] = {}
+    cells: list[str] = []  # of the situation, which only the first of its rows names
+    for situation, _, time, *_, lost in _rows(PROJECT / "benchmarks" / "PROVIDERS.md"):
+        cells = measured.setdefault(situation, []) if situation else cells
+        cells.append(f"{time}, {'none' if lost == '0' else lost} lost")
+    shown = [row for row in _rows(PROJECT / document) if "(ideal:" in row[0]]
+
+    assert len(shown) == count
+    for situation, *cells in shown:
+        assert cells == measured[situation]
+
+
+def _rows(document: Path) -> list[list[str]]:
+    """Returns the cells of each row of a document's tables."""
+    rows = re.findall(r"^\| (.*) \|$", document.read_text(), re.MULTILINE)
+    return [[cell.strip() for cell in row.split("|")] for row in rows]
 
 
 def _table(document: Path) -> dict[str, list[float]]:

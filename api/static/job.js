@@ -58,7 +58,7 @@ export function JobView({ id, live }) {
         <div><dt>Failed</dt><dd>${formatNumber(job.failed - job.cancelled)}</dd></div>
         ${job.cancelled > 0 && html`<div><dt>Cancelled</dt><dd>${formatNumber(job.cancelled)}</dd></div>`}
         <div><dt>Running</dt><dd>${formatNumber(job.running)}</dd></div>
-        <div><dt>Waiting</dt><dd>${formatNumber(job.queued)}</dd></div>
+        <div><dt>Queued</dt><dd>${formatNumber(job.queued)}</dd></div>
         <div><dt>Accepted</dt><dd>${formatTime(job.accepted_at)}</dd></div>
         <${Elapsed} job=${job} at=${live.overview?.at} />
         ${job.owner && html`<div><dt>Owner</dt><dd>${job.owner}</dd></div>`}

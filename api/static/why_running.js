@@ -16,7 +16,7 @@ export function WhyUnfinished({ job, items, live }) {
   const retrying = job.retrying ? `, ${formatNumber(job.retrying)} of them for a retry` : "";
   return html`
     <h2>What this job is waiting for</h2>
-    <p>${formatNumber(countFinished(job))} of ${formatNumber(job.total_requests)} requests have finished${elapsed}. Running: ${formatNumber(job.running)}. Waiting: ${formatNumber(job.queued)}${retrying}.</p>
+    <p>${formatNumber(countFinished(job))} of ${formatNumber(job.total_requests)} requests have finished${elapsed}. Running: ${formatNumber(job.running)}. Queued: ${formatNumber(job.queued)}${retrying}.</p>
     ${current
       ? html`<${Notices} notices=${reasons} none="No problem is known. Requests that wait will run when slots are free." />`
       : html`<${Loading} what="the reasons" live=${live} />`}

@@ -462,8 +462,16 @@ async def test_requests_that_wait_for_a_retry_are_counted(stack: Start, browser:
     async with visit(browser, deployment, location[1:]) as page:
         await expect(page.get_by_text("of them for a retry.")).to_be_visible()
         await page.goto(f"/#{others}")
-        await expect(page.get_by_text("Running: 1. Waiting: 0.")).to_be_visible()
+        await expect(page.get_by_text("Running: 1. Queued: 0.")).to_be_visible()
         await expect(page.get_by_text("for a retry")).to_have_count(0)
+
+
+# The page reads the job and its results in two requests, so one number may be a moment older.
+COUNTS_AGREE = """() => {
+    const [job, results] = [/([\\d,]+) of [\\d,]+ requests have/, /([\\d,]+) of [\\d,]+ finished/]
+        .map((count) => document.body.innerText.match(count)?.[1]);
+    return job !== undefined && job === results;
+}"""
 
 
 @pytest.mark.skipif(not FULL, reason="only with CI_DEPTH=full")
@@ -487,6 +495,7 @@ async def test_screenshots_for_the_readme(
             provider.rate_limit_s = 30
             await expect(page.get_by_text("the provider answered 429").first).to_be_visible()
             await expect(page.get_by_text("model_not_found").first).to_be_visible()
+            await page.wait_for_function(COUNTS_AGREE)
             await screenshot(page, "job")
             await page.get_by_role("link", name="Overview").click()
             await expect(page.get_by_text("the provider answered 429").first).to_be_visible()
