@@ -148,9 +148,8 @@ async def test_the_http_reference_has_every_field(api: httpx.AsyncClient) -> Non
     # FastAPI defines the models of ValidationError.
     assert {name for name in schemas if "ValidationError" not in name} == SECTIONS.keys()
     missing = []
-    for name in SECTIONS:
-        schema = schemas[name]
-        section = _section(text, *SECTIONS[name])
+    for name, place in SECTIONS.items():
+        schema, section = schemas[name], _section(text, *place)
         words = (*schema.get("properties", ()), *schema.get("enum", ()))
         missing += [(name, word) for word in words if f"`{word}`" not in section]
     assert missing == [], missing
