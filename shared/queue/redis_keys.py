@@ -5,12 +5,14 @@ followed by the attribute's name. In the scripts, the key is a constant: the att
 upper case. The description of a hash lists its fields.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 LAYOUT_VERSION = 5  # raised when keys, fields or their meaning change: see layout_version.py
 META_ITEMS = 500  # number of items of a job whose meta is one field
 SHARED_ROUTE = "*"  # model of a route that items of several models share
+_NOT_PLAIN = re.compile(rb"[^A-Za-z0-9:_-]")
 
 
 class _KeyWithId:
@@ -217,6 +219,5 @@ def lua_string(text: str) -> str:
 
     Every byte outside [A-Za-z0-9:_-] is written as a decimal escape, such as \032.
     """
-    plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-"
-    escaped = (chr(byte) if byte in plain else f"\\{byte:03d}" for byte in text.encode())
-    return f'"{"".join(escaped)}"'
+    escaped = _NOT_PLAIN.sub(lambda found: b"\\%03d" % found[0][0], text.encode())
+    return f'"{escaped.decode()}"'
