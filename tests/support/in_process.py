@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, suppress
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
+from starlette.routing import BaseRoute
 
 from api.app import create_app
 from shared.providers import BUILT_IN, PROVIDERS, Catalogue
@@ -18,6 +20,8 @@ from worker.factory import make_worker
 
 LEASE_S = 3.0  # a busy machine may stop a process for a second
 
+_routes: dict[bool, list[BaseRoute]] = {}
+
 
 @asynccontextmanager
 async def running_api(
@@ -27,7 +31,7 @@ async def running_api(
     headers: dict[str, str] | None = None,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Runs the API. Yields a client of the API that sends `headers` with every request."""
-    app = create_app(settings, catalogue)
+    app = _app(settings, catalogue)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -44,7 +48,7 @@ async def served_api(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Runs uvicorn in this process. A client can disconnect, and a test can change constants."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(create_app(settings, catalogue), log_level="critical")
+        config = uvicorn.Config(_app(settings, catalogue), log_level="critical")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         url = "http://{}:{}".format(*listener.getsockname())
@@ -52,6 +56,17 @@ async def served_api(
             yield client
         server.should_exit = server.force_exit = True
         await serving
+
+
+def _app(settings: Settings, catalogue: Catalogue) -> FastAPI:
+    """Returns a new application with the routes of the first one.
+
+    The framework prepares the routes at the first request, for 30 ms. Routes have no state; they
+    differ only in whether they serve the dashboard.
+    """
+    app = create_app(settings, catalogue)
+    app.router.routes = _routes.setdefault(settings.dashboard, app.router.routes)
+    return app
 
 
 @asynccontextmanager
