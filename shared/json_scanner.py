@@ -40,7 +40,7 @@ class Scanner:
     depth: number of open brackets.
     parts: number of fields and elements so far.
     requests: start and end of each element of the member `requests`; None without such a list. If
-        there are several lists, the last one counts, as for a parser.
+        there are several lists, the last list is used, as by a parser.
     """
 
     text: Text
@@ -151,7 +151,7 @@ async def check_parts(text: Text) -> None:
 
 
 def _at_most(text: Text) -> int:
-    """Returns an upper limit of the number of parts. Counts marks in strings, too, to be fast."""
+    """Returns an upper limit of the number of parts. To be fast, counts marks in strings, too."""
     return sum(text.count(mark) for mark in (b",", b"{", b"["))
 
 

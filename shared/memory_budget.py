@@ -68,7 +68,7 @@ class MemoryBudget:
 
 
 class Reservation:
-    """The bytes that one piece of work has reserved, until the end of a `with` block."""
+    """Holds the bytes that one piece of work has reserved, until the end of a `with` block."""
 
     __slots__ = ("_budget", "_size")
 

@@ -10,12 +10,11 @@ class OwnerShares:
     free place immediately, even if the other owners keep their places for hours. This is the
     dynamic threshold of Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory
     Packet Switches" (1998).
+
+    unshared: an owner who may take every free place, because there is no other owner.
     """
 
     def __init__(self, limit: int, *, unshared: str | None = None) -> None:
-        """
-        unshared: an owner who may take every free place, because there is no other.
-        """
         self._free = limit
         self._taken: Counter[str] = Counter()
         self._unshared = unshared

@@ -82,7 +82,7 @@ TimeoutSeconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key's owner and digest, so that a reader of the settings cannot use the key."""
+    """Holds an API key's owner and digest, so that a reader of the settings cannot use the key."""
 
     owner: str
     sha256: bytes

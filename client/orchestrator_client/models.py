@@ -151,7 +151,7 @@ class JobSummary(_Response):
     running: int = Field(description="The number of requests that a worker runs now.")
     successful: int = Field(description="The number of requests that have an answer.")
     failed: int = Field(
-        description="The number of requests that have an error of any code, also `cancelled`."
+        description="The number of requests that have an error of any code, even `cancelled`."
     )
     cancelled: int = Field(
         default=0, description="The number of failed requests whose error is `cancelled`."

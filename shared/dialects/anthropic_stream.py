@@ -16,7 +16,7 @@ from shared.dialects.json_text import read_json
 from shared.dialects.sse import Event
 from shared.dialects.values import record, word
 
-# Type of a delta → its field, which is also the field of the block that the delta continues.
+# Type of a delta → its field. The block that the delta continues has the same field.
 _TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
 _SHOWN_AS = {"text_delta": "content", "thinking_delta": "reasoning"}
 

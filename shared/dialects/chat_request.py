@@ -25,7 +25,7 @@ _WITHOUT_EFFECT = frozenset(
         "user",
     }
 )
-# Default values by field: a field with such a value counts as absent.
+# Default values by field: a field with such a value is treated as absent.
 _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "function_call": ("auto",),
@@ -45,7 +45,10 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
 
 
 class Fields:
-    """The fields of a chat request. A translation takes those it knows, and refuses the rest."""
+    """Holds the fields of a chat request, from which a translation takes the fields that it knows.
+
+    The translation refuses the rest.
+    """
 
     def __init__(self, chat: Mapping[str, Any], provider: str) -> None:
         self._fields = {
@@ -98,7 +101,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An image or a document: its address, or its type and its data in base64."""
+    """Holds an image or a document: its address, or its type and its data in base64."""
 
     kind: str  # image or document
     url: str = ""

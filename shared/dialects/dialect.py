@@ -13,7 +13,7 @@ from shared.dialects.stream import NewStreamReader
 
 
 class Operation(StrEnum):
-    """The kind of a request's body."""
+    """Names the kind of a request's body."""
 
     CHAT = "chat"  # OpenAI: POST /chat/completions
     RESPONSES = "responses"  # OpenAI: POST /responses
@@ -96,7 +96,7 @@ class Codec:
     auth: the authentication of this kind of call, if it does not depend on the provider: see
         `shared.providers.provider_row.Provider.auth`.
     takes_plain: whether `translate` takes every request that has only texts, a temperature and a
-        token limit, so that these need no check.
+        token limit, so that such a request needs no check.
     stream: creates a reader of a streamed answer. None if such a call never asks for a stream.
     stream_usage: whether the usage is in a stream only if `stream_options` asks for it.
     """

@@ -1,4 +1,5 @@
-"""Defines the dialect of Ollama: its native chat API without streaming, and its OpenAI endpoint.
+"""Defines the dialect of Ollama: its native chat API without streaming, and the interface that is
+compatible with OpenAI's.
 
 https://github.com/ollama/ollama/blob/main/docs/api.md
 https://github.com/ollama/ollama/blob/main/docs/openai.md

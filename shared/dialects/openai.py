@@ -104,7 +104,7 @@ def _choice(choices: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _is_answer(choice: dict[str, Any]) -> bool:
-    """Returns whether a choice has a text, a tool call, a refusal, …, and no error."""
+    """Returns whether a choice has a text, a tool call, a refusal or the like, and no error."""
     if choice.get("error") or word(choice.get("finish_reason")) == "error":
         return False
     message = choice["message"]

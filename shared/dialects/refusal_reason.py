@@ -26,7 +26,7 @@ _CODES = (
     "status",
     "error_code",
     "error_type",
-    "provider_code",  # OpenRouter: the code of the provider behind it
+    "provider_code",  # OpenRouter: the code of the provider behind the gateway
     "reason",
     "__type",  # AWS
 )

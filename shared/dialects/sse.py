@@ -9,7 +9,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event: its name ("" if it has none) and its data."""
+    """Holds an event: its name ("" if it has none) and its data."""
 
     name: str
     data: str
@@ -30,7 +30,7 @@ class EventParser:
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Returns the events that the chunk completes."""
+        """Returns the events that end in the chunk."""
         self._rest += chunk
         if b"\n" not in chunk and b"\r" not in chunk:
             return []  # a long line is not searched again for each chunk

@@ -30,7 +30,7 @@ def text_of(content: object) -> str:
 
 
 def _text(part: object) -> str:
-    """Returns the text of a part, or "" if the part is a thought, a refusal, …"""
+    """Returns the text of a part, or "" if the part has another type, such as a thought."""
     fields = record(part)
     text = fields.get("text") if fields.get("type", "text") in _TEXT_TYPES else None
     return text if isinstance(text, str) else ""

@@ -12,7 +12,7 @@ FIELDS = ["owner", "created_ms", "expires_ms", "blocks", "info", "used_by"]
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """The description of a file.
+    """Describes a file.
 
     size: bytes of the file as the client sent them.
     requests: number of requests in a file of requests.

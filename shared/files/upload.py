@@ -25,7 +25,7 @@ REPEATED_FOR_S = 3600  # OpenAI's clients repeat an upload up to twice, each tim
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """Limits of the files of one owner, after their compression.
+    """Limits the files of one owner, after their compression.
 
     max_bytes: limit of the files.
     max_queue_bytes: limit of the files and the requests of unfinished jobs together.
@@ -61,7 +61,7 @@ class Repetition:
 
 
 class FileUpload:
-    """Stores the blocks of a file. Nobody sees the file before `commit`."""
+    """Stores the blocks of a file. The file cannot be read before `commit`."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class FileUpload:
         self._pending = bytearray()
         self._blocks = 0
         self._stored_bytes = 0
-        self._staged_bytes = 0  # those that Redis counts for the owner
+        self._staged_bytes = 0  # bytes that Redis counts for the owner
         self._committed = False
         self._digest = blake2b(digest_size=16)
         self.id = f"file-{uuid4().hex}"
@@ -124,7 +124,7 @@ class FileUpload:
             self.id = reply.decode()
 
     def _identity(self, info: FileInfo, ttl_s: int, repetition: Repetition) -> Sequence[str | int]:
-        """Returns what accept_file.lua compares with earlier uploads."""
+        """Returns the values that accept_file.lua compares with earlier uploads."""
         fields = f"{info.filename}\0{info.purpose}\0{ttl_s}\0{info.model}\0{info.requests}"
         digest, key = self._digest.copy(), repetition.key
         digest.update(fields.encode(errors="surrogatepass"))

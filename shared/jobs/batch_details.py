@@ -8,7 +8,7 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class BatchDetails:
-    """The options of a batch that its answers repeat.
+    """Holds the options of a batch that its answers repeat.
 
     model: the route that all requests have; None if they have several.
     """
@@ -23,7 +23,7 @@ class BatchDetails:
         return orjson.dumps(asdict(self)).decode()
 
     def identity(self) -> str:
-        """Returns the text that two submissions with the same idempotency key must share.
+        """Returns the text that two submissions with the same idempotency key must have in common.
 
         The file's id is not a part, because a program that is repeated uploads its file again.
         """

@@ -26,10 +26,10 @@ FIELDS = [
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """A job, or a batch that was rejected because of the mistakes in its file.
+    """Describes a job, or a batch that was rejected because of the mistakes in its file.
 
     details: None if the job was not created as a batch.
-    snapshot, usage: None if the batch was rejected; the usage also until it is summed.
+    snapshot, usage: None if the batch was rejected. The usage is None until it is summed, too.
     """
 
     job_id: str

@@ -9,7 +9,7 @@ from shared.dialects.values import record, tokens
 
 @dataclass(slots=True)
 class JobUsage:
-    """The tokens of all answers of a job."""
+    """Holds the sums of the tokens of all answers of a job."""
 
     input_tokens: int = 0
     cached_tokens: int = 0

@@ -8,10 +8,12 @@ ModelsByProvider = Mapping[str, Sequence[ModelLimits]]
 
 
 class LimitedModels:
-    """The models that the providers file limits, and those that were limited while work runs."""
+    """Finds the models that the providers file limits, or that were limited while work runs.
+
+    configured: by provider. set_names: `provider/model`; other names are ignored.
+    """
 
     def __init__(self, configured: ModelsByProvider, set_names: Collection[str]) -> None:
-        """configured: by provider. set_names: `provider/model`; other names are ignored."""
         self._configured = configured
         self._set = {name for name in set_names if "/" in name}
 
@@ -19,9 +21,9 @@ class LimitedModels:
         return len(self._set) + sum(map(len, self._configured.values()))
 
     def limiter(self, lane: str, model: str) -> str | None:
-        """Returns the name that the models with the same limit share; None without a limit.
+        """Returns the name of the limit of a model; None without a limit.
 
-        This is the model in lower case, or the pattern of the providers file that it matches.
+        The name is the model in lower case, or the pattern of the providers file that it matches.
         """
         name = model.lower()
         if f"{lane}/{name}" in self._set:

@@ -36,7 +36,7 @@ class InexactNumber(ValueError):
 
 @dataclass(slots=True)  # not frozen: each request has one, and creating one would take longer
 class NewItem:
-    """An item that is submitted.
+    """Holds an item that is submitted.
 
     request_id: the client's id for the request.
     metadata: text of the client's JSON that is returned with the result; None if there is none.
@@ -50,7 +50,7 @@ class NewItem:
 
 
 def default_request_id(index: int) -> str:
-    """Returns the id of a request without an id, in a vendor's format and in a retried job."""
+    """Returns the id that a request without an id gets in a vendor's format and in a retry."""
     return f"request-{index}"
 
 
@@ -76,7 +76,7 @@ def native_item(
 
 
 def chain_of(target: Target) -> str:
-    """Returns where an item may move if its target cannot serve it: see `ItemRequest.chain`."""
+    """Returns the routes to which an item may move: see `ItemRequest.chain`."""
     return fallback_chain(
         [(step.lane, step.model) for step in target.fallbacks],
         after_s=target.after_s,

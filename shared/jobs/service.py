@@ -215,7 +215,7 @@ class Jobs:
     async def _failed(self, job_id: str, snapshot: Snapshot) -> IndexSet:
         """Returns the indexes of the failed items.
 
-        If the job ended early, its items without a result count as failed.
+        If the job ended early, its items without a result have failed, too.
         """
         if snapshot.finished_early_as:
             indexes = await self._store.unfinished(job_id, snapshot)
@@ -245,7 +245,7 @@ def _webhook_payload(job_id: str, url: str, submission: Submission) -> bytes:
 
 
 def _chain(payload: bytes) -> str:
-    """Returns where the item of a payload may move: see `ItemRequest.chain`."""
+    """Returns the routes to which the item of a payload may move: see `ItemRequest.chain`."""
     if b'"chain"' not in payload:
         return ""
     _, (request, *_) = decode_payload(payload)

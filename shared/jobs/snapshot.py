@@ -11,7 +11,7 @@ from shared.models import NATIVE
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The state of the delivery of a job's webhook."""
+    """Describes the delivery of a job's webhook."""
 
     result: bytes | None  # stored result; None before the delivery has finished
     attempts: int  # number of failed attempts

@@ -37,7 +37,7 @@ Meta = tuple[str | None, str, str] | tuple[str | None, str, str, str]
 
 @dataclass(slots=True)
 class _Route:
-    """A route of the job: the items of one lane and model.
+    """Collects the items of one route of the job: of one lane and model.
 
     place: names the lane, and the number of the route in the lane unless the number is 1.
     """
@@ -49,7 +49,7 @@ class _Route:
 
 @dataclass(frozen=True, slots=True)
 class StagingScripts:
-    """The scripts that store items, and that no longer count them: see shared/queue/lua/."""
+    """Holds the scripts that store the items of a job, and that delete staged items."""
 
     accept: AsyncScript
     unstage: AsyncScript
@@ -127,7 +127,8 @@ class Staging:
         return routes[name]
 
     async def _scarce_name(self, lane: str, model: str, chain: str) -> tuple[str, bool]:
-        """Returns the route of a further model of a job with many, and whether others share it."""
+        """Returns the route of a further model of a job with many models, and whether it is
+        shared."""
         limited = await self._limited_models()
         if self._own_queues < MAX_ROUTES - min(len(limited), MAX_RESERVED_ROUTES):
             return route_name(model, chain), False

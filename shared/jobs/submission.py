@@ -63,7 +63,7 @@ class UploadExpired(SubmissionRejected):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The options that the client chose for the job."""
+    """Holds the options that the client chose for the job."""
 
     owner: str = ""  # name of the API key; "" if the deployment has no API keys
     interactive: bool = False  # whether a client waits for the results
@@ -82,7 +82,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class JobPolicy:
-    """The deployment's settings that apply to every job."""
+    """Holds the deployment's settings that apply to every job."""
 
     result_ttl_s: int
     idempotency_ttl_s: int  # time from the end of the job
@@ -109,9 +109,9 @@ class Fingerprint:
 
     A fingerprint begins with its version. Fingerprints of different versions are never compared.
 
-    Only what is sent to the provider counts. So if a later version adds a field, a repeated
+    Only what is sent to the provider is compared. So if a later version adds a field, a repeated
     submission still has the same fingerprint. The white space, the escapes and the order of fields
-    in a foreign body do not count, because the client's own keys ignore them, too.
+    in a foreign body are ignored, because the Python client's keys ignore them, too.
     """
 
     def __init__(self, submission: Submission) -> None:
@@ -147,7 +147,7 @@ def _canonical(text: str) -> str:
 def early_limits(submission: Submission, policy: JobPolicy) -> Mapping[str, object] | None:
     """Returns the limits that accept.lua checks while a job is uploaded.
 
-    Returns None if the upload may turn out to repeat a job, which has its bytes already.
+    Returns None if the upload may repeat a job, whose bytes are stored already.
     """
     if submission.body_digest or submission.is_repetition:
         return None

@@ -23,7 +23,7 @@ from shared.redis.clock import utc
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """A job as it is stored. It contains the results only if these are small."""
+    """Holds a job as it is stored. It contains the results only if these are small."""
 
     job_id: str
     snapshot: Snapshot

@@ -6,7 +6,7 @@ from pydantic_core import CoreSchema, core_schema
 
 
 class WholeNumber:
-    """Annotation of an integer that may be written with a decimal point, such as 100.0.
+    """Annotates an integer that may be written with a decimal point, such as 100.0.
 
     For JSON Schema, 100.0 is an integer. R and pandas write integers in this form. Put the
     annotation last: `Annotated[int, Field(ge=1), WholeNumber]`. pydantic calls a Python function

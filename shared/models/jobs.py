@@ -1,4 +1,4 @@
-"""Defines the models of a job's state, and of the response to a batch."""
+"""Defines the models of a job's status, and of the response to a batch."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -10,7 +10,7 @@ from shared.models.responses import LLMResponse
 
 
 class BatchLLMResponse(Outbound):
-    """The results of a job that has ended."""
+    """Holds the results of a job that has ended."""
 
     job_id: str
     responses: list[LLMResponse] = Field(description="The results, in the order of the requests.")
@@ -38,7 +38,7 @@ class WebhookState(StrEnum):
 
 
 class WebhookStatus(Outbound):
-    """The delivery of a job's webhook."""
+    """Says whether a job's webhook was delivered."""
 
     url: str
     status: WebhookState
@@ -52,7 +52,7 @@ NATIVE = "native"  # name of the format of native requests
 
 
 class JobSummary(Outbound):
-    """The status and the progress of a job, without its results."""
+    """Holds the status and the progress of a job, without its results."""
 
     job_id: str
     owner: str = Field(
@@ -67,7 +67,7 @@ class JobSummary(Outbound):
     running: int = Field(description="The number of requests that workers run now.")
     successful: int = Field(description="The number of requests that have an answer.")
     failed: int = Field(
-        description="The number of requests that have an error of any code, also `cancelled`."
+        description="The number of requests that have an error of any code, even `cancelled`."
     )
     cancelled: int = Field(
         description="The number of `failed` requests that had no result when the job was cancelled."
@@ -101,7 +101,7 @@ class JobSummary(Outbound):
 
 
 class Job(JobSummary):
-    """The status of a job with the results so far.
+    """Holds the status of a job with the results so far.
 
     A job has every field of `BatchLLMResponse`. A field whose value is not known yet is `null`.
     """
@@ -114,7 +114,7 @@ class Job(JobSummary):
 
 
 class JobList(Outbound):
-    """A page of jobs, newest first."""
+    """Lists a page of jobs, newest first."""
 
     jobs: list[JobSummary]
     next_cursor: str | None = Field(

@@ -61,7 +61,7 @@ AnyMessage = TypeVar("AnyMessage", PlainMessage, Message)
 
 
 class NativeRequest(Inbound, Generic[AnyMessage]):
-    """The fields that the requests of a text batch have."""
+    """Has the fields of the requests of a text batch."""
 
     provider: ProviderName = Field(description="The name of the provider.")
     model: ModelName = Field(
@@ -94,14 +94,15 @@ class NativeRequest(Inbound, Generic[AnyMessage]):
 
 
 class PlainRequest(NativeRequest[PlainMessage]):
-    """A request of a text batch. Lacks the rarer fields of LLMRequest: validating each takes time.
+    """Is a request of a text batch, without the rarer fields of LLMRequest, whose validation takes
+    time.
 
     Every such request is also a valid LLMRequest.
     """
 
 
 class LLMRequest(NativeRequest[Message]):
-    """One chat request for one model.
+    """Is one chat request for one model.
 
     `temperature` and `max_tokens` have defaults for the providers `openrouter` and `ollama`; for
     other providers, a field that is absent or `null` is not sent. The fields after `request_id` are

@@ -12,7 +12,7 @@ from shared.models.response_base import Outbound
 
 
 class ErrorCode(StrEnum):
-    """The reason why a request has no answer. Codes may be added, but never renamed or removed."""
+    """Names why a request has no answer. Codes may be added, but never renamed or removed."""
 
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
@@ -41,7 +41,7 @@ JsonText = Annotated[str | None, WithJsonSchema({"type": ["object", "null"]})]
 
 
 class LLMResponse(Outbound):
-    """The result of one request: an answer, or an error."""
+    """Holds the result of one request: an answer, or an error."""
 
     request_id: str | None
     provider: str
@@ -140,7 +140,7 @@ def dump_response(fields: dict[str, Any]) -> bytes:
 
 
 class JobItem(LLMResponse):
-    """One line of a stream of results."""
+    """Is one line of a stream of results."""
 
     index: int = Field(description="The position of the request in the job, from 0.")
     cursor: int = Field(

@@ -40,7 +40,7 @@ class LaneCounts:
         return round(self.totals[Quantity.LATENCY_MS] / calls, 1) if calls else None
 
     def stats(self, recent: "LaneCounts", recent_s: float) -> LaneStats:
-        """Returns the statistics. Their rates are those of `recent`, which covers `recent_s`."""
+        """Returns the statistics. Their rates come from `recent`, which covers `recent_s`."""
         return LaneStats(
             calls=self.calls.total(),
             calls_per_s=round(recent.calls.total() / recent_s, 3),
@@ -57,7 +57,7 @@ class LaneCounts:
     def models(self) -> list[ModelStats]:
         """Returns the models with the most calls, the busiest first.
 
-        Models that have answered come before all others, because anybody can invent names.
+        Models that have answered come before all others, because clients can invent names.
         """
         by_model: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
         for (code, model), count in self.calls.items():
@@ -73,7 +73,7 @@ class LaneCounts:
 
 
 class CallStats:
-    """The counters of one or more steps of the history, summed by lane."""
+    """Sums the counters of one or more steps of the history by lane."""
 
     def __init__(self) -> None:
         self.lanes: dict[str, LaneCounts] = defaultdict(LaneCounts)

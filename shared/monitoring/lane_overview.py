@@ -19,7 +19,8 @@ from shared.redis.clock import utc
 
 
 def lane_order(lanes: Collection[str], workers: Sequence[WorkerView]) -> list[str]:
-    """Returns the lanes in the order of the workers' settings, then those that no worker serves."""
+    """Returns the lanes in the order of the workers' settings, then the lanes that no worker
+    serves."""
     served = (lane for worker in workers for lane in worker.limits if lane in lanes)
     unserved = sorted(lanes, key=lambda lane: (lane == WEBHOOK_LANE, lane))
     return list(dict.fromkeys((*served, *unserved)))

@@ -21,7 +21,7 @@ Values = dict[str, int]  # by a name in LIMITS
 
 @dataclass(slots=True)
 class NamedLimits:
-    """The limits of a provider, or of a model or a pattern as `provider/model`.
+    """Holds the limits of a provider, or of a model or a pattern as `provider/model`.
 
     configured: the limits that workers have in their settings, each with the ids of the workers.
         More than one entry: the workers disagree.
@@ -85,7 +85,8 @@ def limits_of(
 ) -> list[NamedLimits]:
     """Returns the limits, in the order of their names.
 
-    reports: by worker. The others are what the keys `limits`, `learned` and `caps` have.
+    reports: by worker. set_limits, announced, caps: the values of the keys `limits`, `learned` and
+    `caps`.
     """
     found = _of_workers(reports)
     adaptive = {

@@ -14,7 +14,7 @@ MAX_DEPLOYMENTS = 50  # limit of the deployments per lane that are not healthy
 
 
 class LaneStats(BaseModel):
-    """Statistics of the calls that ended in a period."""
+    """Sums up the calls that ended in a period."""
 
     calls: int
     calls_per_s: float = Field(
@@ -46,7 +46,7 @@ class DeploymentState(StrEnum):
 
 
 class UnhealthyDeployment(BaseModel):
-    """A deployment that is not healthy: it serves one model, or all models of a provider."""
+    """Describes an unhealthy deployment. It serves one model, or all models of a provider."""
 
     name: str = Field(
         description="`provider/model`, or the name of the provider, for all of its models. With"
@@ -65,7 +65,7 @@ class UnhealthyDeployment(BaseModel):
         description="The time of the next call to the deployment, if a request waits then."
     )
     is_probing: bool = Field(
-        description="Whether a probe runs now: the one call that tests whether it works."
+        description="Whether a probe runs now: a call that tests whether the deployment works."
     )
     verdict: str = Field(
         description="The kind of fault: `rate_limited`, `overloaded`, `quota_exhausted`,"
@@ -77,7 +77,7 @@ class UnhealthyDeployment(BaseModel):
 
 
 class Lane(BaseModel):
-    """The queue of one provider, for all workers and all owners together."""
+    """Describes the queue of one provider, for all workers and all owners together."""
 
     name: str
     in_flight: int
@@ -117,7 +117,7 @@ class WorkerState(StrEnum):
 
 
 class WorkerView(BaseModel):
-    """A worker: what it last reported, and whether it still reports."""
+    """Describes a worker: what it last reported, and whether it still reports."""
 
     worker_id: str
     state: WorkerState = Field(
@@ -134,7 +134,7 @@ class WorkerView(BaseModel):
 
 
 class Severity(StrEnum):
-    """How severe a notice is; the most severe value comes first."""
+    """Says how severe a notice is. The most severe value comes first."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -142,7 +142,7 @@ class Severity(StrEnum):
 
 
 class Notice(BaseModel):
-    """A sentence that explains why something is slow or fails."""
+    """Explains in words why something is slow or fails."""
 
     severity: Severity
     lane: str | None = Field(
@@ -157,7 +157,7 @@ class Notice(BaseModel):
 
 
 class Overview(BaseModel):
-    """The lanes, the workers and the notices."""
+    """Holds the lanes, the workers and the notices."""
 
     at: datetime = Field(
         description="The time of this overview. All times in it come from the clock of the Redis"
@@ -172,7 +172,7 @@ class Overview(BaseModel):
 
 
 class LanePoint(LaneStats):
-    """A lane in one step of the history."""
+    """Describes a lane in one step of the history."""
 
     in_flight: int | None = Field(
         description="The number of running calls, counted once in the step; `null` if the lane had"
@@ -190,7 +190,7 @@ class HistoryPoint(BaseModel):
 
 
 class History(BaseModel):
-    """The statistics of the last hour."""
+    """Holds the statistics of the last hour."""
 
     step_s: int
     points: list[HistoryPoint] = Field(
@@ -199,7 +199,7 @@ class History(BaseModel):
 
 
 class OverviewEvent(BaseModel):
-    """One event of `GET /overview/events`."""
+    """Is one event of `GET /overview/events`."""
 
     overview: Overview
     jobs: list[JobSummary] = Field(description="Your newest jobs, at most 20.")

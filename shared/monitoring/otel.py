@@ -1,6 +1,6 @@
 """Exports OpenTelemetry traces.
 
-One trace covers the HTTP request, its items and every attempt, also across the queue. FastAPI
+One trace covers the HTTP request, its items and every attempt, even across the queue. FastAPI
 records the span of the HTTP request. This module needs the extra `otel`; therefore only
 `shared.monitoring.tracing` imports it.
 

@@ -16,7 +16,7 @@ MAX_COUNTERS = 500  # counters that one run of the script adds, because Redis wa
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The state of a worker, as the worker reports it."""
+    """Holds the state of a worker, as the worker reports it."""
 
     worker_id: str
     uptime_s: float
@@ -58,7 +58,8 @@ class ReportWriter:
         await self._run({})
 
     async def remove(self, worker_id: str) -> None:
-        """Removes a worker that shuts down normally, so that it does not count as lost."""
+        """Removes a worker that shuts down normally, so that the overview does not show it as
+        lost."""
         await self._redis.zrem(self._keys.worker_last_seen, worker_id)
 
     async def _run(self, counts: Mapping[Counter, int], report: Report | None = None) -> None:

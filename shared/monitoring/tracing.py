@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class AttemptSpan(Protocol):
-    """The span of one attempt: `answered` or `failed` is called once, before the span ends."""
+    """Records one attempt: `answered` or `failed` is called once, before the span ends."""
 
     def answered(
         self, content: str, prompt_tokens: int, completion_tokens: int, finish_reason: str | None
@@ -28,7 +28,7 @@ class Tracer(Protocol):
 
     @property
     def provider(self) -> "TracerProvider | None":
-        """The tracer provider with which FastAPI records HTTP requests; None without tracing."""
+        """Returns the tracer provider with which FastAPI records HTTP requests, or None."""
 
     def item_span(self, job_id: str, index: int, provider: str, model: str) -> str | None:
         """Records that an item was created. Returns the `traceparent` that the item's attempts

@@ -38,12 +38,12 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The providers and aliases of a deployment.
+    """Holds the providers and aliases of a deployment.
 
     rows: by the provider's name; the built-in rows, changed and extended by `providers.toml`.
     aliases: by the alias, in lower case.
-    configured: names of the providers that have a key or a base URL of their own, and of those that
-        need neither.
+    configured: names of the providers that have a key or a base URL of their own, and of the
+        providers that need neither.
     """
 
     rows: Mapping[str, Provider]

@@ -7,7 +7,9 @@ from fnmatch import fnmatchcase
 
 @dataclass(frozen=True, slots=True)
 class ModelLimits:
-    """The limits of `[providers.NAME.models."PATTERN"]`, on top of the limits of the provider.
+    """Holds the limits of `[providers.NAME.models."PATTERN"]`.
+
+    They apply in addition to the limits of the provider.
 
     pattern: a model's name, or a glob such as `gpt-5*` (`*`, `?`, `[…]`), in lower case. All models
         that match share the limits.
@@ -25,7 +27,7 @@ class ModelLimits:
 
 
 def limits_of(models: Iterable[ModelLimits], model: str) -> ModelLimits | None:
-    """Returns the limits that apply to a model: those of its name, else of the first glob."""
+    """Returns the limits that apply to a model: of its name, or else of the first glob."""
     name, first = model.lower(), None
     for limits in models:
         if limits.pattern == name:

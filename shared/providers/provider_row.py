@@ -15,13 +15,13 @@ LimitHeaders = Literal["openai", "anthropic", "groq", "cerebras", "fireworks", "
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """The row of a provider.
+    """Is the row of a provider.
 
     name: also the name of the provider's lane, and the prefix of its environment variables.
     base_url: `{…}` in the URL stands for a part that only the user knows. Then the variable
         `<NAME>_BASE_URL` must be set.
     dialect: a key of `shared.dialects.dialects.DIALECTS`.
-    api_key_env: a variable with the API key, which counts if `<NAME>_API_KEY` is not set; or "".
+    api_key_env: a variable with the API key, which is used if `<NAME>_API_KEY` is not set; or "".
     auth: `bearer`, `none`, or the name of the header that carries the key.
     key_required: whether nothing can be sent without a key.
     enabled: whether the provider is used although neither a key nor a base URL is set for it.
@@ -43,8 +43,8 @@ class Provider:
     weight: share of the provider among the deployments of an alias, unless the alias sets it.
     limit_headers: the headers in which the provider announces its limits.
     reserves_output: whether the provider counts the token limit of a request before the call.
-    counts_refused: whether calls that the provider refuses count.
-    models: limits of single models, on top of the others, in the order of the file.
+    counts_refused: whether the provider counts the calls that it refuses.
+    models: limits of single models, in addition to the others, in the order of the file.
     check_path: path of a GET that shows whether the key is accepted; "" for the dialect's listing
         of models.
     fills_defaults: whether native requests get the documented defaults of `temperature` and

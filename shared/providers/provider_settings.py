@@ -11,7 +11,7 @@ _Rate = Annotated[int, Field(ge=1, le=10**12)]
 
 
 class ProviderSettings(BaseModel):
-    """The settings of one provider.
+    """Holds the settings of one provider.
 
     They come from environment variables that begin with the provider's name, for example
     `OPENROUTER_API_KEY`.

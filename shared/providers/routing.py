@@ -36,7 +36,7 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The provider of a request, and the name that the provider has for the model.
+    """Names the provider of a request, and the name that the provider has for the model.
 
     alias: the alias in lower case, if it has several deployments; then the queue decides which of
         them serves the request.
@@ -135,7 +135,7 @@ def fallbacks_of(catalogue: Catalogue, names: Iterable[Deployment | str]) -> lis
 
 
 def named_fallbacks(catalogue: Catalogue, name: str) -> list[Fallback]:
-    """Returns what a client's name of a fallback stands for: `provider/model` or an alias.
+    """Returns the fallbacks that a client's name stands for: `provider/model` or an alias.
 
     Raises UnknownProvider or NoProvider.
     """

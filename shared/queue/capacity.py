@@ -1,4 +1,4 @@
-"""Defines what a worker tells Redis before it claims: its limits and its free slots."""
+"""Defines what a worker sends with a claim: its limits and its free slots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Rules:
         )
 
     def shown(self) -> dict[str, object]:
-        """Returns what reports show: `adaptive`, the rates, and the limits of models."""
+        """Returns the limits that reports show: `adaptive`, the rates, and the models' limits."""
         models = {one.pattern: _model_rule(one) for one in self.models}
         for fields in models.values():
             fields.pop("name")
@@ -75,7 +75,7 @@ _NO_RULES = Rules()
 
 @dataclass(frozen=True, slots=True)
 class ServedBy:
-    """A deployment of a lane: a provider's account, and for an alias the model that it gets."""
+    """Names a deployment of a lane: a provider's account and, for an alias, the model it gets."""
 
     account: str
     model: str = ""
@@ -83,7 +83,7 @@ class ServedBy:
 
 
 class Limits:
-    """The lanes that a worker serves, with the limit of running items on all workers together."""
+    """Holds the lanes that a worker serves, with their limits of running items on all workers."""
 
     def __init__(
         self,
@@ -94,7 +94,8 @@ class Limits:
         """Creates the limits.
 
         served_by: the deployments of a lane, if it is an alias or a provider with several keys. The
-            limit of an alias is the sum of the limits of its providers, whatever `by_lane` says.
+            limit of an alias is the sum of the limits of its providers. `by_lane` does not change
+            it.
         """
         self.by_lane = by_lane
         self.shown_rules = _shown(rules, served_by)
@@ -114,7 +115,10 @@ class Limits:
 def _shown(
     rules: Mapping[str, Rules], served_by: Mapping[str, Sequence[ServedBy]]
 ) -> dict[str, dict[str, object]]:
-    """Returns what reports show. shared.monitoring.pools reads `keys` and `deployments`."""
+    """Returns the limits as reports show them, by lane.
+
+    shared.monitoring.pools reads `keys` and `deployments`.
+    """
     shown = {lane: found for lane in rules if (found := rules[lane].shown())}
     for lane, deployments in served_by.items():
         if lane in rules:
@@ -127,7 +131,7 @@ def _shown(
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Tells Redis before a claim: a worker's limits, running items and free slots."""
+    """Holds a worker's limits, running items and free slots for a claim."""
 
     limits: Limits
     running: Mapping[str, int]  # lane → number of items that this worker runs, if it runs any

@@ -40,7 +40,7 @@ MAX_CLAIM = 50  # limit of items per round, so that other workers get some items
 
 @dataclass(frozen=True, slots=True)
 class FailedItem:
-    """An item that the script has finished with an error."""
+    """Describes an item that the script has finished with an error."""
 
     lane: str
     model: str

@@ -18,7 +18,7 @@ FINISHED_TTL_S = 60  # for clients that still read, or join a call that has just
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The next parts of an answer.
+    """Holds the next parts of an answer.
 
     are_lost: whether further parts have expired, because the client has read too slowly.
     has_ended: whether the job has ended, so that no further part follows.

@@ -4,7 +4,7 @@ from typing import Any, NotRequired, TypedDict
 
 
 class ItemRequest(TypedDict):
-    """A request: native with `chat`, or foreign with `operation` and `body`.
+    """Holds a request: native with `chat`, or foreign with `operation` and `body`.
 
     chat: the fields of an OpenAI chat request, without `model`, as the client wrote them.
     operation: the kind of the foreign body, a value of `shared.dialects.dialect.Operation`.

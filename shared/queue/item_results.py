@@ -10,7 +10,7 @@ from shared.models import ErrorCode
 
 @dataclass(slots=True)  # not frozen: each call creates one, which would take four times as long
 class Result:
-    """The result of an item.
+    """Holds the result of an item.
 
     message, choices, logprobs, usage: see `shared.dialects.dialect.Answer`.
     body: the provider's JSON as text, for a foreign request that was answered.
@@ -69,7 +69,6 @@ class Result:
             return orjson.dumps(common)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as a dict."""
         # dataclasses.asdict makes deep copies, which take longer than building the rest of the
         # response.
         return {name: getattr(self, name) for name in _NAMES}

@@ -85,8 +85,8 @@ async def _is_in_use(connection: AbstractConnection, keys: Keys) -> bool:
     """Returns whether Redis has a key of this installation.
 
     The search reads all key names in Redis, but is needed only before the version is stored.
-    Another installation's prefix may begin with this prefix, so only names directly after this
-    prefix count.
+    Another installation's prefix may begin with this prefix, so a key is found only if a name of
+    `Keys` follows this prefix directly.
     """
     pattern = re.sub(r"([\\*?\[\]])", r"\\\1", keys.prefix) + "*"
     cursor = b"0"

@@ -16,7 +16,7 @@ Outcome = Literal["complete", "fail", "retry", "release"]  # see Settlement
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right of a claimed item to run until the lease expires.
+    """Gives a claimed item the right to run until the lease expires.
 
     Each lease uses one slot of the lane's limit.
     """
@@ -48,11 +48,11 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How a call to a provider failed. lua/lib/pauses.lua decides what that means for other items.
+    """Says how a call to a provider failed. lua/lib/pauses.lua decides what other items do.
 
     reason: every owner can read the reason, so it never contains text from a provider.
-    code, status_code: the error code and the HTTP status that items get which are not sent because
-        of the fault.
+    code, status_code: the error code and the HTTP status of items that are not sent because of the
+        fault.
     wait_s: time after which the provider takes calls again; None if it names no time.
     covers_account: whether the refusal is about the account and not about one model.
     counts_for_health: whether the failure says something about the provider's health.
@@ -81,7 +81,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A rate limit that a provider has announced, and what is left of it."""
+    """Holds a rate limit that a provider has announced, and what is left of it."""
 
     limit: float
     left: float | None = None
@@ -89,7 +89,7 @@ class Announced:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens of a call as the provider counts them for its limits, and its announced limits.
+    """Holds the tokens of a call as the provider counts them, and the provider's announced limits.
 
     announced: by `rpm`, `tpm` and `rpd`.
     """

@@ -41,7 +41,7 @@ _REFERENCE = re.compile(r"\bparts\.\w+|\b\w+")
 
 @dataclass
 class _File:
-    """A file of a script: its names with their values, and the statements of a body."""
+    """Holds a file of a script: its names with their values, and the statements of a body."""
 
     name: str
     includes: list[str]
@@ -151,7 +151,7 @@ def _exports(file: _File) -> dict[str, str]:
 
 
 def _reference(name: str, file: _File) -> str:
-    """Returns what stands for a declared name: its value, a local variable, or a field."""
+    """Returns the text that replaces a declared name: its value, a local variable, or a field."""
     value = file.declared[name]
     if name.isupper() and _LITERAL.fullmatch(value):
         return value
@@ -160,7 +160,7 @@ def _reference(name: str, file: _File) -> str:
 
 
 def _visible(file: _File, exports: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Returns what stands for the names in a file; '' for names that it must not use."""
+    """Returns the texts that replace the names in a file; '' for names that it must not use."""
     included = {name: to for part in file.includes for name, to in exports[part].items()}
     own = {name: _reference(name, file) for name in file.declared}
     inner = {name for text in [*file.declared.values(), file.body] for name in _inner_names(text)}

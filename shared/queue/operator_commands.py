@@ -37,7 +37,7 @@ class Operator:
     async def resume(self, lane: str, model: str | None = None) -> list[str]:
         """Ends the pauses of a lane, or of one of its models, so that the next call is made now.
 
-        Returns what was not healthy: names of accounts, and models as `account/model`.
+        Returns the deployments that were not healthy: accounts, and models as `account/model`.
         """
         only = [] if model is None else [model]
         position, found = b"1 0", dict[str, None]()

@@ -16,7 +16,7 @@ _NOT_PLAIN = re.compile(rb"[^A-Za-z0-9:_-]")
 
 
 class _KeyWithId:
-    """A key that ends with one or more ids, for example `keys.queue(lane, job_id)`."""
+    """Makes a key that ends with one or more ids, for example `keys.queue(lane, job_id)`."""
 
     def __init__(self, doc: str) -> None:
         self.__doc__ = doc
@@ -29,7 +29,7 @@ class _KeyWithId:
 
 
 class _Key:
-    """A key or channel without an id: each installation has one."""
+    """Makes a key or channel without an id: each installation has one."""
 
     def __init__(self, doc: str) -> None:
         self.__doc__ = doc
@@ -43,7 +43,7 @@ class _Key:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one installation.
+    """Makes the keys of one installation.
 
     Installations with different prefixes that pass `check_prefix` can use the same Redis and share
     no data.

@@ -51,7 +51,7 @@ ConnectionCheck = Callable[[AbstractConnection], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RedisConnection:
-    """A client and its embedded server; `embedded` is None if a URL was given."""
+    """Holds a client and its embedded server; `embedded` is None if a URL was given."""
 
     client: ArqRedis
     embedded: EmbeddedServer | None
@@ -142,7 +142,7 @@ class _Pool(BlockingConnectionPool):
 
 
 class _MasterPool(SentinelConnectionPool, _Pool):
-    """A pool that asks the sentinels for the master's address before each new connection."""
+    """Asks the sentinels for the master's address before each new connection."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002
         """Closes the connections to the sentinels, too."""
@@ -152,11 +152,11 @@ class _MasterPool(SentinelConnectionPool, _Pool):
 
 
 class _BoundedRedis(ArqRedis):
-    """A client that limits the time of each command, without redis-py's `socket_timeout`.
+    """Limits the time of each command, without redis-py's `socket_timeout`.
 
     With `socket_timeout`, redis-py sends commands through `asyncio.wait_for`. Before Python 3.12,
-    `asyncio.wait_for` can lose a cancellation (python/cpython#86296), and a worker that was told to
-    stop would never stop.
+    `asyncio.wait_for` can lose a cancellation (python/cpython#86296), and a worker that got SIGTERM
+    would never stop.
     """
 
     timeout_s = COMMAND_TIMEOUT_S
@@ -175,7 +175,7 @@ class _BoundedRedis(ArqRedis):
 
 
 class _SentinelClient(_BoundedRedis):
-    """A client with a shorter time limit, because the next sentinel may know the master."""
+    """Has a shorter time limit, because the next sentinel may know the master."""
 
     timeout_s = SENTINEL_TIMEOUT_S
 
@@ -232,7 +232,7 @@ def _unavailable(error: RedisError | OSError, seconds: float) -> RedisUnavailabl
 
 
 class Script(AsyncScript):
-    """A script that Redis loads again after it was restarted.
+    """Loads a script into Redis again after Redis was restarted.
 
     redis-py loads a script that Redis does not know, and runs it once more. Redis may be restarted
     between these two steps.

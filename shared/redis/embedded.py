@@ -35,7 +35,7 @@ KEEPER_ENDED = (
     " are safe."
 )
 _USERS, _KEEPER, _LOG = "users.lock", "keeper.lock", "valkey.log"
-_FILES = (_USERS, _KEEPER, _LOG, "appendonlydir")  # what the server and its users write
+_FILES = (_USERS, _KEEPER, _LOG, "appendonlydir")  # files that the server and its users write
 
 
 log = structlog.get_logger()

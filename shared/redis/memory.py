@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from shared.redis.client import RedisFull, RedisUnavailable
 
-# What runs needs the rest: a result is stored also beyond the limit of Redis, but only by scripts.
+# Running work needs the rest: scripts store a result even beyond the limit of Redis.
 MAX_USED = 0.9
 READ_EVERY_S = 1.0
 _MIB = 1024 * 1024
@@ -17,9 +17,10 @@ log = structlog.get_logger()
 
 
 class RedisMemory:
-    """Knows whether Redis has room for new work.
+    """Says whether Redis has room for new work.
 
-    The figures are up to `READ_EVERY_S` old; what this process has sent since then is added.
+    The figures are up to `READ_EVERY_S` old; the bytes that this process has sent since then are
+    added.
     """
 
     def __init__(self, redis: Redis) -> None:

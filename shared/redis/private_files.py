@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-UMASK = 0o077  # of processes that write private files
+UMASK = 0o077  # the umask of processes that write private files
 _OTHERS_WRITE = 0o022
 
 

@@ -8,14 +8,14 @@ _TIES = 16  # members with the time of the place that are expected
 
 
 class Place(NamedTuple):
-    """A place in the set: members at the same time are in the order of their texts."""
+    """Is a place in the set. Members at the same time are in the order of their texts."""
 
     ms: float
     member: str
 
 
 class TimeIndex:
-    """A sorted set of ids by their times, read from the oldest or from the newest id.
+    """Reads a sorted set of ids by their times, from the oldest or from the newest id.
 
     A page begins at a place and not at a position, because new ids would shift the positions.
     """

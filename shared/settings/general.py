@@ -19,7 +19,7 @@ MAX_QUEUE_BYTES = 2 * 1024 * 1024 * 1024
 
 
 class Settings(BaseSettings):
-    """All settings except the settings of the providers."""
+    """Holds all settings except the settings of the providers."""
 
     model_config = ENV_FILE_CONFIG
 

@@ -16,7 +16,7 @@ from shared.settings.providers_file import ProvidersFile, read_providers_file
 
 @dataclass(frozen=True, slots=True)
 class Providers:
-    """All that a process knows about providers.
+    """Holds all that a process knows about providers.
 
     catalogue: the providers and aliases; each row has the values that apply after all settings.
     settings: by the provider's name; they contain the keys.

@@ -41,7 +41,7 @@ _Table = TypeVar("_Table", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class ProvidersFile:
-    """The content of a valid file.
+    """Holds the content of a valid file.
 
     rows: the built-in rows, changed and extended by the file, by the provider's name.
     aliases: by the alias, in lower case.

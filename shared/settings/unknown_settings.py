@@ -32,7 +32,7 @@ def log_unknown_settings(rows: Mapping[str, Provider]) -> None:
 
 
 def unknown_settings(environment: Mapping[str, str], rows: Mapping[str, Provider]) -> list[str]:
-    """Returns a sentence for each variable, also of `.env`, that is probably meant as a setting.
+    """Returns a sentence for each variable, even in `.env`, that is probably meant as a setting.
 
     `rows` has all providers.
     """
@@ -53,7 +53,7 @@ def known_settings(rows: Mapping[str, Provider]) -> set[str]:
 
 
 def _is_further_key(name: str, rows: Mapping[str, Provider]) -> bool:
-    """Returns whether `name` is such as OPENAI_API_KEY_2."""
+    """Returns whether `name` is the variable of a further key, such as OPENAI_API_KEY_2."""
     first, _, number = name.rpartition("_")
     if not _KEY_NUMBER.fullmatch(number) or not 1 < int(number) <= MAX_KEYS:
         return False
