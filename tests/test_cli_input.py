@@ -130,6 +130,8 @@ async def test_an_interrupted_new_job_is_continued_by_the_same_command(
     (orchestrator.directory / "in").write_bytes(lines(str(n) for n in range(40)))
     earlier = json.loads((await orchestrator("submit", "in", "--json"))[1])["job_id"]
     first = await orchestrator.start("submit", "in", "-o", "o u t", "--new")
+    assert first.stderr
+    assert (await first.stderr.readline()).startswith(b"job ")  # the command has the reply
     await deployment.in_flight(10)
 
     first.send_signal(signal.SIGINT)

@@ -68,6 +68,8 @@ async def test_interrupted_and_run_again_it_continues_the_same_job(
     (orchestrator.directory / "in").write_bytes(lines(str(n) for n in range(60)))
     argv = ("submit", "in", "-o", "out")
     first = await orchestrator.start(*argv)
+    assert first.stderr
+    assert (await first.stderr.readline()).startswith(b"job ")  # the command has the reply
     await deployment.in_flight(10)
 
     first.send_signal(signal.SIGINT)
