@@ -40,9 +40,6 @@ MINUTES = "takes minutes"
 MAKE = "test_make_knows_its_targets"
 UP = "orchestrator up --simulate"
 NOT_RUN = {
-    "git clone ADDRESS-OF-THIS-REPOSITORY orchestrator && cd orchestrator": (
-        "the tests run in a clone"
-    ),
     "python3 -m venv .venv && . .venv/bin/activate": "the tests run in an environment",
     "pip install -e .": "the tests run in an installation",
     "pip install -e . openai pandas": "the same, and both are part of '.[test]'",
