@@ -86,22 +86,32 @@ class Keys:
     )
     deferred = _KeyWithId("zset: '<job>:<index>' of items that wait for a retry, by due time")
     leases = _KeyWithId("zset: '<job>:<index>@<claimed_us>' by the time at which the lease expires")
-    health = _KeyWithId(
-        "hash: scope → record, if the scope is not healthy: see lua/lib/health_records.lua"
-    )
-    running = _KeyWithId(
-        "hash, per lane and limiter: lease → tokens that were charged: see lua/lib/limiters.lua"
-    )
     served = _KeyWithId(
-        "zset, per lane and route: deployments by service: see lua/lib/deployment_choice.lua"
+        "zset, per lane and model: deployments by service: see lua/lib/deployment_choice.lua"
     )
-    budget = _KeyWithId("hash, per lane and limiter: the times of lua/lib/limiters.lua; expires")
     blocked = _KeyWithId(
         "zset: scopes that queues wait for, by the next time at which something can change"
     )
     waiting = _KeyWithId(
         "zset, per lane and scope: '<job> <number of the route>' of the queues that wait, by the"
         " time at which their items give up: see lua/lib/waiting.lua"
+    )
+
+    # One key per account (a key of a provider), by the account's name
+    health = _KeyWithId(
+        "hash: scope → record (MessagePack), if the scope is not healthy: see"
+        " lua/lib/health_records.lua"
+    )
+    running = _KeyWithId(
+        "hash, per account and limiter: lease → tokens that were charged: see lua/lib/limiters.lua"
+    )
+    budget = _KeyWithId(
+        "hash, per account and limiter. Times in ms at which charges are repaid: r (requests per"
+        " minute), t (tokens per minute), d (requests per day), b (the tokens of the smallest bucket"
+        " that the provider may have); rpm, tpm, rpd: the limits under which these were charged;"
+        " largest: tokens of the largest request; full, refused: times at which that bucket was"
+        " full, and a call was refused, the last time; square: see lua/lib/limiters.lua; known:"
+        " see lua/lib/token_estimates.lua (MessagePack). Expires"
     )
 
     active_lanes = _Key(
@@ -148,8 +158,10 @@ class Keys:
     file_expirations = _Key("zset: '<owner> <file> <bytes>' by the time at which the file expires")
 
     workers = _Key("zset: worker ids by the time after which a worker counts as lost")
-    limits = _Key("hash: lane or '<lane>/<model>' → limits as JSON that were set while work runs")
-    learned = _Key("hash: '<lane>/<model>' → limits as JSON that the provider has announced")
+    limits = _Key(
+        "hash: '<provider>' or '<provider>/<model>' → limits as JSON that were set while work runs"
+    )
+    learned = _Key("hash: '<account>/<model>' → limits as JSON that the provider has announced")
     caps = _Key(
         "hash: provider → state of its adaptive limit as JSON: see lua/lib/adaptive_limit.lua"
     )
