@@ -32,70 +32,78 @@ async def redis_cost(items: int) -> list[Figure]:
         queue = Queue(client, Keys(), lease_s=600)
         policy = JobPolicy(result_ttl_s=3600, idempotency_ttl_s=3600, max_queue_depth=10**9)
         jobs = Jobs(Store(client, Keys()), policy)
-        empty = await _counts(client)
-        await _submit(jobs, items)
-        waiting = await _counts(client)
-        await _run(queue, items)
-        finished = await _counts(client)
-        rounds = defaultdict[tuple[int, int], list[float]](list)
-        for _ in range(REPEATS):
-            for slots in (LIMIT, 1):
-                for many in (1, JOBS):
-                    spent_us = await _round_us(client, queue, jobs, many, slots)
-                    rounds[slots, many].append(spent_us / slots)
-        await _submit(jobs, RUNNING)
-        queued = await _counts(client)
-        leases = await _claim(queue, RUNNING)
-        running = await _counts(client)
-        renewals = [await _renewal_us(client, queue, leases[:count]) for count in RENEWED]
+        figures = [
+            *await _item_figures(client, queue, jobs, items),
+            *await _fairness_figures(client, queue, jobs),
+            *await _lease_figures(client, queue, jobs),
+        ]
         await client.aclose()
+    return figures
 
-    def per_item(name: str, before: dict[str, float], after: dict[str, float]) -> Sample:
-        return Sample.of([(after[name] - before[name]) / items])
 
+async def _item_figures(
+    client: redis.asyncio.Redis, queue: Queue, jobs: Jobs, items: int
+) -> list[Figure]:
+    """Measures what `items` cost from their acceptance to their results."""
+    empty = await _counts(client)
+    await _submit(jobs, items)
+    waiting = await _counts(client)
+    await _run(queue, items)
+    finished = await _counts(client)
+    memory, received, sent = "used_memory", "total_net_input_bytes", "total_net_output_bytes"
+    commands = "total_commands_processed"
     rows = [
-        ("memory of a waiting item", "bytes", "used_memory", empty, waiting),
-        (
-            "memory of a finished item, until its results expire",
-            "bytes",
-            "used_memory",
-            empty,
-            finished,
-        ),
-        ("received by Redis", "bytes", "total_net_input_bytes", empty, finished),
-        ("sent by Redis", "bytes", "total_net_output_bytes", empty, finished),
-        (
-            "commands, including those inside scripts",
-            "",
-            "total_commands_processed",
-            empty,
-            finished,
-        ),
+        ("memory of a waiting item", "bytes", memory, empty, waiting),
+        ("memory of a finished item, until its results expire", "bytes", memory, empty, finished),
+        ("received by Redis", "bytes", received, empty, finished),
+        ("sent by Redis", "bytes", sent, empty, finished),
+        ("commands, including those inside scripts", "", commands, empty, finished),
         ("CPU of Redis to accept an item", "µs", "cpu_us", empty, waiting),
         ("CPU of Redis to claim and settle an item", "µs", "cpu_us", waiting, finished),
     ]
-    lease_bytes = (running["used_memory"] - queued["used_memory"]) / len(leases)
     return [
+        _figure(f"{text}, per item", unit, [(after[name] - before[name]) / items])
+        for text, unit, name, before, after in rows
+    ]
+
+
+async def _fairness_figures(client: redis.asyncio.Redis, queue: Queue, jobs: Jobs) -> list[Figure]:
+    """Compares a queue of one job, which needs no choice, with a queue of many jobs and owners."""
+    rounds = defaultdict[tuple[int, int], list[float]](list)
+    for _ in range(REPEATS):
+        for slots in (LIMIT, 1):
+            for many in (1, JOBS):
+                spent_us = await _round_us(client, queue, jobs, many, slots)
+                rounds[slots, many].append(spent_us / slots)
+    return [
+        _figure(
+            f"script that settles and claims {slots} at a time, per item: {queued} queued",
+            "µs",
+            rounds[slots, many],
+        )
+        for slots in (LIMIT, 1)
+        for many, queued in ((1, "one job"), (JOBS, f"{JOBS:,} jobs of {OWNERS} owners"))
+    ]
+
+
+async def _lease_figures(client: redis.asyncio.Redis, queue: Queue, jobs: Jobs) -> list[Figure]:
+    await _submit(jobs, RUNNING)
+    queued = await _counts(client)
+    leases = await _claim(queue, RUNNING)
+    running = await _counts(client)
+    lease_bytes = (running["used_memory"] - queued["used_memory"]) / len(leases)
+    renewals = [await _renewal_us(client, queue, leases[:count]) for count in RENEWED]
+    return [
+        _figure("additional memory while an item runs, per item", "bytes", [lease_bytes]),
         *(
-            Figure(f"{text}, per item", unit, "", {"c": per_item(name, before, after)})
-            for text, unit, name, before, after in rows
-        ),
-        *(
-            figure
-            for slots in (LIMIT, 1)
-            for figure in _fairness(slots, rounds[slots, 1], rounds[slots, JOBS])
-        ),
-        Figure(
-            "additional memory while an item runs, per item",
-            "bytes",
-            "",
-            {"c": Sample.of([lease_bytes])},
-        ),
-        *(
-            Figure(f"renewal of {count:,} leases, per lease", "µs", "", {"c": Sample.of([cost])})
+            _figure(f"renewal of {count:,} leases, per lease", "µs", [cost])
             for count, cost in zip(RENEWED, renewals, strict=True)
         ),
     ]
+
+
+def _figure(text: str, unit: str, values: list[float]) -> Figure:
+    return Figure(text, unit, "", {"c": Sample.of(values)})
 
 
 async def _submit(jobs: Jobs, items: int, *, owner: str = "", size: int = BATCH) -> None:
@@ -110,20 +118,6 @@ async def _submit(jobs: Jobs, items: int, *, owner: str = "", size: int = BATCH)
         ]
         submission = Submission(owner=owner)
         await jobs.submit(jobs.new_id(), native_items(requests), submission)
-
-
-def _fairness(slots: int, one_us: list[float], many_us: list[float]) -> list[Figure]:
-    """Compares a queue of one job, which needs no choice, with a queue of many jobs and owners."""
-    prefix = f"script that settles and claims {slots} at a time, per item"
-    return [
-        Figure(f"{prefix}: one job queued", "µs", "", {"c": Sample.of(one_us)}),
-        Figure(
-            f"{prefix}: {JOBS:,} jobs of {OWNERS} owners queued",
-            "µs",
-            "",
-            {"c": Sample.of(many_us)},
-        ),
-    ]
 
 
 async def _round_us(

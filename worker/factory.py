@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from arq.connections import ArqRedis
@@ -15,10 +16,6 @@ from shared.jobs.submission import JobPolicy
 from shared.memory_budget import MemoryBudget
 from shared.monitoring.reports import ReportWriter
 from shared.monitoring.tracing import Tracer, load_tracer
-from shared.providers import WEBHOOK_LANE, Provider
-from shared.providers.lanes import alias_lane
-from shared.providers.provider_row import account, provider_of
-from shared.queue.capacity import Limits, Rules, ServedBy
 from shared.queue.claims import Queue
 from shared.queue.codec import CALL_PROVIDER, DELIVER_WEBHOOK
 from shared.queue.deltas import Deltas
@@ -29,8 +26,11 @@ from worker.lane_worker import LaneWorker
 from worker.metrics import WorkerMetrics
 from worker.providers.connections import http_client
 from worker.providers.endpoint import endpoints
+from worker.served_lanes import callable_lanes, limits_of
 from worker.tasks import ProviderContext, call_provider
-from worker.webhooks import MAX_DELIVERIES, WebhookContext, deliver_webhook, signing_key
+from worker.webhooks import WebhookContext, deliver_webhook, signing_key
+
+_Hook = Callable[[dict[Any, Any]], Coroutine[Any, Any, None]]
 
 
 def make_worker(
@@ -48,6 +48,46 @@ def make_worker(
     keys = Keys(settings.key_prefix)
     metrics = WorkerMetrics()
     memory = MemoryBudget(settings.worker_memory_bytes)
+    start, stop = _hooks(settings, providers, redis, keys, metrics, memory)
+    return LaneWorker(
+        queue=Queue(
+            redis,
+            keys,
+            lease_s=settings.lease_seconds,
+            interactive_weight=settings.interactive_weight,
+            outage_wait_s=settings.outage_wait_seconds,
+        ),
+        reports=ReportWriter(redis, keys),
+        metrics=metrics,
+        memory=memory,
+        keys=keys,
+        worker_id=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
+        limits=limits_of(settings, providers),
+        configured=callable_lanes(providers),
+        lease_s=settings.lease_seconds,
+        functions=[
+            func(cast("Any", call_provider), name=CALL_PROVIDER),
+            func(cast("Any", deliver_webhook), name=DELIVER_WEBHOOK),
+        ],
+        redis_pool=redis,
+        on_startup=start,
+        on_shutdown=stop,
+        handle_signals=handle_signals,
+        max_jobs=settings.worker_max_jobs,
+        # Never 0, because with 0 arq would continue to claim items while it stops.
+        job_completion_wait=max(settings.shutdown_grace_seconds, 0.01),
+    )
+
+
+def _hooks(
+    settings: Settings,
+    providers: Providers,
+    redis: ArqRedis,
+    keys: Keys,
+    metrics: WorkerMetrics,
+    memory: MemoryBudget,
+) -> tuple[_Hook, _Hook]:
+    """Returns what arq calls at the worker's start, to make the contexts of tasks, and its stop."""
     tracer = load_tracer(settings, "orchestrator-worker")
 
     async def start(ctx: dict[Any, Any]) -> None:
@@ -65,96 +105,7 @@ def make_worker(
             await asyncio.to_thread(stop_metrics)
         await asyncio.to_thread(tracer.close)
 
-    return LaneWorker(
-        queue=Queue(
-            redis,
-            keys,
-            lease_s=settings.lease_seconds,
-            interactive_weight=settings.interactive_weight,
-            outage_wait_s=settings.outage_wait_seconds,
-        ),
-        reports=ReportWriter(redis, keys),
-        metrics=metrics,
-        memory=memory,
-        keys=keys,
-        worker_id=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
-        limits=_limits(settings, providers),
-        configured=_configured(providers),
-        lease_s=settings.lease_seconds,
-        functions=[
-            func(cast("Any", call_provider), name=CALL_PROVIDER),
-            func(cast("Any", deliver_webhook), name=DELIVER_WEBHOOK),
-        ],
-        redis_pool=redis,
-        on_startup=start,
-        on_shutdown=stop,
-        handle_signals=handle_signals,
-        max_jobs=settings.worker_max_jobs,
-        # Never 0, because with 0 arq would continue to claim items while it stops.
-        job_completion_wait=max(settings.shutdown_grace_seconds, 0.01),
-    )
-
-
-def _limits(settings: Settings, providers: Providers) -> Limits:
-    rows = providers.catalogue.rows
-    by_lane = {
-        name: row.max_concurrent_requests or settings.max_concurrent_requests
-        for name, row in rows.items()
-    }
-    rules = {name: _rules(row) for name, row in rows.items()}
-    served_by = _served_by(providers)
-    aliases = {
-        lane: sum(by_lane[name] for name in {provider_of(d.account) for d in deployments})
-        for lane, deployments in served_by.items()
-        if lane not in rows
-    }
-    return Limits(by_lane | aliases | {WEBHOOK_LANE: MAX_DELIVERIES}, rules, served_by)
-
-
-def _served_by(providers: Providers) -> dict[str, list[ServedBy]]:
-    """Returns the deployments of the lanes that have several.
-
-    A deployment that this worker cannot call is left out, unless it cannot call any.
-    """
-    rows, missing = providers.catalogue.rows, providers.missing()
-
-    def accounts(provider: str) -> list[str]:
-        return [account(provider, key) for key in providers.settings[provider].keys] or [provider]
-
-    lanes = {
-        name: [ServedBy(of_key) for of_key in accounts(name)]
-        for name in rows
-        if len(accounts(name)) > 1
-    }
-    for name, alias in providers.catalogue.aliases.items():
-        if len(alias.deployments) > 1:
-            callable_ones = [d for d in alias.deployments if d.provider not in missing]
-            lanes[alias_lane(name)] = [
-                ServedBy(of_key, rows[d.provider].model_name(d.model), d.weight)
-                for d in callable_ones or alias.deployments
-                for of_key in accounts(d.provider)
-            ]
-    return lanes
-
-
-def _rules(row: Provider) -> Rules:
-    return Rules(
-        adaptive=row.adaptive,
-        per_account=row.limits_per == "account",
-        counts_refused=row.counts_refused,
-        reserves_output=row.reserves_output,
-        rpm=row.rpm,
-        tpm=row.tpm,
-        rpd=row.rpd,
-        models=row.models,
-    )
-
-
-def _configured(providers: Providers) -> set[str]:
-    """Returns the lanes whose calls this worker can make."""
-    aliases = _served_by(providers).keys() - providers.catalogue.rows.keys()
-    configured = providers.catalogue.rows.keys() - providers.missing().keys()
-    return configured | aliases | {WEBHOOK_LANE}
+    return start, stop
 
 
 def _provider_context(
