@@ -5,16 +5,10 @@ from fastapi import APIRouter, Request, Response
 from api.dependencies.request_headers import IdempotencyKey, StreamFormatDep, WaitPreference
 from api.dependencies.services import DisconnectDep, OwnerDep, ServicesDep
 from api.jobs.submission_options import new_submission
-from api.openapi.document import (
-    ACCEPTED,
-    AUTHENTICATED,
-    BATCHES,
-    EVENTS,
-    JSON_BODY,
-    NDJSON_ITEMS,
-    SUBMISSION_REFUSED,
-    request_body,
-)
+from api.openapi.request_bodies import JSON_BODY, request_body
+from api.openapi.responses import ACCEPTED, EVENTS, NDJSON_ITEMS, SUBMISSION_REFUSED
+from api.openapi.security_scheme import AUTHENTICATED
+from api.openapi.tags import BATCHES
 from api.requests.reader import RequestReader
 from shared.models import BatchLLMResponse
 

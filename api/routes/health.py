@@ -4,7 +4,8 @@ from fastapi import APIRouter, Response, status
 
 from api.dependencies.services import IdentifiedDep, ServicesDep
 from api.monitoring.health import DetailedReadiness, Health, Readiness, check_readiness
-from api.openapi.document import AUTHENTICATED, HEALTH
+from api.openapi.security_scheme import AUTHENTICATED
+from api.openapi.tags import HEALTH
 
 router = APIRouter(tags=[HEALTH])
 

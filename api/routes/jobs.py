@@ -11,21 +11,19 @@ from api.dependencies.request_headers import IdempotencyKey, LastEventId
 from api.dependencies.services import DisconnectDep, JobsDep, OwnerDep, ServicesDep
 from api.jobs.job_streams import ItemOutcome
 from api.jobs.submission_options import new_submission
-from api.openapi.document import (
+from api.openapi.request_bodies import JSON_BODY, NDJSON_BODY, request_body
+from api.openapi.responses import (
     ACCEPTED,
-    AUTHENTICATED,
     EVENTS,
     INVALID_CURSOR,
-    JOBS,
-    JSON_BODY,
-    NDJSON_BODY,
     NDJSON_ITEMS,
     NOT_FOUND,
     NOTHING_TO_RETRY,
     SUBMISSION_REFUSED,
     UNAVAILABLE,
-    request_body,
 )
+from api.openapi.security_scheme import AUTHENTICATED
+from api.openapi.tags import JOBS
 from api.requests.formats import RequestFormat
 from api.requests.reader import RequestReader
 from api.requests.vendor_requests import VendorOptions

@@ -11,14 +11,10 @@ from api.dependencies.services import DisconnectDep, OwnerDep, ServicesDep
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.body import read_model
 from api.openai.request_check import hold
-from api.openapi.document import (
-    AUTHENTICATED,
-    OPENAI,
-    OPENAI_CREATED,
-    OPENAI_LISTED,
-    OPENAI_READ,
-    json_body,
-)
+from api.openapi.openai_responses import OPENAI_CREATED, OPENAI_LISTED, OPENAI_READ
+from api.openapi.request_bodies import json_body
+from api.openapi.security_scheme import AUTHENTICATED
+from api.openapi.tags import OPENAI
 
 MAX_PAGE = 100
 

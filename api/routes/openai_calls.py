@@ -7,15 +7,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from api.dependencies.request_headers import IdempotencyKey, RepetitionDep
 from api.dependencies.services import DisconnectDep, OwnerDep, ServicesDep
 from api.openai.live_call import LiveCall
-from api.openapi.document import (
-    AUTHENTICATED,
-    CALL_REFUSED,
-    OPENAI,
-    OPENAI_ANSWER,
-    OPENAI_BODY,
-    OPENAI_STREAM,
-    request_body,
-)
+from api.openapi.openai_responses import CALL_REFUSED, OPENAI_ANSWER, OPENAI_STREAM
+from api.openapi.request_bodies import OPENAI_BODY, request_body
+from api.openapi.security_scheme import AUTHENTICATED
+from api.openapi.tags import OPENAI
 from api.requests.vendor_requests import VendorOptions
 from shared.dialects.dialect import Operation
 

@@ -13,14 +13,10 @@ from api.openai.batch_schemas import FileDeleted, FileList, FileObject
 from api.openai.files import OCTETS
 from api.openai.multipart import UploadForm
 from api.openai.request_check import hold
-from api.openapi.document import (
-    AUTHENTICATED,
-    OPENAI,
-    OPENAI_LISTED,
-    OPENAI_READ,
-    OPENAI_STORED,
-    UPLOAD_BODY,
-)
+from api.openapi.openai_responses import OPENAI_LISTED, OPENAI_READ, OPENAI_STORED
+from api.openapi.request_bodies import UPLOAD_BODY
+from api.openapi.security_scheme import AUTHENTICATED
+from api.openapi.tags import OPENAI
 from api.requests.body import body_chunks
 from api.streams.stream_response import StreamResponse
 from shared.files.upload import Repetition

@@ -5,7 +5,9 @@ from fastapi import APIRouter
 from api.dependencies.services import ServicesDep
 from api.openai.model_list import find_model
 from api.openai.schemas import OpenAIModel, OpenAIModels
-from api.openapi.document import AUTHENTICATED, OPENAI, OPENAI_REFUSED, UNKNOWN_MODEL
+from api.openapi.openai_responses import OPENAI_REFUSED, UNKNOWN_MODEL
+from api.openapi.security_scheme import AUTHENTICATED
+from api.openapi.tags import OPENAI
 
 router = APIRouter(prefix="/v1/models", tags=[OPENAI], dependencies=[AUTHENTICATED])
 

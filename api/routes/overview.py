@@ -4,7 +4,9 @@ from fastapi import APIRouter, Request, Response
 
 from api.dependencies.services import OwnerDep, ServicesDep
 from api.media_types import EVENT_STREAM
-from api.openapi.document import AUTHENTICATED, EVENTS, MONITORING, UNAUTHORIZED, UNAVAILABLE
+from api.openapi.responses import EVENTS, UNAUTHORIZED, UNAVAILABLE
+from api.openapi.security_scheme import AUTHENTICATED
+from api.openapi.tags import MONITORING
 from api.streams.stream_response import StreamResponse
 from shared.monitoring.models import History, Overview
 
