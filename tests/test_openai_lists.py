@@ -7,14 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from arq.connections import ArqRedis
-from support.openai_batches import (
-    create,
-    created,
-    ended,
-    error,
-    line,
-    upload,
-)
+from support.openai_batches import create, created, ended, error, line, upload
 from support.providers import combined
 from support.stack import chat, eventually
 

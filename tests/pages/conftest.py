@@ -1,4 +1,4 @@
-"""Provides one browser for all tests of a module. They and their fixtures run in one event loop."""
+"""Provides one browser for the tests of all pages. They and their fixtures run in one loop."""
 
 from collections.abc import AsyncIterator
 
@@ -13,26 +13,26 @@ from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="package")
 async def stack(valkey_url: str, keys: Keys) -> AsyncIterator[Start]:
     async with stacks(valkey_url, keys) as start:
         yield start
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="package")
 async def redis(valkey_url: str) -> AsyncIterator[ArqRedis]:
     client = connect(valkey_url)
     yield client
     await client.aclose()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="package")
 async def server() -> AsyncIterator[Server]:
     async with running_server() as server:
         yield server
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def browser() -> AsyncIterator[Browser]:
     async with open_browser() as browser:
         yield browser

@@ -13,7 +13,7 @@ from support.tls_proxy import tls_proxy
 
 from api.pages.docs_page import DOCS
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # one browser serves all tests
+pytestmark = pytest.mark.asyncio(loop_scope="package")  # one browser serves the tests of all pages
 
 BATCH = "#operations-Batches-post_batch_batch_post"  # the section of POST /batch
 

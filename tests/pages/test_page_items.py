@@ -11,7 +11,7 @@ from support.stack import Start, chat
 
 pytestmark = [
     needs_chromium,
-    pytest.mark.asyncio(loop_scope="module"),  # one browser serves all tests
+    pytest.mark.asyncio(loop_scope="package"),  # one browser serves the tests of all pages
 ]
 
 

@@ -31,6 +31,12 @@ async def upload(client: httpx.AsyncClient, body: bytes, **options: Any) -> str:
     return location
 
 
+async def upload_slow_job(stack: Stack, **fields: Any) -> str:
+    """Submits a job of 300 requests that runs for some seconds. Returns its location."""
+    await stack.simulate(latency_ms=400, latency_spread_ms=300)
+    return await upload(stack.api, lines((str(n) for n in range(300)), **fields))
+
+
 async def job(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
     """Returns the job, and checks that the sum of its counts is the number of its requests."""
     answer = await client.get(location)
