@@ -28,7 +28,13 @@ from shared.settings import ProviderSettings, Settings
 from worker.providers.connections import http_client
 
 pytest.register_assert_rewrite(
-    "support.invariants", "support.jobs", "support.load", "support.mixed_load"
+    "support.invariants",
+    "support.jobs",
+    "support.load",
+    "support.mixed_load",
+    "support.openai_batches",
+    "support.queue_comparison",
+    "support.queue_model",
 )
 # A shell lets its background jobs ignore SIGINT; the processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
