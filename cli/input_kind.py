@@ -31,6 +31,8 @@ _BINARY = (
     (b"\xff\xfe", "UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | orchestrator submit -"),
     (b"\xfe\xff", "UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | orchestrator submit -"),
 )
+# Text may begin with a bracket, too, such as `[INST]`, `[1]` and `[{name}]`.
+_ARRAY_START = re.compile(rb'\s*\[\s*("|\{\s*("|\}))')
 # The name of a column, unlike a prompt, has no end of a sentence and no spaces around it.
 _COLUMN = re.compile(r"[^\s\"](?:[^\n\"]{0,58}[^\s\".?!:])?")
 
@@ -78,8 +80,8 @@ Kind = Table | JsonArray | JsonObjects | JsonStrings | PlainText
 def recognise(path: Path, name: str, batch_bytes: int) -> Kind:
     """Returns the kind of the file's content.
 
-    Raises OSError, and InputError if the file has no requests, is binary, or has a value that JSON
-    does not allow.
+    Raises OSError, and InputError if the file has no requests, is binary, has a value that JSON
+    does not allow, or is a JSON array that is broken or too large.
 
     name: the name that the user gave. If the name ends in .csv, .tsv or .tab, the input is a table.
     batch_bytes: limit of the size of a JSON array.
@@ -98,11 +100,8 @@ def recognise(path: Path, name: str, batch_bytes: int) -> Kind:
     match head.lstrip()[:1]:
         case b"{" if (objects := _json_objects(head)) is not None:
             return objects
-        case b"[" if path.stat().st_size <= batch_bytes:
-            text_of_array = path.read_bytes().removeprefix(BOM_UTF8)
-            if (values := _json(text_of_array)) is not None:
-                return JsonArray(values if isinstance(values, list) else [values])
-            check_values(_lenient_json(text_of_array), "value {} of the array")
+        case b"[" if (array := _json_array(path, head, batch_bytes)) is not None:
+            return array
         case b'"' if _are_strings(path):
             return JsonStrings()
     for delimiter in ("\t", ",", ";"):
@@ -118,6 +117,37 @@ def _refuse_binary(head: bytes) -> None:
             raise InputError(f"the input is {what}. Convert it first: {advice}")
     if b"\0" in head:
         raise InputError("the input is not text: it contains zero bytes")
+
+
+def _json_array(path: Path, head: bytes, max_bytes: int) -> JsonArray | None:
+    """Returns the array, or None if the file is text that begins with a bracket.
+
+    A broken array is refused, because each of its lines would be sent as a prompt.
+    """
+    is_array = _ARRAY_START.match(head) is not None
+    if path.stat().st_size > max_bytes:
+        if is_array:
+            raise InputError(too_large("array", max_bytes, ".[]"))
+        return None
+    text = path.read_bytes().removeprefix(BOM_UTF8)
+    try:
+        return JsonArray(orjson.loads(text))
+    except orjson.JSONDecodeError as error:
+        check_values(_lenient_json(text), "value {} of the array")
+        if is_array:
+            raise InputError(
+                f"the JSON array is broken at line {error.lineno}, column {error.colno}:"
+                f" {error.msg}. If each line is a prompt, add --lines"
+            ) from None
+    return None
+
+
+def too_large(what: str, max_bytes: int, query: str) -> str:
+    """Returns the refusal of a JSON document. `query` is for jq, and yields its requests."""
+    return (
+        f"a JSON {what} must have at most {max_bytes // 2**20} MB. Write one request on each line:"
+        f" jq -c '{query}' FILE | orchestrator submit -"
+    )
 
 
 def _json_objects(head: bytes) -> JsonObjects | None:

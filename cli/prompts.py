@@ -84,6 +84,8 @@ class Prompts:
 
     def _from_value(self, value: object, where: str) -> bytes:
         if isinstance(value, str):
+            if self.request.field or self.request.id_field:
+                raise InputError(f"{where} is a string; --field and --id-field need objects")
             return self.request.line(value, None)
         if isinstance(value, dict):
             return self._from_fields(value, where)

@@ -1,6 +1,7 @@
 """Reads the input of `orchestrator submit`: requests in any format, or prompts."""
 
 import json
+import re
 import sys
 import tempfile
 from codecs import BOM_UTF8
@@ -14,18 +15,19 @@ from cli.input_errors import InputError, WrongArguments
 from cli.input_kind import (
     JsonArray,
     JsonObjects,
-    JsonStrings,
     Kind,
     PlainText,
     Table,
     check_values,
     recognise,
+    too_large,
 )
 from cli.prompts import PromptRequest, Prompts
 
 OPTIONS = {"deadline_s", "webhook_url"}  # fields of a JSON batch in addition to its requests
 # A JSON batch has a limit, because it is read completely into memory. NDJSON has no limit.
 BATCH_BYTES = 64 * 1024 * 1024
+_BATCH_START = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"requests"\s*:')
 # An object with one of these fields is a request, whose format the API recognises.
 REQUEST_FIELDS = {"provider", "messages", "input", "contents", "params", "request", "body"}
 PROMPT_FIELDS = ("prompt", "text", "question", "query", "instruction", "content")
@@ -130,16 +132,21 @@ def _prompt_request(kind: Kind, given: InputOptions) -> PromptRequest:
                 f" {_listed(columns)}. Add --field {_likely(columns)} to send that column's text as"
                 " prompts. If each line is a prompt, add --lines"
             )
-        case PlainText() | JsonStrings() if given.field:
-            raise WrongArguments("--field is for tables and JSON objects; the input has neither")
-        case PlainText() | JsonStrings() if given.id_field:
-            raise WrongArguments("--id-field is for tables and JSON objects; the input has neither")
+    option = "--field" if given.field else "--id-field" if given.id_field else ""
+    if option and not _has_fields(kind):
+        raise WrongArguments(f"{option} is for tables and JSON objects; the input has neither")
     if not (given.provider or given.model) and given.system:
         raise WrongArguments("--system needs --provider and --model")
     if not (given.provider and given.model):
         what = "plain-text prompts" if isinstance(kind, PlainText) else "prompts"
         raise WrongArguments(f"{what} need --provider and --model")
     return PromptRequest(given.provider, given.model, given.system, given.field, given.id_field)
+
+
+def _has_fields(kind: Kind) -> bool:
+    if isinstance(kind, JsonArray):
+        return any(isinstance(value, dict) for value in kind.values)
+    return isinstance(kind, Table | JsonObjects)
 
 
 def _likely(names: list[str]) -> str:
@@ -156,6 +163,9 @@ def _listed(names: list[str]) -> str:
 def _read_batch(path: Path) -> Requests | None:
     """Returns the requests of a JSON batch, or None if the file is not a JSON batch."""
     if path.stat().st_size > BATCH_BYTES:
+        with path.open("rb") as file:
+            if _BATCH_START.match(file.read(1024)):
+                raise InputError(too_large("batch", BATCH_BYTES, ".requests[]"))
         return None
     with suppress(ValueError, RecursionError):
         document = json.loads(path.read_bytes().decode("utf-8-sig"))

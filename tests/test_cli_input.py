@@ -4,6 +4,7 @@ import gzip
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.command import Orchestrator, execute
@@ -11,7 +12,8 @@ from support.jobs import job_ids, lines, parsed
 from support.stack import Stack
 
 from cli.input_errors import InputError
-from cli.request_file import InputOptions, read_requests
+from cli.input_kind import HEAD_BYTES
+from cli.request_file import BATCH_BYTES, InputOptions, read_requests
 
 PROMPTS = ("--provider", "ollama", "--model", "m")
 
@@ -83,6 +85,55 @@ def test_half_of_a_surrogate_pair_is_refused(text: str, place: str, tmp_path: Pa
         read_requests(str(path), InputOptions(provider="openai", model="m"))
 
 
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        ('["hi", "ho"]', {"field": "x"}, "--field is for tables and JSON objects"),
+        ('["hi", "ho"]', {"id_field": "x"}, "--id-field is for tables and JSON objects"),
+        ("hi\n", {"id_field": "x"}, "--id-field is for tables and JSON objects"),
+        ('"hi"\n"ho"\n', {"id_field": "x"}, "--id-field is for tables and JSON objects"),
+        ('[{"text": "a"}, "b"]', {"field": "text"}, "value 2 is a string; --field and"),
+        ('[{"text": "a"},]', {}, "the JSON array is broken at line 1, column 15: trailing comma"),
+        ('[\n"a",\n"b" "c"]', {}, "the JSON array is broken at line 3, column 5: unexpected char"),
+        ('\ufeff [{"text": "a"}', {}, "the JSON array is broken at line 1, column "),
+        ('["a"] and text', {}, "unexpected content after document. If each line is a prompt, add"),
+    ],
+)
+def test_an_input_in_json_is_not_sent_as_other_prompts(
+    content: str, options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "input"
+    path.write_text(content)
+
+    with pytest.raises(InputError) as refused:
+        read_requests(str(path), InputOptions(provider="openai", model="m", **options))
+
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        ('[{"text": "', '"}]', "a JSON array must have at most 64 MB. Write one request on each"),
+        ('{"requests": [{"x": "', '"}]}', "a JSON batch must have at most 64 MB. Write one"),
+    ],
+)
+def test_a_large_json_document_is_refused_with_a_command_that_divides_it(
+    start: str, end: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "input"
+    with path.open("w") as file:
+        file.write(start + "x" * HEAD_BYTES)
+        file.seek(BATCH_BYTES)  # a hole, which takes no place on the disk
+        file.write(end)
+
+    with pytest.raises(InputError) as refused:
+        read_requests(str(path), InputOptions(provider="openai", model="m"))
+
+    assert str(refused.value).startswith(said)
+    assert "FILE | orchestrator submit -" in str(refused.value)
+
+
 TAKEN = [
     ("t.csv", CSV, ("--field", "text"), ["a, b", "two\nlines"]),
     ("-", "\ufeff" + CSV, ("--field", "text"), ["a, b", "two\nlines"]),
@@ -94,6 +145,7 @@ TAKEN = [
     ("p", "Hello, world\nHi, there\n", (), ["Hello, world", "Hi, there"]),
     ("p", '"Hello," she said.\n"Bye."\n', (), ['"Hello," she said.', '"Bye."']),
     ("p", "{name}, write\n[INST] x\n", (), ["{name}, write", "[INST] x"]),
+    ("p", "[1] one\n[ ] two\n", (), ["[1] one", "[ ] two"]),
     ("p", "id,text\n1,x\n", ("--lines",), ["id,text", "1,x"]),
 ]
 
