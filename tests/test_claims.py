@@ -13,6 +13,7 @@ from support.stack import eventually
 from shared.jobs.staging import STAGING_TTL_S, Staging
 from shared.jobs.store import Store
 from shared.jobs.submission import QueueFull, UploadExpired
+from shared.jobs.views import response
 from shared.queue import item_results
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import MAX_CLAIM, Queue
@@ -374,6 +375,22 @@ async def test_cancelling_ends_a_job_but_its_slots_stay_used_until_the_calls_sto
     assert len(await claim(queue, a=2)) == 1
     await settle(queue, Settlement(running, "release"))
     assert len(await claim(queue, a=2)) == 1
+
+
+async def test_the_result_of_a_cancelled_item_counts_no_attempts(
+    queue: Queue, store: Store
+) -> None:
+    await accept(store, "job", "a")
+    [lease] = await claim(queue)
+    await settle(queue, Settlement(lease, "retry", b"{}", delay_s=60))
+
+    await store.cancel("job")
+
+    snapshot = await store.snapshot("job")
+    assert snapshot is not None
+    result = response((None, "a", "m"), None, snapshot)
+    assert result is not None
+    assert (result.error_code, result.attempts) == ("cancelled", 0)
 
 
 @pytest.mark.parametrize("outcome", ["complete", "fail", "retry", "release"])

@@ -64,7 +64,10 @@ class LLMResponse(_Response):
     error_code: str | None = Field(
         default=None, description="The kind of the error, for example `rate_limited`."
     )
-    attempts: int = Field(description="The number of calls to the provider.")
+    attempts: int = Field(
+        description="The number of calls to the provider. 0 if the job ended before the request had"
+        " finished, even if calls had been made."
+    )
     finish_reason: str | None = None
     cost_usd: float | None = Field(
         default=None, description="The cost that the provider reports; None if it reports none."

@@ -61,7 +61,10 @@ class LLMResponse(Outbound):
         description="A description of the error for a human reader; `null` for an answer."
     )
     error_code: ErrorCode | None
-    attempts: int = Field(description="The number of provider calls for this request.")
+    attempts: int = Field(
+        description="The number of provider calls for this request. 0 if the job ended before the"
+        " request had finished, even if calls had been made."
+    )
     finish_reason: str | None = Field(
         description="Why the model stopped, as the provider reports it, for example `stop` or"
         " `length`."
