@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from orchestrator_client import Deployment, Lane
+from shared.monitoring.account_state import PROBING, account_of, not_covered
 
-PROBING = "probing"
 SHOWN = 5  # limit of the deployments that are shown for a lane
 
 
@@ -27,11 +27,6 @@ def lane_state(lane: Lane, at: datetime) -> str:
     if lane.paused_until and not lane.deployments:  # an alias
         return f"paused until {lane.paused_until:%H:%M:%S} UTC: {lane.paused_because}"
     return "healthy"
-
-
-def account_of(lane: Lane) -> Deployment | None:
-    """Returns the state that covers all models of the lane; None if the lane is healthy."""
-    return next((one for one in lane.deployments if one.name == lane.name), None)
 
 
 def short_state(lane: Lane) -> str:
@@ -58,18 +53,10 @@ def _count(lane: Lane, count: int) -> str:
 def first_of(lane: Lane) -> tuple[list[Deployment], str]:
     """Returns the deployments to show, first those that do not work, and how many are left out.
 
-    If the provider does not work, leaves out its models. If it is paused, leaves out the models
-    whose pauses end no later.
+    Leaves out the models that the state of the whole provider covers.
     """
     account = account_of(lane)
-    found = [one for one in lane.deployments if account is None or not _is_covered(one, account)]
+    found = not_covered(lane)
     ordered = sorted(found, key=lambda one: (one.state != PROBING, one is not account))
     hidden = len(ordered) - SHOWN
     return ordered[:SHOWN], f"and {hidden} more" if hidden > 0 else ""
-
-
-def _is_covered(one: Deployment, account: Deployment) -> bool:
-    if one is account:
-        return False
-    is_paused = one.state != PROBING and one.next_call_at <= account.next_call_at
-    return account.state == PROBING or is_paused

@@ -12,11 +12,12 @@ from rich.table import Table
 from cli.command import Command, Group, epilog
 from cli.command_runner import WRONG_ARGUMENTS, fail
 from cli.console import err, out, write_line
-from cli.deployment_state import account_of, first_of, lane_state, state_of
+from cli.deployment_state import first_of, lane_state, state_of
 from cli.options import AsJson
 from cli.redis_command import CODES, run_with_redis, say_empty
 from cli.tables import table
 from orchestrator_client import Overview
+from shared.monitoring.account_state import account_of
 from shared.monitoring.monitor import Monitor
 from shared.providers import WEBHOOK_LANE
 from shared.queue.operator_commands import Operator

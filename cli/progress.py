@@ -11,9 +11,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from cli.deployment_state import PROBING, account_of, short_state
+from cli.deployment_state import short_state
 from cli.tables import duration
 from orchestrator_client import AsyncClient, JobItem, JobSummary, Lane
+from shared.monitoring.account_state import PROBING, account_of
 
 POLL_S = 1.0
 PLAIN_S = 5.0  # seconds between two lines if there is no terminal

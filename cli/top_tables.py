@@ -8,11 +8,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cli.deployment_state import PROBING, first_of, short_state, state_of
+from cli.deployment_state import first_of, short_state, state_of
 from cli.job_id import short_ids
 from cli.job_list import short_status
 from cli.tables import duration, table
 from orchestrator_client import JobSummary, Lane, WorkerView
+from shared.monitoring.account_state import PROBING
 
 WORKERS_SHOWN = 20
 LANES_SHOWN = 5  # limit of the shown lanes on a narrow terminal; idle lanes are left out first

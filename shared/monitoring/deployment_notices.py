@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from shared.monitoring.account_state import not_covered
 from shared.monitoring.models import (
     MAX_DEPLOYMENTS,
     DeploymentState,
@@ -26,7 +27,7 @@ def deployment_notices(at: datetime, lane: Lane) -> Iterator[Notice]:
             f" deployments are paused or do not work: {lane.paused_because}."
         )
         yield _notice(Severity.WARNING, lane, _joined(text, _all_waiting(lane)))
-    found = _not_covered(lane)
+    found = not_covered(lane)
     probing = [one for one in found if one.state is DeploymentState.PROBING]
     paused = [one for one in found if one.state is DeploymentState.PAUSED]
     if len(probing) > MAX_NOTICES:
@@ -40,26 +41,6 @@ def deployment_notices(at: datetime, lane: Lane) -> Iterator[Notice]:
     else:
         for one in paused:
             yield _notice(Severity.WARNING, lane, _paused(at, lane, one), one)
-
-
-def _not_covered(lane: Lane) -> list[UnhealthyDeployment]:
-    """Returns the deployments that a notice about the whole provider does not cover.
-
-    If the provider does not work, returns only the provider. If it is paused, also returns each
-    model that does not work or that is paused for longer.
-    """
-    account = next((one for one in lane.deployments if one.name == lane.name), None)
-    if account is None:
-        return lane.deployments
-    if account.state is DeploymentState.PROBING:
-        return [account]
-    return [
-        one
-        for one in lane.deployments
-        if one is account
-        or one.state is DeploymentState.PROBING
-        or one.next_call_at > account.next_call_at
-    ]
 
 
 def _not_working(at: datetime, lane: Lane, one: UnhealthyDeployment) -> str:
