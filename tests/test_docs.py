@@ -91,8 +91,6 @@ NEEDS_SETTINGS = (WEBHOOKS, API_KEYS)  # each tells its reader which, so it has 
 # A page that says in words what its file looks like. All other files are shown: see `prepare`.
 DESCRIBED = {
     "questions.csv": "id,question\n1,What is a lease?\n2,What is a lane?\n",
-    "batch.jsonl": '{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body":'
-    ' {"model": "gpt-x", "messages": [{"role": "user", "content": "hello"}]}}\n',
 }
 REQUESTS = next(
     command.output

@@ -65,7 +65,7 @@ class UploadExpired(SubmissionRejected):
 class Submission:
     """Holds the options that the client chose for the job."""
 
-    owner: str = ""  # name of the API key; "" if the deployment has no API keys
+    owner: str = ""  # name of the API key; "" if the installation has no API keys
     interactive: bool = False  # whether a client waits for the results
     deadline_s: float | None = None  # time from the acceptance to the deadline
     webhook_url: str | None = None
