@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from api.errors.error_responses import add_exception_handlers
 from api.lifespan import running_services
@@ -38,6 +39,17 @@ from shared.queue.layout_version import LayoutMismatch
 from shared.redis.embedded import EmbeddedServerError
 from shared.settings import ProviderSettings, Settings
 from shared.version import VERSION
+
+RESOURCES = (
+    batches,
+    jobs,
+    openai_calls,
+    openai_models,
+    openai_files,
+    openai_batches,
+    overview,
+    health,
+)
 
 
 def create_app(
@@ -74,7 +86,20 @@ def create_app(
             "logs": False,  # logs contain what a client sent
         },
     )
-    # A request passes these in reverse order, beginning with the middleware that is added last.
+    _add_middleware(app, settings, registry)
+    for resource in RESOURCES:
+        app.include_router(resource.router)
+    add_docs_page(app)
+    if settings.dashboard:
+        add_dashboard(app)
+    accept_trailing_slashes(app)
+    add_exception_handlers(app)
+    app.openapi = lambda: openapi_document(app, list(catalogue.rows))  # type: ignore[method-assign]
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
+    """A request passes these in reverse order, beginning with the middleware that is added last."""
     app.add_middleware(DeferredStreamMiddleware)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(
@@ -88,21 +113,3 @@ def create_app(
     if settings.root_path:
         app.add_middleware(PathPrefixMiddleware, prefix=settings.root_path)
     app.add_middleware(StartupErrorsMiddleware, expected=(LayoutMismatch, EmbeddedServerError))
-    for resource in (
-        batches,
-        jobs,
-        openai_calls,
-        openai_models,
-        openai_files,
-        openai_batches,
-        overview,
-        health,
-    ):
-        app.include_router(resource.router)
-    add_docs_page(app)
-    if settings.dashboard:
-        add_dashboard(app)
-    accept_trailing_slashes(app)
-    add_exception_handlers(app)
-    app.openapi = lambda: openapi_document(app, list(catalogue.rows))  # type: ignore[method-assign]
-    return app

@@ -16,7 +16,7 @@ from api.jobs.job_starter import JobStarter
 from api.jobs.job_streams import JobStreams
 from api.monitoring.metrics import Metrics
 from api.monitoring.overview_feed import OverviewFeed
-from api.openai.result_sums import running_sums
+from api.openai.result_sums import Sums, running_sums
 from api.openai.services import openai_services
 from api.periodic_tasks import run_periodic_tasks
 from api.server.shutdown import on_shutdown_signal
@@ -55,57 +55,86 @@ async def running_services(
     services start nevertheless. Raises LayoutMismatch and EmbeddedServerError.
     """
     keys = Keys(settings.key_prefix)
-    async with _redis(settings, keys) as redis:
-        queue = Queue(redis, keys, lease_s=settings.lease_seconds)
+    async with _redis(settings, keys) as redis, running_sums() as sums:
         memory = RedisMemory(redis)
         model_limits = {row.name: row.models for row in catalogue.rows.values() if row.models}
         store = Store(redis, keys, memory, model_limits)
-        jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
         events = JobEvents(redis, keys, store)
-        starter = JobStarter(
-            jobs,
-            events,
-            grace_s=settings.disconnect_grace_seconds,
-            cancels_abandoned=settings.cancel_on_disconnect,
+        services = _services(
+            redis,
+            keys,
+            memory,
+            settings,
+            catalogue,
+            store=store,
+            events=events,
+            sums=sums,
+            providers=providers,
+            tracer=tracer,
+            registry=registry,
         )
-        pages_memory = MemoryBudget(settings.api_memory_bytes // PAGES_SHARE)
-        result_stream = ResultStream(store, events, pages_memory)
-        overview_feed = OverviewFeed(Monitor(redis, keys), jobs)
 
         def close_streams() -> None:
             events.close()
-            overview_feed.close()
+            services.overview_feed.close()
 
-        periodic_tasks = partial(run_periodic_tasks, queue, ReportWriter(redis, keys))
-        async with _background(events.run, periodic_tasks, memory.watch), running_sums() as sums:
+        periodic_tasks = partial(run_periodic_tasks, services.queue, ReportWriter(redis, keys))
+        async with _background(events.run, periodic_tasks, memory.watch):
             _log_start(settings, catalogue)
             with on_shutdown_signal(close_streams):
-                yield Services(
-                    settings=settings,
-                    catalogue=catalogue,
-                    queue=queue,
-                    jobs=jobs,
-                    job_starter=starter,
-                    job_streams=JobStreams(store, jobs, starter, result_stream),
-                    job_responses=JobResponses(result_stream),
-                    overview_feed=overview_feed,
-                    metrics=Metrics(overview_feed, registry),
-                    openai=openai_services(
-                        redis,
-                        keys,
-                        memory,
-                        settings,
-                        catalogue,
-                        store=store,
-                        jobs=jobs,
-                        starter=starter,
-                        stream=result_stream,
-                        events=events,
-                        sums=sums,
-                        providers=providers,
-                    ),
-                )
+                yield services
         await asyncio.to_thread(tracer.close)
+
+
+def _services(
+    redis: ArqRedis,
+    keys: Keys,
+    memory: RedisMemory,
+    settings: Settings,
+    catalogue: Catalogue,
+    *,
+    store: Store,
+    events: JobEvents,
+    sums: Sums,
+    providers: Mapping[str, ProviderSettings],
+    tracer: Tracer,
+    registry: CollectorRegistry,
+) -> Services:
+    jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
+    starter = JobStarter(
+        jobs,
+        events,
+        grace_s=settings.disconnect_grace_seconds,
+        cancels_abandoned=settings.cancel_on_disconnect,
+    )
+    pages_memory = MemoryBudget(settings.api_memory_bytes // PAGES_SHARE)
+    result_stream = ResultStream(store, events, pages_memory)
+    overview_feed = OverviewFeed(Monitor(redis, keys), jobs)
+    return Services(
+        settings=settings,
+        catalogue=catalogue,
+        queue=Queue(redis, keys, lease_s=settings.lease_seconds),
+        jobs=jobs,
+        job_starter=starter,
+        job_streams=JobStreams(store, jobs, starter, result_stream),
+        job_responses=JobResponses(result_stream),
+        overview_feed=overview_feed,
+        metrics=Metrics(overview_feed, registry),
+        openai=openai_services(
+            redis,
+            keys,
+            memory,
+            settings,
+            catalogue,
+            store=store,
+            jobs=jobs,
+            starter=starter,
+            stream=result_stream,
+            events=events,
+            sums=sums,
+            providers=providers,
+        ),
+    )
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from pydantic import AfterValidator
 
 from api.asgi_scope import MEMORY
 from api.dependencies.cursors import AfterCursor, PageCursor
+from api.dependencies.job_query import JobOptionsQuery, VendorOptionsQuery
 from api.dependencies.request_headers import IdempotencyKey, LastEventId
 from api.dependencies.services import DisconnectDep, JobsDep, OwnerDep, ServicesDep
 from api.jobs.job_streams import ItemOutcome
@@ -24,20 +25,14 @@ from api.openapi.responses import (
 )
 from api.openapi.security_scheme import AUTHENTICATED
 from api.openapi.tags import JOBS
-from api.requests.formats import RequestFormat
 from api.requests.reader import RequestReader
-from api.requests.vendor_requests import VendorOptions
 from api.streams.stream_response import StreamResponse
 from api.streams.vendor_results import ResultFormat
 from shared.jobs.result_reader import Order
 from shared.models import (
-    MAX_DEADLINE_S,
-    MAX_NAME,
     Job,
     JobList,
-    JobOptions,
     JobStatus,
-    WebhookUrl,
 )
 from shared.queue.ids import job_id_of
 
@@ -66,42 +61,8 @@ async def post_job(
     owner: OwnerDep,
     key: IdempotencyKey,
     wait_for_disconnect: DisconnectDep,
-    deadline_s: Annotated[
-        float | None,
-        Query(
-            gt=0,
-            le=MAX_DEADLINE_S,
-            description="Number of seconds from acceptance. Requests that have not finished by then"
-            " fail with `deadline_exceeded`. Replaces the field `deadline_s` of a JSON body.",
-        ),
-    ] = None,
-    webhook_url: Annotated[
-        WebhookUrl | None,
-        Query(
-            description="The URL that gets a signed POST when the job has ended (Standard"
-            " Webhooks). Replaces the field `webhook_url` of a JSON body."
-        ),
-    ] = None,
-    provider: Annotated[
-        str | None,
-        Query(description="The provider of all requests that are in a vendor's format."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        Query(
-            min_length=1,
-            max_length=MAX_NAME,
-            description="The model of all requests that are in a vendor's format. Replaces the"
-            " model in their bodies.",
-        ),
-    ] = None,
-    request_format: Annotated[
-        RequestFormat | None,
-        Query(
-            alias="format",
-            description="The format of the requests. Default: the first request decides.",
-        ),
-    ] = None,
+    job_options: JobOptionsQuery,
+    vendor_options: VendorOptionsQuery,
 ) -> Response:
     """Submit a job, as JSON like in `POST /batch`, or as NDJSON with one request per line.
 
@@ -115,10 +76,7 @@ async def post_job(
 
     If one line is invalid, the response is a 422 with the line's number, and no request runs."""
     reader = RequestReader(request, services.settings, services.catalogue)
-    items, options = await reader.job(
-        JobOptions(deadline_s=deadline_s, webhook_url=webhook_url),
-        VendorOptions(provider, model, request_format),
-    )
+    items, options = await reader.job(job_options, vendor_options)
     submission = new_submission(services.settings, owner, options=options, key=key)
     job = await services.job_starter.start(
         items, submission, wait_for_disconnect=wait_for_disconnect
