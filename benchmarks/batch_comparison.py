@@ -31,7 +31,7 @@ SMOKE = Sizes(lines=100, call_ms=20, warm=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class BatchRun:
     wall_s: float
     cpu_s: float
     client_cpu_s: float
@@ -64,7 +64,7 @@ async def batch_comparison(provider: Provider, console: Console, sizes: Sizes) -
     return [*table, *([f"\nLiteLLM was not measured: {reason}"] if reason else [])]
 
 
-async def _batch(provider: Provider, sizes: Sizes) -> Outcome:
+async def _batch(provider: Provider, sizes: Sizes) -> BatchRun:
     async with orchestrator(provider, LIMIT, WORKERS) as system:
         client = Client(system.url)
         await client.batch_answers(openai_lines(sizes.warm))
@@ -80,7 +80,7 @@ async def _batch(provider: Provider, sizes: Sizes) -> Outcome:
     return outcome
 
 
-async def _calls(provider: Provider, sizes: Sizes) -> Outcome:
+async def _calls(provider: Provider, sizes: Sizes) -> BatchRun:
     """Calls the proxy for each line, with as many calls at once as the proxy may make."""
     model = Situation("", 0, 0, timeout_s=60)
     async with litellm(provider.url, [model], limit=LIMIT) as proxy:
@@ -108,11 +108,11 @@ async def _measured(
     sizes: Sizes,
     run: Callable[[], Awaitable[int]],
     cpu_s: Callable[[], float],
-) -> Outcome:
+) -> BatchRun:
     provider.behave(latency_ms=sizes.call_ms)
     cpu_before, client_before, started = cpu_s(), time.process_time(), time.perf_counter()
     answered = await run()
-    return Outcome(
+    return BatchRun(
         wall_s=time.perf_counter() - started,
         cpu_s=cpu_s() - cpu_before,
         client_cpu_s=time.process_time() - client_before,

@@ -33,7 +33,7 @@ Start = Callable[[Situation, str], AbstractAsyncContextManager[Run]]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SituationRun:
     """Holds what a system needed for a situation. `failed` counts the calls without an answer."""
 
     wall_s: float
@@ -51,7 +51,7 @@ async def provider_faults(
     provider: Provider, console: Console, situations: Sequence[Situation] = SITUATIONS
 ) -> str:
     """Runs all situations with each system. Returns PROVIDERS.md."""
-    found: dict[str, list[Outcome]] = {name: [] for name in NAMES}
+    found: dict[str, list[SituationRun]] = {name: [] for name in NAMES}
     reason, load = missing(), psutil.getloadavg()[0]
     async with AsyncExitStack() as exits:
         systems: dict[str, Start] = {"this project": _orchestrator(provider)}
@@ -71,7 +71,7 @@ async def provider_faults(
     return _report(situations, found, reason, load)
 
 
-async def _measured(provider: Provider, run: Run, situation: Situation) -> Outcome:
+async def _measured(provider: Provider, run: Run, situation: Situation) -> SituationRun:
     provider.behave(**situation.behaviour)
 
     async def fail() -> None:
@@ -85,7 +85,7 @@ async def _measured(provider: Provider, run: Run, situation: Situation) -> Outco
     failing.cancel()
     stats = provider.stats()
     failed = stats["total"] - stats["answers"].get("200", 0)
-    return Outcome(wall_s, stats["total"], failed, situation.items - answered)
+    return SituationRun(wall_s, stats["total"], failed, situation.items - answered)
 
 
 def _fan_out(url: str, *, retries: int, timeout_s: float | None = None) -> Start:
@@ -144,7 +144,7 @@ def _line(model: str, prompt: str) -> bytes:
 
 def _report(
     situations: Sequence[Situation],
-    found: dict[str, list[Outcome]],
+    found: dict[str, list[SituationRun]],
     missing_reason: str | None,
     load: float,
 ) -> str:

@@ -74,10 +74,10 @@ class PlainText:
     """The input is text: each line is a prompt."""
 
 
-Kind = Table | JsonArray | JsonObjects | JsonStrings | PlainText
+InputKind = Table | JsonArray | JsonObjects | JsonStrings | PlainText
 
 
-def recognise(path: Path, name: str, batch_bytes: int) -> Kind:
+def recognise(path: Path, name: str, batch_bytes: int) -> InputKind:
     """Returns the kind of the file's content.
 
     Raises OSError, and InputError if the file has no requests, is binary, has a value that JSON

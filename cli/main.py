@@ -20,7 +20,7 @@ from cli.lanes import app as lanes_commands
 from cli.limits import app as limits_commands
 from cli.local_stack import LocalStack, StartError
 from cli.own_api import Address
-from cli.provider_probe import Health, Probe, probe_all
+from cli.provider_probe import Probe, ProviderHealth, probe_all
 from cli.providers import app as providers_commands
 from orchestrator_client import OrchestratorError
 from shared.loopback import is_loopback
@@ -226,11 +226,11 @@ def _shown_providers(providers: Providers) -> list[str]:
 
 def _state(probe: Probe) -> str:
     match probe.health:
-        case Health.READY:
+        case ProviderHealth.READY:
             return "ready"
-        case Health.UNCHECKED:
+        case ProviderHealth.UNCHECKED:
             return "ready; the key was not checked"
-        case Health.MISSING:
+        case ProviderHealth.MISSING:
             return f"{probe.detail}; requests fail with provider_not_configured"
         case _:
             return f"warning: {probe.health}: {probe.detail}"

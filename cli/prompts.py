@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from cli.input_errors import InputError
-from cli.input_kind import JsonArray, JsonObjects, JsonStrings, Kind, PlainText, Table
+from cli.input_kind import InputKind, JsonArray, JsonObjects, JsonStrings, PlainText, Table
 
 csv.field_size_limit(sys.maxsize)
 
@@ -48,7 +48,7 @@ class Prompts:
     """
 
     path: Path
-    kind: Kind
+    kind: InputKind
     request: PromptRequest
 
     def __iter__(self) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ TIMEOUT_S = 5.0
 _MAX_BODY_BYTES = 10_000
 
 
-class Health(StrEnum):
+class ProviderHealth(StrEnum):
     READY = "ready"  # the provider answers, and accepts the key if there is a key
     UNCHECKED = "key not checked"  # the provider answers, but the answer does not depend on the key
     KEY_REFUSED = "key refused"
@@ -34,12 +34,12 @@ class Probe:
     """Says how healthy a provider is. `detail` says what happened, and what to do."""
 
     provider: str
-    health: Health
+    health: ProviderHealth
     detail: str
 
     @property
     def is_good(self) -> bool:
-        return self.health in {Health.READY, Health.UNCHECKED}
+        return self.health in {ProviderHealth.READY, ProviderHealth.UNCHECKED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,10 @@ async def _probe(
 ) -> Probe:
     """Probes with each key. The result is of the first key that is not good."""
     if name in missing:
-        return Probe(name, Health.MISSING, missing[name])
+        return Probe(name, ProviderHealth.MISSING, missing[name])
     row, settings = providers.catalogue.rows[name], providers.settings[name]
     if api is not None and leads_to(row, api):
-        return Probe(name, Health.OWN_API, refusal(row))
+        return Probe(name, ProviderHealth.OWN_API, refusal(row))
     keys = settings.keys
     probes = await asyncio.gather(
         *(
@@ -94,18 +94,18 @@ async def _probe_account(
     try:
         reply = await _ask(client, url, row, settings)
         health, detail = _judge(row, number, reply, has_key=settings.key is not None)
-        if health is Health.READY and settings.key is not None:
+        if health is ProviderHealth.READY and settings.key is not None:
             # Some providers list their models without a key.
             keyless = await _ask(client, url, row, settings.with_key(None))
             if keyless.status < HTTPStatus.BAD_REQUEST:
-                health, detail = Health.UNCHECKED, "answers even without a key"
+                health, detail = ProviderHealth.UNCHECKED, "answers even without a key"
     except (TimeoutError, httpx.TimeoutException):
-        health, detail = Health.UNREACHABLE, f"did not answer in {TIMEOUT_S:g} s"
+        health, detail = ProviderHealth.UNREACHABLE, f"did not answer in {TIMEOUT_S:g} s"
     except httpx.ConnectError:
         advice = f"start it, or correct {variable(row.name, 'base_url')}"
-        health, detail = Health.UNREACHABLE, f"can't connect; {advice}"
+        health, detail = ProviderHealth.UNREACHABLE, f"can't connect; {advice}"
     except (httpx.HTTPError, OSError, UnicodeError) as error:
-        health, detail = Health.UNREACHABLE, str(error) or type(error).__name__
+        health, detail = ProviderHealth.UNREACHABLE, str(error) or type(error).__name__
     return Probe(row.name, health, f"{url}: {detail}")
 
 
@@ -126,20 +126,25 @@ async def _ask(
         return _Reply(response.status_code, is_json, start)
 
 
-def _judge(row: Provider, number: int, reply: _Reply, *, has_key: bool) -> tuple[Health, str]:
+def _judge(
+    row: Provider, number: int, reply: _Reply, *, has_key: bool
+) -> tuple[ProviderHealth, str]:
     variables = " or ".join(row.variables_of_key(number))
     refused = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
     # Gemini: https://ai.google.dev/gemini-api/docs/troubleshooting
     if reply.status in refused or b"API_KEY_INVALID" in reply.start:
         advice = f"correct {variables}" if has_key else f"it needs a key: set {variables}"
-        return Health.KEY_REFUSED, f"answered {reply.status}; {advice}"
+        return ProviderHealth.KEY_REFUSED, f"answered {reply.status}; {advice}"
     if reply.status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
         return (
-            Health.UNCHECKED,
+            ProviderHealth.UNCHECKED,
             f"has no list of models ({reply.status}), so the key was not checked",
         )
     if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
-        return Health.FAILING, f"answered {reply.status}"
+        return ProviderHealth.FAILING, f"answered {reply.status}"
     if not reply.is_json:
-        return Health.FAILING, "answered with something that is not JSON; check the base URL"
-    return Health.READY, "answers and accepts the key" if has_key else "answers"
+        return (
+            ProviderHealth.FAILING,
+            "answered with something that is not JSON; check the base URL",
+        )
+    return ProviderHealth.READY, "answers and accepts the key" if has_key else "answers"

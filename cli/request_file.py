@@ -13,9 +13,9 @@ from typing import IO, Any
 
 from cli.input_errors import InputError, WrongArguments
 from cli.input_kind import (
+    InputKind,
     JsonArray,
     JsonObjects,
-    Kind,
     PlainText,
     Table,
     check_values,
@@ -122,7 +122,7 @@ def _requests(path: Path, kind: JsonObjects | JsonArray, given: InputOptions) ->
     return _read_batch(path) or Requests(_Lines(path))
 
 
-def _prompt_request(kind: Kind, given: InputOptions) -> PromptRequest:
+def _prompt_request(kind: InputKind, given: InputOptions) -> PromptRequest:
     """Describes the requests. Raises WrongArguments if an option is missing, or does not fit."""
     match kind:
         case Table(columns=columns) if given.field not in columns or not given.field:
@@ -143,7 +143,7 @@ def _prompt_request(kind: Kind, given: InputOptions) -> PromptRequest:
     return PromptRequest(given.provider, given.model, given.system, given.field, given.id_field)
 
 
-def _has_fields(kind: Kind) -> bool:
+def _has_fields(kind: InputKind) -> bool:
     if isinstance(kind, JsonArray):
         return any(isinstance(value, dict) for value in kind.values)
     return isinstance(kind, Table | JsonObjects)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import orjson
 
 MAX_PARTS = 100_000  # an object takes up to 600 bytes and 5 µs, because errors name the field
-_MAX_TOKENS = 5 * MAX_PARTS  # a valid text has at most two strings and two brackets for a part
+_MAX_JSON_TOKENS = 5 * MAX_PARTS  # a valid text has at most two strings and two brackets for a part
 SLICE_BYTES = 128 * 1024  # bytes between two moments at which other requests run
 _ROOT, _MEMBERS, _REQUESTS = (
     0,
@@ -55,7 +55,7 @@ class Scanner:
 
     @property
     def is_invalid(self) -> bool:
-        return self._tokens > _MAX_TOKENS
+        return self._tokens > _MAX_JSON_TOKENS
 
     def read(self, position: int, end: int) -> int:
         """Reads to `end`, or to where more than this slice is needed. Returns the position."""

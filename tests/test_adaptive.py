@@ -21,7 +21,7 @@ from support.search_depth import FULL
 from support.virtual_run import Call, Reply, VirtualRun, use_virtual_clock
 
 from shared.queue.capacity import Rules
-from shared.queue.leases import Announced, Fault, Lease, Settlement, Usage
+from shared.queue.leases import Announced, CallUsage, Fault, Lease, Settlement
 from shared.queue.redis_keys import Keys
 
 LIMIT = 100
@@ -109,7 +109,7 @@ async def test_what_is_a_signal(provider: LimitedProvider, fault: Fault, cap: fl
 
 async def test_a_refusal_because_of_a_budget_is_no_signal(provider: LimitedProvider) -> None:
     [lease, *_] = await claim(provider)
-    usage = Usage(announced={"rpm": Announced(600, left=0)})
+    usage = CallUsage(announced={"rpm": Announced(600, left=0)})
 
     await provider.settled(Settlement(lease, "retry", b"{}", 100, fault=refused(), usage=usage))
 

@@ -20,7 +20,7 @@ from cli.simulator.budgets import Budget, BudgetState
 from cli.simulator.chat import Chat
 from cli.simulator.tokens import count_by_script
 from shared.queue.capacity import Rules
-from shared.queue.leases import Usage
+from shared.queue.leases import CallUsage
 from shared.queue.redis_keys import Keys
 
 WORKERS, KILLED = 4, 2
@@ -38,7 +38,7 @@ class Metered:
         if self.state.admit(chat, call.start_s):
             return Reply(0.005, refused(0.1))
         seconds = 0.2 * math.exp(self._rng.gauss(0, 0.67))
-        return Reply(seconds, usage=Usage(chat.prompt_tokens, chat.answer_tokens))
+        return Reply(seconds, usage=CallUsage(chat.prompt_tokens, chat.answer_tokens))
 
     def end(self, call: Call) -> None:
         if not call.fault:

@@ -13,7 +13,7 @@ from support.providers import combined
 from support.stack import Start, free_port
 
 from cli.own_api import leads_to, running_api
-from cli.provider_probe import Health, Probe, probe_all
+from cli.provider_probe import Probe, ProviderHealth, probe_all
 from shared.providers import Provider
 from shared.settings import ProviderSettings
 
@@ -70,41 +70,41 @@ def always(status: int, body: str = "{}", kind: str = "application/json") -> Han
 @pytest.mark.parametrize(
     ("handler", "key", "health", "detail"),
     [
-        (with_key(401), KEY, Health.READY, "answers and accepts the key"),
-        (with_key(401), "bogus", Health.KEY_REFUSED, "answered 401; correct GPU1_API_KEY"),
-        (with_key(403), "bogus", Health.KEY_REFUSED, "answered 403; correct GPU1_API_KEY"),
+        (with_key(401), KEY, ProviderHealth.READY, "answers and accepts the key"),
+        (with_key(401), "bogus", ProviderHealth.KEY_REFUSED, "answered 401; correct GPU1_API_KEY"),
+        (with_key(403), "bogus", ProviderHealth.KEY_REFUSED, "answered 403; correct GPU1_API_KEY"),
         (
             with_key(401),
             None,
-            Health.KEY_REFUSED,
+            ProviderHealth.KEY_REFUSED,
             "answered 401; it needs a key: set GPU1_API_KEY",
         ),
         (
             always(400, '{"error": {"details": [{"reason": "API_KEY_INVALID"}]}}'),
             "bogus",
-            Health.KEY_REFUSED,
+            ProviderHealth.KEY_REFUSED,
             "answered 400; correct GPU1_API_KEY",
         ),
-        (always(200), None, Health.READY, "answers"),
-        (always(200), KEY, Health.UNCHECKED, "answers even without a key"),
+        (always(200), None, ProviderHealth.READY, "answers"),
+        (always(200), KEY, ProviderHealth.UNCHECKED, "answers even without a key"),
         (
             always(404),
             KEY,
-            Health.UNCHECKED,
+            ProviderHealth.UNCHECKED,
             "has no list of models (404), so the key was not checked",
         ),
-        (always(503), KEY, Health.FAILING, "answered 503"),
-        (always(302), KEY, Health.FAILING, "answered 302"),
+        (always(503), KEY, ProviderHealth.FAILING, "answered 503"),
+        (always(302), KEY, ProviderHealth.FAILING, "answered 302"),
         (
             always(200, "<html>", "text/html"),
             None,
-            Health.FAILING,
+            ProviderHealth.FAILING,
             "answered with something that is not JSON; check the base URL",
         ),
     ],
 )
 async def test_the_health_of_a_provider(
-    handler: Handler, key: str | None, health: Health, detail: str
+    handler: Handler, key: str | None, health: ProviderHealth, detail: str
 ) -> None:
     async with serving(handler) as url:
         assert await probed(url, key=key) == Probe("gpu1", health, f"{url}/models: {detail}")
@@ -116,7 +116,7 @@ async def test_each_key_is_checked() -> None:
         [probe] = await probe_all(combined({"gpu1": GPU1}, {"gpu1": settings}), ["gpu1"])
 
     assert (probe.health, probe.detail.partition(": ")[2]) == (
-        Health.KEY_REFUSED,
+        ProviderHealth.KEY_REFUSED,
         "answered 401; correct GPU1_API_KEY_7",
     )
 
@@ -127,14 +127,14 @@ async def test_nobody_listens() -> None:
     probe = await probed(url)
 
     detail = f"{url}/models: can't connect; start it, or correct GPU1_BASE_URL"
-    assert probe == Probe("gpu1", Health.UNREACHABLE, detail)
+    assert probe == Probe("gpu1", ProviderHealth.UNREACHABLE, detail)
 
 
 async def test_what_is_missing_needs_no_call() -> None:
     providers = combined({"x": Provider("x", "https://x.test")}, {})
 
     assert await probe_all(providers, ["x"]) == [
-        Probe("x", Health.MISSING, "x has no API key: set X_API_KEY for the workers")
+        Probe("x", ProviderHealth.MISSING, "x has no API key: set X_API_KEY for the workers")
     ]
 
 
@@ -157,7 +157,7 @@ async def test_what_is_asked(row: Provider, path: str, header: str) -> None:
     async with serving(handle) as url:
         probe = await probed(url, row, KEY)
 
-    assert probe.health is Health.READY
+    assert probe.health is ProviderHealth.READY
     key = f"Bearer {KEY}" if header == "authorization" else KEY
     assert seen == [(path, key), (path, None)]
 

@@ -11,7 +11,7 @@ from shared.jobs.store import Store
 from shared.providers.lanes import alias_lane
 from shared.queue.capacity import Capacity, Limits, ServedBy
 from shared.queue.claims import Queue
-from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Lease, Outcome, Settlement
+from shared.queue.leases import MAX_WORKER_LOSSES, Fault, Lease, Settlement, SettlementOutcome
 from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import Keys
 from shared.queue.verdict import Verdict
@@ -41,7 +41,7 @@ class Pool:
     async def settle(
         self, leases: Sequence[Lease], fault: Fault | None = None, delay_s: float | None = 0
     ) -> None:
-        outcome: Outcome = "retry" if fault else "complete"
+        outcome: SettlementOutcome = "retry" if fault else "complete"
         await self.queue.settle_and_claim(
             [Settlement(lease, outcome, b"{}", delay_s=delay_s, fault=fault) for lease in leases],
             Capacity(self.limits, {}, 0),

@@ -36,7 +36,7 @@ from shared.jobs.store import Store
 from shared.jobs.submission import Submission, acceptance
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
-from shared.queue.leases import Outcome, Settlement
+from shared.queue.leases import Settlement, SettlementOutcome
 from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import Keys
 from shared.redis import embedded
@@ -48,7 +48,7 @@ MAX_COMMANDS = 300  # of one run; test_script_bounds.py has the limits with larg
 HOUR_S = 3600.0  # long enough that nothing expires or becomes due during a test
 PAUSE = rate_limited(HOUR_S)
 
-OUTCOMES: tuple[Outcome, ...] = ("complete", "fail", "retry", "release")
+OUTCOMES: tuple[SettlementOutcome, ...] = ("complete", "fail", "retry", "release")
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from worker.providers.redaction import MAX_COMPARED, MAX_TEXT, redact
+from worker.providers.redaction import MAX_COMPARED, MAX_SHOWN_TEXT, redact
 
 KEY = "sk-or-v1-0123456789abcdef"
 ENGLISH = "The patient Ada Lovelace, born in 1815, complains of a cough."
@@ -49,13 +49,13 @@ def test_a_key_far_into_a_long_text(at: int) -> None:
     assert KEY[:8] not in text
 
 
-@pytest.mark.parametrize("at", range(MAX_TEXT - len(KEY), MAX_TEXT))
+@pytest.mark.parametrize("at", range(MAX_SHOWN_TEXT - len(KEY), MAX_SHOWN_TEXT))
 def test_a_key_at_the_cut(at: int) -> None:
     assert KEY[:8] not in redact([KEY], "." * at + KEY)
 
 
 def test_a_long_text_is_cut() -> None:
-    assert redact([KEY], "no" * 1000) == "no" * (MAX_TEXT // 2) + "…"
+    assert redact([KEY], "no" * 1000) == "no" * (MAX_SHOWN_TEXT // 2) + "…"
 
 
 def test_beside_very_long_prompts_the_text_is_left_out() -> None:

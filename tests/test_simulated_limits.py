@@ -14,7 +14,7 @@ from cli.simulator.budgets import Bucket, Budget, BudgetState, go_duration
 from cli.simulator.chat import Chat
 from cli.simulator.outages import Outage
 from cli.simulator.request_windows import Window, WindowState
-from cli.simulator.scopes import Refusal
+from cli.simulator.scopes import SimulatedRefusal
 from cli.simulator.tokens import count_by_script
 
 QUOTA = {
@@ -167,7 +167,7 @@ def test_tokens_of_the_answer_are_charged(*, reserve_output: bool, levels: list[
 def test_a_budget_says_when_it_has_room(headers: Any, message: str, lines: dict[str, str]) -> None:
     state = BudgetState(Budget(rpm=6, headers=headers))
     assert [state.admit(Chat(), 0), state.admit(Chat(), 0)] == [None, None]
-    assert state.admit(Chat(), 0.5) == Refusal(429, message, tuple(lines.items()))
+    assert state.admit(Chat(), 0.5) == SimulatedRefusal(429, message, tuple(lines.items()))
     assert state.admit(Chat(), 10) is None
 
 

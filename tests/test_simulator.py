@@ -19,7 +19,7 @@ from cli.simulator.behaviour import draw_latency_ms, draw_plan, fault_shares, lo
 from cli.simulator.chat import item_of
 from cli.simulator.connection import MAX_BODY_BYTES
 from cli.simulator.dialects import DIALECTS
-from cli.simulator.faults import Fault, Plan, parse_model
+from cli.simulator.faults import Plan, SimulatedFault, parse_model
 
 NO_CALLS = {name: {"total": 0, "in_flight": 0, "peak": 0} for name in DIALECTS}
 both_dialects = pytest.mark.parametrize("dialect", ["openai", "ollama"])
@@ -209,20 +209,20 @@ async def test_expect_continue_is_answered(client: httpx.AsyncClient) -> None:
         ("sim-ok", None),
         ("sim-hanging", None),
         ("sim-status-200", None),
-        ("sim-status-400", Plan(Fault.STATUS, 400)),
-        ("openrouter/sim-status-404", Plan(Fault.STATUS, 404)),
-        ("ollama/x/sim-503:latest", Plan(Fault.STATUS, 503)),
-        ("sim-429x2", Plan(Fault.STATUS, 429, first=2)),
-        ("sim-500x13", Plan(Fault.STATUS, 500, first=13)),
-        ("sim-error-object-429", Plan(Fault.ERROR_OBJECT, 429)),
+        ("sim-status-400", Plan(SimulatedFault.STATUS, 400)),
+        ("openrouter/sim-status-404", Plan(SimulatedFault.STATUS, 404)),
+        ("ollama/x/sim-503:latest", Plan(SimulatedFault.STATUS, 503)),
+        ("sim-429x2", Plan(SimulatedFault.STATUS, 429, first=2)),
+        ("sim-500x13", Plan(SimulatedFault.STATUS, 500, first=13)),
+        ("sim-error-object-429", Plan(SimulatedFault.ERROR_OBJECT, 429)),
         ("sim-latency-250", Plan(latency_ms=250)),
         ("sim-latency-400", Plan(latency_ms=400)),
-        ("sim-latency-5-503x1", Plan(Fault.STATUS, 503, first=1, latency_ms=5)),
-        ("sim-half-sim-latency-0", Plan(Fault.HALF, latency_ms=0)),
+        ("sim-latency-5-503x1", Plan(SimulatedFault.STATUS, 503, first=1, latency_ms=5)),
+        ("sim-half-sim-latency-0", Plan(SimulatedFault.HALF, latency_ms=0)),
         *[
             (f"sim-{fault}", Plan(fault))
-            for fault in Fault
-            if fault not in (Fault.STATUS, Fault.ERROR_OBJECT)
+            for fault in SimulatedFault
+            if fault not in (SimulatedFault.STATUS, SimulatedFault.ERROR_OBJECT)
         ],
     ],
 )
@@ -383,17 +383,20 @@ async def test_retry_after(status: int, header: str | None) -> None:
 @pytest.mark.parametrize(
     ("field", "plans"),
     [
-        ("rate_429", {Plan(Fault.STATUS, 429)}),
-        ("rate_500", {Plan(Fault.STATUS, 500)}),
-        ("rate_503", {Plan(Fault.STATUS, 503)}),
-        ("rate_hang", {Plan(Fault.HANG)}),
-        ("rate_drop", {Plan(Fault.DROP)}),
-        ("rate_half", {Plan(Fault.HALF)}),
-        ("rate_garbage", {Plan(Fault.GARBAGE)}),
-        ("rate_html", {Plan(Fault.HTML)}),
-        ("rate_huge", {Plan(Fault.HUGE)}),
-        ("rate_drip", {Plan(Fault.DRIP)}),
-        ("rate_error_object", {Plan(Fault.ERROR_OBJECT, 429), Plan(Fault.ERROR_OBJECT, 502)}),
+        ("rate_429", {Plan(SimulatedFault.STATUS, 429)}),
+        ("rate_500", {Plan(SimulatedFault.STATUS, 500)}),
+        ("rate_503", {Plan(SimulatedFault.STATUS, 503)}),
+        ("rate_hang", {Plan(SimulatedFault.HANG)}),
+        ("rate_drop", {Plan(SimulatedFault.DROP)}),
+        ("rate_half", {Plan(SimulatedFault.HALF)}),
+        ("rate_garbage", {Plan(SimulatedFault.GARBAGE)}),
+        ("rate_html", {Plan(SimulatedFault.HTML)}),
+        ("rate_huge", {Plan(SimulatedFault.HUGE)}),
+        ("rate_drip", {Plan(SimulatedFault.DRIP)}),
+        (
+            "rate_error_object",
+            {Plan(SimulatedFault.ERROR_OBJECT, 429), Plan(SimulatedFault.ERROR_OBJECT, 502)},
+        ),
     ],
 )
 def test_each_rate_draws_its_fault(field: str, plans: set[Plan]) -> None:

@@ -11,7 +11,7 @@ from shared.dialects.dialect import Answer
 from shared.providers import Provider
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.item_request import ItemRequest
-from shared.queue.leases import Announced, Usage
+from shared.queue.leases import Announced, CallUsage
 from worker.outcomes import Attempt
 from worker.providers.announced_limits import AnnouncedLimit, Dimension, announced_rates
 from worker.usage import HeaderReading, usage_of
@@ -68,7 +68,7 @@ def foreign(operation: str, **fields: Any) -> ItemRequest:
 def test_the_tokens_that_count(
     row: Provider, lease: str, request_: ItemRequest, output_tokens: int | None
 ) -> None:
-    expected = None if output_tokens is None else Usage(7, output_tokens)
+    expected = None if output_tokens is None else CallUsage(7, output_tokens)
 
     assert usage_of(row, attempt(lease), request_, ANSWER, None) == expected
 
@@ -89,9 +89,9 @@ def test_the_headers_of_a_model_are_read_once_a_second() -> None:
 
     announced = {"rpm": Announced(500, 499)}
     unlimited = attempt("j:0@17")
-    assert usage_of(ROW, unlimited, native(), None, first) == Usage(announced=announced)
+    assert usage_of(ROW, unlimited, native(), None, first) == CallUsage(announced=announced)
     assert usage_of(ROW, unlimited, native(), ANSWER, second) is None
-    assert usage_of(ROW, attempt(LIMITED), native(), ANSWER, first) == Usage(7, 3, announced)
+    assert usage_of(ROW, attempt(LIMITED), native(), ANSWER, first) == CallUsage(7, 3, announced)
     assert reading.of_call(ROW, "p", "m") is None
     assert reading.of_call(ROW, "p", "other") is not None
 

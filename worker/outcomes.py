@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.item_results import Result
-from shared.queue.leases import Fault, Usage
+from shared.queue.leases import CallUsage, Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Finished:
 
     result: Result
     fault: Fault | None = None  # how the call failed, if it did
-    usage: Usage | None = None
+    usage: CallUsage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Retry:
     delay_s: float | None
     result: Result | None = None
     fault: Fault | None = None
-    usage: Usage | None = None
+    usage: CallUsage | None = None
 
 
 TaskOutcome = Finished | Retry

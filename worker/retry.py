@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from shared.models import ErrorCode
 from shared.queue.item_results import DEADLINE_EXCEEDED
-from shared.queue.leases import Usage
+from shared.queue.leases import CallUsage
 from shared.queue.verdict import Verdict
 from worker.attempt_results import failed_result, fault_of
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
@@ -31,7 +31,7 @@ def outcome_after(
     error: ProviderError,
     attempt: Attempt,
     latency_ms: float,
-    usage: Usage | None,
+    usage: CallUsage | None,
     *,
     max_retries: int,
     has_alternative: bool,

@@ -10,7 +10,7 @@ import orjson
 from shared.dialects.dialect import Answer
 from shared.providers import Provider
 from shared.queue.item_request import ItemRequest
-from shared.queue.leases import Announced, Usage
+from shared.queue.leases import Announced, CallUsage
 from worker.outcomes import Attempt
 from worker.providers.announced_limits import announced_limits, announced_rates
 
@@ -69,16 +69,16 @@ def usage_of(
     request: ItemRequest,
     answer: Answer | None,
     headers: CallHeaders | None,
-) -> Usage | None:
+) -> CallUsage | None:
     """Returns the usage that the settlement reports; None if there is nothing to report.
 
     answer: None if the call failed.
     """
     announced = headers.announced if headers else {}
     if answer is None or not (attempt.lease_id.is_limited and answer.prompt_tokens):
-        return Usage(announced=announced) if announced else None
+        return CallUsage(announced=announced) if announced else None
     limit = _token_limit(request) if row.reserves_output else None
-    return Usage(answer.prompt_tokens, limit or answer.completion_tokens, announced)
+    return CallUsage(answer.prompt_tokens, limit or answer.completion_tokens, announced)
 
 
 def _token_limit(request: ItemRequest) -> int | None:

@@ -6,7 +6,7 @@ import orjson
 
 from cli.simulator.chat import Chat, chat_of, text_of
 from cli.simulator.dialect import SimulatedDialect, content_of
-from cli.simulator.faults import Fault
+from cli.simulator.faults import SimulatedFault
 
 _ERROR_TYPES = {
     400: "invalid_request_error",
@@ -26,7 +26,7 @@ def _read(document: dict[str, Any], _path: str) -> Chat:
     return chat_of(document, document["model"], [text_of(document.get("system")), *texts])
 
 
-def _completion(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
+def _completion(chat: Chat, fault: SimulatedFault | None, _latency_ms: float) -> bytes:
     text = content_of(chat, fault)
     content: list[dict[str, Any]] = [] if text is None else [{"type": "text", "text": text}]
     if chat.call:
@@ -43,11 +43,11 @@ def _completion(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
         "type": "message",
         "role": "assistant",
         "model": chat.model,
-        "content": None if fault is Fault.EMPTY_CHOICES else content,
+        "content": None if fault is SimulatedFault.EMPTY_CHOICES else content,
         "stop_reason": "tool_use" if chat.call else "end_turn",
         "stop_sequence": None,
     }
-    if fault is not Fault.NO_USAGE:
+    if fault is not SimulatedFault.NO_USAGE:
         body["usage"] = {"input_tokens": chat.prompt_tokens, "output_tokens": chat.answer_tokens}
     return orjson.dumps(body)
 

@@ -9,14 +9,14 @@ from pydantic.dataclasses import dataclass
 
 from cli.simulator.budgets import Budget
 from cli.simulator.dialects import DialectName
-from cli.simulator.faults import Fault, Plan
+from cli.simulator.faults import Plan, SimulatedFault
 from cli.simulator.outages import Outage
 from cli.simulator.request_windows import Window
 from cli.simulator.tokens import Tokenizer
 
 _P95_SIGMAS = 1.6448536  # 95th percentile of the standard normal distribution
 
-Rate = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -43,17 +43,17 @@ class Behaviour:
     latency_spread_ms: Milliseconds = 0
     latency_p95_ms: Milliseconds | None = None
     chunk_ms: Milliseconds = 0
-    rate_429: Rate = 0
-    rate_500: Rate = 0
-    rate_503: Rate = 0
-    rate_hang: Rate = 0
-    rate_drop: Rate = 0
-    rate_half: Rate = 0
-    rate_garbage: Rate = 0
-    rate_html: Rate = 0
-    rate_huge: Rate = 0
-    rate_drip: Rate = 0
-    rate_error_object: Rate = 0
+    rate_429: Probability = 0
+    rate_500: Probability = 0
+    rate_503: Probability = 0
+    rate_hang: Probability = 0
+    rate_drop: Probability = 0
+    rate_half: Probability = 0
+    rate_garbage: Probability = 0
+    rate_html: Probability = 0
+    rate_huge: Probability = 0
+    rate_drip: Probability = 0
+    rate_error_object: Probability = 0
     retry_after: Annotated[str, Field(pattern=r"^[\x20-\x7e]+$")] | None = None
     limit: Annotated[int, Field(ge=0)] | None = None
     limit_status: Literal[429, 503] = 429
@@ -91,11 +91,11 @@ class Behaviour:
 
 def fault_shares(behaviour: Behaviour) -> list[tuple[float, Plan]]:
     """Returns the plans of the behaviour's faults, each with its share of all calls."""
-    plans = {str(code): Plan(Fault.STATUS, code) for code in (429, 500, 503)}
-    plans |= {fault: Plan(fault) for fault in Fault}
+    plans = {str(code): Plan(SimulatedFault.STATUS, code) for code in (429, 500, 503)}
+    plans |= {fault: Plan(fault) for fault in SimulatedFault}
     shares = [(getattr(behaviour, f"rate_{name}", 0.0), plan) for name, plan in plans.items()]
     half = behaviour.rate_error_object / 2
-    shares += [(half, Plan(Fault.ERROR_OBJECT, code)) for code in (429, 502)]
+    shares += [(half, Plan(SimulatedFault.ERROR_OBJECT, code)) for code in (429, 502)]
     return [(share, plan) for share, plan in shares if share]
 
 

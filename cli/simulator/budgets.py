@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from cli.simulator.chat import Chat
 from cli.simulator.connection import Headers
-from cli.simulator.scopes import Refusal, Scope
+from cli.simulator.scopes import Scope, SimulatedRefusal
 
 _MIN_REQUESTS = 2
 _SECOND_MS = 1000
@@ -107,7 +107,7 @@ class BudgetState:
                 size = max(per_minute / 60 * budget.burst_s, least)
                 self._buckets[name] = Bucket(per_minute / 60, size)
 
-    def admit(self, chat: Chat, now: float) -> Refusal | None:
+    def admit(self, chat: Chat, now: float) -> SimulatedRefusal | None:
         """Charges the call. Returns the refusal if a bucket has no room for the call.
 
         now: seconds of a monotonic clock.
@@ -149,16 +149,16 @@ class BudgetState:
     def _reserved(self, chat: Chat) -> int:
         return chat.prompt_tokens + (chat.max_tokens if self._budget.reserve_output else 0)
 
-    def _refusal(self, exceeded: str, wait_s: float) -> Refusal:
+    def _refusal(self, exceeded: str, wait_s: float) -> SimulatedRefusal:
         message = f"Rate limit reached on {exceeded} per min"
         match self._budget.headers:
             case "openai":
                 message += f". Please try again in {go_duration(wait_s)}."
-                return Refusal(429, message, self.headers())
+                return SimulatedRefusal(429, message, self.headers())
             case "retry-after":
-                return Refusal(429, message, (("Retry-After", f"{-int(-wait_s // 1)}"),))
+                return SimulatedRefusal(429, message, (("Retry-After", f"{-int(-wait_s // 1)}"),))
             case _:
-                return Refusal(429, message)
+                return SimulatedRefusal(429, message)
 
 
 def go_duration(seconds: float) -> str:

@@ -12,15 +12,15 @@ import orjson
 from cli.simulator.behaviour import Behaviour, draw_latency_ms, draw_plan
 from cli.simulator.budgets import BudgetState
 from cli.simulator.chat import Chat
-from cli.simulator.connection import Connection, Exchange
+from cli.simulator.connection import Exchange, ServerConnection
 from cli.simulator.dialect import SimulatedDialect
 from cli.simulator.dialects import DIALECTS
-from cli.simulator.faults import CallOutcome, Fault, Plan, parse_model
-from cli.simulator.model_states import BehaviourStates, State
+from cli.simulator.faults import CallOutcome, Plan, SimulatedFault, parse_model
+from cli.simulator.model_states import BehaviourState, BehaviourStates
 from cli.simulator.records import OpenCall, Records
 from cli.simulator.request_windows import WindowState
 from cli.simulator.responses import reply_error, reply_outage, respond
-from cli.simulator.scopes import Refusal, Scoped, scope_name
+from cli.simulator.scopes import Scoped, SimulatedRefusal, scope_name
 from cli.simulator.slots import Loads
 from cli.simulator.streams import STREAM_FAULTS, respond_stream
 from cli.simulator.tokens import COUNTERS
@@ -35,13 +35,13 @@ class _Request:
     dialect_name: str
     chat: Chat
     key: str
-    state: State
+    state: BehaviourState
 
 
-class Calls:
+class SimulatedCalls:
     """Answers calls according to the behaviour, and records the calls."""
 
-    def __init__(self, connections: set[Connection]) -> None:
+    def __init__(self, connections: set[ServerConnection]) -> None:
         self._connections = connections
         self._states = BehaviourStates()
         self._budgets = Scoped(BudgetState)
@@ -74,7 +74,7 @@ class Calls:
         except ValueError as error:
             state = self._states.of(dialect_name)
             request = _Request(exchange, dialect, dialect_name, Chat(), key, state)
-            self._refuse(request, Refusal(HTTPStatus.BAD_REQUEST, str(error)))
+            self._refuse(request, SimulatedRefusal(HTTPStatus.BAD_REQUEST, str(error)))
             return
         self.last[dialect_name] = exchange
         state = self._states.of(dialect_name, chat.model)
@@ -86,17 +86,19 @@ class Calls:
         else:
             self._work(request)
 
-    def _refusal(self, request: _Request) -> Refusal | None:
+    def _refusal(self, request: _Request) -> SimulatedRefusal | None:
         """Returns the refusal of the call; None if it is admitted. Charges budget and window."""
         behaviour, state = request.state.behaviour, request.state
         if state.has_outage:
             return None
         if behaviour.expect_key not in (None, request.key) and request.dialect.key_header:
-            return Refusal(HTTPStatus.UNAUTHORIZED, "No auth credentials found")
+            return SimulatedRefusal(HTTPStatus.UNAUTHORIZED, "No auth credentials found")
         if self._is_over_limit(request):
             self.records.statistics.over_limit += 1
             message = _LIMIT_MESSAGES[behaviour.limit_status]
-            return Refusal(behaviour.limit_status, message, delay_ms=behaviour.limit_delay_ms)
+            return SimulatedRefusal(
+                behaviour.limit_status, message, delay_ms=behaviour.limit_delay_ms
+            )
         if window := behaviour.window:
             group = scope_name(window.per, request.key, request.chat.model)
             if refusal := self._windows.of(window, group).admit(time.time()):
@@ -124,7 +126,7 @@ class Calls:
         group = scope_name(budget.per, request.key, request.chat.model)
         return self._budgets.of(budget, group)
 
-    def _refuse(self, request: _Request, refusal: Refusal) -> None:
+    def _refuse(self, request: _Request, refusal: SimulatedRefusal) -> None:
         """Answers with an error. The call is counted, but never as in flight."""
         call = self._open(request)
 
@@ -148,7 +150,9 @@ class Calls:
         plan = self._plan(state, chat)
         budget = self._budget(request)
         self.records.start(call)
-        request.exchange.on_lost = partial(self.records.abort, call, hung=plan.fault is Fault.HANG)
+        request.exchange.on_lost = partial(
+            self.records.abort, call, hung=plan.fault is SimulatedFault.HANG
+        )
 
         def done(outcome: CallOutcome) -> None:
             if budget:
@@ -184,11 +188,11 @@ class Calls:
         client, keep = request.exchange.connection.client_port, request.state.behaviour.ledger
         return self.records.open(request.dialect_name, request.chat, request.key, client, keep=keep)
 
-    def _plan(self, state: State, chat: Chat) -> Plan:
+    def _plan(self, state: BehaviourState, chat: Chat) -> Plan:
         if state.has_outage:
             plan = Plan(outage=state.behaviour.outage)
         elif (marker := state.behaviour.poison) and marker in chat.text:
-            plan = Plan(Fault.STATUS, HTTPStatus.INTERNAL_SERVER_ERROR)
+            plan = Plan(SimulatedFault.STATUS, HTTPStatus.INTERNAL_SERVER_ERROR)
         else:
             plan = parse_model(chat.model) or draw_plan(state.shares, state.rng)
         if plan.first is not None and self.records.statistics.calls[chat.item] > plan.first:

@@ -53,7 +53,7 @@ def _head(status: int, content_type: str, headers: Headers, *, keep_alive: bool)
 class Exchange:
     """Contains one request, which is answered by one call of a `reply` method or of `drop`."""
 
-    connection: "Connection"
+    connection: "ServerConnection"
     method: str
     path: str
     headers: dict[str, str]
@@ -141,10 +141,12 @@ class Exchange:
             self.on_lost()
 
 
-class Connection(asyncio.Protocol):
+class ServerConnection(asyncio.Protocol):
     """Handles the connection of one client. While it is open, it is in `connections`."""
 
-    def __init__(self, handler: Callable[[Exchange], None], connections: "set[Connection]") -> None:
+    def __init__(
+        self, handler: Callable[[Exchange], None], connections: "set[ServerConnection]"
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self._handler = handler
         self._connections = connections

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.simulator.chat import Chat
-from cli.simulator.faults import Fault
+from cli.simulator.faults import SimulatedFault
 
 _HUGE_CHARACTERS = 17_000_000
 
@@ -28,7 +28,7 @@ class SimulatedDialect:
 
     path: str
     read: Callable[[dict[str, Any], str], Chat]
-    completion: Callable[[Chat, Fault | None, float], bytes]
+    completion: Callable[[Chat, SimulatedFault | None, float], bytes]
     error_body: Callable[[int, str], bytes]
     key_header: str | None = "authorization"
     streams_by_default: bool = False
@@ -36,8 +36,8 @@ class SimulatedDialect:
     model_not_found: str = "Not Found"
 
 
-def content_of(chat: Chat, fault: Fault | None) -> str | None:
+def content_of(chat: Chat, fault: SimulatedFault | None) -> str | None:
     """Returns the text of an answer; None if it is empty or has a tool call instead."""
-    if fault is Fault.HUGE:
+    if fault is SimulatedFault.HUGE:
         return "x" * _HUGE_CHARACTERS
-    return None if chat.call or fault is Fault.NULL_CONTENT else f"echo: {chat.text}"
+    return None if chat.call or fault is SimulatedFault.NULL_CONTENT else f"echo: {chat.text}"

@@ -12,7 +12,7 @@ from cli.simulator.outages import Outage
 CallOutcome = int | Literal["hang", "drop", "aborted"]  # an int is the status of the response
 
 
-class Fault(StrEnum):
+class SimulatedFault(StrEnum):
     STATUS = "status"
     ERROR_OBJECT = "error-object"
     HANG = "hang"
@@ -35,7 +35,7 @@ class Plan:
     the fault. An `outage` replaces the fault.
     """
 
-    fault: Fault | None = None
+    fault: SimulatedFault | None = None
     status: int = 200
     first: int | None = None
     latency_ms: float | None = None
@@ -64,12 +64,14 @@ def parse_model(model: str) -> Plan | None:
             case {"status": str(status), "first": first}:
                 times = int(first) if first else None
                 plan = dataclasses.replace(
-                    plan, fault=Fault.STATUS, status=int(status), first=times
+                    plan, fault=SimulatedFault.STATUS, status=int(status), first=times
                 )
             case {"code": str(code)}:
-                plan = dataclasses.replace(plan, fault=Fault.ERROR_OBJECT, status=int(code))
+                plan = dataclasses.replace(
+                    plan, fault=SimulatedFault.ERROR_OBJECT, status=int(code)
+                )
             case {"latency_ms": str(latency_ms)}:
                 plan = dataclasses.replace(plan, latency_ms=float(latency_ms))
             case {"plain": str(plain)}:
-                plan = dataclasses.replace(plan, fault=Fault(plain))
+                plan = dataclasses.replace(plan, fault=SimulatedFault(plain))
     return plan

@@ -7,7 +7,7 @@ import orjson
 
 from cli.simulator.chat import Chat, chat_of, text_of
 from cli.simulator.dialect import SimulatedDialect, content_of
-from cli.simulator.faults import Fault
+from cli.simulator.faults import SimulatedFault
 
 _PATH = ":generateContent"
 
@@ -18,7 +18,7 @@ def _read(document: dict[str, Any], path: str) -> Chat:
     return chat_of(document, model, texts)
 
 
-def _completion(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
+def _completion(chat: Chat, fault: SimulatedFault | None, _latency_ms: float) -> bytes:
     part: dict[str, Any] = {"text": content_of(chat, fault) or ""}
     if chat.call:
         part = {"functionCall": {"name": chat.call.name, "args": chat.call.arguments}}
@@ -28,11 +28,11 @@ def _completion(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
         "index": 0,
     }
     body: dict[str, Any] = {
-        "candidates": [] if fault is Fault.EMPTY_CHOICES else [candidate],
+        "candidates": [] if fault is SimulatedFault.EMPTY_CHOICES else [candidate],
         "modelVersion": chat.model,
         "responseId": chat.item,
     }
-    if fault is not Fault.NO_USAGE:
+    if fault is not SimulatedFault.NO_USAGE:
         prompt, answer = chat.prompt_tokens, chat.answer_tokens
         body["usageMetadata"] = {
             "promptTokenCount": prompt,

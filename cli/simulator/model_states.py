@@ -8,17 +8,17 @@ from cli.simulator.behaviour import Behaviour, fault_shares
 from cli.simulator.dialects import DIALECTS
 from cli.simulator.faults import Plan
 from cli.simulator.slots import Slots
-from cli.simulator.statistics import CallCounts, Statistics
+from cli.simulator.statistics import SimulatedCounts, Statistics
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class BehaviourState:
     """Contains the behaviour for a dialect or a model, random numbers, and what it applies to."""
 
     behaviour: Behaviour
     shares: list[tuple[float, Plan]]
     rng: random.Random
-    limited: CallCounts  # the counts that the limit applies to
+    limited: SimulatedCounts  # the counts that the limit applies to
     slots: Slots
     outage_ends_at: float  # seconds of `time.monotonic`
 
@@ -40,8 +40,8 @@ class BehaviourStates:
 
     def configure(self, behaviour: Behaviour, statistics: Statistics) -> None:
         """Replaces the behaviour. An outage begins now; calls keep the slots that they have."""
-        self._of_dialect: dict[str, State] = {}
-        self._of_model: dict[tuple[str, str], State] = {}
+        self._of_dialect: dict[str, BehaviourState] = {}
+        self._of_model: dict[tuple[str, str], BehaviourState] = {}
         for dialect in DIALECTS:
             own = behaviour.by_dialect.get(dialect)
             limited = statistics.by_dialect[dialect] if own else statistics
@@ -52,16 +52,16 @@ class BehaviourStates:
                     of_model, statistics.by_model[model], *name, "model", model
                 )
 
-    def of(self, dialect: str, model: str | None = None) -> State:
+    def of(self, dialect: str, model: str | None = None) -> BehaviourState:
         """Returns the state for a call of this model. None: the model is unknown."""
         own = self._of_model.get((dialect, model)) if model is not None else None
         return own or self._of_dialect[dialect]
 
-    def _state(self, behaviour: Behaviour, limited: CallCounts, *name: str) -> State:
+    def _state(self, behaviour: Behaviour, limited: SimulatedCounts, *name: str) -> BehaviourState:
         slots = self._slots.setdefault(name, Slots())
         slots.resize(behaviour.slots)
         outage_s = (behaviour.outage and behaviour.outage.seconds) or float("inf")
-        return State(
+        return BehaviourState(
             behaviour,
             fault_shares(behaviour),
             random.Random(behaviour.seed),  # noqa: S311 - reproducible on purpose

@@ -7,7 +7,7 @@ import orjson
 
 from cli.simulator.chat import Chat, chat_of, text_of
 from cli.simulator.dialect import SimulatedDialect, content_of
-from cli.simulator.faults import Fault
+from cli.simulator.faults import SimulatedFault
 
 
 def _read(document: dict[str, Any], _path: str) -> Chat:
@@ -15,7 +15,7 @@ def _read(document: dict[str, Any], _path: str) -> Chat:
     return chat_of(document, document["model"], texts)
 
 
-def _completion(chat: Chat, fault: Fault | None, latency_ms: float) -> bytes:
+def _completion(chat: Chat, fault: SimulatedFault | None, latency_ms: float) -> bytes:
     latency_ns = int(latency_ms * 1e6)
     body: dict[str, Any] = {
         "model": chat.model,
@@ -29,9 +29,9 @@ def _completion(chat: Chat, fault: Fault | None, latency_ms: float) -> bytes:
     if chat.call:
         function = {"name": chat.call.name, "arguments": chat.call.arguments}
         message |= {"content": "", "tool_calls": [{"function": function}]}
-    if fault is not Fault.EMPTY_CHOICES:
+    if fault is not SimulatedFault.EMPTY_CHOICES:
         body["message"] = message
-    if fault is not Fault.NO_USAGE:
+    if fault is not SimulatedFault.NO_USAGE:
         body |= {"prompt_eval_count": chat.prompt_tokens, "prompt_eval_duration": 0}
         body |= {"eval_count": chat.answer_tokens, "eval_duration": latency_ns}
     return orjson.dumps(body, option=orjson.OPT_UTC_Z)

@@ -10,7 +10,7 @@ import orjson
 
 from cli.simulator.chat import Chat, chat_of, text_of
 from cli.simulator.dialect import SimulatedDialect, content_of
-from cli.simulator.faults import Fault
+from cli.simulator.faults import SimulatedFault
 from cli.simulator.streams import chat_events, response_events
 
 TOKENS_PER_USD = 1_000_000  # number of tokens that cost one US dollar
@@ -23,7 +23,7 @@ def _read_chat(document: dict[str, Any], _path: str) -> Chat:
     return dataclasses.replace(chat, choices=document.get("n") or 1)
 
 
-def _chat(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
+def _chat(chat: Chat, fault: SimulatedFault | None, _latency_ms: float) -> bytes:
     now = int(time.time())
     message: dict[str, Any] = {"role": "assistant", "content": content_of(chat, fault)}
     if chat.call:
@@ -49,9 +49,9 @@ def _chat(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
         "created": now,
         "model": chat.model,
         "provider": "Simulator",
-        "choices": [] if fault is Fault.EMPTY_CHOICES else choices,
+        "choices": [] if fault is SimulatedFault.EMPTY_CHOICES else choices,
     }
-    if fault is not Fault.NO_USAGE:
+    if fault is not SimulatedFault.NO_USAGE:
         body["usage"] = _usage(chat, "prompt_tokens", "completion_tokens")
     return orjson.dumps(body)
 
@@ -68,7 +68,7 @@ def _read_response(document: dict[str, Any], _path: str) -> Chat:
     return chat_of(document, document["model"], texts)
 
 
-def _response(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
+def _response(chat: Chat, fault: SimulatedFault | None, _latency_ms: float) -> bytes:
     text = {"type": "output_text", "text": content_of(chat, fault) or "", "annotations": []}
     item: dict[str, Any] = {"type": "message", "id": "msg_0", "role": "assistant"}
     item |= {"status": "completed", "content": [text]}
@@ -89,12 +89,12 @@ def _response(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
         "error": None,
         "incomplete_details": None,
         "model": chat.model,
-        "output": None if fault is Fault.EMPTY_CHOICES else [item],
+        "output": None if fault is SimulatedFault.EMPTY_CHOICES else [item],
         "parallel_tool_calls": True,
         "tool_choice": "auto",
         "tools": [],
     }
-    if fault is not Fault.NO_USAGE:
+    if fault is not SimulatedFault.NO_USAGE:
         body["usage"] = _usage(chat, "input_tokens", "output_tokens") | {
             "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens_details": {"reasoning_tokens": 0},
@@ -115,11 +115,11 @@ def _read_embeddings(document: dict[str, Any], _path: str) -> Chat:
     )
 
 
-def _embeddings(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
+def _embeddings(chat: Chat, fault: SimulatedFault | None, _latency_ms: float) -> bytes:
     vector = [1 / (dimension + 1) for dimension in range(_DIMENSIONS)]
     packed = base64.b64encode(struct.pack(f"<{_DIMENSIONS}f", *vector)).decode()
     embedding = packed if chat.as_base64 else vector
-    count = 0 if fault is Fault.EMPTY_CHOICES else chat.inputs
+    count = 0 if fault is SimulatedFault.EMPTY_CHOICES else chat.inputs
     body: dict[str, Any] = {
         "object": "list",
         "data": [
@@ -128,7 +128,7 @@ def _embeddings(chat: Chat, fault: Fault | None, _latency_ms: float) -> bytes:
         ],
         "model": chat.model,
     }
-    if fault is not Fault.NO_USAGE:
+    if fault is not SimulatedFault.NO_USAGE:
         tokens = chat.prompt_tokens
         body["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
     return orjson.dumps(body)

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from cli.simulator.chat import Chat
 from cli.simulator.faults import CallOutcome
 from cli.simulator.slots import Leave
-from cli.simulator.statistics import Call, CallCounts, NamedCounts, Statistics
+from cli.simulator.statistics import Call, NamedCounts, SimulatedCounts, Statistics
 
 _MAX_LEDGER_CALLS = 200_000
 
@@ -18,7 +18,7 @@ class OpenCall:
     """Contains a call that has no outcome yet. `leaves` give up the places that it waits in."""
 
     line: Call
-    counts: tuple[CallCounts, ...]
+    counts: tuple[SimulatedCounts, ...]
     named: tuple[NamedCounts, ...]
     in_flight: bool = False
     leaves: list[Leave] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Records:
         self.statistics = Statistics()
         self.ledger: deque[Call] = deque(maxlen=_MAX_LEDGER_CALLS)
 
-    def counts(self, dialect: str) -> tuple[CallCounts, CallCounts]:
+    def counts(self, dialect: str) -> tuple[SimulatedCounts, SimulatedCounts]:
         return self.statistics, self.statistics.by_dialect[dialect]
 
     def open(self, dialect: str, chat: Chat, key: str, client: int, *, keep: bool) -> OpenCall:

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from cli.simulator.scopes import Refusal, Scope
+from cli.simulator.scopes import Scope, SimulatedRefusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
@@ -29,7 +29,7 @@ class WindowState:
         self._ends_at = 0.0  # epoch seconds
         self._calls = 0
 
-    def admit(self, now: float) -> Refusal | None:
+    def admit(self, now: float) -> SimulatedRefusal | None:
         """Counts the call. Returns the refusal if the window has no room for the call.
 
         now: epoch seconds.
@@ -46,4 +46,6 @@ class WindowState:
             # Rounded up, because a call at this time must be admitted.
             "X-RateLimit-Reset": f"{int(self._ends_at * 1000) + 1}",
         }
-        return Refusal(429, "Rate limit exceeded: free-models-per-min", tuple(headers.items()))
+        return SimulatedRefusal(
+            429, "Rate limit exceeded: free-models-per-min", tuple(headers.items())
+        )

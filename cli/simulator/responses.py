@@ -6,7 +6,7 @@ from http import HTTPStatus
 from cli.simulator.chat import Chat
 from cli.simulator.connection import Exchange, Headers, reason
 from cli.simulator.dialect import SimulatedDialect
-from cli.simulator.faults import CallOutcome, Fault, Plan
+from cli.simulator.faults import CallOutcome, Plan, SimulatedFault
 from cli.simulator.outages import Outage
 
 HTML = "text/html; charset=utf-8"
@@ -59,26 +59,26 @@ def respond(
     outcome: CallOutcome = 200
     latency_ms = plan.latency_ms or 0
     match plan.fault:
-        case Fault.HANG:
+        case SimulatedFault.HANG:
             return
-        case Fault.DROP:
+        case SimulatedFault.DROP:
             exchange.drop()
             outcome = "drop"
-        case Fault.STATUS:
+        case SimulatedFault.STATUS:
             outcome = plan.status
             message = reason(plan.status)
             if plan.status == HTTPStatus.NOT_FOUND:
                 message = dialect.model_not_found.format(model=chat.model)
             reply_error(exchange, dialect, plan.status, message, retry_after)
-        case Fault.ERROR_OBJECT:
+        case SimulatedFault.ERROR_OBJECT:
             exchange.reply(200, dialect.error_body(plan.status, reason(plan.status)))
-        case Fault.GARBAGE:
+        case SimulatedFault.GARBAGE:
             exchange.reply(200, b'{"choices": [\xff\x00')
-        case Fault.HTML:
+        case SimulatedFault.HTML:
             exchange.reply(200, b"<html><body>Bad gateway</body></html>", content_type=HTML)
-        case Fault.HALF:
+        case SimulatedFault.HALF:
             exchange.reply_half(dialect.completion(chat, None, latency_ms))
-        case Fault.DRIP:
+        case SimulatedFault.DRIP:
             body = dialect.completion(chat, None, latency_ms)
             exchange.reply_drip(body, lambda: done(200))
             return

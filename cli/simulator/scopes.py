@@ -15,7 +15,7 @@ State = TypeVar("State")
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class SimulatedRefusal:
     """Describes an answer that a call gets instead of being worked on."""
 
     status: int

@@ -8,8 +8,8 @@ from typing import Any, Self
 import orjson
 
 from cli.simulator.behaviour import Behaviour, load_behaviour
-from cli.simulator.calls import Calls
-from cli.simulator.connection import Connection, Exchange
+from cli.simulator.calls import SimulatedCalls
+from cli.simulator.connection import Exchange, ServerConnection
 from cli.simulator.dialects import dialect_at
 from cli.simulator.received_calls import Received, ReceivedCalls
 
@@ -22,13 +22,13 @@ class Simulator:
     ) -> None:
         self._host = host
         self._port = port
-        self._connections: set[Connection] = set()
-        self._calls = Calls(self._connections)
+        self._connections: set[ServerConnection] = set()
+        self._calls = SimulatedCalls(self._connections)
         self._received = ReceivedCalls()
         self.configure(behaviour or Behaviour())
 
     async def __aenter__(self) -> Self:
-        connect = partial(Connection, self._handle, self._connections)
+        connect = partial(ServerConnection, self._handle, self._connections)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(connect, self._host, self._port, backlog=4096)
         self._port = self._server.sockets[0].getsockname()[1]

@@ -8,14 +8,14 @@ from cli.simulator.faults import CallOutcome
 
 
 @dataclass(slots=True)
-class CallCounts:
+class SimulatedCounts:
     total: int = 0
     in_flight: int = 0
     peak: int = 0  # the highest `in_flight` so far
 
 
 @dataclass(slots=True)
-class NamedCounts(CallCounts):
+class NamedCounts(SimulatedCounts):
     """Counts the calls of one model or key: answered with 200, refused with another status."""
 
     answered: int = 0
@@ -36,14 +36,14 @@ class CountsByName(dict[str, NamedCounts]):
 
 
 @dataclass(slots=True)
-class Statistics(CallCounts):
+class Statistics(SimulatedCounts):
     """Counts calls, for `GET /_sim/stats`. `answers` counts per HTTP status, `calls` per item."""
 
     aborted: int = 0
     over_limit: int = 0
     answers: Counter[str] = field(default_factory=Counter)
-    by_dialect: dict[str, CallCounts] = field(
-        default_factory=lambda: {dialect: CallCounts() for dialect in DIALECTS}
+    by_dialect: dict[str, SimulatedCounts] = field(
+        default_factory=lambda: {dialect: SimulatedCounts() for dialect in DIALECTS}
     )
     by_model: CountsByName = field(default_factory=CountsByName)
     by_key: CountsByName = field(default_factory=CountsByName)

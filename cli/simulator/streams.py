@@ -9,9 +9,13 @@ import orjson
 from cli.simulator.chat import Chat
 from cli.simulator.connection import Exchange
 from cli.simulator.dialect import SimulatedDialect
-from cli.simulator.faults import CallOutcome, Fault, Plan
+from cli.simulator.faults import CallOutcome, Plan, SimulatedFault
 
-STREAM_FAULTS = {None, Fault.HALF, Fault.ERROR_OBJECT}  # other faults are the same in a stream
+STREAM_FAULTS = {
+    None,
+    SimulatedFault.HALF,
+    SimulatedFault.ERROR_OBJECT,
+}  # other faults are the same in a stream
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -30,11 +34,11 @@ def respond_stream(
     """
     assert dialect.stream is not None  # noqa: S101 — the call was refused otherwise
     events = dialect.stream(chat)
-    if plan.fault in {Fault.HALF, Fault.ERROR_OBJECT}:
+    if plan.fault in {SimulatedFault.HALF, SimulatedFault.ERROR_OBJECT}:
         events = events[: len(events) // 2]
-    if plan.fault is Fault.ERROR_OBJECT:
+    if plan.fault is SimulatedFault.ERROR_OBJECT:
         events.append(b"data: %b\n\n" % dialect.error_body(plan.status, "Provider failed"))
-    is_whole = plan.fault is not Fault.HALF
+    is_whole = plan.fault is not SimulatedFault.HALF
     exchange.reply_stream(events, chunk_s, lambda: done(200), is_whole=is_whole)
 
 

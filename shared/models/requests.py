@@ -40,7 +40,7 @@ ProviderName = Annotated[
 # Fields that the provider never gets. `extra_body` may have these, because OpenRouter has its own
 # `provider` and `models`, and vLLM its own `request_id`.
 _NOT_THE_PROVIDERS = {"provider", "request_id", "models"}
-MAX_MODELS = 5
+MAX_FALLBACK_MODELS = 5
 
 
 def _only_other_fields(extra_body: JsonObject) -> JsonObject:
@@ -142,7 +142,7 @@ class LLMRequest(NativeRequest[Message]):
     stream_options: JsonObject | None = Field(default=None, description="Ignored, like `stream`.")
     models: list[ModelName] | None = Field(
         default=None,
-        max_length=MAX_MODELS,
+        max_length=MAX_FALLBACK_MODELS,
         description="Up to five fallbacks, `provider/model` or aliases, that serve the request if"
         " `provider` and `model` cannot, in this order.",
     )

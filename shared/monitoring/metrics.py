@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Info, ProcessCollector
 
 from shared.version import VERSION
 
-MAX_MODELS = 100
+MAX_MODEL_LABELS = 100
 OTHER_MODELS = "other"
 
 
@@ -28,7 +28,7 @@ class ModelLabels:
     """
 
     def __init__(
-        self, limit: int = MAX_MODELS, forget: Callable[[str], None] = lambda _: None
+        self, limit: int = MAX_MODEL_LABELS, forget: Callable[[str], None] = lambda _: None
     ) -> None:
         """`forget` is called with each name that is no longer a label."""
         self._limit = limit

@@ -11,7 +11,7 @@ from shared.queue.ids import ItemId, LeaseId
 from shared.queue.verdict import Verdict
 
 MAX_WORKER_LOSSES = 3  # an item that lost this many workers in one attempt fails
-Outcome = Literal["complete", "fail", "retry", "release"]  # see Settlement
+SettlementOutcome = Literal["complete", "fail", "retry", "release"]  # see Settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Announced:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class CallUsage:
     """Holds the tokens of a call as the provider counts them, and the provider's announced limits.
 
     announced: by `rpm`, `tpm` and `rpd`.
@@ -124,12 +124,12 @@ class Settlement:
     """
 
     lease: Lease
-    outcome: Outcome
+    outcome: SettlementOutcome
     result: bytes = b""
     latency_ms: float = 0
     delay_s: float | None = 0
     fault: Fault | None = None
-    usage: Usage | None = None
+    usage: CallUsage | None = None
 
     @property
     def memory_bytes(self) -> int:

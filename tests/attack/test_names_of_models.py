@@ -10,7 +10,7 @@ from support.stack import Start, chat, eventually, free_port
 
 from shared.models import ErrorCode
 from shared.monitoring.counters import Calls, Counter
-from shared.monitoring.metrics import MAX_MODELS, OTHER_MODELS, ModelLabels
+from shared.monitoring.metrics import MAX_MODEL_LABELS, OTHER_MODELS, ModelLabels
 from shared.queue.item_results import Result
 from worker.metrics import WorkerMetrics
 
@@ -21,7 +21,8 @@ async def test_invented_names_hide_no_model_of_another_owner(stack: Start) -> No
     port = free_port()
     await deployment.add_worker(WORKER_METRICS_PORT=str(port))
     invented = [
-        chat("x", provider="ollama", model=f"sim-status-400 {n}") for n in range(MAX_MODELS + 20)
+        chat("x", provider="ollama", model=f"sim-status-400 {n}")
+        for n in range(MAX_MODEL_LABELS + 20)
     ]
 
     async def models() -> set[str]:
@@ -44,8 +45,8 @@ async def test_invented_names_hide_no_model_of_another_owner(stack: Start) -> No
 
     await eventually(are_shown)
     shown = await models()
-    assert len(shown) <= MAX_MODELS + 1
-    assert len([name for name in shown if name.startswith("sim-status-400")]) < MAX_MODELS
+    assert len(shown) <= MAX_MODEL_LABELS + 1
+    assert len([name for name in shown if name.startswith("sim-status-400")]) < MAX_MODEL_LABELS
 
 
 def test_the_least_recently_seen_name_of_a_model_goes() -> None:

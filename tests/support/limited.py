@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import orjson
 
 from shared.queue.capacity import Capacity, Limits, Rules
-from shared.queue.leases import Announced, Fault, Lease, Settlement, Usage
+from shared.queue.leases import Announced, CallUsage, Fault, Lease, Settlement
 from support.health import ANSWER, BEGIN_MS, TICK_S, Provider, clock_key, failed, refused
 
 
@@ -40,7 +40,7 @@ class LimitedProvider(Provider):
         announced: Mapping[str, Announced] | None = None,
     ) -> None:
         """Answers leases. The provider has counted the tokens, and announced its limits."""
-        usage = Usage(prompt, output if prompt is not None else None, announced or {})
+        usage = CallUsage(prompt, output if prompt is not None else None, announced or {})
         await self.settled(
             *(Settlement(lease, "complete", ANSWER, 100, usage=usage) for lease in leases)
         )

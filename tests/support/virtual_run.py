@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from shared.jobs.store import Store
 from shared.queue.capacity import Capacity, Limits, Rules
 from shared.queue.claims import Queue
-from shared.queue.leases import Fault, Lease, Settlement, Usage
+from shared.queue.leases import CallUsage, Fault, Lease, Settlement
 from shared.queue.redis_keys import Keys, lua_string
 from support.claims import commit
 from support.script_clock import declare_now_ms
@@ -50,7 +50,7 @@ class Reply:
 
     seconds: float
     fault: Fault | None = None
-    usage: Usage | None = None
+    usage: CallUsage | None = None
 
 
 class Provider(Protocol):

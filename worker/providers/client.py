@@ -29,8 +29,8 @@ from worker.providers.endpoint import Endpoint, encode
 from worker.providers.errors import ProviderError
 from worker.providers.redaction import redact, texts
 from worker.providers.response_body import (
-    Parsed,
-    Reading,
+    BodyReading,
+    ParsedBody,
     bad_response,
     parse,
     parse_large,
@@ -82,7 +82,7 @@ async def _call(
             stream = None
             if emit is not None and codec.stream is not None:
                 stream = StreamBody(codec.stream(request["stream"]), emit, limit, timeout_s, memory)
-            reading = Reading(memory, limit)
+            reading = BodyReading(memory, limit)
             response, body = await _exchange(client, endpoint, codec, request, stream, reading)
     except Untranslatable as error:
         # The API that accepted the item has another dialect for the provider.
@@ -116,7 +116,11 @@ async def _call(
 
 
 def _answer(
-    endpoint: Endpoint, request: ItemRequest, codec: Codec, response: httpx.Response, parsed: Parsed
+    endpoint: Endpoint,
+    request: ItemRequest,
+    codec: Codec,
+    response: httpx.Response,
+    parsed: ParsedBody,
 ) -> Answer:
     """Returns the answer in a response with a status of success. Raises ProviderError."""
     try:
@@ -170,7 +174,7 @@ async def _exchange(
     codec: Codec,
     item: ItemRequest,
     stream: StreamBody | None,
-    reading: Reading,
+    reading: BodyReading,
 ) -> tuple[httpx.Response, bytes]:
     # The body and the headers stay in memory while the call runs. The body is copied to its real
     # size, because the bytes that orjson returns occupy at least 4 KB. The headers are set after
@@ -212,7 +216,7 @@ def _invalid(message: str) -> ProviderError:
     return ProviderError(Verdict.REJECTED, ErrorCode.INVALID_REQUEST, message)
 
 
-def _error(response: httpx.Response, parsed: Parsed, body: bytes) -> Any:  # noqa: ANN401 — JSON
+def _error(response: httpx.Response, parsed: ParsedBody, body: bytes) -> Any:  # noqa: ANN401 — JSON
     """Returns the JSON of an error response, or the text of a response of type text/plain."""
     if not isinstance(parsed, ValueError):
         return parsed[0]

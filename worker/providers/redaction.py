@@ -8,7 +8,7 @@ import orjson
 
 from shared.queue.item_request import ItemRequest
 
-MAX_TEXT = 300  # limit of a text, in characters
+MAX_SHOWN_TEXT = 300  # limit of a text, in characters
 MAX_READ = 20_000  # limit of the part of a text that is read, in characters
 # A text quotes a secret if both contain the same sequence of letters and digits, and the sequence
 # has this many bytes in UTF-8: about two words, or four Chinese characters.
@@ -94,8 +94,8 @@ def redact(secrets: Iterable[str], text: str) -> str:
         elif any(map(str.isalnum, secret)):
             text = _replace(secret, text)
             compared.append(secret)
-    if len(text) > MAX_TEXT:
-        text = text[:MAX_TEXT] + "…"
+    if len(text) > MAX_SHOWN_TEXT:
+        text = text[:MAX_SHOWN_TEXT] + "…"
     if sum(map(len, compared)) > MAX_COMPARED:
         return "…"
     return "…" if _quotes(text, compared) else text

@@ -20,18 +20,18 @@ from worker.providers.errors import ProviderError
 
 _MAX_REPAIRED = 400_000  # quotes and escapes of a text that is repaired; each takes about 1 µs
 
-Parsed = tuple[Any, bytes] | ValueError  # the JSON and its text, or why there is none
+ParsedBody = tuple[Any, bytes] | ValueError  # the JSON and its text, or why there is none
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class BodyReading:
     """Holds the memory and the time limit of the call that reads a body."""
 
     memory: Reservation
     limit: asyncio.Timeout
 
 
-async def read_body(endpoint: Endpoint, response: httpx.Response, reading: Reading) -> bytes:
+async def read_body(endpoint: Endpoint, response: httpx.Response, reading: BodyReading) -> bytes:
     """Returns the body, decompressed. Raises ProviderError if the body is too large."""
     provider, body, is_large = endpoint.provider, bytearray(), False
     try:
@@ -56,14 +56,14 @@ def _size(response: httpx.Response, at_most: int) -> int:
     return min(int(length), at_most) if is_known else at_most
 
 
-def parse(body: bytes) -> Parsed:
+def parse(body: bytes) -> ParsedBody:
     try:
         return read_json(body)
     except ValueError as error:
         return error
 
 
-async def parse_large(body: bytes) -> Parsed:
+async def parse_large(body: bytes) -> ParsedBody:
     """Parses a body. A body is repaired in a thread, so that leases are renewed meanwhile.
 
     Raises TooManyParts.

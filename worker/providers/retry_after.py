@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 MAX_WAIT_S = 7 * 86_400.0  # a longer wait is cut to this
 _NONSENSE_S = 366 * 86_400.0  # a longer wait is ignored
 _EPOCH_S, _EPOCH_MS = 1e9, 1e11  # from here on, a number is a time since 1970 in s or in ms
-_MAX_TEXT = 4000  # limit of the text that is searched
+MAX_SEARCHED_TEXT = 4000  # limit of the text of a refusal that is searched, in characters
 _MAX_DEPTH, _MAX_ENTRIES = 8, 32  # limits of the search in the JSON
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -62,9 +62,9 @@ def _named(
     for value in values_of(error, "headers"):
         if isinstance(value, dict):
             yield _exhausted({str(k).lower(): str(v) for k, v in value.items()}, sent)
-    if found := _DATE_IN_TEXT.search(text[:_MAX_TEXT]):
+    if found := _DATE_IN_TEXT.search(text[:MAX_SEARCHED_TEXT]):
         yield _until(f"{found[1]}T{found[2]}Z", sent)
-    if found := _IN_TEXT.search(text[:_MAX_TEXT]):
+    if found := _IN_TEXT.search(text[:MAX_SEARCHED_TEXT]):
         yield _duration(found[1])
 
 

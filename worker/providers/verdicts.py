@@ -11,7 +11,7 @@ from http import HTTPStatus
 from shared.dialects.refusal_reason import codes, reason
 from shared.models import ErrorCode
 from shared.queue.verdict import Verdict
-from worker.providers.retry_after import values_of, wait_s
+from worker.providers.retry_after import MAX_SEARCHED_TEXT, values_of, wait_s
 from worker.providers.vendor_errors import (
     CONTEXT_TOO_LONG,
     FILTERED,
@@ -24,7 +24,6 @@ from worker.providers.vendor_errors import (
     words,
 )
 
-_MAX_TEXT = 4000  # limit of the text that is searched
 _LONG_WAIT_S = 3600.0  # a limit per day that is reset later than this is a quota
 
 # 415: vLLM answers it under load, and the content type of every call is JSON. 424: Bedrock's model
@@ -101,7 +100,7 @@ def judge(
         words of a prompt must not pause a deployment, which serves other requests, too.
     now: the time of the response.
     """
-    text, names = reason(error)[:_MAX_TEXT], codes(error) | _bedrock_code(headers)
+    text, names = reason(error)[:MAX_SEARCHED_TEXT], codes(error) | _bedrock_code(headers)
     wait = wait_s(headers, error, text, now)
     response = _Response(status, error, names, text, safe_text, wait)
     return _quota(response) or _of_the_item(response) or _limit(response) or _other(response)
