@@ -2,9 +2,9 @@
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from shared.redis.client import RedisUnavailable
+from shared.redis.client import RETRY_INTERVAL_S, RedisUnavailable
 
-RETRY_INTERVAL_S = 0.25
+STREAM_RETRY_S = 30.0  # time for which a read of a stream is retried
 
 
 def redis_retry(retry_for_s: float) -> AsyncRetrying:

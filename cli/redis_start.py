@@ -4,12 +4,10 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from shared.queue.layout_version import LayoutMismatch, claim_layout, layout_check
+from shared.queue.layout_version import RETRY_S, LayoutMismatch, claim_layout, layout_check
 from shared.queue.redis_keys import Keys
 from shared.redis.client import RedisUnavailable, connect
 from shared.redis.outage_log import redis_address
-
-RETRY_S = 0.5
 
 
 class RedisStartError(Exception):

@@ -5,11 +5,10 @@ from types import TracebackType
 from typing import Self
 
 from shared.queue.deltas import Deltas
-from shared.redis.client import RedisUnavailable
+from shared.redis.client import RETRY_INTERVAL_S, RedisUnavailable
 from worker.outcomes import Attempt
 
 PART_S = 0.03  # time for which events are collected; the first event is sent immediately
-RETRY_S = 0.25
 
 
 class DeltaWriter:
@@ -80,7 +79,7 @@ class DeltaWriter:
                     is_last=is_last,
                 )
             except RedisUnavailable:
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(RETRY_INTERVAL_S)  # until the lease ends
             else:
                 self._is_over = not is_appended
                 self._position += 1

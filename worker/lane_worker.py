@@ -19,7 +19,7 @@ from shared.queue.item_results import Result
 from shared.queue.layout_version import wait_for_layout
 from shared.queue.leases import Lease, Settlement
 from shared.queue.redis_keys import Keys
-from shared.redis.client import RedisUnavailable
+from shared.redis.client import RETRY_INTERVAL_S, RedisUnavailable
 from shared.redis.pubsub import listen
 from worker.execution import execute, internal_error, settlement
 from worker.lease_keeper import LeaseKeeper
@@ -29,7 +29,6 @@ from worker.running_calls import RunningCalls, now
 from worker.stats_reporter import StatsReporter
 
 POLL_S = 5.0  # seconds until a round without a wake message, because a message may have been lost
-REDIS_RETRY_S = 0.25
 MAX_STARTS = 8  # number of calls to start before the event loop gets a turn to send the requests
 MAX_SETTLED_BYTES = 4 * 1024 * 1024  # size of the results that a round stores after the first
 SIGN_OFF_S = 5.0  # time limit of the last settlements and the last report, when the worker stops
@@ -165,7 +164,7 @@ class LaneWorker(Worker):
             claimed = await self._queue.settle_and_claim(settlements, capacity)
         except RedisUnavailable:
             self._metrics.redis_errors.inc()
-            return REDIS_RETRY_S
+            return RETRY_INTERVAL_S  # the next round is the retry, with newer settlements
         if capacity.free_slots:
             self._metrics.claims.inc()
             self._metrics.claimed.inc(len(claimed.leases))

@@ -12,7 +12,8 @@ from shared.redis.client import RedisUnavailable
 from worker.metrics import WorkerMetrics
 from worker.running_calls import RunningCalls, now
 
-# All these values are fractions of a lease's duration.
+# All these values are fractions of a lease's duration. So a renewal has the same number of retries
+# before the call is stopped, whatever LEASE_SECONDS is.
 RENEW_EVERY = 1 / 3
 RENEW_TIMEOUT = 1 / 5
 RETRY_AFTER = 1 / 15

@@ -13,7 +13,7 @@ import orjson
 
 from api.errors.openai_call_errors import call_error, stopped
 from api.errors.openai_errors import OpenAIError, error_content
-from api.redis_retry import redis_retry
+from api.redis_retry import STREAM_RETRY_S, redis_retry
 from api.streams.job_events import JobEvents, ResettableEvent
 from shared.dialects.chat_stream import whole_chat
 from shared.dialects.dialect import Operation
@@ -28,7 +28,6 @@ _LOST = (
     "the rest of the stream has expired, because it was read too slowly; the job, which Location"
     " names, has the whole answer"
 )
-RETRY_FOR_S = 30.0  # time for which a read is retried while Redis is unavailable
 
 ReadResult = Callable[[], Awaitable[LLMResponse | None]]
 
@@ -92,7 +91,7 @@ class AnswerStream:
 
     async def _read(self) -> bool:
         """Reads further parts. Returns whether there were any, or the job has ended."""
-        read: Parts = await redis_retry(RETRY_FOR_S)(
+        read: Parts = await redis_retry(STREAM_RETRY_S)(
             self._deltas.read, self._job_id, self._position
         )
         self._position += len(read.parts)

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from functools import partial
 from time import monotonic
 
-from api.redis_retry import redis_retry
+from api.redis_retry import STREAM_RETRY_S, redis_retry
 from api.streams.job_events import PUBLISH_PROGRESS_S, JobEvents
 from shared.jobs.result_reader import JobReader, PageTooSmall
 from shared.jobs.service import PAGE_BYTES, PAGE_ITEMS, JobNotFound
@@ -20,7 +20,6 @@ MAX_CONCURRENT_READS = 8  # limit of reads; other connections to Redis stay free
 READ_AGAIN_S = 15.0  # time after which a stream reads again, because a message may be lost
 PAGES_SHARE = 6  # pages of results have 1/6 of API_MEMORY_BYTES, bodies of requests the rest
 READ_COST = 8  # bytes of memory that a byte of a result takes until it is encoded
-RETRY_FOR_S = 30.0  # time for which a read is retried while Redis is unavailable
 
 
 class StreamInterrupted(Exception):
@@ -120,7 +119,7 @@ class ResultStream:
             read = partial(self._store.read_results, job.job_id, indexes, max_bytes=max_bytes)
             found: tuple[Sequence[tuple[Meta | None, bytes | None]], int]
             async with self._reads:
-                found = await redis_retry(RETRY_FOR_S)(read)
+                found = await redis_retry(STREAM_RETRY_S)(read)
             page, next_bytes = found
             results = [(meta, stored) for meta, stored in page if meta is not None]
             if len(results) < len(page):
@@ -136,7 +135,7 @@ class ResultStream:
             items: list[JobItem]
             async with self._reads:
                 try:
-                    items = await redis_retry(RETRY_FOR_S)(reader.next, limit, max_bytes)
+                    items = await redis_retry(STREAM_RETRY_S)(reader.next, limit, max_bytes)
                 except PageTooSmall as error:
                     max_bytes = error.bytes
                     continue

@@ -15,7 +15,7 @@ from shared.queue.redis_keys import LAYOUT_VERSION, Keys
 from shared.redis.client import ConnectionCheck, RedisUnavailable
 
 UNVERSIONED = "1 or older"  # the layouts before the first stored version
-RETRY_S = 0.5
+RETRY_S = 0.5  # longer than RETRY_INTERVAL_S: a process that starts keeps nobody waiting
 
 # Names of keys in unversioned layouts that have other names in this version.
 _UNVERSIONED_NAMES = {

@@ -31,6 +31,7 @@ from shared.redis.sentinel import SCHEME, SentinelUrl, parse_sentinel_url
 MAX_CONNECTIONS = 32
 COMMAND_TIMEOUT_S = 5.0  # time limit of a command, including its retries
 SENTINEL_TIMEOUT_S = 1.0  # time limit of a command to one sentinel
+RETRY_INTERVAL_S = 0.25  # time between two attempts for which a client or a free slot waits
 
 
 class RedisUnavailable(RedisConnectionError):
