@@ -43,7 +43,6 @@ def use_utf8() -> None:
 
 
 def write_line(line: bytes) -> None:
-    """Writes a line of JSON to stdout."""
     if sys.stdout.isatty():
         line = visible_json(line)
     sys.stdout.buffer.write(line + b"\n")

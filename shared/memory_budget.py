@@ -22,7 +22,6 @@ class MemoryBudget:
         self._waiting = deque[tuple[int, asyncio.Future[None]]]()
 
     def reservation(self) -> "Reservation":
-        """Returns a reservation of 0 bytes."""
         return Reservation(self)
 
     def add(self, size: int) -> None:

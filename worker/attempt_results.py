@@ -70,7 +70,6 @@ def not_configured(attempt: Attempt, reason: str | None) -> Finished:
 
 
 def answer_result(answer: Answer, attempt: Attempt, latency_ms: float) -> Result:
-    """Returns the result of an attempt that the provider answered."""
     return Result(
         content=answer.content,
         prompt_tokens=answer.prompt_tokens,

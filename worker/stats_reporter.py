@@ -27,7 +27,10 @@ class StatsReporter:
         rules: Mapping[str, Mapping[str, Any]],
         running: Mapping[str, int],
     ) -> None:
-        """`limits` has all lanes that the worker serves. `running` is read for each report."""
+        """Creates a reporter.
+
+        limits: by lane, for all lanes that the worker serves. running: is read for each report.
+        """
         self._reports = reports
         self._calls = calls
         self._worker_id = worker_id

@@ -47,8 +47,6 @@ class HeaderReading:
 
 
 class CallHeaders:
-    """Reads the headers of one response."""
-
     __slots__ = ("_name", "_reading", "_row", "announced")
 
     def __init__(self, reading: HeaderReading, row: Provider, name: tuple[str, str]) -> None:

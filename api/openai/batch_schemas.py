@@ -170,7 +170,7 @@ class ExpiresAfter(BaseModel):
 
 
 class NewBatch(BaseModel):
-    """Is the body of a request that creates a batch."""
+    """Holds the body of a request that creates a batch."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -37,7 +37,6 @@ EXAMPLES = {
 
 
 def description() -> str:
-    """Returns the examples in Markdown."""
     shown = (f"{title}:\n\n    {command}\n" for title, command in EXAMPLES.items())
     return "\n".join(
         [

@@ -164,7 +164,6 @@ class ReadingLimits:
         self.loop.call_later(LINGER_S, self.transport.close)
 
     def _expects_response(self) -> bool:
-        """Returns whether the client expects the response to this request next."""
         cycle = self.cycle
         if self.request.reading is ReadingState.BODY:
             return not (cycle.response_started or self._is_pipelined())

@@ -94,8 +94,6 @@ class Bucket:
 
 
 class BudgetState:
-    """Contains the buckets of one budget."""
-
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._buckets: dict[str, Bucket] = {}
@@ -130,7 +128,6 @@ class BudgetState:
             tokens.correct(chat.prompt_tokens + answer_tokens - self._reserved(chat))
 
     def headers(self) -> Headers:
-        """Returns the headers of an answer to an admitted call."""
         if self._budget.headers != "openai":
             return ()
         found: list[tuple[str, str]] = []

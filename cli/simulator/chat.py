@@ -38,7 +38,6 @@ class Chat:
 
     @property
     def text(self) -> str:
-        """Returns the text of the last message."""
         return self.texts[-1]
 
     @property

@@ -33,8 +33,6 @@ class BehaviourState:
 
 
 class BehaviourStates:
-    """Finds the state for a call."""
-
     def __init__(self) -> None:
         self._slots: dict[tuple[str, ...], Slots] = {}
 

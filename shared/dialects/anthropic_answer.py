@@ -23,7 +23,6 @@ _FINISH_REASONS = {
 
 
 def _read(reply: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # noqa: ANN401 — JSON
-    """Returns a message and its blocks."""
     reply = record(reply)
     raise_error(reply.get("error"))
     content = reply.get("content")
@@ -103,7 +102,7 @@ def finish_reason(stop_reason: str | None) -> str | None:
 
 
 def chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
-    """Returns the usage with the names of OpenAI, and also with those of Anthropic."""
+    """Returns the usage with the names of OpenAI, and with the names of Anthropic."""
     if not usage:
         return usage
     prompt, completion = _prompt_tokens(usage), tokens(usage.get("output_tokens"))

@@ -164,7 +164,6 @@ def _file(path: str, kind: str, url: str) -> File:
 
 
 def tool_calls_of(path: str, message: Mapping[str, Any]) -> Iterator[ToolCall]:
-    """Yields the tool calls of an assistant's message."""
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
         raise Untranslatable(f"{path}.tool_calls", "must be an array")

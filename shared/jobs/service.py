@@ -176,7 +176,6 @@ class Jobs:
     async def _payloads(
         self, job_id: str, indexes: IndexSet, memory: Reservation
     ) -> AsyncIterator[tuple[int, Meta | None, bytes | None]]:
-        """Yields the index, the meta and the payload of each item."""
         position, size, max_bytes = 0, 0, PAGE_BYTES
         while page := indexes.page(position, PAGE_ITEMS):
             # A page is a reply, its values and a command. Staging collects pages for a command.

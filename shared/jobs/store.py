@@ -190,7 +190,6 @@ class Store:
 
 
 def _blocks(indexes: Sequence[int]) -> list[int]:
-    """Returns the blocks that have the meta of the items."""
     return sorted({index // META_ITEMS for index in indexes})
 
 

@@ -82,7 +82,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class JobPolicy:
-    """Holds the deployment's settings that apply to every job."""
+    """Holds the installation's settings that apply to every job."""
 
     result_ttl_s: int
     idempotency_ttl_s: int  # time from the end of the job

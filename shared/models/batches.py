@@ -71,7 +71,7 @@ class JobOptions(Inbound):
 
 
 class BatchLLMRequest(JobOptions):
-    """Is a batch of 1 to 100 requests."""
+    """Holds a batch of 1 to 100 requests."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"requests": _EXAMPLE_REQUESTS}})
 
@@ -84,7 +84,7 @@ class BatchLLMRequest(JobOptions):
 
 
 class AnyBatch(JobOptions):
-    """Is a batch that is validated faster than BatchLLMRequest. Clients never see its errors."""
+    """Holds a batch. Is validated faster than BatchLLMRequest; clients never see its errors."""
 
     requests: Annotated[list[AnyRequest], Field(min_length=1, max_length=MAX_BATCH_REQUESTS)]
 
@@ -95,7 +95,7 @@ class AnyBatch(JobOptions):
 
 
 class BatchOutline(JobOptions):
-    """Is a batch in which each request has been replaced by `null`."""
+    """Holds a batch in which each request has been replaced by `null`."""
 
     requests: Annotated[list[None], Field(min_length=1, max_length=MAX_BATCH_REQUESTS)]
 

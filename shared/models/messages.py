@@ -69,14 +69,14 @@ def _parts(parts: list[JsonValue]) -> list[JsonValue]:
 
 
 class PlainMessage(Inbound):
-    """Is a message that has only a text."""
+    """Holds a message that has only a text."""
 
     role: Role
     content: Text
 
 
 class Message(Inbound):
-    """Is a message of a chat.
+    """Holds a message of a chat.
 
     `content` is text, or a list of parts with a `type` each. A message of the assistant that has
     one of the fields in `_INSTEAD_OF_CONTENT` needs no content. A tool's result may be empty.

@@ -94,15 +94,15 @@ class NativeRequest(Inbound, Generic[AnyMessage]):
 
 
 class PlainRequest(NativeRequest[PlainMessage]):
-    """Is a request of a text batch, without the rarer fields of LLMRequest, whose validation takes
-    time.
+    """Holds a request of a text batch, without the rarer fields of LLMRequest, whose validation
+    takes time.
 
     Every such request is also a valid LLMRequest.
     """
 
 
 class LLMRequest(NativeRequest[Message]):
-    """Is one chat request for one model.
+    """Holds one chat request for one model.
 
     `temperature` and `max_tokens` have defaults for the providers `openrouter` and `ollama`; for
     other providers, a field that is absent or `null` is not sent. The fields after `request_id` are

@@ -143,7 +143,7 @@ def dump_response(fields: dict[str, Any]) -> bytes:
 
 
 class JobItem(LLMResponse):
-    """Is one line of a stream of results."""
+    """Holds one line of a stream of results."""
 
     index: int = Field(description="The position of the request in the job, from 0.")
     cursor: int = Field(

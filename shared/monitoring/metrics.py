@@ -30,7 +30,7 @@ class ModelLabels:
     def __init__(
         self, limit: int = MAX_MODEL_LABELS, forget: Callable[[str], None] = lambda _: None
     ) -> None:
-        """`forget` is called with each name that is no longer a label."""
+        """Begins without labels. `forget` is called with each name that is no longer a label."""
         self._limit = limit
         self._forget = forget
         self._known: dict[str, _Known] = {}  # the least recently seen name is first

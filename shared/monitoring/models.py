@@ -199,7 +199,7 @@ class History(BaseModel):
 
 
 class OverviewEvent(BaseModel):
-    """Is one event of `GET /overview/events`."""
+    """Holds one event of `GET /overview/events`."""
 
     overview: Overview
     jobs: list[JobSummary] = Field(description="Your newest jobs, at most 20.")

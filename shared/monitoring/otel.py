@@ -38,8 +38,11 @@ class OpenTelemetryTracer:
     dropped, so that a slow collector does not delay calls."""
 
     def __init__(self, endpoint: str, service: str, *, capture_content: bool) -> None:
-        """`endpoint` is the collector's base URL (OTLP over HTTP, without `/v1/traces`).
-        `capture_content` adds prompts and answers to the spans of attempts."""
+        """Creates a tracer.
+
+        endpoint: the collector's base URL (OTLP over HTTP, without `/v1/traces`).
+        capture_content: adds prompts and answers to the spans of attempts.
+        """
         exporter = ReportingExporter(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces"), endpoint)
         # The exporter's own lines have tracebacks and repeat the collector's URL.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)

@@ -38,7 +38,7 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Holds the providers and aliases of a deployment.
+    """Holds the providers and aliases of an installation.
 
     rows: by the provider's name; the built-in rows, changed and extended by `providers.toml`.
     aliases: by the alias, in lower case.

@@ -15,7 +15,7 @@ LimitHeaders = Literal["openai", "anthropic", "groq", "cerebras", "fireworks", "
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Is the row of a provider.
+    """Describes a provider.
 
     name: also the name of the provider's lane, and the prefix of its environment variables.
     base_url: `{…}` in the URL stands for a part that only the user knows. Then the variable

@@ -106,7 +106,7 @@ def _patterns(models: dict[str, Any]) -> dict[str, Any]:
 
 
 class ModelSection(BaseModel):
-    """Is one `[providers.NAME.models."PATTERN"]`."""
+    """Holds one section `[providers.NAME.models."PATTERN"]`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -117,7 +117,7 @@ class ModelSection(BaseModel):
 
 
 class Section(BaseModel):
-    """Is one `[providers.NAME]`. Only the fields that the file contains are set."""
+    """Holds one section `[providers.NAME]`. Only the fields that the file contains are set."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -173,7 +173,7 @@ def _at_least_one(deployments: list[DeploymentSection]) -> list[DeploymentSectio
 
 
 class AliasSection(BaseModel):
-    """Is one `[models.NAME]`."""
+    """Holds one section `[models.NAME]`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 

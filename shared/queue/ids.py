@@ -31,7 +31,7 @@ def job_id_of(text: str) -> str:
 
 
 class ItemId(str):
-    """Is an item's id: `<job id>:<index of the request in the job>`."""
+    """Identifies an item: `<job id>:<index of the request in the job>`."""
 
     __slots__ = ()
 
@@ -45,7 +45,7 @@ class ItemId(str):
 
 
 class LeaseId(str):
-    """Is a lease's id: see lua/lib/ids.lua.
+    """Identifies a lease: see lua/lib/ids.lua.
 
     It contains the time of the claim in µs, the deployment if the lane has several, and the
     limiters. Their names may contain any character, because they are named like models.

@@ -8,7 +8,7 @@ _TIES = 16  # members with the time of the place that are expected
 
 
 class Place(NamedTuple):
-    """Is a place in the set. Members at the same time are in the order of their texts."""
+    """Names a place in the set. Members at the same time are in the order of their texts."""
 
     ms: float
     member: str
