@@ -51,7 +51,7 @@ def _count(lane: Lane, count: int) -> str:
 
 
 def first_of(lane: Lane) -> tuple[list[Deployment], str]:
-    """Returns the deployments to show, first those that do not work, and how many are left out.
+    """Returns the deployments to show, the broken deployments first, and how many are left out.
 
     Leaves out the models that the state of the whole provider covers.
     """

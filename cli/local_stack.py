@@ -230,7 +230,7 @@ class LocalStack:
             task.cancel()
         await asyncio.gather(*self._supervisors, return_exceptions=True)
         # The parts stop in the order in which requests pass through them: the API answers its
-        # clients, the workers finish their calls, then the simulator, which they call, stops.
+        # clients, the workers end their calls, then the simulator, which they call, stops.
         for kind in ("api", "worker", "simulator"):
             await self._terminate(
                 [part.process for part in self._parts if part.name.startswith(kind)]

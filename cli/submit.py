@@ -98,7 +98,7 @@ def _read(file: str, given: InputOptions) -> Requests:
 
 
 def _job_options(requests: Requests, given: InputOptions, of_job: dict[str, Any]) -> dict[str, Any]:
-    """Returns the options of the job: of the file, replaced by those of the command."""
+    """Returns the options of the job: from the command, or else from the file."""
     options = dict(of_job)
     if not requests.are_prompts:
         options |= {"provider": given.provider, "model": given.model, "format": given.format}

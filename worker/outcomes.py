@@ -18,8 +18,8 @@ class Attempt:
     item_id: ItemId
     lease_id: LeaseId
     lane: str
-    number: int  # number of the attempt, from 1; leaves out the attempts that do not count
-    calls: int  # number of calls for the item, with this one and with those that do not count
+    number: int  # number of the attempt, from 1, without the attempts that are not counted
+    calls: int  # number of calls for the item, with this call and with uncounted attempts
     queued_ms: float  # time from the acceptance of the job to the start of this attempt
     retried_ms: float  # part of `queued_ms` after the start of the first attempt
     remaining_s: float  # seconds until the job's deadline; `math.inf` without a deadline

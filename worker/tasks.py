@@ -124,7 +124,7 @@ def _has_alternative(context: ProviderContext, attempt: Attempt, request: ItemRe
 def _log_failure(
     error: ProviderError, attempt: Attempt, request: ItemRequest, *, retries_left: int
 ) -> None:
-    """Logs a failed call. An item without retries may run again if the attempt does not count."""
+    """Logs a failed call. Some attempts are not counted, so `retries_left` may be 0 for a retry."""
     log.info(
         "attempt_failed",
         job=attempt.item_id.job_id,

@@ -134,7 +134,7 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
     ),
     RedisFull: ErrorResponse(
         status.HTTP_503_SERVICE_UNAVAILABLE,
-        "{error}; accepted requests continue, and new ones are refused until there is room; try"
+        "{error}; accepted requests continue, and new requests are refused until there is room; try"
         " again later",
         {"Retry-After": str(FULL_RETRY_AFTER_S)},
     ),

@@ -29,7 +29,7 @@ class DetailedReadiness(Readiness):
     version: str = Field(description="The version of this API process.")
 
     def public(self) -> Readiness:
-        """Returns the part that anybody may read."""
+        """Returns the part that every client may read."""
         return Readiness(status=self.status)
 
 

@@ -1,4 +1,4 @@
-"""Returns the metrics of this API process, and those of all lanes and workers, to Prometheus."""
+"""Returns the metrics of this API process, and of all lanes and workers, to Prometheus."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator

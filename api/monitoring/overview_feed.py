@@ -16,9 +16,7 @@ from shared.monitoring.monitor import Monitor
 from shared.redis.client import RedisUnavailable
 
 INTERVAL_S = 1.0
-READ_TIMEOUT_S = (
-    1.5  # with INTERVAL_S, shorter than the silence that ends the stream in the dashboard
-)
+READ_TIMEOUT_S = 1.5  # with INTERVAL_S, less than the silence after which the dashboard reconnects
 MAX_JOBS = 20
 MAX_CACHED_OWNERS = 100  # limit of owners whose newest jobs are cached
 

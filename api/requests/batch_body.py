@@ -83,7 +83,7 @@ class _LargeBatch:
         self.text = b""
 
     async def errors(self, earlier: Sequence[Any], first: int = 0) -> RequestValidationError:
-        """Returns the `earlier` errors and those of all requests from the request `first` on."""
+        """Returns the `earlier` errors, and the errors of all requests from `first` on."""
         found = [*earlier]
         for index in range(first, min(len(self.places), MAX_BATCH_REQUESTS)):
             start, end = self.places[index]

@@ -75,8 +75,8 @@ def open_envelope(
     """Returns the other members of the line, the members of the body, and the path to the body."""
     name = BODY_MEMBER.get(job_format)
     if name is None:
-        beside = {key: value for key, value in members.items() if key in BARE_MEMBERS}
-        return beside, {key: v for key, v in members.items() if key not in BARE_MEMBERS}, ()
+        other = {key: value for key, value in members.items() if key in BARE_MEMBERS}
+        return other, {key: v for key, v in members.items() if key not in BARE_MEMBERS}, ()
     if name not in members or not isinstance(members[name].value, dict):
         raise InvalidLine(f"the line must have the object `{name}`", name, code=MISSING)
     for key in members:

@@ -56,8 +56,8 @@ class ResultStream:
             limit = PAGE_ITEMS
             while True:
                 page = await self._read(reader, limit, held)
-                # In the order of the requests, many finished items may wait behind an unfinished
-                # one. After an empty page, only that unfinished item is read.
+                # In the order of the requests, many finished items may have to wait for an
+                # unfinished item. After an empty page, only the unfinished item is read.
                 has_items = bool(page)  # the consumer empties the page
                 limit = PAGE_ITEMS if has_items else 1
                 if has_items:

@@ -29,7 +29,7 @@ class Behaviour:
     Responses with 429 and 503 have `retry_after` as their Retry-After.
 
     chunk_ms: time between the events of a streamed answer.
-    limit: calls above it get `limit_status` after `limit_delay_ms`, and never count as in flight.
+    limit: calls above it get `limit_status` after `limit_delay_ms`, and are never in flight.
     slots: number of calls that are worked on at a time; further calls wait for a slot.
     load_s: seconds for which the first call to a model loads the model; other calls wait.
     poison: a call whose last message contains this text always gets 500.

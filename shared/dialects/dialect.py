@@ -126,7 +126,7 @@ class Codec:
 class Dialect:
     """Describes how to call the providers of one dialect.
 
-    native: the codec of native requests, whose fields are those of an OpenAI chat request.
+    native: the codec of native requests, which have the fields of an OpenAI chat request.
     foreign: the codecs of foreign bodies, by `Operation`. A missing operation is not supported.
     models_path: path of the GET that lists the provider's models, appended to the base URL.
     """

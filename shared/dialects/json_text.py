@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-# Whitespace, and comment lines: those of server-sent events (":"), "//" and "#".
+# Whitespace, and comment lines: of server-sent events (":"), "//" and "#".
 _BEFORE = re.compile(r"(?:[\s\ufeff]+|(?::|//|#)[^\n]*(?:\n|\Z))*+")
 # A string (the text may end before the string ends), NaN or Infinity (which JSON does not have), or
 # line ends between values.

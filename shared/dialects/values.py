@@ -1,4 +1,4 @@
-"""Reads values of providers' JSON, whose types are not always those that the providers document.
+"""Reads values of providers' JSON, whose types are not always the documented types.
 
 An unexpected value must not make an answer fail, because the answer has been paid for.
 """

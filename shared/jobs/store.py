@@ -17,9 +17,7 @@ from shared.queue.scripts import load_script
 from shared.redis.memory import RedisMemory
 
 SNAPSHOT_BYTES = 64 * 1024  # memory of the results that are read with a job, without a budget
-_INDEXES = (
-    2000  # number of indexes that one command reads, so that Redis and this process do others
-)
+_INDEXES = 2000  # number of indexes that one command reads, so that Redis can serve others
 
 
 class Store:

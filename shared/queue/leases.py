@@ -25,7 +25,7 @@ class Lease:
     lease_id: LeaseId
     lane: str
     payload: bytes
-    attempts: int  # number of failed attempts before this one that count
+    attempts: int  # number of counted failed attempts before this attempt
     worker_losses: int  # number of workers lost during this attempt
     queued_ms: float  # time from the acceptance of the job to this claim
     uncounted: int = 0  # number of failed attempts because of faults of the provider

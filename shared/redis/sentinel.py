@@ -1,7 +1,7 @@
 """Parses Sentinel URLs: `redis+sentinel://[user:password@]host[:port],…/master[/db]`.
 
-The hosts are the addresses of the sentinels (default port: 26379). The user and the password are
-those of Redis, not of the sentinels.
+The hosts are the addresses of the sentinels (default port: 26379). The user and the password belong
+to Redis, not to the sentinels.
 """
 
 from dataclasses import dataclass
