@@ -11,7 +11,6 @@ from uuid import uuid4
 import httpx
 import pytest
 from arq.connections import ArqRedis
-from support import line_counts  # noqa: F401 — it must see the imports of the project below
 from support.command import Orchestrator
 from support.data_directory import data_directory
 from support.in_process import LEASE_S, running_api, running_worker

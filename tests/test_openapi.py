@@ -23,6 +23,8 @@ from support.stack import Stack
 from shared.providers import PROVIDERS
 from shared.queue.redis_keys import Keys
 
+pytestmark = pytest.mark.no_cover  # the API is another process, and counting slows this one
+
 CHECKS: list[schemathesis.CheckFunction] = [
     not_a_server_error,
     status_code_conformance,

@@ -310,6 +310,7 @@ def own_url() -> Iterator[str]:
         server.release()
 
 
+@pytest.mark.no_cover  # counting would double its time, and other tests run the same lines
 def test_every_history_of_the_scripts(own_url: str) -> None:
     run_state_machine_as_test(
         lambda: Scripts(own_url),  # type: ignore[arg-type]
