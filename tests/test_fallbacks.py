@@ -32,9 +32,7 @@ UNREACHABLE = Fault(Verdict.UNREACHABLE, "could not be reached", "connection_err
 NOT_FOUND = Fault(Verdict.MODEL_NOT_FOUND, "answered 404", "model_not_found", status_code=404)
 FILTERED = Fault(Verdict.CONTENT_FILTERED, "answered 403", "content_filtered", status_code=403)
 UNFINISHED = Fault(Verdict.UNFINISHED, "was not finished", "incomplete")
-ABSENT = Fault(
-    Verdict.NOT_CONFIGURED, "has no API key", "provider_not_configured", counts_for_health=False
-)
+ABSENT = Fault(Verdict.NOT_CONFIGURED, "has no API key", "provider_not_configured", ignored=True)
 INVALID = Fault(Verdict.REJECTED, "answered 400", "invalid_request", status_code=400)
 LIMITS = {"a": 10, "b": 10, "c": 10}
 
@@ -236,7 +234,7 @@ async def test_an_item_without_retries_moves_on_after_its_call(
     await accept(store, 1)
     [lease] = await served(queue)
 
-    fault = replace(fault, counts_for_health=False)
+    fault = replace(fault, ignored=True)
     await settle(queue, Settlement(lease, "fail", b'{"error": "x"}', fault=fault))
 
     assert [lease.lane for lease in await served(queue)] == ([lane] if lane else [])

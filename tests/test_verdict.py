@@ -16,7 +16,7 @@ def test_the_scripts_distinguish_all_verdicts_and_no_others() -> None:
     compared = COMPARED.findall(source)
     names = [name for name, _ in compared if name]
     for table in set(TABLE.findall(source)):
-        [entries] = re.findall(rf"local {table} = {{(.*?)}}", source)
+        [entries] = re.findall(rf"local {table} = {{([^}}]*)}}", source)
         names += re.findall(r"(\w+) = true", entries)
     for constant in {constant for _, constant in compared if constant}:
         names += re.findall(rf"local {constant} = '(\w+)'", source)

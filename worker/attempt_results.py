@@ -38,6 +38,9 @@ def failed_result(
         attempts=attempt.calls,
         queued_ms=attempt.queued_ms,
         retried_ms=attempt.retried_ms,
+        route=attempt.route,
+        served_provider=attempt.served_provider,
+        served_model=attempt.served_model,
     )
 
 
@@ -65,8 +68,11 @@ def not_configured(attempt: Attempt, reason: str | None) -> Finished:
         attempts=attempt.calls - 1,
         queued_ms=attempt.queued_ms,
         retried_ms=attempt.retried_ms,
+        route=attempt.route,
+        served_provider=attempt.served_provider,
+        served_model=attempt.served_model,
     )
-    return Finished(result, Fault(Verdict.NOT_CONFIGURED, reason, code, counts_for_health=False))
+    return Finished(result, Fault(Verdict.NOT_CONFIGURED, reason, code, ignored=True))
 
 
 def answer_result(answer: Answer, attempt: Attempt, latency_ms: float) -> Result:
@@ -86,6 +92,9 @@ def answer_result(answer: Answer, attempt: Attempt, latency_ms: float) -> Result
         attempts=attempt.calls,
         queued_ms=attempt.queued_ms,
         retried_ms=attempt.retried_ms,
+        route=attempt.route,
+        served_provider=attempt.served_provider,
+        served_model=attempt.served_model,
     )
 
 

@@ -11,7 +11,7 @@ from shared.models import ErrorCode
 from shared.queue.codec import decode_payload
 from shared.queue.item_results import Result
 from shared.queue.leases import Lease, Settlement
-from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
+from worker.outcomes import Attempt, Finished, NoRetriesLeft, Retry, TaskOutcome
 
 
 async def execute(
@@ -52,18 +52,25 @@ def settlement(lease: Lease, outcome: TaskOutcome) -> Settlement:
                 fault=fault,
                 usage=usage,
             )
-        case Retry(delay_s, Result() as failed, fault, usage):
-            return Settlement(
-                lease,
-                "retry",
-                failed.to_json(),
-                latency_ms=failed.latency_ms,
-                delay_s=delay_s,
-                fault=fault,
-                usage=usage,
-            )
         case Retry(delay_s):
-            return Settlement(lease, "retry", delay_s=delay_s)
+            return _after_failure(lease, outcome, delay_s)
+        case NoRetriesLeft():
+            return _after_failure(lease, outcome, None)
+
+
+def _after_failure(
+    lease: Lease, outcome: Retry | NoRetriesLeft, delay_s: float | None
+) -> Settlement:
+    result = outcome.result
+    return Settlement(
+        lease,
+        "retry",
+        result.to_json() if result else b"",
+        latency_ms=result.latency_ms if result else 0,
+        delay_s=delay_s,
+        fault=outcome.fault,
+        usage=outcome.usage,
+    )
 
 
 def internal_error(lease: Lease) -> Finished:

@@ -5,7 +5,11 @@ raises an exception, that is a bug, and the item fails with `internal_error`.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+import orjson
+
+from shared.providers.provider_row import provider_of
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.item_results import Result
 from shared.queue.leases import CallUsage, Fault
@@ -29,6 +33,21 @@ class Attempt:
     owner: str = ""
     model: str = ""  # the model that the account gets; "" for the model that the request names
 
+    @property
+    def served_provider(self) -> str | None:
+        """Returns the provider that the queue chose, or None if the request names it."""
+        return provider_of(self.account) if self.model else None
+
+    @property
+    def served_model(self) -> str | None:
+        """Returns the model that the queue chose, or None if the request names it."""
+        return self.model or None
+
+    @property
+    def route(self) -> list[dict[str, Any]] | None:
+        """Returns what was tried before the item moved to this model, or None if nothing."""
+        return orjson.loads(self.tried) if self.model and self.tried else None
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -43,14 +62,27 @@ class Finished:
 class Retry:
     """The attempt failed. The item is queued again after `delay_s` seconds.
 
-    `result` is the item's result if the item has to finish now: because `delay_s` is None, or
-    because it has waited for the provider for too long. Without a fault, `delay_s` is not None.
+    With a fault of the provider, the attempt may not count, and the item may have to finish with
+    `result` because it has waited for the provider for too long.
     """
 
-    delay_s: float | None
+    delay_s: float
     result: Result | None = None
     fault: Fault | None = None
     usage: CallUsage | None = None
 
 
-TaskOutcome = Finished | Retry
+@dataclass(frozen=True, slots=True)
+class NoRetriesLeft:
+    """The attempt failed, and was the last one if it counts. Then the item finishes with `result`.
+
+    The attempt does not count if the fault is the provider's: the item is queued again, as after a
+    Retry.
+    """
+
+    result: Result
+    fault: Fault
+    usage: CallUsage | None = None
+
+
+TaskOutcome = Finished | Retry | NoRetriesLeft

@@ -12,7 +12,7 @@ from shared.queue.item_results import DEADLINE_EXCEEDED
 from shared.queue.leases import CallUsage
 from shared.queue.verdict import Verdict
 from worker.attempt_results import failed_result, fault_of
-from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
+from worker.outcomes import Attempt, Finished, NoRetriesLeft, Retry, TaskOutcome
 from worker.providers.errors import ProviderError
 
 BACKOFF_BASE_S = 0.5
@@ -36,7 +36,7 @@ def outcome_after(
     max_retries: int,
     has_alternative: bool,
 ) -> TaskOutcome:
-    """Returns a Retry if the item may be called again before the job's deadline.
+    """Returns a Retry or NoRetriesLeft if the item may be called again before the job's deadline.
 
     Otherwise returns a Finished with the error.
 
@@ -48,14 +48,16 @@ def outcome_after(
     if error.verdict in _FINAL:
         return Finished(failed, fault, usage)
     if max_retries == 0:  # one call for each item, and no wait that the provider does not ask for
-        counts_for_health = _is_refusal(error) and bool(error.wait_s)
-        return Finished(failed, replace(fault, counts_for_health=counts_for_health), usage)
+        asks_to_wait = _is_refusal(error) and bool(error.wait_s)
+        return Finished(failed, replace(fault, ignored=not asks_to_wait), usage)
     delay_s = backoff_s(attempt.number) if attempt.number <= max_retries else None
     wait_s = 0 if has_alternative else error.wait_s
     if max(delay_s or 0, wait_s or 0) >= attempt.remaining_s - latency_ms / 1000:
         message = f"{DEADLINE_EXCEEDED.error}; the last attempt failed: {error.message}"
         code = ErrorCode.DEADLINE_EXCEEDED
         return Finished(failed_result(code, message, error, attempt, latency_ms), fault, usage)
+    if delay_s is None:
+        return NoRetriesLeft(failed, fault, usage)
     return Retry(delay_s, failed, fault, usage)
 
 

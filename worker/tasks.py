@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import orjson
 import structlog
 
 from shared.dialects.dialect import Answer
@@ -17,7 +16,7 @@ from shared.queue.item_request import ItemRequest
 from worker.attempt_results import answer_result, failed_result, not_configured
 from worker.call_metrics import CallMetrics
 from worker.delta_writer import DeltaWriter
-from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
+from worker.outcomes import Attempt, Finished, TaskOutcome
 from worker.providers.client import call
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError
@@ -48,10 +47,6 @@ async def call_provider(ctx: dict[str, Any], attempt: Attempt, request: ItemRequ
     context: ProviderContext = ctx["provider_context"]
     request = _with_deployment(attempt, request)
     outcome = await _call_once(context, attempt, request)
-    if attempt.model and outcome.result:
-        outcome.result.served_provider = request["provider"]
-        outcome.result.served_model = request["model"]
-        outcome.result.route = orjson.loads(attempt.tried) if attempt.tried else None
     if isinstance(outcome, Finished) and not may_move_on(outcome, request):
         context.calls.add_item(
             request["provider"], request["model"], outcome.result, owner=attempt.owner
@@ -102,7 +97,7 @@ async def _call_once(
             max_retries=context.max_retries,
             has_alternative=_has_alternative(context, attempt, request),
         )
-        if isinstance(outcome, Retry) and writer is not None and writer.has_begun:
+        if not isinstance(outcome, Finished) and writer is not None and writer.has_begun:
             # A client may have read a part of this answer, and another answer would not fit.
             failed = failed_result(error.code, error.message, error, attempt, latency_ms)
             outcome = Finished(failed, outcome.fault, usage)

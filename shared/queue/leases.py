@@ -55,7 +55,7 @@ class Fault:
         fault.
     wait_s: time after which the provider takes calls again; None if it names no time.
     covers_account: whether the refusal is about the account and not about one model.
-    counts_for_health: whether the failure says something about the provider's health.
+    ignored: whether the failure says nothing about the provider's health.
     """
 
     verdict: Verdict
@@ -64,7 +64,7 @@ class Fault:
     status_code: int | None = None
     wait_s: float | None = None
     covers_account: bool = False
-    counts_for_health: bool = True
+    ignored: bool = False
 
     def to_json(self) -> bytes:
         fields = {
@@ -74,7 +74,7 @@ class Fault:
             "status": self.status_code,
             "wait_ms": None if self.wait_s is None else self.wait_s * 1000,
             "covers_account": self.covers_account or None,
-            "ignored": None if self.counts_for_health else True,
+            "ignored": self.ignored or None,
         }
         return orjson.dumps({name: value for name, value in fields.items() if value is not None})
 
