@@ -8,7 +8,7 @@ help:
 	@echo "make setup   create .venv, install everything, install the git hook"
 	@echo "make test    run the tests (ARGS=tests/test_retry.py runs one file)"
 	@echo "make check   format, lint, types, imports: the checks that need no server"
-	@echo "make docs    run every command that the README and docs/ show"
+	@echo "make docs    run the commands that README and docs/ show, and check the reference"
 	@echo "make demo    start everything with simulated providers and send one batch"
 
 setup:
