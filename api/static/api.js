@@ -42,7 +42,7 @@ export const untilVisible = async () => {
 };
 
 /** Returns an AbortController that aborts a stream when the tab is hidden. A browser opens at most six connections to a
- *  host, and all tabs share them: a hidden tab must not keep one. */
+ *  host, and all tabs share them: a hidden tab must not keep a connection. */
 export function abortWhenHidden() {
   const controller = new AbortController();
   const { signal } = controller;

@@ -7,7 +7,8 @@ const SHOWN = 5;
 
 const isProbing = ({ state }) => state === "probing";
 
-/** Returns the deployments without the models for which the state of all models says it all. */
+/** Returns the deployments that the state of the whole provider does not cover: see
+ *  shared/monitoring/account_state.py. */
 function withoutCovered(lane) {
   const all = findBlocking(lane);
   if (!all) return lane.deployments;

@@ -15,7 +15,7 @@ const FILTERS = {
 const ORDERS = {
   index: { title: "request order", compare: (a, b) => a.index - b.index },
   completion: { title: "completion order" },
-  // The time in the queue does not count, because the last items of a job have always waited longest.
+  // The time in the queue is left out, because the last items of a job have always waited longest.
   slowest: { title: "slowest first", compare: (a, b) => ownMs(b) - ownMs(a) },
 };
 

@@ -24,7 +24,7 @@ export function JobView({ id, live }) {
     );
   const unknown = error?.status === 404;
   // The overview stream contains the newest jobs. An older job is loaded again at each event, that is once a second,
-  // until the job has completed.
+  // until the job has ended.
   const streamed = live.jobs?.find((candidate) => candidate.job_id === id);
   const refreshKey = streamed || unknown || (job && !isUnfinished(job)) ? "static" : live.overview?.at;
   useEffect(() => {

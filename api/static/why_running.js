@@ -1,4 +1,4 @@
-// Explains why a queued or running job has not completed.
+// Explains why a queued or running job has not ended.
 
 import { findBlocking } from "./deployments.js";
 import { countFinished, formatDuration, formatElapsed, formatNumber, formatRate } from "./format.js";

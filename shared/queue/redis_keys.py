@@ -157,7 +157,7 @@ class Keys:
     file_bytes = _Key("hash: owner → number of bytes of the owner's stored files")
     file_expirations = _Key("zset: '<owner> <file> <bytes>' by the time at which the file expires")
 
-    workers = _Key("zset: worker ids by the time after which a worker counts as lost")
+    workers = _Key("zset: worker ids by the time after which a worker is lost")
     limits = _Key(
         "hash: '<provider>' or '<provider>/<model>' → limits as JSON that were set while work runs"
     )

@@ -2,8 +2,8 @@
 -- Records that the client of a job has disconnected. If the same owner posts the same body again within the grace
 -- period, accept.lua returns this job instead of creating another one. If not, the job is cancelled at the end of the
 -- period, by whichever process looks for overdue jobs next: see job_end.lua.
--- ARGV: job id, owner, digest of the body, grace_ms (0: the job is cancelled at once), 1 to cancel the job or 0 to let
---       it continue after the grace period
+-- ARGV: job id, owner, digest of the body, grace_ms (0: the job is cancelled immediately), 1 to cancel the job or 0 to
+--       let it continue after the grace period
 --- @include "clock"
 --- @include "job_end"
 local MAX_ABANDONED = 100

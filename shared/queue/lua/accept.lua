@@ -1,6 +1,7 @@
 #!lua
 -- Stores the next items of a job. The call with the last items creates the job, and its items may run. Until then, the
--- items are *staged*: nobody sees them, and they expire unless another call follows. Repeating a call changes nothing.
+-- items are *staged*: no other script sees them, and they expire unless another call follows. Repeating a call changes
+-- nothing.
 -- ARGV: [1] upload as JSON: job (id), first (index of the first item of this call), staging_ttl_s (seconds after which
 --           staged items expire), routes (per lane, a list of {route, number of its items so far}: see fair_queue.lua);
 --           bytes (of all payloads so far), owner and staged_bytes (those of the earlier calls: see staged_bytes.lua);

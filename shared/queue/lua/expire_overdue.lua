@@ -2,8 +2,8 @@
 -- Ends jobs whose deadline has passed, and removes expired jobs and files from their owners' lists. The workers do the
 -- same for jobs in their rounds, but there may be no worker, so the API calls this script, too. If Redis's clock was
 -- set back, the script first corrects the times of JOB_DEADLINES and WORKERS.
--- Returns: 1 if the script must run again at once, because one run does limited work, or 0
--- Constant: LEASE_MS (time after which a worker that does not renew its leases counts as lost)
+-- Returns: 1 if the script must run again immediately, because one run does limited work, or 0
+-- Constant: LEASE_MS (time after which a worker that does not renew its leases is lost)
 --- @include "clock"
 --- @include "files"
 --- @include "job_end"

@@ -6,7 +6,7 @@
 --       max_scopes (limit of scopes to return per lane), max_workers (limit of workers to return),
 --       then in the next runs the lanes to read
 -- Returns: {now_ms,
---          {worker, time in ms after which the worker counts as lost, …},
+--          {worker, time in ms after which the worker is lost, …},
 --          {worker, the worker's last report or false, …},
 --          {lanes that this run has left out},
 --          then per lane {name, number of leases, number of queued items (see queue_depth.lua), number of deferred

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Renews a worker's leases, and marks the worker as alive.
--- ARGV: worker id, lease_ms (a worker that does not renew for this time counts as lost), then per lease: lane, lease
+-- ARGV: worker id, lease_ms (a worker that does not renew for this time is lost), then per lease: lane, lease
 -- Returns: the leases whose calls must stop, because the lease was removed or the job has ended
 --- @include "layout"
 --- @include "clock"

@@ -78,8 +78,8 @@ local function cut(state, cap)
 end
 
 -- Returns whether surely nothing was answered in the second half of a late call's time. While all slots are used, each
--- answer lets another call begin at once. So if no running call is younger, there was no answer. A server that answers
--- anything within the time-out has an answer in the second half, too.
+-- answer lets another call begin immediately. So if no running call is younger, there was no answer. A server that
+-- answers anything within the time-out has an answer in the second half, too.
 local function is_silent(provider, claimed_ms, running, limit)
   if running < limit then return false end
   local half_us = (claimed_ms + now_ms) * 500

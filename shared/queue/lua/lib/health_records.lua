@@ -10,7 +10,7 @@
 --   open     no call before `until_ms`, then one call at a time: a *probe*. An answer of a probe makes the scope
 --   healthy.
 -- Fields of a record:
---   until_ms, pause_ms       end and length of the pause. Invariant: a pause ends at most `pause_ms` from now, also if
+--   until_ms, pause_ms       end and length of the pause. Invariant: a pause ends at most `pause_ms` from now, even if
 --                            Redis's clock was set back: see clock_set_back.lua.
 --   opened_ms, probe_ms, probe, last_failed   only while the scope is open: since when, time between a failed probe and
 --                            the next one, lease of the latest probe, item of the latest failed probe

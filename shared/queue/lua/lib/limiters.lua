@@ -6,9 +6,9 @@
 --- @include "token_estimates"
 -- Keeps the limiters of limits_in_force.lua: limits the calls of a lane's models, and the rates of requests and tokens.
 -- Rates are kept by GCRA (ITU-T I.371): per dimension one time, at which all charges so far will have been repaid (the
--- theoretical arrival time). A rate that the provider announced may be used up at once, as long as the provider says
--- that some of it is left; any other rate is spread evenly, because providers judge rates in slices of a second or
--- less.
+-- theoretical arrival time). A rate that the provider announced may be used up in one burst, as long as the provider
+-- says that some of it is left; any other rate is spread evenly, because providers judge rates in slices of a second
+-- or less.
 -- If a limit has changed, what was charged takes as long as under the new limit.
 -- A claim charges, time repays, so nothing can leak. Tokens are charged as an estimate, and the
 -- settlement corrects the charge. BUDGET has the times; RUNNING has the leases of a limiter, with three numbers of

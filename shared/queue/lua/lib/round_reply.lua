@@ -1,5 +1,5 @@
 --- @include "clock"
--- Collects what a round of settle_and_claim.lua returns, what it tells other workers, and what its parts count.
+-- Collects what a round of settle_and_claim.lua returns, what other workers must know, and what its parts count.
 -- Defines for other files: claimed, unreported, longer_time_outs, has_recovered, ended, wake_at, next_round_in_ms
 -- Used in each round: claimed, unreported, longer_time_outs, has_recovered, ended, next_round_ms, wake_at,
 -- next_round_in_ms

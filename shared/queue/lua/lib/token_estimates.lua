@@ -12,7 +12,7 @@ local FIRST_DEVIATIONS = { 0.1, 0.3, 0.4, 0.25, 0.25, 1 }
 local SIZE = #FIRST_WEIGHTS
 local CHANGE = 0.0001 -- the part of the first variance by which the variance of a weight grows with each answer
 local PIECES, PIECE_BYTES = 4, 256 -- parts of a long payload whose bytes are counted
--- Limit of the payloads that are read. A longer payload counts like the mean of the payloads before.
+-- Limit of the payloads that are read. A longer payload is estimated as the mean of the payloads before it.
 local MAX_READ_BYTES = 65536
 -- The error is the largest lately, divided by the root of the tokens.
 local MIN_ERROR, MAX_ERROR, KEPT = 0.3, 10, 0.995

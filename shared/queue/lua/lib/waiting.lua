@@ -28,10 +28,11 @@ local MAX_SCOPES = 32 -- limit of scopes per lane and round
 local queues_left = 32 -- limit of the queues that a round moves
 -- Numbers of commands for an item that finishes, an item that moves on to another route, and a queue that is looked at
 local FINISH_WORK, MOVE_WORK, QUEUE_WORK = 6, 16, 12
-local MAX_GIVE_UP = 50 -- limit of the items of a queue that give up at once
+local MAX_GIVE_UP = 50 -- limit of the items of a queue that give up in one step
 local MAX_CANDIDATES = 16 -- limit of queues that are looked at for a probe
 local INTERACTIVE_WAIT_MS = math.min(30000, OUTAGE_WAIT_MS)
-local AT_ONCE = { unauthorized = true, quota_exhausted = true } -- whoever waits for the answer hears of these at once
+-- With these verdicts, interactive items and items with fallbacks do not wait.
+local AT_ONCE = { unauthorized = true, quota_exhausted = true }
 
 local function waiting(lane, scope) return WAITING .. lane .. ':' .. scope end
 

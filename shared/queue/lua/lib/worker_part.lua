@@ -6,7 +6,7 @@
 -- limit.
 -- While another worker is hungry, a worker claims only up to its part, and leaves the rest of the limit to the hungry
 -- worker.
--- HUNGRY has '<worker> <lane>' by the time after which the entry no longer counts, because the worker may be lost.
+-- HUNGRY has '<worker> <lane>' by the time after which the entry is not valid, because the worker may be lost.
 -- Defines for other files: part_left, note_hunger
 -- Used in each round: part_left, hungry
 local HUNGRY_MS = 7000 -- longer than the time between two rounds of a worker that is not woken: see POLL_S
