@@ -6,6 +6,7 @@ import sys
 import pytest
 from arq.connections import ArqRedis
 from support.claims import accept
+from support.command import run
 from support.in_process import running_api
 
 from shared.jobs.store import Store
@@ -126,3 +127,17 @@ async def test_a_worker_refuses_to_start_and_says_what_to_do(
 
     assert worker.returncode == 1
     assert output.decode().splitlines()[-1].startswith("Redis holds data in layout 99 under")
+
+
+async def test_up_refuses_to_start_and_names_both_layouts(
+    valkey_url: str, redis: ArqRedis, keys: Keys, environment: dict[str, str]
+) -> None:
+    await redis.set(keys.layout_version, "99")
+
+    settings = {"REDIS_URL": valkey_url, "KEY_PREFIX": keys.prefix}
+    code, output = await run(environment | settings, "up", "--port", "0")
+
+    assert code == 1
+    assert f"layout 99 under the prefix '{keys.prefix}'" in output
+    assert f"reads and writes layout {LAYOUT_VERSION}." in output
+    assert "Traceback" not in output

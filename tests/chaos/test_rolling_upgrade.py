@@ -1,6 +1,12 @@
-"""Tests a rolling upgrade to a version that adds a field to the job format, and the way back."""
+"""Tests a rolling upgrade from an earlier commit, and the way back.
 
+The next version is the present code, and adds a field to the job format.
+"""
+
+import io
 import shutil
+import subprocess
+import tarfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +24,8 @@ pytestmark = pytest.mark.chaos
 LIMIT = 10
 SETTINGS = {"MAX_CONCURRENT_REQUESTS": str(LIMIT), "LEASE_SECONDS": "15", "WORKER_MAX_JOBS": "8"}
 PROJECT = Path(__file__).parents[2]
+PACKAGES = ("api", "worker", "shared", "cli")
+EARLIER = "02cf6be"  # the first commit with the present layout of Redis: see CHANGELOG.md
 # The next version adds a field to requests and a field to results. By file: the text after which it
 # inserts code, and the inserted code.
 ADDED = {
@@ -35,13 +43,31 @@ ADDED = {
 @pytest.fixture
 def next_version(tmp_path: Path) -> Path:
     """Writes the next version of the project. Returns its directory."""
-    for package in ("api", "worker", "shared", "cli"):
-        shutil.copytree(PROJECT / package, tmp_path / package)
+    directory = tmp_path / "next"
+    for package in PACKAGES:
+        shutil.copytree(PROJECT / package, directory / package)
     for file, (place, added) in ADDED.items():
-        text = (tmp_path / file).read_text()
+        text = (directory / file).read_text()
         assert text.count(place) == 1, file
-        (tmp_path / file).write_text(text.replace(place, place + added))
-    return tmp_path
+        (directory / file).write_text(text.replace(place, place + added))
+    return directory
+
+
+@pytest.fixture
+def earlier_version(tmp_path: Path) -> Path:
+    """Writes the code of `EARLIER`. Returns its directory."""
+    archived = subprocess.run(
+        ["git", "archive", EARLIER, *PACKAGES],
+        cwd=PROJECT,
+        capture_output=True,
+        check=False,
+    )
+    if archived.returncode:
+        pytest.skip(f"needs a clone with commit {EARLIER}: {archived.stderr.decode().strip()}")
+    directory = tmp_path / "earlier"
+    with tarfile.open(fileobj=io.BytesIO(archived.stdout)) as archive:
+        archive.extractall(directory, filter="data")
+    return directory
 
 
 async def costs(stack: Stack, load: Load) -> Counter[float | None]:
@@ -66,10 +92,11 @@ async def sent(stack: Stack) -> dict[str, Any]:
 
 @pytest.mark.parametrize("back", [False, True])
 async def test_versions_work_beside_each_other(
-    stack: Start, next_version: Path, *, back: bool
+    stack: Start, earlier_version: Path, next_version: Path, *, back: bool
 ) -> None:
     """Replaces a worker, then the API, then the other worker, under load."""
-    first, second = (next_version, PROJECT) if back else (PROJECT, next_version)
+    versions = (earlier_version, next_version)
+    first, second = reversed(versions) if back else versions
     deployment = await stack(workers=2, code=first, **SETTINGS)
     await deployment.simulate(latency_ms=200, latency_spread_ms=100)
     load = Load(deployment)
