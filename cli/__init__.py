@@ -1,13 +1,7 @@
-"""Removes the working directory from the import path, unless the project is there.
+"""Contains the command `orchestrator`."""
 
-`python -m` puts it at the start of the path. A folder `shared` in it would run in place of this
-project's package, with the keys of the providers in its environment.
-"""
-
-import sys
-from contextlib import suppress
 from pathlib import Path
+from runpy import run_path
 
-with suppress(FileNotFoundError):  # the working directory has been deleted
-    if Path.cwd() != Path(__file__).resolve().parents[1]:
-        sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path.cwd()]
+# By its path: an import of `shared` could find a folder of the working directory.
+run_path(str(Path(__file__).resolve().parents[1] / "shared" / "import_path.py"))

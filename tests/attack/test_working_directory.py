@@ -10,6 +10,7 @@ import pytest
 from support.command import run, up
 from support.stack import chat
 
+PROJECT = Path(__file__).parents[2]
 OURS = ("api", "cli", "shared", "worker", "benchmarks", "orchestrator_client")
 OTHERS = ("redis", "queue", "types", "uvicorn", "httpx", "pydantic")
 
@@ -111,4 +112,23 @@ async def test_processes_that_are_started_by_hand_import_nothing_from_it(
 
     assert code > 0
     assert ("MAX_RETRIES: " if not option else "error: ") in output
+    assert "a user has this" not in output
+
+
+@pytest.mark.parametrize(
+    "argv", [["worker"], ["uvicorn", "--app-dir", str(PROJECT), "api.main:app"]]
+)
+async def test_processes_that_do_not_look_in_it_import_no_package_from_it(
+    environment: dict[str, str], directory: Path, argv: list[str]
+) -> None:
+    """A wrong setting ends the processes after their imports."""
+    code, output = await run(
+        environment | {"MAX_RETRIES": "x"},
+        *("-P", "-m", *argv),
+        directory=directory,
+        program=sys.executable,
+    )
+
+    assert code > 0
+    assert "MAX_RETRIES: " in output
     assert "a user has this" not in output
