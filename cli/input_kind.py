@@ -1,22 +1,18 @@
 """Recognises the kind of an input of `orchestrator submit`: by the end of its name, or else by its
 content."""
 
-import csv
-import io
 import json
 import re
 from codecs import BOM_UTF8
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import orjson
 
 from cli.input_errors import InputError
+from cli.input_table import Table, find_table, named_table
 
-HEAD_BYTES = 256 * 1024  # size of the part of a file that is read to recognise a table
-COMPARED_ROWS = 50
-DELIMITERS = {",": "CSV", "\t": "TSV", ";": "CSV (with semicolons)"}
+HEAD_BYTES = 256 * 1024  # size of the part of a file that is read to recognise binary formats
 
 _PANDAS = "python -c \"import pandas; pandas.read_{}('FILE').to_csv('FILE.csv', index=False)\""
 _BINARY = (
@@ -33,20 +29,7 @@ _BINARY = (
 )
 # Text may begin with a bracket, too, such as `[INST]`, `[1]` and `[{name}]`.
 _ARRAY_START = re.compile(rb'\s*\[\s*("|\{\s*("|\}))')
-# The name of a column, unlike a prompt, has no end of a sentence and no spaces around it.
-_COLUMN = re.compile(r"[^\s\"](?:[^\n\"]{0,58}[^\s\".?!:])?")
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The input is a table: rows of values, below a row with the names of the columns."""
-
-    delimiter: str
-    columns: list[str]
-
-    @property
-    def name(self) -> str:
-        return DELIMITERS[self.delimiter]
+_OBJECT_START = re.compile(rb"\s*\{\s*([\"'}]|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,38 +60,48 @@ class PlainText:
 InputKind = Table | JsonArray | JsonObjects | JsonStrings | PlainText
 
 
-def recognise(path: Path, name: str, batch_bytes: int) -> InputKind:
+def recognise(path: Path, name: str, batch_bytes: int, field: str | None = None) -> InputKind:
     """Returns the kind of the file's content.
 
-    Raises OSError, and InputError if the file has no requests, is binary, has a value that JSON
-    does not allow, or is a JSON array that is broken or too large.
+    Raises OSError, and InputError if the file has no requests, is not UTF-8 text, has a value that
+    JSON does not allow, or is probably a table or JSON that cannot be read: its lines are no
+    prompts, and would be paid.
 
     name: the name that the user gave. If the name ends in .csv, .tsv or .tab, the input is a table.
     batch_bytes: limit of the size of a JSON array.
+    field: the field or the column that has the prompts, if the user named it.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if not head.removeprefix(BOM_UTF8).strip() and len(head) < HEAD_BYTES:
         raise InputError("the input has no requests")
-    is_complete = len(head) < HEAD_BYTES
     _refuse_binary(head)
-    head = head.removeprefix(BOM_UTF8)
-    text = head.decode(errors="replace")
+    check_encoding(path)
     named = {".csv": "", ".tsv": "\t", ".tab": "\t"}.get(Path(name).suffix.lower())
     if named is not None:
-        return _named_table(text, named)
+        return named_table(path, named)
+    head = head.removeprefix(BOM_UTF8)
     match head.lstrip()[:1]:
-        case b"{" if (objects := _json_objects(head)) is not None:
+        case b"{" if (objects := _json_objects(path, head)) is not None:
             return objects
         case b"[" if (array := _json_array(path, head, batch_bytes)) is not None:
             return array
-        case b'"' if _are_strings(path):
-            return JsonStrings()
-    for delimiter in ("\t", ",", ";"):
-        rows = _rows(text, delimiter, is_complete=is_complete)
-        if _is_table(rows):
-            return Table(delimiter, rows[0])
-    return PlainText()
+    if (table := find_table(path, field)) is not None:
+        return table
+    return JsonStrings() if _are_strings(path) else PlainText()
+
+
+def check_encoding(path: Path) -> None:
+    """Raises InputError if the file is not UTF-8 text."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                raise InputError(
+                    f"line {number} is not UTF-8 text. Convert it first:"
+                    " iconv -f WINDOWS-1252 -t UTF-8 FILE > FILE.utf8"
+                ) from None
 
 
 def _refuse_binary(head: bytes) -> None:
@@ -150,22 +143,38 @@ def too_large(what: str, max_bytes: int, query: str) -> str:
     )
 
 
-def _json_objects(head: bytes) -> JsonObjects | None:
-    first = _json(head.lstrip().splitlines()[0])
+def _json_objects(path: Path, head: bytes) -> JsonObjects | None:
+    with path.open("rb") as file:
+        lines = (line.removeprefix(BOM_UTF8).strip() for line in file)
+        first = _json(next(filter(None, lines)))
     if isinstance(first, dict):
         return JsonObjects(first)
     # The first line of an object that has several lines is `{`, or `{` and the first field's name.
-    return JsonObjects(None) if re.match(rb'\s*\{\s*("|\})', head) else None
+    return JsonObjects(None) if _OBJECT_START.match(head) else None
 
 
 def _are_strings(path: Path) -> bool:
+    """Returns whether each line is a JSON string.
+
+    Raises InputError if only some lines are: as prompts, the others would have their quotes.
+    """
+    strings = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             text = line.removeprefix(BOM_UTF8).strip()
-            if text and not isinstance(_json(text), str):
-                if isinstance(found := _lenient_json(text), str):
-                    check_values([found], f"line {number}")
-                return False
+            if not text:
+                continue
+            if isinstance(_json(text), str):
+                strings += 1
+                continue
+            if isinstance(found := _lenient_json(text), str):
+                check_values([found], f"line {number}")
+            if strings:
+                raise InputError(
+                    f"the lines before line {number} are JSON strings, but line {number} is not."
+                    " If each line is a prompt, add --lines"
+                )
+            return False
     return True
 
 
@@ -188,38 +197,6 @@ def _lenient_json(text: bytes) -> object:
         return json.loads(text.decode())
     except (ValueError, RecursionError):
         return None
-
-
-def _named_table(text: str, delimiter: str) -> Table:
-    first = text.partition("\n")[0]
-    if not delimiter:
-        delimiter = max(",", ";", "\t", key=first.count)
-    rows = _rows(text, delimiter, is_complete=False)
-    return Table(delimiter, rows[0] if rows else [])
-
-
-def _rows(text: str, delimiter: str, *, is_complete: bool) -> list[list[str]]:
-    """Returns the first rows; none if the text is not a table with this delimiter."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: list[list[str]] = []
-    try:
-        rows.extend(row for row in islice(reader, COMPARED_ROWS) if row)
-    except csv.Error:
-        return []
-    if not is_complete and len(rows) < COMPARED_ROWS:
-        rows.pop()  # the last row may be incomplete
-    return rows
-
-
-def _is_table(rows: list[list[str]]) -> bool:
-    minimum = 2
-    if len(rows) < minimum or len(rows[0]) < minimum:
-        return False
-    return (
-        {len(row) for row in rows} == {len(rows[0])}
-        and len(set(rows[0])) == len(rows[0])
-        and all(_COLUMN.fullmatch(column) for column in rows[0])
-    )
 
 
 def _json(text: bytes) -> object:

@@ -1,7 +1,5 @@
 """Makes requests from prompts: lines of text, JSON strings, or a field of rows or JSON objects."""
 
-import csv
-import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,9 +9,10 @@ from typing import Any
 import orjson
 
 from cli.input_errors import InputError
-from cli.input_kind import InputKind, JsonArray, JsonObjects, JsonStrings, PlainText, Table
+from cli.input_kind import InputKind, JsonArray, JsonObjects, JsonStrings, PlainText
+from cli.input_table import Table, read_rows
 
-csv.field_size_limit(sys.maxsize)
+_Ids = dict[str, str]  # the row or the line of each id
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,7 @@ class Prompts:
 
     def __iter__(self) -> Iterator[bytes]:
         """Raises InputError."""
+        ids: _Ids = {}
         match self.kind:
             case PlainText():
                 for _, text in _lines(self.path):
@@ -60,38 +60,41 @@ class Prompts:
             case JsonStrings():
                 for number, text in _lines(self.path):
                     yield self.request.line(_string(text, number), None) if text else b""
-            case Table(delimiter):
-                yield from self._rows(delimiter)
+            case Table():
+                yield from self._rows(self.kind, ids)
             case JsonObjects():
                 for number, text in _lines(self.path):
-                    yield (
-                        self._from_fields(_object(text, number), f"line {number}") if text else b""
-                    )
+                    where = f"line {number}"
+                    yield self._from_fields(_object(text, number), where, ids) if text else b""
             case JsonArray(values):
                 for number, value in enumerate(values, 1):
-                    yield self._from_value(value, f"value {number}")
+                    yield self._from_value(value, f"value {number}", ids)
 
-    def _rows(self, delimiter: str) -> Iterator[bytes]:
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, delimiter=delimiter, strict=True)
-            try:
-                for number, row in enumerate(rows, 1):
-                    yield self._from_fields(row, f"row {number} (line {rows.line_num})")
-            except csv.Error as error:
-                raise InputError(f"line {rows.line_num} is not a row of a table: {error}") from None
-            except UnicodeDecodeError:
-                raise InputError("the input is not UTF-8 text") from None
+    def _rows(self, table: Table, ids: _Ids) -> Iterator[bytes]:
+        rows = read_rows(self.path, table.delimiter, whole=True)
+        next(rows)  # the names of the columns
+        for number, row in enumerate(rows, 1):
+            where = f"row {number} (line {row.line})"
+            extra = row.values[len(table.columns) :]
+            if any(value.strip() for value in extra):
+                raise InputError(
+                    f"{where} has {_count(row.values, 'value')}, but the table has"
+                    f" {_count(table.columns, 'column')}. Put a text that contains"
+                    f" {table.delimiter!r} in quotes"
+                )
+            fields = dict(zip(table.columns, row.values, strict=False))
+            yield self._from_fields(fields, where, ids)
 
-    def _from_value(self, value: object, where: str) -> bytes:
+    def _from_value(self, value: object, where: str, ids: _Ids) -> bytes:
         if isinstance(value, str):
             if self.request.field or self.request.id_field:
                 raise InputError(f"{where} is a string; --field and --id-field need objects")
             return self.request.line(value, None)
         if isinstance(value, dict):
-            return self._from_fields(value, where)
+            return self._from_fields(value, where, ids)
         raise InputError(f"{where} is neither a string nor an object")
 
-    def _from_fields(self, fields: Mapping[str, Any], where: str) -> bytes:
+    def _from_fields(self, fields: Mapping[str, Any], where: str, ids: _Ids) -> bytes:
         prompt = fields.get(self.request.field or "")
         if not isinstance(prompt, str) or not prompt.strip():
             raise InputError(f"{where} has no text in the field {self.request.field!r}")
@@ -101,21 +104,24 @@ class Prompts:
             if not isinstance(value, str | int) or value == "":
                 raise InputError(f"{where} has no id in the field {self.request.id_field!r}")
             request_id = str(value)
+            if (earlier := ids.setdefault(request_id, where)) is not where:
+                raise InputError(f"{where} has the same id {request_id!r} as {earlier}")
         return self.request.line(prompt, request_id)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the number and the text of each line. Raises InputError.
+    """Yields the number and the text of each line.
 
     Skips the byte order mark that editors on Windows write at the start of a file.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             text = line.removeprefix(BOM_UTF8) if number == 1 else line
-            try:
-                yield number, text.decode().strip()
-            except UnicodeDecodeError:
-                raise InputError(f"line {number} is not UTF-8 text") from None
+            yield number, text.decode().strip()
+
+
+def _count(values: list[str], name: str) -> str:
+    return f"{len(values)} {name}{'' if len(values) == 1 else 's'}"
 
 
 def _string(text: str, number: int) -> str:

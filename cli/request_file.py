@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import IO, Any
 
 from cli.input_errors import InputError, WrongArguments
@@ -17,11 +18,12 @@ from cli.input_kind import (
     JsonArray,
     JsonObjects,
     PlainText,
-    Table,
+    check_encoding,
     check_values,
     recognise,
     too_large,
 )
+from cli.input_table import Table
 from cli.prompts import PromptRequest, Prompts
 
 OPTIONS = {"deadline_s", "webhook_url"}  # fields of a JSON batch in addition to its requests
@@ -85,7 +87,11 @@ def read_requests(file: str, given: InputOptions) -> Requests:
     elif not path.is_file():
         with path.open("rb") as stream:
             path = _copy(stream)
-    kind = PlainText() if given.lines else recognise(path, file, BATCH_BYTES)
+    if given.lines:
+        check_encoding(path)
+        kind: InputKind = PlainText()
+    else:
+        kind = recognise(path, file, BATCH_BYTES, given.field)
     if isinstance(kind, JsonObjects | JsonArray) and not given.field and _has_requests(kind):
         return _requests(path, kind, given)
     if given.format:
@@ -105,7 +111,8 @@ def _has_requests(kind: JsonObjects | JsonArray) -> bool:
         if texts:
             raise WrongArguments(
                 f"the first object has the fields {_listed(texts)}, but is not a request. To send"
-                f" a field as the prompt, add --field {_likely(texts)}, --provider and --model"
+                f" a field as the prompt, add --field {quote(_likely(texts))}, --provider and"
+                " --model"
             )
     return True
 
@@ -129,9 +136,11 @@ def _prompt_request(kind: InputKind, given: InputOptions) -> PromptRequest:
             found = f"no column {given.field!r}; it" if given.field else "the columns"
             raise WrongArguments(
                 f"the input is {kind.name} with {found}{' has' if given.field else ''}"
-                f" {_listed(columns)}. Add --field {_likely(columns)} to send that column's text as"
-                " prompts. If each line is a prompt, add --lines"
+                f" {_listed(columns)}. Add --field {quote(_likely(columns))} to send that column's"
+                " text as prompts. If each line is a prompt, add --lines"
             )
+        case Table(columns=columns):
+            _check_columns(columns, {given.field, given.id_field} - {None})
     option = "--field" if given.field else "--id-field" if given.id_field else ""
     if option and not _has_fields(kind):
         raise WrongArguments(f"{option} is for tables and JSON objects; the input has neither")
@@ -147,6 +156,14 @@ def _has_fields(kind: InputKind) -> bool:
     if isinstance(kind, JsonArray):
         return any(isinstance(value, dict) for value in kind.values)
     return isinstance(kind, Table | JsonObjects)
+
+
+def _check_columns(columns: list[str], used: set[str | None]) -> None:
+    for name in used:
+        if name not in columns:
+            raise WrongArguments(f"the table has no column {name!r}; it has {_listed(columns)}")
+        if columns.count(str(name)) > 1:
+            raise InputError(f"two columns have the name {name!r}. Rename one of them")
 
 
 def _likely(names: list[str]) -> str:
