@@ -14,18 +14,20 @@ from arq.connections import ArqRedis
 from support.command import Orchestrator
 from support.data_directory import data_directory
 from support.in_process import LEASE_S, running_api, running_worker
+from support.providers import endpoint_of
 from support.redis_server import Server, running_server
 from support.stack import Stack, Start, stacks
 
 from cli.simulator import Simulator
 from shared.jobs.store import Store
-from shared.providers import BUILT_IN, Catalogue
+from shared.providers import BUILT_IN, PROVIDERS, Catalogue
 from shared.queue.claims import Queue
 from shared.queue.redis_keys import Keys
 from shared.redis import embedded
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings
 from worker.providers.connections import http_client
+from worker.providers.endpoint import Endpoint
 
 pytest.register_assert_rewrite(
     "support.invariants",
@@ -98,6 +100,12 @@ def providers(simulator: Simulator) -> dict[str, ProviderSettings]:
         "openrouter": ProviderSettings(api_key="test-key", base_url=f"{simulator.url}/api/v1"),
         "ollama": ProviderSettings(base_url=simulator.url),
     }
+
+
+@pytest.fixture
+def endpoints(providers: dict[str, ProviderSettings]) -> dict[str, Endpoint]:
+    """Returns what workers know of the providers that `providers` configures."""
+    return {name: endpoint_of(PROVIDERS[name], settings) for name, settings in providers.items()}
 
 
 @pytest.fixture

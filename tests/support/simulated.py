@@ -13,6 +13,8 @@ from cli.simulator import Behaviour, Simulator
 from cli.simulator.dialects import DIALECTS
 
 PATHS = {"openai": "/api/v1/chat/completions", "ollama": "/api/chat"}
+NO_CALLS = {name: {"total": 0, "in_flight": 0, "peak": 0} for name in DIALECTS}
+both_dialects = pytest.mark.parametrize("dialect", ["openai", "ollama"])
 
 
 @asynccontextmanager
@@ -53,12 +55,6 @@ async def stats_when(
         while not ready(figures := await stats(client)):
             pass
     return figures
-
-
-NO_CALLS = {name: {"total": 0, "in_flight": 0, "peak": 0} for name in DIALECTS}
-
-
-both_dialects = pytest.mark.parametrize("dialect", ["openai", "ollama"])
 
 
 def raw_request(body: dict[str, Any], dialect: str = "openai", headers: str = "") -> bytes:
