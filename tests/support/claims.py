@@ -1,8 +1,10 @@
-"""Accepts jobs, claims items and settles leases without an API or a worker."""
+"""Accepts jobs, claims items, settles and expires leases without an API or a worker."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+
+from arq.connections import ArqRedis
 
 from shared.jobs.staging import Staging
 from shared.jobs.store import Store
@@ -10,6 +12,7 @@ from shared.jobs.submission import JobPolicy, Submission, acceptance
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
 from shared.queue.leases import Fault, Lease, Settlement
+from shared.queue.redis_keys import Keys
 from shared.queue.verdict import Verdict
 
 POLICY = JobPolicy(result_ttl_s=60, idempotency_ttl_s=60, max_queue_depth=100_000)
@@ -57,3 +60,21 @@ async def settle(queue: Queue, *settlements: Settlement) -> None:
 async def finish(queue: Queue, leases: Sequence[Lease], result: bytes = b"{}") -> None:
     """Settles every lease with the same result."""
     await settle(queue, *(Settlement(lease, "complete", result) for lease in leases))
+
+
+async def stored(store: Store, job_id: str) -> dict[int, bytes]:
+    snapshot = await store.snapshot(job_id)
+    assert snapshot is not None
+    assert snapshot.results is not None
+    return {index: result.partition(b" ")[2] for index, result in snapshot.results.items()}
+
+
+async def expire_leases(redis: ArqRedis, keys: Keys, lane: str = "a") -> None:
+    """Moves the expiry of every lease into the past."""
+    for lease in await redis.zrange(keys.leases(lane), 0, -1):
+        await redis.zadd(keys.leases(lane), {lease: 1})
+
+
+async def make_retries_due(redis: ArqRedis, keys: Keys, lane: str = "a") -> None:
+    for item in await redis.zrange(keys.deferred(lane), 0, -1):
+        await redis.zadd(keys.deferred(lane), {item: 1})
