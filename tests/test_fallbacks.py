@@ -1,22 +1,31 @@
-"""Tests how items move on to other routes that can serve them."""
+"""Tests how items in the queue move on to other routes that can serve them."""
 
 import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
 from support.claims import claim, commit, rate_limited, settle
-from support.in_process import running_api, running_worker
-from support.jobs import NDJSON, ndjson, upload, wait_completed
-from support.providers import combined
-from support.stack import Start, chat
+from support.fallbacks import (
+    ABSENT,
+    BROKEN,
+    FILTERED,
+    INVALID,
+    LIMITS,
+    NOT_FOUND,
+    QUOTA,
+    UNFINISHED,
+    UNREACHABLE,
+    accept,
+    refuse,
+    served,
+)
+from support.in_process import running_api
+from support.jobs import NDJSON, ndjson
+from support.stack import chat
 
-from cli.simulator import Simulator
 from shared.jobs.staging import MAX_ROUTES, MAX_SHARED_ROUTES
 from shared.jobs.store import Store
-from shared.providers import PROVIDERS, Alias, Catalogue, Deployment, Provider
 from shared.providers.lanes import alias_lane
 from shared.queue.capacity import Capacity, Limits, ServedBy
 from shared.queue.claims import Queue
@@ -24,44 +33,7 @@ from shared.queue.fallback_chain import fallback_chain
 from shared.queue.leases import Fault, Lease, Settlement
 from shared.queue.redis_keys import Keys
 from shared.queue.verdict import Verdict
-from shared.settings import ProviderSettings, Settings
-
-QUOTA = Fault(Verdict.QUOTA_EXHAUSTED, "answered 429", "quota_exhausted", status_code=429)
-BROKEN = Fault(Verdict.TRANSIENT, "answered 500", "provider_error", status_code=500)
-UNREACHABLE = Fault(Verdict.UNREACHABLE, "could not be reached", "connection_error")
-NOT_FOUND = Fault(Verdict.MODEL_NOT_FOUND, "answered 404", "model_not_found", status_code=404)
-FILTERED = Fault(Verdict.CONTENT_FILTERED, "answered 403", "content_filtered", status_code=403)
-UNFINISHED = Fault(Verdict.UNFINISHED, "was not finished", "incomplete")
-ABSENT = Fault(Verdict.NOT_CONFIGURED, "has no API key", "provider_not_configured", ignored=True)
-INVALID = Fault(Verdict.REJECTED, "answered 400", "invalid_request", status_code=400)
-LIMITS = {"a": 10, "b": 10, "c": 10}
-
-
-async def accept(
-    store: Store, items: int = 3, *, filtered: bool = False, after_s: float = 60, **options: Any
-) -> None:
-    """Accepts a job whose items ask for model m of a, then may move to model N of b, then to c."""
-    chain = fallback_chain([("b", "Org/N"), ("c", "o")], after_s=after_s, content_filtered=filtered)
-    async with store.staging("job") as staging:
-        for index in range(items):
-            await staging.add("a", f"{index}".encode(), (None, "a", "m"), chain)
-        await commit(staging, **options)
-
-
-async def served(queue: Queue) -> list[Lease]:
-    return await claim(queue, **LIMITS)
-
-
-async def refuse(queue: Queue, leases: list[Lease], fault: Fault, *, last: bool = False) -> None:
-    """Settles failed calls as a worker does."""
-    final = fault.verdict in {"model_not_found", "content_filtered", "rejected"}
-    outcome: Any = "fail" if final else "retry"
-    delay_s = None if last else 0.0
-    settlements = [
-        Settlement(lease, outcome, b'{"error": "x"}', delay_s=delay_s, fault=fault)
-        for lease in leases
-    ]
-    await settle(queue, *settlements)
+from shared.settings import Settings
 
 
 @pytest.mark.parametrize("fault", [QUOTA, NOT_FOUND])
@@ -380,31 +352,6 @@ async def test_a_job_with_items_on_the_fallback_keeps_both_queues(
     assert len(seen) == 21
 
 
-@pytest.fixture
-def file_with_fallbacks(simulator: Simulator, tmp_path: Path) -> str:
-    path = tmp_path / "providers.toml"
-    path.write_text(
-        f"""
-        [providers.gpu1]
-        base_url = "{simulator.url}/v1"
-
-        [providers.gpu2]
-        base_url = "{simulator.url}/v1"
-
-        [models.fast]
-        deployments = [{{ provider = "gpu1", model = "sim-404" }}]
-        fallbacks = ["gpu2/sim-status-404", "slow"]
-
-        [models.slow]
-        deployments = [
-            {{ provider = "gpu1", model = "Big" }},
-            {{ provider = "gpu2", model = "Big" }},
-        ]
-        """
-    )
-    return str(path)
-
-
 async def test_a_model_with_control_characters_does_not_name_fallbacks(
     queue: Queue, store: Store
 ) -> None:
@@ -435,113 +382,3 @@ async def test_the_queue_reports_an_item_that_could_have_moved_on(
 
     [failed] = claimed.failed
     assert (failed.lane, failed.model, failed.error_code) == ("a", "m", "model_not_found")
-
-
-async def test_the_result_says_what_served_the_request_and_what_was_tried(
-    stack: Start, file_with_fallbacks: str
-) -> None:
-    deployment = await stack(workers=1, PROVIDERS_FILE=file_with_fallbacks)
-    body = {"model": "fast", "messages": [{"role": "user", "content": "hello"}]}
-
-    job = await wait_completed(deployment.api, await upload(deployment.api, ndjson([body])))
-    [response] = job["responses"]
-    assert (response["error"], response["model"], response["attempts"]) == (None, "Big", 3)
-    assert response["provider"] in {"gpu1", "gpu2"}
-    assert response["body"]["choices"][0]["message"]["content"] == "echo: hello"
-    assert response["route"] == [
-        {"model": "gpu1/sim-404", "error_code": "model_not_found", "attempts": 1},
-        {"model": "gpu2/sim-status-404", "error_code": "model_not_found", "attempts": 1},
-    ]
-
-
-async def test_a_native_request_names_its_fallbacks(stack: Start, file_with_fallbacks: str) -> None:
-    deployment = await stack(workers=1, PROVIDERS_FILE=file_with_fallbacks)
-    request = chat("hello", provider="gpu1", model="sim-404") | {"models": ["gpu2/Org/M", "slow"]}
-
-    answer = await deployment.batch([request])
-
-    [response] = answer.json()["responses"]
-    assert (response["error"], response["content"]) == (None, "echo: hello")
-    assert (response["provider"], response["model"]) == ("gpu2", "Org/M")
-    assert [step["model"] for step in response["route"]] == ["gpu1/sim-404"]
-
-
-async def test_without_retries_a_failed_request_moves_on(
-    settings: Settings, simulator: Simulator
-) -> None:
-    """The request is tried on a provider without a key, and on others that fail."""
-    urls = {
-        "gpu1": f"{simulator.url}/v1",
-        "gpu2": "http://127.0.0.1:1/v1",
-        "gpu3": f"{simulator.url}/v1",
-    }
-    rows = {name: Provider(name, url, key_required=False) for name, url in urls.items()}
-    settings_of = {name: ProviderSettings(base_url=url) for name, url in urls.items()}
-    providers = combined({**PROVIDERS, **rows}, settings_of)
-    settings = settings.model_copy(update={"max_retries": 0})
-    request = chat("hello", provider="openai") | {
-        "models": ["gpu2/m", "gpu1/sim-status-500", "gpu1/sim-429-100", "gpu3/M"]
-    }
-    async with (
-        running_api(settings, providers.catalogue) as api,
-        running_worker(settings, providers),
-    ):
-        answer = await api.post("/batch", json={"requests": [request]})
-
-    [response] = answer.json()["responses"]
-    assert (response["error"], response["content"], response["model"]) == (None, "echo: hello", "M")
-    assert response["route"] == [
-        {"model": "openai/m", "error_code": "provider_not_configured", "attempts": 0},
-        {"model": "gpu2/m", "error_code": "connection_error", "attempts": 1},
-        {"model": "gpu1/sim-status-500", "error_code": "provider_error", "attempts": 1},
-        {"model": "gpu1/sim-429-100", "error_code": "rate_limited", "attempts": 1},
-    ]
-    assert response["attempts"] == 4
-
-
-async def test_too_many_fallbacks_of_fallbacks_are_refused(settings: Settings) -> None:
-    """Tests that no fallback is dropped silently. The fallbacks of an alias count, too."""
-    rows = {**PROVIDERS, "gpu2": Provider("gpu2", "http://gpu2")}
-    follow = tuple(Deployment("gpu2", f"m{number}") for number in range(5))
-    aliases = {
-        name: Alias(
-            (Deployment("gpu2", name),),
-            tuple(replace(d, model=name + d.model) for d in follow),
-            60.0,
-        )
-        for name in ("x", "y")
-    }
-    async with running_api(settings, Catalogue(rows, aliases=aliases)) as api:
-        answers = [
-            await api.post(
-                "/batch?mode=async", json={"requests": [chat("hello") | {"models": models}]}
-            )
-            for models in (["x", "gpu2/a", "gpu2/b", "gpu2/c", "gpu2/d"], ["x", "y"])
-        ]
-
-    assert [answer.status_code for answer in answers] == [202, 422]
-    [error] = answers[1].json()["detail"]
-    assert error["loc"][-1] == "models"
-    assert "these are 12 fallbacks; 10 are allowed" in error["msg"]
-
-
-@pytest.mark.parametrize(
-    ("models", "reason"),
-    [
-        (["gpu3/m"], "no provider is named 'gpu3'"),
-        (["m"], "nothing says which provider serves the model 'm'"),
-        (["gpu2/m"] * 6, "at most 5"),
-        ([""], "at least 1"),
-    ],
-)
-async def test_a_wrong_fallback_is_refused(
-    settings: Settings, models: list[str], reason: str
-) -> None:
-    catalogue = Catalogue({**PROVIDERS, "gpu2": Provider("gpu2", "http://gpu2")})
-    async with running_api(settings, catalogue) as api:
-        request = chat("hello") | {"models": models}
-        refused = await api.post("/batch", json={"requests": [request]})
-
-    assert refused.status_code == 422
-    assert reason in refused.text
-    assert "models" in refused.text
