@@ -115,7 +115,8 @@ def _refuse_binary(head: bytes) -> None:
 def _json_array(path: Path, head: bytes, max_bytes: int) -> JsonArray | None:
     """Returns the array, or None if the file is text that begins with a bracket.
 
-    A broken array is refused, because each of its lines would be sent as a prompt.
+    Raises InputError if the array is broken or too large: otherwise, each of its lines would be
+    sent as a prompt.
     """
     is_array = _ARRAY_START.match(head) is not None
     if path.stat().st_size > max_bytes:

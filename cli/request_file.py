@@ -178,7 +178,10 @@ def _listed(names: list[str]) -> str:
 
 
 def _read_batch(path: Path) -> Requests | None:
-    """Returns the requests of a JSON batch, or None if the file is not a JSON batch."""
+    """Returns the requests of a JSON batch, or None if the file is not a JSON batch.
+
+    Raises InputError if the batch is too large, or has other fields or values than a batch.
+    """
     if path.stat().st_size > BATCH_BYTES:
         with path.open("rb") as file:
             if _BATCH_START.match(file.read(1024)):

@@ -113,7 +113,7 @@ def _choose_key(
     *,
     new: bool,
 ) -> str | None:
-    """Returns the idempotency key, or None if the newest keys cannot be stored.
+    """Returns the idempotency key, or None if `new` is true and the new key cannot be stored.
 
     Without `key`, returns the key of the newest job that has these requests and options, or with
     `new` a key that no job has.

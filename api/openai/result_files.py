@@ -45,7 +45,7 @@ def line_counts(snapshot: Snapshot) -> dict[ResultFileKind, int]:
 
 
 def existing_file_id(batch: BatchRecord, kind: ResultFileKind) -> str | None:
-    """Returns the id of a file of a batch that has ended; None if the file has no lines."""
+    """Returns the id of a file of a batch; None if it has no lines, or the batch has not ended."""
     snapshot = batch.snapshot
     if snapshot is None or snapshot.finished_ms is None or not line_counts(snapshot)[kind]:
         return None

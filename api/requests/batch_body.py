@@ -83,7 +83,10 @@ class _LargeBatch:
         self.text = b""
 
     async def errors(self, earlier: Sequence[Any], first: int = 0) -> RequestValidationError:
-        """Returns the `earlier` errors, and the errors of all requests from `first` on."""
+        """Returns the `earlier` errors, and the errors of all requests from `first` on.
+
+        Returns a single error instead if there are more than MAX_ERRORS.
+        """
         found = [*earlier]
         for index in range(first, min(len(self.places), MAX_BATCH_REQUESTS)):
             start, end = self.places[index]

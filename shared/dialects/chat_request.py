@@ -59,7 +59,7 @@ class Fields:
         self._provider = provider
 
     def take(self, name: str) -> Any:  # noqa: ANN401 — JSON
-        """Returns the value of a field; None if the field is absent, or has its default."""
+        """Removes a field. Returns its value; None if it is absent, or has its default."""
         return self._fields.pop(name, None)
 
     def take_list(self, name: str) -> list[Any]:

@@ -32,9 +32,9 @@ def log_unknown_settings(rows: Mapping[str, Provider]) -> None:
 
 
 def unknown_settings(environment: Mapping[str, str], rows: Mapping[str, Provider]) -> list[str]:
-    """Returns a sentence for each variable, even in `.env`, that is probably meant as a setting.
+    """Returns a sentence for each variable that is probably meant as a setting, but is none.
 
-    `rows` has all providers.
+    environment: the variables, in addition to the variables of `.env`. rows: all providers.
     """
     names = {*map(str.upper, environment), *map(str.upper, dotenv_values(ENV_FILE))}
     return [
