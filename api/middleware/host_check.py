@@ -94,7 +94,7 @@ class HostCheck:
         return name in self._names or name.endswith(self._endings)
 
     def _origin_refusal(self, host: str, origin: str) -> str | None:
-        """Returns why a page with this origin is refused, or None.
+        """Returns why a page with this origin is refused; None for this API and for allowed hosts.
 
         A page of this API has an Origin with the host and the port of the header Host.
         """

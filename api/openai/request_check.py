@@ -74,7 +74,8 @@ class RequestCheck:
     async def items(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[NewItem]:
         """Yields the items of the file until its first mistake, and finds further mistakes.
 
-        Stops reading `chunks` after MAX_MISTAKES, or if the rest cannot be split into lines.
+        Stops reading `chunks` after MAX_MISTAKES or MAX_JOB_ITEMS requests, or if the rest cannot
+        be split into lines.
         """
         try:
             max_bytes = self._settings.max_line_bytes

@@ -183,7 +183,7 @@ def _queue(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
 
 
 def _time_to_empty(lane: Lane) -> str:
-    """Returns an estimate from the mean latency, or "" if no call ended in the last 10 to 20 s."""
+    """Returns an estimate from the mean latency of the last 10 to 20 s, or "" if it is unknown."""
     mean_ms = lane.recent_mean_ms
     if mean_ms is None or not lane.limit:
         return ""

@@ -85,7 +85,7 @@ async def parse_large(body: bytes) -> ParsedBody:
 
 
 def refuse_encodings(provider: str, response: httpx.Response) -> None:
-    """Raises ProviderError if each chunk of the body could be a million times as large decoded."""
+    """Raises ProviderError if the body is encoded twice: a chunk could grow a million times."""
     if "," in response.headers.get("content-encoding", ""):
         raise bad_response(response, f"{provider} sent a body that is encoded more than once")
 
