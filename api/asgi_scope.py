@@ -6,6 +6,5 @@ MEMORY = "orchestrator.memory"  # the reservation for the body; ConcurrencyLimit
 
 
 def path_below_prefix(scope: Scope) -> str:
-    """Returns the path of a request without the prefix."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))

@@ -96,7 +96,6 @@ def _print(known: Providers, probes: Mapping[str, Probe]) -> None:
 
 
 def _source(known: Providers, name: str) -> str:
-    """Returns where the base URL comes from."""
     if known.settings[name].base_url:
         return variable(name, "base_url")
     return "providers.toml" if "base_url" in known.file.given.get(name, ()) else "built in"

@@ -65,7 +65,6 @@ def _rules(row: Provider) -> Rules:
 
 
 def callable_lanes(providers: Providers) -> set[str]:
-    """Returns the lanes whose calls this worker can make."""
     aliases = _served_by(providers).keys() - providers.catalogue.rows.keys()
     configured = providers.catalogue.rows.keys() - providers.missing().keys()
     return configured | aliases | {WEBHOOK_LANE}

@@ -80,7 +80,6 @@ def usage_of(
 
 
 def _token_limit(request: ItemRequest) -> int | None:
-    """Returns the limit of the answer's tokens that a request contains."""
     if "chat" in request:
         fields: Any = request["chat"]
     else:

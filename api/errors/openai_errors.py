@@ -40,7 +40,6 @@ class OpenAIError(Exception):
 
 
 def is_openai(scope: Scope) -> bool:
-    """Returns whether the request's path belongs to OpenAI's API."""
     path = path_below_prefix(scope)
     return path.startswith(f"{PREFIX}/") or path == PREFIX
 

@@ -35,7 +35,6 @@ def result_file_id(job_id: str, kind: ResultFileKind) -> str:
 
 
 def line_counts(snapshot: Snapshot) -> dict[ResultFileKind, int]:
-    """Returns the number of lines in each file so far."""
     answered = snapshot.finished - snapshot.failed
     has_ended = snapshot.finished_ms is not None
     return {

@@ -130,7 +130,6 @@ class Exchange:
         self.connection.finish(close=not (is_whole and self.keep_alive))
 
     def drop(self) -> None:
-        """Closes the connection without sending anything."""
         self.connection.finish(close=True)
 
     def abandon(self) -> None:

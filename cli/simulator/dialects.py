@@ -17,7 +17,6 @@ DIALECTS = {
 
 
 def dialect_at(path: str) -> str | None:
-    """Returns the name of the dialect whose calls have this path."""
     return next((name for name, dialect in DIALECTS.items() if path.endswith(dialect.path)), None)
 
 

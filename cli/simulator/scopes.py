@@ -25,7 +25,6 @@ class SimulatedRefusal:
 
 
 def scope_name(scope: Scope, key: str, model: str) -> str:
-    """Returns the name of the group that a call with this key and model belongs to."""
     return {"account": "account", "key": key, "model": model}[scope]
 
 

@@ -75,7 +75,6 @@ def chat_events(chat: Chat) -> list[bytes]:
 
 
 def response_events(response: dict[str, Any]) -> list[bytes]:
-    """Returns the events of a response of OpenAI's Responses API, which has a text."""
     [item] = response["output"]
     place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
     text = item["content"][0]["text"] if item["type"] == "message" else ""

@@ -48,7 +48,6 @@ class JobReader:
 
     @property
     def at_end(self) -> bool:
-        """Returns whether every item of the job has been read."""
         return self._position == self._total
 
     async def next(self, limit: int = PAGE_ITEMS, max_bytes: int = PAGE_BYTES) -> list[JobItem]:

@@ -20,7 +20,6 @@ NAMED = 3  # deployments that this notice names
 
 
 def deployment_notices(at: datetime, lane: Lane) -> Iterator[Notice]:
-    """Yields the notices about the deployments of a lane that are not healthy."""
     if lane.paused_until and not lane.deployments:  # an alias
         text = (
             f"{lane.name} is paused until {clock(lane.paused_until, at)}, because all of its"

@@ -132,7 +132,6 @@ def limit_in_force(
 
 
 def _of_workers(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, NamedLimits]:
-    """Returns the limits in the settings of the workers, by name."""
     by_worker = {worker: dict(_configured(report)) for worker, report in sorted(reports.items())}
     names = dict.fromkeys(name for configured in by_worker.values() for name in configured)
     found = {name: NamedLimits(name) for name in names}

@@ -116,7 +116,6 @@ def account(provider: str, key: int) -> str:
 
 
 def provider_of(account: str) -> str:
-    """Returns the name of the provider that an account belongs to."""
     return account.partition("#")[0]
 
 

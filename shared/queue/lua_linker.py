@@ -121,7 +121,6 @@ def _statements(text: str) -> list[str]:
 
 
 def _values(file: str, statement: str) -> dict[str, str]:
-    """Returns the values that a statement of a part declares, by name."""
     declaration = _LOCAL.fullmatch(_without_comments(statement))
     if not declaration:
         raise ValueError(f"{file}.lua has a statement that declares nothing: {statement}")

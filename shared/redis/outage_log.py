@@ -32,7 +32,6 @@ class OutageLog:
 
     @property
     def is_open(self) -> bool:
-        """Returns whether an outage has begun and has not ended."""
         return self._since is not None
 
     def failed(self, reason: str) -> None:
