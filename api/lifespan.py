@@ -20,7 +20,7 @@ from api.openai.result_sums import Sums, running_sums
 from api.openai.services import openai_services
 from api.periodic_tasks import run_periodic_tasks
 from api.server.shutdown import on_shutdown_signal
-from api.streams.job_events import JobEvents
+from api.streams.job_updates import JobUpdates
 from api.streams.result_stream import PAGES_SHARE, ResultStream
 from shared.jobs.service import Jobs
 from shared.jobs.store import Store
@@ -59,7 +59,7 @@ async def running_services(
         memory = RedisMemory(redis)
         model_limits = {row.name: row.models for row in catalogue.rows.values() if row.models}
         store = Store(redis, keys, memory, model_limits)
-        events = JobEvents(redis, keys, store)
+        updates = JobUpdates(redis, keys, store)
         services = _services(
             redis,
             keys,
@@ -67,7 +67,7 @@ async def running_services(
             settings,
             catalogue,
             store=store,
-            events=events,
+            updates=updates,
             sums=sums,
             providers=providers,
             tracer=tracer,
@@ -75,11 +75,11 @@ async def running_services(
         )
 
         def close_streams() -> None:
-            events.close()
+            updates.close()
             services.overview_feed.close()
 
         periodic_tasks = partial(run_periodic_tasks, services.queue, ReportWriter(redis, keys))
-        async with _background(events.run, periodic_tasks, memory.watch):
+        async with _background(updates.run, periodic_tasks, memory.watch):
             _log_start(settings, catalogue)
             with on_shutdown_signal(close_streams):
                 yield services
@@ -94,7 +94,7 @@ def _services(
     catalogue: Catalogue,
     *,
     store: Store,
-    events: JobEvents,
+    updates: JobUpdates,
     sums: Sums,
     providers: Mapping[str, ProviderSettings],
     tracer: Tracer,
@@ -103,12 +103,12 @@ def _services(
     jobs = Jobs(store, JobPolicy.from_settings(settings), tracer)
     starter = JobStarter(
         jobs,
-        events,
+        updates,
         grace_s=settings.disconnect_grace_seconds,
         cancels_abandoned=settings.cancel_on_disconnect,
     )
     pages_memory = MemoryBudget(settings.api_memory_bytes // PAGES_SHARE)
-    result_stream = ResultStream(store, events, pages_memory)
+    result_stream = ResultStream(store, updates, pages_memory)
     overview_feed = OverviewFeed(Monitor(redis, keys), jobs)
     return Services(
         settings=settings,
@@ -130,7 +130,7 @@ def _services(
             jobs=jobs,
             starter=starter,
             stream=result_stream,
-            events=events,
+            updates=updates,
             sums=sums,
             providers=providers,
         ),

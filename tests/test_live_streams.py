@@ -19,7 +19,7 @@ from support.stack import eventually
 import api.openai.live_call
 import api.streams.heartbeats
 from api.openai.answer_stream import AnswerStream
-from api.streams.job_events import JobEvents
+from api.streams.job_updates import JobUpdates
 from cli.simulator import Behaviour, Simulator
 from shared.dialects.dialect import Operation
 from shared.jobs.store import Store
@@ -301,7 +301,7 @@ async def test_a_client_that_reads_too_slowly_gets_an_error(
         return finished(body="{}")
 
     lease = await begun(store, queue, deltas)
-    stream = AnswerStream(deltas, JobEvents(redis, keys, store), "j", Operation.CHAT, {}, answer)
+    stream = AnswerStream(deltas, JobUpdates(redis, keys, store), "j", Operation.CHAT, {}, answer)
     await stream.begin(1)
     await deltas.append("a", lease.lease_id, b"2", position=1)
     await settle(queue, Settlement(lease, "complete", b"{}"))

@@ -9,7 +9,7 @@ from time import monotonic
 from api.disconnect import cancel_on_disconnect, require_client
 from api.errors.exceptions import ClientDisconnected, IdempotencyResultExpired, ResultsUnavailable
 from api.redis_retry import redis_retry
-from api.streams.job_events import JobEvents
+from api.streams.job_updates import JobUpdates
 from shared.jobs.new_item import NewItem
 from shared.jobs.service import JobNotFound, Jobs
 from shared.jobs.submission import Submission
@@ -28,10 +28,10 @@ class JobStarter:
     """
 
     def __init__(
-        self, jobs: Jobs, events: JobEvents, *, grace_s: float, cancels_abandoned: bool
+        self, jobs: Jobs, updates: JobUpdates, *, grace_s: float, cancels_abandoned: bool
     ) -> None:
         self._jobs = jobs
-        self._events = events
+        self._updates = updates
         self._grace_s = grace_s
         self._cancels_abandoned = cancels_abandoned
 
@@ -71,10 +71,10 @@ class JobStarter:
         new_id = self._jobs.new_id()
         deadline = monotonic() + wait_s
         with ExitStack() as subscriptions:
-            finished = subscriptions.enter_context(self._events.wait_finished(new_id))
+            finished = subscriptions.enter_context(self._updates.wait_finished(new_id))
             job_id = await self._jobs.submit(new_id, items, submission)
             if job_id != new_id:  # an earlier job has the same key or body, and may have ended
-                finished = subscriptions.enter_context(self._events.wait_finished(job_id))
+                finished = subscriptions.enter_context(self._updates.wait_finished(job_id))
                 job = await self.status(job_id, submission, retry_for_s=MIN_RETRY_S)
                 if job.has_ended:
                     finished.set()

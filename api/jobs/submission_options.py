@@ -1,7 +1,7 @@
 """Creates a submission from the options of an HTTP request."""
 
 from api.errors.validation_error import validation_error
-from api.streams.job_events import PUBLISH_PROGRESS_S
+from api.streams.job_updates import PUBLISH_PROGRESS_S
 from shared.jobs.batch_details import BatchDetails
 from shared.jobs.submission import Submission
 from shared.models import JobOptions

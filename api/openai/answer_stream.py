@@ -14,7 +14,7 @@ import orjson
 from api.errors.openai_call_errors import call_error, stopped
 from api.errors.openai_errors import OpenAIError, error_content
 from api.redis_retry import STREAM_RETRY_S, redis_retry
-from api.streams.job_events import JobEvents, ResettableEvent
+from api.streams.job_updates import JobUpdates, ResettableEvent
 from shared.dialects.chat_stream import whole_chat
 from shared.dialects.dialect import Operation
 from shared.dialects.response_stream import whole_response
@@ -41,14 +41,14 @@ class AnswerStream:
     def __init__(
         self,
         deltas: Deltas,
-        events: JobEvents,
+        updates: JobUpdates,
         job_id: str,
         operation: Operation,
         options: Mapping[str, Any],
         answer: ReadResult,
     ) -> None:
         self._deltas = deltas
-        self._events = events
+        self._updates = updates
         self._job_id = job_id
         self._operation = operation
         self._options = options
@@ -64,12 +64,12 @@ class AnswerStream:
         OpenAIError if the call has failed without any part of an answer.
         """
         until = monotonic() + wait_s
-        with self._events.subscribe(self._job_id) as changes:
+        with self._updates.subscribe(self._job_id) as changes:
             while not await self._read() and (left_s := until - monotonic()) > 0:
-                if self._events.closed:
+                if self._updates.closed:
                     break
                 await self._wait(changes, left_s)
-        if not self._position and (self._has_ended or self._events.closed):
+        if not self._position and (self._has_ended or self._updates.closed):
             answer = await self._answer()
             if answer is None:
                 raise stopped()
@@ -78,12 +78,12 @@ class AnswerStream:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yields the events of the answer, in chunks of whole events, and then its end or error."""
-        with self._events.subscribe(self._job_id) as changes:
+        with self._updates.subscribe(self._job_id) as changes:
             while True:
                 if self._parts:
                     yield b"".join(self._parts)
                     self._parts.clear()
-                if self._has_ended or self._events.closed:
+                if self._has_ended or self._updates.closed:
                     break
                 if not await self._read():
                     await self._wait(changes, READ_AGAIN_S)

@@ -15,7 +15,7 @@ from api.openai.live_call import LiveCalls
 from api.openai.model_list import ModelList
 from api.openai.result_files import ResultFiles
 from api.openai.result_sums import Sums
-from api.streams.job_events import JobEvents
+from api.streams.job_updates import JobUpdates
 from api.streams.result_stream import ResultStream
 from shared.files.store import FileStore
 from shared.files.upload import FileLimits
@@ -49,7 +49,7 @@ def openai_services(
     jobs: Jobs,
     starter: JobStarter,
     stream: ResultStream,
-    events: JobEvents,
+    updates: JobUpdates,
     sums: Sums,
     providers: Mapping[str, ProviderSettings],
 ) -> OpenAIServices:
@@ -68,6 +68,6 @@ def openai_services(
             catalogue,
             starter,
             stream,
-            partial(AnswerStream, Deltas(redis, keys), events),
+            partial(AnswerStream, Deltas(redis, keys), updates),
         ),
     )

@@ -7,7 +7,7 @@ from functools import partial
 from time import monotonic
 
 from api.redis_retry import STREAM_RETRY_S, redis_retry
-from api.streams.job_events import PUBLISH_PROGRESS_S, JobEvents
+from api.streams.job_updates import PUBLISH_PROGRESS_S, JobUpdates
 from shared.jobs.result_reader import JobReader, PageTooSmall
 from shared.jobs.service import PAGE_BYTES, PAGE_ITEMS, JobNotFound
 from shared.jobs.staging import Meta
@@ -39,9 +39,9 @@ class Page(list[JobItem]):
 class ResultStream:
     """Reads pages of items. A page waits until `memory` has room for its items."""
 
-    def __init__(self, store: Store, events: JobEvents, memory: MemoryBudget) -> None:
+    def __init__(self, store: Store, updates: JobUpdates, memory: MemoryBudget) -> None:
         self._store = store
-        self._events = events
+        self._updates = updates
         self._memory = memory
         self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
@@ -51,7 +51,7 @@ class ResultStream:
         `until` is a value of `time.monotonic`. Raises StreamInterrupted, RedisUnavailable and
         JobNotFound.
         """
-        with self._events.subscribe(reader.job_id) as changes, self._memory.reservation() as held:
+        with self._updates.subscribe(reader.job_id) as changes, self._memory.reservation() as held:
             await self._store.follow_progress([reader.job_id], PUBLISH_PROGRESS_S)
             limit = PAGE_ITEMS
             while True:
@@ -66,7 +66,7 @@ class ResultStream:
                     return
                 if has_items:
                     continue
-                if self._events.closed:
+                if self._updates.closed:
                     raise StreamInterrupted("the API process is shutting down")
                 left_s = READ_AGAIN_S if until is None else min(READ_AGAIN_S, until - monotonic())
                 if left_s <= 0:

@@ -8,8 +8,8 @@ import pytest
 from fakeredis import FakeAsyncRedis
 from support.stack import eventually
 
-from api.streams import job_events as module
-from api.streams.job_events import JobEvents
+from api.streams import job_updates as module
+from api.streams.job_updates import JobUpdates
 from shared.jobs.store import Store
 from shared.queue.redis_keys import Keys
 
@@ -21,10 +21,10 @@ async def server() -> AsyncIterator[FakeAsyncRedis]:
 
 
 @asynccontextmanager
-async def running(server: FakeAsyncRedis, keys: Keys) -> AsyncIterator[JobEvents]:
-    events = JobEvents(server, keys, Store(server, keys))
-    task = asyncio.create_task(events.run())
-    yield events
+async def running(server: FakeAsyncRedis, keys: Keys) -> AsyncIterator[JobUpdates]:
+    updates = JobUpdates(server, keys, Store(server, keys))
+    task = asyncio.create_task(updates.run())
+    yield updates
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
@@ -52,8 +52,8 @@ async def happens(event: asyncio.Event) -> None:
 
 
 async def test_the_message_ends_the_wait(server: FakeAsyncRedis, keys: Keys) -> None:
-    async with running(server, keys) as events:
-        with events.wait_finished("job") as done, events.wait_finished("other") as other:
+    async with running(server, keys) as updates:
+        with updates.wait_finished("job") as done, updates.wait_finished("other") as other:
             await publish(server, keys, "job")
 
             await happens(done)
@@ -65,9 +65,9 @@ async def test_a_job_that_finished_before_the_connection_is_found(
     server: FakeAsyncRedis, keys: Keys
 ) -> None:
     await finish(server, keys, "job")
-    events = JobEvents(server, keys, Store(server, keys))
-    with events.wait_finished("job") as done:
-        task = asyncio.create_task(events.run())
+    updates = JobUpdates(server, keys, Store(server, keys))
+    with updates.wait_finished("job") as done:
+        task = asyncio.create_task(updates.run())
 
         await happens(done)
 
@@ -78,19 +78,19 @@ async def test_the_periodic_check_replaces_a_lost_message(
     server: FakeAsyncRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHECK_INTERVAL_S", 0.01)
-    async with running(server, keys) as events:
+    async with running(server, keys) as updates:
         await publish(server, keys, "nobody")
-        with events.wait_finished("job") as done:
+        with updates.wait_finished("job") as done:
             await finish(server, keys, "job")
 
             await happens(done)
 
 
 async def test_a_shutdown_ends_all_waits(server: FakeAsyncRedis, keys: Keys) -> None:
-    async with running(server, keys) as events:
-        with events.wait_finished("job") as done:
-            events.close()
+    async with running(server, keys) as updates:
+        with updates.wait_finished("job") as done:
+            updates.close()
 
-            with events.wait_finished("late") as late:
+            with updates.wait_finished("late") as late:
                 assert done.is_set()
                 assert late.is_set()

@@ -61,7 +61,7 @@ class ResettableEvent:
 Subscriptions = defaultdict[str, set[Settable]]  # the events of each job, by job id
 
 
-class JobEvents:
+class JobUpdates:
     def __init__(self, redis: Redis, keys: Keys, store: Store) -> None:
         self._redis = redis
         self._keys = keys
