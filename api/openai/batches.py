@@ -10,7 +10,7 @@ from api.disconnect import require_client
 from api.errors.openai_errors import OpenAIError
 from api.errors.validation_error import validation_error
 from api.jobs.job_starter import JobStarter
-from api.jobs.submission_options import new_submission
+from api.jobs.webhook_check import check_webhook
 from api.openai.batch_object import batch_object
 from api.openai.batch_schemas import Batch, BatchList, NewBatch
 from api.openai.files import BATCH
@@ -28,7 +28,7 @@ from shared.jobs.job_usage import JobUsage
 from shared.jobs.new_item import NewItem
 from shared.jobs.service import Jobs
 from shared.jobs.submission import Submission
-from shared.models import MAX_DEADLINE_S, JobOptions
+from shared.models import MAX_DEADLINE_S
 from shared.providers import Catalogue
 from shared.queue.ids import job_id_of
 from shared.settings import Settings
@@ -204,11 +204,12 @@ class OpenAIBatches:
                 "must be a time from 1m to 30d, such as 24h", "body", "completion_window"
             )
         expiry = new.output_expires_after
-        return new_submission(
-            self._settings,
-            owner,
-            options=JobOptions(deadline_s=window_s, webhook_url=new.webhook_url),
-            key=key,
+        check_webhook(new.webhook_url, self._settings)
+        return Submission(
+            owner=owner,
+            deadline_s=window_s,
+            webhook_url=new.webhook_url,
+            idempotency_key=key,
             batch=details,
             file_use=use,
             file_seen=seen,

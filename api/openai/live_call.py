@@ -15,7 +15,6 @@ from api.disconnect import cancel_on_disconnect
 from api.errors.exceptions import ClientDisconnected
 from api.errors.openai_call_errors import call_error, stopped
 from api.jobs.job_starter import MIN_RETRY_S, JobStarter
-from api.jobs.submission_options import new_submission
 from api.media_types import EVENT_STREAM, JSON
 from api.openai.answer_body import answer_body
 from api.openai.answer_stream import NewAnswerStream
@@ -90,10 +89,9 @@ class LiveCalls:
             read_call(body, operation, self._catalogue, settings.default_provider, call.options)
         ]
         await pause_after(len(body))
-        submission = new_submission(
-            settings,
-            call.owner,
-            key=call.key,
+        submission = Submission(
+            owner=call.owner,
+            idempotency_key=call.key,
             body_digest=call_digest(body, operation, call.options),
             interactive=True,
             is_live=True,

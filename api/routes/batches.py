@@ -4,12 +4,14 @@ from fastapi import APIRouter, Request, Response
 
 from api.dependencies.request_headers import IdempotencyKey, StreamFormatDep, WaitPreference
 from api.dependencies.services import DisconnectDep, OwnerDep, ServicesDep
-from api.jobs.submission_options import new_submission
+from api.jobs.webhook_check import check_webhook
 from api.openapi.request_bodies import JSON_BODY, request_body
 from api.openapi.responses import ACCEPTED, EVENTS, NDJSON_ITEMS, SUBMISSION_REFUSED
 from api.openapi.security_scheme import AUTHENTICATED
 from api.openapi.tags import BATCHES
 from api.requests.reader import RequestReader
+from api.streams.job_updates import PUBLISH_PROGRESS_S
+from shared.jobs.submission import Submission
 from shared.models import BatchLLMResponse
 
 router = APIRouter(tags=[BATCHES], dependencies=[AUTHENTICATED])
@@ -39,14 +41,15 @@ async def post_batch(
     reader = RequestReader(request, services.settings, services.catalogue)
     items, options = await reader.batch()
     stream_format = accepted_format if wait.seconds else None
-    submission = new_submission(
-        services.settings,
-        owner,
-        options=options,
-        key=key,
-        body_digest=request.state.body_digest,
+    check_webhook(options.webhook_url, services.settings)
+    submission = Submission(
+        owner=owner,
         interactive=wait.seconds > 0,
-        followed=stream_format is not None,
+        deadline_s=options.deadline_s,
+        webhook_url=options.webhook_url,
+        idempotency_key=key,
+        body_digest=request.state.body_digest,
+        follow_s=PUBLISH_PROGRESS_S if stream_format else None,
     )
     if wait.seconds and not stream_format:
         job = await services.job_starter.run(

@@ -11,7 +11,7 @@ from api.dependencies.job_query import JobOptionsQuery, VendorOptionsQuery
 from api.dependencies.request_headers import IdempotencyKey, LastEventId
 from api.dependencies.services import DisconnectDep, JobsDep, OwnerDep, ServicesDep
 from api.jobs.job_streams import ItemOutcome
-from api.jobs.submission_options import new_submission
+from api.jobs.webhook_check import check_webhook
 from api.openapi.request_bodies import JSON_BODY, NDJSON_BODY, request_body
 from api.openapi.responses import (
     ACCEPTED,
@@ -29,6 +29,7 @@ from api.requests.reader import RequestReader
 from api.streams.stream_response import StreamResponse
 from api.streams.vendor_results import ResultFormat
 from shared.jobs.result_reader import Order
+from shared.jobs.submission import Submission
 from shared.models import (
     Job,
     JobList,
@@ -77,7 +78,13 @@ async def post_job(
     If one line is invalid, the response is a 422 with the line's number, and no request runs."""
     reader = RequestReader(request, services.settings, services.catalogue)
     items, options = await reader.job(job_options, vendor_options)
-    submission = new_submission(services.settings, owner, options=options, key=key)
+    check_webhook(options.webhook_url, services.settings)
+    submission = Submission(
+        owner=owner,
+        deadline_s=options.deadline_s,
+        webhook_url=options.webhook_url,
+        idempotency_key=key,
+    )
     job = await services.job_starter.start(
         items, submission, wait_for_disconnect=wait_for_disconnect
     )
@@ -140,8 +147,7 @@ async def retry_job(
     """Run the failed requests of a job again, as a new job. The old job does not change.
 
     The requests keep their order. A second retry of the old job returns the same new job."""
-    submission = new_submission(services.settings, owner)
-    new_job_id = await services.jobs.retry(job_id, submission, request.scope[MEMORY])
+    new_job_id = await services.jobs.retry(job_id, Submission(owner=owner), request.scope[MEMORY])
     return services.job_responses.accepted(await services.jobs.get(new_job_id, owner))
 
 

@@ -1,6 +1,6 @@
 """Submits, reads, cancels and retries jobs for API clients."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from uuid import uuid4
 
 import structlog
@@ -94,13 +94,14 @@ class Jobs:
                 await pause_after(len(payload))
                 await staging.add(lane, payload, meta, request.get("chain", ""))
             webhook = submission.webhook_url
-            return await self._commit(
-                staging,
+            fields = acceptance(
                 submission,
+                self._policy,
                 fingerprint=fingerprint.hexdigest() if submission.idempotency_key else None,
                 webhook_payload=_webhook_payload(job_id, webhook, submission) if webhook else None,
                 request_format=request_format,
             )
+            return await self._commit(staging, fields)
 
     async def get(self, job_id: str, owner: str = "") -> StoredJob:
         """Returns the job, with its metas if it has at most MAX_BATCH_REQUESTS items."""
@@ -169,9 +170,10 @@ class Jobs:
                     return await self._retried_as(job_id, submission.owner)
                 request_id = meta[0] or default_request_id(index)
                 await staging.add(meta[1], payload, (request_id, *meta[1:]), _chain(payload))
-            return await self._commit(
-                staging, submission, retry_of=job_id, request_format=snapshot.format
+            fields = acceptance(
+                submission, self._policy, retry_of=job_id, request_format=snapshot.format
             )
+            return await self._commit(staging, fields)
 
     async def _payloads(
         self, job_id: str, indexes: IndexSet, memory: Reservation
@@ -187,28 +189,12 @@ class Jobs:
             position += len(stored)
             max_bytes = PAGE_BYTES if stored else next_bytes
 
-    async def _commit(
-        self,
-        staging: Staging,
-        submission: Submission,
-        *,
-        fingerprint: str | None = None,
-        webhook_payload: bytes | None = None,
-        retry_of: str | None = None,
-        request_format: str = NATIVE,
-    ) -> str:
-        job_id = await staging.commit(
-            acceptance(
-                submission,
-                self._policy,
-                fingerprint=fingerprint,
-                webhook_payload=webhook_payload,
-                retry_of=retry_of,
-                request_format=request_format,
-            )
-        )
+    @staticmethod
+    async def _commit(staging: Staging, fields: Mapping[str, object]) -> str:
+        """Creates the job of the staged items. `fields` are those of `acceptance`."""
+        job_id = await staging.commit(fields)
         event = "job_accepted" if job_id == staging.job_id else "job_repeated"
-        log.info(event, job=job_id, requests=dict(staging.lanes), owner=submission.owner or None)
+        log.info(event, job=job_id, requests=dict(staging.lanes), owner=fields["owner"] or None)
         return job_id
 
     async def _failed(self, job_id: str, snapshot: Snapshot) -> IndexSet:

@@ -9,7 +9,7 @@ SubmissionRejected
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 
 import orjson
@@ -158,6 +158,12 @@ def early_limits(submission: Submission, policy: JobPolicy) -> Mapping[str, obje
     }
 
 
+# The options that accept.lua reads under the names and with the values that they have here
+_OPTIONS = tuple(
+    option.name for option in fields(Submission) if option.name not in {"interactive", "batch"}
+)
+
+
 def acceptance(
     submission: Submission,
     policy: JobPolicy,
@@ -166,30 +172,32 @@ def acceptance(
     webhook_payload: bytes | None = None,
     retry_of: str | None = None,
     request_format: str = NATIVE,
-) -> Mapping[str, object]:
-    """Returns the fields of a submission that accept.lua reads."""
-    key = submission.idempotency_key
-    fields = {
+) -> dict[str, object]:
+    """Returns the fields of a submission that accept.lua reads, without those that have no value.
+
+    webhook_payload: payload of the item that delivers the webhook.
+    """
+    found: dict[str, object] = {
+        name: value for name in _OPTIONS if (value := getattr(submission, name))
+    }
+    found |= {
         "owner": submission.owner,
         "priority_class": "interactive" if submission.interactive else "bulk",
         "result_ttl_s": submission.result_ttl_s or policy.result_ttl_s,
         "max_depth": policy.max_queue_depth,
         "max_bytes": policy.max_queue_bytes,
-        "deadline_s": submission.deadline_s,
-        "idempotency_key": key,
-        "idempotency_ttl_s": policy.idempotency_ttl_s if key else None,
-        "fingerprint": fingerprint,
-        "body_digest": None if key else submission.body_digest,
-        "is_live": submission.is_live or None,
-        "is_repetition": submission.is_repetition or None,
-        "retry_of": retry_of,
-        "webhook_url": submission.webhook_url,
-        "webhook_payload": webhook_payload.decode() if webhook_payload else None,
-        "follow_s": submission.follow_s,
-        "format": None if request_format == NATIVE else request_format,
-        "batch": submission.batch.to_json() if submission.batch else None,
-        "file_id": submission.batch.input_file_id if submission.batch else None,
-        "file_use": submission.file_use,
-        "file_seen": submission.file_seen,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    if submission.idempotency_key:
+        found["idempotency_ttl_s"] = policy.idempotency_ttl_s
+        found.pop("body_digest", None)
+    if submission.batch:
+        found |= {"batch": submission.batch.to_json(), "file_id": submission.batch.input_file_id}
+    if fingerprint:
+        found["fingerprint"] = fingerprint
+    if webhook_payload:
+        found["webhook_payload"] = webhook_payload.decode()
+    if retry_of:
+        found["retry_of"] = retry_of
+    if request_format != NATIVE:
+        found["format"] = request_format
+    return found
