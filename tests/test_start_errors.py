@@ -149,10 +149,15 @@ async def test_up_warns_once_of_a_wrong_name_and_ends_without_an_error(
     (tmp_path / ".env").write_text("MAX_CONCURENT_REQUESTS=100\n")
     errors = tmp_path / "errors"
     with errors.open("wb") as stderr:
-        async with up(environment, "--simulate", directory=tmp_path, stderr=stderr) as deployment:
+        async with up(
+            environment | {"SHUTDOWN_GRACE_SECONDS": "0.5"},
+            "--simulate",
+            directory=tmp_path,
+            stderr=stderr,
+        ) as deployment:
             url = deployment.url
             async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-                body = json.dumps(chat("x", model="sim-latency-2000"))
+                body = json.dumps(chat("x", model="sim-latency-60000"))
                 accepted = await client.post(
                     "/jobs", content=body, headers={"content-type": "application/x-ndjson"}
                 )
