@@ -110,7 +110,7 @@ class Keys:
         " minute), t (tokens per minute), d (requests per day), b (the tokens of the smallest"
         " bucket that the provider may have); rpm, tpm, rpd: the limits of these charges;"
         " largest: tokens of the largest request; full, refused: times at which that bucket was"
-        " full, and a call was refused, the last time; square: see lua/lib/limiters.lua; known:"
+        " full, and a call was refused, the last time; square: see lua/lib/budgets.lua; known:"
         " see lua/lib/token_estimates.lua (MessagePack). Expires"
     )
 

@@ -4,17 +4,14 @@
 --- @include "stored_limits"
 --- @include "limits_in_force"
 --- @include "token_estimates"
--- Keeps the limiters of limits_in_force.lua: limits the calls of a lane's models, and the rates of requests and tokens.
--- Rates are kept by GCRA (ITU-T I.371): per dimension one time, at which all charges so far will have been repaid (the
--- theoretical arrival time). A rate that the provider announced may be used up in one burst, as long as the provider
--- says that some of it is left; any other rate is spread evenly, because providers judge rates in slices of a second
--- or less.
--- If a limit has changed, what was charged takes as long as under the new limit.
--- A claim charges, time repays, so nothing can leak. Tokens are charged as an estimate, and the
--- settlement corrects the charge. BUDGET has the times; RUNNING has the leases of a limiter, with three numbers of
--- tokens for each: all that were charged, those that the provider counts before the call, and the square of their
+--- @include "budgets"
+-- Keeps the limiters of limits_in_force.lua: limits the running calls of an account's models, and the rates of requests
+-- and tokens. A rate that the provider announced may be used up in one burst, as long as the provider says that some of
+-- it is left; any other rate is spread evenly, because providers judge rates in slices of a second or less.
+-- A claim charges the budgets (see budgets.lua), time repays, so nothing can leak. Tokens are charged as an estimate of
+-- token_estimates.lua, and the settlement corrects the charge. RUNNING has the leases of a limiter, with three numbers
+-- of tokens for each: all that were charged, those that the provider counts before the call, and the square of their
 -- error.
--- The estimates are those of token_estimates.lua.
 -- A charge is this estimate: with a higher one, the provider's bucket would be full while a call runs, and the tokens
 -- that do not fit into the bucket are lost. Nobody announces how large the bucket is. It holds at least the largest
 -- request so far, and is charged at the start of a call with what the provider counts before the call, and at its end
@@ -24,72 +21,12 @@
 -- A provider that refuses a call has no larger bucket. Then a token limit is *strict* for an hour: calls also keep a
 -- margin for the errors of estimates.
 -- Defines for other files: limiter_room, limiters_room, estimate_tokens, charge, release, learn
-local MINUTE_MS, DAY_MS = 60000, 86400000
-local PERIOD_MS, FIELD = { rpm = MINUTE_MS, tpm = MINUTE_MS, rpd = DAY_MS }, { rpm = 'r', tpm = 't', rpd = 'd' }
-local RATE_OF = { r = 'rpm', t = 'tpm', b = 'tpm', d = 'rpd' } -- 'b': when the smallest bucket is full again
--- The longest time that charges may take to be repaid. After a set-back of the clock, they would take longer: see
--- clock_set_back.lua.
-local MAX_AHEAD_MS = { rpm = 2 * MINUTE_MS, tpm = 10 * MINUTE_MS, rpd = DAY_MS }
 local LATE_MS = 50 -- a call may be this early, because rounds are late
-local KEPT_BUDGET_MS = 2 * DAY_MS
 local STRICT_MS = 3600000
 local RESERVED_MS = 1000 -- so much may be owed for the answers of running calls
-local MOST_MARGIN = 0.5 -- part of the smallest bucket that a strict limit may keep free because of errors of estimates
+local MAX_MARGIN = 0.5 -- part of the smallest bucket that a strict limit may keep free because of errors of estimates
 local TRUST = 0.3 -- part of the smallest bucket by which the bucket is taken to be larger, unless a limit is strict
 local MAX_LEARNED = 1000 -- models per deployment whose limits are learned
-local budgets = {}
-
-local function save_budget(account, limiter)
-  local id = account .. ':' .. limiter.name
-  local budget = budgets[id]
-  local fields = { 'largest', budget.largest }
-  local function add(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
-  for _, rate in ipairs(RATES) do
-    if limiter[rate] then
-      add(FIELD[rate], ms(budget[FIELD[rate]]))
-      add(rate, limiter[rate])
-    end
-  end
-  if limiter.tpm then
-    add('b', ms(budget.b))
-    add('full', ms(budget.full))
-    add('refused', ms(budget.refused))
-    add('square', budget.square)
-    if budget.has_learned then add('known', cmsgpack.pack(budget.known)) end
-  end
-  redis.call('HSET', BUDGET .. id, unpack(fields))
-  redis.call('PEXPIRE', BUDGET .. id, KEPT_BUDGET_MS)
-end
-
-local function budget_of(account, limiter)
-  local id = account .. ':' .. limiter.name
-  if not budgets[id] then
-    local r, t, b, d, rpm, tpm, rpd, largest, refused, full, square, known = unpack(redis.call('HMGET', BUDGET .. id,
-      'r', 't', 'b', 'd', 'rpm', 'tpm', 'rpd', 'largest', 'refused', 'full', 'square', 'known'))
-    local charged_at = { rpm = rpm, tpm = tpm, rpd = rpd }
-    -- `full`, `refused`: the times at which the smallest bucket was full, and a call was refused, the last time.
-    -- `square`: the square of the error of the bucket's tokens since then. `known`: see token_estimates.lua.
-    local budget = {
-      largest = tonumber(largest) or 0, full = tonumber(full) or 0, refused = math.min(tonumber(refused) or 0, now_ms),
-      square = tonumber(square) or 0, known = limiter.tpm and (known and cmsgpack.unpack(known) or new_weights()),
-    }
-    local times, has_changed = { r = r, t = t, b = b, d = d }, false
-    for field, rate in pairs(RATE_OF) do
-      local time, limit, old_limit = tonumber(times[field]) or 0, limiter[rate], tonumber(charged_at[rate])
-      if limit and time > now_ms then
-        local ahead_ms, longest_ms = time - now_ms, MAX_AHEAD_MS[rate]
-        if old_limit and old_limit ~= limit then ahead_ms = ahead_ms * old_limit / limit end
-        if rate == 'tpm' then longest_ms = math.max(longest_ms, 2 * budget.largest * MINUTE_MS / limit) end
-        ahead_ms = math.min(ahead_ms, longest_ms)
-        if now_ms + ahead_ms < time or old_limit ~= limit then time, has_changed = now_ms + ahead_ms, true end
-      end
-      budget[field] = time
-    end
-    budgets[id] = budget
-    if has_changed then save_budget(account, limiter) end
-  end
-  return budgets[id]
-end
 
 local function is_strict(budget) return now_ms - budget.refused < STRICT_MS end
 
@@ -98,7 +35,7 @@ local function token_time(limiter, budget, tokens, square)
   local largest, token_ms = math.max(budget.largest, tokens), MINUTE_MS / limiter.tpm
   local margin, early_ms = 0, math.max(LATE_MS, largest * TRUST * token_ms)
   if is_strict(budget) then
-    margin, early_ms = math.min(math.sqrt(square + budget.square), largest * MOST_MARGIN), 0
+    margin, early_ms = math.min(math.sqrt(square + budget.square), largest * MAX_MARGIN), 0
   end
   local spare_ms = (largest - tokens - margin) * token_ms
   local if_answered = math.min(math.max(budget.t, budget.b) - spare_ms, budget.b)
