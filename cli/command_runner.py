@@ -8,6 +8,7 @@
 """
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -44,6 +45,8 @@ def run_with_client(
             sentence = reason.rstrip(".")
             err.print(f"{sentence}. Retrying for up to {retry_for_s:.0f} s.", markup=False)
             reported.add(reason)
+
+    logging.getLogger("orchestrator_client").disabled = True  # the commands print the same
 
     async def main() -> T:
         async with AsyncClient(retry_for_s=retry_for_s, on_retry=report) as client:

@@ -205,15 +205,15 @@ async def _stay_up(
     probing = asyncio.create_task(probe_all(providers, shown, api))
     async with stack:
         where = "REDIS_URL" if settings.redis_url else str(settings.data_dir)
-        console.print(f"API         {stack.url}   (docs at {stack.url}/docs)")
+        lines = [f"API         {stack.url}   (docs at {stack.url}/docs)"]
         if settings.dashboard:
-            console.print(f"dashboard   {stack.url}/")
-        console.print(f"data        {where}")
+            lines.append(f"dashboard   {stack.url}/")
+        lines.append(f"data        {where}")
         if simulate:
-            console.print(f"providers   simulated at {stack.simulator_url}")
-        for probe in await probing:
-            console.print(f"{probe.provider:<12}{_state(probe)}", markup=False, soft_wrap=True)
-        console.print("stop with Ctrl-C")
+            lines.append(f"providers   simulated at {stack.simulator_url}")
+        lines += [f"{probe.provider:<12}{_state(probe)}" for probe in await probing]
+        # The lines are written together, because the parts write their logs to the same terminal.
+        console.print("\n".join([*lines, "stop with Ctrl-C"]), markup=False, soft_wrap=True)
         await stop.wait()
         console.print("stopping; waiting for running calls")
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from support.authentication import ANN, API_KEYS
+from support.in_process import served_api
 from support.jobs import wait_completed
 from support.raw_server import listening
 from support.stack import Start, chat
@@ -23,7 +24,9 @@ from orchestrator_client import (
     OrchestratorError,
     ServiceUnavailable,
 )
+from orchestrator_client.connection import Connection
 from shared.models import LLMRequest, Message, Role
+from shared.settings import Settings
 
 
 def request(text: str) -> LLMRequest:
@@ -231,6 +234,83 @@ async def test_a_refusal_says_why(stack: Start) -> None:
             _ = [item async for item in client.results("nobody")]
 
     assert (wrong.value.status_code, missing.value.status_code) == (422, 404)
+
+
+async def test_a_refusal_names_the_requests_of_the_program(stack: Start) -> None:
+    deployment = await stack(workers=0)
+    refused = [chat("x"), {"model": "m", "request_id": "b"}]
+    async with AsyncClient(str(deployment.api.base_url)) as client:
+        for requests in (refused, iter(refused)):
+            with pytest.raises(OrchestratorError) as wrong:
+                await client.submit(requests)
+            assert str(wrong.value).splitlines()[2:] == [
+                "Line 2 is the request with the index 1 and the request_id 'b'."
+            ]
+        with pytest.raises(OrchestratorError) as in_file:
+            await client.submit([b'{"provider":"ollama","messages":[]}'])
+        with pytest.raises(TypeError, match="the request with the index 1: Object of type set"):
+            await client.submit([chat("x"), {"stop": {1}}])
+
+    assert "is the request" not in str(in_file.value)
+
+
+async def test_methods_take_the_job_and_refuse_anything_else(
+    stack: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    deployment = await stack(workers=1)
+
+    def use() -> None:
+        with Client(str(deployment.api.base_url)) as client:
+            job = client.submit([chat("a", model="sim-404"), chat("b")])
+            assert [item.index for item in client.results(job)] == [0, 1]
+            assert len(list(client.result_lines(job))) == 2
+            assert client.failures(job, 5)[0].index == 0
+            assert client.status(job).failed == 1
+            assert client.retry(job).retry_of == job.job_id
+            assert client.cancel(client.batch([chat("c")])).status == "completed"
+            with pytest.raises(TypeError, match="a job or the id of a job is needed, not int"):
+                client.status(17)  # type: ignore[arg-type]
+            assert caplog.messages == []
+            client.submit([chat("a", model="sim-404"), chat("b")])  # returns the same job
+
+    await asyncio.to_thread(use)
+    [said] = caplog.messages
+    assert "1 of its 2 requests failed. While its results are stored, the same requests" in said
+    assert "client.retry('" in said
+
+
+async def test_the_cause_of_a_silence_is_logged_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("api.streams.heartbeats.HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("orchestrator_client.result_lines.SILENT_S", 0)
+    asked = asyncio.Event()
+    overviews = 0
+    attempt = Connection.attempt
+
+    async def counted(self: Connection, method: str, path: str, **request: Any) -> httpx.Response:
+        nonlocal overviews
+        overviews += path == "/overview"
+        if overviews == 3:
+            asked.set()
+        return await attempt(self, method, path, **request)
+
+    monkeypatch.setattr(Connection, "attempt", counted)
+    async with served_api(settings) as api, AsyncClient(str(api.base_url)) as client:
+        job = await client.submit([chat("a")])
+
+        async def follow() -> None:
+            async for _ in client.results(job):
+                pass
+
+        following = asyncio.create_task(follow())
+        async with asyncio.timeout(30):
+            await asked.wait()
+        await client.cancel(job)
+        await following
+
+    [said] = caplog.messages
+    assert said.startswith("No worker is alive: 1 request is waiting.")
 
 
 async def test_the_url_and_the_key_come_from_the_environment(

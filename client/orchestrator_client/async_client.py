@@ -12,13 +12,20 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from orchestrator_client.connection import Connection
-from orchestrator_client.errors import ConnectionFailed, InvalidResponse, ServiceUnavailable
+from orchestrator_client.connection import Connection, log
+from orchestrator_client.errors import (
+    ConnectionFailed,
+    InvalidResponse,
+    OrchestratorError,
+    RequestRejected,
+    ServiceUnavailable,
+)
 from orchestrator_client.models import (
     BatchLLMResponse,
     Job,
     JobItem,
     JobList,
+    JobOrId,
     JobStatus,
     JobSummary,
     Order,
@@ -28,11 +35,12 @@ from orchestrator_client.models import (
     ResultFormat,
     parse,
 )
+from orchestrator_client.refused_requests import name_requests
 from orchestrator_client.request_lines import (
     ReplayableLines,
     Request,
     choose_idempotency_key,
-    to_line,
+    to_lines,
     upload_chunks,
 )
 from orchestrator_client.result_lines import follow_lines
@@ -92,7 +100,7 @@ class AsyncClient:
         self, requests: Iterable[Request], *, key: str | None = None, new: bool = False
     ) -> BatchLLMResponse:
         """Runs up to 100 requests, waits, and returns the results. See `Client.batch`."""
-        lines = [to_line(request) for request in requests]
+        lines = list(to_lines(requests))
         headers = {
             "Content-Type": "application/json",
             "Idempotency-Key": choose_idempotency_key(lines, key=key, new=new),
@@ -138,16 +146,28 @@ class AsyncClient:
         options: dict[str, Any] = {"deadline_s": deadline_s, "webhook_url": webhook_url}
         foreign: dict[str, Any] = {"provider": provider, "model": model, "format": format}
         key = choose_idempotency_key(requests, key=key, new=new, **options, **foreign)
-        response = await self._connection.request(
-            "POST",
-            "/jobs",
-            body=lambda: upload_chunks(requests),
-            params=_drop_none(options | foreign),
-            headers={"Content-Type": "application/x-ndjson", "Idempotency-Key": key},
-        )
-        return _parse(Job, response)
+        try:
+            response = await self._connection.request(
+                "POST",
+                "/jobs",
+                body=lambda: upload_chunks(requests),
+                params=_drop_none(options | foreign),
+                headers={"Content-Type": "application/x-ndjson", "Idempotency-Key": key},
+            )
+        except RequestRejected as error:
+            raise name_requests(error, requests) from None
+        job = _parse(Job, response)
+        if job.finished_at and job.failed:
+            log.warning(
+                "Job %s has ended at %s, and %d of its %d requests failed. While its results are"
+                " stored, the same requests return these results. To run the failed requests"
+                " again: client.retry(%r)",
+                *(job.job_id, f"{job.finished_at:%Y-%m-%d %H:%M:%S} UTC", job.failed),
+                *(job.total_requests, job.job_id),
+            )
+        return job
 
-    async def status(self, job_id: str) -> Job:
+    async def status(self, job_id: JobOrId) -> Job:
         """Returns the job's status, counts and, for at most 100 requests, its results so far."""
         return _parse(Job, await self._connection.request("GET", _path(job_id)))
 
@@ -167,17 +187,17 @@ class AsyncClient:
         """Returns the lanes, the workers, and the notices, which explain problems in words."""
         return _parse(Overview, await self._connection.request("GET", "/overview"))
 
-    async def cancel(self, job_id: str) -> Job:
+    async def cancel(self, job_id: JobOrId) -> Job:
         """Cancels a job and returns it. Finished requests keep their results."""
         return _parse(Job, await self._connection.request("DELETE", _path(job_id)))
 
-    async def retry(self, job_id: str) -> Job:
+    async def retry(self, job_id: JobOrId) -> Job:
         """Creates a new job from the failed requests of a job. See `Client.retry`."""
         return _parse(Job, await self._connection.request("POST", _path(job_id, "/retry")))
 
     async def results(
         self,
-        job_id: str,
+        job_id: JobOrId,
         *,
         order: Order = "index",
         status: Outcome | None = None,
@@ -193,7 +213,7 @@ class AsyncClient:
 
     async def result_pages(
         self,
-        job_id: str,
+        job_id: JobOrId,
         *,
         order: Order = "index",
         status: Outcome | None = None,
@@ -207,7 +227,11 @@ class AsyncClient:
 
         async with aclosing(
             follow_lines(
-                self._connection, _path(job_id, "/results"), query, partial(parse, JobItem)
+                self._connection,
+                _path(job_id, "/results"),
+                query,
+                partial(parse, JobItem),
+                NoticeLog(self._connection, job_id).log_new,
             )
         ) as pages:
             async for page in pages:
@@ -216,7 +240,7 @@ class AsyncClient:
 
     async def result_lines(
         self,
-        job_id: str,
+        job_id: JobOrId,
         *,
         format: ResultFormat = "native",  # noqa: A002 — the API's name
         order: Order = "index",
@@ -233,7 +257,7 @@ class AsyncClient:
 
     async def result_line_pages(
         self,
-        job_id: str,
+        job_id: JobOrId,
         *,
         format: ResultFormat = "native",  # noqa: A002 — the API's name
         order: Order = "index",
@@ -259,7 +283,13 @@ class AsyncClient:
             }
 
         async with aclosing(
-            follow_lines(self._connection, _path(job_id, "/results"), query, bytes)
+            follow_lines(
+                self._connection,
+                _path(job_id, "/results"),
+                query,
+                bytes,
+                NoticeLog(self._connection, job_id).log_new,
+            )
         ) as pages:
             async for page in pages:
                 new, skip = page[skip:], max(0, skip - len(page))
@@ -267,12 +297,34 @@ class AsyncClient:
                 if new:
                     yield new
 
-    async def failures(self, job_id: str, limit: int) -> list[JobItem]:
+    async def failures(self, job_id: JobOrId, limit: int) -> list[JobItem]:
         """Returns up to `limit` failed results. See `Client.failures`."""
         query = {"status": "failed", "order": "completion", "follow": "false", "limit": str(limit)}
         response = await self._connection.request("GET", _path(job_id, "/results"), params=query)
         lines = response.content.splitlines()
         return [_parse_json(JobItem, line, response) for line in lines if line]
+
+
+class NoticeLog:
+    """Logs why the results of a job do not arrive, each cause once."""
+
+    def __init__(self, connection: Connection, job: JobOrId) -> None:
+        self._connection = connection
+        self._path = _path(job)
+        self._logged: set[tuple[str | None, str | None]] = set()
+
+    async def log_new(self) -> None:
+        try:
+            job = _parse(Job, await self._connection.attempt("GET", self._path))
+            overview = _parse(Overview, await self._connection.attempt("GET", "/overview"))
+        except OrchestratorError:
+            return  # the stream of results reports a problem of the API
+        for notice in overview.notices:
+            about = notice.lane, notice.model
+            is_cause = notice.severity != "info" and notice.lane in {None, *job.providers}
+            if is_cause and about not in self._logged:  # the figures in its text change
+                self._logged.add(about)
+                log.warning("%s", notice.text)
 
 
 def _shorter_wait(wait_s: int, failed_after_s: float) -> int:
@@ -285,7 +337,10 @@ def _shorter_wait(wait_s: int, failed_after_s: float) -> int:
     return min(wait_s, half_s) if half_s else wait_s
 
 
-def _path(job_id: str, suffix: str = "") -> str:
+def _path(job: JobOrId, suffix: str = "") -> str:
+    job_id = job if isinstance(job, str) else getattr(job, "job_id", None)
+    if not isinstance(job_id, str):
+        raise TypeError(f"a job or the id of a job is needed, not {type(job).__name__}")
     return f"/jobs/{quote(job_id or ' ', safe='')}{suffix}"
 
 

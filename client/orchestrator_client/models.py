@@ -193,6 +193,10 @@ class Job(JobSummary):
     )
 
 
+JobOrId = JobSummary | BatchLLMResponse | str
+"""A job that a method has returned, or the id of a job."""
+
+
 class JobList(_Response):
     """Holds a page of jobs, the newest first."""
 

@@ -28,8 +28,7 @@ class ReplayableLines:
     def __iter__(self) -> Iterator[bytes]:
         self._file.seek(0)
         yield from self._file
-        for request in self._requests:
-            line = to_line(request)
+        for line in to_lines(self._requests):
             self._file.write(line + b"\n")
             yield line
 
@@ -55,11 +54,20 @@ def to_line(request: Request) -> bytes:
     )
 
 
+def to_lines(requests: Iterable[Request]) -> Iterator[bytes]:
+    """Yields the lines of the requests. Raises TypeError with the index of a wrong request."""
+    for index, request in enumerate(requests):
+        try:
+            yield to_line(request)
+        except TypeError as error:
+            raise TypeError(f"the request with the index {index}: {error}") from None
+
+
 async def upload_chunks(requests: Iterable[Request]) -> AsyncIterator[bytes]:
     """Yields the requests as NDJSON in chunks. Only the last may be shorter than `CHUNK_BYTES`."""
     chunk = bytearray()
-    for request in requests:
-        chunk += to_line(request) + b"\n"
+    for line in to_lines(requests):
+        chunk += line + b"\n"
         if len(chunk) >= CHUNK_BYTES:
             yield bytes(chunk)
             chunk.clear()
@@ -89,8 +97,8 @@ def choose_idempotency_key(
     if key:
         return key
     digest = sha256()
-    for request in requests:
-        if line := to_line(request):
+    for line in to_lines(requests):
+        if line:
             digest.update(_canonical(line) + b"\n")
     deadline_s = None if deadline_s is None else float(deadline_s)
     options: list[object] = [deadline_s, webhook_url]

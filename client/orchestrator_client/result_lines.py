@@ -1,6 +1,6 @@
 """Reads the results of a job as they arrive."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from time import monotonic
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from orchestrator_client.connection import TIMEOUT_S, Connection
 from orchestrator_client.errors import ConnectionFailed, InvalidResponse, ServiceUnavailable
 
 MAX_BREAKS, SHORT_STREAM_S = 20, 10.0  # see `follow_lines`
+SILENT_S = 5.0  # time without a result after which `on_silence` is called
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ async def follow_lines(
     path: str,
     query: Callable[[], dict[str, Any]],
     parse: Callable[[bytes], T],
+    on_silence: Callable[[], Awaitable[None]],
 ) -> AsyncGenerator[list[T], None]:
     """Yields the parsed lines of a stream, in lists of lines that arrived together.
 
@@ -59,6 +61,8 @@ async def follow_lines(
     A stream that was silent for TIMEOUT_S is opened again, as often as the API opens it: a proxy
     may hold the results back until the stream ends, when the job has ended. The first time is
     reported to `on_retry`. If the API does not open a stream, the retries end.
+
+    on_silence: called at each sign of life of the API after SILENT_S without a result.
     """
     budget = connection.retry_budget()
     breaks = 0
@@ -70,13 +74,16 @@ async def follow_lines(
                 connection.stream(path, params) as response,
                 aclosing(read_lines(response, parse)) as pages,
             ):
-                opened_at = monotonic()
+                opened_at = received_at = monotonic()
                 budget.renew()
                 async for page in pages:
                     budget.renew()
                     if page:
                         budget, breaks = connection.retry_budget(), 0
                         yield page
+                        received_at = monotonic()
+                    elif monotonic() - received_at >= SILENT_S:
+                        await on_silence()
             return  # noqa: TRY300 — the stream has ended
         except ReadStalled:
             budget.report(_silent(connection.url))

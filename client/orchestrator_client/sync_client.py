@@ -10,6 +10,7 @@ from orchestrator_client.models import (
     BatchLLMResponse,
     Job,
     JobItem,
+    JobOrId,
     JobStatus,
     JobSummary,
     Order,
@@ -143,7 +144,7 @@ class Client:
             )
         )
 
-    def status(self, job_id: str) -> Job:
+    def status(self, job_id: JobOrId) -> Job:
         """Returns the job's status, counts and, for at most 100 requests, its results so far."""
         return self._loop.run(self._client.status(job_id))
 
@@ -155,11 +156,11 @@ class Client:
         """Returns the lanes, the workers, and the notices, which explain problems in words."""
         return self._loop.run(self._client.overview())
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: JobOrId) -> Job:
         """Cancels a job and returns it. Finished requests keep their results."""
         return self._loop.run(self._client.cancel(job_id))
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: JobOrId) -> Job:
         """Creates a new job from the failed requests of a job, and returns the new job.
 
         If it is called again for the same job, it returns the same new job.
@@ -168,7 +169,7 @@ class Client:
 
     def results(
         self,
-        job_id: str,
+        job_id: JobOrId,
         *,
         order: Order = "index",
         status: Outcome | None = None,
@@ -178,8 +179,10 @@ class Client:
 
         If the connection breaks, the client connects again and continues with the next result. A
         failed request raises no exception: read `error` and `error_code` of its result.
-        `item.model_dump()` is a flat row of a table.
+        `item.model_dump()` is a flat row of a table. If no result arrives for some seconds, the
+        client logs why, for example that a provider refuses its key: each cause once.
 
+        job_id: the job that `submit` returned, or its id. Each method with a `job_id` takes both.
         order: `index` for the order of the requests, `completion` for the order in which they
             finish.
         status: `successful` or `failed` yields only these results. Default: all results.
@@ -192,7 +195,7 @@ class Client:
 
     def result_lines(
         self,
-        job_id: str,
+        job_id: JobOrId,
         *,
         format: ResultFormat = "native",  # noqa: A002 — the API's name
         order: Order = "index",
@@ -215,7 +218,7 @@ class Client:
         ):
             yield from page
 
-    def failures(self, job_id: str, limit: int) -> list[JobItem]:
+    def failures(self, job_id: JobOrId, limit: int) -> list[JobItem]:
         """Returns up to `limit` failed results, in the order in which the requests failed.
 
         Does not wait for requests that have not finished.
