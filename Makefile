@@ -26,7 +26,7 @@ check:
 	$(BIN)/lint-imports --no-logo
 
 docs:
-	$(BIN)/pytest tests/test_docs.py tests/test_reference.py tests/test_examples.py
+	$(BIN)/pytest tests/test_docs.py tests/test_doc_links.py tests/test_reference.py tests/test_examples.py
 
 demo:
 	$(BIN)/orchestrator demo

@@ -1,36 +1,19 @@
 """Runs every command and program that README and `docs/` show, and compares the output."""
 
-import asyncio
 import json
-import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
-from support.command import up
-from support.documents import (
-    DOCUMENTS,
-    PROJECT,
-    Command,
-    commands,
-    is_shown,
-    name_of,
-    programs,
-)
-from support.processes import PIPE, STDOUT, start
+from support.documented_deployment import Deployment, started
+from support.documents import DOCUMENTS, PROJECT, Command, commands, is_shown, name_of, programs
 from support.stack import chat
 
-from shared.queue.layout_version import UNVERSIONED, LayoutMismatch
-from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 from shared.redis.embedded import running_url
 from shared.settings import Settings
@@ -99,83 +82,6 @@ REQUESTS = next(
 )
 # It takes 12 s: 600 calls of 200 ms for each of two providers, 10 at a time.
 LONG_JOB = [chat("a", provider=provider) for provider in ("openrouter", "ollama")] * 600
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """Runs the commands of documents against one `orchestrator up --simulate`."""
-
-    url: str
-    output: str
-    environment: dict[str, str]
-
-    def run(self, line: str, directory: Path, **variables: str) -> tuple[int, str]:
-        """Runs a command line and returns its exit code and all output."""
-        environment = self.environment | variables
-        if line.startswith("orchestrator "):
-            argv = shlex.split(re.sub(r"\$(\w+)", lambda name: environment[name[1]], line))
-            return asyncio.run(_orchestrator(argv[1:], environment, directory))
-        address = self.url if "http://localhost:8000" in line else self.url.removeprefix("http://")
-        done = subprocess.run(
-            ["bash", "-c", re.sub("(http://)?localhost:8000", address, line)],
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=60,
-            check=False,
-        )
-        return done.returncode, done.stdout.decode()
-
-    def submit(self, lines: str) -> str:
-        """Submits NDJSON and returns the id of the job."""
-        accepted = httpx.post(
-            f"{self.url}/jobs", content=lines, headers={"Content-Type": "application/x-ndjson"}
-        )
-        job_id: str = accepted.json()["job_id"]
-        return job_id
-
-
-async def _orchestrator(
-    argv: list[str], environment: dict[str, str], directory: Path
-) -> tuple[int, str]:
-    """Runs the command without a new interpreter, whose start would take most of the time."""
-    process = await start(
-        *("cli.main:main", *argv),
-        environment=environment,
-        directory=directory,
-        stdout=PIPE,
-        stderr=STDOUT,
-    )
-    async with asyncio.timeout(60):
-        output, _ = await process.communicate()
-    return await process.wait(), output.decode()
-
-
-@contextmanager
-def started(directory: Path | None = None) -> Iterator[Deployment]:
-    """Starts a deployment as a fresh installation has it: no setting but those in the `.env` of
-    `directory`."""
-    with tempfile.TemporaryDirectory(prefix="up-", ignore_cleanup_errors=True) as home:
-        kept = {name: os.environ[name] for name in ("LANG", "PYTHONPATH") if name in os.environ}
-        environment = kept | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "HOME": home,
-            "DATA_DIR": f"{home}/.llm-batch-orchestrator",  # the default, which tests can't rely on
-            "COLUMNS": "120",
-        }
-        with asyncio.Runner() as runner:
-            running = up(environment, "--simulate", directory=directory or Path(home))
-            ready = runner.run(running.__aenter__())
-            try:
-                yield Deployment(
-                    ready.url,
-                    ready.output.replace(home, "/home/you"),
-                    environment | {"ORCHESTRATOR_URL": ready.url},
-                )
-            finally:
-                runner.run(running.__aexit__(None, None, None))
 
 
 @pytest.fixture(scope="module")
@@ -407,100 +313,3 @@ def test_make_knows_its_targets() -> None:
     subprocess.run(["make", "--dry-run", *targets], cwd=PROJECT, capture_output=True, check=True)
 
     assert sorted(re.findall(r"^make (\w+)", listed.stdout, re.MULTILINE)) == sorted(targets)
-
-
-@pytest.mark.parametrize(
-    "document",
-    [*DOCUMENTS, *PROJECT.glob("*.md"), *(PROJECT / "benchmarks").glob("*.md")],
-    ids=name_of,
-)
-def test_every_link_leads_somewhere(document: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
-        if link.startswith(("https://", "http://")):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (document.parent / path).resolve() if path else document
-        assert target.exists(), link
-        if anchor:
-            assert anchor in _anchors(target), link
-
-
-@pytest.mark.parametrize("document", [*DOCUMENTS, PROJECT / "SECURITY.md"], ids=name_of)
-def test_every_file_that_is_named_exists(document: Path) -> None:
-    folders = "api|benchmarks|cli|client|observability|shared|tests|worker"
-    names = re.findall(rf"`((?:{folders})/[\w./-]*)`", document.read_text())
-
-    assert [name for name in names if not (PROJECT / name).exists()] == []
-
-
-def _anchors(document: Path) -> set[str]:
-    """Returns the anchors of the headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
-
-
-def test_every_page_is_in_the_index() -> None:
-    index = (PROJECT / "docs" / "README.md").read_text()
-    pages = [page for page in (PROJECT / "docs").rglob("*.md") if page.name != "README.md"]
-
-    assert [page for page in pages if f"({page.relative_to(PROJECT / 'docs')})" not in index] == []
-
-
-def test_the_comparison_has_the_measured_figures() -> None:
-    """Compares the page's table with RESULTS.md, which `python -m benchmarks` writes."""
-    measured = _table(PROJECT / "benchmarks" / "RESULTS.md")
-    shown = _table(PROJECT / "docs" / "comparison.md")
-    compared = {
-        label: figures
-        for label, figures in shown.items()
-        if any(name.startswith(label) for name in measured)
-    }
-
-    assert len(compared) == 7
-    for label, figures in compared.items():
-        [medians] = [row for name, row in measured.items() if name.startswith(label)]
-        assert figures == pytest.approx(medians, rel=0.02), label
-
-
-@pytest.mark.parametrize(("document", "count"), [("README.md", 4), ("docs/comparison.md", 11)])
-def test_what_is_shown_of_faults_was_measured(document: str, count: int) -> None:
-    """Compares the rows with PROVIDERS.md, which `python -m benchmarks providers` writes."""
-    measured: dict[str, list[str]] = {}
-    cells: list[str] = []  # of the situation, which only the first of its rows names
-    for situation, _, time, *_, lost in _rows(PROJECT / "benchmarks" / "PROVIDERS.md"):
-        cells = measured.setdefault(situation, []) if situation else cells
-        cells.append(f"{time}, {'none' if lost == '0' else lost} lost")
-    shown = [row for row in _rows(PROJECT / document) if "(ideal:" in row[0]]
-
-    assert len(shown) == count
-    for situation, *cells in shown:
-        assert cells == measured[situation]
-
-
-def _rows(document: Path) -> list[list[str]]:
-    """Returns the cells of each row of a document's tables."""
-    rows = re.findall(r"^\| (.*) \|$", document.read_text(), re.MULTILINE)
-    return [[cell.strip() for cell in row.split("|")] for row in rows]
-
-
-def _table(document: Path) -> dict[str, list[float]]:
-    """Returns the first number in each of three columns, by the label of the row."""
-    cell = r"(\d[\d,.]*)[^|]*\|"
-    rows = re.findall(rf"^\| ([^|]+?) \| {cell} {cell} {cell}", document.read_text(), re.MULTILINE)
-    return {label: [float(value.replace(",", "")) for value in values] for label, *values in rows}
-
-
-def test_every_promise_names_tests_that_exist() -> None:
-    text = (PROJECT / "docs" / "promises.md").read_text()
-    promises = re.split(r"^## \d+\. ", text, flags=re.MULTILINE)[1:]
-
-    assert len(promises) == 9
-    assert all(re.search(r"\(\.\./tests/[\w/]+\.py\)", promise) for promise in promises)
-
-
-def test_the_refusal_of_another_layout_is_the_one_shown() -> None:
-    text = (PROJECT / "docs" / "operations.md").read_text()
-    refusal = LayoutMismatch(UNVERSIONED, Keys().prefix)
-
-    assert str(refusal) in " ".join(text.split())
