@@ -4,10 +4,7 @@ import asyncio
 import json
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +12,25 @@ from uuid import uuid4
 import httpx
 import pytest
 from support.claims import POLICY
+from support.compose import (
+    BUILD_S,
+    ENV_EXAMPLE,
+    LEASE_S,
+    LIMIT,
+    PYTHON_IMAGE,
+    REDIS_IMAGE,
+    REPLICAS,
+    SETTINGS,
+    Compose,
+    compose_command,
+    docker,
+    has_workers,
+    inspect,
+    require,
+    run,
+    with_simulator,
+)
+from support.documents import PROJECT
 from support.results import whole_job
 from support.stack import Stack, chat, eventually
 from testcontainers.core.config import testcontainers_config
@@ -33,78 +49,6 @@ from shared.queue.leases import Settlement
 from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 from shared.settings import ProviderSettings, Settings, load_provider_settings
-
-ROOT = Path(__file__).parents[1]
-ENV_EXAMPLE = ROOT / ".env.example"
-SETTINGS = set(re.findall(r"^#?([A-Z_]+)=", ENV_EXAMPLE.read_text(), re.MULTILINE))
-PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "python:3.13-slim")
-REDIS_IMAGE = os.environ.get("REDIS_IMAGE", "redis:8-alpine")
-LIMIT = 10
-REPLICAS = 3
-LEASE_S = 8
-BUILD_S = 600
-
-
-def run(
-    *argv: str,
-    check: bool = True,
-    environment: dict[str, str] | None = None,
-    timeout_s: float = 120,
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        argv, check=False, capture_output=True, text=True, env=environment, timeout=timeout_s
-    )
-    if check and done.returncode:
-        pytest.fail(f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done
-
-
-async def docker(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(run, "docker", *argv, check=check)
-
-
-async def inspect(container: str) -> dict[str, Any]:
-    described: dict[str, Any] = json.loads((await docker("inspect", container)).stdout)[0]
-    return described
-
-
-@dataclass(frozen=True, slots=True)
-class Compose:
-    """Runs the deployment, with the simulator, as one compose project."""
-
-    command: tuple[str, ...]
-    environment: dict[str, str]
-
-    def __call__(self, *argv: str, timeout_s: float = 120) -> str:
-        done = run(*self.command, *argv, environment=self.environment, timeout_s=timeout_s)
-        return done.stdout.strip()
-
-    def url(self, service: str, port: int) -> str:
-        return f"http://{self('port', service, str(port))}"
-
-    async def containers(self, service: str) -> list[str]:
-        return (await asyncio.to_thread(self, "ps", "-q", service)).split()
-
-    async def scale(self, workers: int) -> None:
-        await asyncio.to_thread(self, "up", "-d", "--no-build", "--scale", f"worker={workers}")
-
-
-def require(image: str) -> None:
-    if not shutil.which("docker"):
-        pytest.skip("docker is not installed")
-    if run("docker", "info", check=False).returncode:
-        pytest.skip("no Docker engine is running")
-    missing = run("docker", "image", "inspect", image, check=False).returncode
-    if missing and run("docker", "pull", "-q", image, check=False, timeout_s=BUILD_S).returncode:
-        pytest.skip(f"the image {image} cannot be pulled")
-
-
-def compose_command() -> tuple[str, ...]:
-    """Returns the command of Compose: a plugin of docker (v2), or a separate program (v1)."""
-    for command in (("docker", "compose"), ("docker-compose",)):
-        if shutil.which(command[0]) and not run(*command, "version", check=False).returncode:
-            return command
-    pytest.skip("neither `docker compose` nor `docker-compose` is installed")
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +77,9 @@ def compose(
         (
             *compose_command(),
             *("--project-name", f"orchestrator-test-{uuid4().hex[:8]}"),
-            *("--project-directory", str(ROOT)),
+            *("--project-directory", str(PROJECT)),
             *("--env-file", str(env_file)),
-            *("-f", str(ROOT / "docker-compose.yml"), "-f", str(override)),
+            *("-f", str(PROJECT / "docker-compose.yml"), "-f", str(override)),
         ),
         {name: value for name, value in os.environ.items() if name not in SETTINGS},
     )
@@ -152,28 +96,6 @@ def compose(
         compose("down", "-v", "--remove-orphans", "--rmi", "local")
 
 
-def with_simulator() -> dict[str, Any]:
-    """Returns the Compose override that adds the simulator.
-
-    The builds use the host's network, because a bridge network may not reach a package index.
-    """
-    build = {"network": "host"}
-    simulator = {
-        "build": {
-            "context": str(ROOT),
-            "dockerfile": "Dockerfile.worker",
-            "args": {"PYTHON_IMAGE": PYTHON_IMAGE},
-            **build,
-        },
-        "command": ["python", "-m", "cli.simulator", "--host", "0.0.0.0", "--port", "9000"],
-        "healthcheck": {"disable": True},
-        "ports": ["127.0.0.1::9000"],
-    }
-    return {
-        "services": {"api": {"build": build}, "worker": {"build": build}, "simulator": simulator}
-    }
-
-
 @pytest.fixture
 async def stack(compose: Compose) -> AsyncIterator[Stack]:
     """Yields the deployment in containers with all its workers. Its clients are in this process."""
@@ -186,14 +108,6 @@ async def stack(compose: Compose) -> AsyncIterator[Stack]:
     await stack.simulator.post("/_sim/reset")
     yield stack
     await stack.stop()
-
-
-async def has_workers(stack: Stack, count: int) -> bool:
-    try:
-        readiness = (await stack.api.get("/health/ready")).json()
-    except httpx.TransportError:
-        return False
-    return bool(readiness["workers"] == count)
 
 
 def assert_answered(body: dict[str, Any], contents: list[str]) -> None:
@@ -211,7 +125,7 @@ def test_env_example_shows_every_default(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_compose_passes_every_setting_on() -> None:
-    compose_file = (ROOT / "docker-compose.yml").read_text()
+    compose_file = (PROJECT / "docker-compose.yml").read_text()
     passed = set(re.findall(r"(?:^ +|\${)([A-Z_]+):", compose_file, re.MULTILINE))
     assert SETTINGS - passed == {"DATA_DIR"}  # only the embedded server uses it
 
@@ -395,7 +309,7 @@ async def test_the_image_has_the_command_for_lanes(compose: Compose) -> None:
 
 @pytest.mark.containers
 def test_the_observability_file_fits(compose: Compose) -> None:
-    more = ("-f", str(ROOT / "docker-compose.observability.yml"))
+    more = ("-f", str(PROJECT / "docker-compose.observability.yml"))
     merged = run(*compose.command, *more, "config", environment=compose.environment).stdout
 
     assert "WORKER_METRICS_PORT" in merged
