@@ -6,13 +6,11 @@ https://github.com/openai/openai-node
 
 import io
 import json
-import re
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +19,24 @@ import openai
 import psutil
 import pytest
 from support.authentication import ANN, API_KEYS, BOB, entry
+from support.openai_client_batches import (
+    CHAT,
+    MODEL,
+    counts,
+    create,
+    ended,
+    line,
+    lines_of,
+    upload,
+)
 from support.openai_deployment import Deployment, run_javascript
+from support.real_files import REAL_FILES, is_batch, requests_of
+from support.webhook_receiver import receiver
 
 pytestmark = pytest.mark.foreign
 
-CHAT = "/v1/chat/completions"
-MODEL = "openrouter/openai/gpt-x"
-ENDED = {"completed", "failed", "expired", "cancelled"}
 EVE = "eve's key"  # the key of an owner who has nothing at first
 SECRET = f"whsec_{b64encode(bytes(range(32))).decode()}"
-CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
 
 
 @pytest.fixture(scope="module")
@@ -58,42 +64,6 @@ def provider(running: Deployment) -> Deployment:
 @pytest.fixture(scope="module")
 def client(running: Deployment) -> Any:
     return running.client(ANN)
-
-
-def line(custom_id: str, text: str = "hi", *, model: str = MODEL, url: str = CHAT) -> str:
-    body = {"model": model, "messages": [{"role": "user", "content": text}]}
-    return json.dumps({"custom_id": custom_id, "method": "POST", "url": url, "body": body})
-
-
-def upload(client: Any, *lines: str) -> Any:
-    return client.files.create(file="\n".join(lines).encode(), purpose="batch")
-
-
-def create(client: Any, *lines: str, endpoint: str = CHAT, **options: Any) -> Any:
-    return client.batches.create(
-        input_file_id=upload(client, *lines).id,
-        endpoint=endpoint,
-        completion_window="24h",
-        **options,
-    )
-
-
-def ended(client: Any, batch: Any) -> Any:
-    until = time.monotonic() + 30
-    while batch.status not in ENDED:
-        assert time.monotonic() < until, batch
-        time.sleep(0.05)
-        batch = client.batches.retrieve(batch.id)
-    return batch
-
-
-def lines_of(client: Any, file_id: str) -> list[Any]:
-    return [json.loads(text) for text in client.files.content(file_id).text.splitlines()]
-
-
-def counts(batch: Any) -> tuple[int, int, int]:
-    found = batch.request_counts
-    return found.total, found.completed, found.failed
 
 
 def test_every_way_to_name_a_file(client: Any, tmp_path: Path) -> None:
@@ -347,29 +317,6 @@ def test_creating_twice(client: Any) -> None:
     assert first.id == second.id
 
 
-@contextmanager
-def receiver() -> Iterator[tuple[str, list[tuple[bytes, dict[str, str]]]]]:
-    """Receives webhooks. Yields the URL, and the list of bodies and headers."""
-    received: list[tuple[bytes, dict[str, str]]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            received.append((body, dict(self.headers)))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/hook", received
-        server.shutdown()
-        thread.join()
-
-
 @pytest.mark.parametrize(("text", "event"), [("a", "batch.completed"), ("b", "batch.cancelled")])
 def test_webhooks(client: Any, text: str, event: str) -> None:
     model = MODEL if event == "batch.completed" else "openrouter/sim-hang"
@@ -396,37 +343,6 @@ def test_the_client_for_javascript(
     provider: Deployment, tmp_path: Path, script: str, key: str
 ) -> None:
     run_javascript(script, provider, tmp_path, key=key)
-
-
-def requests_of(path: Path) -> list[Any]:
-    """Returns the JSON objects in a file, which may be pretty-printed."""
-    decoder, text, position, found = json.JSONDecoder(), path.read_text().strip(), 0, []
-    while position < len(text):
-        value, position = decoder.raw_decode(text, position)
-        found.append(value)
-        position += len(text[position:]) - len(text[position:].lstrip())
-    return found
-
-
-def is_batch(request: Any) -> bool:
-    endings = ("chat/completions", "embeddings", "responses")
-    return "body" in request and str(request.get("url")).endswith(endings)
-
-
-def is_body(request: Any) -> bool:
-    """Returns whether it is the body of a call of OpenAI's API, without the rest of a line."""
-    if not isinstance(request, dict) or "model" not in request:
-        return False
-    return "messages" in request or "input" in request
-
-
-OTHER_APIS = re.compile(r"\d+-(anthropic|ollama-(?!openai))")
-REAL_FILES = [
-    path
-    for path in sorted(CORPUS.glob("*.json*"))
-    if is_batch(first := requests_of(path)[0])
-    or (is_body(first) and not OTHER_APIS.match(path.name))
-]
 
 
 @pytest.mark.skipif(not REAL_FILES, reason="there are no files of other projects")
