@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Receive
 
-from api.errors.exceptions import ClientDisconnected
+from api.errors.exception_types import ClientDisconnected
 
 # The event loop reads a request and the end of its connection in different iterations. The second
 # iteration wakes the coroutine that waits for the end.

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cli.base_url_check import Address
 from cli.command import FOLLOWS, STARTS, Command, Group, epilog
 from cli.command_runner import fail
 from cli.console import SafeConsole, err, use_utf8
@@ -19,7 +20,6 @@ from cli.jobs import add_to
 from cli.lanes import app as lanes_commands
 from cli.limits import app as limits_commands
 from cli.local_stack import LocalStack, StartError
-from cli.own_api import Address
 from cli.provider_probe import Probe, ProviderHealth, probe_all
 from cli.providers import app as providers_commands
 from orchestrator_client import OrchestratorError

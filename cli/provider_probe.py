@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 import httpx
 
-from cli.own_api import Address, leads_to, refusal
+from cli.base_url_check import Address, leads_to, refusal
 from shared.dialects.dialects import DIALECTS
 from shared.providers import Provider, variable
 from shared.providers.call_headers import call_headers

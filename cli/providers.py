@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from cli.base_url_check import refusal, running_api
 from cli.command import Command, Group, epilog
 from cli.command_runner import fail
 from cli.console import err, out
-from cli.own_api import refusal, running_api
 from cli.provider_check import check as check_provider
 from cli.provider_probe import Probe, probe_all
 from cli.tables import table

@@ -12,7 +12,7 @@ from support.command import run, up
 from support.providers import combined
 from support.stack import Start, free_port
 
-from cli.own_api import leads_to, running_api
+from cli.base_url_check import leads_to, running_api
 from cli.provider_probe import Probe, ProviderHealth, probe_all
 from shared.providers import Provider
 from shared.settings import ProviderSettings

@@ -19,10 +19,10 @@ from shared.jobs.store import Store
 from shared.providers import ModelLimits
 from shared.queue.capacity import Capacity, Limits, Rules
 from shared.queue.claims import Queue
-from shared.queue.defaults import INTERACTIVE_WEIGHT
 from shared.queue.leases import Lease
 from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import SHARED_ROUTE, Keys
+from shared.queue.setting_defaults import INTERACTIVE_WEIGHT
 
 MANY = 5000
 MAX_LEAD = 6  # items by which one owner may be ahead of another: see QUANTUM in fair_share.lua

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
-from api.errors.exceptions import InvalidCursor
+from api.errors.exception_types import InvalidCursor
 
 MAX_DIGITS = 18
 

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from structlog.contextvars import get_contextvars
 
 from api.errors.error_body import refusal
-from api.errors.exceptions import (
+from api.errors.exception_types import (
     ClientDisconnected,
     FormatMismatch,
     IdempotencyResultExpired,

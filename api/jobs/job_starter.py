@@ -7,7 +7,11 @@ from functools import partial
 from time import monotonic
 
 from api.disconnect import cancel_on_disconnect, require_client
-from api.errors.exceptions import ClientDisconnected, IdempotencyResultExpired, ResultsUnavailable
+from api.errors.exception_types import (
+    ClientDisconnected,
+    IdempotencyResultExpired,
+    ResultsUnavailable,
+)
 from api.redis_retry import redis_retry
 from api.streams.job_updates import JobUpdates
 from shared.jobs.new_item import NewItem

@@ -12,7 +12,7 @@ from fastapi import Request, Response
 
 from api.asgi_scope import MEMORY
 from api.disconnect import cancel_on_disconnect
-from api.errors.exceptions import ClientDisconnected
+from api.errors.exception_types import ClientDisconnected
 from api.errors.openai_call_errors import call_error, stopped
 from api.jobs.job_starter import MIN_RETRY_S, JobStarter
 from api.media_types import EVENT_STREAM, JSON

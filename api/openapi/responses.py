@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from api.errors.error_responses import ERROR_RESPONSES
-from api.errors.exceptions import IdempotencyResultExpired
+from api.errors.exception_types import IdempotencyResultExpired
 from api.media_types import EVENT_STREAM, JSON, NDJSON
 from shared.jobs.service import JobNotFound
 from shared.models import Job, JobItem

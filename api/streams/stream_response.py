@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.disconnect import cancel_on_disconnect, wait_for_disconnect
-from api.errors.exceptions import ClientDisconnected
+from api.errors.exception_types import ClientDisconnected
 from api.streams.heartbeats import Heartbeats
 from api.streams.result_stream import StreamInterrupted
 from shared.jobs.service import JobNotFound

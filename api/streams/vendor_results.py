@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from api.errors.exceptions import FormatMismatch
+from api.errors.exception_types import FormatMismatch
 from api.errors.openai_call_errors import call_error
 from api.errors.openai_errors import error_content
 from api.media_types import NDJSON

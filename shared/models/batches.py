@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.models.inbound import Inbound
+from shared.models.request_base import Inbound
 from shared.models.requests import AnyRequest, LLMRequest, PlainRequest
 
 MAX_BATCH_REQUESTS = 100

@@ -13,7 +13,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from shared.models.inbound import MAX_TEXT, Inbound, JsonObject, Text
+from shared.models.request_base import MAX_TEXT, Inbound, JsonObject, Text
 
 MAX_MESSAGES = 10_000  # limit per request
 

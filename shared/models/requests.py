@@ -12,9 +12,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shared.models.inbound import Inbound, JsonObject, NotBlank
 from shared.models.integers import WholeNumber
 from shared.models.messages import MAX_MESSAGES, Message, PlainMessage
+from shared.models.request_base import Inbound, JsonObject, NotBlank
 from shared.providers import BUILT_IN, PROVIDERS, Catalogue
 from shared.providers.routing import unknown_provider_message
 

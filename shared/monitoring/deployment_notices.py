@@ -12,7 +12,7 @@ from shared.monitoring.models import (
     Severity,
     UnhealthyDeployment,
 )
-from shared.monitoring.wording import are, clock, duration
+from shared.monitoring.notice_texts import are, clock, duration
 from shared.providers import variable
 
 MAX_NOTICES = 3  # if more deployments of a lane are in one state, one notice is about all of them

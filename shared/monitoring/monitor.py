@@ -6,10 +6,10 @@ from redis.asyncio import Redis
 
 from shared.monitoring.call_stats import CallStats
 from shared.monitoring.counters import KEPT_S, STEP_S, LevelName
+from shared.monitoring.deployment_pools import with_pools
 from shared.monitoring.lane_overview import lane_of, lane_order
 from shared.monitoring.models import MAX_DEPLOYMENTS, History, HistoryPoint, LanePoint, Overview
 from shared.monitoring.notices import notices
-from shared.monitoring.pools import with_pools
 from shared.monitoring.worker_reports import (
     rules_of,
     without_idle_limits,

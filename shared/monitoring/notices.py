@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.monitoring.deployment_notices import deployment_notices
 from shared.monitoring.models import Lane, Notice, Severity, WorkerState, WorkerView
-from shared.monitoring.wording import are, count, duration
+from shared.monitoring.notice_texts import are, count, duration
 
 LOST_SHOWN_S = 600  # time since a lost worker was last seen, after which its notice ends
 MIN_CALLS = 5  # with fewer calls in the last minute, a model gets no notice

@@ -117,7 +117,7 @@ def _shown(
 ) -> dict[str, dict[str, object]]:
     """Returns the limits as reports show them, by lane.
 
-    shared.monitoring.pools reads `keys` and `deployments`.
+    shared.monitoring.deployment_pools reads `keys` and `deployments`.
     """
     shown = {lane: found for lane in rules if (found := rules[lane].shown())}
     for lane, deployments in served_by.items():

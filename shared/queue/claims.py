@@ -26,11 +26,11 @@ from redis.asyncio import Redis
 from shared.models import ErrorCode
 from shared.queue import item_results
 from shared.queue.capacity import Capacity
-from shared.queue.defaults import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
 from shared.queue.ids import ItemId, LeaseId
 from shared.queue.leases import MAX_WORKER_LOSSES, Lease, Settlement
 from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
+from shared.queue.setting_defaults import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
 
 # Limits of one run of a script, because Redis does nothing else meanwhile
 MAX_RENEWED = 500  # leases

@@ -165,7 +165,7 @@ class Keys:
     caps = _Key(
         "hash: provider → state of its adaptive limit as JSON: see lua/lib/adaptive_limit.lua"
     )
-    hungry = _Key("zset: '<worker> <lane>' by the time until which it counts: see worker_part.lua")
+    hungry = _Key("zset: '<worker> <lane>' by the time until which it counts: see worker_share.lua")
     clock = _KeyWithId(
         "string, per reader: the latest time in ms that it has seen: see clock_set_back.lua"
     )

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode
 
 from shared import setting_checks
-from shared.queue.defaults import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
 from shared.queue.redis_keys import check_prefix
+from shared.queue.setting_defaults import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
 from shared.setting_checks import UNSET_IF_BLANK, Concurrency, TimeoutSeconds
 from shared.settings.environment import ENV_FILE_CONFIG, reading_env_file, settings_error
 

@@ -100,7 +100,7 @@ async def test_lost_workers_hold_no_part_of_a_budget(server: Server, keys: Keys)
         await proxy.stop()
 
 
-@pytest.mark.skipif(not FULL, reason="only with CI_DEPTH=full; test_worker_part has a short case")
+@pytest.mark.skipif(not FULL, reason="only with CI_DEPTH=full; test_worker_share has a short case")
 async def test_four_workers_share_a_large_job(server: Server, keys: Keys) -> None:
     """Each worker has its own key, by which the provider counts its calls."""
     contents = [f"{number}" for number in range(5000)]

@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from math import ceil, floor
 
 from shared.queue import item_results
-from shared.queue.defaults import INTERACTIVE_WEIGHT
 from shared.queue.leases import MAX_WORKER_LOSSES, Lease, Settlement
+from shared.queue.setting_defaults import INTERACTIVE_WEIGHT
 from support.queue_model_items import Held, Item, Job, claim_us
 
 LIMITS = {"a": 3, "b": 2, "c": 4}  # limits of the lanes; no job has items in lane c
@@ -27,7 +27,7 @@ class QueueModel:
         self.refused: dict[str, str] = {}  # lane → route that was refused latest
         self.waiting: dict[Scope, set[tuple[str, str]]] = defaultdict(set)  # jobs and routes
         self.alive: set[str] = set()  # workers that have renewed their leases
-        self.hungry: set[tuple[str, str]] = set()  # workers and lanes: see worker_part.lua
+        self.hungry: set[tuple[str, str]] = set()  # workers and lanes: see worker_share.lua
         self.active: dict[str, int] = {}  # score of each lane in the index: see active_lanes.lua
 
     def items(self, place: str) -> list[Item]:

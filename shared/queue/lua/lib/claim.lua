@@ -1,6 +1,6 @@
 --- @include "active_lanes"
 --- @include "clock"
---- @include "worker_part"
+--- @include "worker_share"
 --- @include "fair_share"
 --- @include "health_records"
 --- @include "is_healthy"

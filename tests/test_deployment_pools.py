@@ -6,8 +6,8 @@ from typing import Any
 from support.overview import AT, lane, unhealthy
 
 from shared.monitoring.deployment_notices import deployment_notices
+from shared.monitoring.deployment_pools import with_pools
 from shared.monitoring.models import Lane
-from shared.monitoring.pools import with_pools
 from shared.providers.lanes import alias_lane
 from shared.queue.capacity import Limits, Rules, ServedBy
 
