@@ -66,11 +66,11 @@ local function prepare_lane(lane)
   return 0
 end
 
--- Claims up to `allowed` items of a lane, as the worker's slots and its part of the limit permit. Returns true if items
+-- Claims up to `allowed` items of a lane, as the worker's slots and its share of the limit permit. Returns true if items
 -- are left that another worker may start now.
 local function claim_items(lane, allowed)
   local limit, claimed_count = lane_limit(lane), 0
-  local wanted = math.min(allowed, slots_for(lane), claims_left, part_left(lane, limit, worker))
+  local wanted = math.min(allowed, slots_for(lane), claims_left, share_left(lane, limit, worker))
   if backlogs[lane] >= QUARANTINED and quarantined < 1 and wanted > 0 then
     local has_more
     claimed_count, has_more = lease_quarantined(lane)

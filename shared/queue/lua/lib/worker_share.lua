@@ -1,14 +1,14 @@
 --- @include "clock"
 --- @include "worker_slots"
 -- Divides a lane's limit among the workers. Without that, one worker may hold all leases of a lane, and if it is lost,
--- all of its calls are repeated. A worker's *part* is the limit divided by the number of workers. A worker is *hungry*
--- if it has free slots and runs less than its part, while the lane has items and other workers hold the rest of the
+-- all of its calls are repeated. A worker's *share* is the limit divided by the number of workers. A worker is *hungry*
+-- if it has free slots and runs less than its share, while the lane has items and other workers hold the rest of the
 -- limit.
--- While another worker is hungry, a worker claims only up to its part, and leaves the rest of the limit to the hungry
+-- While another worker is hungry, a worker claims only up to its share, and leaves the rest of the limit to the hungry
 -- worker.
 -- HUNGRY has '<worker> <lane>' by the time after which the entry is not valid, because the worker may be lost.
--- Defines for other files: part_left, note_hunger
--- Used in each round: part_left, hungry
+-- Defines for other files: share_left, note_hunger
+-- Used in each round: share_left, hungry
 local HUNGRY_MS = 7000 -- longer than the time between two rounds of a worker that is not woken: see POLL_S
 local MAX_ENTRIES = 500 -- limit of the entries of HUNGRY that a round reads
 local hungry = false -- lane → set of hungry workers; false until it is read
@@ -25,13 +25,13 @@ local function read_hungry()
   return found
 end
 
-local function part_of(limit) return math.ceil(limit / math.max(1, redis.call('ZCARD', WORKERS))) end
+local function share_of(limit) return math.ceil(limit / math.max(1, redis.call('ZCARD', WORKERS))) end
 
 -- Returns the number of items that the worker may still claim from a lane: math.huge unless another worker is hungry.
-local function part_left(lane, limit, worker)
+local function share_left(lane, limit, worker)
   hungry = hungry or redis.call('EXISTS', HUNGRY) == 0 and {} or read_hungry()
   for other in pairs(hungry[lane] or {}) do
-    if other ~= worker then return math.max(0, part_of(limit) - (running[lane] or 0)) end
+    if other ~= worker then return math.max(0, share_of(limit) - (running[lane] or 0)) end
   end
   return math.huge
 end
@@ -41,7 +41,7 @@ local function note_hunger(lane, limit, worker)
   local count = running[lane] or 0
   if not has_free_slots() or count >= limit then return end
   hungry = hungry or read_hungry()
-  if count < part_of(limit) then
+  if count < share_of(limit) then
     redis.call('ZADD', HUNGRY, ms(now_ms + HUNGRY_MS), worker .. ' ' .. lane)
   elseif hungry[lane] and hungry[lane][worker] then
     redis.call('ZREM', HUNGRY, worker .. ' ' .. lane)
