@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+from shared.dialects import sse
+
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-EVENT_STREAM = "text/event-stream"  # server-sent events
+EVENT_STREAM = sse.EVENT_STREAM
 
 # Clients have several names for NDJSON, because it has no registered media type.
 NDJSON_NAMES = (

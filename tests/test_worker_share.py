@@ -1,6 +1,8 @@
 """Tests how workers divide the limit of a lane: no worker holds it all while others could run."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from arq.connections import ArqRedis
@@ -13,7 +15,9 @@ from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Queue
 from shared.queue.leases import Lease, Settlement
 from shared.queue.redis_keys import Keys
+from worker.lane_worker import POLL_JITTER, POLL_S
 
+PART = Path(__file__).parents[1] / "shared" / "queue" / "lua" / "lib" / "worker_part.lua"
 LIMIT, ITEMS = 40, 2000
 WORKERS = ("one", "two", "three", "four")
 
@@ -124,3 +128,10 @@ async def test_four_workers_share_a_large_job_and_are_no_slower_than_one(
         walls_s.append(max(call.end_s for call in run.calls))
     assert max(Counter(call.worker for call in run.calls).values()) <= 0.4 * items
     assert walls_s[1] <= 1.01 * walls_s[0]
+
+
+def test_a_hungry_worker_is_known_until_its_next_round() -> None:
+    """A worker that is not woken makes its next round after `POLL_S`, give or take a fifth."""
+    [hungry_ms] = re.findall(r"^local HUNGRY_MS = (\d+)", PART.read_text(), re.MULTILINE)
+
+    assert int(hungry_ms) > POLL_S * (1 + POLL_JITTER) * 1000

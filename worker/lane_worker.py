@@ -29,6 +29,7 @@ from worker.running_calls import RunningCalls, now
 from worker.stats_reporter import StatsReporter
 
 POLL_S = 5.0  # seconds until a round without a wake message, because a message may have been lost
+POLL_JITTER = 0.2  # part of POLL_S, so that workers do not make their rounds at the same time
 MAX_STARTS = 8  # number of calls to start before the event loop gets a turn to send the requests
 MAX_SETTLED_BYTES = 4 * 1024 * 1024  # size of the results that a round stores after the first
 SIGN_OFF_S = 5.0  # time limit of the last settlements and the last report, when the worker stops
@@ -143,8 +144,8 @@ class LaneWorker(Worker):
             # Shielded, because a cancelled round would lose the leases that Redis has granted.
             self._round = self.loop.create_task(self._run_round())
             next_round_s = await asyncio.shield(self._round)
-            # Random, so that the workers do not all run their rounds at the same time.
-            delay_s = POLL_S * random.uniform(0.8, 1.2)  # noqa: S311 — not for security
+            jitter = random.uniform(-POLL_JITTER, POLL_JITTER)  # noqa: S311 — not for security
+            delay_s = POLL_S * (1 + jitter)
             if next_round_s is not None:
                 delay_s = min(delay_s, next_round_s + 0.001)
             timer = self.loop.call_later(delay_s, self._wake.set)

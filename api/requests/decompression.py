@@ -1,6 +1,10 @@
-"""Decompresses a request body (Content-Encoding, RFC 9110, 8.4) and removes a byte order mark."""
+"""Decompresses a request body (Content-Encoding, RFC 9110, 8.4) and removes a byte order mark.
+
+Programs on Windows put the mark in front of UTF-8.
+"""
 
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 
 from fastapi import HTTPException, status
@@ -8,7 +12,6 @@ from fastapi import HTTPException, status
 PIECE_BYTES = (
     64 * 1024
 )  # limit of a piece, because a small chunk may have 1,000 times its size decompressed
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # programs on Windows put it in front of UTF-8
 _ZLIB_HEADER_BYTES = 2
 _SUPPORTED = ("gzip", "deflate")
 
@@ -19,9 +22,9 @@ def without_mark(start: bytes) -> tuple[bytes, bytes | None]:
     Returns the rest, and None. If the start is too short to decide, returns b"", and the start,
     which the caller must put in front of the next chunk.
     """
-    if len(start) < len(BYTE_ORDER_MARK) and BYTE_ORDER_MARK.startswith(start):
+    if len(start) < len(BOM_UTF8) and BOM_UTF8.startswith(start):
         return b"", start
-    return start.removeprefix(BYTE_ORDER_MARK), None
+    return start.removeprefix(BOM_UTF8), None
 
 
 def new_decompressor(content_encoding: str | None) -> "Decompressor | None":

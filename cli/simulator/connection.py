@@ -16,9 +16,10 @@ from typing import Any
 
 import httptools
 
+from shared.dialects.sse import EVENT_STREAM
+
 MAX_BODY_BYTES = 64 * 1024 * 1024
 JSON = "application/json"
-EVENT_STREAM = "text/event-stream"
 Headers = tuple[tuple[str, str], ...]
 _MAX_PIPELINED = 64
 _DRIP_INTERVAL_S = 0.1

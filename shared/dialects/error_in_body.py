@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.dialects.dialect import ErrorInBody
 
-_BAD_GATEWAY = 502
+BAD_GATEWAY = 502  # status of an error that names none
 _STATUSES = {  # HTTP statuses by the words of OpenAI and Anthropic
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -33,7 +33,7 @@ def raise_error(error: object) -> None:
         if any(error.values()):
             raise ErrorInBody(_status(error), error)
     elif isinstance(error, str | list):
-        raise ErrorInBody(_BAD_GATEWAY, error)
+        raise ErrorInBody(BAD_GATEWAY, error)
 
 
 def _status(error: dict[str, Any]) -> int:
@@ -44,4 +44,4 @@ def _status(error: dict[str, Any]) -> int:
             return int(text)
         if text in _STATUSES:
             return _STATUSES[text]
-    return _BAD_GATEWAY
+    return BAD_GATEWAY

@@ -9,13 +9,12 @@ from typing import Any
 import orjson
 
 from shared.dialects.dialect import ErrorInBody, Unfinished
-from shared.dialects.error_in_body import raise_error
+from shared.dialects.error_in_body import BAD_GATEWAY, raise_error
 from shared.dialects.json_text import read_json
 from shared.dialects.sse import Event
 from shared.dialects.stream import END
 from shared.dialects.values import record
 
-_BAD_GATEWAY = 502
 _LAST = {"response.completed", "response.incomplete", "response.failed"}
 
 
@@ -30,7 +29,7 @@ class ResponseStream:
         kind = value.get("type") or event.name
         raise_error(value.get("error"))
         if kind == "error":
-            raise ErrorInBody(_BAD_GATEWAY, value)
+            raise ErrorInBody(BAD_GATEWAY, value)
         if kind in _LAST:
             self._response = record(value.get("response"))
         return [event.encode()]

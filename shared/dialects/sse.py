@@ -1,10 +1,11 @@
 """Reads server-sent events (WHATWG HTML, 9.2.6), from bytes that arrive in any pieces."""
 
 import re
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 
+EVENT_STREAM = "text/event-stream"  # media type
 _LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)  # after a \r at the end, a \n may follow
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class EventParser:
 
     def _line(self, line: bytes) -> Event | None:
         if self._is_start:
-            line, self._is_start = line.removeprefix(_BYTE_ORDER_MARK), False
+            line, self._is_start = line.removeprefix(BOM_UTF8), False
         if not line:
             event = Event(self._name, "\n".join(self._data)) if self._data else None
             self._name, self._data = "", []

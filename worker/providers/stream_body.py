@@ -6,13 +6,12 @@ from collections.abc import Callable
 import httpx
 import orjson
 
-from shared.dialects.sse import Event, EventParser
+from shared.dialects.sse import EVENT_STREAM, Event, EventParser
 from shared.dialects.stream import StreamReader
 from shared.memory_budget import Reservation
 from worker.providers.answer_limits import MAX_STREAM_BYTES, reserve
 from worker.providers.decompression import body_pieces
 
-EVENT_STREAM = "text/event-stream"
 _UNCOUNTED_BYTES = 2 * 1024 * 1024  # size of a stream for which no memory is reserved
 
 
