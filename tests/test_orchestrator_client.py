@@ -1,28 +1,22 @@
-"""Tests the Python client against real processes."""
+"""Tests what programs do with the Python client, against real processes."""
 
 import asyncio
 import csv
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from support.authentication import ANN, API_KEYS
 from support.in_process import served_api
-from support.jobs import wait_completed
-from support.raw_server import listening
 from support.stack import Start, chat
 
 from orchestrator_client import (
     AsyncClient,
     BatchLLMResponse,
     Client,
-    ConnectionFailed,
     Job,
     OrchestratorError,
-    ServiceUnavailable,
 )
 from orchestrator_client.connection import Connection
 from shared.models import LLMRequest, Message, Role
@@ -73,58 +67,6 @@ async def test_the_synchronous_client_does_the_same(stack: Start) -> None:
     await asyncio.to_thread(lambda: asyncio.run(used_where_a_loop_runs()))
 
 
-async def test_a_restart_of_the_api_is_not_noticed(stack: Start) -> None:
-    deployment = await stack(workers=1, MAX_CONCURRENT_REQUESTS="5")
-    await deployment.simulate(latency_ms=20)
-    async with AsyncClient(str(deployment.api.base_url)) as client:
-        job = await client.submit([chat(str(n)) for n in range(200)])
-        seen = []
-        async for item in client.results(job.job_id):
-            seen.append(item.index)
-            if len(seen) in {20, 100}:
-                deployment.api_process.kill()
-                await deployment.api_process.wait()
-                await deployment.restart_api()
-        status = await client.status(job.job_id)
-
-    assert seen == list(range(200))
-    assert status.successful == 200
-
-
-async def test_a_request_is_sent_again_until_the_api_is_back(stack: Start) -> None:
-    deployment = await stack(workers=1)
-    async with AsyncClient(str(deployment.api.base_url)) as client:
-        await client.overview()
-        deployment.api_process.kill()
-        await deployment.api_process.wait()
-        submitting = asyncio.create_task(client.submit([chat("x")]))
-        await deployment.restart_api()
-
-        job = await submitting
-
-    assert (await wait_completed(deployment.api, f"/jobs/{job.job_id}"))["successful"] == 1
-
-
-async def test_an_iterator_is_sent_whole_although_the_upload_broke(stack: Start) -> None:
-    deployment = await stack(workers=1)
-    wanted = [f"{n} {'x' * 3000}" for n in range(1000)]
-
-    def requests() -> Iterator[dict[str, Any]]:
-        for number, content in enumerate(wanted):
-            if number == 500:
-                deployment.api_process.kill()
-            yield chat(content)
-
-    async with AsyncClient(str(deployment.api.base_url)) as client:
-        submitting = asyncio.create_task(client.submit(requests(), key="k"))
-        await deployment.api_process.wait()
-        await deployment.restart_api()
-        job = await submitting
-        contents = [item.content async for item in client.results(job.job_id)]
-
-    assert contents == [f"echo: {content}" for content in wanted]
-
-
 async def test_answers_may_have_any_line_ends(stack: Start) -> None:
     deployment = await stack(workers=1)
     text = "a\u2028b\u2029c\u0085d\x0be\x1cf\r\n"
@@ -147,34 +89,6 @@ async def test_requests_may_come_from_the_results_of_the_same_client(stack: Star
     assert await asyncio.to_thread(use) == ["echo: echo: a", "echo: echo: b"]
 
 
-@pytest.mark.parametrize(
-    ("url", "key", "said"),
-    [
-        ("127.0.0.1:8000", "", "must begin with http"),
-        ("http://[::1", "", "must begin with http"),
-        ("http://", "", "must begin with http"),
-        ("http://localhost", "schlüssel€", "printable ASCII"),
-        ("http://localhost", "a\nb", "printable ASCII"),
-    ],
-)
-def test_a_wrong_configuration_is_named_at_once(url: str, key: str, said: str) -> None:
-    with pytest.raises(OrchestratorError, match=said) as refused:
-        AsyncClient(url, api_key=key)
-
-    assert not key or key not in str(refused.value)
-
-
-async def test_a_server_that_is_not_an_orchestrator_is_named() -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-        writer.close()
-
-    async with listening(answer) as url, AsyncClient(url) as client:
-        with pytest.raises(OrchestratorError, match="did not return a valid orchestrator response"):
-            await client.status("x")
-
-
 async def test_an_id_stays_an_id(stack: Start) -> None:
     deployment = await stack(workers=0)
     async with AsyncClient(str(deployment.api.base_url)) as client:
@@ -182,16 +96,6 @@ async def test_an_id_stays_an_id(stack: Start) -> None:
             with pytest.raises(OrchestratorError) as refused:
                 await client.status(job_id)
             assert refused.value.status_code == 404
-
-
-async def test_the_retry_budget_ends(stack: Start) -> None:
-    deployment = await stack(workers=0)
-    async with AsyncClient(str(deployment.api.base_url), retry_for_s=0) as client:
-        await client.overview()
-        deployment.api_process.kill()
-        await deployment.api_process.wait()
-        with pytest.raises(ConnectionFailed, match="Can't reach the API at http"):
-            await client.status("x")
 
 
 async def test_a_batch_may_take_longer_than_one_answer(
@@ -221,37 +125,6 @@ async def test_results_may_take_a_long_time(stack: Start, monkeypatch: pytest.Mo
     assert [item.content for item in items] == ["echo: x"]
     assert [trouble for trouble in troubles if "was silent" not in trouble] == []
     assert len(troubles) == 1  # only the first silence is reported
-
-
-async def test_a_refusal_says_why(stack: Start) -> None:
-    deployment = await stack(workers=0)
-    async with AsyncClient(str(deployment.api.base_url)) as client:
-        with pytest.raises(OrchestratorError, match="line 2 provider: Field required") as wrong:
-            await client.submit([chat("x"), {"model": "m"}])
-        with pytest.raises(OrchestratorError, match="no such job") as missing:
-            await client.status("nobody")
-        with pytest.raises(OrchestratorError, match="no such job"):
-            _ = [item async for item in client.results("nobody")]
-
-    assert (wrong.value.status_code, missing.value.status_code) == (422, 404)
-
-
-async def test_a_refusal_names_the_requests_of_the_program(stack: Start) -> None:
-    deployment = await stack(workers=0)
-    refused = [chat("x"), {"model": "m", "request_id": "b"}]
-    async with AsyncClient(str(deployment.api.base_url)) as client:
-        for requests in (refused, iter(refused)):
-            with pytest.raises(OrchestratorError) as wrong:
-                await client.submit(requests)
-            assert str(wrong.value).splitlines()[2:] == [
-                "Line 2 is the request with the index 1 and the request_id 'b'."
-            ]
-        with pytest.raises(OrchestratorError) as in_file:
-            await client.submit([b'{"provider":"ollama","messages":[]}'])
-        with pytest.raises(TypeError, match="the request with the index 1: Object of type set"):
-            await client.submit([chat("x"), {"stop": {1}}])
-
-    assert "is the request" not in str(in_file.value)
 
 
 async def test_methods_take_the_job_and_refuse_anything_else(
@@ -313,48 +186,6 @@ async def test_the_cause_of_a_silence_is_logged_once(
     assert said.startswith("No worker is alive: 1 request is waiting.")
 
 
-async def test_the_url_and_the_key_come_from_the_environment(
-    stack: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deployment = await stack(workers=1, key=ANN, API_KEYS=API_KEYS)
-    monkeypatch.setenv("ORCHESTRATOR_URL", str(deployment.api.base_url))
-    async with AsyncClient() as client:
-        with pytest.raises(OrchestratorError) as refused:
-            await client.batch([chat("x")])
-    monkeypatch.setenv("ORCHESTRATOR_API_KEY", ANN)
-    async with AsyncClient() as client:
-        answer = await client.batch([chat("x")])
-
-    assert refused.value.status_code == httpx.codes.UNAUTHORIZED
-    assert answer.successful == 1
-
-
-async def test_an_api_that_is_not_there_is_named_at_once() -> None:
-    async with asyncio.timeout(5), AsyncClient("http://127.0.0.1:9") as client:
-        with pytest.raises(ConnectionFailed) as failed:
-            await client.submit([chat("x")])
-
-    assert str(failed.value) == (
-        "Can't reach the API at http://127.0.0.1:9 (Connection refused)."
-        " Start it with `orchestrator up`, or set ORCHESTRATOR_URL."
-    )
-    assert (failed.value.url, failed.value.status_code) == ("http://127.0.0.1:9", None)
-
-
-async def test_a_retry_is_logged(stack: Start, caplog: pytest.LogCaptureFixture) -> None:
-    deployment = await stack(workers=1, MAX_QUEUE_DEPTH="1")
-    async with AsyncClient(str(deployment.api.base_url), retry_for_s=0.6) as client:
-        with pytest.raises(ServiceUnavailable) as full:
-            await client.submit([chat("a"), chat("b")])
-    async with AsyncClient(str(deployment.api.base_url), retry_for_s=6) as client:
-        with pytest.raises(ServiceUnavailable):
-            await client.submit([chat("a"), chat("b")])
-
-    assert (full.value.status_code, full.value.retry_after_s) == (429, 5)
-    assert [record.name for record in caplog.records] == ["orchestrator_client"]
-    assert caplog.messages == [f"{full.value}. Retrying for up to 6 s."]
-
-
 async def test_the_same_requests_are_the_same_job(stack: Start) -> None:
     deployment = await stack(workers=1)
     requests = [chat("a"), chat("b", temperature=0.5)]
@@ -376,23 +207,6 @@ async def test_the_same_requests_are_the_same_job(stack: Start) -> None:
 
     assert {job.job_id for job in same} == {first.job_id}
     assert len({first.job_id, *(job.job_id for job in others)}) == 1 + len(others)
-
-
-async def test_an_upload_of_an_iterator_with_a_derived_key_is_sent_again(stack: Start) -> None:
-    deployment = await stack(workers=1)
-    wanted = [f"{n} {'x' * 3000}" for n in range(1000)]
-    async with AsyncClient(str(deployment.api.base_url)) as client:
-        await client.overview()
-        deployment.api_process.kill()
-        await deployment.api_process.wait()
-        submitting = asyncio.create_task(client.submit(chat(content) for content in wanted))
-        await deployment.restart_api()
-        job = await submitting
-        again = await client.submit([chat(content) for content in wanted])
-        contents = [item.content async for item in client.results(job.job_id)]
-
-    assert again.job_id == job.job_id
-    assert contents == [f"echo: {content}" for content in wanted]
 
 
 NOTEBOOK = """
