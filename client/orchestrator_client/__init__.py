@@ -1,7 +1,7 @@
 """Sends requests to an LLM batch orchestrator and reads their results, sync and async.
 
 client = Client("http://localhost:8000")
-job = client.submit(
+requests = [
     {
         "request_id": row["id"],
         "provider": "ollama",
@@ -9,7 +9,8 @@ job = client.submit(
         "messages": [{"role": "user", "content": row["question"]}],
     }
     for row in rows
-)
+]
+job = client.submit(requests)
 for item in client.results(job.job_id):
     print(item.request_id, item.content or item.error)
 
