@@ -6,7 +6,7 @@ import typer
 
 from cli.command_runner import NOT_ALL_ANSWERED
 from cli.console import err
-from cli.job_summary import print_json, print_summary
+from cli.job_summary import FAILURES_READ, print_causes, print_json, print_summary
 from cli.progress import progress_bars
 from cli.result_file import result_format, save_results
 from orchestrator_client import AsyncClient, JobSummary, ResultFormat
@@ -35,11 +35,22 @@ async def follow_job(
     return await client.status(job.job_id)
 
 
-def report(job: JobSummary, *, as_json: bool) -> None:
-    """Prints the job. Raises typer.Exit if the job has ended and not every request was answered."""
+async def report(
+    client: AsyncClient, job: JobSummary, *, as_json: bool, output: str | None = None
+) -> JobSummary:
+    """Prints the job, the most frequent cause of its failures, and where its results are."""
     if as_json:
         print_json(job)
-    else:
-        print_summary(job, err)
+        return job
+    print_summary(job, err)
+    if job.finished_at and job.failed > job.cancelled:
+        print_causes(await client.failures(job.job_id, FAILURES_READ), err, shown=1)
+    if not output:
+        err.print(f"Results: orchestrator results {job.job_id}", markup=False)
+    return job
+
+
+def check_answered(job: JobSummary) -> None:
+    """Raises typer.Exit if the job has ended and not every request was answered."""
     if job.finished_at and job.failed:
         raise typer.Exit(NOT_ALL_ANSWERED)

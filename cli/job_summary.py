@@ -4,7 +4,7 @@ from collections import Counter
 
 from rich.console import Console
 
-from cli.console import out, write_line
+from cli.console import write_line
 from orchestrator_client import JobItem, JobSummary
 
 FAILURES_READ = 1000  # maximum number of failures that are read, to count their causes
@@ -33,7 +33,7 @@ def print_summary(job: JobSummary, console: Console) -> None:
         console.print(f"Retry the {what} requests: orchestrator retry {job.job_id}", markup=False)
 
 
-def print_causes(failures: list[JobItem]) -> None:
+def print_causes(failures: list[JobItem], console: Console, shown: int = CAUSES_SHOWN) -> None:
     """Counts the causes of the failures, and prints the most frequent causes with an example.
 
     A cancelled request has not failed: the user has cancelled its job.
@@ -46,9 +46,9 @@ def print_causes(failures: list[JobItem]) -> None:
     examples = {cause(item): item.error for item in failures}
     is_limited = len(failures) == FAILURES_READ
     what = f"of the first {FAILURES_READ:,} failures" if is_limited else "failed"
-    for key, count in Counter(map(cause, failures)).most_common(CAUSES_SHOWN):
+    for key, count in Counter(map(cause, failures)).most_common(shown):
         provider, model, code = key
-        out.print(
+        console.print(
             f"{count:,} {what}: {provider}/{model}, {code} (for example: {examples[key]})",
             markup=False,
         )

@@ -14,7 +14,7 @@ from cli.command_runner import RETRY_FOR_S, ignore_broken_pipe, run_with_client
 from cli.console import err, out
 from cli.job_id import find_job
 from cli.job_list import job_table, newest_jobs
-from cli.job_progress import follow_job, report
+from cli.job_progress import check_answered, follow_job, report
 from cli.job_summary import FAILURES_READ, print_causes, print_json, print_summary
 from cli.options import OUTPUT, RESULTS, AsJson, JobId, ResultsFile, ResultsFormat, Wait
 from cli.result_file import STDOUT, check_output, result_format, save_results
@@ -118,21 +118,22 @@ def status(job_id: JobId, *, as_json: AsJson = False) -> None:
     for notice in notices:
         if job.finished_at is None and notice.lane in {None, *job.providers}:
             out.print(f"{notice.severity}: {notice.text}", markup=False)
-    print_causes(failures)
+    print_causes(failures, out)
 
 
 def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
     """Follow a job until it completes or ends early."""
 
     async def run(client: AsyncClient) -> JobSummary:
-        job = await client.status(await find_job(client, job_id))
+        job: JobSummary = await client.status(await find_job(client, job_id))
         try:
-            return await follow_job(client, job)
+            job = await follow_job(client, job)
         except asyncio.CancelledError:
             _interrupted(job.job_id)
             raise
+        return await report(client, job, as_json=as_json)
 
-    report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
+    check_answered(run_with_client(run, RETRY_FOR_S))
 
 
 def results(
@@ -208,16 +209,17 @@ def retry(
     check_output(output)
 
     async def run(client: AsyncClient) -> JobSummary:
-        job = await client.retry(await find_job(client, job_id))
+        job: JobSummary = await client.retry(await find_job(client, job_id))
         if not as_json:
             err.print(f"job {job.job_id}", markup=False)
         try:
-            return await follow_job(client, job, output, output_format) if wait else job
+            job = await follow_job(client, job, output, output_format) if wait else job
         except asyncio.CancelledError:
             _interrupted(job.job_id)
             raise
+        return await report(client, job, as_json=as_json, output=output)
 
-    report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
+    check_answered(run_with_client(run, RETRY_FOR_S))
 
 
 def top(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shlex
 import sys
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Any
 from cli.command_runner import RETRY_FOR_S, WRONG_ARGUMENTS, fail, run_with_client
 from cli.console import err
 from cli.input_errors import InputError, WrongArguments
-from cli.job_progress import follow_job, report
+from cli.job_progress import check_answered, follow_job, report
 from cli.newest_idempotency_keys import NewestKeys, state_directory
 from cli.options import AsJson, ResultsFile, ResultsFormat, Wait
 from cli.request_file import InputOptions, Requests, read_requests
@@ -30,7 +31,7 @@ from cli.submit_options import (
     WebhookUrl,
 )
 from cli.tables import duration
-from orchestrator_client import AsyncClient, Job, JobSummary
+from orchestrator_client import AsyncClient, Job, JobSummary, RequestRejected
 from orchestrator_client.request_lines import choose_idempotency_key
 
 # A job that is older was accepted for an earlier command, because clocks usually differ by less.
@@ -77,12 +78,17 @@ def submit(
             job = await client.submit(requests, key=chosen, new=chosen is None, **options)
             if not as_json:
                 err.print(f"job {job.job_id}{_accepted_earlier(job)}", markup=False)
-            return await follow_job(client, job, output, output_format) if wait else job
+            ended = await follow_job(client, job, output, output_format) if wait else job
+        except RequestRejected as error:
+            if job:
+                raise
+            fail(f"{file}: {_of_options(str(error), requests)}")
         except asyncio.CancelledError:
             _say_how_to_continue(job, output, can_repeat=file != "-" and chosen is not None)
             raise
+        return await report(client, ended, as_json=as_json, output=output)
 
-    report(run_with_client(run, RETRY_FOR_S), as_json=as_json)
+    check_answered(run_with_client(run, RETRY_FOR_S))
 
 
 def _read(file: str, given: InputOptions) -> Requests:
@@ -139,8 +145,21 @@ def _say_how_to_continue(job: Job | None, output: str | None, *, can_repeat: boo
         err.print(f"To cancel:   orchestrator cancel {job.job_id}", markup=False)
 
 
+def _of_options(refusal: str, requests: Requests) -> str:
+    """Returns the refusal; if it is about an option, of the option instead of the first line."""
+    if not requests.are_prompts:
+        return refusal
+    return re.sub(r"^line \d+ (provider|model): ", r"--\1: ", refusal, flags=re.MULTILINE)
+
+
 def _accepted_earlier(job: JobSummary) -> str:
     ago_s = (datetime.now(UTC) - job.accepted_at).total_seconds()
-    if ago_s <= EARLIER_S:
-        return ""
-    return f" was accepted {duration(ago_s)} ago; use --new to create a new job"
+    said = ""
+    if ago_s > EARLIER_S:
+        said = f" was accepted {duration(ago_s)} ago; use --new to create a new job"
+    if job.finished_at:
+        said += (
+            f"\nThe job has ended at {job.finished_at:%Y-%m-%d %H:%M:%S} UTC. These are its stored"
+            " results; --new runs all requests again."
+        )
+    return said

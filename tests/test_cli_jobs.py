@@ -97,8 +97,17 @@ async def test_a_job_with_failures_says_so_and_is_retried(
     [after] = parsed(output)
     failed = await orchestrator("results", job_id, "--status", "failed")
     said = (await orchestrator("status", job_id))[1]
+    _, _, again = await orchestrator("submit", "in")
 
     assert (code, retried, failed[0]) == (3, 3, 0)
+    cause = "1 failed: openrouter/sim-404, model_not_found (for example: openrouter ans"
+    for line in (
+        f"job {job_id}\nThe job has ended at ",
+        "UTC. These are its stored results; --new runs all requests again.\n",
+        f"Retry the failed requests: orchestrator retry {job_id}\n{cause}",
+        f"Results: orchestrator results {job_id}\n",
+    ):
+        assert line in again
     assert "1 failed: openrouter/sim-404, model_not_found (for example: openrouter ans" in said
     assert (summary["successful"], summary["failed"]) == (2, 1)
     assert (after["retry_of"], after["total_requests"]) == (job_id, 1)
@@ -140,6 +149,17 @@ WRONG: list[tuple[str | None, list[str], int, str]] = [
     ("hello\n", ["--provider", "ollama"], 2, "need --provider and --model"),
     ("hello\n", ["--system", "x"], 2, "--system needs"),
 ]
+
+
+async def test_a_refused_option_or_line_is_named_with_the_file(orchestrator: Orchestrator) -> None:
+    (orchestrator.directory / "in").write_text("hello\nbye\n")
+    (orchestrator.directory / "in.ndjson").write_bytes(lines(["a"]) + b'{"provider":"ollama"}\n')
+
+    _, _, option = await orchestrator("submit", "in", "--provider", "olama", "--model", "m")
+    _, _, line = await orchestrator("submit", "in.ndjson")
+
+    assert option.startswith("orchestrator: in: --provider: no provider is named 'olama'")
+    assert line.startswith("orchestrator: in.ndjson: line 2 model: ")
 
 
 async def test_wrong_input_is_named(orchestrator: Orchestrator) -> None:
