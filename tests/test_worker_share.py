@@ -17,7 +17,7 @@ from shared.queue.leases import Lease, Settlement
 from shared.queue.redis_keys import Keys
 from worker.lane_worker import POLL_JITTER, POLL_S
 
-PART = Path(__file__).parents[1] / "shared" / "queue" / "lua" / "lib" / "worker_part.lua"
+SHARE = Path(__file__).parents[1] / "shared" / "queue" / "lua" / "lib" / "worker_share.lua"
 LIMIT, ITEMS = 40, 2000
 WORKERS = ("one", "two", "three", "four")
 
@@ -132,6 +132,6 @@ async def test_four_workers_share_a_large_job_and_are_no_slower_than_one(
 
 def test_a_hungry_worker_is_known_until_its_next_round() -> None:
     """A worker that is not woken makes its next round after `POLL_S`, give or take a fifth."""
-    [hungry_ms] = re.findall(r"^local HUNGRY_MS = (\d+)", PART.read_text(), re.MULTILINE)
+    [hungry_ms] = re.findall(r"^local HUNGRY_MS = (\d+)", SHARE.read_text(), re.MULTILINE)
 
     assert int(hungry_ms) > POLL_S * (1 + POLL_JITTER) * 1000

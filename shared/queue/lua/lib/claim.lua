@@ -66,8 +66,8 @@ local function prepare_lane(lane)
   return 0
 end
 
--- Claims up to `allowed` items of a lane, as the worker's slots and its share of the limit permit. Returns true if items
--- are left that another worker may start now.
+-- Claims up to `allowed` items of a lane, as the worker's slots and its share of the limit permit. Returns true if
+-- items are left that another worker may start now.
 local function claim_items(lane, allowed)
   local limit, claimed_count = lane_limit(lane), 0
   local wanted = math.min(allowed, slots_for(lane), claims_left, share_left(lane, limit, worker))
