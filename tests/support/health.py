@@ -11,7 +11,7 @@ from shared.jobs.store import Store
 from shared.queue.capacity import Capacity, Limits
 from shared.queue.claims import Claimed, FailedItem, Queue
 from shared.queue.leases import Fault, Lease, Settlement
-from shared.queue.redis_keys import Keys, lua_string
+from shared.queue.redis_keys import Keys
 from shared.queue.verdict import Verdict
 from support.claims import commit
 from support.script_clock import declare_now_ms
@@ -172,12 +172,12 @@ def use_clock(monkeypatch: pytest.MonkeyPatch, keys: Keys) -> None:
 
     Each script advances it by 1 µs, because no two rounds may run in the same µs.
     """
-    advanced, ticks = lua_string(clock_key(keys)), lua_string(f"{clock_key(keys)}-ticks")
     declaration = f"""
 local function count_tick()
-  local ticks = redis.pcall('INCR', {ticks}) -- fails in a script that must not write
-  return type(ticks) == 'number' and ticks or tonumber(redis.call('GET', {ticks}) or 0)
+  local ticks_key = CLOCK_KEY .. '-ticks'
+  local ticks = redis.pcall('INCR', ticks_key) -- fails in a script that must not write
+  return type(ticks) == 'number' and ticks or tonumber(redis.call('GET', ticks_key) or 0)
 end
-local now_ms = {BEGIN_MS} + tonumber(redis.call('GET', {advanced}) or 0) + count_tick() / 1000
+local now_ms = {BEGIN_MS} + tonumber(redis.call('GET', CLOCK_KEY) or 0) + count_tick() / 1000
 """
-    declare_now_ms(monkeypatch, declaration)
+    declare_now_ms(monkeypatch, declaration, clock_key(keys))

@@ -1,24 +1,35 @@
 """Replaces the clock that the scripts read, because the clock of the server cannot be set."""
 
 import re
+from functools import cache
 
 import pytest
 
 from shared.queue import scripts
 from shared.queue.lua_linker import link
+from shared.queue.redis_keys import lua_string
 
 _DECLARATION = re.compile(r"^local now_ms = .*$", re.MULTILINE)
 
 
-def declare_now_ms(monkeypatch: pytest.MonkeyPatch, declaration: str) -> None:
-    """Lets the scripts that are loaded from now on declare `now_ms` in this way, in Lua."""
-    read = scripts._read  # noqa: SLF001 — the scripts are read nowhere else
+def declare_now_ms(monkeypatch: pytest.MonkeyPatch, declaration: str, clock_key: str) -> None:
+    """Lets the scripts that are loaded from now on declare `now_ms` in this way, in Lua.
 
+    In the declaration, CLOCK_KEY is the name of the Redis key of the test's clock.
+    """
+    key = lua_string(clock_key)
+    monkeypatch.setattr(
+        scripts, "linked", lambda name: _linked(name, declaration).replace("CLOCK_KEY", key)
+    )
+
+
+@cache  # linking the scripts takes 60 ms, and each test has keys of its own
+def _linked(name: str, declaration: str) -> str:
     def read_with_clock(name: str) -> str:
-        source = read(name)
+        source = scripts._read(name)  # noqa: SLF001 — the scripts are read nowhere else
         if name == "lib/clock.lua":
             [line] = _DECLARATION.findall(source)
             source = source.replace(line, declaration)
         return source
 
-    monkeypatch.setattr(scripts, "linked", lambda name: link(name, read_with_clock))
+    return link(name, read_with_clock)

@@ -19,7 +19,7 @@ from shared.jobs.store import Store
 from shared.queue.capacity import Capacity, Limits, Rules
 from shared.queue.claims import Queue
 from shared.queue.leases import CallUsage, Fault, Lease, Settlement
-from shared.queue.redis_keys import Keys, lua_string
+from shared.queue.redis_keys import Keys
 from support.claims import commit
 from support.script_clock import declare_now_ms
 from worker.retry import backoff_s
@@ -227,5 +227,5 @@ def _clock_key(keys: Keys) -> str:
 
 def use_virtual_clock(monkeypatch: pytest.MonkeyPatch, keys: Keys) -> None:
     """Lets the scripts that are loaded from now on read the clock of a `VirtualRun`."""
-    value = f"tonumber(redis.call('GET', {lua_string(_clock_key(keys))}))"
-    declare_now_ms(monkeypatch, f"local now_ms = {value}")
+    declaration = "local now_ms = tonumber(redis.call('GET', CLOCK_KEY))"
+    declare_now_ms(monkeypatch, declaration, _clock_key(keys))
