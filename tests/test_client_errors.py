@@ -43,6 +43,20 @@ async def test_a_server_that_is_not_an_orchestrator_is_named() -> None:
             await client.status("x")
 
 
+async def test_a_server_of_files_is_named() -> None:
+    """Python's `http.server` answers a POST with 501."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 501 Unsupported method ('POST')\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with listening(answer) as url, AsyncClient(url) as client:
+        with pytest.raises(OrchestratorError, match=r"501 .*The server is not an orchestrator"):
+            await client.submit([chat("x")])
+
+
 async def test_a_refusal_says_why(stack: Start) -> None:
     deployment = await stack(workers=0)
     async with AsyncClient(str(deployment.api.base_url)) as client:

@@ -3,9 +3,9 @@
 import httpx
 
 # An orchestrator gives its own reason for each refusal. A server that does not know the path gives
-# only the name of the status.
+# only the name of the status, and a server of files answers a POST with 501.
 _STANDARD_REASONS = {"Not Found", "Method Not Allowed"}
-_UNKNOWN_PATH = {404, 405}
+_UNKNOWN_PATH = {404, 405, 501}
 
 
 def refusal_text(response: httpx.Response, *, has_key: bool) -> str:
