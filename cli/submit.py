@@ -21,14 +21,14 @@ from cli.submit_options import (
     Deadline,
     DefaultModel,
     DefaultProvider,
-    IdempotencyKey,
+    EndWebhook,
     IdField,
     InputFile,
     NewJob,
     PromptField,
     RequestsFormat,
+    SubmissionKey,
     SystemMessage,
-    WebhookUrl,
 )
 from cli.tables import duration
 from orchestrator_client import AsyncClient, Job, JobSummary, RequestRejected
@@ -48,9 +48,9 @@ def submit(
     request_format: RequestsFormat = None,
     output: ResultsFile = None,
     output_format: ResultsFormat = None,
-    key: IdempotencyKey = None,
+    key: SubmissionKey = None,
     deadline: Deadline = None,
-    webhook: WebhookUrl = None,
+    webhook: EndWebhook = None,
     *,
     lines: AsLines = False,
     new: NewJob = False,

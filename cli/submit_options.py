@@ -56,7 +56,7 @@ RequestsFormat = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
-IdempotencyKey = Annotated[
+SubmissionKey = Annotated[
     str | None,
     typer.Option(
         metavar="KEY",
@@ -72,7 +72,7 @@ Deadline = Annotated[
         rich_help_panel=JOB,
     ),
 ]
-WebhookUrl = Annotated[
+EndWebhook = Annotated[
     str | None,
     typer.Option(
         metavar="URL",

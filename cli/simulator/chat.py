@@ -12,7 +12,7 @@ _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class SimulatedToolCall:
     """Describes the tool call that a message asks for: `call weather {"city":"Oslo"}`."""
 
     name: str
@@ -27,7 +27,7 @@ class ToolCall:
 class Chat:
     model: str = ""
     texts: tuple[str, ...] = ("",)  # texts of all messages
-    call: ToolCall | None = None
+    call: SimulatedToolCall | None = None
     choices: int = 1
     inputs: int = 1  # number of inputs of a request for embeddings
     as_base64: bool = False  # whether embeddings are encoded in base64
@@ -81,7 +81,7 @@ def text_of(content: str | list[Any] | None, part: str = "text") -> str:
     return "".join(item if isinstance(item, str) else item.get(part, "") for item in content or ())
 
 
-def _tool_call(document: dict[str, Any], text: str) -> ToolCall | None:
+def _tool_call(document: dict[str, Any], text: str) -> SimulatedToolCall | None:
     """Returns the tool call that the text asks for, if the request has tools."""
     if not document.get("tools") or not text.startswith("call "):
         return None
@@ -90,4 +90,4 @@ def _tool_call(document: dict[str, Any], text: str) -> ToolCall | None:
         parsed = orjson.loads(arguments or "{}")
     except orjson.JSONDecodeError:
         return None
-    return ToolCall(name, parsed) if isinstance(parsed, dict) else None
+    return SimulatedToolCall(name, parsed) if isinstance(parsed, dict) else None
