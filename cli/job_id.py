@@ -14,10 +14,11 @@ SHOWN = 5
 
 
 async def find_job(client: AsyncClient, given: str) -> str:
-    """Returns the id of the job whose id begins with `given`, without `batch_` at its start.
+    """Returns the id of the job whose id begins with `given`. A `batch_` in front is ignored.
 
-    Returns `given` itself if it is a whole id, or if no id begins with it; then the API refuses it.
-    Raises typer.Exit if several ids begin with `given`.
+    Only the SEARCHED newest jobs are compared. Returns `given` itself if it has the length of an
+    id, or if no compared id begins with it: the API then says whether the job exists. Raises
+    typer.Exit if several ids begin with `given`.
     """
     given = job_id_of(given.strip())
     if len(given) >= ID_LENGTH or not given:

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from shared.settings.unknown_settings import REPORTED
 
 START_S = 30.0
 RESTART_S = 1.0
+SEE_OUTPUT = "see the output above for the reason"
 STOP_S = 5.0  # time to stop, in addition to the grace period of the workers
 
 
@@ -153,10 +155,12 @@ class LocalStack:
             "simulator", "cli.simulator", "--port", "0", *argv, stdout=asyncio.subprocess.PIPE
         )
         assert part.process.stdout is not None  # noqa: S101 — stdout=PIPE was passed
-        async with asyncio.timeout(START_S):
-            line = (await part.process.stdout.readline()).decode()
+        line = ""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                line = (await part.process.stdout.readline()).decode()
         if "http" not in line:
-            raise StartError("the provider simulator did not start")
+            raise StartError(f"the provider simulator did not start; {SEE_OUTPUT}")
         self.simulator_url = url = line.split()[-1]
         part.argv = ("cli.simulator", "--port", url.rpartition(":")[2], *argv)
         # The simulated stack has its own prefix, because requests that wait for the real providers
@@ -208,7 +212,8 @@ class LocalStack:
                         await asyncio.sleep(0.05)
             except TimeoutError:
                 raise StartError(
-                    f"the API and {self._workers} workers were not ready after {START_S:.0f} s"
+                    f"the API and {self._workers} workers were not ready after {START_S:.0f} s;"
+                    f" {SEE_OUTPUT}"
                 ) from None
             finally:
                 await redis.aclose()
@@ -216,7 +221,8 @@ class LocalStack:
     def _raise_if_exited(self) -> None:
         for part in self._parts:
             if part.process.returncode is not None:
-                raise StartError(f"{part.name} exited with code {part.process.returncode}")
+                code = part.process.returncode
+                raise StartError(f"{part.name} exited with code {code}; {SEE_OUTPUT}")
 
     async def _supervise(self, part: _Part) -> None:
         while True:

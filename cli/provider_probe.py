@@ -1,4 +1,4 @@
-"""Asks providers whether they can be reached and accept the key, without a call to a model."""
+"""Finds out whether providers can be reached and accept the key, without calling a model."""
 
 import asyncio
 from collections.abc import Iterable, Mapping

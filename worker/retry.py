@@ -72,5 +72,5 @@ def backoff_s(attempt: int, jitter: Callable[[float, float], float] = random.uni
 
 
 def _is_refusal(error: ProviderError) -> bool:
-    """Returns whether the provider works, but takes no more requests for now."""
+    """Returns whether the provider works, but refuses further calls for now."""
     return error.verdict in {Verdict.RATE_LIMITED, Verdict.OVERLOADED}

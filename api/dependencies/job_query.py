@@ -17,8 +17,9 @@ async def _job_options(
         Query(
             gt=0,
             le=MAX_DEADLINE_S,
-            description="Number of seconds from acceptance. Requests that have not finished by then"
-            " fail with `deadline_exceeded`. Replaces the field `deadline_s` of a JSON body.",
+            description="Time limit of the job in seconds, from acceptance. Requests that have not"
+            " finished by then fail with `deadline_exceeded`. Replaces the field `deadline_s` of a"
+            " JSON body.",
         ),
     ] = None,
     webhook_url: Annotated[

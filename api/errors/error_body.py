@@ -1,4 +1,4 @@
-"""Writes an error in the format of the API that was called: under `/v1` OpenAI's format.
+"""Writes an error in OpenAI's format under `/v1`, and as `{"detail": …}` at other paths.
 
 The texts are in error_responses.py and in the middleware.
 """

@@ -74,7 +74,10 @@ class HostCheck:
         return None
 
     def _first_refusal(self, address: str, host: str) -> str | None:
-        """Checks an arrival address and a host, and remembers them if they are served."""
+        """Returns why a request with this arrival address and Host is refused, or None.
+
+        Remembers a pair that is not refused, so that it is checked only once.
+        """
         if self._only_loopback and address and not is_loopback(address):
             return BEYOND_LOOPBACK.format(address=address)
         if host and not self._serves(_split(host)[0], address):

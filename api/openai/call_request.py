@@ -1,4 +1,4 @@
-"""Reads the body of a live call: one request to OpenAI's API, without a file around it."""
+"""Reads the body of a live call: one request to OpenAI's API, not a line of a batch file."""
 
 from collections.abc import Mapping
 from hashlib import blake2b

@@ -21,7 +21,9 @@ class OpenAIRefusal(BaseModel):
 class OpenAIModel(BaseModel):
     id: str = Field(description="The value of `model` in a request: `provider/model` or an alias.")
     object: Literal["model"] = "model"
-    created: int = Field(default=0, description="Always 0, because this is unknown.")
+    created: int = Field(
+        default=0, description="Always 0, because the time of the model's release is unknown."
+    )
     owned_by: str = Field(description="The name of the provider.")
 
 

@@ -41,7 +41,7 @@ UNKNOWN_MODEL: Responses = {
 CALL_REFUSED: Responses = {
     400: _refusal(
         "The body is invalid, the provider refused the request, the text is too long"
-        " (`context_length_exceeded`), or a moderation refused the text (`content_filter`)."
+        " (`context_length_exceeded`), or the provider's moderation refused it (`content_filter`)."
     ),
     401: _refusal(
         "`API_KEYS` is set, and the request has no valid key; or the provider"

@@ -152,7 +152,9 @@ async def _received(
                 chunk, start = without_mark(start + chunk)
             yield chunk
     except ClientDisconnect:
-        raise HTTPException(status.HTTP_400_BAD_REQUEST, "the body ended early") from None
+        raise HTTPException(
+            status.HTTP_400_BAD_REQUEST, "the body ended early; send the request again"
+        ) from None
     except TimeoutError:
         raise HTTPException(
             status.HTTP_408_REQUEST_TIMEOUT,

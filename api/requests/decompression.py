@@ -70,7 +70,7 @@ class Decompressor:
     def finish(self) -> None:
         """Raises HTTPException 400 if the end of the body is missing."""
         if self._stream or self._start:
-            raise self._invalid(f"the {self._coding} body ended early")
+            raise self._invalid(f"the {self._coding} body ended early; send the request again")
 
     def _decompress(self, data: bytes) -> Iterator[bytes]:
         more = bool(data)

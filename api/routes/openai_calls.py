@@ -1,4 +1,4 @@
-"""Serves the endpoints of OpenAI's API that answer with a model's answer."""
+"""Serves the endpoints of OpenAI's API that call a model and return its answer."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ async def _live_call(
     wait_for_disconnect: DisconnectDep,
     provider: Annotated[
         str | None,
-        Query(description="The provider that gets the call, with the whole name of the model."),
+        Query(description="The provider that gets the call. No prefix is removed from `model`."),
     ] = None,
     model: Annotated[
         str | None, Query(description="The model that replaces the model in the body.")

@@ -123,7 +123,7 @@ class BudgetState:
         return self._refusal(max(waits_s, key=waits_s.__getitem__), wait_s)
 
     def settle(self, chat: Chat, answer_tokens: int) -> None:
-        """Charges the tokens of the answer, or returns what was reserved and not used."""
+        """Charges the tokens above the reservation of the call, or gives unused tokens back."""
         if tokens := self._buckets.get("tokens"):
             tokens.correct(chat.prompt_tokens + answer_tokens - self._reserved(chat))
 

@@ -116,9 +116,9 @@ def _other_tasks() -> set[asyncio.Task[Any]]:
 
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
-    """Stops the thread, and waits until it has ended.
+    """Stops the thread, and waits up to STOP_S until the thread has ended.
 
-    If the garbage collector runs this function in that very thread, it does not wait.
+    Does not wait if the garbage collector calls this function in the thread itself.
     """
     if os.getpid() != pid:  # a forked process has no copy of the thread
         return

@@ -269,7 +269,8 @@ class Lane(_Response):
     last_minute: LaneStats
     recent_mean_ms: float | None = Field(
         default=None,
-        description="The mean duration of the calls of the last 10 to 20 s; None without calls.",
+        description="The mean duration of the calls that ended in the last 10 to 20 s; None if no"
+        " call ended.",
     )
     models: list[ModelStats] = Field(
         description="The models of the last minute, the busiest first."

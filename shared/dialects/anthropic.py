@@ -116,7 +116,7 @@ def _tools(fields: Fields) -> dict[str, Any]:
 def _tool(index: int, tool: Any) -> dict[str, Any]:  # noqa: ANN401 — JSON
     function = record(record(tool).get("function"))
     if not isinstance(name := function.get("name"), str):
-        raise Untranslatable(f"tools[{index}]", "only functions are supported")
+        raise Untranslatable(f"tools[{index}]", "must be a function with a `name`")
     translated = {
         "name": name,
         "input_schema": function.get("parameters") or {"type": "object", "properties": {}},

@@ -173,7 +173,10 @@ def tool_calls_of(path: str, message: Mapping[str, Any]) -> Iterator[ToolCall]:
                 where = f"{path}.tool_calls[{index}].function.arguments"
                 yield ToolCall(str(call.get("id", "")), name, _arguments(where, arguments))
             case _:
-                raise Untranslatable(f"{path}.tool_calls[{index}]", "only functions are supported")
+                raise Untranslatable(
+                    f"{path}.tool_calls[{index}]",
+                    "must be a call of a function, with `name` and `arguments`",
+                )
 
 
 def _arguments(path: str, arguments: Any) -> dict[str, Any]:  # noqa: ANN401 — JSON

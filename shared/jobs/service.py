@@ -191,7 +191,10 @@ class Jobs:
 
     @staticmethod
     async def _commit(staging: Staging, fields: Mapping[str, object]) -> str:
-        """Creates the job of the staged items. `fields` are those of `acceptance`."""
+        """Creates the job of the staged items, and returns its id.
+
+        fields: the result of `acceptance`.
+        """
         job_id = await staging.commit(fields)
         event = "job_accepted" if job_id == staging.job_id else "job_repeated"
         log.info(event, job=job_id, requests=dict(staging.lanes), owner=fields["owner"] or None)

@@ -109,7 +109,8 @@ class Fingerprint:
 
     A fingerprint begins with its version. Fingerprints of different versions are never compared.
 
-    Only what is sent to the provider is compared. So if a later version adds a field, a repeated
+    Of a request, the id, the metadata and the fields that are sent to the provider are compared.
+    Fields without a value are not: so if a later version adds an optional field, a repeated
     submission still has the same fingerprint. The white space, the escapes and the order of fields
     in a foreign body are ignored, because the Python client's keys ignore them, too.
     """

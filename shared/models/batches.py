@@ -61,8 +61,8 @@ _EXAMPLE_REQUESTS: list[JsonValue] = [
 class JobOptions(Inbound):
     deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = Field(
         default=None,
-        description="Number of seconds from acceptance. Requests that have not finished by then"
-        " fail with `deadline_exceeded`.",
+        description="Time limit of the job in seconds, from acceptance. Requests that have not"
+        " finished by then fail with `deadline_exceeded`.",
     )
     webhook_url: WebhookUrl | None = Field(
         default=None,

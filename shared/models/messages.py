@@ -49,7 +49,7 @@ def _content(value: object, validate: ValidatorFunctionWrapHandler, info: Valida
 
 
 def _has_more(fields: dict[str, Any]) -> bool:
-    """Returns whether a message is the assistant's and has something other than content."""
+    """Returns whether an assistant's message has a field that can replace its content."""
     return fields.get("role") is Role.ASSISTANT and any(map(fields.get, _INSTEAD_OF_CONTENT))
 
 

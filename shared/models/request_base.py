@@ -1,4 +1,4 @@
-"""Defines the base of the models of requests, and the types of their texts."""
+"""Defines the base class and the text types of the pydantic models that validate requests."""
 
 from typing import Annotated
 

@@ -27,7 +27,7 @@ class Alias:
     fallbacks: what serves a request after them, in this order: a deployment, or the name of another
         alias in lower case. No alias leads back to itself.
     after_s: how long a request waits for a deployment that is paused, before it moves on.
-    content_filtered: whether a request that a moderation refused moves on, too.
+    content_filtered: whether a request that a provider's moderation refused moves on, too.
     """
 
     deployments: tuple[Deployment, ...]

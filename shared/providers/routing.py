@@ -43,7 +43,7 @@ class Target:
     others: the providers of the other deployments and of the fallbacks.
     fallbacks: what serves the request if the target cannot, in this order.
     after_s: how long the request waits for a provider that does not work, before it moves on.
-    content_filtered: whether a request that a moderation refused moves on, too.
+    content_filtered: whether a request that a provider's moderation refused moves on, too.
     """
 
     provider: Provider

@@ -12,7 +12,7 @@ from shared.setting_checks import header_text, http_url
 
 MAX_MODEL_LENGTH = 256  # characters, as in a request
 MAX_FALLBACKS = 5  # as in a request
-MAX_FALLBACK_ROUTES = 10  # limit of the routes that an item may move to, with those of aliases
+MAX_FALLBACK_ROUTES = 10  # limit of the routes that an item may move to, with the routes of aliases
 NAME = re.compile(r"[a-z0-9-]{1,64}")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.1
@@ -37,7 +37,7 @@ _SECRET_VALUE = re.compile(
 
 
 def too_many_fallbacks(count: int) -> str:
-    """Returns the text of the refusal of `count` routes, more than MAX_FALLBACK_ROUTES."""
+    """Returns the message for `count` fallback routes, if these are too many."""
     return (
         f"with the fallbacks of their aliases, these are {count} fallbacks; {MAX_FALLBACK_ROUTES}"
         " are allowed"

@@ -33,7 +33,7 @@ class Rules:
 
     @property
     def flags(self) -> str:
-        """Returns the flags that lua/lib/lane_limits.lua defines."""
+        """Returns the rules as letters, which lua/lib/lane_limits.lua explains."""
         return (
             ("d" if self.adaptive else "")
             + ("a" if self.per_account else "")
@@ -83,7 +83,10 @@ class ServedBy:
 
 
 class Limits:
-    """Holds the lanes that a worker serves, with their limits of running items on all workers."""
+    """Holds the lanes that a worker serves, and for each lane how many items may run at once.
+
+    A limit holds for all workers together.
+    """
 
     def __init__(
         self,

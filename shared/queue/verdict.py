@@ -10,7 +10,7 @@ from enum import StrEnum
 class Verdict(StrEnum):
     """Says what a failed call means for its item, and for the deployment that was called."""
 
-    RATE_LIMITED = "rate_limited"  # the provider takes no more requests for now
+    RATE_LIMITED = "rate_limited"  # the provider refuses further calls for now
     OVERLOADED = "overloaded"  # the provider says that it has no capacity for now
     QUOTA_EXHAUSTED = "quota_exhausted"  # a wait of minutes does not help: credit, a day's quota
     UNAUTHORIZED = "unauthorized"  # the key is wrong, or may not do this

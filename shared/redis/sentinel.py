@@ -32,7 +32,7 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
             "the URL must contain the name of the master and the host of each sentinel"
         )
     if db and not db.isdecimal():
-        raise ValueError("the database must be a number")
+        raise ValueError("the database after the name of the master must be a number")
     options = parse_url(f"redis://{credentials}{at}ignored/{db}?{parts.query}")
     del options["host"]
     return SentinelUrl(

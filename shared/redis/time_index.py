@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 from redis.asyncio import Redis
 
-_TIES = 16  # members with the time of the place that are expected
+_TIES = 16  # expected number of ids that have the same time
 
 
 class Place(NamedTuple):
-    """Names a place in the set. Members at the same time are in the order of their texts."""
+    """Holds an id and its time. Ids with the same time are in alphabetical order."""
 
     ms: float
     member: str
@@ -17,7 +17,7 @@ class Place(NamedTuple):
 class TimeIndex:
     """Reads a sorted set of ids by their times, from the oldest or from the newest id.
 
-    A page begins at a place and not at a position, because new ids would shift the positions.
+    A page begins after an id and its time, not at an offset, because new ids would shift offsets.
     """
 
     def __init__(self, redis: Redis, key: str, *, newest_first: bool) -> None:

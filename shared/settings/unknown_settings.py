@@ -32,7 +32,7 @@ def log_unknown_settings(rows: Mapping[str, Provider]) -> None:
 
 
 def unknown_settings(environment: Mapping[str, str], rows: Mapping[str, Provider]) -> list[str]:
-    """Returns a sentence for each variable that is probably meant as a setting, but is none.
+    """Returns a sentence for each variable whose name is not a setting, but is similar to one.
 
     environment: the variables, in addition to the variables of `.env`. rows: all providers.
     """

@@ -32,7 +32,7 @@ class Endpoint:
     memory: MemoryBudget = field(default_factory=lambda: MemoryBudget(WORKER_MEMORY_BYTES))
 
     def codec(self, request: ItemRequest) -> Codec | None:
-        """Returns the codec of a request, or None if the dialect has none."""
+        """Returns the codec of a request, or None if the dialect does not have the operation."""
         if "chat" in request:
             return self.dialect.native
         return self.dialect.foreign.get(request["operation"])

@@ -67,7 +67,7 @@ _MEANINGS = {
     Verdict.UNFINISHED: "the answer was not complete",
     Verdict.MODEL_NOT_FOUND: "no such model",
     Verdict.CONTEXT_TOO_LONG: "the request is too long",
-    Verdict.CONTENT_FILTERED: "the request was refused by a moderation",
+    Verdict.CONTENT_FILTERED: "the provider's moderation refused the request",
 }
 _WITHOUT_RESPONSE = {
     ErrorCode.TIMEOUT: "did not answer in time",

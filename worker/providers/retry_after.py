@@ -90,7 +90,7 @@ def reset_s(value: str, sent: datetime) -> float | None:
 
 
 def values_of(value: object, *names: str, depth: int = 0) -> Iterator[Any]:
-    """Yields the values of the fields called one of `names`, at any depth of a JSON value."""
+    """Yields the values of all fields with one of the `names`, at most _MAX_DEPTH levels deep."""
     if depth > _MAX_DEPTH:
         return
     if isinstance(value, list):
