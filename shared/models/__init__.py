@@ -10,6 +10,7 @@ from shared.models.batches import (
     UniqueRequestIds,
     WebhookUrl,
 )
+from shared.models.error_codes import ErrorCode
 from shared.models.jobs import (
     NATIVE,
     BatchLLMResponse,
@@ -22,7 +23,7 @@ from shared.models.jobs import (
 )
 from shared.models.messages import Message, Role
 from shared.models.requests import MAX_NAME, AnyRequest, LLMRequest, PlainRequest
-from shared.models.responses import ErrorCode, JobItem, LLMResponse
+from shared.models.responses import JobItem, LLMResponse
 
 __all__ = [
     "MAX_BATCH_REQUESTS",
