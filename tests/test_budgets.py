@@ -23,6 +23,9 @@ from shared.queue.capacity import Rules
 from shared.queue.leases import CallUsage
 from shared.queue.redis_keys import Keys
 
+# Counting lines would double its time, and other tests run the same lines.
+pytestmark = pytest.mark.no_cover
+
 WORKERS, KILLED = 4, 2
 
 

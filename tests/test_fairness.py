@@ -24,6 +24,9 @@ from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import SHARED_ROUTE, Keys
 from shared.queue.setting_defaults import INTERACTIVE_WEIGHT
 
+# Counting lines would double its time, and other tests run the same lines.
+pytestmark = pytest.mark.no_cover
+
 MANY = 5000
 MAX_LEAD = 6  # items by which one owner may be ahead of another: see QUANTUM in fair_share.lua
 

@@ -12,6 +12,9 @@ from shared.queue.capacity import Rules
 from shared.queue.leases import Fault
 from shared.queue.redis_keys import Keys
 
+# Counting lines would double its time, and other tests run the same lines.
+pytestmark = pytest.mark.no_cover
+
 LIMIT = 10
 CALL_S = 0.1
 TURN_S = 0.002  # from the end of a call to the next one: see `ROUND_S`

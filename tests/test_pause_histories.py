@@ -31,6 +31,9 @@ from support.histories import histories
 from shared.queue.leases import Lease  # noqa: TC001 — used in an annotation at run time
 from shared.queue.redis_keys import Keys
 
+# Counting lines would double its time, and other tests run the same lines.
+pytestmark = pytest.mark.no_cover
+
 LIMIT = 4
 SCOPES = ("", "m", "n")
 FAULTS = (

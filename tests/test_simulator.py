@@ -24,6 +24,9 @@ from support.simulated import (
 from cli.simulator import Behaviour, Simulator
 from cli.simulator.behaviour import load_behaviour
 
+# Counting lines would double its time, and other tests run the same lines.
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:

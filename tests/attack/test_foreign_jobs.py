@@ -13,6 +13,9 @@ from support.jobs import lines, upload, wait_completed
 
 from shared.settings import ProviderSettings, Settings, load_settings
 
+# Counting lines would double its time, and other tests run the same lines.
+pytestmark = pytest.mark.no_cover
+
 MARKER = "all commands before this one are known"
 
 

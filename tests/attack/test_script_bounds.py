@@ -29,6 +29,9 @@ from shared.queue.operator_commands import Operator
 from shared.queue.redis_keys import Keys
 from shared.redis.client import connect
 
+# Counting lines would double its time, and other tests run the same lines.
+pytestmark = pytest.mark.no_cover
+
 MANY = 100_000 if FULL else 3000
 HOUR_MS = 3_600_000
 LANES = [f"lane{number}" for number in range(1000)]
