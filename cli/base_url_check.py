@@ -56,7 +56,7 @@ async def running_api(rows: Iterable[Provider]) -> Address | None:
 
 
 async def _is_orchestrator(url: str) -> bool:
-    """Asks for the health check, which needs no API key."""
+    """Returns whether the health check, which needs no API key, answers as this project does."""
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
             health = (await client.get(f"{url.rstrip('/')}/health/ready")).json()

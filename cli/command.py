@@ -53,7 +53,7 @@ class _Help:
         return parameters
 
     def make_context(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        """Parses the arguments.
+        """Parses the arguments, and returns their context.
 
         Makes the message of an error visible, because an argument may be the name of a stranger's
         file.

@@ -51,7 +51,7 @@ class Prompts:
     request: PromptRequest
 
     def __iter__(self) -> Iterator[bytes]:
-        """Raises InputError."""
+        """Yields the lines of JSON. Raises InputError if a prompt cannot be read."""
         ids: _Ids = {}
         match self.kind:
             case PlainText():

@@ -130,7 +130,10 @@ def _requests(path: Path, kind: JsonObjects | JsonArray, given: InputOptions) ->
 
 
 def _prompt_request(kind: InputKind, given: InputOptions) -> PromptRequest:
-    """Describes the requests. Raises WrongArguments if an option is missing, or does not fit."""
+    """Returns what the requests of all prompts have in common.
+
+    Raises WrongArguments if an option is missing, or does not fit the input.
+    """
     match kind:
         case Table(columns=columns) if given.field not in columns or not given.field:
             found = f"no column {given.field!r}; it" if given.field else "the columns"

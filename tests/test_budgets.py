@@ -1,7 +1,7 @@
 """Tests on an exact clock that budgets are used, and that a bucket refuses no call.
 
 The provider is the simulator's token bucket. It counts the tokens of a prompt before the call, and
-those of the answer after the call.
+the tokens of the answer after the call.
 """
 
 import itertools

@@ -111,7 +111,10 @@ def prepare(document: Path, directory: Path) -> None:
     for name, text in DESCRIBED.items():
         if name in document.read_text():
             (directory / name).write_text(text)
-    for page in (*_linked_pages(document), document):  # its own files replace those of others
+    for page in (
+        *_linked_pages(document),
+        document,
+    ):  # its own files replace the files of other pages
         for command in commands(page):
             if command.line.startswith("cat "):
                 (directory / command.line.removeprefix("cat ")).write_text(f"{command.output}\n")

@@ -1,4 +1,4 @@
-"""Tests the translation of chat requests into those of Ollama's native API, and of its answers."""
+"""Tests the translation of chat requests and answers to and from Ollama's native API."""
 
 from typing import Any
 

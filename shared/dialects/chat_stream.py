@@ -118,7 +118,11 @@ def _merge(target: dict[str, Any], delta: Mapping[str, Any]) -> None:
 
 
 def _merge_list(known: list[Any], more: list[Any]) -> list[Any]:
-    """Merges the elements that have an `index`, such as tool calls, and appends the others."""
+    """Adds the elements `more` to the list `known`, and returns it.
+
+    An element with an `index`, such as a part of a tool call, is merged with the known element
+    that has this index.
+    """
     for element in more:
         index = element.get("index") if isinstance(element, dict) else None
         if not isinstance(index, int):

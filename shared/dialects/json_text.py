@@ -60,7 +60,7 @@ def _repair_token(token: re.Match[str]) -> str:
 
 
 def _loads(text: str) -> Any:  # noqa: ANN401 — JSON
-    """Parses numbers that orjson refuses, such as 1e999."""
+    """Returns the value of a JSON text, also with numbers that orjson refuses, such as 1e999."""
     try:
         return json.loads(text, parse_int=_integer)
     except RecursionError:

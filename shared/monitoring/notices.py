@@ -157,7 +157,7 @@ def _not_served(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
 
 
 def _queue(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
-    """Explains why requests wait when nothing is broken."""
+    """Yields the notices that say why requests wait although nothing is broken."""
     if lane.paused_until or not _is_served(lane, workers):
         return
     if lane.queued and lane.limit is not None and lane.in_flight >= lane.limit:

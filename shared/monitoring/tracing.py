@@ -37,7 +37,7 @@ class Tracer(Protocol):
     def attempt_span(
         self, request: ItemRequest, item_id: str, attempt: int
     ) -> AbstractContextManager[AttemptSpan]:
-        """Records the work in the context as one attempt, a child of the item's span."""
+        """Returns a context that records its work as one attempt, a child of the item's span."""
 
     def close(self) -> None:
         """Sends the spans that are still buffered; this may take seconds."""

@@ -100,7 +100,7 @@ class Queue:
     async def settle_and_claim(
         self, settlements: Sequence[Settlement], capacity: Capacity | None
     ) -> Claimed:
-        """Settles leases, then claims the items that `capacity` allows, in one atomic step.
+        """Settles leases, and returns items that are claimed in the same atomic step.
 
         Without a capacity, no item is claimed; if a slot became free, the other workers are woken.
         Repeating the settlements changes nothing.

@@ -78,7 +78,10 @@ def link(name: str, read: Read) -> str:
 
 
 def _read_parts(text: str, read: Read, parts: dict[str, _File]) -> dict[str, _File]:
-    """Adds the parts that a text includes to `parts`, after the parts that these include."""
+    """Adds the parts that a text includes to `parts`, and returns `parts`.
+
+    If a part includes other parts, these come before it.
+    """
     for part in _INCLUDE.findall(text):
         if part not in parts:
             source = read(f"lib/{part}.lua")

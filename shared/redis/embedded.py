@@ -85,10 +85,10 @@ def _log(message: str) -> None:
 
 
 def use(data_dir: Path, notice: Callable[[str], None] = _log) -> EmbeddedServer:
-    """Starts the server of `data_dir` unless it runs, and waits until it answers.
+    """Returns the running server of `data_dir`, which this function starts unless it runs.
 
     Until `release` a thread checks the keeper, and calls `notice` with a message when it restarts
-    the keeper. Raises EmbeddedServerError.
+    the keeper. Raises EmbeddedServerError if the server does not answer in START_TIMEOUT_S.
     """
     directory = _Directory(data_dir.resolve())
     users = _open_directory(directory)

@@ -111,7 +111,7 @@ class Provider:
         self.finished += self.latest.failed
 
     async def commands(self) -> int:
-        """Returns the number of commands that the server has run, with those of the scripts."""
+        """Returns the number of commands that the server has run, with the commands of scripts."""
         stats = await self.redis.info("commandstats")
         return sum(command["calls"] for command in stats.values())
 

@@ -106,7 +106,7 @@ async def unsettled(stack: Stack, *processes: Process) -> set[str]:
 def _leased(stack: Stack) -> set[str]:
     """Returns the items that have a lease.
 
-    No other task runs meanwhile. On a busy machine, those of a test may run for longer than the
+    No other task runs meanwhile. On a busy machine, the tasks of a test may run for longer than the
     leases of a stopped process last.
     """
     keys, items = stack.keys, set[str]()

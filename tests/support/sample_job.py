@@ -78,7 +78,7 @@ class ReviewProvider:
 
     @property
     def worker_settings(self) -> dict[str, str]:
-        """Returns settings with limits like those of a small account and one graphics card.
+        """Returns settings with the limits that a small account and one graphics card have.
 
         One worker alone cannot use all slots.
         """

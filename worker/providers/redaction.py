@@ -102,7 +102,10 @@ def redact(secrets: Iterable[str], text: str) -> str:
 
 
 def _replace(secret: str, text: str) -> str:
-    """Replaces a secret. A short secret, such as "a", is replaced only where it is a word."""
+    """Returns the text with "…" for the secret.
+
+    A short secret, such as "a", is replaced only where it is a word.
+    """
     if len(secret.encode(errors="replace")) >= QUOTED_BYTES:
         return text.replace(secret, "…")
     if secret not in text:
