@@ -113,7 +113,7 @@ def _print_result(console: Console, job: Job) -> None:
         f"{job.failed} failed (the model that does not exist)"
     )
     console.print(f"where time went: {calls_s:.2f} s in calls ({LIMIT} at a time per provider),")
-    console.print(f"{wall_s - calls_s:21.2f} s in pauses after 429s and the queue")
+    console.print(f"{wall_s - calls_s:21.2f} s in the queue and in pauses after 429s")
 
 
 def _sample(responses: list[LLMResponse]) -> Table:

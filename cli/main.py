@@ -171,7 +171,7 @@ def create(
         fail("the name of an API key must have 1 to 64 characters, A-Z a-z 0-9 _ . -")
     key = f"orc_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(key.encode()).hexdigest()
-    console.print(f"API key of {name}, shown only now: {key}", soft_wrap=True)
+    console.print(f"API key of {name} (it will not be shown again): {key}", soft_wrap=True)
     console.print(f"Set for the API: API_KEYS={name}:{digest}", soft_wrap=True)
 
 

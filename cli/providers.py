@@ -102,7 +102,7 @@ def _source(known: Providers, name: str) -> str:
 
 
 def _key(known: Providers, name: str) -> str:
-    """Returns the variable that has the first key, and the number of further keys."""
+    """Returns the variable of the first key and the number of further keys as text, or "none"."""
     keys = known.settings[name].keys
     if not keys:
         return "none"

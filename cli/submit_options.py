@@ -14,7 +14,7 @@ DefaultProvider = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Provider of the prompts, or of requests that do not name a provider.",
+        help="Provider for the prompts, or for requests that do not name a provider.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -34,7 +34,7 @@ PromptField = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Column of a CSV or TSV file, or field of JSON lines, that has the prompts.",
+        help="Column of a CSV or TSV file, or field of JSON lines, that contains the prompts.",
         rich_help_panel=INPUT,
     ),
 ]

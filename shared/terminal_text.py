@@ -13,7 +13,7 @@ _AS_JSON = {code: f"\\u{code:04x}" for code in _HIDDEN}
 
 
 def visible(text: str) -> str:
-    r"""Returns `text` with escapes such as \x1b for control characters and bidirectional marks.
+    r"""Returns `text`, in which escapes such as \x1b replace control and bidirectional characters.
 
     Tabs and line breaks stay.
     """

@@ -20,9 +20,10 @@ _SHARE = (
 class ConcurrencyLimitMiddleware:
     """Refuses requests above the limit with 503 and Retry-After, but never the health check.
 
-    Owners share the limit, so that streams of one owner cannot keep out the others. Requests
-    without a key, which get only the files of the pages, have a share of their own. Each request
-    gets a reservation of memory in its ASGI scope, which ends with the request.
+    Owners share the limit, so that streams of one owner cannot keep out the others. If
+    API_KEYS is set, requests without a key, which get only the dashboard and the documentation,
+    have a share of their own. Each request except the health check gets a reservation of memory in
+    its ASGI scope. The reservation ends with the request.
     """
 
     def __init__(

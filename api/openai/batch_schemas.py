@@ -38,7 +38,9 @@ class FileObject(BaseModel):
         description="The time of the upload, or of the creation of the batch whose results the file"
         " has, in seconds since 1970."
     )
-    expires_at: int | None = Field(description="The time at which the file will be deleted.")
+    expires_at: int | None = Field(
+        description="The time at which the file will be deleted, in seconds since 1970."
+    )
     filename: str
     purpose: Purpose | Literal["batch_output"]
     status: Literal["processed"] = "processed"

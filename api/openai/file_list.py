@@ -42,8 +42,8 @@ class FileLister:
     ) -> FileList:
         """Returns up to `limit` files after the file with the id `after`. Raises FileNotFound.
 
-        The size of a file of results is 0 until the file was read once. The list reads as many
-        files as it can in `WAIT_S`.
+        The size of a file of results is unknown, and given as 0, until the file has been read once.
+        The list waits up to `WAIT_S` for these reads; the others continue in the background.
         """
         cursor = await self._cursor(after, owner)
         uploaded: Sequence[_Entry] = ()

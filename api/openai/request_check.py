@@ -122,7 +122,7 @@ class RequestCheck:
 def hold(
     request: Request, settings: Settings, chunks: AsyncIterator[bytes]
 ) -> AsyncIterator[bytes]:
-    """Returns the chunks of a file, and reserves memory for the longest line and one chunk."""
+    """Returns the chunks of a file. Reading them reserves memory for a longest line and a chunk."""
     return held_chunks(request, chunks, settings.max_line_bytes + CHUNK_BYTES)
 
 

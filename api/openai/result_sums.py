@@ -52,7 +52,7 @@ class Sums:
 
 @asynccontextmanager
 async def running_sums() -> AsyncIterator[Sums]:
-    """Yields the sums, and cancels the sums that still run at the end of the context."""
+    """Yields the sums. At the end of the context, cancels the sums that have not finished."""
     sums = Sums()
     try:
         yield sums

@@ -29,13 +29,16 @@ class Behaviour:
     Responses with 429 and 503 have `retry_after` as their Retry-After.
 
     chunk_ms: time between the events of a streamed answer.
-    limit: calls above it get `limit_status` after `limit_delay_ms`, and are never in flight.
+    limit: number of calls in flight; any further call gets `limit_status` after `limit_delay_ms`,
+        and does not count as in flight.
     slots: number of calls that are worked on at a time; further calls wait for a slot.
-    load_s: seconds for which the first call to a model loads the model; other calls wait.
-    poison: a call whose last message contains this text always gets 500.
+    load_s: seconds that the first call to a model takes to load the model; other calls wait.
+    poison: a call whose last message contains this text gets 500, except during an outage.
     tokenizer: `words` counts words as tokens; `scripts` counts about as many tokens as providers.
-    by_dialect, by_model: an entry replaces this behaviour for one dialect, or for one model within
-        the dialect. The entry's `limit` and `slots` count only its own calls.
+    by_dialect: an entry replaces this behaviour for one dialect.
+    by_model: an entry replaces this behaviour for one model. A dialect with an entry in
+        `by_dialect` uses only the models of that entry. The `limit` and `slots` of an entry count
+        only its own calls.
     ledger: whether the simulator keeps a line for each call.
     """
 

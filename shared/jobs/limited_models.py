@@ -21,9 +21,10 @@ class LimitedModels:
         return len(self._set) + sum(map(len, self._configured.values()))
 
     def limiter(self, lane: str, model: str) -> str | None:
-        """Returns the name of the limit of a model; None without a limit.
+        """Returns the name of the limit that applies to a model; None if the model has no limit.
 
-        The name is the model in lower case, or the pattern of the providers file that it matches.
+        The name is the model's name in lower case, or the pattern in the providers file that
+        matches the model.
         """
         name = model.lower()
         if f"{lane}/{name}" in self._set:

@@ -42,8 +42,7 @@ class Catalogue:
 
     rows: by the provider's name; the built-in rows, changed and extended by `providers.toml`.
     aliases: by the alias, in lower case.
-    configured: names of the providers that have a key or a base URL of their own, and of the
-        providers that need neither.
+    configured: names of the providers that have the settings that they need: see `Provider.needs`.
     """
 
     rows: Mapping[str, Provider]

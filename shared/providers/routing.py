@@ -72,7 +72,7 @@ class NoProvider(RoutingError):
     """Nothing says which provider serves `model`.
 
     `unconfigured` is the provider that the model's first segment names, if this provider exists but
-    has neither a key nor a base URL of its own.
+    the settings that it needs are missing: see `Provider.needs`.
     """
 
     def __init__(self, catalogue: Catalogue, model: str) -> None:

@@ -56,7 +56,8 @@ def too_many_parts(response: httpx.Response, endpoint: Endpoint) -> ProviderErro
 def _refusal(response: httpx.Response, message: str) -> ProviderError:
     """Returns the error for a body beyond a limit.
 
-    A call whose answer is too large is not repeated, because each answer has to be paid for.
+    A call whose answer is too large is not repeated, because each answer has to be paid for. A call
+    whose error response is too large is repeated.
     """
     return ProviderError(
         Verdict.REJECTED if response.is_success else Verdict.TRANSIENT,
