@@ -1,7 +1,7 @@
 """Maps exceptions to HTTP responses: status, text and headers.
 
-No other module chooses a status code for an exception. The middleware refuses some requests before
-a route runs.
+An HTTPException or OpenAIError brings its own status and text. The middleware refuses some requests
+itself, before a route runs.
 """
 
 from dataclasses import dataclass, field
@@ -124,7 +124,7 @@ ERROR_RESPONSES: dict[type[Exception], ErrorResponse] = {
     MemoryFull: ErrorResponse(
         status.HTTP_503_SERVICE_UNAVAILABLE,
         "the requests that this server is receiving fill API_MEMORY_BYTES; try again later",
-        {"Retry-After": "1", "Connection": "close"},  # the rest of the body is not read
+        {"Retry-After": "1", "Connection": "close"},  # because the rest of the body is not read
     ),
     ResultsUnavailable: ErrorResponse(
         status.HTTP_503_SERVICE_UNAVAILABLE,

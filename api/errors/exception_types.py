@@ -1,6 +1,6 @@
-"""Defines the exceptions of this package. error_responses.py has the response to each.
+"""Defines exceptions of the API process. error_responses.py has the response to each exception.
 
-The exceptions of `shared` are defined in the modules that raise them.
+Other exceptions with a response are defined in the modules that raise them.
 """
 
 
@@ -17,7 +17,7 @@ class IdempotencyResultExpired(Exception):
 
 
 class InvalidCursor(Exception):
-    """The text is not a cursor of this API."""
+    """The value of the parameter `parameter` is not a cursor of this API."""
 
     def __init__(self, parameter: str) -> None:
         super().__init__(parameter)

@@ -1,8 +1,9 @@
-"""Decides which error of OpenAI's API a live call gets whose request has failed.
+"""Converts a failed request to an error of OpenAI's API, for live calls and files of results.
 
 OpenAI's clients choose the class of their exception by the status, and repeat a call after 408,
-409, 429 and 5xx unless `x-should-retry` is `false`. A call for which the provider may charge is not
-repeated, because the queue has already repeated it MAX_RETRIES times.
+409, 429 and 5xx unless `x-should-retry` is `false`. The header is `false` if the same call would
+fail again, or if the provider may charge for each call: only the queue retries such a call, up to
+MAX_RETRIES times.
 """
 
 from dataclasses import dataclass
@@ -12,15 +13,15 @@ from math import ceil
 from api.errors.openai_errors import OpenAIError
 from shared.models import ErrorCode, LLMResponse
 
-MAX_RETRY_AFTER_S = 120.0  # limit of what OpenAI's clients obey
+MAX_RETRY_AFTER_S = 120.0  # longest wait after which OpenAI's clients repeat a call
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """Says which status and code an error has, and whether the client should repeat the call.
 
-    keeps: the beginning of the provider's statuses that replace `status`; "" for none. The
-        provider's code then replaces `code`, too.
+    keeps: a status of the provider that begins with this text replaces `status`. Unless `keeps` is
+        "", the provider's code replaces `code`.
     """
 
     status: int
@@ -53,7 +54,11 @@ _KINDS = {
 
 
 def call_error(answer: LLMResponse) -> OpenAIError:
-    """Returns the error of a request that has failed, with the provider's names for it."""
+    """Returns the error for a request that has failed.
+
+    `param` and `type` are the provider's, if the provider sent them. `_Kind.keeps` says whether the
+    provider's status and code are used, too.
+    """
     kind = _KINDS[answer.error_code or ErrorCode.INTERNAL_ERROR]
     given, names = answer.status_code, answer.refusal or {}
     status = given if given and kind.keeps and str(given).startswith(kind.keeps) else kind.status
@@ -72,15 +77,15 @@ def call_error(answer: LLMResponse) -> OpenAIError:
 def _retry_after(wait_s: float) -> dict[str, str]:
     """Returns the headers for a wait of at most MAX_RETRY_AFTER_S.
 
-    After a longer wait, OpenAI's clients would give up. A request that is repeated too early costs
-    no call: it waits in the queue.
+    OpenAI's client for Python does not repeat a call that must wait longer. A call that is repeated
+    too early does no harm: the request waits in the queue.
     """
     wait_s = min(wait_s, MAX_RETRY_AFTER_S)
     return {"Retry-After": str(ceil(wait_s)), "retry-after-ms": str(ceil(wait_s * 1000))}
 
 
 def stopped() -> OpenAIError:
-    """Returns the error of a call that continues although this process stops."""
+    """Returns the error for a call that has not ended when this process stops waiting for it."""
     return OpenAIError(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "this server stops before the call has ended; repeat the call",

@@ -16,7 +16,7 @@ from starlette.types import Scope
 from api.asgi_scope import path_below_prefix
 
 PREFIX = "/v1"
-MAX_LISTED_ERRORS = 5  # limit of the errors of one request that the message repeats
+MAX_LISTED_ERRORS = 5  # limit of the errors of one request that the message lists
 
 
 @dataclass(eq=False)  # not frozen: Python sets an exception's traceback
@@ -27,7 +27,7 @@ class OpenAIError(Exception):
     code: OpenAI's code for programs, such as `model_not_found`; None for the code of the status.
     param: the field that must change; None if no field is the cause.
     kind: OpenAI's `type`; None for the type of the status.
-    retry: whether the same request can succeed later; None if the status says it.
+    retry: whether the same request can succeed later; None means yes, unless the status is 409.
     """
 
     status_code: int
@@ -60,7 +60,7 @@ def error_response(error: OpenAIError) -> JSONResponse:
 
 
 def validation_refusal(details: list[dict[str, Any]]) -> OpenAIError:
-    """Returns the refusal of invalid fields, of which `param` is the first.
+    """Returns a 400 for invalid fields. `param` is the first of these fields.
 
     `details` are the errors of a RequestValidationError.
     """
@@ -102,8 +102,8 @@ _REPEATED = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MAN
 def _retry_headers(error: OpenAIError) -> dict[str, str]:
     """Returns the headers that tell OpenAI's clients whether and when to repeat the request.
 
-    The clients read `retry-after-ms` before Retry-After. After more than 120 s, the client for
-    Python does not repeat a request at all, whatever `x-should-retry` is.
+    The clients read Retry-After only if `retry-after-ms` is missing. If the wait is longer than
+    120 s, the client for Python does not repeat the request, whatever `x-should-retry` is.
     """
     headers = {}
     status = error.status_code
@@ -117,14 +117,14 @@ def _retry_headers(error: OpenAIError) -> dict[str, str]:
 
 
 def _param(location: tuple[str | int, ...]) -> str | None:
-    """Returns the name of the field in the request to which a location of FastAPI leads."""
+    """Returns the name of the field at a location of a RequestValidationError, or None."""
     if location and location[0] in {"body", "query", "path", "header"}:
         location = location[1:]
     return param_name(location)
 
 
 def param_name(path: Sequence[str | int]) -> str | None:
-    """Returns the name of a field as OpenAI writes it, such as `messages[0].content`."""
+    """Returns a path as OpenAI writes it, such as `messages[0].content`; None for an empty path."""
     name = ""
     for part in path:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
