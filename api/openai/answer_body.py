@@ -1,4 +1,4 @@
-"""Adds the fields that OpenAI's clients need to an answer, if the provider has left them out."""
+"""Adds fields that OpenAI's clients need, if the provider's answer does not have them."""
 
 from typing import Any
 
@@ -15,11 +15,14 @@ _OBJECTS = {
 
 
 def answer_body(operation: Operation, answer: LLMResponse, job_id: str) -> bytes:
-    """Returns the provider's body. It is unchanged if it has the fields that clients need."""
+    """Returns the provider's body, with the fields that clients need.
+
+    The body is unchanged if it has these fields, or if it cannot be parsed here.
+    """
     text = (answer.body or "{}").encode()
     try:
         body: dict[str, Any] = orjson.loads(text)
-    except orjson.JSONDecodeError:  # a number that only the client can read
+    except orjson.JSONDecodeError:  # a number such as 1e999, which some clients can read
         return text
     needed = _needed(operation, answer, job_id)
     missing = {name: value for name, value in needed.items() if body.get(name) is None}

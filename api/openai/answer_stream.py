@@ -1,4 +1,4 @@
-"""Streams the answer of a live call to a client, as the worker gets it from the provider.
+"""Streams the answer of a live call to a client, while the worker gets it from the provider.
 
 The parts of the answer stay in Redis while the call runs, so that every client gets all of them,
 even a client that joins later.
@@ -25,8 +25,8 @@ from shared.queue.deltas import Deltas, Parts
 
 READ_AGAIN_S = 5.0  # time after which a stream reads again, because a message may be lost
 _LOST = (
-    "the rest of the stream has expired, because it was read too slowly; the job, which Location"
-    " names, has the whole answer"
+    "the rest of the stream has expired, because it was read too slowly; the job at the URL in the"
+    " Location header has the whole answer"
 )
 
 ReadResult = Callable[[], Awaitable[LLMResponse | None]]
@@ -35,7 +35,7 @@ ReadResult = Callable[[], Awaitable[LLMResponse | None]]
 class AnswerStream:
     """Streams the answer of one call to one client.
 
-    answer: returns the result of the call after its job has ended; None if it has not ended.
+    answer: returns the result of the call, or None if its job has not ended.
     """
 
     def __init__(
@@ -54,14 +54,15 @@ class AnswerStream:
         self._options = options
         self._answer = answer
         self._position = 0
-        self._parts: list[bytes] = []  # parts that were read and not sent
+        self._parts: list[bytes] = []  # parts that were read, but not sent yet
         self._are_lost = self._has_ended = False
 
     async def begin(self, wait_s: float) -> None:
-        """Waits until the answer begins or the call fails, or for `wait_s`.
+        """Waits until the answer begins or the call fails, but at most `wait_s`.
 
-        Until then, the status of the HTTP response can tell the client what has failed. Raises
-        OpenAIError if the call has failed without any part of an answer.
+        Call this before the response begins: then the status of the response can still be an error.
+        Raises OpenAIError if no part of an answer has arrived, and the call has failed or this
+        process stops.
         """
         until = monotonic() + wait_s
         with self._updates.subscribe(self._job_id) as changes:
@@ -77,7 +78,7 @@ class AnswerStream:
                 raise call_error(answer)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yields the events of the answer, in chunks of whole events, and then its end or error."""
+        """Yields the events of the answer, in chunks of whole events. The last may be an error."""
         with self._updates.subscribe(self._job_id) as changes:
             while True:
                 if self._parts:
@@ -90,7 +91,7 @@ class AnswerStream:
         yield await self._end()
 
     async def _read(self) -> bool:
-        """Reads further parts. Returns whether there were any, or the job has ended."""
+        """Reads further parts. Returns true if there were any, or if the job has ended."""
         read: Parts = await redis_retry(STREAM_RETRY_S)(
             self._deltas.read, self._job_id, self._position
         )
@@ -116,14 +117,14 @@ class AnswerStream:
         return b"".join(events)
 
     def _whole(self, answer: LLMResponse) -> list[bytes]:
-        """Returns the events of an answer that the provider has not streamed."""
+        """Returns the events of an answer of which this client has got no part."""
         body = orjson.loads(answer.body or "{}")
         if self._operation is Operation.CHAT:
             return whole_chat(body, self._options)
         return whole_response(body)
 
     def _error(self, error: OpenAIError) -> bytes:
-        """Returns the event with which OpenAI's clients raise an exception."""
+        """Returns the event that makes OpenAI's clients raise an exception."""
         content = error_content(error)
         if self._operation is Operation.CHAT:
             return Event("", orjson.dumps({"error": content}).decode()).encode()

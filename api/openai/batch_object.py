@@ -64,7 +64,7 @@ def _status(batch: BatchRecord) -> BatchStatus:
 
 
 def _details(job_id: str, snapshot: Snapshot | None) -> BatchDetails:
-    """Returns the options of a job that was not created as a batch."""
+    """Returns the options that are shown for a job that was not created as a batch."""
     window = "none"
     if snapshot and snapshot.deadline_ms:
         window = f"{round((snapshot.deadline_ms - snapshot.accepted_ms) / 1000)}s"

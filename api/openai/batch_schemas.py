@@ -32,21 +32,23 @@ class FileObject(BaseModel):
     id: str
     object: Literal["file"] = "file"
     bytes: int = Field(
-        description="The size. In lists, 0 until the size of a file of results is known."
+        description="The size. In lists, 0 for a file of results whose size is not known yet."
     )
     created_at: int = Field(
         description="The time of the upload, or of the creation of the batch whose results the file"
         " has, in seconds since 1970."
     )
     expires_at: int | None = Field(
-        description="The time at which the file will be deleted, in seconds since 1970."
+        description="The time at which the file will be deleted, in seconds since 1970; `null` for"
+        " results of a batch that has not ended."
     )
     filename: str
     purpose: Purpose | Literal["batch_output"]
     status: Literal["processed"] = "processed"
     status_details: str | None = Field(
         default=None,
-        description="The first mistake in a file of requests. A batch of this file fails.",
+        description="The first mistake in a file of requests; `null` if there is none. A batch of a"
+        " file with mistakes fails. Unknown models are checked again when the batch is created.",
     )
 
 
@@ -85,7 +87,7 @@ class BatchErrors(BaseModel):
 
 
 class RequestCounts(BaseModel):
-    """Counts the requests of a batch."""
+    """Counts requests. After the end of a batch, `failed` counts all requests without an answer."""
 
     total: int
     completed: int = Field(description="The number of requests that have an answer.")
@@ -117,7 +119,8 @@ class Batch(BaseModel):
     object: Literal["batch"] = "batch"
     endpoint: str
     model: str | None = Field(
-        description="The provider and model of all requests; `null` if they have several."
+        description="The provider and model of all requests; `null` if the requests have several,"
+        " or if the job was not created as a batch."
     )
     errors: BatchErrors | None
     input_file_id: str
@@ -142,8 +145,8 @@ class Batch(BaseModel):
     cancelled_at: int | None
     request_counts: RequestCounts
     usage: BatchUsage | None = Field(
-        description="`null` until the batch has ended; in lists, also until the tokens"
-        " have been summed."
+        description="`null` until the batch has ended, and if its status is `failed`; in lists,"
+        " also until the tokens have been summed."
     )
     metadata: dict[str, str] | None
 
@@ -163,7 +166,7 @@ _MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
 
 class ExpiresAfter(BaseModel):
-    """Sets the time after which the files of a batch expire."""
+    """Sets the time after which an uploaded file or the results of a batch expire."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -180,8 +183,8 @@ class NewBatch(BaseModel):
     endpoint: str = Field(
         pattern=r"^/(?:[A-Za-z0-9._-]{1,20}/){0,3}(?:chat/completions|embeddings|responses)$",
         description="The URL that every line of the file has: `/v1/chat/completions`,"
-        " `/v1/embeddings` or `/v1/responses`. Azure and others leave the version out, or have"
-        " another one.",
+        " `/v1/embeddings` or `/v1/responses`. `/v1` may be missing or another path, as in URLs of"
+        " Azure.",
     )
     completion_window: str = Field(
         pattern=r"^[0-9]{1,7}[smhd]$",

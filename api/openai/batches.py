@@ -1,4 +1,4 @@
-"""Serves the batches of OpenAI's API. A batch is a job, and a job is a batch."""
+"""Serves the batches of OpenAI's API. Each batch is a job, and each job can be read as a batch."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -43,7 +43,7 @@ _OPERATIONS = {  # by the last part of the endpoint
 
 
 class _FileHasMistakes(Exception):
-    """The lines of a file cannot be accepted."""
+    """The file has mistakes, which `RequestCheck.mistakes` lists."""
 
 
 class OpenAIBatches:
@@ -78,14 +78,20 @@ class OpenAIBatches:
         held: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]],
         wait_for_disconnect: Callable[[], Awaitable[None]],
     ) -> Batch:
-        """Creates a batch whose requests may start immediately, or a batch that has failed.
+        """Creates a batch whose requests may start immediately.
+
+        If the file has mistakes, creates a batch with the status `failed`.
 
         provider: the provider of all requests; None if their models name it.
         is_repetition: whether the client sends the request again because it got no response. The
-        request and its repetition return the same batch, whichever is faster.
-        held: reserves memory for the chunks of the file. Raises SubmissionRejected.
-        wait_for_disconnect: returns when the client has disconnected. Raises ClientDisconnected if
-        that happens first. Then nothing is created, because the client repeats the request.
+            request and its repetition return the same batch, whichever of them arrives first.
+        key: the idempotency key; None if the client has sent no key.
+        held: reserves memory for the chunks of the file.
+        wait_for_disconnect: returns when the client has disconnected.
+
+        Raises RequestValidationError, MemoryFull, and everything that `JobStarter.start` raises.
+        After ClientDisconnected, nothing was created, because the client will repeat the request.
+        But with a key, a batch without mistakes is created even if the client has disconnected.
         """
         file = await self._file(new.input_file_id, owner)
         details = BatchDetails(
@@ -109,7 +115,8 @@ class OpenAIBatches:
             operation=_OPERATIONS[new.endpoint.rpartition("/")[2]],
         )
         mistakes = file.info.mistakes
-        # The providers may have changed since the upload, or the upload did not name the provider.
+        # Unknown models are checked again: the providers may have changed since the upload, or only
+        # this request names the provider.
         if all(mistake["code"] == MODEL_NOT_FOUND for mistake in mistakes):
             try:
                 items = self._items(held(self._files.blocks(file)), check)
@@ -130,7 +137,7 @@ class OpenAIBatches:
         return batch_object(_with_usage(batch, usage))
 
     async def list_batches(self, owner: str, *, after: str | None, limit: int) -> BatchList:
-        """Returns a page of batches. A usage that takes long to sum is null in the first lists."""
+        """Returns a page of batches. `usage` is also None if its sum takes longer than WAIT_S."""
         found, has_more = await self._batches.list_batches(
             owner, after=after and job_id_of(after), limit=limit
         )
@@ -148,8 +155,8 @@ class OpenAIBatches:
     async def cancel(self, batch_id: str, owner: str) -> Batch:
         """Cancels the batch. Its status is `cancelling` until the workers have stopped its calls.
 
-        The response says `cancelling` if any calls ran, even if the workers have stopped them
-        already.
+        The response says `cancelling` if any calls ran before, even if the workers have stopped
+        them already. Raises OpenAIError 400 if the batch has ended, unless it was cancelled.
         """
         job_id = job_id_of(batch_id)
         before = await self._batches.get(job_id, owner)
@@ -233,7 +240,7 @@ class OpenAIBatches:
 
 
 def _lacks_usage(batch: BatchRecord) -> bool:
-    """Returns whether the batch has ended, and its usage has never been summed."""
+    """Returns whether the batch has ended, but its usage has not been summed yet."""
     snapshot = batch.snapshot
     return not batch.usage and snapshot is not None and snapshot.finished_ms is not None
 

@@ -1,4 +1,4 @@
-"""Reads the JSON bodies of requests under `/v1`."""
+"""Reads JSON bodies of requests under `/v1` whose fields a model defines."""
 
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 async def read_model(request: Request, settings: Settings, model: type[Model]) -> Model:
-    """Returns the body as a model. Raises RequestValidationError, HTTPException."""
+    """Returns the body as a model. Raises RequestValidationError, HTTPException, MemoryFull."""
     require_media_type(request, (JSON,))
     body = await read_json(request, settings.max_body_bytes, "MAX_BODY_BYTES")
     try:

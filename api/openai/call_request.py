@@ -21,7 +21,11 @@ def read_call(
     default_provider: str | None,
     options: VendorOptions,
 ) -> NewItem:
-    """Returns the item of a call. Raises OpenAIError 400 or 404."""
+    """Returns the item of a call. Raises OpenAIError 400 or 404.
+
+    If the client asks for a stream, the field `stream` of the item's request is the client's
+    `stream_options`.
+    """
     try:
         members = object_members(body.decode())
         stream = _stream_options(members, operation)
@@ -44,7 +48,10 @@ def read_call(
 
 
 def _stream_options(members: Mapping[str, Member], operation: Operation) -> dict[str, Any] | None:
-    """Returns the client's `stream_options`; None if the client does not ask for a stream."""
+    """Returns the client's `stream_options`, by default {}.
+
+    Returns None if the client does not ask for a stream. Raises InvalidLine.
+    """
     stream, options = (
         members[name].value if name in members else None for name in ("stream", "stream_options")
     )
@@ -60,7 +67,7 @@ def _stream_options(members: Mapping[str, Member], operation: Operation) -> dict
 
 
 def call_digest(body: bytes | bytearray, operation: Operation, options: VendorOptions) -> str:
-    """Returns a digest that two calls have in common only if they ask for the same answer."""
+    """Returns a digest. Calls of an owner with the same digest ask for the same answer."""
     asked = f"{operation} {options.provider} {options.model}\n".encode()
     digest = blake2b(asked, digest_size=16)
     digest.update(body)

@@ -21,9 +21,9 @@ from shared.redis.time_index import Place
 
 BATCH_OUTPUT = "batch_output"
 
-_BEFORE_ALL, _AFTER_ALL = "", "~"  # before and after all ids
+_BEFORE_ALL, _AFTER_ALL = "", "~"  # texts that sort before and after all ids
 
-_Entry = tuple[float, int, StoredFile | ResultFile]  # time in ms, whether it is a file of results
+_Entry = tuple[float, int, StoredFile | ResultFile]  # time in ms, 1 for a file of results
 
 
 class FileLister:
@@ -40,10 +40,11 @@ class FileLister:
     async def page(
         self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None
     ) -> FileList:
-        """Returns up to `limit` files after the file with the id `after`. Raises FileNotFound.
+        """Returns up to `limit` files after the file with the id `after`, or the first files.
 
-        The size of a file of results is unknown, and given as 0, until the file has been read once.
-        The list waits up to `WAIT_S` for these reads; the others continue in the background.
+        The size of a file of results is not known before the whole file has been read once. The
+        list waits up to `WAIT_S` for the reads of its files. A read that takes longer continues in
+        the background; until then, lists show the size 0.
         """
         cursor = await self._cursor(after, owner)
         uploaded: Sequence[_Entry] = ()

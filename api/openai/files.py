@@ -52,18 +52,19 @@ class OpenAIFiles:
     ) -> FileObject:
         """Stores the file of the form. A file with mistakes is stored, too.
 
-        Raises FileRejected, IdempotencyConflict.
+        Raises FileRejected, QueueBytesFull, IdempotencyConflict, ClientDisconnected.
 
-        repetition: if the upload is a repetition, the file of the first upload is returned.
+        repetition: says how an earlier, equal upload is found. If there is one, its file is
+            returned, and nothing is stored.
         require_client: raises ClientDisconnected if the client has disconnected. Then the file is
-        discarded, because the client repeats the upload.
+            discarded, because the client will repeat the upload.
         """
         async with self._files.upload(owner) as upload:
             check = RequestCheck(self._settings, self._catalogue, provider=provider)
             chunks = self._stored(form.file_chunks(), upload)
             async for _ in check.items(chunks):
                 pass
-            async for _ in chunks:  # the check has not read what follows too many mistakes
+            async for _ in chunks:  # stores the rest, if the check has ended early
                 pass
             purpose = _purpose(form.fields)
             is_batch = purpose == BATCH

@@ -1,7 +1,8 @@
 """Runs each live call of OpenAI's API as a job of one item, and waits for the answer.
 
-Nothing is sent before the answer is there, because the status of the response depends on it. A
-stream begins with the answer, or after `HEADERS_AFTER_S`; comments then keep the connection open.
+The response begins when the whole answer is known, because its status depends on the answer. Only a
+streamed response begins with the first part of the answer, or after `HEADERS_AFTER_S`. Then the
+comments of server-sent events keep the connection open.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,13 +37,14 @@ from shared.settings import Settings
 # A client decides how long it waits. This limit is for clients that have vanished without closing
 # the connection.
 MAX_WAIT_S = 86_400.0
-HEADERS_AFTER_S = 10.0  # a failure before this time has its own status, and clients can retry
+HEADERS_AFTER_S = 10.0  # a failure before this time gets an HTTP status, so that clients retry
 
 
 @dataclass(frozen=True, slots=True)
 class LiveCall:
     """Holds one HTTP request to an endpoint of OpenAI's API that returns a provider's answer.
 
+    key: the idempotency key; None if the client has sent no key.
     is_repetition: whether the client sends the request again because it got no response.
     wait_for_disconnect: returns when the client has disconnected.
     """
@@ -56,7 +58,7 @@ class LiveCall:
 
     @property
     def memory(self) -> Reservation:
-        """Returns the memory that is reserved until the response has been sent."""
+        """Returns the memory that is reserved for the body, and then for the answer."""
         reservation: Reservation = self.request.scope[MEMORY]
         return reservation
 
@@ -77,10 +79,10 @@ class LiveCalls:
         self._new_answer_stream = new_answer_stream
 
     async def answer(self, operation: Operation, call: LiveCall) -> Response:
-        """Returns the provider's answer.
+        """Returns the provider's answer, as a stream if the client asks for a stream.
 
-        Raises OpenAIError, HTTPException 400, 408, 413 and 415, and everything that
-        `JobStarter.run` raises.
+        Raises OpenAIError, also if the call fails; HTTPException 400, 408, 413 and 415; MemoryFull;
+        and everything that `JobStarter.run` raises.
         """
         settings = self._settings
         require_media_type(call.request, (JSON,))
@@ -98,7 +100,7 @@ class LiveCalls:
             is_repetition=call.is_repetition,
         )
         await pause_after(len(body))
-        del body  # the client may wait for minutes; until then only Redis needs the request
+        del body  # the client may wait for minutes, and only Redis needs the request now
         if "stream" in items[0].request:
             return await self._stream(operation, call, items, submission)
         job = await self._starter.run(
@@ -142,7 +144,7 @@ class LiveCalls:
     ) -> Response:
         answer = await self._results.answer(job, call.memory)
         if answer is None:
-            # A repetition of the call, at another API process, gets the same job.
+            # The job stays for a while, so that a repetition at another API process gets it.
             await self._starter.abandon(job.job_id, submission)
             raise stopped()
         if answer.error is not None:
@@ -155,6 +157,6 @@ class LiveCalls:
 
 
 async def _submitted(items: list[NewItem], call: LiveCall) -> AsyncIterator[NewItem]:
-    """Yields the only item, and then gives back the memory that the body has occupied."""
+    """Yields the only item, and then releases the memory that was reserved for the body."""
     yield items.pop()
     call.memory.resize(0)

@@ -1,7 +1,8 @@
 """Lists the models of this server as OpenAI's API does: aliases, and what the providers list.
 
-The providers are asked when a client asks for the list, and the lists are kept for some minutes. A
-provider that does not answer is left out: its models can still be used.
+The providers are asked when a client asks for the list, and their lists are kept for `KEPT_S`. If a
+provider does not answer, its last list stays; without a list, its models are left out, but can be
+used.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 
 
 class ModelList:
-    """Lists models. `providers` has the settings of the providers that are asked, with the keys."""
+    """Lists models. `providers` has the settings of the providers to ask, with their API keys."""
 
     def __init__(self, catalogue: Catalogue, providers: Mapping[str, ProviderSettings]) -> None:
         self._catalogue = catalogue
@@ -59,7 +60,7 @@ class ModelList:
 
     async def _ask_all(self) -> None:
         names = sorted(self._catalogue.configured & self._providers.keys())
-        # As workers do, this uses no proxies from the environment and follows no redirects.
+        # Like a worker, this client uses no proxies from the environment and follows no redirects.
         async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
             answers = await asyncio.gather(*(self._ask(client, name) for name in names))
         for name, models in zip(names, answers, strict=True):
@@ -89,9 +90,9 @@ async def _get(client: httpx.AsyncClient, row: Provider, settings: ProviderSetti
 
 
 def model_ids(listed: Any) -> list[str]:  # noqa: ANN401 — JSON
-    """Returns the ids in a provider's list of models.
+    """Returns the ids in a provider's list of models, at most MAX_MODELS.
 
-    The list is in `data` (OpenAI, Anthropic), in `models` (Gemini, Ollama), or not in an object
+    The list is in `data` (OpenAI, Anthropic), in `models` (Gemini, Ollama), or is the whole body
     (Together). Gemini's names begin with `models/`.
     """
     items = listed if isinstance(listed, list) else next(iter(_lists(record(listed))), [])
@@ -106,8 +107,8 @@ def _lists(listed: Mapping[str, Any]) -> Iterable[list[Any]]:
 def find_model(model: str, catalogue: Catalogue, default_provider: str | None) -> OpenAIModel:
     """Returns the description of the model that a request names.
 
-    Whether the provider has the model is not checked. Raises OpenAIError 404 if no provider serves
-    the name.
+    Whether the provider has the model is not checked. Raises OpenAIError 404 if the name leads to
+    no provider: see `route`.
     """
     try:
         target = route(catalogue, model, provider=None, default_provider=default_provider)

@@ -33,8 +33,8 @@ class _Part:
 class UploadForm:
     """Reads a form with a file, whose content is never in memory as a whole.
 
-    Use `file_chunks` first, then `fields` and `filename` are complete. The methods raise
-    OpenAIError 400.
+    Read all of `file_chunks` first: then `fields` and `filename` are complete. The constructor
+    raises OpenAIError 400 or 415.
     """
 
     def __init__(self, content_type: str, chunks: AsyncIterator[bytes]) -> None:
@@ -48,7 +48,7 @@ class UploadForm:
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self._chunks = chunks
-        self._pieces: list[bytes] = []  # of the file, from the last chunk
+        self._pieces: list[bytes] = []  # pieces of the file in the last chunk
         self._part: _Part | None = None
         self._parts = 0
         self._headers: dict[bytes, bytes] = {}
@@ -60,7 +60,7 @@ class UploadForm:
             raise _malformed(str(error)) from None
 
     async def file_chunks(self) -> AsyncIterator[bytes]:
-        """Yields the content of the file. Reads the whole form."""
+        """Yields the content of the file, and reads the whole form. Raises OpenAIError 400."""
         async for chunk in self._chunks:
             try:
                 self._parser.write(chunk)

@@ -27,7 +27,11 @@ _REQUIRED = ("custom_id", "method", "url", "body")
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """Describes a mistake in a file of requests, as a batch lists it. The first line is 1."""
+    """Describes a mistake in a file of requests, as a batch lists it.
+
+    line: the number of the line, from 1; None if the mistake is not in one line.
+    param: the field; None if the mistake is not in one field.
+    """
 
     code: str
     message: str
@@ -42,9 +46,9 @@ class RequestCheck:
     """Checks the requests of one file.
 
     provider: the provider of all requests; None if their models name it.
-    operation: the operation of all requests; None if it is not known yet.
+    operation: the operation of all requests; None at the upload, when it is not known yet.
     mistakes: the first mistakes, at most MAX_MISTAKES.
-    count: number of requests so far.
+    count: number of requests that were read, valid or not.
     """
 
     def __init__(
@@ -68,14 +72,14 @@ class RequestCheck:
 
     @property
     def model(self) -> str | None:
-        """Returns the route of all requests; None if they have several."""
+        """Returns `provider/model` if all valid requests have the same; otherwise None."""
         return next(iter(self._models)) if len(self._models) == 1 else None
 
     async def items(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[NewItem]:
         """Yields the items of the file until its first mistake, and finds further mistakes.
 
-        Stops reading `chunks` after MAX_MISTAKES or MAX_JOB_ITEMS requests, or if the rest cannot
-        be split into lines.
+        Stops reading `chunks` after MAX_MISTAKES mistakes, after more than MAX_JOB_ITEMS requests,
+        or if the rest cannot be split into lines.
         """
         try:
             max_bytes = self._settings.max_line_bytes
@@ -122,7 +126,10 @@ class RequestCheck:
 def hold(
     request: Request, settings: Settings, chunks: AsyncIterator[bytes]
 ) -> AsyncIterator[bytes]:
-    """Returns the chunks of a file. Reading them reserves memory for a longest line and a chunk."""
+    """Returns the chunks of a file.
+
+    The iteration reserves memory for the longest line and one chunk, and raises MemoryFull.
+    """
     return held_chunks(request, chunks, settings.max_line_bytes + CHUNK_BYTES)
 
 

@@ -44,7 +44,7 @@ def line_counts(snapshot: Snapshot) -> dict[ResultFileKind, int]:
 
 
 def existing_file_id(batch: BatchRecord, kind: ResultFileKind) -> str | None:
-    """Returns the id of a file of a batch; None if it has no lines, or the batch has not ended."""
+    """Returns the id of a file; None if the file would be empty, or the batch has not ended."""
     snapshot = batch.snapshot
     if snapshot is None or snapshot.finished_ms is None or not line_counts(snapshot)[kind]:
         return None
@@ -95,9 +95,10 @@ class ResultFiles:
     async def find(
         self, file_id: str, owner: str, *, with_deleted: bool = False
     ) -> ResultFile | None:
-        """Returns the file of results with this id, or None if no such file can have the id.
+        """Returns the file of results with this id; None if the id is not of a file of results.
 
-        A file of a job that runs can be read before the job has ended.
+        While the job runs, both files exist. Raises FileNotFound if the owner has no such job, or
+        the job has ended and the file has no lines.
 
         with_deleted: whether a file that the owner has deleted is found, too.
         """
@@ -117,7 +118,7 @@ class ResultFiles:
         return ResultFile(batch, snapshot, kind)
 
     def files_of(self, batch: BatchRecord) -> list[ResultFile]:
-        """Returns the files of a batch that has ended."""
+        """Returns the files of a batch, without deleted files; none until the batch has ended."""
         return [
             ResultFile(batch, batch.snapshot, kind)
             for kind in ResultFileKind
@@ -125,7 +126,10 @@ class ResultFiles:
         ]
 
     async def size(self, file: ResultFile) -> int:
-        """Returns the number of bytes. Reads the whole file once, because no file is stored."""
+        """Returns the number of bytes. Reads the whole file if the size is not known yet.
+
+        Stores the size if the job has ended.
+        """
         if file.known_size is not None:
             return file.known_size
         size = 0
@@ -150,7 +154,10 @@ class ResultFiles:
         await self._batches.delete_file(file.batch, file.kind)
 
     def chunks(self, file: ResultFile) -> AsyncIterator[bytes]:
-        """Returns the lines: of an ended job in the order of its requests, else as they finish."""
+        """Returns the lines of the requests that have finished.
+
+        They have the order of the requests if the job has ended, otherwise the order of completion.
+        """
         reader = JobReader(
             self._store,
             file.batch.job_id,

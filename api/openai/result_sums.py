@@ -8,15 +8,16 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-WAIT_S = 1.0  # limit of the time for which a list waits
+WAIT_S = 1.0  # limit of the time for which a list waits for its sums
 MAX_SUMS = 200  # limit of the sums that run or wait to run; a later list starts the others
 _CONCURRENT = 2
 
 
 class Sums:
-    """Starts each sum once, and lets a list wait for its sums for at most `WAIT_S`.
+    """Runs no sum twice at the same time, and lets a list wait up to `WAIT_S` for its sums.
 
-    A sum that takes longer continues. It stores its result, so that a later list has it.
+    A sum that takes longer continues. The function that computes a sum also stores it, so that a
+    later list has it.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,7 @@ class Sums:
         self._room = asyncio.Semaphore(_CONCURRENT)
 
     async def gather(self, wanted: Mapping[str, Callable[[], Awaitable[T]]]) -> dict[str, T]:
-        """Returns the sums that are known in time. A sum that fails is left out."""
+        """Returns the sums that end within `WAIT_S`. A sum that fails is left out, too."""
         for key, compute in wanted.items():
             if key not in self._running and len(self._running) < MAX_SUMS:
                 self._running[key] = task = asyncio.create_task(self._compute(compute))
@@ -52,7 +53,7 @@ class Sums:
 
 @asynccontextmanager
 async def running_sums() -> AsyncIterator[Sums]:
-    """Yields the sums. At the end of the context, cancels the sums that have not finished."""
+    """Yields an object that runs sums. At the end, cancels the sums that still run."""
     sums = Sums()
     try:
         yield sums

@@ -8,8 +8,10 @@ from pydantic import BaseModel, Field
 class OpenAIErrorDetail(BaseModel):
     message: str = Field(description="A description of the error for a human reader.")
     type: str
-    param: str | None = Field(description="The field of the request that must change.")
-    code: str | None = Field(description="The reason for programs, such as `model_not_found`.")
+    param: str | None = Field(
+        description="The field that must change; `null` if no field is the cause."
+    )
+    code: str | None = Field(description="The reason, for programs: for example `model_not_found`.")
 
 
 class OpenAIRefusal(BaseModel):
