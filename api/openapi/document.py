@@ -13,7 +13,7 @@ from shared.models import BatchLLMRequest, JobItem, LLMRequest
 
 
 def openapi_document(app: FastAPI, providers: list[str]) -> dict[str, Any]:
-    """Returns the OpenAPI document. `providers` are the names that a request may have.
+    """Returns the OpenAPI document. `providers` are the values of `provider` in a request.
 
     Adds the models that routes read or stream themselves, because FastAPI does not know these.
     """

@@ -1,4 +1,4 @@
-"""Contains an example of each feature, for `/docs` and the documentation. A test runs them."""
+"""Contains commands that show the main features, for `/docs`. A test runs the commands."""
 
 _JSON = "-H 'Content-Type: application/json'"
 _NDJSON = "-H 'Content-Type: application/x-ndjson'"
@@ -29,7 +29,7 @@ EXAMPLES = {
         f" {_NDJSON} --data-binary @requests.ndjson"
     ),
     "Run the failed requests again, as a new job": "curl -s -X POST localhost:8000/jobs/$JOB/retry",
-    "List your jobs, newest first": (
+    "List your completed jobs, newest first": (
         'curl -s "localhost:8000/jobs?status=completed&limit=20" -H "Authorization: Bearer $KEY"'
     ),
     "Cancel a job": "curl -s -X DELETE localhost:8000/jobs/$JOB",

@@ -26,7 +26,7 @@ _RETRY_HEADERS = {
     },
     "x-should-retry": {
         "schema": {"type": "string", "enum": ["true", "false"]},
-        "description": "Whether the same request can succeed later. OpenAI's clients obey it.",
+        "description": "Whether a repetition can succeed. OpenAI's clients obey this header.",
     },
     **RETRY_AFTER,
 }
@@ -55,14 +55,20 @@ CALL_REFUSED: Responses = {
     415: _refusal(SUBMISSION_REFUSED[415]["description"]),
     429: _refusal(
         "The provider's rate limit (`rate_limit_exceeded`) or quota (`insufficient_quota`) is used"
-        " up, or you have `MAX_QUEUE_DEPTH` requests queued for the provider.",
+        " up, or you have too many requests queued (`MAX_QUEUE_DEPTH`, `MAX_QUEUE_BYTES`).",
         _RETRY_HEADERS,
     ),
-    500: _refusal("Several workers were lost while they ran the request.", _RETRY_HEADERS),
-    502: _refusal("The provider failed, or sent no answer.", _RETRY_HEADERS),
+    500: _refusal(
+        "Several workers were lost while they ran the request, or this server or the provider"
+        " failed unexpectedly.",
+        _RETRY_HEADERS,
+    ),
+    502: _refusal(
+        "The provider failed, or sent an answer that is invalid or too large.", _RETRY_HEADERS
+    ),
     503: _refusal(
-        "The provider is overloaded or cannot be reached, Redis is unavailable, or too many"
-        " requests are open.",
+        "The provider is overloaded or cannot be reached, Redis is unavailable or almost full, too"
+        " many requests or large bodies are open, or this server stops.",
         _RETRY_HEADERS,
     ),
     504: _refusal("The provider did not answer in time.", _RETRY_HEADERS),
@@ -83,7 +89,8 @@ OPENAI_STORED: Responses = {
     415: _refusal(SUBMISSION_REFUSED[415]["description"]),
     429: _refusal(
         "With this file, you would have more than `MAX_STORED_FILE_BYTES` of files, or more than"
-        " `MAX_QUEUE_BYTES` of files and requests; or with this batch, more than `MAX_QUEUE_DEPTH`"
+        " 10,000 files. Or with this file or batch, you would have more than `MAX_QUEUE_BYTES` of"
+        " files and requests. Or with this batch, you would have more than `MAX_QUEUE_DEPTH`"
         " requests queued for one provider.",
         _RETRY_HEADERS,
     ),

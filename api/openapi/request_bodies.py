@@ -13,7 +13,7 @@ JSON_BODY = {JSON: {"schema": {"$ref": SCHEMA.format(model=BatchLLMRequest.__nam
 NDJSON_BODY = {NDJSON: {"schema": {"$ref": SCHEMA.format(model=LLMRequest.__name__)}}}
 
 OPENAI_BODY: dict[str, Any] = {
-    JSON: {"schema": {"type": "object", "description": "The body of OpenAI's API."}}
+    JSON: {"schema": {"type": "object", "description": "The body as OpenAI's API defines it."}}
 }
 UPLOAD_BODY = {
     "requestBody": {
@@ -46,5 +46,5 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def request_body(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns the value of a route's `openapi_extra`."""
+    """Returns the value of `openapi_extra` of a route whose body has one of the media types."""
     return {"requestBody": {"required": True, "content": content}}

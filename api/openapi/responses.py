@@ -1,6 +1,6 @@
-"""Describes the responses of several routes, except those under `/v1`.
+"""Describes responses that several routes have. Those under `/v1` are in openai_responses.py.
 
-A description may stand for several exceptions. Their texts are in error_responses.py.
+One description may stand for several exceptions, whose texts are in error_responses.py.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ SCHEMA = "#/components/schemas/{model}"
 
 
 class Refusal(BaseModel):
-    """Is the body of every error response except 422."""
+    """Is the body of every error response except 422 and 500, on paths that are not under `/v1`."""
 
     detail: str = Field(description="A description of the error for a human reader.")
 
@@ -59,7 +59,9 @@ NDJSON_ITEMS = {NDJSON: {"schema": {"$ref": SCHEMA.format(model=JobItem.__name__
 EVENTS: dict[str, Any] = {EVENT_STREAM: {}}  # OpenAPI 3.1 has no schema for events
 UNAUTHORIZED: Responses = {401: _refusal("`API_KEYS` is set, and the request has no valid key.")}
 NOT_FOUND: Responses = {404: _refusal(_text(JobNotFound))}
-INVALID_CURSOR: Responses = {400: _refusal("The cursor was not returned by this API.")}
+INVALID_CURSOR: Responses = {
+    400: _refusal("The cursor is not a cursor of this API, or is beyond the job's last request.")
+}
 NOTHING_TO_RETRY: Responses = {
     409: _refusal("The job has not ended yet, or none of its requests has failed.")
 }

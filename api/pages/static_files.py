@@ -1,4 +1,4 @@
-"""Serves static files and pages with headers that let a browser load nothing from another host."""
+"""Serves static files. Defines headers with which a browser loads nothing from another host."""
 
 from starlette import staticfiles
 from starlette.responses import FileResponse
