@@ -1,4 +1,7 @@
-"""Contains commands that show the main features, for `/docs`. A test runs the commands."""
+"""Contains commands that show the main features. `/docs` shows them, and a test runs them.
+
+The documents in docs/ contain each command, too.
+"""
 
 _JSON = "-H 'Content-Type: application/json'"
 _NDJSON = "-H 'Content-Type: application/x-ndjson'"
