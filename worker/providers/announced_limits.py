@@ -12,7 +12,8 @@ from worker.providers.retry_after import number, reset_s, sent_at
 Dimension = Literal["requests", "daily_requests", "tokens", "input_tokens", "output_tokens"]
 
 _SECOND, _MINUTE, _DAY = 1.0, 60.0, 86_400.0
-# The period of each limit in seconds, by the part of the headers' names that stands for it.
+# What each limit counts and its period in seconds, by the part of the headers' names that stands
+# for the limit.
 # The names are `x-ratelimit-limit-{part}`, `x-ratelimit-remaining-{part}` and
 # `x-ratelimit-reset-{part}`; Anthropic's are `anthropic-ratelimit-{part}-limit` and so on.
 _PARTS: Mapping[LimitHeaders, Mapping[str, tuple[Dimension, float]]] = {
@@ -95,9 +96,10 @@ _RATES: Mapping[str, tuple[float, tuple[Dimension, ...]]] = {
 def announced_rates(limits: Mapping[Dimension, AnnouncedLimit]) -> dict[str, Announced]:
     """Returns the limits as the queue keeps them, by `rpm`, `rpd` and `tpm`.
 
-    All tokens together stay within the lower of the limits of tokens and of input tokens. A limit
-    of output tokens alone is left out: only a pause keeps to it. A limit per second is left out,
-    because a worker may use up an announced limit in one burst.
+    `tpm` is the lower of the limits of tokens and of input tokens. The queue applies it to all
+    tokens of a call. A limit of output tokens is left out: if the provider refuses calls because of
+    this limit, the provider is paused. A limit per second is left out, because a worker may use up
+    an announced limit in one burst.
     """
     rates = {}
     for rate, (period_s, dimensions) in _RATES.items():

@@ -15,16 +15,19 @@ from shared.queue.verdict import Verdict
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError
 
-MAX_STREAM_BYTES = 32 * 1024 * 1024  # an event per token takes about 50 times as much as its text
-MAX_BRACKETS = 400_000  # objects and lists of an answer; each takes up to 400 bytes
+MAX_STREAM_BYTES = 32 * 1024 * 1024  # a token's event is about 50 times as large as its text
+MAX_BRACKETS = 400_000  # limit of an answer's objects and lists; each takes up to 400 bytes
 # Bytes of memory that a byte of a large answer takes while the answer is read and decoded. The
 # fields take further memory, but only one answer is decoded at a time.
 READ_COST = 4
 
 
 async def reserve(memory: Reservation, limit: asyncio.Timeout, size: int) -> None:
-    """Waits until `size` bytes are free. The wait is not part of the call's time limit."""
-    if limit.expired():  # the next await is cancelled
+    """Waits until `size` bytes are free, and reserves them in place of the call's reserved bytes.
+
+    The wait is not part of the call's time limit. Reserves nothing if the time limit has passed.
+    """
+    if limit.expired():  # the next await of the caller is cancelled
         return
     loop, until = asyncio.get_running_loop(), limit.when()
     started = loop.time()

@@ -1,6 +1,6 @@
-"""Makes calls to providers. All network I/O with providers is in this module and `connections`.
+"""Makes calls to providers. connections.py sends the requests.
 
-No function sleeps or retries, because the queue decides when an item runs again.
+A call that failed is not repeated here, because the queue decides when an item runs again.
 """
 
 import asyncio
@@ -54,11 +54,11 @@ async def call(
 ) -> Answer:
     """Makes one call and returns the provider's answer. Raises ProviderError.
 
-    timeout_s: limit of the time of the whole call, even if the answer arrives one byte at a time.
-        In a stream, each event gives the provider this time again.
+    timeout_s: time limit of the whole call, even if the answer arrives one byte at a time. In a
+        stream, the time starts again with each event. The wait for memory is not included.
     emit: gets the encoded events of a streamed answer as they arrive. If the provider does
         not stream, `emit` gets nothing, and the answer is still returned.
-    on_headers: gets the headers of the response, with any status.
+    on_headers: gets the headers of a response with any status, after the body was read.
     """
     with endpoint.memory.reservation() as memory:
         return await _call(client, endpoint, request, memory, timeout_s, emit, on_headers)
@@ -122,7 +122,7 @@ def _answer(
     response: httpx.Response,
     parsed: ParsedBody,
 ) -> Answer:
-    """Returns the answer in a response with a status of success. Raises ProviderError."""
+    """Returns the answer in a successful response (2xx). Raises ProviderError."""
     try:
         if isinstance(parsed, ValueError):
             raise parsed
@@ -139,14 +139,14 @@ def _answer(
     return answer
 
 
-# orjson raises JSONEncodeError, because it writes at most 254 nested values.
+# orjson raises JSONEncodeError if values are nested more than 254 levels deep.
 _WRONG_BODY = (ErrorInBody, Unfinished, NoAnswer, ValueError, orjson.JSONEncodeError)
 
 
 def _wrong_body(
     endpoint: Endpoint, request: ItemRequest, response: httpx.Response, error: Exception
 ) -> ProviderError:
-    """Returns the error for a body, of a response with a status of success, without an answer."""
+    """Returns the error for a successful response (2xx) whose body contains no answer."""
     name, status = endpoint.provider, response.status_code
     match error:
         case ErrorInBody():
@@ -217,7 +217,7 @@ def _invalid(message: str) -> ProviderError:
 
 
 def _error(response: httpx.Response, parsed: ParsedBody, body: bytes) -> Any:  # noqa: ANN401 — JSON
-    """Returns the JSON of an error response, or the text of a response of type text/plain."""
+    """Returns the JSON of an error response, or its text if it is text/plain; otherwise None."""
     if not isinstance(parsed, ValueError):
         return parsed[0]
     is_text = response.headers.get("content-type", "").startswith("text/plain")

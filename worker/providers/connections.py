@@ -1,7 +1,8 @@
-"""Keeps the connections to providers, and sends a request over one of them.
+"""Keeps the connections to providers, and sends requests over these connections.
 
-A provider may close an idle connection at the moment at which a request is sent on it. Such a
-request was not read, so it is sent again immediately, which costs the item no attempt.
+A provider may close an idle connection at the moment at which a request is sent on it. The provider
+has not read such a request, so the request is immediately sent once more, as a part of the same
+attempt.
 """
 
 import asyncio
@@ -21,8 +22,8 @@ from httpx_aiohttp import AiohttpTransport
 KEEP_ALIVE_S = 60
 CONNECT_TIMEOUT_S = 10.0  # generous, because a busy worker needs time to notice the connection
 MAX_RESPONSES = 100  # limit of the responses on a connection that were not read yet
-_STALE_S = 2.0  # a connection that breaks later was not closed before the request
-# Exceptions for a connection that could not be established, even because of DNS or TLS
+_STALE_S = 2.0  # if a connection breaks later than this, it was open when the request was sent
+# Exceptions for a connection that could not be established, including failures of DNS and TLS
 _NOT_CONNECTED = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientSSLError,
@@ -34,7 +35,7 @@ _reused: ContextVar[bool] = ContextVar("reused", default=False)
 
 
 def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
-    """Returns httpx's transport over aiohttp's connection pool.
+    """Returns a transport for httpx's requests that uses aiohttp's connection pool.
 
     httpx's own pool needs 3.5 ms of CPU per call while 100 calls run. The result is a transport and
     not a client, because a client would keep cookies and follow redirects. Proxies from the
@@ -51,13 +52,13 @@ def http_client(max_connections: int) -> httpx.AsyncBaseTransport:
 class _Protocol(ResponseHandler):
     """Aborts a connection that has more than MAX_RESPONSES unread responses.
 
-    A server may send informational responses before its response (RFC 9110, 15.2). aiohttp reads
-    all responses that have arrived before another task runs. With many of them, leases would
-    expire.
+    A server may send informational responses before its response (RFC 9110, 15.2). aiohttp parses
+    all responses in the received data before another asyncio task runs. If there were very many,
+    leases would expire meanwhile.
     """
 
     def feed_data(self, data: Any, size: int = 0) -> None:  # noqa: ANN401 — aiohttp's own types
-        if self.transport is None:  # aborted: the rest of what has arrived is left out
+        if self.transport is None:  # aborted: further data is ignored
             return
         super().feed_data(data, size)
         if len(self) > MAX_RESPONSES:
@@ -66,7 +67,7 @@ class _Protocol(ResponseHandler):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Sets `_reused` for each request."""
+    """Opens connections with `_Protocol`, and sets `_reused` for each request."""
 
     def __init__(self, *, limit: int, keepalive_timeout: float) -> None:
         super().__init__(limit=limit, keepalive_timeout=keepalive_timeout)
@@ -89,8 +90,8 @@ class _Connector(aiohttp.TCPConnector):
 async def send(client: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
     """Returns the response, whose body is not read yet.
 
-    Sends the request a second time if the provider had closed the connection before it could read
-    the request. Raises httpx.HTTPError and aiohttp.ClientError.
+    Sends the request a second time if the connection had been used before, and the provider closed
+    it within `_STALE_S` without a response. Raises httpx.HTTPError and aiohttp.ClientError.
     """
     request.extensions["timeout"] = {"connect": CONNECT_TIMEOUT_S}
     started = time.monotonic()
@@ -104,9 +105,10 @@ async def send(client: httpx.AsyncBaseTransport, request: httpx.Request) -> http
 
 
 def cause(error: BaseException) -> BaseException:
-    """Returns aiohttp's exception, which says what happened.
+    """Returns the exception of aiohttp behind `error`, or `error` if there is none.
 
-    httpx-aiohttp turns most of aiohttp's exceptions into a time-out.
+    httpx-aiohttp turns every connection error of aiohttp into a time-out, so only aiohttp's
+    exception says what happened.
     """
     return error.__cause__ or error
 

@@ -1,6 +1,6 @@
 """Decompresses the body of an answer in small pieces.
 
-httpx decompresses a chunk as a whole, and a chunk can have 1,000 times its size decompressed.
+httpx decompresses a chunk as a whole, and the result can be 1,000 times as large as the chunk.
 """
 
 import asyncio
@@ -10,14 +10,15 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 
 PIECE_BYTES = 64 * 1024
-PAUSE_BYTES = 256 * 1024  # bytes that are decompressed between two moments for other calls
+PAUSE_BYTES = 256 * 1024  # decompressed bytes after which other calls get a turn
 _ZLIB_HEADER_BYTES = 2
 
 
 def body_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """Returns the pieces of the body, decompressed (RFC 9110, 8.4).
 
-    The iteration raises httpx.DecodingError.
+    A piece has at most PIECE_BYTES if the coding is gzip or deflate. httpx decodes other codings.
+    The iteration raises httpx.DecodingError if the body is not valid.
     """
     coding = response.headers.get("content-encoding", "").strip().lower().removeprefix("x-")
     if coding in {"gzip", "deflate"}:
@@ -59,6 +60,6 @@ class _Decompressor:
             chunk = self._stream.unconsumed_tail
             if piece:
                 yield piece
-            # After a full piece, the stream may contain more output although it has no input.
+            # After a full piece, the stream may have more output even if no input is left.
             if self._stream.eof or len(piece) < PIECE_BYTES:
                 return

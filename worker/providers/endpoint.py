@@ -60,7 +60,10 @@ def encode(row: Provider, codec: Codec, request: ItemRequest) -> bytes:
 
 
 def _stream_fields(row: Provider, codec: Codec, request: ItemRequest) -> dict[str, Any]:
-    """Returns the fields that ask for a stream whose last event has the usage."""
+    """Returns the fields that ask for a stream; {} if the codec has no stream.
+
+    The fields also ask for the usage, if the codec needs this and the provider supports it.
+    """
     if codec.stream is None:
         return {}
     options = dict(request["stream"])
@@ -97,7 +100,7 @@ def endpoints(
 ) -> dict[str, Endpoint]:
     """Returns the endpoint of each account of a provider, by the account's name.
 
-    A provider without a key has one account, too. `memory` is for large answers of all accounts.
+    A provider without a key has one account, too. The large answers of all accounts share `memory`.
     """
     memory = memory or MemoryBudget(WORKER_MEMORY_BYTES)
     keys = settings.keys

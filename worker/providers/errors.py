@@ -8,18 +8,18 @@ from shared.queue.verdict import Verdict
 
 
 class ProviderError(Exception):
-    """Contains the data for the decision about a retry and a pause, and for the result.
+    """A call to a provider failed, or could not be made.
 
     verdict: what the failure means for the item and for the deployment.
     code: the error code of the item's result.
-    message: part of the result, so it contains neither the key nor the prompt.
+    message: text for the error of the item's result. It contains neither the key nor the prompt.
     status_code: the HTTP status, or the status that the body of a response with 200 reports. None
-        if no complete response arrived.
-    wait_s: the seconds after which the provider says that it takes requests again; None if it
-        names no time.
-    covers_account: the response says that the limit is the limit of the key, the account or the
-        organisation, so that it covers all models.
-    names: `type`, `param` and `code` of the provider's error, as far as it has them.
+        without a whole response: no call was made, the call timed out, the connection failed, or
+        the headers were not text.
+    wait_s: the seconds that the provider asks to wait; None if the provider names no time.
+    covers_account: whether the refusal is about the key, the account or the organisation, and so
+        about all models.
+    names: `type`, `param` and `code` of the provider's error, as far as the error has them.
     """
 
     def __init__(

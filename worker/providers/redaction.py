@@ -1,4 +1,4 @@
-"""Removes keys and prompts from the error texts of providers, which often quote them."""
+"""Removes keys and prompts from the error texts of providers. Such texts often quote them."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,8 +10,8 @@ from shared.queue.item_request import ItemRequest
 
 MAX_SHOWN_TEXT = 300  # limit of a text, in characters
 MAX_READ = 20_000  # limit of the part of a text that is read, in characters
-# A text quotes a secret if both contain the same sequence of letters and digits, and the sequence
-# has this many bytes in UTF-8: about two words, or four Chinese characters.
+# A text quotes a secret if both contain the same sequence of letters and digits of at least this
+# many bytes in UTF-8: about two words, or four Chinese characters.
 QUOTED_BYTES = 12
 MAX_COMPARED = 1_000_000  # limit of the secrets, in characters; above it, no text is shown
 
@@ -58,7 +58,7 @@ _NAME = re.compile(r"[\w./:@-]{1,64}")
 
 
 def texts(request: ItemRequest) -> Iterator[str]:
-    """Yields the texts that a user wrote, which must not appear in an error."""
+    """Yields the texts of the request that a user wrote. They must not appear in an error."""
     if "chat" in request:
         yield from _texts("", request["chat"])
     else:
@@ -83,8 +83,9 @@ def _texts(name: str, value: Any) -> Iterator[str]:  # noqa: ANN401 — JSON
 def redact(secrets: Iterable[str], text: str) -> str:
     """Returns `text`, shortened, with "…" instead of each secret.
 
-    Returns only "…" if the text still contains a part of a secret, or if the secrets exceed
-    MAX_COMPARED. Upper and lower case, spaces, punctuation and JSON escapes make no difference.
+    Returns only "…" if the text still quotes a part of a secret, or if the secrets exceed
+    MAX_COMPARED. A part counts as quoted even if the text writes it with other upper and lower
+    case, spaces, punctuation or JSON escapes: see QUOTED_BYTES.
     """
     text = text[:MAX_READ]
     compared = []
@@ -102,9 +103,9 @@ def redact(secrets: Iterable[str], text: str) -> str:
 
 
 def _replace(secret: str, text: str) -> str:
-    """Returns the text with "…" for the secret.
+    """Returns the text with "…" in place of the secret.
 
-    A short secret, such as "a", is replaced only where it is a word.
+    A secret with fewer than QUOTED_BYTES, such as "a", is replaced only where it is a whole word.
     """
     if len(secret.encode(errors="replace")) >= QUOTED_BYTES:
         return text.replace(secret, "…")

@@ -1,4 +1,4 @@
-"""Reads and parses the whole body of a response that is not streamed."""
+"""Reads the whole body of a response that is not streamed, and parses bodies."""
 
 import asyncio
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from worker.providers.decompression import body_pieces
 from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError
 
-_MAX_REPAIRED = 400_000  # quotes and escapes of a text that is repaired; each takes about 1 µs
+_MAX_REPAIRED = 400_000  # limit of a repaired text's quotes and backslashes; each takes about 1 µs
 
-ParsedBody = tuple[Any, bytes] | ValueError  # the JSON and its text, or why there is none
+ParsedBody = tuple[Any, bytes] | ValueError  # the JSON and its text, or the parser's error
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,10 @@ class BodyReading:
 
 
 async def read_body(endpoint: Endpoint, response: httpx.Response, reading: BodyReading) -> bytes:
-    """Returns the body, decompressed. Raises ProviderError if the body is too large."""
+    """Returns the body, decompressed. Reserves memory for a large body, and waits for the memory.
+
+    Raises ProviderError if the body is too large or cannot be decompressed.
+    """
     provider, body, is_large = endpoint.provider, bytearray(), False
     try:
         async for piece in body_pieces(response):
@@ -50,7 +53,7 @@ async def read_body(endpoint: Endpoint, response: httpx.Response, reading: BodyR
 
 
 def _size(response: httpx.Response, at_most: int) -> int:
-    """Returns an upper limit of the body's size."""
+    """Returns an upper limit of the size of the decompressed body, at most `at_most`."""
     length = response.headers.get("content-length", "")
     is_known = length.isdecimal() and "content-encoding" not in response.headers
     return min(int(length), at_most) if is_known else at_most
@@ -64,14 +67,16 @@ def parse(body: bytes) -> ParsedBody:
 
 
 async def parse_large(body: bytes) -> ParsedBody:
-    """Parses a body. A body is repaired in a thread, so that leases are renewed meanwhile.
+    """Parses a large body. Returns the parser's error if the body is not JSON.
 
-    Raises TooManyParts.
+    Invalid JSON is repaired, as in `parse`, unless it has more than _MAX_REPAIRED quotes and
+    backslashes. The repair runs in a thread, so that leases are renewed meanwhile. Raises
+    TooManyParts.
     """
     await pause()  # the previous answer may have been large, too
     try:
         if body.count(b"{") + body.count(b"[") > MAX_BRACKETS:
-            await scan(body)  # brackets in strings are not counted
+            await scan(body)  # does not count brackets in strings
         try:
             return orjson.loads(body), body
         except orjson.JSONDecodeError as error:
@@ -85,7 +90,10 @@ async def parse_large(body: bytes) -> ParsedBody:
 
 
 def refuse_encodings(provider: str, response: httpx.Response) -> None:
-    """Raises ProviderError if the body is encoded twice: a chunk could grow a million times."""
+    """Raises ProviderError if the body is encoded more than once.
+
+    When such a body is decoded, a chunk could become a million times as large.
+    """
     if "," in response.headers.get("content-encoding", ""):
         raise bad_response(response, f"{provider} sent a body that is encoded more than once")
 

@@ -1,7 +1,7 @@
 """Reads how long a provider asks to wait, with pure functions.
 
-Vendors write the wait in headers, in the JSON of the error, or in its text. `wait_s` knows all of
-these forms, and returns the first that it can read.
+Vendors write the wait in headers, in the JSON of the error, or in the error's text. `wait_s` tries
+all of these places, and returns the first wait that it can read.
 """
 
 import re
@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
 
-MAX_WAIT_S = 7 * 86_400.0  # a longer wait is cut to this
+MAX_WAIT_S = 7 * 86_400.0  # a longer wait is reduced to this
 _NONSENSE_S = 366 * 86_400.0  # a longer wait is ignored
-_EPOCH_S, _EPOCH_MS = 1e9, 1e11  # from here on, a number is a time since 1970 in s or in ms
+_EPOCH_S, _EPOCH_MS = 1e9, 1e11  # from these on, a number is a time since 1970 in s or in ms
 MAX_SEARCHED_TEXT = 4000  # limit of the text of a refusal that is searched, in characters
-_MAX_DEPTH, _MAX_ENTRIES = 8, 32  # limits of the search in the JSON
+_MAX_DEPTH, _MAX_ENTRIES = 8, 32  # limits of the search in the JSON: see values_of
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -38,11 +38,14 @@ _FIELDS = ("retryDelay", "retry_after", "retry_after_seconds", "estimated_time")
 
 
 def wait_s(headers: Mapping[str, str], error: object, text: str, now: datetime) -> float | None:
-    """Returns the seconds that the provider asks to wait, at most 7 days; None if it names none.
+    """Returns the seconds that the provider asks to wait, at most MAX_WAIT_S.
+
+    Returns None if the response names no wait, or only waits of more than a year.
 
     headers: the names may be in upper or lower case, as in `httpx.Headers`.
     error: the JSON of the response, or None. text: the provider's reason.
-    now: used for dates if the response has no Date header, because clocks differ.
+    now: the time from which a wait until a date is computed, if the response has no Date header.
+        The Date header is preferred, because clocks differ.
     """
     sent = sent_at(headers, now)
     waits = (_plausible(seconds) for seconds in _named(headers, error, text, sent))
@@ -69,7 +72,7 @@ def _named(
 
 
 def sent_at(headers: Mapping[str, str], now: datetime) -> datetime:
-    """Returns when a response was sent, by the clock of its sender."""
+    """Returns when a response was sent, by its Date header; `now` if there is no valid one."""
     return _http_date(headers.get("date", "")) or now
 
 
@@ -90,7 +93,10 @@ def reset_s(value: str, sent: datetime) -> float | None:
 
 
 def values_of(value: object, *names: str, depth: int = 0) -> Iterator[Any]:
-    """Yields the values of all fields with one of the `names`, at most _MAX_DEPTH levels deep."""
+    """Yields the values of the fields with one of the `names`, at most _MAX_DEPTH levels deep.
+
+    Searches the first _MAX_ENTRIES values inside each list and object.
+    """
     if depth > _MAX_DEPTH:
         return
     if isinstance(value, list):
@@ -105,10 +111,11 @@ def values_of(value: object, *names: str, depth: int = 0) -> Iterator[Any]:
 
 
 def _exhausted(headers: Mapping[str, str], sent: datetime) -> float | None:
-    """Returns the seconds until the last limit of which nothing remains is reset.
+    """Returns the seconds until all used-up limits are reset; None if no such limit names a time.
 
-    The headers have names such as `x-ratelimit-remaining-tokens` and
-    `anthropic-ratelimit-requests-remaining`.
+    A limit is used up if a header such as `x-ratelimit-remaining-tokens` or
+    `anthropic-ratelimit-requests-remaining` is 0. Without any such header, `x-ratelimit-reset` and
+    `ratelimit-reset` are read.
     """
     limits = {
         name: value
@@ -123,7 +130,7 @@ def _exhausted(headers: Mapping[str, str], sent: datetime) -> float | None:
 
 
 def _retry_after(value: str, sent: datetime) -> float | None:
-    """Returns the seconds in the value of Retry-After (RFC 9110, 10.2.3), a number or a date."""
+    """Returns the seconds in a Retry-After (RFC 9110, 10.2.3), which is a number or a date."""
     seconds = number(value)
     if seconds is not None:
         return seconds
@@ -138,7 +145,7 @@ def _plausible(seconds: float | None) -> float | None:
 
 
 def number(value: str) -> float | None:
-    """Returns the number in a header's value, or None. No number is negative."""
+    """Returns the number in a header's value; None if the value has a sign or is not a number."""
     value = value.strip()
     return float(value) if _NUMBER.fullmatch(value) else None
 

@@ -1,4 +1,4 @@
-"""Reads the body of a streamed answer, and passes on its events as they arrive."""
+"""Reads the body of a streamed answer, and passes on the answer's events as they arrive."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from shared.memory_budget import Reservation
 from worker.providers.answer_limits import MAX_STREAM_BYTES, reserve
 from worker.providers.decompression import body_pieces
 
-_UNCOUNTED_BYTES = 2 * 1024 * 1024  # size of a stream for which no memory is reserved
+_UNCOUNTED_BYTES = 2 * 1024 * 1024  # up to this size, no memory is reserved for a stream
 
 
 Emit = Callable[[bytes], None]
@@ -28,8 +28,7 @@ class StreamTooLarge(Exception):
 
 
 class StreamBody:
-    """Reads the body of one streamed answer. With each event, the time limit `timeout_s` starts
-    again."""
+    """Reads the body of one streamed answer. Each event restarts the time limit `timeout_s`."""
 
     def __init__(
         self,
@@ -46,9 +45,10 @@ class StreamBody:
         self._memory = memory
 
     async def read(self, response: httpx.Response) -> bytes:
-        """Returns the whole answer, as the provider would have sent it without a stream.
+        """Returns the JSON of the whole answer, as the provider would send it without a stream.
 
-        Raises StreamTooLarge, ErrorInBody, Unfinished, and ValueError if an event is not JSON.
+        Calls `emit` with the events. Raises StreamTooLarge, ErrorInBody, Unfinished,
+        httpx.HTTPError, and ValueError if an event is not JSON.
         """
         parser, size = EventParser(), 0
         async for chunk in body_pieces(response):

@@ -1,4 +1,4 @@
-"""Lists the codes and words by which vendors' errors are distinguished.
+"""Lists the codes and words that tell the kinds of vendors' errors apart.
 
 Codes are compared in the form of `shared.dialects.refusal_reason.codes`: lower-case letters and
 digits.
@@ -86,7 +86,7 @@ CONTEXT_TOO_LONG = Rule(
         r"|tokens to keep from the initial prompt|`?inputs`? tokens \+|maximum input length"
     ),
 )
-# A request with more tokens than a minute allows gets a 429, and no wait changes that.
+# A request with more tokens than the limit of a minute gets a 429. A wait does not help.
 TOO_LARGE_FOR_THE_LIMIT = Rule(
     Verdict.CONTEXT_TOO_LONG,
     ErrorCode.CONTEXT_TOO_LONG,

@@ -24,16 +24,16 @@ from worker.providers.vendor_errors import (
     words,
 )
 
-_LONG_WAIT_S = 3600.0  # a limit per day that is reset later than this is a quota
+_LONG_WAIT_S = 3600.0  # a limit per day is a quota if the provider asks to wait this long
 
-# 415: vLLM answers it under load, and the content type of every call is JSON. 424: Bedrock's model
-# broke off. https://github.com/vllm-project/vllm/issues/14333
+# 415: vLLM answers 415 under load, although the content type of every call is JSON:
+# https://github.com/vllm-project/vllm/issues/14333. 424: a model of Bedrock stopped with an error.
 _TRANSIENT = {408, 409, 415, 424, 425}
 # Cloudflare answers 522 and 524 for a provider that did not answer in time:
 # https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
 _TIMEOUTS = {408, 504, 522, 524}
-_OVERLOADS = {498, 529}  # Groq: https://console.groq.com/docs/errors; Anthropic
-_MAY_BE_OVERLOADS = {*_OVERLOADS, 503}  # they are overloads if they name a wait
+_OVERLOADS = {498, 529}  # 498: Groq, https://console.groq.com/docs/errors; 529: Anthropic
+_MAY_BE_OVERLOADS = {*_OVERLOADS, 503}  # 503 is an overload if the response names a wait
 
 _NO_MODEL_CODES = {
     "modelnotfound",
@@ -57,7 +57,7 @@ _NO_KEY = words(r"(incorrect|invalid) api key|api key not valid")
 _CURRENT_QUOTA = words("exceeded your current quota")
 _LIMIT_0 = words(r"\blimit: 0\b(?!\.)")  # the account may not use the model at all
 _PER_DAY = words(r"per[ -]?(day|month)\b|\b(daily|monthly)\b")
-_PER_MINUTE = words(r"\b(second|minute|hour)")  # then the text may list all limits
+_PER_MINUTE = words(r"\b(second|minute|hour)")  # a text with this, too, may list all limits
 _ACCOUNT_LIMIT = words(
     r"\b(account|api[ -]?key|key|organi[sz]ation|project|team|workspace|user)('s|s')?"
     r"( \w+){0,3} limit"
@@ -172,11 +172,11 @@ def _says_no_model(status: int, text: str, names: frozenset[str]) -> bool:
 
 
 def _is_used_up(response: _Response) -> bool:
-    """Returns whether a 429 is about something that a wait of minutes does not give back."""
+    """Returns whether the limit of a 429 allows no call within minutes, such as a daily limit."""
     text, wait = response.text, response.wait_s
     if _LIMIT_0.search(text) or any("PerDay" in quota for quota in _quotas(response.error)):
         return True
-    # Google says this of any limit.
+    # Google writes this sentence for every limit.
     if wait is None and _CURRENT_QUOTA.search(text) and "resourceexhausted" not in response.names:
         return True
     if not _PER_DAY.search(text):
@@ -185,7 +185,7 @@ def _is_used_up(response: _Response) -> bool:
 
 
 def _covers_account(response: _Response) -> bool:
-    """Returns whether the response says that the limit is not the limit of one model."""
+    """Returns whether the response says that the limit covers all models of the account."""
     if quotas := _quotas(response.error):
         return not any("PerModel" in quota or "PerBaseModel" in quota for quota in quotas)
     return bool(_ACCOUNT_LIMIT.search(response.text)) and not _ONE_MODEL.search(response.text)
