@@ -14,7 +14,7 @@ _FIRST_ERROR_STATUS = 400
 
 
 def fault_of(error: ProviderError) -> Fault:
-    """Returns the fault for the queue, which decides what it means for other items."""
+    """Returns the fault. The queue decides what the fault means for other items."""
     return Fault(
         error.verdict,
         error.reason,
@@ -59,7 +59,8 @@ def not_configured(attempt: Attempt, reason: str | None) -> Finished:
 
     reason: None if the worker does not know the provider.
     """
-    # There is no reason if the API that accepted the item has another providers.toml.
+    # The worker does not know the provider if the API that accepted the item reads another
+    # providers.toml.
     reason = reason or "the worker does not know this provider: give it the API's PROVIDERS_FILE"
     code = ErrorCode.PROVIDER_NOT_CONFIGURED
     result = Result(
@@ -99,13 +100,13 @@ def answer_result(answer: Answer, attempt: Attempt, latency_ms: float) -> Result
 
 
 def _details(usage: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Returns the usage if it says more than the result's own fields."""
+    """Returns the usage if it has a field that the result does not have; otherwise None."""
     return usage if usage and not usage.keys() <= _REPORTED else None
 
 
 _REPORTED = {
     *("prompt_tokens", "completion_tokens", "total_tokens", "cost"),
-    # names of Ollama, also of its durations in ns
+    # Ollama's names; the durations are in ns
     *("prompt_eval_count", "eval_count", "prompt_eval_duration", "eval_duration"),
     *("total_duration", "load_duration"),
 }

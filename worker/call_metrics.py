@@ -1,7 +1,7 @@
 """Counts the calls and the finished items of this worker, for Prometheus and for the overview.
 
-Every call adds to the counts, but the counts are read only every few seconds. So adding is cheap,
-and sums are computed when the counts are read.
+Every call adds to the counts, but the counts are read only every few seconds. So an addition does
+little work, and the sums are computed when the counts are read.
 """
 
 from collections import Counter, defaultdict
@@ -29,8 +29,8 @@ _NO_MODELS = ("", OTHER_MODELS)
 ANSWERED = "answered"  # the outcome of an item without an error code
 
 # Each pair is an upper bound and the number of the last bucket below the bound. OpenTelemetry's
-# conventions recommend these bounds for gen_ai.client.operation.duration and
-# gen_ai.client.token.usage:
+# conventions recommend the bounds of calls for gen_ai.client.operation.duration, and the bounds of
+# tokens for gen_ai.client.token.usage:
 # https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/
 _CALL_BOUNDS_S = [(UNIT_MS / 1000 * 2**n, BUCKETS_PER_OCTAVE * n) for n in range(14)]
 _QUEUE_BOUNDS_S = [(UNIT_MS / 1000 * 2**n, BUCKETS_PER_OCTAVE * n) for n in range(20)]
@@ -77,7 +77,7 @@ class CallMetrics(Collector):
             items.completion_tokens.add(completion, token_bucket(completion))
 
     def unreported(self) -> dict[CounterKey, int]:
-        """Returns the counts that were added since the last `mark_reported`."""
+        """Returns the part of each count that was not reported yet, unless the part is 0."""
         return {
             counter: count - before
             for counter, count in self._totals().items()
@@ -85,18 +85,18 @@ class CallMetrics(Collector):
         }
 
     def mark_reported(self, counts: Mapping[CounterKey, int]) -> None:
-        """Excludes these counts from the next `unreported`."""
+        """Excludes these counts, which `unreported` returned, from the next `unreported`."""
         for counter, count in counts.items():
             self._reported[self._counted_as(counter)] += count
 
     def _counted_as(self, counter: CounterKey) -> CounterKey:
-        """Returns the counter for models that have no label any more, if this is such a counter."""
+        """Returns `counter`, or the counter of OTHER_MODELS if its model has no label any more."""
         if not isinstance(counter, Calls) or counter.model in _NO_MODELS:
             return counter
         return counter if counter.model in self._models else replace(counter, model=OTHER_MODELS)
 
     def _forget(self, model: str) -> None:
-        """Keeps the counts of a model that has no label any more only in the sums of all models."""
+        """Adds the counts of a model that loses its label to the counts of FORGOTTEN."""
         for labels in [labels for labels in self._calls if labels[1] == model]:
             provider, _, code = labels
             self._calls[provider, FORGOTTEN, code].merge(self._calls.pop(labels))

@@ -12,10 +12,11 @@ PART_S = 0.03  # time for which events are collected; the first event is sent im
 
 
 class DeltaWriter:
-    """Writes while a block runs; at its end, everything that was added has been sent.
+    """Sends added events to Redis while an `async with` block runs.
 
-    If Redis is unavailable, events are kept until it is available, and at most until the lease
-    expires, because the call is then stopped.
+    The end of the block waits until all events are sent. Events are dropped if the call was stopped
+    or its lease has ended. If Redis is unavailable, the events wait until it is available. They
+    wait at most until the lease expires, because the call is then stopped.
     """
 
     def __init__(self, deltas: Deltas, attempt: Attempt) -> None:
@@ -26,7 +27,7 @@ class DeltaWriter:
         self._position = 0  # number of the parts that Redis has confirmed
         self._has_events = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
-        self._is_over = False  # the lease has ended, so no client reads further events
+        self._is_over = False  # the lease or the job has ended, so no client reads further events
 
     @property
     def has_begun(self) -> bool:

@@ -19,7 +19,7 @@ async def execute(
 ) -> TaskOutcome:
     """Runs the task that the item names, and returns the task's outcome.
 
-    Raises every exception of the task and of `decode_payload`.
+    Raises every exception of the task and of `decode_payload`, and KeyError for an unknown task.
     """
     name, args = decode_payload(lease.payload)
     attempt = Attempt(

@@ -42,8 +42,9 @@ def make_worker(
 ) -> LaneWorker:
     """Returns a worker that is ready to run. The worker closes `redis` when it stops.
 
-    The thread must have a current event loop, as for every arq worker, but the loop need not be
-    running. Raises SettingsError if the settings ask for tracing and the extra `otel` is missing.
+    The thread must have a current event loop, because arq's constructor reads it. The loop need not
+    be running. Raises SettingsError if the settings ask for tracing and the extra `otel` is
+    missing.
     """
     keys = Keys(settings.key_prefix)
     metrics = WorkerMetrics()
@@ -87,7 +88,11 @@ def _hooks(
     metrics: WorkerMetrics,
     memory: MemoryBudget,
 ) -> tuple[_Hook, _Hook]:
-    """Returns what arq calls at the worker's start, to make the contexts of tasks, and its stop."""
+    """Returns the functions that arq calls when the worker starts and when it stops.
+
+    The first function makes the contexts of the tasks, and serves the metrics if
+    WORKER_METRICS_PORT is set. It raises MetricsPortError.
+    """
     tracer = load_tracer(settings, "orchestrator-worker")
 
     async def start(ctx: dict[Any, Any]) -> None:

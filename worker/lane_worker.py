@@ -28,10 +28,10 @@ from worker.payload_memory import PayloadRoom
 from worker.running_calls import RunningCalls, now
 from worker.stats_reporter import StatsReporter
 
-POLL_S = 5.0  # seconds until a round without a wake message, because a message may have been lost
-POLL_JITTER = 0.2  # part of POLL_S, so that workers do not make their rounds at the same time
-MAX_STARTS = 8  # number of calls to start before the event loop gets a turn to send the requests
-MAX_SETTLED_BYTES = 4 * 1024 * 1024  # size of the results that a round stores after the first
+POLL_S = 5.0  # time until the next round if no wake message arrives: a message may be lost
+POLL_JITTER = 0.2  # share of POLL_S; a random part is added or removed, to spread the rounds
+MAX_STARTS = 8  # number of calls that are started before the event loop can send their requests
+MAX_SETTLED_BYTES = 4 * 1024 * 1024  # limit of a round's results; a larger result is sent alone
 SIGN_OFF_S = 5.0  # time limit of the last settlements and the last report, when the worker stops
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ class LaneWorker(Worker):
     arq still registers the tasks, handles signals, and starts and stops the worker. Five asyncio
     tasks run at the same time:
     - The listener wakes the rounds, and stops the calls of jobs that ended early.
-    - Each round settles leases and claims items, in one round trip to Redis.
+    - The rounds settle leases and claim items. A round is one round trip to Redis.
     - Two asyncio tasks of the `LeaseKeeper` renew leases, and stop calls before leases expire.
     - The reporter sends statistics.
     This class sets no time limit for a call: each task limits its own calls.
@@ -128,7 +128,7 @@ class LaneWorker(Worker):
         log.info("worker_stopped", worker=self._worker_id, items_finished=self.jobs_complete)
 
     def _reconnected(self) -> None:
-        """Wakes the rounds and renews all leases, because messages and leases may be missing."""
+        """Wakes the rounds, because wake messages may be lost, and renews all leases."""
         # The new connection may lead to a new Redis master, which may not have all leases.
         self._wake.set()
         self._leases.renew_now()
@@ -153,7 +153,8 @@ class LaneWorker(Worker):
     async def _run_round(self) -> float | None:
         """Settles the leases of calls that have ended, and claims items that may run.
 
-        Returns the seconds until the next round can settle or claim something, or None if unknown.
+        Returns the seconds until the next round can settle or claim something; None if unknown. If
+        Redis is unavailable, returns the seconds until the round is repeated.
         """
         settlements = self._next_settlements()
         capacity = self._capacity()
@@ -169,8 +170,8 @@ class LaneWorker(Worker):
         if capacity.free_slots:
             self._metrics.claims.inc()
             self._metrics.claimed.inc(len(claimed.leases))
-        # Only settlements that Redis has confirmed are deleted. The others are sent again, because
-        # settling a lease twice changes nothing.
+        # Only settlements that Redis has confirmed are deleted. The others are sent again, which is
+        # safe: settling a lease twice changes nothing.
         self._forget(settlements)
         self._payloads.learn(claimed.leases)
         may_have_more = is_limited and bool(claimed.leases)
@@ -186,7 +187,10 @@ class LaneWorker(Worker):
         return claimed.next_round_s
 
     def _next_settlements(self) -> list[Settlement]:
-        """Returns the settlements of the next round: as many as Redis stores in a short time."""
+        """Returns up to MAX_SETTLEMENTS settlements, with up to MAX_SETTLED_BYTES of results.
+
+        So Redis runs the script of the next round for a short time only.
+        """
         size = 0
         for number, waiting in enumerate(self._settlements[:MAX_SETTLEMENTS]):
             size += len(waiting.result)
@@ -195,7 +199,7 @@ class LaneWorker(Worker):
         return self._settlements[:MAX_SETTLEMENTS]
 
     def _forget(self, settlements: list[Settlement]) -> None:
-        """Deletes settlements that Redis has confirmed: the first settlements of the list."""
+        """Deletes settlements that Redis has confirmed. They are the first in the list."""
         del self._settlements[: len(settlements)]
         if size := sum(confirmed.memory_bytes for confirmed in settlements):
             self._memory.remove(size)
@@ -222,13 +226,13 @@ class LaneWorker(Worker):
     def _done(self, lease: Lease, call: asyncio.Task[Settlement]) -> None:
         self._calls.remove(lease)
         del self.tasks[lease.lease_id]
-        # A call is stopped because its job ended early, its lease expired or the process stops.
-        # The lease is released in each case. The script ignores the release if the item has
-        # finished or has a new lease.
+        # A call is stopped because its job ended early, its lease was lost or not renewed in time,
+        # or the process stops. The lease is released in each case. The script ignores the release
+        # of a lease that does not exist any more.
         self._send(Settlement(lease, "release") if call.cancelled() else call.result())
 
     def _send(self, new_settlement: Settlement) -> None:
-        """Adds a settlement to the next round, and wakes the rounds."""
+        """Adds a settlement to the list for the next rounds, and wakes the rounds."""
         self._settlements.append(new_settlement)
         if new_settlement.memory_bytes:
             self._memory.force(new_settlement.memory_bytes)
@@ -251,7 +255,10 @@ class LaneWorker(Worker):
         return to_settle
 
     async def _sign_off(self) -> None:
-        """Settles the remaining leases, sends the last report, and removes this worker."""
+        """Settles the remaining leases, sends the last report, and removes this worker.
+
+        Gives up after SIGN_OFF_S, or if Redis is unavailable. The leases then expire.
+        """
         with suppress(RedisUnavailable, TimeoutError):
             async with asyncio.timeout(SIGN_OFF_S):
                 while settlements := self._next_settlements():

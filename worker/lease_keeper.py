@@ -12,14 +12,14 @@ from shared.redis.client import RedisUnavailable
 from worker.metrics import WorkerMetrics
 from worker.running_calls import RunningCalls, now
 
-# All these values are fractions of a lease's duration. So a renewal has the same number of retries
-# before the call is stopped, whatever LEASE_SECONDS is.
+# All these values are fractions of a lease's duration. So the number of renewals that may fail
+# before a call is stopped does not depend on LEASE_SECONDS.
 RENEW_EVERY = 1 / 3
 RENEW_TIMEOUT = 1 / 5
 RETRY_AFTER = 1 / 15
 CHECK_EVERY = 1 / 15
-# A call is stopped this long before its lease expires, because then another worker may claim the
-# item.
+# A call is stopped this long before its lease expires, because another worker may claim the item as
+# soon as the lease has expired.
 STOP_MARGIN = 1 / 5
 RENEW_AT_ONCE_BELOW = 1 / 2
 
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class LeaseKeeper:
-    """Keeps the leases of the running calls, and of the calls that wait for their settlement.
+    """Renews the leases of the running calls, and of ended calls whose settlement is not sent yet.
 
     `renew_forever` and `stop_expired_forever` must run as two asyncio tasks, because
     `stop_expired_forever` must not wait for Redis: it stops calls when Redis does not answer.
@@ -45,8 +45,8 @@ class LeaseKeeper:
     ) -> None:
         """Creates a keeper.
 
-        settlements: the settlements that wait for a round. The keeper renews their leases, too: if
-            a lease expired, its item would run again, although the item has been answered.
+        settlements: the settlements that wait for a round. Their leases are renewed, too: if such a
+            lease expired, its item would run again although its call has ended.
         """
         self._queue = queue
         self._worker_id = worker_id
@@ -57,24 +57,29 @@ class LeaseKeeper:
         self._renew_now = asyncio.Event()
 
     def stop_time(self, asked_at: float) -> float:
-        """Returns the time when a call must stop, if its lease was requested at `asked_at`."""
+        """Returns the time when a call must stop, on the clock of `running_calls.now`.
+
+        asked_at: the time before Redis was asked to grant or renew the call's lease.
+        """
         return asked_at + self._lease_s * (1 - STOP_MARGIN)
 
     def renew_now(self) -> None:
-        """Renews all leases now instead of at the end of the interval."""
+        """Makes `renew_forever` renew all leases now instead of at the end of the interval."""
         self._renew_now.set()
 
     def renew_soon(self, stop_at: float) -> None:
-        """Makes `renew_forever` renew all leases now, if less than half of a lease is left until
-        `stop_at`.
+        """Calls `renew_now` if less than half of a lease's duration is left until `stop_at`.
 
-        So little is left if Redis took long to answer the claim.
+        This happens if Redis took long to answer the claim.
         """
         if stop_at - now() < self._lease_s * RENEW_AT_ONCE_BELOW:
             self.renew_now()
 
     async def renew_forever(self) -> None:
-        """Renews all leases regularly, until cancelled. This also marks the worker as alive."""
+        """Renews all leases regularly, until cancelled. Each renewal marks the worker as alive.
+
+        Stops the calls whose leases Redis does not have any more, and the calls of ended jobs.
+        """
         while True:
             self._renew_now.clear()
             leases = self._calls.leases + [waiting.lease for waiting in self._settlements]
@@ -93,9 +98,9 @@ class LeaseKeeper:
                         await self._renew_now.wait()
 
     async def stop_expired_forever(self) -> None:
-        """Stops each call whose lease was not renewed in time, until cancelled.
+        """Stops each call whose lease was not renewed in time. Runs until cancelled.
 
-        The call's item runs again, on this or another worker.
+        The item of a stopped call runs again, on this or another worker.
         """
         while True:
             if stopped := self._calls.stop_expired():

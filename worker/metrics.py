@@ -1,7 +1,8 @@
 """Defines the Prometheus metrics of a worker process.
 
 If OpenTelemetry's conventions for generative AI define a metric, the metric has the name that the
-conventions give it. All other names start with `orchestrator_`.
+conventions give it. prometheus_client's metrics of a process start with `process_`, and all other
+names start with `orchestrator_`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -49,7 +50,7 @@ class WorkerMetrics:
             limit_gauge.labels(lane).set(limit)
 
     def serve(self, port: int) -> Callable[[], None]:
-        """Serves /metrics on every network interface, in a new thread.
+        """Serves /metrics on every IPv4 interface, in a new thread.
 
         Returns a function that stops the server and waits for the thread. Raises MetricsPortError.
         """

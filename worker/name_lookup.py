@@ -1,5 +1,7 @@
-"""Looks up the names of webhooks' hosts, which users choose, so that a silent name server delays
-nothing else."""
+"""Looks up the host names of webhooks, without delaying anything else.
+
+Users choose these names, so a name server may never answer.
+"""
 
 import asyncio
 import socket
@@ -10,24 +12,26 @@ from typing import Any
 from shared.owner_shares import OwnerShares
 
 TIMEOUT_S = 5.0
-MAX_LOOKUPS = 64  # limit of this process's threads, even of threads for which no delivery waits
+MAX_LOOKUPS = 64  # limit of lookup threads, including threads whose delivery has timed out
 
 _shares = OwnerShares(MAX_LOOKUPS)
 
 
 class TooManyLookups(Exception):
-    """Lookups of the owner's names have used up the owner's share of the threads."""
+    """Running lookups for the same owner use the owner's whole share of the threads."""
 
 
 async def look_up(owner: str, host: str, port: int, family: socket.AddressFamily) -> list[Any]:
     """Returns the entries of `socket.getaddrinfo` for streams.
 
-    Raises OSError, TimeoutError after `TIMEOUT_S`, and TooManyLookups.
+    Raises TimeoutError after `TIMEOUT_S`, TooManyLookups, OSError, and UnicodeError if a part of
+    the name is empty or too long.
 
-    A thread cannot be stopped while `getaddrinfo` waits for a name server, often for 10 to 40 s. So
-    each lookup has a thread of its own. The thread takes a place until it ends, but the process
-    does not wait for the thread when it stops. uvloop has four threads for the lookups of the whole
-    process, and Python waits for the threads of an executor.
+    `getaddrinfo` often waits for a name server for 10 to 40 s, and its thread cannot be stopped
+    meanwhile. So each lookup has its own daemon thread, which counts as a part of the owner's share
+    until it ends. When the process stops, it does not wait for these threads. uvloop's lookups
+    would share four threads with the rest of the process, and Python waits for the threads of an
+    executor.
     """
     if not _shares.take(owner):
         raise TooManyLookups

@@ -28,8 +28,8 @@ class Attempt:
     retried_ms: float  # part of `queued_ms` after the start of the first attempt
     remaining_s: float  # seconds until the job's deadline; `math.inf` without a deadline
     timeout_factor: int = 1  # factor of the call's time-out
-    account: str = ""  # the key to use: see shared.providers.provider_row.account
-    tried: bytes = b""  # what was tried before, as JSON; b"" if the item has not moved
+    account: str = ""  # the account whose key is used: see shared.providers.provider_row.account
+    tried: bytes = b""  # what the item tried before it moved, as JSON; b"" if it has not moved
     owner: str = ""
     model: str = ""  # the model that the account gets; "" for the model that the request names
 
@@ -45,13 +45,17 @@ class Attempt:
 
     @property
     def route(self) -> list[dict[str, Any]] | None:
-        """Returns what was tried before the item moved to this model, or None if nothing."""
+        """Returns what was tried before the item moved to this model; None if it has not moved."""
         return orjson.loads(self.tried) if self.model and self.tried else None
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The item has finished: its result is an answer or an error, and does not change any more."""
+    """The item finishes with `result`, an answer or an error.
+
+    With an error, the item moves to its next fallback instead, if it has one and the fault allows
+    the move.
+    """
 
     result: Result
     fault: Fault | None = None  # how the call failed, if it did
@@ -62,8 +66,9 @@ class Finished:
 class Retry:
     """The attempt failed. The item is queued again after `delay_s` seconds.
 
-    With a fault of the provider, the attempt may not count, and the item may have to finish with
-    `result` because it has waited for the provider for too long.
+    Because of `fault`, the queue may decide otherwise: the attempt is not counted and the item
+    waits until the provider works again, or the item moves to a fallback, or the item finishes with
+    `result` because it has waited for too long.
     """
 
     delay_s: float
@@ -74,10 +79,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class NoRetriesLeft:
-    """The attempt failed, and was the last one if it counts. Then the item finishes with `result`.
+    """The attempt failed, and no retry is left. The item finishes with `result`.
 
-    The attempt does not count if the fault is the provider's: the item is queued again, as after a
-    Retry.
+    As after a Retry, the item moves to a fallback instead if the fault allows it. If the attempt is
+    not counted because the provider is at fault, the item is queued again.
     """
 
     result: Result

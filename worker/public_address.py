@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 # The blocks of IANA's special-purpose address registries, and the multicast blocks. Blocks that are
 # "globally reachable" are refused, too, because they are anycast services, never a user's server.
-# `ipaddress` has most of the blocks, but other blocks in each version of Python.
+# `ipaddress` has most of the blocks, but they differ between versions of Python.
 # https://www.iana.org/assignments/iana-ipv4-special-registry
 # https://www.iana.org/assignments/iana-ipv6-special-registry
 _SPECIAL_IPV4 = (
@@ -20,9 +20,10 @@ _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052
 
 
 def is_public(host: str) -> bool:
-    """Returns whether an address is public: allocated, and in no special-purpose block.
+    """Returns whether an IP address is public. Raises ValueError if `host` is no IP address.
 
-    If an IPv6 address contains an IPv4 address, the IPv4 address is checked.
+    A public address is in no special-purpose block. A public IPv6 address is also in the block from
+    which IANA allocates. If an IPv6 address contains an IPv4 address, the IPv4 address is checked.
     """
     address = ip_address(host)
     if isinstance(address, IPv6Address):
@@ -34,7 +35,7 @@ def is_public(host: str) -> bool:
 
 
 def _contained(address: IPv6Address) -> IPv4Address | None:
-    """Returns the IPv4 address that gets packets for `address`, if there is one."""
+    """Returns the IPv4 address that gets packets for `address`, or None."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour

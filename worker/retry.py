@@ -1,6 +1,6 @@
 """Decides after a failed call whether the item runs again, and after how long.
 
-How long the provider is paused for all items is decided in shared/queue/lua/lib/pauses.lua.
+shared/queue/lua/lib/pauses.lua decides for how long the provider is paused for all items.
 """
 
 import random
@@ -18,7 +18,7 @@ from worker.providers.errors import ProviderError
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 30.0
 
-# The same call would fail again, whatever the provider's state is.
+# After these verdicts, the same call would fail again, even if the provider is healthy.
 _FINAL = {
     Verdict.CONTEXT_TOO_LONG,
     Verdict.CONTENT_FILTERED,
@@ -36,9 +36,12 @@ def outcome_after(
     max_retries: int,
     has_alternative: bool,
 ) -> TaskOutcome:
-    """Returns a Retry or NoRetriesLeft if the item may be called again before the job's deadline.
+    """Returns the outcome of an attempt that failed with `error`.
 
-    Otherwise returns a Finished with the error.
+    The outcome is a Finished with the error if the same call would fail again, if `max_retries` is
+    0, or if the next attempt would start after the job's deadline. In the last case, the code is
+    DEADLINE_EXCEEDED. Otherwise the outcome is a Retry, or NoRetriesLeft after `max_retries`
+    retries.
 
     has_alternative: whether another deployment or model may serve the item, so that the item does
         not have to wait for this deployment.
@@ -47,7 +50,7 @@ def outcome_after(
     failed = failed_result(error.code, error.message, error, attempt, latency_ms)
     if error.verdict in _FINAL:
         return Finished(failed, fault, usage)
-    if max_retries == 0:  # one call for each item, and no wait that the provider does not ask for
+    if max_retries == 0:  # one call per item; no pause begins unless the provider asks to wait
         asks_to_wait = _is_refusal(error) and bool(error.wait_s)
         return Finished(failed, replace(fault, ignored=not asks_to_wait), usage)
     delay_s = backoff_s(attempt.number) if attempt.number <= max_retries else None
@@ -62,7 +65,7 @@ def outcome_after(
 
 
 def backoff_s(attempt: int, jitter: Callable[[float, float], float] = random.uniform) -> float:
-    """Returns the time until the next attempt. The first `attempt` is 1.
+    """Returns the seconds to wait after `attempt` has failed. The first `attempt` is 1.
 
     The wait is exponential with full jitter, a random time of up to
     `min(cap, base * 2 ** (attempt - 1))`:

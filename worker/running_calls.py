@@ -24,7 +24,7 @@ class _RunningCall:
     is_stopped: bool = False
 
     def stop(self) -> bool:
-        """Stops the call. Returns False if the call had been stopped before."""
+        """Stops the call. Returns whether the call had not been stopped before."""
         is_first, self.is_stopped = not self.is_stopped, True
         self.task.cancel()
         return is_first
@@ -34,7 +34,7 @@ class RunningCalls:
     """Keeps the running calls of this worker. Each call must stop at its `stop_at`.
 
     `stop_at` is a time on the clock of `now`. It is computed from the time before Redis was asked
-    for the lease, so `stop_at` is never later than the time when the lease expires in Redis.
+    to grant or renew the lease, so `stop_at` is never later than the end of the lease in Redis.
     """
 
     def __init__(self) -> None:
@@ -65,13 +65,16 @@ class RunningCalls:
         self.quarantined -= lease.quarantined
 
     def extend(self, leases: Iterable[Lease], stop_at: float) -> None:
-        """Lets the calls of these leases run until `stop_at`. Skips calls that have ended."""
+        """Sets the `stop_at` of the calls with these leases. Skips calls that have ended."""
         for lease in leases:
             if call := self._calls.get(lease.lease_id):
                 call.stop_at = stop_at
 
     def stop(self, lease_ids: Iterable[str]) -> int:
-        """Stops the calls with these leases. Returns how many calls it stopped."""
+        """Stops the calls with these leases. Skips leases without a running call.
+
+        Returns the number of calls that had not been stopped before.
+        """
         calls = (self._calls.get(lease_id) for lease_id in lease_ids)
         return sum(call.stop() for call in calls if call)
 
@@ -79,6 +82,6 @@ class RunningCalls:
         self.stop([lease.lease_id for lease in self.leases if lease.job_id == job_id])
 
     def stop_expired(self) -> int:
-        """Stops the calls whose `stop_at` has passed. Returns how many calls it stopped."""
+        """Stops the calls whose `stop_at` has passed. Returns the same number as `stop`."""
         time_now = now()
         return self.stop([i for i, call in self._calls.items() if call.stop_at <= time_now])

@@ -26,9 +26,11 @@ def limits_of(settings: Settings, providers: Providers) -> Limits:
 
 
 def _served_by(providers: Providers) -> dict[str, list[ServedBy]]:
-    """Returns the deployments of the lanes that have several.
+    """Returns the deployments of each lane that has several.
 
-    A deployment that this worker cannot call is left out, unless it cannot call any.
+    A provider's lane has a deployment for each key. An alias's lane has a deployment for each key
+    of each deployment of the alias. Deployments of an alias that this worker cannot call are left
+    out, unless the worker can call none of them.
     """
     rows, missing = providers.catalogue.rows, providers.missing()
 

@@ -29,7 +29,8 @@ class StatsReporter:
     ) -> None:
         """Creates a reporter.
 
-        limits: by lane, for all lanes that the worker serves. running: is read for each report.
+        limits, configured, rules: the same as in `Report`.
+        running: the number of running calls by lane. Each report reads the mapping again.
         """
         self._reports = reports
         self._calls = calls

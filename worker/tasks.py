@@ -23,7 +23,7 @@ from worker.providers.errors import ProviderError
 from worker.retry import outcome_after
 from worker.usage import CallHeaders, HeaderReading, usage_of
 
-MAX_TIMEOUT_S = 600.0  # limit of a time-out that is longer than the provider's
+MAX_TIMEOUT_S = 600.0  # limit of a time-out that `timeout_factor` makes longer
 
 log = structlog.get_logger()
 
@@ -34,16 +34,20 @@ class ProviderContext:
 
     client: httpx.AsyncBaseTransport
     endpoints: Mapping[str, Endpoint]  # endpoints by provider, of the providers that can be called
-    missing: Mapping[str, str]  # reasons by provider, of the other providers
+    missing: Mapping[str, str]  # why the other providers cannot be called, by provider
     max_retries: int
     calls: CallMetrics
-    deltas: Deltas | None = None  # None: answers are not streamed, but sent as a whole
+    deltas: Deltas | None = None  # None: no answer is streamed
     tracer: Tracer = NO_TRACER
     header_reading: HeaderReading = field(default_factory=HeaderReading)
 
 
 async def call_provider(ctx: dict[str, Any], attempt: Attempt, request: ItemRequest) -> TaskOutcome:
-    """Calls the request's provider once, or the deployment that the queue chose for an alias."""
+    """Makes one call for an item.
+
+    Calls the deployment that the queue chose; otherwise the provider and the model in the request.
+    If the worker cannot call the provider, the item fails with PROVIDER_NOT_CONFIGURED.
+    """
     context: ProviderContext = ctx["provider_context"]
     request = _with_deployment(attempt, request)
     outcome = await _call_once(context, attempt, request)
@@ -55,7 +59,10 @@ async def call_provider(ctx: dict[str, Any], attempt: Attempt, request: ItemRequ
 
 
 def may_move_on(outcome: Finished, request: ItemRequest) -> bool:
-    """Returns whether the item has failed and has fallbacks. Then the queue reports its end."""
+    """Returns whether the item has failed and has fallbacks.
+
+    For such an item, the queue decides whether it moves on. If not, the queue reports its end.
+    """
     return bool(outcome.result.error and outcome.fault and request.get("chain"))
 
 
@@ -119,7 +126,10 @@ def _has_alternative(context: ProviderContext, attempt: Attempt, request: ItemRe
 def _log_failure(
     error: ProviderError, attempt: Attempt, request: ItemRequest, *, retries_left: int
 ) -> None:
-    """Logs a failed call. Some attempts are not counted, so `retries_left` may be 0 for a retry."""
+    """Logs a failed call.
+
+    An item may run again although `retries_left` is 0, because some attempts are not counted.
+    """
     log.info(
         "attempt_failed",
         job=attempt.item_id.job_id,

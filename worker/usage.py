@@ -16,25 +16,31 @@ from worker.providers.announced_limits import announced_limits, announced_rates
 
 READ_EVERY_S = 1.0
 _MAX_MODELS = 1000  # limit of the models whose times are kept
-# Names of the field that limits the tokens of an answer; the last two are in an object.
+# Names of the field that limits the tokens of an answer, at the top level or inside another field
 _TOKEN_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _NESTED_TOKEN_LIMITS = (("generationConfig", "maxOutputTokens"), ("options", "num_predict"))
 
 
 class HeaderReading:
-    """Reads the limits in the headers of responses, at most once a second per lane and model."""
+    """Reads the limits in the headers of responses, at most once a second per account and model.
+
+    The lane of an attempt without an account stands for the account.
+    """
 
     def __init__(self) -> None:
         self._read_at: dict[tuple[str, str], float] = {}
 
     def of_call(self, row: Provider, lane: str, model: str) -> "CallHeaders | None":
-        """Returns the reader for one call; None if nothing has to be read."""
+        """Returns the reader for one call; None if its headers do not have to be read.
+
+        lane: the account or the lane.
+        """
         if row.limit_headers == "none" or not self._is_due((lane, model)):
             return None
         return CallHeaders(self, row, (lane, model))
 
     def take(self, name: tuple[str, str]) -> bool:
-        """Returns whether the caller has to read the headers now."""
+        """Returns whether the caller has to read the headers now. If so, notes the time."""
         if not self._is_due(name):
             return False
         if len(self._read_at) >= _MAX_MODELS:
@@ -69,6 +75,9 @@ def usage_of(
     headers: CallHeaders | None,
 ) -> CallUsage | None:
     """Returns the usage that the settlement reports; None if there is nothing to report.
+
+    Tokens are reported only if a limiter has charged the lease. If the row has `reserves_output`,
+    the request's token limit is reported in place of the answer's tokens.
 
     answer: None if the call failed.
     """

@@ -34,6 +34,8 @@ async def post(
     Addresses that are not public are refused unless `allow_private` is set. The address is checked
     when the socket is opened, because a host name can resolve to a different address at each
     lookup. Redirects are not followed.
+
+    owner: the lookup of the host name uses this owner's share: see `look_up`.
     """
     attempted = refused = 0
 
@@ -77,7 +79,7 @@ class _Resolver(AbstractResolver):
         try:
             found = await look_up(self._owner, host, port, family)
         except TooManyLookups:
-            reason = "too many names of your webhooks' hosts wait for a name server"
+            reason = "too many lookups of your webhooks' host names wait for a name server"
             raise DeliveryFailed(reason) from None
         except TimeoutError:
             reason = f"the name of the host was not found in {LOOKUP_TIMEOUT_S:g} s"

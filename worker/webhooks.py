@@ -27,7 +27,7 @@ from worker.call_metrics import CallMetrics
 from worker.outcomes import Attempt, Finished, Retry, TaskOutcome
 from worker.webhook_client import DeliveryFailed, post
 
-MAX_DELIVERIES = 20  # limit of running deliveries of all workers; one owner alone gets half
+MAX_DELIVERIES = 20  # limit of running deliveries of all workers; a single owner gets half
 RETRY_DELAYS_S = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600)  # about 18 hours in all
 
 log = structlog.get_logger()
@@ -50,7 +50,11 @@ def signing_key(secret: str) -> bytes:
 async def deliver_webhook(
     ctx: dict[str, Any], attempt: Attempt, job_id: str, url: str, owner: str, form: str = ""
 ) -> TaskOutcome:
-    """Posts the summary of the job to `url` once, or OpenAI's event if `form` is OPENAI_EVENT."""
+    """Posts the summary of the job to `url`, or OpenAI's event if `form` is OPENAI_EVENT.
+
+    Makes one attempt. Returns a Retry after a failure, unless a retry would fail, too, or all
+    retries are used up.
+    """
     context: WebhookContext = ctx["webhook_context"]
     started = perf_counter()
     failure = None
@@ -136,5 +140,5 @@ def _raise_for_status(status: int) -> None:
         raise DeliveryFailed(
             f"the webhook answered {status}: redirects are not followed", final=True
         )
-    # With 410, a webhook asks for no more messages.
+    # A webhook that answers 410 asks for no more messages.
     raise DeliveryFailed(f"the webhook answered {status}", final=status == HTTPStatus.GONE)
