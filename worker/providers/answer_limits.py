@@ -16,7 +16,9 @@ from worker.providers.endpoint import Endpoint
 from worker.providers.errors import ProviderError
 
 MAX_STREAM_BYTES = 32 * 1024 * 1024  # a token's event is about 50 times as large as its text
-MAX_BRACKETS = 400_000  # limit of an answer's objects and lists; each takes up to 400 bytes
+# Limit of an answer's objects and lists; each takes up to 400 bytes. An answer with more `{` and
+# `[`, even in strings, may have at most json_scanner.MAX_PARTS fields and elements.
+MAX_BRACKETS = 400_000
 # Bytes of memory that a byte of a large answer takes while the answer is read and decoded. The
 # fields take further memory, but only one answer is decoded at a time.
 READ_COST = 4
