@@ -1,4 +1,4 @@
-"""Checks the values of settings, and converts them to the values that the settings have."""
+"""Checks the texts of settings, and converts the texts to the values that the program uses."""
 
 import re
 from base64 import b64decode
@@ -19,7 +19,7 @@ _REDIS_FORMS = (
 
 
 def http_url(url: str) -> str:
-    """Returns `url` without a slash at its end, if calls can be made to it. Raises ValueError."""
+    """Returns `url` without slashes at its end. Raises ValueError unless it can be a base URL."""
     parts = urlsplit(url)
     if set(header_text(url)) & set(" {}"):
         raise ValueError("must not contain spaces or braces")
@@ -31,7 +31,7 @@ def http_url(url: str) -> str:
 
 
 def root_path(path: str) -> str:
-    """Returns the path without a slash at its end. Raises ValueError."""
+    """Returns the path without slashes at its end. Raises ValueError unless it is a path or ""."""
     path = path.rstrip("/")
     if path and (not path.startswith("/") or " " in header_text(path) or {"?", "#"} & {*path}):
         raise ValueError("must start with / and contain no space, ? or #")
@@ -52,7 +52,7 @@ def key_text(key: SecretStr) -> SecretStr:
 
 
 def redis_url(url: str) -> str:
-    """Returns `url` if Redis can be reached by it. Raises ValueError."""
+    """Returns `url` if it has a form that the Redis client accepts. Raises ValueError."""
     # Importing the client of Redis takes longer than reading all settings.
     from redis.asyncio.connection import parse_url  # noqa: PLC0415
 
@@ -71,7 +71,7 @@ def redis_url(url: str) -> str:
 
 
 def blank_is_unset(value: object) -> object:
-    """Returns None for a text without a character, otherwise the value."""
+    """Returns None for a text that is empty or white space, otherwise the value."""
     return None if isinstance(value, str) and not value.strip() else value
 
 
@@ -89,9 +89,9 @@ class ApiKey:
 
 
 def api_keys(text: object) -> object:
-    """Returns the keys of `NAME:DIGEST, …`; another value than a text is returned unchanged.
+    """Returns the ApiKeys of the text `NAME:DIGEST, …`. Returns a value that is no text unchanged.
 
-    Raises ValueError.
+    Commas or white space separate the entries. Raises ValueError.
     """
     if not isinstance(text, str):
         return text
@@ -111,9 +111,9 @@ def api_keys(text: object) -> object:
 
 
 def hosts(text: object) -> object:
-    """Returns the hosts of a list; another value than a text is returned unchanged.
+    """Returns the hosts of the text, in lower case. Returns a value that is no text unchanged.
 
-    Raises ValueError.
+    Commas or white space separate the hosts. Raises ValueError.
     """
     if not isinstance(text, str):
         return text
@@ -136,7 +136,10 @@ def _is_address(host: str) -> bool:
 
 
 def webhook_secret(secret: SecretStr) -> SecretStr:
-    """Returns the secret if it has the form of Standard Webhooks. Raises ValueError."""
+    """Returns the secret if it has the form of Standard Webhooks, with or without `whsec_`.
+
+    Raises ValueError.
+    """
     text = secret.get_secret_value().removeprefix("whsec_")
     try:
         key = b64decode(text, validate=True)

@@ -18,14 +18,15 @@ _Read = TypeVar("_Read")
 
 
 class SettingsError(Exception):
-    """Settings are wrong. str(error) has a line for each wrong setting: variable and requirement.
+    """Settings are wrong. str(error) has a line for each mistake.
 
-    The text never repeats a value, because the value may be a secret.
+    The line has the variable, or the file and the number of its line, and what must be changed. The
+    text never repeats a value, because the value may be a secret.
     """
 
 
 class _Variables(BaseSettings):
-    """Says where the variables are, for the sources that read them."""
+    """Configures the sources that read the variables."""
 
     model_config = ENV_FILE_CONFIG
 
@@ -65,8 +66,8 @@ def settings_error(
 ) -> SettingsError:
     """Returns the error with a line for each wrong setting.
 
-    `names` has the variables of fields whose variable has another name than the field. `keys` has
-    the variables of the further keys.
+    names: the variables of fields whose variable is not the field's name in upper case.
+    keys: the variables of a provider's further API keys, by the key's number.
     """
     lines = []
     for detail in error.errors():

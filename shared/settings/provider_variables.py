@@ -52,7 +52,7 @@ def _keys(row: Provider, found: Mapping[str, str | None]) -> dict[int, str]:
 
 
 def _refuse_equal_keys(settings: ProviderSettings, names: Mapping[int, str]) -> None:
-    """Refuses a key that is given twice, because its limits would apply twice."""
+    """Raises SettingsError if two keys are equal, because the key's limits would apply twice."""
     seen: dict[str, str] = {}
     for number, key in settings.keys.items():
         if key in seen:

@@ -67,7 +67,10 @@ def load_providers(settings: Settings) -> Providers:
 
 
 def combine(file: ProvidersFile, settings: Mapping[str, ProviderSettings]) -> Providers:
-    """Returns the providers of a file with their settings. A missing setting has its default."""
+    """Returns the providers of a file, with their settings.
+
+    A provider that is missing in `settings` has the default settings.
+    """
     settings = {name: settings.get(name, ProviderSettings()) for name in file.rows}
     rows = {name: _with_settings(row, settings[name]) for name, row in file.rows.items()}
     configured = frozenset(

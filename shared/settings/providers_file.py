@@ -1,7 +1,7 @@
 """Reads `providers.toml`: more providers, changes to the built-in providers, and aliases of models.
 
-A wrong file is refused as a whole. Each complaint has the line and the reason. No complaint repeats
-a value, because the value may be a key.
+A file with a mistake is refused as a whole. Each complaint has a line's number and a reason. No
+complaint repeats a value, because the value may be a key.
 """
 
 import re
@@ -45,7 +45,7 @@ class ProvidersFile:
 
     rows: the built-in rows, changed and extended by the file, by the provider's name.
     aliases: by the alias, in lower case.
-    given: the fields that each section of the file contains, by the provider's name.
+    given: the fields that each section [providers.NAME] contains, by the provider's name.
     """
 
     rows: Mapping[str, Provider]
@@ -85,7 +85,7 @@ def _not_toml(path: Path, text: str, reason: str) -> str:
 
 
 class _Check:
-    """Collects the complaints about a document. A complaint is a path in it and a reason."""
+    """Collects the complaints about a document: each is a path in the document and a reason."""
 
     def __init__(self) -> None:
         self.complaints: list[tuple[TomlPath, str]] = []
@@ -125,7 +125,7 @@ class _Check:
     def _tables(
         self, document: Mapping[str, Any], kind: str, model: type[_Table]
     ) -> Iterator[tuple[str, _Table]]:
-        """Yields the valid tables `[kind.NAME]` with their names."""
+        """Yields the names and contents of the valid tables `[kind.NAME]`. Adds the complaints."""
         tables = document.get(kind, {})
         if not isinstance(tables, dict):
             self._add((kind,), f"must be sections [{kind}.NAME]")
@@ -183,16 +183,16 @@ def _names(document: Mapping[str, Any], kind: str) -> set[str]:
 
 
 def _known(path: TomlPath, model: type[BaseModel]) -> type[BaseModel]:
-    """Returns the model of the table that contains the last part of the path."""
+    """Returns the pydantic model of the table that contains the last part of the path."""
     if "deployments" in path[:-1]:
         return DeploymentSection
     return ModelSection if model is Section and "models" in path[2:-1] else model
 
 
 def _new_row(name: str, given: Mapping[str, Any], rows: Mapping[str, Provider]) -> Provider:
-    """Returns the defaults of a new provider.
+    """Returns the row of a new provider before the fields in `given` replace its defaults.
 
-    They come from the built-in provider that has the same name as the dialect.
+    The defaults come from the built-in provider that has the same name as the dialect.
     """
     like = rows[given.get("dialect", "openai")]
     return Provider(

@@ -1,4 +1,4 @@
-"""Finds variables that look like settings but are not, which are probably typing errors."""
+"""Finds variables that look like settings but are none: probably misspelled names."""
 
 import os
 import re
@@ -32,7 +32,10 @@ def log_unknown_settings(rows: Mapping[str, Provider]) -> None:
 
 
 def unknown_settings(environment: Mapping[str, str], rows: Mapping[str, Provider]) -> list[str]:
-    """Returns a sentence for each variable whose name is not a setting, but is similar to one.
+    """Returns advice for each variable that is not a setting, but looks like a setting.
+
+    Such a name resembles the name of a setting, or is `<NAME>_BASE_URL` or
+    `<NAME>_MAX_CONCURRENT_REQUESTS` of a provider that does not exist.
 
     environment: the variables, in addition to the variables of `.env`. rows: all providers.
     """
