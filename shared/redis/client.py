@@ -31,7 +31,7 @@ from shared.redis.sentinel import SCHEME, SentinelUrl, parse_sentinel_url
 MAX_CONNECTIONS = 32
 COMMAND_TIMEOUT_S = 5.0  # time limit of a command, including its retries
 SENTINEL_TIMEOUT_S = 1.0  # time limit of a command to one sentinel
-RETRY_INTERVAL_S = 0.25  # time between two attempts for which a client or a free slot waits
+RETRY_INTERVAL_S = 0.25  # time between two attempts, if a client or a worker's free slot waits
 
 
 class RedisUnavailable(RedisConnectionError):
@@ -44,7 +44,7 @@ class RedisUnavailable(RedisConnectionError):
 
 
 class RedisFull(RedisUnavailable):
-    """Redis uses as much memory as it may, or almost. `str(error)` says how much."""
+    """Redis uses all of the memory that it may use, or almost all. `str(error)` says how much."""
 
 
 ConnectionCheck = Callable[[AbstractConnection], Awaitable[None]]
@@ -72,8 +72,8 @@ def open_redis(
 ) -> RedisConnection:
     """Returns a client for `url`; without a URL, for the embedded Valkey with data in `data_dir`.
 
-    Starts the embedded Valkey if necessary, and blocks until Valkey has started. `check` is called
-    with each new connection: see `connect`, also for `log_outages`. Raises EmbeddedServerError.
+    Starts the embedded Valkey if necessary, and blocks until Valkey has started. `check` and
+    `log_outages`: see `connect`. Raises EmbeddedServerError.
     """
     server = None
     if not url:
@@ -92,7 +92,7 @@ def connect(
     if its reply is lost. `check` is awaited with each new connection, and must call the
     connection's `on_connect`. If `check` raises RedisUnavailable, the command that needed the
     connection raises this exception. With `log_outages`, the client logs when Redis becomes
-    unavailable and when Redis is available again, so callers need not.
+    unavailable and when Redis is available again, so callers need not log this.
     """
     options: dict[str, Any] = {
         "max_connections": MAX_CONNECTIONS,
@@ -119,7 +119,7 @@ def connect(
 
 
 def outage_log(redis: Redis) -> OutageLog | None:
-    """Returns the log of a client that `connect` has returned."""
+    """Returns the log of a client of `connect`, or None if the client logs no outages."""
     return cast("_BoundedRedis", redis).outage_log
 
 
@@ -156,8 +156,8 @@ class _BoundedRedis(ArqRedis):
     """Limits the time of each command, without redis-py's `socket_timeout`.
 
     With `socket_timeout`, redis-py sends commands through `asyncio.wait_for`. Before Python 3.12,
-    `asyncio.wait_for` can lose a cancellation (python/cpython#86296), and a worker that got SIGTERM
-    would never stop.
+    `asyncio.wait_for` can lose a cancellation (python/cpython#86296), so that a worker would not
+    stop at SIGTERM.
     """
 
     timeout_s = COMMAND_TIMEOUT_S
@@ -176,7 +176,7 @@ class _BoundedRedis(ArqRedis):
 
 
 class _SentinelClient(_BoundedRedis):
-    """Has a shorter time limit, because the next sentinel may know the master."""
+    """Has a shorter time limit, because another sentinel may answer in place of this sentinel."""
 
     timeout_s = SENTINEL_TIMEOUT_S
 
@@ -233,10 +233,10 @@ def _unavailable(error: RedisError | OSError, seconds: float) -> RedisUnavailabl
 
 
 class Script(AsyncScript):
-    """Loads a script into Redis again after Redis was restarted.
+    """Raises RedisUnavailable, not NoScriptError, if Redis does not know the script.
 
-    redis-py loads a script that Redis does not know, and runs it once more. Redis may be restarted
-    between these two steps.
+    redis-py loads a script that Redis does not know, and runs the script once more. If Redis is
+    restarted between these two steps, Redis does not know the script again.
     """
 
     async def __call__(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401

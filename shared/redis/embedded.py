@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 
 class EmbeddedServerError(Exception):
-    """The embedded server could not be started; str(error) has the reason or the log's path."""
+    """The embedded server cannot be used; str(error) has the reason or the path of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +85,11 @@ def _log(message: str) -> None:
 
 
 def use(data_dir: Path, notice: Callable[[str], None] = _log) -> EmbeddedServer:
-    """Returns the running server of `data_dir`, which this function starts unless it runs.
+    """Starts the server of `data_dir` unless the server runs, waits for it, and returns it.
 
-    Until `release` a thread checks the keeper, and calls `notice` with a message when it restarts
-    the keeper. Raises EmbeddedServerError if the server does not answer in START_TIMEOUT_S.
+    Until `release`, a thread checks the keeper. When the thread restarts the keeper, it calls
+    `notice` with a message. Raises EmbeddedServerError if `data_dir` cannot be used, or if the
+    server does not answer in START_TIMEOUT_S.
     """
     directory = _Directory(data_dir.resolve())
     users = _open_directory(directory)
@@ -121,7 +122,7 @@ def _start_keeper(directory: _Directory) -> None:
 
 
 def _watch(directory: _Directory, released: threading.Event, notice: Callable[[str], None]) -> None:
-    """Restarts the keeper whenever it has ended. It never ends by itself while it has a user."""
+    """Restarts the keeper whenever it has ended. A keeper with a user ends only if it is killed."""
     while not released.wait(WATCH_S):
         if _is_locked(directory.keeper):
             continue
@@ -138,7 +139,10 @@ def server_url(data_dir: Path) -> str:
 
 
 def running_url(data_dir: Path) -> str | None:
-    """Returns the URL of the server whose data is in `data_dir`; None if it does not run."""
+    """Returns the URL of the server whose data is in `data_dir`; None if it does not run.
+
+    Raises EmbeddedServerError if another user may have made the server's socket.
+    """
     socket = _Directory(data_dir.resolve()).socket
     try:
         if not socket.exists():
@@ -152,7 +156,10 @@ def running_url(data_dir: Path) -> str | None:
 
 
 def _open_directory(directory: _Directory) -> IO[bytes]:
-    """Creates the directory if necessary, and returns its open file `users`."""
+    """Creates the directory if necessary, and returns its open file `users.lock`.
+
+    Raises EmbeddedServerError.
+    """
     try:
         make_private(directory.socket.parent)
         make_files_private(directory.data, _FILES)
@@ -170,6 +177,7 @@ def keep(data_dir: Path) -> None:
     """Runs as the keeper process.
 
     The keeper starts the server, restarts it after a crash, and stops it when no process uses it.
+    If there is another keeper, returns immediately.
     """
     directory = _Directory(data_dir)
     keeper = _open_lock(directory.keeper)

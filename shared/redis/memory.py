@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from shared.redis.client import RedisFull, RedisUnavailable
 
-# Running work needs the rest: scripts store a result even beyond the limit of Redis.
+# The rest of the memory is for the results of accepted work.
 MAX_USED = 0.9
 READ_EVERY_S = 1.0
 _MIB = 1024 * 1024
@@ -19,8 +19,8 @@ log = structlog.get_logger()
 class RedisMemory:
     """Says whether Redis has room for new work.
 
-    The figures are up to `READ_EVERY_S` old; the bytes that this process has sent since then are
-    added.
+    The figures are about `READ_EVERY_S` old at most. The bytes that this process has sent since
+    the last reading are added.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -30,13 +30,13 @@ class RedisMemory:
         self._was_full = False
 
     def check(self, size: int = 0) -> None:
-        """Raises RedisFull if `size` bytes, which the caller sends next, do not fit."""
+        """Counts `size` bytes, which the caller sends next. Raises RedisFull if they do not fit."""
         if self._limit and self._used + size > MAX_USED * self._limit:
             raise RedisFull(self._figures())
         self._used += size
 
     async def watch(self) -> None:
-        """Reads the figures again and again, until cancelled."""
+        """Reads the figures every `READ_EVERY_S`, until cancelled."""
         while True:
             with suppress(RedisUnavailable):  # the client has logged it, and every command fails
                 self._note(await self._redis.info("memory"))
@@ -59,4 +59,6 @@ class RedisMemory:
     def _figures(self) -> str:
         used, limit = self._used // _MIB, self._limit // _MIB
         at = f"{MAX_USED * 100:.0f} %"
-        return f"Redis uses {used} of {limit} MiB of memory, and refuses new requests above {at}"
+        return (
+            f"Redis uses {used} of {limit} MiB of memory; the API refuses new requests above {at}"
+        )

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 class OutageLog:
     """Writes a line when commands begin to fail, every 30 s while they fail, and at the end.
 
-    Otherwise every failing command would write a line, many times a second.
+    Without this limit, every failing command would write a line, many times a second.
     """
 
     def __init__(self, address: str, clock: Callable[[], float] = monotonic) -> None:
@@ -62,7 +62,7 @@ class OutageLog:
 
 
 def redis_address(url: str) -> str:
-    """Returns the host and port, the socket's path, or the sentinels; never the password."""
+    """Returns host and port, the socket's path, or master and sentinels; never the password."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return parts.path

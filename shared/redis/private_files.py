@@ -14,7 +14,10 @@ class NotPrivate(Exception):
 
 
 def make_private(directory: Path) -> None:
-    """Creates the directory, or takes all rights from other users. Raises NotPrivate, OSError."""
+    """Creates the directory, or takes all rights to an existing directory from other users.
+
+    Raises NotPrivate, OSError.
+    """
     directory.mkdir(mode=0o700, exist_ok=True)
     _check_owner(directory)
     directory.chmod(0o700)
@@ -39,7 +42,7 @@ def make_files_private(directory: Path, names: Iterable[str]) -> None:
 
 
 def _check_owner(path: Path) -> os.stat_result:
-    """Returns the status of `path`. Raises NotPrivate if another user could decide what it is."""
+    """Returns the status of `path`. Raises NotPrivate for a link or a file of another user."""
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         raise NotPrivate(f"{path} is a link. Remove the link, because it may lead to other files.")

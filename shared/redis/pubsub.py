@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from shared.redis.client import outage_log
 
-RECONNECT_S = 0.5  # longer than RETRY_INTERVAL_S: readers also look without a message
+RECONNECT_S = 0.5  # longer than RETRY_INTERVAL_S, because readers also look without a message
 PING_AFTER_S = (
     5.0  # time without a message; 5 s after a ping without an answer, the connection is closed
 )

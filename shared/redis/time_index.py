@@ -31,7 +31,7 @@ class TimeIndex:
         return None if ms is None else Place(ms, member)
 
     async def read(self, after: Place | None, count: int) -> list[Place]:
-        """Returns up to `count` ids after the place, or the first ids."""
+        """Returns up to `count` ids after the place, or the first ids if `after` is None."""
         read = self._redis.zrevrangebyscore if self.newest_first else self._redis.zrangebyscore
         ends = ("+inf", "-inf") if self.newest_first else ("-inf", "+inf")
         first = after.ms if after else ends[0]
