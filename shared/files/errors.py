@@ -1,4 +1,4 @@
-"""Defines why a file is not stored, or not found.
+"""Defines the exceptions for a file that is not stored, or not found.
 
 FileRejected
 ├── StorageFull   the owner would have too many files, or too many bytes of files
@@ -12,7 +12,7 @@ class FileRejected(Exception):
 
 
 class StorageFull(FileRejected):
-    """The owner would have more than `max_bytes` of stored files, or more than `MAX_FILES`."""
+    """The owner would have more than `max_bytes` of files, or more than `MAX_FILES` files."""
 
 
 class FileExpired(FileRejected):

@@ -57,7 +57,7 @@ class FileStore:
             raise FileNotFound(file_id)
 
     async def blocks(self, file: StoredFile) -> AsyncIterator[bytes]:
-        """Yields the content. Raises FileNotFound if the file is deleted in the meantime."""
+        """Yields the content. Raises FileNotFound if the file expires or is deleted meanwhile."""
         for number in range(file.blocks):
             block = await self._redis.hget(self._keys.file_blocks(file.id), str(number))  # type: ignore[misc]
             if block is None:
@@ -70,7 +70,10 @@ class FileStore:
     async def read_list(
         self, index: TimeIndex, owner: str, after: Place | None, count: int, purpose: str | None
     ) -> list[StoredFile]:
-        """Returns up to `count` files after a place, with `purpose` if it is not None."""
+        """Returns up to `count` files after a place, or the first files if `after` is None.
+
+        If `purpose` is not None, returns only files with this purpose.
+        """
         found: list[StoredFile] = []
         size = min(count, _READ_FILES)
         while len(found) < count:

@@ -16,8 +16,8 @@ class FileInfo:
 
     size: bytes of the file as the client sent them.
     requests: number of requests in a file of requests.
-    model: the route that all requests have; None if they have several.
-    mistakes: the first mistakes in the requests, as dicts that are JSON.
+    model: `<provider>/<model>` of all requests; None if the requests differ in it.
+    mistakes: the first mistakes in the requests, as objects of JSON.
     """
 
     filename: str

@@ -25,10 +25,10 @@ REPEATED_FOR_S = 3600  # OpenAI's clients repeat an upload up to twice, each tim
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """Limits the files of one owner, after their compression.
+    """Limits the bytes that one owner keeps. The bytes of files count after their compression.
 
     max_bytes: limit of the files.
-    max_queue_bytes: limit of the files and the requests of unfinished jobs together.
+    max_queue_bytes: limit of the files and of the requests of unfinished jobs together.
     """
 
     max_bytes: int
@@ -49,10 +49,11 @@ class UploadScripts:
 class Repetition:
     """Says how an upload is found again if its client repeats it.
 
-    is_repeated: whether the client says that it sends the upload again. Without a key, it gets the
-        file of an equal upload of the last hour that no batch has used yet.
-    key, key_ttl_s: an idempotency key, with which an equal upload is the same file, and the time
-        for which the key is known.
+    is_repeated: whether the client says that it sends the upload again. Without a key, such an
+        upload gets the file of an equal upload of the last hour, unless a batch has used the file.
+    key: an idempotency key. An equal upload with the same key gets the same file; another upload
+        with the same key raises IdempotencyConflict.
+    key_ttl_s: time for which the key is known, if the file does not expire before.
     """
 
     is_repeated: bool = False
@@ -88,7 +89,7 @@ class FileUpload:
         self.size = 0
 
     async def add(self, data: bytes) -> None:
-        """Stores the next bytes. Raises StorageFull, QueueBytesFull and RedisFull."""
+        """Stores the next bytes. Raises StorageFull, QueueBytesFull, RedisFull."""
         self.size += len(data)
         self._digest.update(data)
         self._pending += data
@@ -100,7 +101,7 @@ class FileUpload:
         """Sends the rest of the file, and makes the file visible.
 
         If the upload is a repetition, `id` becomes the id of the earlier file, and nothing is
-        stored. Raises FileRejected, QueueBytesFull, IdempotencyConflict.
+        stored. Raises FileRejected, QueueBytesFull, IdempotencyConflict, RedisFull.
         """
         if self._pending:
             await self._send(bytes(self._pending))
@@ -133,7 +134,7 @@ class FileUpload:
         return digest.hexdigest(), key_digest, int(repetition.is_repeated), known_s
 
     async def discard(self) -> None:
-        """Deletes the blocks. If Redis is unavailable, the blocks expire."""
+        """Deletes the blocks, unless `commit` was called. If Redis is unavailable, they expire."""
         if self._blocks and not self._committed:
             with suppress(RedisUnavailable):
                 await self._redis.unlink(self._keys.file_blocks(self.id))
