@@ -8,9 +8,9 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class BatchDetails:
-    """Holds the options of a batch that its answers repeat.
+    """Holds the options that the descriptions of a batch contain.
 
-    model: the route that all requests have; None if they have several.
+    model: `<provider>/<model>` of all requests of the batch; None if the requests differ in it.
     """
 
     endpoint: str
@@ -25,7 +25,8 @@ class BatchDetails:
     def identity(self) -> str:
         """Returns the text that two submissions with the same idempotency key must have in common.
 
-        The file's id is not a part, because a program that is repeated uploads its file again.
+        The file's id is not a part of the text, because a program that is repeated uploads its file
+        again, and the file gets another id.
         """
         parts = (self.endpoint, self.completion_window, self.metadata)
         return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS).decode()

@@ -29,7 +29,9 @@ class BatchRecord:
     """Describes a job, or a batch that was rejected because of the mistakes in its file.
 
     details: None if the job was not created as a batch.
-    snapshot, usage: None if the batch was rejected. The usage is None until it is summed, too.
+    snapshot: None if the batch was rejected.
+    errors: the mistakes in the file of a rejected batch; empty for other batches.
+    usage: None if the batch was rejected, and before `BatchStore.sum_usage`.
     """
 
     job_id: str
@@ -40,8 +42,8 @@ class BatchRecord:
     usage: JobUsage | None
     deleted_files: frozenset[str]  # kinds of result files that the owner has deleted
     file_bytes: Mapping[str, int]  # kind of result file → its size, if the size is known
-    result_ttl_s: int | None  # time from the end of the job
-    has_calls: bool = False  # whether workers have to stop calls of the batch, which is cancelled
+    result_ttl_s: int | None  # time from the job's end to its expiry; None if rejected
+    has_calls: bool = False  # whether calls of the batch still run although it was cancelled
 
     def with_usage(self, usage: JobUsage) -> "BatchRecord":
         return replace(self, usage=usage)

@@ -25,11 +25,10 @@ from shared.redis.clock import read_time_s
 from shared.redis.time_index import Place, TimeIndex
 
 MAX_REJECTED = 1000  # limit of the rejected batches of an owner; the oldest are removed
-# Limits of a page of results, because an answer may be large
-_PAGE_RESULTS = 500
+_PAGE_RESULTS = 500  # limit of the results of a page
 _READ_BATCHES = 500  # limit of batches that are read in one round trip
-_PAGE_BYTES = 1024 * 1024
-_STOPPING_MS = 60_000  # time after which the calls of a cancelled job need not be looked for
+_PAGE_BYTES = 1024 * 1024  # limit of the bytes of a page of results, because answers may be large
+_STOPPING_MS = 60_000  # time after a job was cancelled in which its calls may still run
 
 
 class BatchNotFound(Exception):
@@ -64,7 +63,8 @@ class BatchStore:
     ) -> tuple[list[BatchRecord], bool]:
         """Returns up to `limit` batches after the batch `after`, newest first.
 
-        Also returns whether more batches follow. Jobs for which a client waits are left out.
+        If `after` is None, begins with the newest batch. Also returns whether more batches follow.
+        Jobs for which a client waits are left out.
         """
         index, place = self.index(owner, newest_first=True), None
         if after is not None:
@@ -84,9 +84,9 @@ class BatchStore:
     async def read_list(
         self, index: TimeIndex, owner: str, after: Place | None, expected: int
     ) -> AsyncIterator[BatchRecord]:
-        """Yields the batches after a place in the index.
+        """Yields the batches after a place in the index; all batches if `after` is None.
 
-        expected: number of batches that the caller reads, so that not many more are read.
+        expected: number of batches that the caller will use. One round trip reads no more batches.
         """
         size = min(expected, _READ_BATCHES)
         while places := await index.read(after, size):
@@ -105,8 +105,8 @@ class BatchStore:
         """Stores a batch that failed because of the mistakes in its file.
 
         Returns the batch's id, or the id of the batch that an equal request has created: see
-        lua/lib/file_use.lua. Removes the owner's oldest such batch if there are more than
-        MAX_REJECTED.
+        lua/lib/file_use.lua. Removes the owner's oldest rejected batch if there are more
+        than MAX_REJECTED.
         """
         batch = (job_id, submission.owner, details.to_json(), orjson.dumps(errors))
         use = (
@@ -119,7 +119,7 @@ class BatchStore:
         return str(created.decode())
 
     async def sum_usage(self, batch: BatchRecord) -> JobUsage:
-        """Returns the usage of a job that has ended, and stores it for the next reader."""
+        """Sums the usage of all answers of an ended job. Stores and returns the sum."""
         total, position, max_bytes = JobUsage(), 0, _PAGE_BYTES
         finished = batch.snapshot.finished if batch.snapshot else 0
         while position < finished:
@@ -139,11 +139,11 @@ class BatchStore:
         return total
 
     async def store_file_bytes(self, batch: BatchRecord, kind: str, size: int) -> None:
-        """Stores the size of a file of results, which no longer changes."""
+        """Stores the size of a file of results. `kind` is "output" or "errors"."""
         await self._set_field(args=[batch.job_id, f"{kind}_bytes", size])
 
     async def delete_file(self, batch: BatchRecord, kind: str) -> None:
-        """Stores that the owner has deleted a file of results. The results stay with the job."""
+        """Stores that the owner has deleted a file of results. The job keeps the results."""
         kinds = " ".join(sorted({*batch.deleted_files, kind}))
         await self._set_field(args=[batch.job_id, "deleted_files", kinds])
 
@@ -164,7 +164,7 @@ class BatchStore:
         ]
 
     async def _with_calls(self, batches: Iterable[BatchRecord]) -> set[str]:
-        """Returns the ids of the cancelled batches whose calls are not stopped yet."""
+        """Returns the ids of the cancelled batches of which calls still run."""
         cancelled = {
             batch.job_id: batch.snapshot
             for batch in batches

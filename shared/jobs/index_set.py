@@ -22,13 +22,13 @@ class IndexSet:
             self._bits[index >> 3] |= 1 << (index & 7)
 
     def invert(self) -> None:
-        """Makes this the set of the other indexes."""
+        """Removes the indexes that are in the set, and adds all the others."""
         every = (1 << self._total) - 1
         rest = every ^ int.from_bytes(self._bits, "little")
         self._bits[:] = rest.to_bytes(len(self._bits), "little")
 
     def page(self, first: int, limit: int) -> list[int]:
-        """Returns up to `limit` indexes in ascending order. The first `first` are omitted."""
+        """Returns up to `limit` indexes in ascending order, after the first `first` indexes."""
         found: list[int] = []
         for start in range(0, len(self._bits), _BLOCK):
             block = int.from_bytes(self._bits[start : start + _BLOCK], "little")

@@ -25,5 +25,8 @@ class JobUsage:
 
 
 def _detail(usage: dict[str, Any], names: Sequence[str], detail: str) -> int:
-    """Returns a number in the details that OpenAI's chat or responses API gives of the usage."""
+    """Returns a number from the details of the usage; 0 if it is missing.
+
+    names: the first words of the field with the details, in OpenAI's chat API and responses API.
+    """
     return max(tokens(record(usage.get(f"{name}_tokens_details")).get(detail)) for name in names)

@@ -8,9 +8,11 @@ ModelsByProvider = Mapping[str, Sequence[ModelLimits]]
 
 
 class LimitedModels:
-    """Finds the models that the providers file limits, or that were limited while work runs.
+    """Finds the models that have a limit in the providers file, or that got a limit at run time.
 
-    configured: by provider. set_names: `provider/model`; other names are ignored.
+    configured: the limits of models in the providers file, by provider.
+    set_names: the names that got a limit at run time. Of these, only `provider/model` is a model;
+        other names are ignored.
     """
 
     def __init__(self, configured: ModelsByProvider, set_names: Collection[str]) -> None:

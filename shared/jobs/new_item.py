@@ -34,7 +34,7 @@ class InexactNumber(ValueError):
         self.path = path
 
 
-@dataclass(slots=True)  # not frozen: each request has one, and creating one would take longer
+@dataclass(slots=True)  # not frozen, because a frozen NewItem takes longer to create
 class NewItem:
     """Holds an item that is submitted.
 
@@ -61,7 +61,7 @@ def native_item(
 ) -> NewItem:
     """Returns the item of a native request. The request's provider must be in the catalogue.
 
-    fallbacks: what the request's `models` stand for.
+    fallbacks: the providers and models that the request's field `models` names.
 
     Raises InexactNumber.
     """
@@ -76,7 +76,7 @@ def native_item(
 
 
 def chain_of(target: Target) -> str:
-    """Returns the routes to which an item may move: see `ItemRequest.chain`."""
+    """Returns the `chain` of the items for a target; "" without fallbacks. See `ItemRequest`."""
     return fallback_chain(
         [(step.lane, step.model) for step in target.fallbacks],
         after_s=target.after_s,
@@ -85,7 +85,7 @@ def chain_of(target: Target) -> str:
 
 
 def is_plain(request: PlainRequest | LLMRequest) -> bool:
-    """Returns whether the request has only fields and texts that every provider understands."""
+    """Returns whether the request has only the basic fields, and messages that are only text."""
     if isinstance(request, PlainRequest):
         return True
     return request.model_fields_set <= _PLAIN and all(
@@ -97,7 +97,8 @@ def is_plain(request: PlainRequest | LLMRequest) -> bool:
 def _chat(request: PlainRequest | LLMRequest, row: Provider) -> dict[str, Any]:
     """Returns the fields of the request to the provider, without `model`.
 
-    Fields that are absent or None are not sent, except for the defaults that the row asks for.
+    Fields that are absent or None are not sent. But if `row.fills_defaults`, absent fields are sent
+    with their defaults. Raises InexactNumber.
     """
     chat: dict[str, Any] = {
         "messages": [{"role": m.role, "content": m.content} for m in request.messages]

@@ -21,7 +21,7 @@ class CursorOutOfRange(ValueError):
 
 
 class PageTooSmall(Exception):
-    """The next item has more bytes than the page may have: `bytes`."""
+    """The next item's result has more bytes than the page may have. `bytes` is its size."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -29,7 +29,7 @@ class PageTooSmall(Exception):
 
 
 class JobReader:
-    """Reads a job's items, beginning after the first `position` items.
+    """Reads a job's items in the given order, beginning after the first `position` items.
 
     Each call of `next` continues after the items of the previous call. Raises RedisUnavailable,
     JobNotFound, CursorOutOfRange.
@@ -51,10 +51,10 @@ class JobReader:
         return self._position == self._total
 
     async def next(self, limit: int = PAGE_ITEMS, max_bytes: int = PAGE_BYTES) -> list[JobItem]:
-        """Returns up to `limit` finished items, whose stored results have at most `max_bytes`.
+        """Returns up to `limit` finished items, with at most `max_bytes` of stored results in all.
 
         The list is empty if the next item has not finished, or if no item follows (`at_end`).
-        Raises PageTooSmall.
+        Raises PageTooSmall if not even the next result fits.
         """
         snapshot = await self._store.snapshot(self.job_id, self._owner, max_items=0)
         if snapshot is None:
@@ -93,7 +93,10 @@ class JobReader:
         return unfinished.page(first - snapshot.finished, limit)
 
     async def _unfinished_indexes(self, snapshot: Snapshot) -> IndexSet:
-        """Returns the indexes of a job that ended early, which do not change any more."""
+        """Returns the indexes of the items without a result, for a job that has ended.
+
+        Reads them only once, because they do not change any more.
+        """
         if self._unfinished is None:
             self._unfinished = await self._store.unfinished(self.job_id, snapshot)
         return self._unfinished

@@ -49,7 +49,7 @@ class NothingToRetry(Exception):
 
 
 class Jobs:
-    """Submits, reads, cancels and retries jobs. A call sees only the jobs of its owner.
+    """Submits, reads, cancels and retries jobs. Each method finds only the jobs of one owner.
 
     Raises RedisUnavailable, JobNotFound.
     """
@@ -68,10 +68,11 @@ class Jobs:
     ) -> str:
         """Accepts all of the requests or none, and returns the job's id.
 
-        If an earlier job has the same idempotency key, returns the earlier job's id. Does the same
-        if an earlier job has the same `body_digest` and its client has disconnected. Submitting the
-        same `job_id` twice creates only one job. Raises SubmissionRejected, and the exceptions of
-        iterating over `items`.
+        Returns the id of an earlier job of the owner, and creates no job, if the earlier job has
+        the same idempotency key, or has the same `body_digest` and a client that has disconnected.
+        If `is_repetition` is true, the earlier job may also be one that a client still waits for,
+        or the last batch of the same file. Submitting the same `job_id` twice creates only one job.
+        Raises SubmissionRejected, and the exceptions of iterating over `items`.
         """
         fingerprint = Fingerprint(submission)
         limits = early_limits(submission, self._policy)
@@ -104,7 +105,11 @@ class Jobs:
             return await self._commit(staging, fields)
 
     async def get(self, job_id: str, owner: str = "") -> StoredJob:
-        """Returns the job, with its metas if it has at most MAX_BATCH_REQUESTS items."""
+        """Returns the job.
+
+        The snapshot of a job of at most MAX_BATCH_REQUESTS items has the metas, and the results if
+        these are small: see `Store.snapshot`.
+        """
         return StoredJob(job_id, await self._snapshot(job_id, owner, MAX_BATCH_REQUESTS))
 
     async def summary(self, job_id: str, owner: str = "") -> JobSummary:
@@ -113,11 +118,13 @@ class Jobs:
     async def list_jobs(
         self, owner: str, status: JobStatus | None, before_us: int | None, limit: int
     ) -> tuple[list[JobSummary], int | None]:
-        """Returns the owner's jobs that were accepted before `before_us`, newest first.
+        """Returns up to `limit` jobs of the owner, newest first, and where the next page begins.
 
-        Returns up to `limit` jobs, and the `before_us` of the next page, or None if no page
-        follows. If `status` is given, a page may have fewer than `limit` jobs although it is not
-        the last page.
+        before_us: only jobs that were accepted before this time are returned; None for all jobs.
+
+        The second value is the `before_us` of the next page, or None if all jobs were read. The
+        last page may be empty. If `status` is given, an earlier page may have fewer than `limit`
+        jobs, because one call reads about MAX_SCANNED_JOBS jobs at most.
         """
         found: list[JobSummary] = []
         page_size, scanned = max(limit, PAGE_JOBS), 0
@@ -135,7 +142,7 @@ class Jobs:
         return found, before_us
 
     async def cancel(self, job_id: str, owner: str = "") -> StoredJob:
-        """Cancels the job. Finished items keep their results, and an ended job does not change."""
+        """Cancels the job unless it has ended. Finished items keep their results."""
         if is_job_id(job_id):
             await self._store.cancel(job_id, owner)
         return await self.get(job_id, owner)
@@ -151,8 +158,9 @@ class Jobs:
     async def retry(self, job_id: str, submission: Submission, memory: Reservation) -> str:
         """Creates a new job from the failed items, and returns the new job's id.
 
-        An item without a request id gets its default id in the old job, because the new job has
-        other indexes. If the job was retried before, returns the id of that retry. Reserves the
+        If the job ended early, its items without a result have failed, too. An item without a
+        request id gets the default id of its index in the old job, because it has another index in
+        the new job. If the job was retried before, returns the id of that retry. Reserves the
         memory that the items take. Raises SubmissionRejected, NothingToRetry, MemoryFull.
         """
         snapshot = await self._snapshot(job_id, submission.owner)
@@ -180,7 +188,8 @@ class Jobs:
     ) -> AsyncIterator[tuple[int, Meta | None, bytes | None]]:
         position, size, max_bytes = 0, 0, PAGE_BYTES
         while page := indexes.page(position, PAGE_ITEMS):
-            # A page is a reply, its values and a command. Staging collects pages for a command.
+            # A page takes memory as a reply, as values and as a command. Staging holds earlier
+            # pages as values, and sends these in one command.
             memory.resize(3 * max_bytes + 2 * min(size, CHUNK_BYTES))
             stored, next_bytes = await self._store.read_payloads(job_id, page, max_bytes=max_bytes)
             for index, (meta, payload) in zip(page, stored, strict=False):
@@ -191,7 +200,7 @@ class Jobs:
 
     @staticmethod
     async def _commit(staging: Staging, fields: Mapping[str, object]) -> str:
-        """Creates the job of the staged items, and returns its id.
+        """Creates the job of the staged items. Returns the same id as `Staging.commit`.
 
         fields: the result of `acceptance`.
         """
@@ -233,7 +242,7 @@ def _webhook_payload(job_id: str, url: str, submission: Submission) -> bytes:
 
 
 def _chain(payload: bytes) -> str:
-    """Returns the routes to which the item of a payload may move: see `ItemRequest.chain`."""
+    """Returns the `chain` of the request in a payload: see `ItemRequest`. Returns "" without it."""
     if b'"chain"' not in payload:
         return ""
     _, (request, *_) = decode_payload(payload)

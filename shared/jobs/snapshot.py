@@ -1,4 +1,4 @@
-"""Parses snapshots: the state of a job in Redis at one moment. See lua/snapshot.lua."""
+"""Parses a snapshot, which is the state of a job at one moment. See queue/lua/snapshot.lua."""
 
 from dataclasses import dataclass
 from typing import Any

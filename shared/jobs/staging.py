@@ -24,10 +24,11 @@ from shared.redis.client import RedisUnavailable
 from shared.redis.memory import RedisMemory
 
 CHUNK_BYTES = 4 * 1024 * 1024  # size of the payloads at which a part is sent
-MAX_ROUTES = 100  # routes of a job with a queue of their own, because scripts visit each queue
-# Queues that models without a limit leave to models with a limit of their own, if there are such.
+MAX_ROUTES = 100  # limit of a job's routes with a queue of their own: scripts visit each queue
+# Number of these queues that are kept for models with a limit of their own. If fewer models have
+# such a limit, fewer queues are kept.
 MAX_RESERVED_ROUTES = 50
-MAX_SHARED_ROUTES = 20  # further queues of a lane, for other routes with the same fallbacks
+MAX_SHARED_ROUTES = 20  # further queues of a lane, each for other models with the same fallbacks
 STAGING_TTL_S = 600  # time after which staged items expire if no further part follows
 
 # Request id, lane (of the provider or the alias), model and, if there is metadata, the text of its
@@ -37,7 +38,7 @@ Meta = tuple[str | None, str, str] | tuple[str | None, str, str, str]
 
 @dataclass(slots=True)
 class _Route:
-    """Collects the items of one route of the job: of one lane and model.
+    """Counts the items of a route: of a lane and a model, or of a lane and models with one queue.
 
     place: names the lane, and the number of the route in the lane unless the number is 1.
     """
@@ -49,7 +50,7 @@ class _Route:
 
 @dataclass(frozen=True, slots=True)
 class StagingScripts:
-    """Holds the scripts that store the items of a job, and that delete staged items."""
+    """Holds the script that stores items, and the script that stops counting staged bytes."""
 
     accept: AsyncScript
     unstage: AsyncScript
@@ -69,12 +70,12 @@ class Staging:
         memory: RedisMemory | None = None,
         model_limits: ModelsByProvider = MappingProxyType({}),
     ) -> None:
-        """Collects the items of the job `job_id`, which `scripts.accept` stores.
+        """Creates an upload of the job `job_id`.
 
         limits: limits that accept.lua checks before the last part; None if it checks them only with
         the last part.
         memory: refuses items early if Redis has no room. If None, only Redis itself refuses them.
-        model_limits: the limits of the providers file.
+        model_limits: the limits of models in the providers file, by provider.
         """
         self._model_limits = model_limits
         self._limited: LimitedModels | None = None  # read for a job of many models
@@ -98,10 +99,11 @@ class Staging:
         self._own_queues = 0
 
     async def add(self, lane: str, payload: bytes, meta: Meta, chain: str = "") -> None:
-        """Adds an item. `chain` says where it may move: see `ItemRequest.chain`.
+        """Adds an item, and sends the collected items if they make a part.
 
-        Raises TooManyFallbacks, RedisFull, and SubmissionRejected if the items so far exceed the
-        limits.
+        chain: says where the item may move: see `ItemRequest.chain`.
+
+        Raises RedisFull, and SubmissionRejected if the items so far exceed the limits.
         """
         route = await self._route(lane, meta[2], chain)
         route.items += 1
@@ -127,8 +129,10 @@ class Staging:
         return routes[name]
 
     async def _scarce_name(self, lane: str, model: str, chain: str) -> tuple[str, bool]:
-        """Returns the route of a further model of a job with many models, and whether it is
-        shared."""
+        """Returns the name of the route of a model that has no route yet, in a job of many models.
+
+        Also returns whether the route is for all further models with the same fallbacks.
+        """
         limited = await self._limited_models()
         if self._own_queues < MAX_ROUTES - min(len(limited), MAX_RESERVED_ROUTES):
             return route_name(model, chain), False
@@ -148,8 +152,9 @@ class Staging:
         """Sends the last items and creates the job. Returns the job's id.
 
         `submission` has the fields that accept.lua names. If an earlier job has the same
-        idempotency key, or retries the same job, returns the earlier job's id. Raises
-        SubmissionRejected.
+        idempotency key, retries the same job, or was created by the request that this submission
+        repeats, creates no job and returns the earlier job's id. Raises SubmissionRejected,
+        RedisFull.
         """
         self._check_memory()
         self._committed = True  # even if no reply comes, because the job may have been accepted
@@ -160,7 +165,10 @@ class Staging:
             self._memory.check(self._bytes)
 
     async def discard(self) -> None:
-        """Deletes the staged items. If Redis is unavailable, the staged items expire."""
+        """Deletes the staged items, unless `commit` has sent the last items.
+
+        If Redis is unavailable, the staged items expire.
+        """
         if self._committed or not self._may_be_stored:
             return
         queues = [

@@ -16,8 +16,9 @@ from shared.queue.redis_keys import META_ITEMS, Keys
 from shared.queue.scripts import load_script
 from shared.redis.memory import RedisMemory
 
-SNAPSHOT_BYTES = 64 * 1024  # memory of the results that are read with a job, without a budget
-_INDEXES = 2000  # number of indexes that one command reads, so that Redis can serve others
+# Limit of the results that are read with a job. No memory budget counts these results.
+SNAPSHOT_BYTES = 64 * 1024
+_INDEXES = 2000  # limit of indexes that one command reads, so that other commands do not wait
 
 
 class Store:
@@ -74,10 +75,11 @@ class Store:
     async def abandon(
         self, job_id: str, owner: str, body_digest: str, *, grace_s: float, cancels: bool
     ) -> None:
-        """Records that the job's client has disconnected.
+        """Records that a client of the job has disconnected.
 
-        For `grace_s`, a submission of the same owner with the same `body_digest` gets this job.
-        Then the job is cancelled, if `cancels` is true.
+        If another client waits for the job, nothing else happens. Otherwise, for `grace_s`, a
+        submission of the same owner with the same `body_digest` gets this job. If there is no such
+        submission and `cancels` is true, the job is cancelled after `grace_s`.
         """
         await self._abandon(args=[job_id, owner, body_digest, grace_s * 1000, int(cancels)])
 
@@ -87,7 +89,7 @@ class Store:
         """Returns the job's snapshot, or None if the owner has no such job.
 
         If the job has at most `max_items` items, the snapshot includes their metas, and all results
-        if these take at most `SNAPSHOT_BYTES`.
+        if these take at most `SNAPSHOT_BYTES`. `max_items` may be at most META_ITEMS.
         """
         args = [job_id, owner, max_items, SNAPSHOT_BYTES]
         return parse_snapshot(await self._snapshot(args=args))
@@ -97,8 +99,8 @@ class Store:
     ) -> list[tuple[str, int, Snapshot | None]]:
         """Returns up to `limit` jobs that were accepted before `before_us`, newest first.
 
-        Each job is its id, its acceptance time in µs and its snapshot. The snapshot is None if the
-        job has just expired.
+        If `before_us` is None, begins with the newest job. Each element is the job's id, its
+        acceptance time in µs and its snapshot. The snapshot is None if the job has just expired.
         """
         newest = "+inf" if before_us is None else f"({before_us / 1000:.3f}"
         jobs = await self._redis.zrevrangebyscore(
@@ -136,9 +138,9 @@ class Store:
         return [job_id for job_id, is_so in zip(job_ids, finished, strict=True) if is_so]
 
     async def completion_order(self, job_id: str, first: int, limit: int) -> list[int]:
-        """Returns up to `limit` item indexes in the order of completion.
+        """Returns the indexes of up to `limit` items, in the order in which the items finished.
 
-        The first `first` items in this order are omitted.
+        Omits the first `first` items of this order.
         """
         indexes = await self._redis.lrange(  # type: ignore[misc]
             self._keys.completion_order(job_id), first, first + limit - 1
@@ -146,7 +148,7 @@ class Store:
         return [int(index) for index in indexes]
 
     async def unfinished(self, job_id: str, snapshot: Snapshot) -> IndexSet:
-        """Returns the indexes of the items without a result, for a job that ended early."""
+        """Returns the indexes of the items without a result. The job must have ended."""
         indexes = IndexSet(snapshot.total)
         for first in range(0, snapshot.finished, _INDEXES):
             indexes.add(await self.completion_order(job_id, first, _INDEXES))
@@ -154,7 +156,7 @@ class Store:
         return indexes
 
     async def add_failed(self, job_id: str, indexes: IndexSet) -> None:
-        """Adds the indexes of the items whose result is an error."""
+        """Adds the indexes of the items whose result is an error to `indexes`."""
         cursor, key = 0, self._keys.failed(job_id)
         while True:
             cursor, found = await self._redis.sscan(key, cursor, count=_INDEXES)
@@ -165,16 +167,17 @@ class Store:
     async def read_payloads(
         self, job_id: str, indexes: Sequence[int], *, max_bytes: int
     ) -> tuple[list[tuple[Meta | None, bytes | None]], int]:
-        """Returns the meta and the payload of the first items, as `read_results` does."""
+        """Returns the metas and the payloads of the items. See `read_results`."""
         return await self._read("payloads", job_id, indexes, max_bytes)
 
     async def read_results(
         self, job_id: str, indexes: Sequence[int], *, max_bytes: int
     ) -> tuple[list[tuple[Meta | None, bytes | None]], int]:
-        """Returns the meta and the stored result of the first items, up to `max_bytes` of results.
+        """Returns the metas and the stored results of the items with these indexes.
 
-        Also returns the size of the first result that does not fit, or 0 if all fit. Meta is None
-        if the job no longer exists, the result is None if the item has no result.
+        Ends before the item whose result would exceed `max_bytes` of results in all. Also returns
+        the size of this result, or 0 if all fit. A meta is None if the job no longer exists. A
+        result is None if the item has no result.
         """
         return await self._read("results", job_id, indexes, max_bytes)
 

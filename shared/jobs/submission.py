@@ -1,8 +1,8 @@
 """Defines the options of a submission, and the reasons to reject a submission.
 
 SubmissionRejected
-├── QueueFull             too many items of the owner are queued for a provider
-├── QueueBytesFull        the owner's unfinished jobs have too many bytes
+├── QueueFull             the owner would have too many queued items in a lane
+├── QueueBytesFull        the owner's unfinished jobs and files would have too many bytes
 ├── TooManyFallbacks      the job has too many models with different fallbacks
 ├── IdempotencyConflict   the idempotency key was used for another submission
 └── UploadExpired         the upload was too slow, so its first items have expired
@@ -41,8 +41,8 @@ class QueueBytesFull(SubmissionRejected):
 class TooManyFallbacks(SubmissionRejected):
     """The job has too many models with different fallbacks in this lane.
 
-    models: limit of the models of a job with queues of their own. lists: limit of the different
-    lists of fallbacks that the other models of the lane have.
+    models: limit of the job's models that have queues of their own. lists: limit of the different
+    lists of fallbacks of the other models in the lane.
     """
 
     def __init__(self, lane: str, models: int, lists: int) -> None:
@@ -54,7 +54,7 @@ class TooManyFallbacks(SubmissionRejected):
 
 
 class IdempotencyConflict(SubmissionRejected):
-    """The idempotency key belongs to another job, or to another file."""
+    """The idempotency key was used for another submission, or for another file."""
 
 
 class UploadExpired(SubmissionRejected):
@@ -63,18 +63,18 @@ class UploadExpired(SubmissionRejected):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Holds the options that the client chose for the job."""
+    """Holds the owner and the options of a job that is submitted."""
 
     owner: str = ""  # name of the API key; "" if the installation has no API keys
     interactive: bool = False  # whether a client waits for the results
     deadline_s: float | None = None  # time from the acceptance to the deadline
     webhook_url: str | None = None
     idempotency_key: str | None = None
-    body_digest: str | None = None  # finds the job of a disconnected client; unused with a key
+    body_digest: str | None = None  # finds a disconnected client's job if there is no key
     is_live: bool = False  # whether a repetition can join the job while its first client waits
     is_repetition: bool = False  # whether the client says that it repeats the request
     follow_s: float | None = None  # time for which the progress is published
-    result_ttl_s: int | None = None  # time from the end of the job; None for the policy's time
+    result_ttl_s: int | None = None  # time from the job's end; None: the time of JobPolicy
     batch: BatchDetails | None = None  # None if the job was not created as OpenAI's batch
     file_use: str | None = None  # digest of the request that creates the batch
     file_seen: str | None = None  # id of the file's last batch when the request began
@@ -84,8 +84,8 @@ class Submission:
 class JobPolicy:
     """Holds the installation's settings that apply to every job."""
 
-    result_ttl_s: int
-    idempotency_ttl_s: int  # time from the end of the job
+    result_ttl_s: int  # time for which results are kept after the end of the job
+    idempotency_ttl_s: int  # time for which a key is known after the end of its job
     max_queue_depth: int  # limit of queued items per owner and lane
     max_queue_bytes: int = MAX_QUEUE_BYTES  # limit of an owner's unfinished jobs and files
 
@@ -101,7 +101,8 @@ class JobPolicy:
 
 # Raise this number when equal requests or options get another fingerprint than before.
 FINGERPRINT_VERSION = 1
-MAX_KEY_S = 30 * 86_400  # time to live of an idempotency key whose job does not end
+# The time to live of an idempotency key allows this time until the end of a job without a deadline.
+MAX_KEY_S = 30 * 86_400
 
 
 class Fingerprint:
@@ -109,10 +110,11 @@ class Fingerprint:
 
     A fingerprint begins with its version. Fingerprints of different versions are never compared.
 
-    Of a request, the id, the metadata and the fields that are sent to the provider are compared.
-    Fields without a value are not: so if a later version adds an optional field, a repeated
-    submission still has the same fingerprint. The white space, the escapes and the order of fields
-    in a foreign body are ignored, because the Python client's keys ignore them, too.
+    The options are the deadline, the webhook's URL and the options of a batch. Of a request, the
+    id, the metadata and the fields that are sent to the provider count. Fields without a value do
+    not count: if a later version adds an optional field, a repeated submission still has the same
+    fingerprint. The white space, the escapes and the order of fields in a foreign body do not
+    count, because the idempotency keys that the Python client makes do not depend on them either.
     """
 
     def __init__(self, submission: Submission) -> None:
@@ -148,7 +150,8 @@ def _canonical(text: str) -> str:
 def early_limits(submission: Submission, policy: JobPolicy) -> Mapping[str, object] | None:
     """Returns the limits that accept.lua checks while a job is uploaded.
 
-    Returns None if the upload may repeat a job, whose bytes are stored already.
+    Returns None if the upload may repeat an earlier job: that job's bytes already count, so the
+    upload might be refused although it creates no job.
     """
     if submission.body_digest or submission.is_repetition:
         return None
@@ -159,7 +162,7 @@ def early_limits(submission: Submission, policy: JobPolicy) -> Mapping[str, obje
     }
 
 
-# The options that accept.lua reads under the names and with the values that they have here
+# accept.lua reads these options by the same names and with the same values.
 _OPTIONS = tuple(
     option.name for option in fields(Submission) if option.name not in {"interactive", "batch"}
 )
@@ -174,7 +177,7 @@ def acceptance(
     retry_of: str | None = None,
     request_format: str = NATIVE,
 ) -> dict[str, object]:
-    """Returns the fields of a submission that accept.lua reads, without those that have no value.
+    """Returns the fields of a submission that accept.lua reads. Omits fields without a value.
 
     webhook_payload: payload of the item that delivers the webhook.
     """

@@ -23,7 +23,7 @@ from shared.redis.clock import utc
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """Holds a job as it is stored. It contains the results only if these are small."""
+    """Holds the id and the snapshot of a job. The snapshot has results only if they are small."""
 
     job_id: str
     snapshot: Snapshot
@@ -66,8 +66,8 @@ def response(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> LLMRespons
 def response_json(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> bytes:
     """Returns an item's response as JSON, `null` if the item has not finished.
 
-    The JSON equals the result of `LLMResponse.to_json`, but no pydantic model is built, which would
-    take longer.
+    The JSON equals the result of `LLMResponse.to_json`. No pydantic model is built, because this
+    would take longer.
     """
     found = _result(stored, snapshot)
     if found is None:
@@ -101,13 +101,13 @@ def response_json(meta: Meta, stored: bytes | None, snapshot: Snapshot) -> bytes
 
 
 def job_json(job: StoredJob) -> tuple[bytes, bytes]:
-    """Returns the JSON of a job, before and after the value of `responses`."""
+    """Returns a job's JSON in two parts: before and after the value of `responses`."""
     summary = job_summary(job.job_id, job.snapshot).model_dump_json()
     return f'{summary[:-1]},"responses":'.encode(), b"}"
 
 
 def batch_json(job: StoredJob) -> tuple[bytes, bytes]:
-    """Returns the JSON of a batch that has ended, before and after the value of `responses`."""
+    """Returns an ended batch's JSON in two parts: before and after the value of `responses`."""
     summary = _summary(job.job_id, job.snapshot)
     before = orjson.dumps({"job_id": job.job_id})[:-1] + b',"responses":'
     return before, b"," + orjson.dumps({name: summary[name] for name in _BATCH_FIGURES})[1:]
