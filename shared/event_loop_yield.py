@@ -7,7 +7,7 @@ _ROUNDS = 3  # rounds of the event loop in which a small request is read, runs a
 
 
 async def pause() -> None:
-    """Lets other tasks run between two long steps. A thread would hold the interpreter's lock."""
+    """Lets other tasks run between two long steps. A thread would not help: it holds the GIL."""
     for _ in range(_ROUNDS):
         await asyncio.sleep(0)
 

@@ -1,8 +1,9 @@
 """Removes the working directory from the import path, unless the project is there.
 
-uvicorn and `python -m` put it at the start of the path. A folder `shared` in it would run in place
-of this project's package, with the keys of the providers in its environment. Therefore `api`, `cli`
-and `worker` run this file before they import anything else of the project.
+uvicorn and `python -m` put the working directory at the start of the import path. A folder `shared`
+in the working directory would run in place of this project's package, and could read the keys of
+the providers in the environment. Therefore `api`, `cli` and `worker` run this file before they
+import anything else of the project.
 """
 
 import sys

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import orjson
 
-MAX_PARTS = 100_000  # an object takes up to 600 bytes and 5 µs, because errors name the field
-_MAX_JSON_TOKENS = 5 * MAX_PARTS  # a valid text has at most two strings and two brackets for a part
-SLICE_BYTES = 128 * 1024  # bytes between two moments at which other requests run
+MAX_PARTS = 100_000  # parsing takes up to 600 bytes and 5 µs a part: errors name the field
+_MAX_JSON_TOKENS = 5 * MAX_PARTS  # valid text has at most 2 strings, 2 brackets and 1 comma a part
+SLICE_BYTES = 128 * 1024  # bytes that are read before other requests run
 _ROOT, _MEMBERS, _REQUESTS = (
     0,
     1,
@@ -22,7 +22,7 @@ _ROOT, _MEMBERS, _REQUESTS = (
 _BRACKETS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 _QUOTE, _COMMA, _LIST = ord('"'), ord(","), ord("[")
 _OUTSIDE = re.compile(rb'[^"{}\[\],]*+')
-# Ends before the quote, at the end of the slice, or before a backslash that ends the slice.
+# Matches up to the quote, the end of the slice, or a backslash that is the slice's last byte.
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _NAME = re.compile(rb'[{,]\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:\s*', re.DOTALL)
 
@@ -51,14 +51,18 @@ class Scanner:
     _in_string: bool = False
     _member: int = 0  # where the current member of the batch begins: its comma or bracket
     _element: int | None = None  # where the current request begins
-    _lists: list[tuple[int, int, int]] = field(default_factory=list)  # start, end, requests
+    # Start, end and number of elements of each list `requests`
+    _lists: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def is_invalid(self) -> bool:
         return self._tokens > _MAX_JSON_TOKENS
 
     def read(self, position: int, end: int) -> int:
-        """Reads to `end`, or to where more than this slice is needed. Returns the position."""
+        """Reads the text from `position`. Returns the position at which to read on.
+
+        This is `end`, or less if a string's last escape needs the bytes after `end`.
+        """
         text = self.text
         while position < end:
             if self._in_string:
@@ -79,7 +83,7 @@ class Scanner:
             self._end_list(len(self.text))
 
     def skeleton(self) -> bytes:
-        """Returns the text with `null` in the place of each element of `requests`."""
+        """Returns the text with `null` in place of each element of the lists `requests`."""
         kept, position = list[Text](), 0
         for start, end, count in self._lists:
             kept += [self.text[position:start], b",".join([b"null"] * count)]

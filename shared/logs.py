@@ -9,7 +9,7 @@ from shared.terminal_text import visible
 
 
 def configure_logging(level: str) -> None:
-    """Configures the loggers of structlog and of the libraries, so that both write the same form.
+    """Configures the loggers of structlog and of the libraries, so that their lines have one form.
 
     `level` is the name of a level of `logging`, such as "INFO".
     """
@@ -46,7 +46,7 @@ def configure_logging(level: str) -> None:
 
 
 class _TerminalRenderer:
-    """Renders an event as coloured text. Values that are not strings are shown by `repr`."""
+    """Renders an event as coloured text, in which control characters of strings are escaped."""
 
     def __init__(self) -> None:
         self._render = structlog.dev.ConsoleRenderer()

@@ -8,7 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 def is_loopback(host: str) -> bool:
     """Returns whether a connection to `host` stays on this machine.
 
-    Names below `localhost` (RFC 6761, 6.3) and, as a destination, the unspecified address do.
+    This is so for loopback addresses, for `localhost` and names below it (RFC 6761, 6.3), and for
+    the unspecified address, which as a destination means this machine. Names must be in lower case.
     """
     address = parse_ip(host)
     if address is None:

@@ -1,4 +1,4 @@
-"""Counts the bytes that work of one process keeps in memory, against a limit for the process."""
+"""Limits the bytes that the work of one process keeps in memory."""
 
 import asyncio
 from collections import deque
@@ -6,14 +6,15 @@ from typing import Self
 
 
 class MemoryFull(Exception):
-    """The limit does not leave enough bytes at the moment."""
+    """The bytes do not fit in the limit, beside the bytes that are reserved already."""
 
 
 class MemoryBudget:
     """Limits the bytes that all pieces of work reserve together.
 
-    A reservation either waits until it fits, or fails immediately. No reservation waits while it
-    holds bytes, so reservations cannot wait for each other.
+    `wait_and_add` waits until the bytes fit. `add` fails immediately if they do not fit. `force`
+    may exceed the limit. No reservation waits while it holds bytes, so reservations cannot wait for
+    each other.
     """
 
     def __init__(self, limit: int) -> None:
@@ -31,9 +32,9 @@ class MemoryBudget:
         self._used += size
 
     async def wait_and_add(self, size: int) -> int:
-        """Waits until earlier callers are served and bytes are free. Returns the reserved number.
+        """Waits for earlier callers of this method and for free bytes, and reserves `size` bytes.
 
-        A caller that asks for more than the limit gets the limit.
+        Returns the number of reserved bytes: `size`, or the limit if `size` is larger.
         """
         size = min(size, self._limit)
         if self._waiting or self._used + size > self._limit:
@@ -82,7 +83,7 @@ class Reservation:
         self.resize(0)
 
     def resize(self, size: int) -> None:
-        """Reserves `size` bytes in all. Raises MemoryFull if these are too many."""
+        """Changes the number of reserved bytes to `size`. Raises MemoryFull if they do not fit."""
         if size > self._size:
             self._budget.add(size - self._size)
         elif size < self._size:

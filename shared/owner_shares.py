@@ -6,8 +6,9 @@ from collections import Counter
 class OwnerShares:
     """Gives an owner another place only while the owner has fewer places than are free.
 
-    So an owner alone can have half of the places, and two owners a third each. A newcomer finds a
-    free place immediately, even if the other owners keep their places for hours. This is the
+    So an owner alone can have half of the places, and two owners a third each. An owner without a
+    place gets one immediately while any place is free. The first owners leave places free, even if
+    they keep their own places for hours; only many owners together can take all places. This is the
     dynamic threshold of Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory
     Packet Switches" (1998).
 

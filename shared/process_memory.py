@@ -10,8 +10,9 @@ _LARGE_BYTES = 256 * 1024
 def return_large_blocks() -> None:
     """Makes glibc return each block of 256 KiB or more as soon as the block is freed.
 
-    Otherwise, glibc raises this size to 32 MiB when it first frees a large block, and the process
-    keeps the memory of its largest answers and bodies. Other C libraries are left as they are.
+    Otherwise, glibc raises this size to the size of each larger block that is freed, up to 32 MiB,
+    and the process keeps the memory of its largest answers and bodies. Nothing changes with a C
+    library that has no `mallopt`.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

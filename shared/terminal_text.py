@@ -5,7 +5,7 @@ colours and links, and bidirectional marks, which change the order of the charac
 """
 
 _C0 = {*range(0x20)} - {ord("\t"), ord("\n")}
-_C1 = {*range(0x7F, 0xA0)}  # and DEL; terminals take U+009B for ESC [
+_C1 = {*range(0x7F, 0xA0)}  # with DEL (U+007F). Terminals read U+009B as ESC [
 _BIDIRECTIONAL = {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 _HIDDEN = sorted(_C0 | _C1 | _BIDIRECTIONAL)
 _AS_TEXT = {code: f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" for code in _HIDDEN}  # noqa: PLR2004
@@ -21,5 +21,8 @@ def visible(text: str) -> str:
 
 
 def visible_json(line: bytes) -> bytes:
-    """Returns a line of JSON that has the same value and only visible characters."""
+    """Returns the line of JSON with escapes for the characters that `visible` replaces.
+
+    The value of the JSON does not change.
+    """
     return line.decode(errors="backslashreplace").translate(_AS_JSON).encode()

@@ -1,4 +1,4 @@
-"""Reads the version of this installation, which HTTP, metrics and `orchestrator --version` show."""
+"""Reads the version of this installation, which the API, the metrics and the CLI show."""
 
 from importlib.metadata import version
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-# The fields of Keys.file, in the order in which `parse_file` gets them.
+# `parse_file` gets these fields of Keys.file in this order.
 FIELDS = ["owner", "created_ms", "expires_ms", "blocks", "info", "used_by"]
 
 

@@ -11,7 +11,7 @@ from shared.jobs.job_usage import JobUsage
 from shared.jobs.snapshot import Snapshot
 
 _KINDS = ("output", "errors")
-# The fields of Keys.job, in the order in which `parse_batch` gets them.
+# `parse_batch` gets these fields of Keys.job in this order.
 FIELDS = [
     "owner",
     "accepted_ms",

@@ -25,7 +25,7 @@ class JobUsage:
 
 
 def _detail(usage: dict[str, Any], names: Sequence[str], detail: str) -> int:
-    """Returns a number from the details of the usage; 0 if it is missing.
+    """Returns a number from the details of the usage, or 0 if there is none.
 
     names: the first words of the field with the details, in OpenAI's chat API and responses API.
     """

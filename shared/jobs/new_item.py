@@ -97,8 +97,8 @@ def is_plain(request: PlainRequest | LLMRequest) -> bool:
 def _chat(request: PlainRequest | LLMRequest, row: Provider) -> dict[str, Any]:
     """Returns the fields of the request to the provider, without `model`.
 
-    Fields that are absent or None are not sent. But if `row.fills_defaults`, absent fields are sent
-    with their defaults. Raises InexactNumber.
+    Fields that are absent or None are not sent. But if `row.fills_defaults`, the defaults of an
+    absent `temperature` or `max_tokens` are sent. Raises InexactNumber.
     """
     chat: dict[str, Any] = {
         "messages": [{"role": m.role, "content": m.content} for m in request.messages]

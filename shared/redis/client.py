@@ -233,10 +233,10 @@ def _unavailable(error: RedisError | OSError, seconds: float) -> RedisUnavailabl
 
 
 class Script(AsyncScript):
-    """Raises RedisUnavailable, not NoScriptError, if Redis does not know the script.
+    """Runs a script. Raises RedisUnavailable in place of redis-py's NoScriptError.
 
     redis-py loads a script that Redis does not know, and runs the script once more. If Redis is
-    restarted between these two steps, Redis does not know the script again.
+    restarted between these two steps, redis-py raises NoScriptError.
     """
 
     async def __call__(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401

@@ -30,8 +30,8 @@ START_TIMEOUT_S = 20.0
 RESTART_DELAY_S = 1.0
 WATCH_S = 1.0  # time between two checks of the keeper
 KEEPER_ENDED = (
-    "The process that keeps the embedded Valkey running has ended; restarting both. Accepted jobs"
-    " are safe."
+    "The process that keeps the embedded Valkey running has ended; restarting it and Valkey."
+    " Accepted jobs are safe."
 )
 _USERS, _KEEPER, _LOG = "users.lock", "keeper.lock", "valkey.log"
 _FILES = (_USERS, _KEEPER, _LOG, "appendonlydir")  # files that the server and its users write

@@ -1,4 +1,4 @@
-"""Keeps directories and their files from other users of this machine."""
+"""Protects directories and their files from other users of this machine."""
 
 import os
 import stat
