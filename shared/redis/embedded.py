@@ -122,7 +122,7 @@ def _start_keeper(directory: _Directory) -> None:
 
 
 def _watch(directory: _Directory, released: threading.Event, notice: Callable[[str], None]) -> None:
-    """Restarts the keeper whenever it has ended. A keeper with a user ends only if it is killed."""
+    """Restarts the keeper whenever it has ended, for example because it was killed."""
     while not released.wait(WATCH_S):
         if _is_locked(directory.keeper):
             continue

@@ -20,8 +20,8 @@ _Read = TypeVar("_Read")
 class SettingsError(Exception):
     """Settings are wrong. str(error) has a line for each mistake.
 
-    The line has the variable, or the file and the number of its line, and what must be changed. The
-    text never repeats a value, because the value may be a secret.
+    Each line names the variable, or the place in the file, and says what must be changed. The text
+    never repeats a value, because the value may be a secret.
     """
 
 
