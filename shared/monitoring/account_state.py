@@ -1,6 +1,7 @@
-"""Decides which deployments of a lane the state of the whole provider covers.
+"""Finds the deployments of a lane whose state follows from the state of the whole provider.
 
-The server and the commands have models of their own for lanes, with the same fields.
+The functions take the lanes of the server and the lanes of the commands: two classes with the same
+fields.
 """
 
 from collections.abc import Sequence
@@ -31,15 +32,19 @@ class _Lane(Protocol[Shown_co]):
 
 
 def account_of(lane: _Lane[Deployment]) -> Deployment | None:
-    """Returns the state that covers all models of the lane; None if the provider is healthy."""
+    """Returns the deployment that stands for all models of the lane.
+
+    Returns None if there is none: all deployments are healthy, or only some models or keys are not.
+    """
     return next((one for one in lane.deployments if one.name == lane.name), None)
 
 
 def not_covered(lane: _Lane[Deployment]) -> list[Deployment]:
-    """Returns the deployments that the state of the whole provider does not cover.
+    """Returns the unhealthy deployments, without those that only repeat the provider's state.
 
-    If the provider does not work, returns only the provider. If it is paused, also returns each
-    model that does not work or that is paused for longer.
+    If the whole provider does not work, returns only the provider. If the whole provider is paused,
+    returns the provider, and each model that does not work or whose pause ends later. Otherwise
+    returns all unhealthy deployments.
     """
     account = account_of(lane)
     if account is None:

@@ -40,7 +40,7 @@ class LaneCounts:
         return round(self.totals[Quantity.LATENCY_MS] / calls, 1) if calls else None
 
     def stats(self, recent: "LaneCounts", recent_s: float) -> LaneStats:
-        """Returns the statistics. Their rates come from `recent`, which covers `recent_s`."""
+        """Returns the statistics. The rates come from `recent`, which covers `recent_s` seconds."""
         return LaneStats(
             calls=self.calls.total(),
             calls_per_s=round(recent.calls.total() / recent_s, 3),
@@ -55,9 +55,10 @@ class LaneCounts:
         )
 
     def models(self) -> list[ModelStats]:
-        """Returns the models with the most calls, the busiest first.
+        """Returns at most `MODELS_SHOWN` models, the busiest first.
 
-        Models that have answered come before all others, because clients can invent names.
+        If there are more models, those without an answer are left out first, because clients can
+        invent names of models.
         """
         by_model: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
         for (code, model), count in self.calls.items():
@@ -79,7 +80,7 @@ class CallStats:
         self.lanes: dict[str, LaneCounts] = defaultdict(LaneCounts)
 
     def add(self, step: Mapping[bytes, bytes]) -> None:
-        """Adds a hash of the history. Levels are not summed: each hash replaces the levels."""
+        """Adds a step. Levels are not summed: the level of a later step replaces the earlier."""
         for name, value in step.items():
             count = int(value)
             match decode(name):

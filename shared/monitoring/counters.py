@@ -7,7 +7,7 @@ Each hash (`Keys.history`) covers `STEP_S` seconds and all lanes:
     "<lane> latency_ms", "… prompt_tokens", "… completion_tokens"  Total
     "<lane> in_flight", "… queued"                                 Level
 
-Workers add to Calls, Durations and Total. store_report.lua sets Level, once per step.
+The reports of workers add to Calls, Durations and Total. The first report in a step sets Level.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,10 @@ class LevelName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Names the counter of the calls to a model that ended with the error `code`; "": an answer."""
+    """Names the counter of a model's calls that ended with the error `code`.
+
+    If `code` is "", names the counter of the calls that ended with an answer.
+    """
 
     lane: str
     code: str
@@ -82,9 +85,9 @@ def encode(counter: Counter) -> bytes:
     return field.encode()
 
 
-@lru_cache(maxsize=4096)  # every step of the history has the same fields
+@lru_cache(maxsize=4096)  # the steps of the history have mostly the same fields
 def decode(field: bytes) -> Counter | None:
-    """Returns the counter, or None if only a newer version knows the counter."""
+    """Returns the counter, or None if the field is of a kind that only newer versions write."""
     # A model's name comes last, because it may contain spaces.
     lane, kind, *rest = field.decode().split(" ", 3)
     match kind, rest:

@@ -16,7 +16,7 @@ from shared.monitoring.notice_texts import are, clock, duration
 from shared.providers import variable
 
 MAX_NOTICES = 3  # if more deployments of a lane are in one state, one notice is about all of them
-NAMED = 3  # deployments that this notice names
+NAMED = 3  # number of deployments that a notice about more than MAX_NOTICES deployments names
 
 
 def deployment_notices(at: datetime, lane: Lane) -> Iterator[Notice]:
@@ -110,7 +110,11 @@ def _waiting(lane: Lane, one: UnhealthyDeployment) -> str:
 
 
 def _all_waiting(lane: Lane, provider: str = "") -> str:
-    """Returns how many requests wait. `provider` is named if some may be for other models."""
+    """Returns a sentence with the number of the lane's waiting requests; "" if none waits.
+
+    provider: is named in the sentence, because some of the requests may be for other models than
+        the notice; "" for no name.
+    """
     waiting = lane.queued + lane.deferred
     if not waiting:
         return ""

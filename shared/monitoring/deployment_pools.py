@@ -1,4 +1,7 @@
-"""Derives the states of lanes with several deployments: a provider with keys, or an alias."""
+"""Derives the states of the lanes that have several deployments.
+
+These are the lanes of aliases, and the lanes of providers with several keys.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -12,8 +15,8 @@ def with_pools(
 ) -> list[Lane]:
     """Returns the lanes. A lane with several deployments gets its state from its deployments.
 
-    rules: the further limits of each worker, by lane. `keys` is the number of a provider's keys,
-        `deployments` has the names of the deployments of an alias.
+    rules: what each worker reports in addition to its limits, by lane. `keys` is the number of a
+        provider's keys; `deployments` has the names of the deployments of an alias.
     """
     served = {lane: found for of_worker in rules for lane, found in of_worker.items()}
     lanes = [_with_keys(lane, served.get(lane.name, {}).get("keys", 1)) for lane in lanes]
@@ -27,7 +30,11 @@ def with_pools(
 
 
 def _with_keys(lane: Lane, keys: int) -> Lane:
-    """Returns the lane of a provider, which is not paused as long as one of its keys works."""
+    """Returns the lane of a provider.
+
+    If the provider has several keys and at least one of them is healthy, the lane is not paused,
+    and the names of the first key's deployments get the number of the key.
+    """
     accounts = [one for one in lane.deployments if "/" not in one.name]
     if keys == 1 or len(accounts) >= keys or not lane.deployments:
         return lane
@@ -38,7 +45,10 @@ def _with_keys(lane: Lane, keys: int) -> Lane:
 
 
 def _with_number(lane: Lane, one: UnhealthyDeployment) -> UnhealthyDeployment:
-    """Returns a deployment of the first key with its number, which its name leaves out."""
+    """Returns the deployment with the number of its key in its name, such as `openai#1/gpt-5`.
+
+    Only the first key's deployments come without the number: `openai/gpt-5`.
+    """
     if one.name.startswith(f"{lane.name}#"):
         return one
     return one.model_copy(update={"name": f"{lane.name}#1{one.name.removeprefix(lane.name)}"})
@@ -47,7 +57,7 @@ def _with_number(lane: Lane, one: UnhealthyDeployment) -> UnhealthyDeployment:
 def _alias(
     at: datetime, lane: Lane, deployments: Sequence[str], states: Mapping[str, UnhealthyDeployment]
 ) -> Lane:
-    """Returns the lane of an alias, which is paused if all of its deployments are paused."""
+    """Returns the lane of an alias. The lane is paused if no deployment may get calls now."""
     blocking = [_blocking(at, name, states) for name in deployments]
     paused = [one for one in blocking if one is not None]
     if len(paused) < len(blocking):
@@ -60,7 +70,11 @@ def _alias(
 def _blocking(
     at: datetime, name: str, states: Mapping[str, UnhealthyDeployment]
 ) -> UnhealthyDeployment | None:
-    """Returns the state that keeps a deployment from taking calls, if any."""
+    """Returns the state that keeps calls from a deployment for the longest time; None if no state
+    does.
+
+    This is the state of the deployment, or the state of its provider.
+    """
     found = (states.get(name.partition("/")[0]), states.get(name))
     return max(
         (one for one in found if one and one.next_call_at > at),

@@ -1,7 +1,8 @@
-"""Counts durations and tokens in histograms: fine enough for quantiles, exact for Prometheus.
+"""Counts durations and tokens in histograms.
 
-A bucket has a number, which determines the bucket's upper bound. Buckets grow exponentially, so
-that a few buckets cover every value. Each bound that Prometheus gets is also the bound of a bucket.
+A bucket has a number, which determines the bucket's upper bound. The width of buckets grows
+exponentially, so that a few buckets cover every value. Each bound that Prometheus gets is also the
+bound of a bucket, so the counts for Prometheus are exact.
 """
 
 from collections import defaultdict
@@ -17,12 +18,19 @@ _MIN_MS = 0.1
 
 
 def duration_bucket(ms: float) -> int:
-    """Returns the bucket whose upper bound is `UNIT_MS * 2 ** (bucket / BUCKETS_PER_OCTAVE)` ms."""
+    """Returns the number of the bucket that contains the duration `ms`.
+
+    The bucket's upper bound is `UNIT_MS * 2 ** (number / BUCKETS_PER_OCTAVE)` ms. Durations below
+    0.1 ms count as 0.1 ms.
+    """
     return ceil(BUCKETS_PER_OCTAVE * log2(max(ms, _MIN_MS) / UNIT_MS))
 
 
 def token_bucket(tokens: int) -> int:
-    """Returns the bucket whose upper bound is `4 ** bucket` tokens."""
+    """Returns the number of the bucket that contains the count `tokens`.
+
+    The bucket's upper bound is `4 ** number` tokens. Bucket 0 also contains the count 0.
+    """
     return (max(tokens, 1) - 1).bit_length() + 1 >> 1
 
 
@@ -47,7 +55,7 @@ class Histogram:
     def cumulative(self, bounds: Iterable[tuple[float, int]]) -> list[tuple[str, int]]:
         """Returns cumulative `(le, count)` pairs as Prometheus expects, ending with `+Inf`.
 
-        `bounds` gives each upper bound with the number of the last bucket below it.
+        `bounds` has each upper bound with the number of the bucket that ends there.
         """
         counted = list(self.buckets.items())  # a copy, because another thread may add buckets
         pairs = [
@@ -58,10 +66,11 @@ class Histogram:
 
 
 def quantile_ms(buckets: Mapping[int, int], q: float) -> float | None:
-    """Returns the quantile `q` (0 to 1) of durations, within 10 %, or None without durations.
+    """Returns the quantile `q` (0 to 1) of durations in ms, or None without durations.
 
     `buckets` maps the number of a duration bucket to the bucket's count. The function interpolates
-    geometrically between the bounds of the bucket that contains the quantile.
+    geometrically between the bounds of the bucket that contains the quantile, so the result can be
+    wrong by the width of a bucket, 19 %.
     """
     rank = q * sum(buckets.values())
     if not rank:

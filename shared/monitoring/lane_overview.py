@@ -36,7 +36,7 @@ def lane_of(
     recent_mean_ms: float | None,
     models: list[ModelStats],
 ) -> Lane:
-    """Returns the lane. overview.lua returns its `fields`."""
+    """Returns the lane. `fields` is what overview.lua returns for the lane."""
     in_flight, queued, deferred, oldest_ms, scopes, set_limits, cap = fields
     deployments = sorted((_deployment(name, *scope) for scope in scopes), key=lambda d: d.name)
     paused = _paused(name, deployments, in_flight, now_s)
@@ -67,7 +67,8 @@ def _deployment(
     is_probing: int,
     key: int,
 ) -> UnhealthyDeployment:
-    """Returns a deployment that is not healthy. overview.lua returns the arguments."""
+    """Returns a deployment that is not healthy. The arguments after `lane` are what overview.lua
+    returns for the deployment."""
     route, of_key = scope.decode(), account(lane, key)
     return UnhealthyDeployment(
         name=f"{of_key}/{route}" if route else of_key,
@@ -83,7 +84,11 @@ def _deployment(
 def _paused(
     lane: str, deployments: Sequence[UnhealthyDeployment], in_flight: int, now_s: float
 ) -> UnhealthyDeployment | None:
-    """Returns the deployment whose pause keeps the whole lane from making calls, if any."""
+    """Returns the deployment because of which the lane is paused; None if the lane is not paused.
+
+    The lane is paused if the whole provider is paused, or if a model is paused and no call of the
+    lane is running.
+    """
     paused = [deployment for deployment in deployments if deployment.next_call_at > utc(now_s)]
     whole = [deployment for deployment in paused if deployment.name == lane]
     if whole or (paused and not in_flight):
@@ -92,7 +97,7 @@ def _paused(
 
 
 def _limit(lane: str, workers: Sequence[WorkerView]) -> int | None:
-    """Returns the highest limit that a worker has reported.
+    """Returns the highest limit that a worker has reported; None if no worker serves the lane.
 
     Ignores the limits of lost workers, unless all workers are lost.
     """

@@ -21,11 +21,13 @@ Values = dict[str, int]  # by a name in LIMITS
 
 @dataclass(slots=True)
 class NamedLimits:
-    """Holds the limits of a provider, or of a model or a pattern as `provider/model`.
+    """Holds the limits of a provider, of one of its models, or of a pattern of its models.
 
+    name: the provider's name, `provider/model` or `provider/pattern`.
     configured: the limits that workers have in their settings, each with the ids of the workers.
-        More than one entry: the workers disagree.
-    set: the limits that were set while work runs, until `set_until`; None if they do not end.
+        If there is more than one entry, the workers disagree.
+    set: the limits that were set with `orchestrator limits set`.
+    set_until: the time when `set` ends; None if `set` does not end or is empty.
     announced: the limits that the provider announced in the headers of a response.
     adapted: the adapted limit of the calls that run at once; None if the limit does not adapt.
     in_force: the limits that are in force. If workers disagree, each worker keeps to its own limit,
@@ -55,7 +57,10 @@ class NamedLimits:
 
 
 async def read_limits(redis: Redis, keys: Keys) -> list[NamedLimits]:
-    """Returns the limits of the providers and models that have any. Raises RedisUnavailable."""
+    """Returns the limits of the providers and models that have limits, in the order of their names.
+
+    Raises RedisUnavailable.
+    """
     pipe = redis.pipeline(transaction=False)
     pipe.time()
     for key in (keys.limits, keys.learned, keys.caps):
@@ -85,8 +90,9 @@ def limits_of(
 ) -> list[NamedLimits]:
     """Returns the limits, in the order of their names.
 
-    reports: by worker. set_limits, announced, caps: the values of the keys `limits`, `learned` and
-    `caps`.
+    reports: the report of each worker, by the worker's id.
+    set_limits, announced, caps: the values in the hashes `limits`, `learned` and `caps` of Redis,
+        by the provider's name, or by `provider/model`.
     """
     found = _of_workers(reports)
     adaptive = {
@@ -117,9 +123,13 @@ def limits_of(
 def limit_in_force(
     configured: int | None, set_limits: bytes | None, cap: bytes | None, now_s: float
 ) -> int | None:
-    """Returns the limit of running calls that is in force: see lua/lib/limits_in_force.lua.
+    """Returns a provider's limit of running calls that is in force; None without `configured`.
 
-    set_limits: what LIMITS has for the provider. cap: what CAPS has for the provider.
+    lua/lib/limits_in_force.lua does the same.
+
+    configured: the limit that a worker reported.
+    set_limits, cap: the JSON that the hashes `limits` and `caps` of Redis have for the provider;
+        None if there is none.
     """
     if configured is None:
         return None

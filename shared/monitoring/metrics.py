@@ -37,7 +37,7 @@ class ModelLabels:
         self._by_owner = Counter[str]()
 
     def label(self, model: str, owner: str = "", *, is_served: bool = True) -> str:
-        """Returns the model, or `OTHER_MODELS` if there are too many.
+        """Makes the model a label. Returns the model, or `OTHER_MODELS` if it has no room.
 
         is_served: whether a provider has just answered a call to the model.
         """

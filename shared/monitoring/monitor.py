@@ -65,7 +65,7 @@ class Monitor:
         return Overview(at=at, lanes=lanes, workers=workers, notices=found)
 
     async def history(self) -> History:
-        """Returns the last hour, without the steps in which nothing happened."""
+        """Returns the history of the last hour, without the steps in which nothing happened."""
         current = int(await read_time_s(self._redis)) // STEP_S * STEP_S
         starts = range(current - KEPT_S + STEP_S, current + STEP_S, STEP_S)
         return History(

@@ -29,7 +29,7 @@ def notices(
 ) -> list[Notice]:
     """Returns the notices for the time `at`, the most severe first.
 
-    rules: the further limits of each worker, by the worker's id, then by the lane.
+    rules: what each worker reports in addition to its limits, by the worker's id and by lane.
     """
     found = [
         *_no_worker(lanes, workers),
@@ -183,7 +183,11 @@ def _queue(lane: Lane, workers: Sequence[WorkerView]) -> Iterator[Notice]:
 
 
 def _time_to_empty(lane: Lane) -> str:
-    """Returns an estimate from the mean latency of the last 10 to 20 s, or "" if it is unknown."""
+    """Returns a sentence that says when the queue will be empty.
+
+    The time is an estimate from the mean duration of the calls that ended in the last 10 to 20 s.
+    Returns "" if there were no such calls.
+    """
     mean_ms = lane.recent_mean_ms
     if mean_ms is None or not lane.limit:
         return ""

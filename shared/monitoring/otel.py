@@ -41,7 +41,8 @@ class OpenTelemetryTracer:
         """Creates a tracer.
 
         endpoint: the collector's base URL (OTLP over HTTP, without `/v1/traces`).
-        capture_content: adds prompts and answers to the spans of attempts.
+        service: the value of `service.name` in all spans.
+        capture_content: whether the spans of attempts contain the prompts and the answers.
         """
         exporter = ReportingExporter(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces"), endpoint)
         # The exporter's own lines have tracebacks and repeat the collector's URL.
@@ -109,7 +110,7 @@ class OpenTelemetryTracer:
 
 
 class ReportingExporter(SpanExporter):
-    """Logs that spans cannot be exported, at most once in `REPEAT_S`."""
+    """Exports spans with `exporter`. Logs failures, at most once in `REPEAT_S` seconds."""
 
     def __init__(
         self, exporter: SpanExporter, endpoint: str, clock: Callable[[], float] = monotonic
@@ -167,7 +168,8 @@ class OpenTelemetryAttemptSpan:
 
 
 class _QueryRedactor(SpanProcessor):
-    """Removes the query from every URL, because a webhook's URL may have a secret in it."""
+    """Replaces the query of an HTTP request by `REDACTED`, because the query may contain
+    `webhook_url`, and the webhook's URL may contain a secret."""
 
     def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:  # noqa: ARG002
         if "url.query" in (span.attributes or {}):
@@ -175,7 +177,7 @@ class _QueryRedactor(SpanProcessor):
 
 
 def _input(request: ItemRequest) -> str:
-    """Returns the messages of a native request, or a foreign body without the model's name."""
+    """Returns a native request's messages as JSON, or a foreign body without the model's name."""
     return "".join(request["body"]) if "body" in request else _json(request["chat"]["messages"])
 
 

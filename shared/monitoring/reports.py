@@ -11,7 +11,8 @@ from shared.monitoring.counters import KEPT_S, STEP_S, Counter, encode
 from shared.queue.redis_keys import Keys
 from shared.queue.scripts import load_script
 
-MAX_COUNTERS = 500  # counters that one run of the script adds, because Redis waits for the run
+# Number of counters that one run of the script adds. During a run, Redis serves no other client.
+MAX_COUNTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,9 @@ class Report:
     worker_id: str
     uptime_s: float
     running: Mapping[str, int]  # number of running calls, by lane
-    limits: Mapping[str, int]  # limit of calls on all workers together, by lane that it serves
+    limits: Mapping[str, int]  # limit of the calls on all workers together, by lane
     configured: Collection[str]  # the lanes whose calls the worker can make
-    # further limits, by provider: see shared.queue.capacity.Rules.shown
+    # further facts, by lane, such as the rates: see shared.queue.capacity.Rules.shown
     rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:

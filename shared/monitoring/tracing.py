@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class AttemptSpan(Protocol):
-    """Records one attempt: `answered` or `failed` is called once, before the span ends."""
+    """Records one attempt.
+
+    Before the span ends, the worker calls `answered` or `failed`. A call that is stopped, or that
+    raises an unexpected exception, gets neither.
+    """
 
     def answered(
         self, content: str, prompt_tokens: int, completion_tokens: int, finish_reason: str | None
@@ -28,7 +32,8 @@ class Tracer(Protocol):
 
     @property
     def provider(self) -> "TracerProvider | None":
-        """Returns the tracer provider with which FastAPI records HTTP requests, or None."""
+        """Returns the tracer provider with which FastAPI records HTTP requests; None without
+        tracing."""
 
     def item_span(self, job_id: str, index: int, provider: str, model: str) -> str | None:
         """Records that an item was created. Returns the `traceparent` that the item's attempts
@@ -37,7 +42,8 @@ class Tracer(Protocol):
     def attempt_span(
         self, request: ItemRequest, item_id: str, attempt: int
     ) -> AbstractContextManager[AttemptSpan]:
-        """Returns a context that records its work as one attempt, a child of the item's span."""
+        """Returns a context manager whose span records one attempt, as a child of the item's
+        span."""
 
     def close(self) -> None:
         """Sends the spans that are still buffered; this may take seconds."""

@@ -1,4 +1,4 @@
-"""Reads from the reports of workers which workers there are, and which limits they keep."""
+"""Reads the workers, their states and their limits from the reports of the workers."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from shared.monitoring.models import WorkerState, WorkerView
 from shared.providers.lanes import shown_lane
 from shared.redis.clock import utc
 
-SILENT_S = 6  # time without a report from a silent worker; workers report every 2 s
+SILENT_S = 6  # seconds without a report, after which a worker is silent; workers report every 2 s
 
 
 def workers_alive(reply: Sequence[bytes], now_ms: float) -> set[str]:
@@ -27,7 +27,7 @@ def workers_alive(reply: Sequence[bytes], now_ms: float) -> set[str]:
 def workers_of(reply: Sequence[bytes | None], alive: set[str], now_s: float) -> list[WorkerView]:
     """Returns the workers that have a report.
 
-    `reply` is a flat list: a worker's id, its stored report or None if that has expired, and so on.
+    `reply` is a flat list: a worker's id, its stored report (None if it has expired), and so on.
     """
     return [
         _worker(worker_id.decode(), stored, now_s, alive)
@@ -37,7 +37,10 @@ def workers_of(reply: Sequence[bytes | None], alive: set[str], now_s: float) -> 
 
 
 def rules_of(reply: Sequence[bytes | None]) -> dict[str, dict[str, Any]]:
-    """Returns the further limits of each worker, by lane. `reply`: see `workers_of`."""
+    """Returns what each worker reports in addition to its limits, by its id and by lane.
+
+    `reply`: see `workers_of`.
+    """
     return {
         worker_id.decode(): {
             shown_lane(lane): rules
@@ -49,7 +52,10 @@ def rules_of(reply: Sequence[bytes | None]) -> dict[str, dict[str, Any]]:
 
 
 def without_idle_limits(worker: WorkerView, lanes: Collection[str]) -> WorkerView:
-    """Returns the worker with its limits of `lanes` only, because it may serve many idle lanes."""
+    """Returns the worker with only the limits of `lanes`.
+
+    A worker may serve many lanes that the overview does not show.
+    """
     limits = {lane: limit for lane, limit in worker.limits.items() if lane in lanes}
     return worker.model_copy(update={"limits": limits})
 
