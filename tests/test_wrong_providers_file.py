@@ -104,7 +104,7 @@ def refused(read: Read, tmp_path: Path) -> Refused:
         ("[models.x]\n", "line 1: models.x: deployments is missing"),
         (
             "[models.x]\ndeployments = []\n",
-            "line 2: models.x.deployments: must have one deployment",
+            "line 2: models.x.deployments: must have at least one deployment",
         ),
         ("providers = 1\n", "line 1: providers: must be sections [providers.NAME]"),
         ("[providers]\nx = 1\n", "line 2: providers.x: must be a section"),

@@ -15,7 +15,10 @@ MAX_WEBHOOK_URL_LENGTH = 2048  # characters
 
 
 def _webhook_url(url: str) -> str:
-    """Returns the URL if its text is valid. Its address is checked when a worker connects to it."""
+    """Returns the URL. Raises PydanticCustomError if its text is invalid.
+
+    The host's address is checked later, when a worker connects to the host.
+    """
     try:
         parts = urlsplit(url)
         credentials = parts.username is not None or parts.password is not None
@@ -59,6 +62,8 @@ _EXAMPLE_REQUESTS: list[JsonValue] = [
 
 
 class JobOptions(Inbound):
+    """Holds the options of a job."""
+
     deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = Field(
         default=None,
         description="Time limit of the job in seconds, from acceptance. Requests that have not"
@@ -84,7 +89,10 @@ class BatchLLMRequest(JobOptions):
 
 
 class AnyBatch(JobOptions):
-    """Holds a batch. Is validated faster than BatchLLMRequest; clients never see its errors."""
+    """Holds a batch, like BatchLLMRequest, and is validated faster.
+
+    Clients never see its errors: a batch that is invalid is validated again as BatchLLMRequest.
+    """
 
     requests: Annotated[list[AnyRequest], Field(min_length=1, max_length=MAX_BATCH_REQUESTS)]
 
@@ -108,7 +116,10 @@ class UniqueRequestIds:
         self._count = 0
 
     def add(self, *requests: PlainRequest | LLMRequest) -> None:
-        """Adds the ids of requests. Raises PydanticCustomError if an earlier request has one."""
+        """Adds the ids of requests. Raises PydanticCustomError if two requests have the same id.
+
+        Requests of earlier calls count, too. Requests without an id are ignored.
+        """
         for index, request in enumerate(requests, self._count):
             if request.request_id is None:
                 continue

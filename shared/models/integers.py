@@ -10,7 +10,8 @@ class WholeNumber:
 
     For JSON Schema, 100.0 is an integer. R and pandas write integers in this form. Put the
     annotation last: `Annotated[int, Field(ge=1), WholeNumber]`. pydantic calls a Python function
-    only for a number with a decimal point, because requests with other numbers are read often.
+    only for a number with a decimal point, so that other numbers are read as fast as without the
+    annotation.
     """
 
     @classmethod

@@ -69,7 +69,7 @@ def _parts(parts: list[JsonValue]) -> list[JsonValue]:
 
 
 class PlainMessage(Inbound):
-    """Holds a message that has only a text."""
+    """Holds a message that has only a role and a text."""
 
     role: Role
     content: Text
@@ -78,8 +78,9 @@ class PlainMessage(Inbound):
 class Message(Inbound):
     """Holds a message of a chat.
 
-    `content` is text, or a list of parts with a `type` each. A message of the assistant that has
-    one of the fields in `_INSTEAD_OF_CONTENT` needs no content. A tool's result may be empty.
+    `content` is a text, or a list of parts that each have a `type`. A message of the assistant that
+    has `tool_calls`, `function_call`, `refusal` or `audio` needs no content. The message of a tool
+    may have an empty text.
     """
 
     role: Role

@@ -61,7 +61,7 @@ AnyMessage = TypeVar("AnyMessage", PlainMessage, Message)
 
 
 class NativeRequest(Inbound, Generic[AnyMessage]):
-    """Has the fields of the requests of a text batch."""
+    """Defines the fields that PlainRequest and LLMRequest have in common."""
 
     provider: ProviderName = Field(description="The name of the provider.")
     model: ModelName = Field(
@@ -94,10 +94,9 @@ class NativeRequest(Inbound, Generic[AnyMessage]):
 
 
 class PlainRequest(NativeRequest[PlainMessage]):
-    """Holds a request of a text batch, without the rarer fields of LLMRequest, whose validation
-    takes time.
+    """Holds a request whose messages have only texts, without the rarer fields of LLMRequest.
 
-    Every such request is also a valid LLMRequest.
+    It is validated faster than LLMRequest. Every PlainRequest is also a valid LLMRequest.
     """
 
 
@@ -105,8 +104,8 @@ class LLMRequest(NativeRequest[Message]):
     """Holds one chat request for one model.
 
     `temperature` and `max_tokens` have defaults for the providers `openrouter` and `ollama`; for
-    other providers, a field that is absent or `null` is not sent. The fields after `request_id` are
-    the other fields of an OpenAI chat request, and are sent as they are.
+    other providers, a field that is absent or `null` is not sent. The fields between `request_id`
+    and `stream` are other fields of an OpenAI chat request, and are sent as they are.
     """
 
     max_completion_tokens: Annotated[int, Field(ge=1), WholeNumber] | None = None

@@ -1,4 +1,4 @@
-"""Defines the base class of all models that a client gets."""
+"""Defines the base class of the models of jobs and results, which a client gets."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -90,14 +90,17 @@ class LLMResponse(Outbound):
     route: list[dict[str, Any]] | None = Field(
         default=None,
         exclude=True,
-        description="What was tried before the request moved on to this provider and model, each"
-        " with `model`, `error_code` and `attempts`.",
+        description="The providers and models that were tried before the request moved on to this"
+        " provider and model, each with `model`, `error_code` and `attempts`.",
     )
     status_code: SkipJsonSchema[int | None] = Field(default=None, exclude=True)
     refusal: SkipJsonSchema[dict[str, Any] | None] = Field(default=None, exclude=True)
 
     def to_json(self) -> str:
-        """Returns the response as JSON, in which `body` and `metadata` keep every digit."""
+        """Returns the response as JSON, in which `body` and `metadata` keep every digit.
+
+        The fields in `OPTIONAL_FIELDS` are left out if they are None.
+        """
         fields = {name: value for name, value in self.__dict__.items() if name not in _NOT_SHOWN}
         for name in OPTIONAL_FIELDS:
             if fields[name] is None:
@@ -111,7 +114,11 @@ _NOT_SHOWN = {"status_code", "refusal"}
 
 
 def dump_response(fields: dict[str, Any]) -> bytes:
-    """Returns the fields of a response as JSON. `body` and `metadata` are texts of JSON."""
+    """Returns the fields of a response as JSON.
+
+    `body` and `metadata`, if they are in `fields`, are texts of JSON. The function changes
+    `fields`.
+    """
     for name in _RAW & fields.keys():
         fields[name] = orjson.Fragment(fields[name])
     return orjson.dumps(fields, option=orjson.OPT_UTC_Z)

@@ -19,8 +19,10 @@ TomlPath = tuple[int | str, ...]
 class AliasCheck:
     """Collects the aliases in `found`, by their names in lower case.
 
-    rows: by the provider's name. providers, aliases: names that the file or the rows have, even if
-    their sections are wrong. add: takes a complaint, which is a path in the file and a reason.
+    rows: the rows of the providers, by name.
+    providers: the names of all providers, even if their sections in the file are wrong.
+    aliases: the names of all aliases in lower case, even if their sections are wrong.
+    add: is called for each mistake, with the path in the file and what is wrong there.
     """
 
     def __init__(
@@ -92,10 +94,9 @@ class AliasCheck:
         return Deployment(provider, model) if model and provider in self._providers else None
 
     def chains(self) -> None:
-        """Complains about each alias whose fallbacks lead back to it, or are too many.
+        """Reports each alias whose fallbacks lead back to it, or that has too many fallbacks.
 
-        If a fallback is an alias, the fallbacks of this alias follow it, and are part of the
-        number.
+        If a fallback is an alias, the fallbacks of this alias count, too.
         """
         for name in self.found:
             path = ("models", self._names[name], "fallbacks")

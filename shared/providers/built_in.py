@@ -1,7 +1,7 @@
 """Lists the built-in providers, one row per provider.
 
 To add a provider with a known dialect, add one row. The provider's settings, lane, headers and
-simulation follow from its row. `docs/providers.md` has an example for each.
+simulation follow from its row. `docs/providers.md` has an example for each provider.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _ROWS = (
         fills_defaults=True,
         limits_per="account",
         check_path="/key",  # the listing of models needs no key
-        # OpenRouter shows both on its pages: https://openrouter.ai/docs/app-attribution
+        # OpenRouter shows these values on its pages: https://openrouter.ai/docs/app-attribution
         headers={"HTTP-Referer": "{http_referer}", "X-Title": "LLM batch orchestrator"},
     ),
     Provider(
@@ -67,7 +67,8 @@ _ROWS = (
         "gemini",
         api_key_env="GOOGLE_API_KEY",
         auth="x-goog-api-key",
-        # https://ai.google.dev/gemini-api/docs/openai: a field that is not listed gets a 400.
+        # Google answers 400 to a field that its page does not list:
+        # https://ai.google.dev/gemini-api/docs/openai
         unsupported=frozenset(
             {
                 "frequency_penalty",
@@ -83,8 +84,8 @@ _ROWS = (
     Provider(
         "mistral",
         "https://api.mistral.ai/v1",
-        # https://docs.mistral.ai/api: a field that is not listed gets a 422; `seed` is called
-        # `random_seed`.
+        # Mistral answers 422 to a field that its page does not list: https://docs.mistral.ai/api
+        # Mistral's name for `seed` is `random_seed`.
         unsupported=frozenset(
             {
                 "logit_bias",
@@ -103,7 +104,7 @@ _ROWS = (
         "groq",
         "https://api.groq.com/openai/v1",
         token_limit_param="max_completion_tokens",  # noqa: S106
-        # https://console.groq.com/docs/openai: these get a 400.
+        # Groq answers 400 to these fields: https://console.groq.com/docs/openai
         unsupported=frozenset({"logit_bias", "logprobs", "top_logprobs"}),
         timeout_s=_FAST_TIMEOUT_S,
         limit_headers="groq",
@@ -130,7 +131,8 @@ _ROWS = (
         "cerebras",
         "https://api.cerebras.ai/v1",
         token_limit_param="max_completion_tokens",  # noqa: S106
-        # https://inference-docs.cerebras.ai/resources/openai: these get a 400.
+        # Cerebras answers 400 to these fields:
+        # https://inference-docs.cerebras.ai/resources/openai
         unsupported=frozenset(
             {
                 "frequency_penalty",

@@ -1,6 +1,6 @@
 """Builds the headers of calls to a provider.
 
-Headers of one provider are in its row: see built_in.py.
+The headers that only one provider gets are in the provider's row: see built_in.py.
 """
 
 import httpx
@@ -20,9 +20,9 @@ _HEADERS = {
 def call_headers(
     row: Provider, settings: ProviderSettings, auth: str | None = None
 ) -> httpx.Headers:
-    """Returns the headers of a call, including the key.
+    """Returns the headers of a call, with the key if the settings contain a key.
 
-    `auth` is the authentication of this kind of call, if it differs from the row's.
+    `auth` replaces the row's `auth` for this kind of call, unless the row's `auth` is `none`.
     """
     headers = httpx.Headers(_HEADERS)
     for name, value in row.headers.items():

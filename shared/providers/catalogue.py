@@ -1,4 +1,4 @@
-"""Defines the catalogue: all providers and aliases that a deployment knows."""
+"""Defines the catalogue: all providers and aliases that an installation knows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,8 +9,9 @@ from shared.providers.provider_row import Provider
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Serves requests: a provider, and the provider's name for the model.
+    """Describes one place that serves the requests for an alias: a provider and a model.
 
+    model: the provider's name for the model.
     weight: share of the requests, compared with the other deployments of the alias.
     """
 
@@ -21,12 +22,13 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Says which deployments a short name for a model stands for.
+    """Describes an alias: a short name for a model, which stands for deployments.
 
     deployments: at least one. Their shares are proportional to their weights.
-    fallbacks: what serves a request after them, in this order: a deployment, or the name of another
-        alias in lower case. No alias leads back to itself.
-    after_s: how long a request waits for a deployment that is paused, before it moves on.
+    fallbacks: what serves a request if the deployments cannot, in this order. Each is a deployment,
+        or the name of another alias in lower case. The fallbacks of an alias never lead back to it.
+    after_s: seconds for which a request waits for a paused deployment before the request moves on
+        to a fallback.
     content_filtered: whether a request that a provider's moderation refused moves on, too.
     """
 

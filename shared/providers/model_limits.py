@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 class ModelLimits:
     """Holds the limits of `[providers.NAME.models."PATTERN"]`.
 
-    They apply in addition to the limits of the provider.
+    These limits apply in addition to the limits of the provider.
 
     pattern: a model's name, or a glob such as `gpt-5*` (`*`, `?`, `[…]`), in lower case. All models
         that match share the limits.
@@ -27,7 +27,8 @@ class ModelLimits:
 
 
 def limits_of(models: Iterable[ModelLimits], model: str) -> ModelLimits | None:
-    """Returns the limits that apply to a model: of its name, or else of the first glob."""
+    """Returns the limits of a model: those with its name, or else those of the first glob that
+    matches the name. Returns None if there are no such limits."""
     name, first = model.lower(), None
     for limits in models:
         if limits.pattern == name:

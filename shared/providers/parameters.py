@@ -27,7 +27,7 @@ def body_of(row: Provider, codec: Codec, model: str, chat: Mapping[str, Any]) ->
 def _accepted(row: Provider, chat: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns `chat` without the row's unsupported fields.
 
-    The token limit has the name that the row uses.
+    The token limit gets the name that the row uses, if `chat` has it under the other name.
     """
     other = _TOKEN_LIMITS[row.token_limit_param]
     if other not in chat and not row.unsupported:

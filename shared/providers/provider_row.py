@@ -8,7 +8,7 @@ from shared.providers.model_limits import ModelLimits
 
 ModelCase = Literal["exact", "lower"]
 LimitsPer = Literal["account", "model"]
-# The names of the headers in which a provider announces its rate limits: see
+# The vendor whose names the headers have in which a provider announces its rate limits: see
 # `worker.providers.announced_limits`
 LimitHeaders = Literal["openai", "anthropic", "groq", "cerebras", "fireworks", "none"]
 
@@ -23,7 +23,7 @@ class Provider:
     dialect: a key of `shared.dialects.dialects.DIALECTS`.
     api_key_env: a variable with the API key, which is used if `<NAME>_API_KEY` is not set; or "".
     auth: `bearer`, `none`, or the name of the header that carries the key.
-    key_required: whether nothing can be sent without a key.
+    key_required: whether the provider can be used only with a key.
     enabled: whether the provider is used although neither a key nor a base URL is set for it.
     model_case: `lower` if the provider gets the names of models in lower case; `exact` if it gets
         the names as the client wrote them.
@@ -44,7 +44,8 @@ class Provider:
     limit_headers: the headers in which the provider announces its limits.
     reserves_output: whether the provider counts the token limit of a request before the call.
     counts_refused: whether the provider counts the calls that it refuses.
-    models: limits of single models, in addition to the others, in the order of the file.
+    models: limits of single models, in the order of `providers.toml`. They apply in addition to
+        the limits of the provider.
     check_path: path of a GET that shows whether the key is accepted; "" for the dialect's listing
         of models.
     fills_defaults: whether native requests get the documented defaults of `temperature` and
@@ -88,7 +89,8 @@ class Provider:
 
     @property
     def needs(self) -> str:
-        """Returns the variables that have to be set before the provider can be used."""
+        """Returns the variables that must be set before the provider can be used: `A`, or `A and
+        B`."""
         key, base_url = variable(self.name, "api_key"), variable(self.name, "base_url")
         if not self.has_base_url:
             return f"{base_url} and {key}"
@@ -96,12 +98,12 @@ class Provider:
 
     @property
     def key_variables(self) -> tuple[str, ...]:
-        """Returns the variables that may contain the key. The first variable that is set is
+        """Returns the variables that may contain the first key. The first variable that is set is
         used."""
         return self.variables_of_key(1)
 
     def variables_of_key(self, number: int) -> tuple[str, ...]:
-        """Returns the variables that may contain a key. Keys are numbered from 1."""
+        """Returns the variables that may contain the key with a number. Numbers start at 1."""
         ending = "" if number == 1 else f"_{number}"
         names = (variable(self.name, "api_key"), self.api_key_env)
         return tuple(name + ending for name in names if name)

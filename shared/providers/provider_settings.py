@@ -34,12 +34,12 @@ class ProviderSettings(BaseModel):
     tpm: Annotated[_Rate | None, UNSET_IF_BLANK] = None
     rpd: Annotated[_Rate | None, UNSET_IF_BLANK] = None
     adaptive: Annotated[bool | None, UNSET_IF_BLANK] = None
-    # The keys of `<NAME>_API_KEY_2` and further, by their numbers
+    # The keys in `<NAME>_API_KEY_2` and the variables after it, by their numbers
     more_api_keys: dict[int, Annotated[SecretStr, AfterValidator(setting_checks.key_text)]] = {}
 
     @property
     def key(self) -> str | None:
-        """Returns the first key in clear text."""
+        """Returns the first key in clear text; None if no key is set."""
         return next(iter(self.keys.values()), None)
 
     @property
@@ -55,5 +55,5 @@ class ProviderSettings(BaseModel):
         return self.model_copy(update={"api_key": api_key, "more_api_keys": {}})
 
 
-# The settings of a provider that are variables, such as OPENROUTER_TIMEOUT
+# The names of the settings that each have one variable, such as OPENROUTER_TIMEOUT
 PROVIDER_SETTINGS = tuple(name for name in ProviderSettings.model_fields if name != "more_api_keys")

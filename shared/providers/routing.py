@@ -4,8 +4,8 @@ RoutingError
 ├── UnknownProvider    no provider has this name
 └── NoProvider         nothing says which provider serves this model
 
-`str(error)` says how to change the request or the settings. The attributes contain
-the same facts as data.
+`str(error)` says how to change the request or the settings. The attributes contain the same facts
+as data.
 """
 
 from collections.abc import Iterable
@@ -16,16 +16,17 @@ from shared.providers.catalogue import Alias, Catalogue, Deployment
 from shared.providers.lanes import alias_lane
 from shared.providers.provider_row import Provider
 
-_SIMILARITY = 0.6  # of difflib: 0 to 1
+_SIMILARITY = 0.6  # least similarity of a name that is proposed: 0 to 1, as difflib measures it
 
 
-FALLBACK_AFTER_S = 60.0  # how long a request waits for a provider before it moves on
+FALLBACK_AFTER_S = 60.0  # default of `Target.after_s`
 
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """Serves a request after another target: a lane, and its name for the model.
+    """Describes where a request goes if its target cannot serve it: to a lane.
 
+    model: the lane's name for the model.
     providers: the providers that may get the request.
     """
 
@@ -38,11 +39,13 @@ class Fallback:
 class Target:
     """Names the provider of a request, and the name that the provider has for the model.
 
-    alias: the alias in lower case, if it has several deployments; then the queue decides which of
-        them serves the request.
+    alias: the alias in lower case, if it has several deployments; otherwise None. With an alias,
+        `provider` and `model` are the first deployment, and the queue decides which deployment
+        serves the request.
     others: the providers of the other deployments and of the fallbacks.
     fallbacks: what serves the request if the target cannot, in this order.
-    after_s: how long the request waits for a provider that does not work, before it moves on.
+    after_s: seconds for which the request waits for a provider that does not work, before the
+        request moves on to a fallback.
     content_filtered: whether a request that a provider's moderation refused moves on, too.
     """
 
@@ -72,7 +75,7 @@ class NoProvider(RoutingError):
     """Nothing says which provider serves `model`.
 
     `unconfigured` is the provider that the model's first segment names, if this provider exists but
-    the settings that it needs are missing: see `Provider.needs`.
+    the settings that it needs are missing: see `Provider.needs`. Otherwise it is None.
     """
 
     def __init__(self, catalogue: Catalogue, model: str) -> None:
@@ -112,11 +115,9 @@ def route(
 
 
 def fallbacks_of(catalogue: Catalogue, names: Iterable[Deployment | str]) -> list[Fallback]:
-    """Returns what serves a request after its first target.
+    """Returns the fallbacks that `names` stands for: deployments, and aliases in lower case.
 
-    The fallbacks of an alias follow directly after the alias.
-
-    names: deployments, and aliases in lower case.
+    The fallbacks of an alias follow directly after the alias. Repetitions are left out.
     """
     found: dict[tuple[str, str], Fallback] = {}
     for name in names:
@@ -178,12 +179,15 @@ def find_provider(catalogue: Catalogue, name: str) -> Provider:
 
 def nearest_providers(catalogue: Catalogue, name: str) -> list[str]:
     """Returns up to three names of providers that are similar to `name`, the most similar first."""
-    # A client chooses the name, and the comparison takes time that grows with its length.
+    # A client chooses the name, and the time of the comparison grows with the name's length.
     return get_close_matches(name.lower()[:64], catalogue.rows, cutoff=_SIMILARITY)
 
 
 def unknown_provider_message(catalogue: Catalogue, name: str) -> str:
-    """Returns a sentence that names the nearest providers and says how to add one."""
+    """Returns a message that names the most similar providers and says how to add a provider.
+
+    If no provider is similar, the message names all providers.
+    """
     nearest = nearest_providers(catalogue, name)
     known = f"did you mean {_either(nearest)}?" if nearest else _known(catalogue)
     return (

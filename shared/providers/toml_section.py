@@ -37,7 +37,7 @@ _SECRET_VALUE = re.compile(
 
 
 def too_many_fallbacks(count: int) -> str:
-    """Returns the message for `count` fallback routes, if these are too many."""
+    """Returns the message for an alias or a request with `count` fallback routes: too many."""
     return (
         f"with the fallbacks of their aliases, these are {count} fallbacks; {MAX_FALLBACK_ROUTES}"
         " are allowed"
@@ -117,7 +117,10 @@ class ModelSection(BaseModel):
 
 
 class Section(BaseModel):
-    """Holds one section `[providers.NAME]`. Only the fields that the file contains are set."""
+    """Holds one section `[providers.NAME]`.
+
+    The defaults of the fields have no effect: `given` returns only the fields in the file.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -168,7 +171,7 @@ class DeploymentSection(BaseModel):
 
 def _at_least_one(deployments: list[DeploymentSection]) -> list[DeploymentSection]:
     if not deployments:
-        raise ValueError("must have one deployment")
+        raise ValueError("must have at least one deployment")
     return deployments
 
 
