@@ -31,7 +31,8 @@ _OWN = {  # fields of Anthropic that OpenAI does not have
 }
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _MAX_TEMPERATURE = 1  # OpenAI allows 2
-# Maximum of `max_tokens` by the beginning of the model's name:
+# Largest `max_tokens` that a model takes, by the beginning of the model's name. The first match
+# counts.
 # https://platform.claude.com/docs/en/about-claude/models/overview
 _MAX_TOKENS = {
     "claude-3-7": 64_000,

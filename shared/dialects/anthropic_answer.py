@@ -79,7 +79,7 @@ def _chat_message(message: dict[str, Any], blocks: list[dict[str, Any]]) -> dict
     if thoughts:
         texts = (block.get("thinking") for block in thoughts)
         translated["reasoning"] = "".join(text for text in texts if isinstance(text, str))
-        # The next request must contain them: see anthropic_messages.py.
+        # The next request must contain these blocks: see anthropic_messages.py.
         translated["thinking_blocks"] = thoughts
     calls = [_chat_call(block) for block in blocks if block.get("type") == "tool_use"]
     return translated | {"tool_calls": calls} if calls else translated

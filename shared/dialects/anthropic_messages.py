@@ -17,10 +17,11 @@ Blocks = list[dict[str, Any]]
 
 
 def messages(fields: Fields) -> tuple[str, list[dict[str, Any]]]:
-    """Returns the system prompt, and the turns of user and assistant.
+    """Returns the system prompt ("" if there is none), and the other messages.
 
-    The system prompt has the system messages before the first turn. A later system message stays
-    where it is, although models before Claude Opus 4.8 refuse it there.
+    The system prompt is the text of the system messages before the first other message. A later
+    system message stays where it is, although models before Claude Opus 4.8 refuse it there.
+    Raises Untranslatable.
     """
     system: list[str] = []
     turns: list[dict[str, Any]] = []
@@ -93,7 +94,7 @@ def _result(path: str, message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_result(turns: list[dict[str, Any]], result: dict[str, Any]) -> None:
-    """Adds a tool's result to the turn of the results before it.
+    """Adds a tool's result to the last message if that has results, or else in a new message.
 
     Anthropic requires the results of parallel calls in one message.
     """

@@ -1,5 +1,7 @@
 """Reads the fields of an OpenAI chat request that is translated into another dialect.
 
+The functions raise Untranslatable if a field has a value that cannot be translated.
+
 https://platform.openai.com/docs/api-reference/chat/create
 """
 
@@ -11,7 +13,8 @@ import orjson
 
 from shared.dialects.dialect import Untranslatable
 
-# Fields that do not change the answer's text, such as the client's notes and cache hints.
+# Fields that do not change the answer's text, such as the client's notes and cache hints. They are
+# left out if the translation does not take them.
 _WITHOUT_EFFECT = frozenset(
     {
         "metadata",
@@ -45,9 +48,10 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
 
 
 class Fields:
-    """Holds the fields of a chat request, from which a translation takes the fields that it knows.
+    """Holds the fields of a chat request.
 
-    The translation refuses the rest.
+    A translation takes the fields that it knows, and then calls `refuse_rest`. Fields that are null
+    or have their default values are treated as absent.
     """
 
     def __init__(self, chat: Mapping[str, Any], provider: str) -> None:
@@ -59,11 +63,11 @@ class Fields:
         self._provider = provider
 
     def take(self, name: str) -> Any:  # noqa: ANN401 — JSON
-        """Removes a field. Returns its value; None if it is absent, or has its default."""
+        """Removes a field. Returns its value; None if the field is absent."""
         return self._fields.pop(name, None)
 
     def take_list(self, name: str) -> list[Any]:
-        """Returns the values of an array; [] if the field is absent."""
+        """Removes a field that is an array. Returns its values; [] if the field is absent."""
         value = self.take(name)
         if value is None:
             return []
@@ -72,7 +76,7 @@ class Fields:
         return value
 
     def take_one_of(self, name: str, values: Collection[str]) -> str | None:
-        """Returns a value that is one of `values`; None if the field is absent."""
+        """Removes a field that must have one of `values`. Returns its value; None if absent."""
         value = self.take(name)
         if value is None or (isinstance(value, str) and value in values):
             return value
@@ -84,7 +88,7 @@ class Fields:
         return {names[name]: self._fields.pop(name) for name in found}
 
     def refuse_rest(self) -> None:
-        """Raises Untranslatable if a field was not taken and changes the answer."""
+        """Raises Untranslatable if a field was not taken and may change the answer."""
         for name in self._fields:
             if name not in _WITHOUT_EFFECT:
                 raise Untranslatable(
@@ -129,7 +133,7 @@ def messages_of(fields: Fields) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def parts_of(path: str, content: Any) -> list[Text | File]:  # noqa: ANN401 — JSON
-    """Returns the parts of a content that is a text, or an array of parts."""
+    """Returns the parts of a content: of a text, of an array of parts, or of null (no parts)."""
     if content is None or content == "":
         return []
     if isinstance(content, str):
@@ -198,7 +202,7 @@ def only(path: str, message: Mapping[str, Any], *names: str) -> None:
 
 
 def token_limit(fields: Fields) -> int | None:
-    """Returns the largest number of tokens that the answer may have; None if not limited."""
+    """Removes both fields of the token limit. Returns the limit; None if there is no limit."""
     limits = [fields.take(name) for name in ("max_completion_tokens", "max_tokens")]
     return next((limit for limit in limits if limit is not None), None)
 
@@ -214,7 +218,10 @@ def stops(fields: Fields) -> list[str]:
 
 
 def json_schema(fields: Fields) -> dict[str, Any] | str | None:
-    """Returns the schema of `response_format`, or "json" if it asks for any JSON object."""
+    """Removes `response_format`. Returns its schema, or "json" if it asks for any JSON object.
+
+    Returns None if the field is absent.
+    """
     match fields.take("response_format"):
         case None:
             return None

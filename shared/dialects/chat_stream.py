@@ -17,16 +17,17 @@ from shared.dialects.stream import END
 from shared.dialects.values import record, records
 
 _CHUNK = "chat.completion.chunk"
-# Texts that a provider sends whole; in other fields, the texts of the chunks are parts.
+# Fields whose text is whole in each chunk. In other fields, each chunk has a part of the text.
 _WHOLE = {"id", "type", "role", "name", "format", "signature"}
-_NEEDED = ("id", "object", "created", "model", "choices")  # OpenAI's clients need these
+# Fields that OpenAI's clients need in each chunk
+_NEEDED = ("id", "object", "created", "model", "choices")
 
 
 class ChatStream:
     """Puts a chat completion together from its chunks.
 
-    The client gets each chunk as it is. The chunk with the usage, which has no choice, is left out
-    unless `include_usage` asks for it.
+    The client gets each chunk as it is, or with default values for missing fields of `_NEEDED`. The
+    client gets the chunk with the usage, which has no choice, only if `include_usage` is true.
     """
 
     def __init__(self, stream_options: Mapping[str, Any]) -> None:
@@ -102,7 +103,10 @@ class ChatStream:
 
 
 def _merge(target: dict[str, Any], delta: Mapping[str, Any]) -> None:
-    """Adds the parts of a delta: texts are appended, lists extended, objects merged."""
+    """Adds the parts of a delta to `target`: texts are appended, lists extended, objects merged.
+
+    Other values, and the texts of `_WHOLE`, replace the earlier values.
+    """
     for name, value in delta.items():
         known = target.get(name)
         if value is None:
@@ -142,7 +146,10 @@ def _encode(chunk: Mapping[str, Any]) -> bytes:
 
 
 def whole_chat(answer: Mapping[str, Any], stream_options: Mapping[str, Any]) -> list[bytes]:
-    """Returns the events of a chat completion that was not streamed: one chunk, and the usage."""
+    """Returns the events of a chat completion that was not streamed.
+
+    These are one chunk, and a chunk with the usage if `include_usage` is true.
+    """
     head = {name: answer.get(name) for name in ("id", "created", "model")}
     head |= {"object": _CHUNK}
     choices = [

@@ -31,7 +31,7 @@ class Answer:
     completion_tokens: int = 0
     total_tokens: int = 0
     finish_reason: str | None = None
-    cost_usd: float | None = None  # None if the provider does not report it
+    cost_usd: float | None = None  # None if the provider reports no valid price
     message: dict[str, Any] | None = None  # None if the message has only a role and a text
     choices: list[Any] | None = None  # None if there is only one choice
     logprobs: Any = None
@@ -53,9 +53,10 @@ class ErrorInBody(Exception):
 
 
 class Unfinished(Exception):
-    """The response has status 200, but its JSON says that the answer was not finished.
+    """The response has status 200, but the answer was not finished.
 
-    `evidence` quotes the field that says so, such as `finish_reason: error`.
+    `evidence` says how this is known: it quotes a field of the JSON, such as
+    `finish_reason: error`, or says that the stream ended early.
     """
 
     def __init__(self, evidence: str) -> None:
@@ -92,13 +93,13 @@ class Codec:
     to_chat: returns the OpenAI chat completion that has the same meaning as the parsed JSON of a
         response with status 200. Raises ErrorInBody, Unfinished and NoAnswer. None if the response
         needs no conversion.
-    model_path: returns the part of the path that names the model. None if the path does not.
-    auth: the authentication of this kind of call, if it does not depend on the provider: see
-        `shared.providers.provider_row.Provider.auth`.
+    model_path: returns the part of the path that names the model. None if the path names no model.
+    auth: the authentication of this kind of call, which replaces the provider's: see
+        `shared.providers.provider_row.Provider.auth`. None if the provider's is used.
     takes_plain: whether `translate` takes every request that has only texts, a temperature and a
         token limit, so that such a request needs no check.
-    stream: creates a reader of a streamed answer. None if such a call never asks for a stream.
-    stream_usage: whether the usage is in a stream only if `stream_options` asks for it.
+    stream: creates a reader of a streamed answer. None if this kind of call is never streamed.
+    stream_usage: whether a stream contains the usage only if `stream_options` asks for the usage.
     """
 
     path: str

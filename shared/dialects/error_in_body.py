@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.dialects.dialect import ErrorInBody
 
-BAD_GATEWAY = 502  # status of an error that names none
+BAD_GATEWAY = 502  # status of an error that names no known status
 _STATUSES = {  # HTTP statuses by the words of OpenAI and Anthropic
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -25,7 +25,8 @@ _STATUSES = {  # HTTP statuses by the words of OpenAI and Anthropic
 def raise_error(error: object) -> None:
     """Raises ErrorInBody if `error`, the value of a field named `error`, reports an error.
 
-    `{}`, `false` and "" report none: some providers send them with good answers.
+    Empty values such as `{}` and "", numbers, and objects that have only empty values report no
+    error: some providers send these with good answers.
     """
     if not error:
         return
@@ -37,7 +38,7 @@ def raise_error(error: object) -> None:
 
 
 def _status(error: dict[str, Any]) -> int:
-    """Returns the HTTP status that corresponds to the error; 502 if it names none."""
+    """Returns the HTTP status that corresponds to the error; 502 if no field says which."""
     for name in ("code", "status", "type"):
         text = str(error.get(name))
         if re.fullmatch(r"[45][0-9]{2}", text):

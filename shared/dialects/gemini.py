@@ -3,8 +3,8 @@ with OpenAI's.
 
 https://ai.google.dev/api/generate-content · https://ai.google.dev/gemini-api/docs/openai
 
-The base URL of both ends in `/v1beta`. generateContent takes the key in `x-goog-api-key`, the other
-interface in `Authorization`.
+Both interfaces have the same base URL, which ends in `/v1beta`. generateContent takes the key in
+the header `x-goog-api-key`, the other interface in `Authorization`.
 """
 
 from dataclasses import replace

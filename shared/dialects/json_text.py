@@ -1,6 +1,6 @@
 """Reads the JSON of a provider's answer, even if a strict parser would refuse the JSON.
 
-Some providers send what JSON (RFC 8259) does not allow around a good answer: a byte order mark,
+Some providers send good answers with parts that JSON (RFC 8259) does not allow: a byte order mark,
 comments that keep the connection open, broken UTF-8, half of a surrogate pair, control characters
 in strings, NaN. Such an answer has been paid for, so its text is repaired. A text that is not
 complete stays invalid.
@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-# Whitespace, and comment lines: of server-sent events (":"), "//" and "#".
+# White space before the JSON, and comment lines, which begin with ":" (server-sent events), "//" or
+# "#".
 _BEFORE = re.compile(r"(?:[\s\ufeff]+|(?::|//|#)[^\n]*(?:\n|\Z))*+")
 # A string (the text may end before the string ends), NaN or Infinity (which JSON does not have), or
 # line ends between values.
@@ -42,7 +43,10 @@ def read_json(body: bytes) -> tuple[Any, bytes]:
 
 
 def one_line(text: bytes) -> str:
-    """Returns a JSON text without line ends. Strings contain none, because JSON escapes them."""
+    """Returns a JSON text with spaces for its line ends.
+
+    No value changes, because a line end inside a JSON string is escaped.
+    """
     return text.replace(b"\r", b" ").replace(b"\n", b" ").decode()
 
 
@@ -60,7 +64,10 @@ def _repair_token(token: re.Match[str]) -> str:
 
 
 def _loads(text: str) -> Any:  # noqa: ANN401 — JSON
-    """Returns the value of a JSON text, also with numbers that orjson refuses, such as 1e999."""
+    """Returns the value of a JSON text that may have numbers that orjson refuses, such as 1e999.
+
+    Raises ValueError.
+    """
     try:
         return json.loads(text, parse_int=_integer)
     except RecursionError:

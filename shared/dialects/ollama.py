@@ -132,7 +132,7 @@ def _message(path: str, message: dict[str, Any], called: dict[str, str]) -> dict
 
 _ROLES = frozenset({"system", "user", "assistant"})
 _PLAIN = ("role", "content")
-_THOUGHTS = ("reasoning", "reasoning_content")  # names of an assistant's thoughts in use
+_THOUGHTS = ("reasoning", "reasoning_content")  # names that providers use for thoughts
 
 
 def _content(path: str, parts: Iterable[Text | File]) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _tool_calls(message: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "id": call.get("id") or f"call_{index}",  # older versions of Ollama have no id
+            "id": call.get("id") or f"call_{index}",  # older versions of Ollama send no id
             "type": "function",
             "function": {
                 "name": function.get("name"),

@@ -70,7 +70,7 @@ def decode_response(reply: Any) -> Answer:  # noqa: ANN401 — JSON
 
 
 def decode_embeddings(reply: Any) -> Answer:  # noqa: ANN401 — JSON
-    """Returns the counts of embeddings, which have no text: see `Codec.decode`."""
+    """Returns an answer with the token counts of embeddings, and no text: see `Codec.decode`."""
     reply = record(reply)
     raise_error(reply.get("error"))
     if not any(item.get("embedding") for item in records(reply.get("data"))):
@@ -85,14 +85,18 @@ _OTHER_TOKENS = ("input_tokens", "output_tokens")
 
 
 def counts(usage: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Returns the tokens of the prompt, of the completion, and of both."""
+    """Returns the numbers of tokens of the prompt, of the completion, and of both. An invalid
+    number is 0."""
     names = _TOKENS if "prompt_tokens" in usage else _OTHER_TOKENS
     prompt, completion = tokens(usage.get(names[0])), tokens(usage.get(names[1]))
     return prompt, completion, tokens(usage.get("total_tokens")) or prompt + completion
 
 
 def _choice(choices: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the first choice that is an answer. Raises NoAnswer if no choice has a message."""
+    """Returns the first choice that is an answer, or else the first that has a message.
+
+    If no choice has a message, raises ErrorInBody if a choice reports an error, or else NoAnswer.
+    """
     if len(choices) == 1 and isinstance(choices[0].get("message"), dict):  # the usual case
         return choices[0]
     found = [choice for choice in choices if isinstance(choice.get("message"), dict | str)]

@@ -30,12 +30,12 @@ _CODES = (
     "reason",
     "__type",  # AWS
 )
-# Fields that contain errors
+# Fields in which further errors may be
 _WITH_CODES = ("error", "errors", "detail", "details", "innererror", "metadata")
 
 
 def reason(value: Any, depth: int = 0) -> str:  # noqa: ANN401 — JSON
-    """Returns the reason in `value`, or "" if there is none.
+    """Returns the reason in `value`, which is parsed JSON or a text; "" if there is no reason.
 
     The message of a gateway may say only that the provider behind it failed. So `metadata.raw`,
     which is the response of the provider behind the gateway, is added:
@@ -69,7 +69,10 @@ def _inner(text: str, depth: int) -> str:
 
 
 def codes(value: Any) -> frozenset[str]:  # noqa: ANN401 — JSON
-    """Returns the codes in an error: lower-case letters and digits, such as `modelnotfound`."""
+    """Returns the codes in an error, as lower-case letters and digits, such as `modelnotfound`.
+
+    Other characters are left out.
+    """
     return frozenset(_codes(value, 0))
 
 
@@ -87,12 +90,16 @@ def _codes(value: Any, depth: int) -> Iterator[str]:  # noqa: ANN401 — JSON
             yield from _codes(value.get(name), depth + 1)
 
 
-# Names such as `messages[0].content`, so that no part of a prompt can be among them.
+# A name, such as `messages[0].content`. A name has no spaces, because a text with spaces may be a
+# part of a prompt.
 _NAME = re.compile(r"(?=.*[^0-9])[\w.\[\]-]{1,100}")
 
 
 def names(value: Any) -> dict[str, str]:  # noqa: ANN401 — JSON
-    """Returns `type`, `param` and `code` of an error in the form of OpenAI, if they are names."""
+    """Returns those of the fields `type`, `param` and `code` of an error that are names.
+
+    The error has OpenAI's format. Returns {} for any other value.
+    """
     inner = value.get("error") if isinstance(value, dict) else None
     error = inner if isinstance(inner, dict) else value
     if not isinstance(error, dict):

@@ -1,4 +1,6 @@
-"""Reads a streamed response of OpenAI's Responses API. Its last event has the whole response.
+"""Reads a streamed response of OpenAI's Responses API.
+
+The last event of the stream has the whole response.
 
 https://platform.openai.com/docs/api-reference/responses-streaming
 """
@@ -23,7 +25,7 @@ class ResponseStream:
         self._response: dict[str, Any] | None = None
 
     def read(self, event: Event) -> list[bytes]:
-        if event.data.strip() == END:  # some servers send it here, too
+        if event.data.strip() == END:  # some servers send this event here, too
             return []
         value = record(read_json(event.data.encode())[0])
         kind = value.get("type") or event.name
@@ -41,6 +43,6 @@ class ResponseStream:
 
 
 def whole_response(response: Mapping[str, Any]) -> list[bytes]:
-    """Returns the events of a response that was not streamed."""
+    """Returns the events of a response that was not streamed: only `response.completed`."""
     event = {"type": "response.completed", "sequence_number": 0, "response": response}
     return [Event("response.completed", orjson.dumps(event).decode()).encode()]

@@ -40,7 +40,7 @@ class EventParser:
         return [event for line in lines if (event := self._line(line))]
 
     def end(self) -> list[Event]:
-        """Returns the last event, if the blank line after it is missing."""
+        """Returns the last event if the blank line after it is missing, else an empty list."""
         return self.feed(b"\n\n")
 
     def _line(self, line: bytes) -> Event | None:

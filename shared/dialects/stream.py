@@ -1,7 +1,7 @@
 """Defines how a dialect reads an answer that the provider streams.
 
-A reader gets the provider's events. It returns the events for the client, and puts the whole answer
-together, which is read like an answer without a stream.
+A reader gets the provider's events. It returns the events for the client. It also puts the whole
+answer together, so that a worker can read this like an answer without a stream.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,15 +14,16 @@ END = "[DONE]"  # data of the last event of a chat completion
 
 class StreamReader(Protocol):
     def read(self, event: Event) -> list[bytes]:
-        """Returns encoded events for the client.
+        """Returns the encoded events that the client gets for this event; maybe none.
 
-        Raises ErrorInBody, Unfinished, and ValueError if the event is not JSON.
+        Raises ErrorInBody, and ValueError if the event is not JSON.
         """
 
     def end(self) -> tuple[list[bytes], dict[str, Any]]:
         """Returns the last events for the client, and the whole answer, as without a stream.
 
-        Raises Unfinished if the stream has ended early.
+        Raises Unfinished if the stream has ended early, and ValueError if a part of the answer is
+        not JSON.
         """
 
 

@@ -19,7 +19,7 @@ def records(value: object) -> list[dict[str, Any]]:
 
 
 def text_of(content: object) -> str:
-    """Returns the text of a content: a string, or the joined texts of its parts."""
+    """Returns the text of a content: a string, or the joined texts of its parts; else ""."""
     if isinstance(content, str):
         return content
     if isinstance(content, dict):
@@ -30,7 +30,7 @@ def text_of(content: object) -> str:
 
 
 def _text(part: object) -> str:
-    """Returns the text of a part, or "" if the part has another type, such as a thought."""
+    """Returns the text of a part, or "" if the part is not a text but, for example, a thought."""
     fields = record(part)
     text = fields.get("text") if fields.get("type", "text") in _TEXT_TYPES else None
     return text if isinstance(text, str) else ""
@@ -40,7 +40,10 @@ _TEXT_TYPES = ("text", "output_text", None)
 
 
 def word(value: object) -> str | None:
-    """Returns a word such as a finish reason, which some providers wrap in an object."""
+    """Returns a word such as a finish reason, or None if `value` contains no word.
+
+    Some providers wrap the word in an object.
+    """
     if isinstance(value, dict):
         value = value.get("type") or value.get("reason")
     return value if isinstance(value, str) else None

@@ -19,7 +19,7 @@ from shared.providers.provider_row import Provider
 _SIMILARITY = 0.6  # least similarity of a name that is proposed: 0 to 1, as difflib measures it
 
 
-FALLBACK_AFTER_S = 60.0  # default of `Target.after_s`
+FALLBACK_AFTER_S = 60.0  # `Target.after_s` of requests that name their fallbacks; the default
 
 
 @dataclass(frozen=True, slots=True)
