@@ -20,9 +20,9 @@ def test_workers_with_different_rates_are_named() -> None:
     assert notices(AT, [IDLE], [WORKER, *others], rules) == [
         said(
             Severity.WARNING,
-            "openrouter: the workers have different limits of requests, tokens or models;"
+            "openrouter: the workers have different limits, numbers of keys or deployments;"
             f" {WORKER.worker_id} differs from the others. Give all workers the same settings and"
-            " PROVIDERS_FILE. `orchestrator limits` shows them.",
+            " PROVIDERS_FILE. `orchestrator limits` shows the limits.",
         )
     ]
     assert notices(AT, [IDLE], [WORKER, *others], {}) == []

@@ -77,7 +77,10 @@ class UnhealthyDeployment(BaseModel):
 
 
 class Lane(BaseModel):
-    """Describes the queue of one provider, for all workers and all owners together."""
+    """Describes a lane: the queue of a provider, of an alias or of the webhooks.
+
+    All counts are for all workers and all owners together.
+    """
 
     name: str
     in_flight: int
@@ -106,7 +109,8 @@ class Lane(BaseModel):
         " call ended."
     )
     models: list[ModelStats] = Field(
-        description="The busiest models of the last minute, at most 20, the busiest first."
+        description="The models of the last minute, at most 20, the busiest first. If there are"
+        " more models, those without an answer are left out first."
     )
 
 

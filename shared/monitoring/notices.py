@@ -139,9 +139,10 @@ def _different_rules(
         yield _notice(
             Severity.WARNING,
             lane.name,
-            f"{lane.name}: the workers have different limits of requests, tokens or models;"
+            f"{lane.name}: the workers have different limits, numbers of keys or deployments;"
             f" {names} {'differs' if len(fewest) == 1 else 'differ'} from the others. Give all"
-            " workers the same settings and PROVIDERS_FILE. `orchestrator limits` shows them.",
+            " workers the same settings and PROVIDERS_FILE. `orchestrator limits` shows the"
+            " limits.",
         )
 
 

@@ -8,7 +8,7 @@ from shared.providers.model_limits import ModelLimits
 
 ModelCase = Literal["exact", "lower"]
 LimitsPer = Literal["account", "model"]
-# The vendor whose names the headers have in which a provider announces its rate limits: see
+# A provider announces its rate limits in the headers of one of these vendors: see
 # `worker.providers.announced_limits`
 LimitHeaders = Literal["openai", "anthropic", "groq", "cerebras", "fireworks", "none"]
 

@@ -19,7 +19,8 @@ from shared.providers.provider_row import Provider
 _SIMILARITY = 0.6  # least similarity of a name that is proposed: 0 to 1, as difflib measures it
 
 
-FALLBACK_AFTER_S = 60.0  # `Target.after_s` of requests that name their fallbacks; the default
+# Default of `Target.after_s`. It also applies to the fallbacks that a request names.
+FALLBACK_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,7 @@ def _first_segment(model: str) -> str:
 
 
 def _known(catalogue: Catalogue) -> str:
-    return f"known are {', '.join(sorted(catalogue.rows))}."
+    return f"the known providers are {', '.join(sorted(catalogue.rows))}."
 
 
 def _either(names: Iterable[str]) -> str:

@@ -37,7 +37,7 @@ _SECRET_VALUE = re.compile(
 
 
 def too_many_fallbacks(count: int) -> str:
-    """Returns the message for an alias or a request with `count` fallback routes: too many."""
+    """Returns the message for an alias or a request whose `count` fallbacks are too many."""
     return (
         f"with the fallbacks of their aliases, these are {count} fallbacks; {MAX_FALLBACK_ROUTES}"
         " are allowed"
