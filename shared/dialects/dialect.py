@@ -95,7 +95,7 @@ class Codec:
         needs no conversion.
     model_path: returns the part of the path that names the model. None if the path names no model.
     auth: the authentication of this kind of call, which replaces the provider's: see
-        `shared.providers.provider_row.Provider.auth`. None if the provider's is used.
+        `shared.providers.provider_row.Provider.auth`. None if this kind of call has none.
     takes_plain: whether `translate` takes every request that has only texts, a temperature and a
         token limit, so that such a request needs no check.
     stream: creates a reader of a streamed answer. None if this kind of call is never streamed.

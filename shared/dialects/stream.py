@@ -1,7 +1,7 @@
 """Defines how a dialect reads an answer that the provider streams.
 
 A reader gets the provider's events. It returns the events for the client. It also puts the whole
-answer together, so that a worker can read this like an answer without a stream.
+answer together. A worker reads this answer like an answer that was not streamed.
 """
 
 from collections.abc import Callable, Mapping

@@ -34,7 +34,7 @@ class _Lane(Protocol[Shown_co]):
 def account_of(lane: _Lane[Deployment]) -> Deployment | None:
     """Returns the deployment that stands for all models of the lane.
 
-    Returns None if there is none: all deployments are healthy, or only some models or keys are not.
+    Returns None if all deployments are healthy, or if only some models or keys are unhealthy.
     """
     return next((one for one in lane.deployments if one.name == lane.name), None)
 

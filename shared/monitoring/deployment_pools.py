@@ -70,10 +70,9 @@ def _alias(
 def _blocking(
     at: datetime, name: str, states: Mapping[str, UnhealthyDeployment]
 ) -> UnhealthyDeployment | None:
-    """Returns the state that keeps calls from a deployment for the longest time; None if no state
-    does.
+    """Returns the state because of which a deployment gets no calls now; None if it may get calls.
 
-    This is the state of the deployment, or the state of its provider.
+    The state is the deployment's or its provider's: if both prevent calls, the one that ends later.
     """
     found = (states.get(name.partition("/")[0]), states.get(name))
     return max(

@@ -86,8 +86,8 @@ def _paused(
 ) -> UnhealthyDeployment | None:
     """Returns the deployment because of which the lane is paused; None if the lane is not paused.
 
-    The lane is paused if the whole provider is paused, or if a model is paused and no call of the
-    lane is running.
+    The lane is paused if the whole provider is paused, or if a model or a key is paused and no call
+    of the lane is running.
     """
     paused = [deployment for deployment in deployments if deployment.next_call_at > utc(now_s)]
     whole = [deployment for deployment in paused if deployment.name == lane]

@@ -23,7 +23,8 @@ Values = dict[str, int]  # by a name in LIMITS
 class NamedLimits:
     """Holds the limits of a provider, of one of its models, or of a pattern of its models.
 
-    name: the provider's name, `provider/model` or `provider/pattern`.
+    name: the provider's name, `provider/model` or `provider/pattern`. Announced limits of a further
+        key have its account, such as `provider#2/model`.
     configured: the limits that workers have in their settings, each with the ids of the workers.
         If there is more than one entry, the workers disagree.
     set: the limits that were set with `orchestrator limits set`.
@@ -92,7 +93,7 @@ def limits_of(
 
     reports: the report of each worker, by the worker's id.
     set_limits, announced, caps: the values in the hashes `limits`, `learned` and `caps` of Redis,
-        by the provider's name, or by `provider/model`.
+        by their names there: see shared.queue.redis_keys.
     """
     found = _of_workers(reports)
     adaptive = {

@@ -37,7 +37,7 @@ class ModelLabels:
         self._by_owner = Counter[str]()
 
     def label(self, model: str, owner: str = "", *, is_served: bool = True) -> str:
-        """Makes the model a label. Returns the model, or `OTHER_MODELS` if it has no room.
+        """Makes the model a label, and returns it. Returns `OTHER_MODELS` if there is no room.
 
         is_served: whether a provider has just answered a call to the model.
         """

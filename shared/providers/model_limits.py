@@ -27,8 +27,10 @@ class ModelLimits:
 
 
 def limits_of(models: Iterable[ModelLimits], model: str) -> ModelLimits | None:
-    """Returns the limits of a model: those with its name, or else those of the first glob that
-    matches the name. Returns None if there are no such limits."""
+    """Returns the limits with the name of a model, or else the limits of the first matching glob.
+
+    Returns None if there are no such limits.
+    """
     name, first = model.lower(), None
     for limits in models:
         if limits.pattern == name:
