@@ -205,6 +205,15 @@ def test_a_prompt_in_the_response_stops_no_deployment(status: int) -> None:
     assert not found.covers_account
 
 
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_prompt_in_an_error_of_the_server_is_no_overload(status: int) -> None:
+    body = {"error": "cannot take 'a busy line, overloaded by high demand'"}
+
+    found = judge(status, httpx.Headers(), body, safe_text="cannot take …", now=NOW)
+
+    assert found.verdict is Verdict.TRANSIENT
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

@@ -132,12 +132,15 @@ def _of_the_item(response: _Response) -> Judgement | None:
 
 def _limit(response: _Response) -> Judgement | None:
     status, wait = response.status, response.wait_s
+    # A 429 does not repeat the prompt.
+    is_limit = status == HTTPStatus.TOO_MANY_REQUESTS
+    text = response.text if is_limit else response.safe_text
     is_overload = status in _OVERLOADS or (status in _MAY_BE_OVERLOADS and wait is not None)
     if is_overload or any(
-        rule.applies(status, response.names, response.text) for rule in (OVERLOADED, UNAVAILABLE)
+        rule.applies(status, response.names, text) for rule in (OVERLOADED, UNAVAILABLE)
     ):
         return Judgement(Verdict.OVERLOADED, ErrorCode.OVERLOADED, wait)
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
+    if is_limit:
         covers_account = _covers_account(response)
         return Judgement(Verdict.RATE_LIMITED, ErrorCode.RATE_LIMITED, wait, covers_account)
     return None
