@@ -17,7 +17,8 @@ class Rules:
     adaptive: whether the limit of running items adapts.
     per_account: whether the rates limit all models together; if not, they limit each model.
     counts_refused: whether the provider counts the calls that it refuses.
-    reserves_output: whether the provider counts the token limit of a request before the call.
+    reserves_output: whether the provider counts a request's limit of output tokens, such as
+        `max_tokens`, when the call starts.
     rpm, tpm, rpd: requests and tokens a minute, requests a day; None if there is no such limit.
     models: limits of single models.
     """
@@ -75,7 +76,11 @@ _NO_RULES = Rules()
 
 @dataclass(frozen=True, slots=True)
 class ServedBy:
-    """Names a deployment of a lane: a provider's account and, for an alias, the model it gets."""
+    """Names a deployment of a lane: a provider's account, and the model that the account gets.
+
+    model: "" if the lane is not an alias: each item names its model.
+    weight: share of the lane's items, relative to the weights of the lane's other deployments.
+    """
 
     account: str
     model: str = ""
@@ -140,7 +145,7 @@ class Capacity:
     running: Mapping[str, int]  # lane → number of items that this worker runs, if it runs any
     free_slots: int  # number of items that this worker can still take
     quarantined: int = 0  # number of quarantined items that this worker runs
-    worker_id: str = "worker"  # each worker has another id
+    worker_id: str = "worker"  # each worker needs its own id
 
     def argv(self) -> tuple[str | bytes | int, ...]:
         running = [part for lane_count in self.running.items() for part in lane_count]

@@ -6,16 +6,16 @@ An item is in exactly one place, and only the scripts in `lua/` move items:
                ▲               │  │
                └── release, ───┘  └── retry ──▶ DEFERRED ── when due ──▶ QUEUE
                    expire
-    cancel, deadline: the job ends early, and so do its items that have no result
+    cancel, deadline: the job ends early; its items without a result finish, and leave QUEUE
 
 An item that has lost MAX_WORKER_LOSSES - 1 workers waits in QUARANTINE instead of QUEUE. If the
 item loses one more worker, it fails. A worker runs only one quarantined item at a time, so that an
 item that crashes the worker cannot make other quarantined items fail.
 
-Invariants: A lane never has more leases than its limit. A result is written once. Settling a lease
-that has expired or was settled before changes no item. A lane with an item is in the index of
-ACTIVE_LANES: a round looks only at the lanes in the index. A model or a provider that does not work
-gets at most one call at a time: see lua/lib/health_records.lua.
+Invariants: No claim gives a lane more leases than its limit. A result is written once. Settling a
+lease that has expired or was settled before changes no item. Every lane that has an item is in the
+index ACTIVE_LANES, because a round looks only at the lanes in this index. A model or a provider
+that does not work gets at most one call at a time: see lua/lib/health_records.lua.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ from shared.queue.setting_defaults import INTERACTIVE_WEIGHT, OUTAGE_WAIT_S
 # Limits of one run of a script, because Redis does nothing else meanwhile
 MAX_RENEWED = 500  # leases
 MAX_SETTLEMENTS = 64
-MAX_CLAIM = 50  # limit of items per round, so that other workers get some items of a large job
+MAX_CLAIM = 50  # items per round, so that other workers get some items of a large job
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ class Queue:
     async def settle_and_claim(
         self, settlements: Sequence[Settlement], capacity: Capacity | None
     ) -> Claimed:
-        """Settles leases, and returns items that are claimed in the same atomic step.
+        """Settles leases, and claims items in the same atomic step.
 
-        Without a capacity, no item is claimed; if a slot became free, the other workers are woken.
-        Repeating the settlements changes nothing.
+        Without a capacity, the call claims no item; if it frees a slot, it wakes the other workers.
+        Repeating a settlement changes nothing.
         """
         args: list[str | bytes | float] = [*(capacity.argv() if capacity else _CLAIM_NOTHING)]
         for settlement in settlements:
@@ -132,10 +132,9 @@ class Queue:
         return stop
 
     async def expire_overdue(self) -> bool:
-        """Ends jobs whose deadline has passed, a limited number at a time.
+        """Ends overdue jobs, and forgets expired jobs and files: see lua/expire_overdue.lua.
 
-        Returns whether there are more. Workers do the same in each round, but there may be no
-        worker.
+        One call does limited work. Returns whether the caller must call again immediately.
         """
         return bool(await self._expire_overdue())
 
@@ -151,7 +150,7 @@ class Queue:
 
 
 def _error_code(code: str) -> ErrorCode:
-    """Returns the code. Workers of a newer version may have stored a code that is not known."""
+    """Returns the error code. A code that only a newer version knows becomes INTERNAL_ERROR."""
     return ErrorCode(code) if code in set(ErrorCode) else ErrorCode.INTERNAL_ERROR
 
 

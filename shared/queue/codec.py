@@ -8,7 +8,7 @@ from arq.utils import timestamp_ms
 
 CALL_PROVIDER = "call_provider"  # task function of a request
 DELIVER_WEBHOOK = "deliver_webhook"  # task function of a webhook delivery
-OPENAI_EVENT = "openai"  # last argument of the delivery of a webhook in OpenAI's form
+OPENAI_EVENT = "openai"  # last argument of a delivery that sends OpenAI's event
 
 
 def encode_payload(task: str, *args: object) -> bytes:

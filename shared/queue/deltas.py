@@ -1,7 +1,7 @@
-"""Keeps the parts of an answer that is streamed, from the worker that gets them to the API.
+"""Passes the parts of a streamed answer from the worker that calls the provider to the API.
 
-The parts stay in Redis while the call runs, so that a client that joins the call gets all of them.
-They are encoded server-sent events, of whole events each.
+The parts stay in Redis while the call runs, so that a client that joins the call gets all parts.
+Each part is the text of one or more complete server-sent events.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ FINISHED_TTL_S = 60  # for clients that still read, or join a call that has just
 class Parts:
     """Holds the next parts of an answer.
 
-    are_lost: whether further parts have expired, because the client has read too slowly.
-    has_ended: whether the job has ended, so that no further part follows.
+    are_lost: whether parts after these expired before the client read them.
+    has_ended: whether the job has ended. Then no part follows.
     """
 
     parts: list[bytes]
@@ -40,10 +40,12 @@ class Deltas:
     async def append(
         self, lane: str, lease_id: LeaseId, part: bytes, *, position: int, is_last: bool = False
     ) -> bool:
-        """Appends a part, after `position` other parts. Repeating a call changes nothing.
+        """Appends a part, after `position` other parts. Repeating a call appends nothing.
 
         From the first part on, the item does not run again: if its lease ends without a result,
-        the item fails. Returns False, and appends nothing, if the lease has ended.
+        the item fails. Returns False, and appends nothing, if the lease or the job has ended.
+
+        part: b"" only sets the time to live. is_last: the parts expire after FINISHED_TTL_S.
         """
         ttl_s = FINISHED_TTL_S if is_last else RUNNING_TTL_S
         return bool(await self._append(args=[lane, lease_id, position, ttl_s, part]))

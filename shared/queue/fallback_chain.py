@@ -1,4 +1,7 @@
-"""Writes the names of routes, which say where items may move, for lua/lib/fallbacks.lua."""
+"""Writes the names of routes. A name says to which models items may move.
+
+lua/lib/fallbacks.lua reads the names.
+"""
 
 from collections.abc import Sequence
 
@@ -8,7 +11,10 @@ _SEPARATORS = dict.fromkeys(range(0x1C, 0x20), "\N{REPLACEMENT CHARACTER}")
 
 
 def route_name(model: str, chain: str) -> str:
-    """Returns the name of a model's route. `chain` is "" if the model has no fallbacks."""
+    """Returns the name of a model's route.
+
+    chain: the result of `fallback_chain`; "" if the model has no fallbacks.
+    """
     return model.lower().translate(_SEPARATORS) + chain
 
 
@@ -17,8 +23,9 @@ def fallback_chain(
 ) -> str:
     """Returns the text that follows the model in the name of a route; "" without targets.
 
-    targets: lanes and models, in the order in which they are tried. after_s: the time that an item
-    waits for a provider that does not work, before it moves on.
+    targets: pairs of lane and model, in the order in which they are tried.
+    after_s: the time that an item waits for a provider that does not work, before it moves on.
+    content_filtered: whether an item moves on, too, if a provider's moderation has refused it.
     """
     if not targets:
         return ""

@@ -13,9 +13,9 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 def is_job_id(text: str) -> bool:
     """Returns whether `text` can be the id of a client's job.
 
-    A text from outside must be checked before it becomes a part of a key: with `:`, the text could
-    name a key of another kind, or of an installation whose prefix is longer. The ids of
-    the jobs that deliver webhooks contain a dot, because clients never see these jobs.
+    A text from outside must be checked before it becomes a part of a key. A text with `:` could
+    name a key of another kind, or a key of an installation with a longer prefix. The id of a job
+    that delivers a webhook contains a dot, so that no client can name such a job.
     """
     return _JOB_ID.fullmatch(text) is not None
 
@@ -26,7 +26,7 @@ def batch_id(job_id: str) -> str:
 
 
 def job_id_of(text: str) -> str:
-    """Returns the id of the job that a user has named by its own id or as a batch."""
+    """Returns the id of a job that a user has named by its id or by its `batch_id`."""
     return text.removeprefix(_BATCH_PREFIX)
 
 
@@ -47,8 +47,8 @@ class ItemId(str):
 class LeaseId(str):
     """Identifies a lease: see lua/lib/ids.lua.
 
-    It contains the time of the claim in µs, the deployment if the lane has several, and the
-    limiters. Their names may contain any character, because they are named like models.
+    It contains the item, the time of the claim in µs, the deployment if the lane has several, and
+    the limiters. The name of a limiter is a model's name, so it may contain any character.
     """
 
     __slots__ = ()

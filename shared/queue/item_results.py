@@ -14,11 +14,14 @@ class Result:
 
     message, choices, logprobs, usage: see `shared.dialects.dialect.Answer`.
     body: the provider's JSON as text, for a foreign request that was answered.
-    route: what was tried before a request moved on: model, error_code, attempts; None if nothing.
-    served_provider, served_model: what served a request for an alias; None for other requests.
-    status_code: the HTTP status with which the provider refused the request; None for an answer.
+    route: one dict for each model that was tried before the request moved on, with `model`,
+        `error_code` and `attempts`; None if the request has not moved.
+    served_provider, served_model: the provider and the model that served a request for an alias;
+        None for other requests.
+    status_code: the HTTP status with which the provider refused the request; None for an answer,
+        or if there was no response.
     refusal: `type`, `param` and `code` of the provider's error, and `wait_s`, the seconds after
-        which the provider takes requests again; only what the provider has said.
+        which the provider takes requests again. It has only the fields that the provider has sent.
     """
 
     content: str = ""
@@ -45,7 +48,10 @@ class Result:
     served_model: str | None = None
 
     def to_json(self) -> bytes:
-        """Returns the fields as JSON. A rare field is in the JSON only if it has a value."""
+        """Returns the fields as JSON. A rare field is in the JSON only if it has a value.
+
+        If the provider's JSON is nested too deeply for orjson, the JSON has no rare field.
+        """
         # A dict that is written out takes less time than dataclasses.asdict or orjson for a
         # dataclass.
         common = {
@@ -75,10 +81,10 @@ class Result:
 
 
 def read_fields(data: bytes | memoryview) -> dict[str, Any]:
-    """Returns the fields of a stored result, which may have unknown fields.
+    """Returns the fields of a stored result.
 
-    An unknown error code becomes `internal_error`, because a newer version may have written the
-    result.
+    A newer version may have written the result: unknown fields stay, and an unknown error code
+    becomes `internal_error`.
     """
     values: dict[str, Any] = orjson.loads(data)
     if (code := values.get("error_code")) and code not in _CODES:

@@ -15,7 +15,7 @@ from shared.queue.redis_keys import LAYOUT_VERSION, Keys
 from shared.redis.client import ConnectionCheck, RedisUnavailable
 
 UNVERSIONED = "1 or older"  # the layouts before the first stored version
-RETRY_S = 0.5  # longer than RETRY_INTERVAL_S: a process that starts keeps nobody waiting
+RETRY_S = 0.5  # longer than RETRY_INTERVAL_S, because no client waits for the start of a worker
 
 # Names of keys in unversioned layouts that have other names in this version.
 _UNVERSIONED_NAMES = {
@@ -63,7 +63,8 @@ async def claim_layout(redis: Redis, keys: Keys) -> None:
     """
     found = await redis.get(keys.layout_version)
     if found is None:
-        # Write only then: a full or read-only Redis refuses writes, but accepted work can continue.
+        # A stored version is not written again: a full or read-only Redis refuses writes, but
+        # accepted work can continue.
         await redis.set(keys.layout_version, LAYOUT_VERSION, nx=True)
         found = await redis.get(keys.layout_version)
     if found != b"%d" % LAYOUT_VERSION:
@@ -71,7 +72,7 @@ async def claim_layout(redis: Redis, keys: Keys) -> None:
 
 
 async def wait_for_layout(redis: Redis, keys: Keys) -> None:
-    """Waits until Redis is available, then calls `claim_layout`. Raises LayoutMismatch."""
+    """Calls `claim_layout`, again and again while Redis is unavailable. Raises LayoutMismatch."""
     while True:
         try:
             return await claim_layout(redis, keys)

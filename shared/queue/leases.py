@@ -28,7 +28,8 @@ class Lease:
     attempts: int  # number of counted failed attempts before this attempt
     worker_losses: int  # number of workers lost during this attempt
     queued_ms: float  # time from the acceptance of the job to this claim
-    uncounted: int = 0  # number of failed attempts because of faults of the provider
+    # number of other failed attempts: because of faults of the provider, or before the item moved
+    uncounted: int = 0
     retried_ms: float = 0  # the part of queued_ms after the first claim
     remaining_ms: float | None = None  # time until the job's deadline; None without a deadline
     account: str = ""  # the key to use: see shared.providers.provider_row.account
@@ -53,8 +54,8 @@ class Fault:
     reason: every owner can read the reason, so it never contains text from a provider.
     code, status_code: the error code and the HTTP status of items that are not sent because of the
         fault.
-    wait_s: time after which the provider takes calls again; None if it names no time.
-    covers_account: whether the refusal is about the account and not about one model.
+    wait_s: time after which the provider takes calls again; None if the provider names no time.
+    covers_account: whether the provider says that it refuses the account and not only one model.
     ignored: whether the failure says nothing about the provider's health.
     """
 
@@ -81,7 +82,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """Holds a rate limit that a provider has announced, and what is left of it."""
+    """Holds a rate limit that a provider has announced, and what is left of the limit.
+
+    left: None if the provider does not say what is left.
+    """
 
     limit: float
     left: float | None = None
@@ -89,9 +93,11 @@ class Announced:
 
 @dataclass(frozen=True, slots=True)
 class CallUsage:
-    """Holds the tokens of a call as the provider counts them, and the provider's announced limits.
+    """Holds the tokens that a provider counts for a call, and the limits that it has announced.
 
-    announced: by `rpm`, `tpm` and `rpd`.
+    prompt_tokens: None if the provider has counted none, or if no limiter needs the tokens.
+    output_tokens: the tokens of the answer, or the request's limit if `Rules.reserves_output`.
+    announced: the limits by `rpm`, `tpm` and `rpd`; empty if none was announced.
     """
 
     prompt_tokens: int | None = None
@@ -120,7 +126,8 @@ class Settlement:
     retry            the attempt failed; the item runs again after `delay_s`, or finishes with
                      `result` if `delay_s` is None. An attempt that failed because of a fault of the
                      provider is not counted: the item waits until the provider is healthy.
-    release          the item was not run, or its call was stopped; no attempt is counted
+    release          the item was not run, or its call was stopped; the item is queued again, and no
+                     attempt is counted. An item whose answer was streamed in part fails.
     """
 
     lease: Lease
@@ -133,7 +140,7 @@ class Settlement:
 
     @property
     def memory_bytes(self) -> int:
-        """Returns the memory that a large result takes until it is stored, or 0."""
+        """Returns the memory that a result takes until it is stored; 0 up to LARGE_BYTES."""
         size = len(self.result)
         return 2 * size if size > LARGE_BYTES else 0  # the result, and the command that stores it
 

@@ -8,13 +8,13 @@ from redis.asyncio import Redis
 from shared.queue.ids import LeaseId
 from shared.queue.redis_keys import Keys
 
-_READ_LEASES = 1000  # limit of leases that are read in one round trip, as a lane can have thousands
+_READ_LEASES = 1000  # limit of leases per round trip, because a lane can have thousands
 
 
 async def jobs_with_leases(
     redis: Redis, keys: Keys, jobs_by_lane: Mapping[str, AbstractSet[str]], now_ms: float
 ) -> set[str]:
-    """Returns the ids of the jobs in `jobs_by_lane` that have a valid lease in their lane.
+    """Returns the ids of the jobs in `jobs_by_lane` that have an unexpired lease in their lane.
 
     Reads the leases of each lane once, in parts. now_ms: the time of the Redis server.
     """

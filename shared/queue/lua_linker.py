@@ -1,17 +1,19 @@
 """Links a Lua script with the parts that it includes.
 
 The line `--- @include "part"` includes `lua/lib/part.lua`, and the parts that this file itself
-includes. A file may use its own names, and the names that the files it includes list after "Defines
-for other files:". A part consists of declarations that begin in the first column:
+includes. A file may use its own names. It may also use names of each file that it includes: the
+names that this file lists after "Defines for other files:". A part consists of declarations that
+begin in the first column:
 
     local function name(…) … end
     local name, name = value, value    -- not nil
 
 To create all functions of a script in each run would cost more than most runs do. So each name is a
-field of the table `parts`, and the field is created when it is read first. The names that a part
+field of the table `parts`, which creates a field when it is first read. The names that a part
 lists after "Used in each round:" are local variables of the script instead, because these are
-faster. A number or a string with a name in upper case is written where it is used. What a script
-does not use is left out. A part that defines no name is a part of the script's body.
+faster. If a name in upper case has a number or a string as its value, the value replaces the name.
+Declarations that a script does not use are left out. If a part lists no names for other files, its
+text is put before the script's body.
 """
 
 import re
@@ -162,7 +164,10 @@ def _reference(name: str, file: _File) -> str:
 
 
 def _visible(file: _File, exports: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Returns the texts that replace the names in a file; '' for names that it must not use."""
+    """Returns the texts that replace the names in a file; '' for names that it must not use.
+
+    Raises ValueError if the file declares one of its own or included names again.
+    """
     included = {name: to for part in file.includes for name, to in exports[part].items()}
     own = {name: _reference(name, file) for name in file.declared}
     inner = {name for text in [*file.declared.values(), file.body] for name in _inner_names(text)}
@@ -183,7 +188,7 @@ def _inner_names(text: str) -> set[str]:
 
 
 def _replace(file: str, source: str, names: Mapping[str, str]) -> str:
-    """Returns a source in which `names` are replaced, but not in strings and as keys of tables."""
+    """Replaces `names` in a source, except in comments, in strings and where they are keys."""
     result, end, before = [], 0, ""
     for token in _TOKEN.finditer(source):
         result.append(source[end : token.start()])
@@ -204,7 +209,7 @@ def _depth(texts: Sequence[str]) -> int:
 
 
 def _used(body: str, values: Mapping[str, str]) -> dict[str, str]:
-    """Returns the values that a body uses, and the values that these use, in their order."""
+    """Returns the values that a body uses, directly or through other values, in their order."""
     used: set[str] = set()
     texts = [body]
     while texts:
@@ -243,7 +248,7 @@ def _choice(
 ) -> str:
     """Returns the statement that sets `value`: first by the length of the name, then by the name.
 
-    To compare a name with all others would cost more than to create the field.
+    To compare a name with the names of all fields would cost more than to create a field.
     """
     if len(lengths) == 1:
         branches = [

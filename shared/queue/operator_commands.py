@@ -12,7 +12,7 @@ from shared.queue.scripts import load_script
 class Operator:
     """Sets limits, and ends pauses of lanes. Raises RedisUnavailable.
 
-    Everyone who can connect to Redis may do this. The HTTP API has no such functions.
+    Anyone who can connect to Redis can do this. The HTTP API has no such routes.
     """
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
@@ -24,14 +24,16 @@ class Operator:
     ) -> None:
         """Sets limits of a provider, or of a model as `provider/model`, for all workers.
 
-        limits: by `concurrency`, `rpm`, `tpm` and `rpd`. Other limits that were set stay.
-        for_s: time after which all limits that were set for the name end. None: they do not end.
+        limits: by `concurrency`, `rpm`, `tpm` and `rpd`. Limits that are not named here stay as
+            they were set before.
+        for_s: time after which all limits that were set for the name end, also the earlier limits.
+            None: they hold until `unset_limits`.
         """
         for_ms = "" if for_s is None else for_s * 1000
         await self._set_limits(args=[name, orjson.dumps(dict(limits)), for_ms])
 
     async def unset_limits(self, name: str) -> bool:
-        """Removes the limits that were set. Returns whether there were any."""
+        """Removes the limits that were set for a name. Returns whether any were in force."""
         return bool(await self._set_limits(args=[name, "", ""]))
 
     async def resume(self, lane: str, model: str | None = None) -> list[str]:

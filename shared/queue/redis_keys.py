@@ -29,7 +29,7 @@ class _KeyWithId:
 
 
 class _Key:
-    """Makes a key or channel without an id: each installation has one."""
+    """Makes a key or channel without an id. Each installation has one such key or channel."""
 
     def __init__(self, doc: str) -> None:
         self.__doc__ = doc
@@ -45,8 +45,7 @@ class _Key:
 class Keys:
     """Makes the keys of one installation.
 
-    Installations with different prefixes that pass `check_prefix` can use the same Redis and share
-    no data.
+    Installations share no data in the same Redis if their prefixes differ and pass `check_prefix`.
     """
 
     prefix: str = "orchestrator:"
@@ -60,7 +59,8 @@ class Keys:
         " idempotency_ttl_s, webhook_url, webhook_payload, live_digest, batch (JSON); meta:<n>:"
         " request id, provider, model and metadata of each item in the n-th block of META_ITEMS"
         " items (JSON). While the job runs: started_ms, parked, has_attempts, latency_us, tokens"
-        " (JSON), progress_until_ms, joined, abandoned_until_ms, grace_ms. Later: finished_ms,"
+        " (JSON), progress_until_ms, joined, abandoned_until_ms, grace_ms, deltas (number of the"
+        " streamed parts). Later: finished_ms,"
         " finished_early_as, retried_as. Of a batch of OpenAI's API: batch_errors, usage (JSON),"
         " deleted_files, output_bytes, errors_bytes"
     )
@@ -75,17 +75,21 @@ class Keys:
     failed = _KeyWithId("set: indexes of the items whose result is an error")
 
     # One key per lane, by the lane's name
-    queue = _KeyWithId("zset, per lane, job and route: indexes of the items that may run now")
+    queue = _KeyWithId("zset, per lane, job and route: indexes of the queued items")
     fair_queue = _KeyWithId(
         "zset, per lane: owners by service; per lane, owner: classes; per lane, owner, class: jobs;"
         " per lane, owner, class, job: routes by their first item, if the job has several"
     )
     depth = _KeyWithId("hash: owner → number of the owner's items in the lane's queues")
     quarantine = _KeyWithId(
-        "zset: '<job>:<index>' of items that fail after one more worker loss, by acceptance time"
+        "zset: '<job>:<index>' of items that fail after one more worker loss, by acceptance time:"
+        " see lua/lib/ids.lua"
     )
     deferred = _KeyWithId("zset: '<job>:<index>' of items that wait for a retry, by due time")
-    leases = _KeyWithId("zset: '<job>:<index>@<claimed_us>' by the time at which the lease expires")
+    leases = _KeyWithId(
+        "zset: '<job>:<index>@<claimed_us>…' by the time at which the lease expires: see"
+        " lua/lib/ids.lua"
+    )
     served = _KeyWithId(
         "zset, per lane and model: deployments by service: see lua/lib/deployment_choice.lua"
     )
@@ -109,8 +113,8 @@ class Keys:
         "hash, per account and limiter. Times in ms at which charges are repaid: r (requests per"
         " minute), t (tokens per minute), d (requests per day), b (the tokens of the smallest"
         " bucket that the provider may have); rpm, tpm, rpd: the limits of these charges;"
-        " largest: tokens of the largest request; full, refused: times at which that bucket was"
-        " full, and a call was refused, the last time; square: see lua/lib/budgets.lua; known:"
+        " largest: tokens of the largest request; full: last time at which the bucket of b was"
+        " full; refused: time of the last refused call; square: see lua/lib/budgets.lua; known:"
         " see lua/lib/token_estimates.lua (MessagePack). Expires"
     )
 
@@ -137,8 +141,7 @@ class Keys:
     )
     jobs_by_owner = _KeyWithId("zset, per owner: job ids by acceptance time")
     batches_by_owner = _KeyWithId(
-        "zset, per owner: ids of jobs no client waits for, and of rejected batches, by acceptance"
-        " time"
+        "zset, per owner: ids of bulk jobs, and of rejected batches, by acceptance time"
     )
     rejected_batches = _KeyWithId("list, per owner: ids of batches whose file had mistakes")
     job_expirations = _Key("zset: '<owner> <job>' by the time at which the results expire")
@@ -167,7 +170,8 @@ class Keys:
     )
     hungry = _Key("zset: '<worker> <lane>' by the time until which it counts: see worker_share.lua")
     clock = _KeyWithId(
-        "string, per reader: the latest time in ms that it has seen: see clock_set_back.lua"
+        "string, per reader: the latest time in ms that the reader has seen; two further keys per"
+        " reader: see clock_set_back.lua"
     )
 
     # Only monitoring reads these keys: no decision about an item depends on them
@@ -206,10 +210,10 @@ class Keys:
 
 
 def check_prefix(prefix: str) -> str:
-    """Returns `prefix`. Raises ValueError if a shorter prefix could share keys.
+    """Returns `prefix`. Raises ValueError if a shorter prefix could make the same keys.
 
-    For example, the prefix `a:job:` has the key `a:job:queue:x`, which the prefix `a:` has, too: it
-    belongs to the job `queue:x`. No accepted prefix contains such a text after a shorter prefix.
+    For example, the prefix `a:job:` makes the key `a:job:queue:x`. The prefix `a:` makes the same
+    key, for the job `queue:x`. So a prefix with `job:` after its first character is refused.
     """
     names = Keys.names()
     begins = [f"{name}:" for name in names if isinstance(vars(Keys)[name], _KeyWithId)]

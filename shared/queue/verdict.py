@@ -1,6 +1,6 @@
-"""Defines the verdicts on failed calls. What each means for other items is decided in `lua/lib/`.
+"""Defines the verdicts on failed calls. Files in `lua/lib/` decide what a verdict changes.
 
-A fault has a verdict: see leases.py. `pauses.lua` decides on pauses and probes, `waiting.lua` on
+Each fault has a verdict: see leases.py. `pauses.lua` decides on pauses and probes, `waiting.lua` on
 waits, `fallbacks.lua` on moves to another model, `adaptive_limit.lua` on limits.
 """
 
@@ -12,7 +12,7 @@ class Verdict(StrEnum):
 
     RATE_LIMITED = "rate_limited"  # the provider refuses further calls for now
     OVERLOADED = "overloaded"  # the provider says that it has no capacity for now
-    QUOTA_EXHAUSTED = "quota_exhausted"  # a wait of minutes does not help: credit, a day's quota
+    QUOTA_EXHAUSTED = "quota_exhausted"  # credit or a day's quota is used up: minutes do not help
     UNAUTHORIZED = "unauthorized"  # the key is wrong, or may not do this
     UNREACHABLE = "unreachable"  # no connection could be established
     CONTEXT_TOO_LONG = "context_too_long"  # the request has more tokens than the model can take
