@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Records that the client of a job has disconnected. If the same owner posts the same body again within the grace
--- period, accept.lua returns this job instead of creating another one. If not, the job is cancelled at the end of the
--- period, by whichever process looks for overdue jobs next: see job_end.lua.
--- ARGV: job id, owner, digest of the body, grace_ms (0: the job is cancelled immediately), 1 to cancel the job or 0 to
---       let it continue after the grace period
+-- period, accept.lua returns this job instead of creating another job. If not, and the caller asks for it, the job is
+-- cancelled after the grace period, by the next process that looks for overdue jobs: see job_end.lua. If another client
+-- waits for the same job, only the number of these clients changes.
+-- ARGV: job id, owner, digest of the body, grace_ms (0: no grace period), 1 to cancel the job after the grace period
+--       or 0 to let the job continue
 --- @include "clock"
 --- @include "job_end"
 local MAX_ABANDONED = 100

@@ -4,7 +4,8 @@
 -- nothing.
 -- ARGV: [1] upload as JSON: job (id), first (index of the first item of this call), staging_ttl_s (seconds after which
 --           staged items expire), routes (per lane, a list of {route, number of its items so far}: see fair_queue.lua);
---           bytes (of all payloads so far), owner and staged_bytes (those of the earlier calls: see staged_bytes.lua);
+--           bytes (of all payloads so far), owner and staged_bytes (of the payloads of the earlier calls: see
+--           staged_bytes.lua);
 --           in calls before the last items, if the upload may be refused early, limits (max_depth, max_bytes and
 --           idempotency_key of the submission);
 --           in the call with the last items submission: owner, priority_class, result_ttl_s, max_depth (limit of queued
@@ -17,7 +18,8 @@
 --           began: see file_use.lua)
 --       [2] meta of a block of up to 500 items as JSON, in the call that completes the block; otherwise ''
 --       then two values per item: lane, followed by a space and the number of the route unless the number is 1; payload
--- Returns: {'accepted', id of the job, or of an earlier job with the same idempotency key or of a disconnected client},
+-- Returns: {'accepted', id of the job, or of the earlier job to which the submission belongs: a job with the same
+--          idempotency key, the last batch of the file, a job of a disconnected client, or a live call},
 --          {'staged', ''} before the last items,
 --          or a refusal: {'queue_full', lane}, {'bytes_full', ''},
 --          {'conflict', ''} (the idempotency key was used for another submission),
@@ -49,7 +51,8 @@ end
 if first > 0 then unstage(upload.owner, job, upload.staged_bytes) end
 if not submission then unstage(upload.owner, job, upload.bytes) end -- this call may be repeated
 
--- A submission with a known idempotency key gets the earlier job, which is decided after the last items.
+-- The call with the last items decides whether a submission with a known idempotency key gets the earlier job. Until
+-- then, such a submission is not refused.
 local limits = upload.limits
 if limits and not (limits.idempotency_key
     and redis.call('EXISTS', IDEMPOTENCY .. upload.owner .. ':' .. limits.idempotency_key) == 1) then

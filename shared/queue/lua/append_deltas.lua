@@ -3,7 +3,7 @@
 -- not run again: see requeue.lua.
 -- ARGV: lane, lease, position (number of parts that this worker has appended), ttl_s (time for which the parts are
 --       kept), part ('' only sets the time)
--- Returns: 1, or 0 if the lease or the job has ended, and nothing was appended
+-- Returns: 1; or 0 if the lease or the job has ended, so that nothing was appended
 --- @include "ids"
 local lane, lease, position, ttl_s, part = unpack(ARGV)
 local id = split_lease(lease)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Deletes a file. The file of another owner takes as long as a file that does not exist.
+-- Deletes a file. A call for another owner's file takes as long as a call for a file that does not exist.
 -- ARGV: file id, owner
 -- Returns: 1, or 0 if the owner has no such file
 --- @include "files"

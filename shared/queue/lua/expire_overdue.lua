@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Ends jobs whose deadline has passed, and removes expired jobs and files from their owners' lists. The workers do the
--- same for jobs in their rounds, but there may be no worker, so the API calls this script, too. If Redis's clock was
--- set back, the script first corrects the times of JOB_DEADLINES and WORKERS.
+-- Ends jobs whose deadline or grace period has passed, and removes expired jobs and files from their owners' lists. The
+-- workers end overdue jobs in their rounds, but there may be no worker, so the API calls this script. If Redis's clock
+-- was set back, the script first corrects the times of JOB_DEADLINES and WORKERS.
 -- Returns: 1 if the script must run again immediately, because one run does limited work, or 0
 -- Constant: LEASE_MS (time after which a worker that does not renew its leases is lost)
 --- @include "clock"
@@ -11,7 +11,7 @@
 --- @include "work_limit"
 local MAX_FORGOTTEN = 100 -- jobs and files
 
--- Stores an earlier time in a job's field and in JOB_DEADLINES.
+-- Stores a time in a job's field, and in JOB_DEADLINES if it is earlier than the job's time there.
 local function bring_forward(id, field, time_ms)
   redis.call('HSET', JOB .. id, field, ms(time_ms))
   redis.call('ZADD', JOB_DEADLINES, 'XX', 'LT', ms(time_ms), id)
@@ -30,7 +30,7 @@ local function correct_deadlines(cursor)
       'deadline_ms', 'abandoned_until_ms', 'grace_ms'))
     if deadline_ms and tonumber(accepted_ms) > now_ms then
       bring_forward(id, 'deadline_ms', now_ms + tonumber(deadline_ms) - tonumber(accepted_ms))
-      redis.call('HSET', JOB .. id, 'accepted_ms', ms(now_ms)) -- the distance of the two stays the same
+      redis.call('HSET', JOB .. id, 'accepted_ms', ms(now_ms)) -- the time from acceptance to deadline stays the same
     end
     if abandoned_until_ms and tonumber(abandoned_until_ms) > now_ms + tonumber(grace_ms) then
       bring_forward(id, 'abandoned_until_ms', now_ms + tonumber(grace_ms))
@@ -41,7 +41,7 @@ end
 
 local is_set_back, cursor = read_set_back('api')
 if is_set_back then cursor = '0' end
-if cursor then -- '' when all is corrected
+if cursor then -- false if nothing has to be corrected; '' after the last job
   local are_workers_correct
   repeat are_workers_correct = lower(WORKERS, now_ms + LEASE_MS) until are_workers_correct or not has_work_left()
   while are_workers_correct and cursor ~= '' and has_work_left() do

@@ -11,10 +11,11 @@
 --          {lanes that this run has left out},
 --          then per lane {name, number of leases, number of queued items (see queue_depth.lua), number of deferred
 --          items, time in ms at which the oldest queued item was accepted or false, a list of up to max_scopes scopes
---          that are not healthy: see health_records.lua, the limits that were set while work runs and the state of the
---          adaptive limit, as JSON or false} and per scope {scope, time in ms at which the pause ends, time in ms at
---          which the scope opened or the pause began,
---          1 if the scope is open or 0, verdict, reason, 1 if a probe is running or 0}; the first is the account's}
+--          that are not healthy (see health_records.lua), the limits that were set while work runs as JSON or false,
+--          the state of the adaptive limit as JSON or false}}
+--          A scope is {name, time in ms at which the pause ends, time in ms at which the scope opened or the pause
+--          began, 1 if the scope is open or 0, verdict, reason, 1 if a probe is running or 0, number of the account's
+--          key}. The scopes '' of accounts come first.
 --          The next runs return no workers.
 --- @include "clock"
 --- @include "queue_depth"

@@ -1,6 +1,7 @@
 #!lua
 -- Stores a batch whose file has mistakes. The batch has no items, so it is no job: its hash has no field `total`.
--- Removes the oldest rejected batch of the owner if there are too many, because storing one costs its client nothing.
+-- Removes the oldest rejected batch of the owner if there are more than max_rejected, because such a batch costs its
+-- client nothing.
 -- ARGV: batch id, owner, batch as JSON, errors as JSON, ttl_s (time until the batch expires), max_rejected (limit of
 --       the owner's rejected batches), file id, digest of the request, '1' if the client repeats the request, and the
 --       file's last batch when the request began: see file_use.lua

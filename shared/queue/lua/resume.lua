@@ -1,13 +1,12 @@
 #!lua flags=allow-oom
--- Ends the pauses of a lane, or of one of its scopes, because a person says so: see health_records.lua. All keys of a
--- provider are meant: see deployments.lua. A paused scope becomes
--- healthy. An open scope stays open, and its next probe may run now; if the probe fails, the waits begin again with the
--- shortest.
+-- Ends the pauses of a lane, or of one of its scopes, because a person says so: see health_records.lua. The pauses of
+-- all keys of a provider end: see deployments.lua. A paused scope becomes healthy. An open scope stays open, and its
+-- next probe may run now; if this probe fails, the waits between probes begin again with the shortest wait.
 -- One run resumes some of the scopes.
--- ARGV: lane, '<number of the key> <cursor of HSCAN>' ('1 0' in the first run), scope (all scopes of the lane if it is
---       left out)
--- Returns: {what the next run gets as its second argument, '' if all is done, what was not healthy, as '<account>' or
---           '<account>/<model>'}
+-- ARGV: lane, '<number of the key> <cursor of HSCAN>' ('1 0' in the first run), scope (without this argument: all
+--       scopes of the lane)
+-- Returns: {the second argument of the next run, or '' after the last run,
+--           a list of the scopes of this run that were not healthy, as '<account>' or '<account>/<model>'}
 --- @include "clock"
 --- @include "is_healthy"
 --- @include "health_records"

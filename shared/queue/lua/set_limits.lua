@@ -2,7 +2,7 @@
 -- Sets limits of a provider or of one of its models while work runs, or removes what was set: see limiters.lua.
 -- ARGV: name ('<provider>' or '<provider>/<model>'), limits as JSON (by concurrency, rpm, tpm and rpd; '' removes all
 --       limits that were set for the name), ms for which all limits of the name apply ('': until they are removed)
--- Returns: the limits that were set before, as JSON, or false
+-- Returns: the limits that were in force for the name before, as JSON, or false
 --- @include "layout"
 --- @include "clock"
 local name, json, for_ms = unpack(ARGV)

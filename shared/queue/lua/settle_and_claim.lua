@@ -7,7 +7,7 @@
 --            INTERACTIVE_WEIGHT (number of interactive items that are served per bulk item of the same owner),
 --            MAX_WORKER_LOSSES, LOST_RESULT (the result of an item that lost MAX_WORKER_LOSSES workers),
 --            BROKEN_STREAM_RESULT (the result of an item whose answer was streamed in part),
---            WAITED_RESULT (the result of an item that has waited for too long; the error is a format),
+--            WAITED_RESULT (the result of an item that has waited for too long; its error is a format string),
 --            OUTAGE_WAIT_MS (time for which an item waits for an open route)
 -- ARGV: limits (the lanes that this worker serves, with their limits: see lane_limits.lua),
 --       rules (further limits, as JSON by lane: see limiters.lua),
@@ -20,13 +20,13 @@
 --       then two values per lane whose items this worker runs: name, number of the items,
 --       then eight values per settlement: lane, lease, outcome, result, latency_us (duration of the provider call),
 --         delay_ms, fault (how the call failed, as JSON: see Fault in shared/queue/leases.py; '' for no failed call),
---         usage (as JSON: see Usage in shared/queue/leases.py; '' if nothing has to be learned from the call)
+--         usage (as JSON: see CallUsage in shared/queue/leases.py; '' if nothing has to be learned from the call)
 --         outcome 'complete', 'fail'  the item finishes with `result`
 --                 'retry'             the attempt failed; the item runs again after delay_ms, or finishes with `result`
 --                                     if delay_ms is ''. If the fault is the provider's, the attempt does not count,
 --                                     and the item waits until its route is healthy: see pauses.lua.
 --                 'release'           the item was not run, or its call was stopped; the item is queued again and keeps
---                                     its number of failed attempts; if its job has ended, the item is dropped
+--                                     its number of failed attempts: see requeue.lua for the exceptions
 --       Settling a lease that has expired only removes the worker loss that was counted for the lease.
 -- Returns: {ms until the next round has something to do ('': unknown),
 --          {a list per claimed item: item, lease, lane, payload, number of failed attempts that count, number of failed
@@ -77,7 +77,7 @@ for _, lane in ipairs(lanes) do
   if allowed[lane] > 0 then ready_lanes[#ready_lanes + 1] = lane end
 end
 
--- The worker's slots are divided when all ready lanes are known, so that none of them takes all slots.
+-- The worker's slots are divided when all ready lanes are known, so that no lane takes all slots.
 divide_slots(ready_lanes, #ready_lanes < tonumber(lane_count))
 local has_left_items = false
 for _, lane in ipairs(ready_lanes) do

@@ -1,13 +1,15 @@
 #!lua flags=no-writes
--- Reads a job at one moment. The job of another owner takes as long as a job that does not exist: the time must not
--- reveal that the job exists.
+-- Reads a job at one moment. Asking for another owner's job takes as long as asking for a job that does not exist: the
+-- time must not reveal that the job exists.
 -- ARGV: job id, owner, max_items (the meta of a job is returned only if it has at most max_items items), max_bytes (the
 --       results are returned only if they take at most max_bytes of memory)
 -- Returns: nil if the owner has no such job, else {
 --            the fields of the first HMGET below,
---            number of finished items, number of failed items, number of queued items, number of them that are parked,
+--            number of finished items, number of failed items, number of queued items, number of the parked items among
+--            the queued items (see requeue.lua),
 --            false, or after the end of a job with a webhook {result of the delivery or false, its failed attempts},
---            and if the job has at most max_items items: its field meta:0, the hash of its results or nil}
+--            and if the job has at most max_items items: its field meta:0, and the hash of its results if they take at
+--            most max_bytes}
 --- @include "attempts"
 local job_id, owner, max_items, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local fields = redis.call('HMGET', JOB .. job_id, 'total', 'owner', 'accepted_ms', 'started_ms', 'finished_ms',

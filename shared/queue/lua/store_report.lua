@@ -12,7 +12,7 @@
 --- @include "layout"
 --- @include "clock"
 --- @include "queue_depth"
-local MAX_FIELDS = 5000 -- limit of the fields of a step; beyond it, calls to further models are counted together
+local MAX_FIELDS = 5000 -- in a step with more fields, calls to further models are counted together
 local MAX_LANES = 100 -- limit of the lanes whose level one run records; the next report records the others
 local options, report = cjson.decode(ARGV[1]), ARGV[2]
 local worker, step_s, kept_s = options.worker_id, options.step_s, options.kept_s

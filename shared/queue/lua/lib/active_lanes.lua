@@ -1,8 +1,9 @@
 --- @include "clock"
 -- Keeps ACTIVE_LANES, the index of the lanes that have items, so that idle lanes cost nothing.
--- Invariant: a lane with an item in QUEUE, QUARANTINE, DEFERRED or LEASES is in the index. An accepted item enters its
--- lane through `enqueue`, which adds the lane. All later moves of the item stay in the lane. Only settle_and_claim.lua
--- removes a lane, in the same step in which it finds that these four keys are empty.
+-- Invariant: a lane with an item in QUEUE, QUARANTINE, DEFERRED or LEASES is in the index. An item enters a lane
+-- through `enqueue`, which adds the lane, also if the item moves on to another lane: see fallbacks.lua. A lease enters
+-- the lane of its provider through leasing.lua, which adds this lane. Only settle_and_claim.lua removes a lane, in the
+-- same step in which it finds that these four keys are empty.
 -- The score orders the lanes by their last claim. A lane that has become active is first.
 -- Defines for other files: add_lane, remove_lane, mark_claimed, active_lanes, some_lanes
 -- Used in each round: some_lanes, active_lanes, mark_claimed, latest_lane, latest_claim
@@ -21,8 +22,9 @@ local function active_lanes()
   return lanes
 end
 
--- Returns up to MAX_LANES active lanes, in their order, and whether these are all. Half of them are those that have
--- waited longest; the others are chosen by the time, so that each lane is looked at again and again.
+-- Returns up to MAX_LANES active lanes, and whether these are all. If there are more, one half of the returned lanes
+-- has waited longest for a claim. The time of the round decides which lanes are the other half, so that each lane has
+-- its turn.
 local function some_lanes()
   local lanes = active_lanes()
   if #lanes <= MAX_LANES then return lanes, true end

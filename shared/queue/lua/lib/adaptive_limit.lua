@@ -8,16 +8,16 @@
 -- *cap*.
 --   lanes with the flag 'd'   The cap starts at 10. A call that was refused because of too many calls cuts it by a
 --                             fifth. An answer while all slots are used raises it: by one until the first cut, then by
---                             12 % a round trip: by half of this near the cap of the latest cut, where a refusal is
---                             likely, and by twice as much well beyond it, because the provider takes more now.
+--                             12 % a round trip. Near the cap before the latest cut it grows by 6 %, because a refusal
+--                             is likely there, and well beyond that cap by 24 %, because the provider takes more now.
 --   every lane                Calls that time out halve the number of running calls, because a server that works on one
 --                             request after another answers none in time if it gets too many. The cap then grows by 12
---                             % in ten round trips; it ends when it reaches the limit. Time-outs that are fewer than a
---                             tenth of the answers say nothing. If nothing was answered while the first late call ran,
---                             the server did not work at all, for example because it loaded a model. Then the first
---                             time-out is enough, so that no call takes the place of the late one. The number of calls
---                             is not the reason, so once a call is answered, the cap grows by one with each answer to
---                             what it was.
+--                             % in ten round trips; a cap that reaches the limit is removed. Time-outs that are fewer
+--                             than a tenth of the answers cut nothing. If nothing was answered while the first late
+--                             call (a call that timed out) ran, the server did not work at all, for example because it
+--                             loaded a model. Then one time-out cuts the cap, so that no call takes the place of the
+--                             late call. The number of calls was not the reason, so with each answer the cap grows by
+--                             one, until it has its old value.
 -- One cut per epoch: only calls that were claimed after a cut can cause the next one.
 -- CAPS has a state per provider, as JSON: cap (nil: no cap), cut_ms (time of the latest cut), late (time-outs, less a
 -- tenth of the answers since), silent (number of running calls, if nothing was answered while the first of these late
@@ -77,9 +77,9 @@ local function cut(state, cap)
   state.silent, state.slow, state.grows_to = nil, nil, nil
 end
 
--- Returns whether surely nothing was answered in the second half of a late call's time. While all slots are used, each
--- answer lets another call begin immediately. So if no running call is younger, there was no answer. A server that
--- answers anything within the time-out has an answer in the second half, too.
+-- Returns whether it is certain that nothing was answered in the second half of a late call's time. While all slots are
+-- used, each answer lets another call begin immediately. So if no running call began in this half, there was no answer.
+-- A server that answers anything within the time-out also answers something in the second half.
 local function is_silent(provider, claimed_ms, running, limit)
   if running < limit then return false end
   local half_us = (claimed_ms + now_ms) * 500
@@ -90,8 +90,9 @@ local function is_silent(provider, claimed_ms, running, limit)
   return true
 end
 
--- If no call at all was answered while the first late call ran or after the cut before, the server does not work, and
--- the number of calls is not the reason: once it works, the cap may grow quickly to what it was.
+-- Cuts the cap after time-outs. If no call was answered while the first late call ran, or since the previous cut, the
+-- server does not work, and the number of calls is not the reason. Once the server works, the cap grows quickly to its
+-- old value.
 local function cut_after_time_outs(state, running)
   local was_slow, was_answered, was_silent, grows_to = state.slow, state.answered, state.silent, state.grows_to
   local cap = math.floor(running / 2)

@@ -1,7 +1,8 @@
 -- Counts failed attempts and lost workers. ATTEMPTS has an entry for each item that failed or lost a worker:
 -- '<failed attempts>@<first claimed_us>', followed by ' <claimed_us>' for each claim whose worker was lost since the
--- last failed attempt, for example '1@1700 1800'. Attempts that failed and do not count, because of a fault of the
--- provider, are a second number: '1+7@1700'. A job without the field `has_attempts` has no entries.
+-- last failed attempt, for example '1@1700 1800'. A second number, as in '1+7@1700', counts failed attempts that do not
+-- count for the item: because of a fault of the provider, or before the item moved to its route. A job without the
+-- field `has_attempts` has no entries.
 -- Defines for other files: parse_attempts, read_attempts, save_attempts, count_losses, forgive_loss
 
 -- Returns the number of failed attempts, the time of the first claim ('' without an entry), the times of the lost

@@ -2,7 +2,7 @@
 --- @include "is_healthy"
 --- @include "health_records"
 --- @include "deployment_choice"
--- Says whether what serves a model of a lane takes calls.
+-- Says whether the deployments that serve a model of a lane take calls.
 -- Defines for other files: blocking_scope
 
 -- Returns the scope that blocks the calls of a model now, and the time at which this may change. If no scope blocks

@@ -3,12 +3,13 @@
 --- @include "token_estimates"
 -- Keeps the budget of each limiter with a rate, in BUDGET. By GCRA (ITU-T I.371) a rate needs one number: the time at
 -- which all charges so far will have been repaid (the theoretical arrival time). A charge moves this time ahead by what
--- it costs. If a limit has changed, what was charged takes as long as under the new limit.
+-- it costs. If a limit has changed, the earlier charges are repaid at the rate of the new limit.
 -- Fields of a budget:
 --   r, t, d        the times of the rates rpm, tpm and rpd
 --   b              the time at which the smallest bucket that the provider may have is full again: see limiters.lua
 --   largest        number of tokens of the largest request
---   full, refused  times at which the smallest bucket was full, and a call was refused, the last time
+--   full           last time at which the smallest bucket was full
+--   refused        time of the last refused call
 --   square         square of the error of the bucket's tokens since it was full
 --   known          see token_estimates.lua
 -- Defines for other files: MINUTE_MS, DAY_MS, PERIOD_MS, FIELD, budget_of, save_budget

@@ -28,16 +28,18 @@ local function set_worker(id, quarantined_count) worker, quarantined = id, quara
 -- QUARANTINED + 1 if it has both. EXISTS counts a key as often as it is named.
 local function backlog(lane) return redis.call('EXISTS', FAIR_QUEUE .. lane, QUARANTINE .. lane, QUARANTINE .. lane) end
 
--- Returns the time at which the queues that wait for a scope can change something, or nil, and the number of calls that
--- the health of the lane allows, with the time at which that number changes.
+-- Moves the queues that need not wait for their scope any longer. Returns the next time at which a scope may change, or
+-- nil; the number of calls that the health of the lane allows; and if this number is 0, the time at which it may
+-- change.
 local function look_at_health(lane)
   local blocked_ms = resume_blocked(lane)
   if not is_plain(lane) then return blocked_ms, math.huge end
   return blocked_ms, gate(lane, ACCOUNT)
 end
 
--- Requeues the lane's items that may run again. Returns the number of items that the lane's limit and health allow to
--- start now: 0 if no item is queued, or if this worker does not serve the lane.
+-- Requeues the lane's items that may run again. Returns the number of items that the lane's limit allows to start now:
+-- 0 if no item is queued, if this worker does not serve the lane, or if the lane is paused. For a lane that is open and
+-- takes no probe now, returns 1, so that `claim_items` moves its queues.
 local function prepare_lane(lane)
   local limit = lane_limit(lane)
   if not limit then return 0 end

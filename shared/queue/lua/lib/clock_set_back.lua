@@ -3,19 +3,18 @@
 -- Detects that Redis's clock was set back, by hand or in a failover to a machine whose clock is behind. Without a
 -- correction, times that were stored before would be reached late by the difference. A jump forward is not detected,
 -- because it looks like time that has passed.
--- The times of DEFERRED, BLOCKED and WAITING are stored in *queue time*: the time of the clock and all set-backs so
--- far.
--- So they need no correction, however many there are. Other times are corrected a limited number at a time.
+-- The times of DEFERRED, BLOCKED and WAITING are stored in *queue time*: the time of the clock plus the ms of all
+-- set-backs so far. So these times need no correction. Other times are corrected, a limited number in each run.
 -- CLOCK has, for each reader, the latest time that the reader has seen (up to CLOCK_STEP_MS old); '<reader>:behind' has
--- the ms of all set-backs; '<reader>:left' says what is still to be corrected.
+-- the ms of all set-backs; '<reader>:left' says what has not been corrected yet.
 -- Defines for other files: read_set_back, set_left, queue_time, clock_time, lower
 -- Used in each round: read_set_back, clock_time, clock, behind_ms
 local CLOCK_STEP_MS = 1000
 local MAX_LOWERED = 200 -- times that one call of `lower` corrects
 local clock, behind_ms = '', 0 -- set by `read_set_back`
 
--- Returns whether the clock was set back since the reader last called this function, by a step or more, and what
--- `set_left` has stored. Each script has one reader.
+-- Returns whether the clock was set back by CLOCK_STEP_MS or more since the reader last called this function, and the
+-- value that `set_left` has stored, or false. Each script has one reader.
 local function read_set_back(reader)
   clock = CLOCK .. reader
   local latest_ms, behind, left = unpack(redis.call('MGET', clock, clock .. ':behind', clock .. ':left'))

@@ -4,8 +4,8 @@
 --- @include "limits_in_force"
 --- @include "limiters"
 -- Chooses the deployment that serves the next items of a model, by weighted least service: SERVED has the number of
--- items that each deployment got, divided by its weight. A deployment that cannot take an item keeps up with the
--- others, so that it gets no more than its share when it can take items again.
+-- items that each deployment got, divided by its weight. While a deployment cannot take items, its number is raised to
+-- the least number of the others, so that it gets no more than its share when it can take items again.
 -- Defines for other files: deployments_gate, deployments_record, choose
 local KEPT_SERVED_MS = 86400000
 
@@ -32,7 +32,7 @@ local function deployments_record(lane, model)
   return latest
 end
 
--- Returns how many items a deployment can take now; if none, also when that may change.
+-- Returns how many items a deployment can take now. If a limiter allows none, also returns when that may change.
 local function room_of(deployment, tokens_of)
   local limit = effective_limit(deployment.provider)
   if not limit then return 0 end
@@ -43,8 +43,9 @@ local function room_of(deployment, tokens_of)
   return math.min(room, allowed), at_ms
 end
 
--- Returns the deployment for the next items of a model and how many items it may get, or nil and the time at which one
--- may take an item. `tokens_of`: see `limiters_room`.
+-- Returns the deployment for the next items of a model, how many items it may get, and a function that the caller must
+-- call with the number of items that it got. If no deployment can take an item, returns nil and the time at which one
+-- of them may take an item (math.huge if unknown). `tokens_of`: see `limiters_room`.
 local function choose(lane, model, tokens_of)
   local served, chosen, least, next_ms = SERVED .. lane .. ':' .. model, nil, nil, math.huge
   local others = {}

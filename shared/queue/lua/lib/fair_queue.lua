@@ -1,7 +1,7 @@
 --- @include "active_lanes"
 -- Keeps the order of a lane's queued items. FAIR_QUEUE is a tree: owners, the classes of an owner, the jobs of a class,
--- and if a job has several routes in the lane, the routes of the job. A route is the name of the model that items ask
--- for.
+-- and if a job has several routes in the lane, the routes of the job. A route names the model that items ask for, and
+-- their fallbacks: see fallbacks.lua.
 -- The job's field `routes` has the list of its routes per lane; a route's number is its place in this list.
 -- The children of a node are a sorted set by *service*: the number of items that a child got, divided by its weight.
 -- The routes of a job are a sorted set by the index of their first item, so that the items of a job keep their order.

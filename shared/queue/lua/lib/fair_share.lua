@@ -17,16 +17,16 @@
 -- Claims items in the order of the tree of fair_queue.lua by start-time fair queueing (Goyal, Vin and Cheng 1996).
 -- Owners share the lane equally. The classes of an owner share the owner's part by weight. The jobs of a class share
 -- the class's part equally. The items of a job are served in their order, over all of its routes. The child with the
--- least service is served first. Within one claim it may get ahead of the next child: a class by one item, any other
--- child by QUANTUM items, because each change to another child costs commands. A child without items stays in the tree
--- until its turn comes, so that no child gains anything by leaving the tree and joining it again.
+-- least service is served first. Within one claim this child may get ahead of the next child: a class by one item, any
+-- other child by QUANTUM items, because each change to another child costs commands. A child without items stays in the
+-- tree until its turn comes, so that no child gains anything by leaving the tree and joining it again.
 -- Defines for other files: take_fairly
 -- Used in each round: take_fairly, take, claim_from, pop_first, NO_LIMITERS, round_moves, round_skips
 local QUANTUM = 5
 local MAX_OWNERS = 100 -- limit of the owners of webhooks among which one claim looks for one with room
 -- Limit of the children without items that a round removes. A queue that it moves to WAITING counts ten times.
 local round_moves = 120
-local MIN_MOVES = 1 -- the same limit of a lane whose round has reached its limit
+local MIN_MOVES = 1 -- the same limit for a lane, if the round has reached its limit
 local round_skips = 32 -- limit of queues that a round skips, because a limiter allows none of their items now
 local MIN_SKIPS = 1
 local NO_LIMITERS = {}
@@ -46,8 +46,9 @@ local function pop_first(queue, wanted, before)
   return indexes
 end
 
--- Removes an item for a probe: a random one, so that a request that always fails cannot be every probe, and not the
--- item of the last failed probe, if there is another. Returns a list with its index.
+-- Removes an item for a probe from a queue. The item is random, so that a request that always fails cannot be every
+-- probe. It is not the item of the last failed probe, if the queue has another item. Returns a list of the item's
+-- index, or an empty list.
 local function pop_probe(queue, job, number, account, model)
   local last_failed = (open_record(account, ACCOUNT) or open_record(account, model) or {}).last_failed
   local indexes = redis.call('ZRANDMEMBER', queue, 2)
@@ -65,7 +66,8 @@ local function count_moves(claim, count)
   claim.moves_left, round_moves = claim.moves_left - count, round_moves - count
 end
 
--- Returns the owner to serve, its service, the service of the next owner if there is one, and the owner's room.
+-- Returns the first owner with room, its service, the service of the next owner if there is one, and the owner's room.
+-- Returns nothing if no owner has room.
 local function next_owner(claim, owners, taken)
   local entries = redis.call('ZRANGE', owners, 0, MAX_OWNERS - 1, 'WITHSCORES')
   for i = 1, #entries, 2 do
@@ -74,15 +76,15 @@ local function next_owner(claim, owners, taken)
   end
 end
 
--- Returns a function for the estimate of the tokens that an account counts for the first item of a queue.
+-- Returns a function that estimates the tokens of a queue's first item: see `estimate_tokens`.
 local function tokens_of(job, queue)
   return function(account, limiter)
     return estimate_tokens(account, limiter, job, redis.call('ZRANGE', queue, 0, 0)[1] or 0)
   end
 end
 
--- Leaves a queue in the tree that has to wait until `at_ms`, but moves it to WAITING if too many wait. Returns 0, and
--- whether the queue must leave the tree.
+-- Skips a queue that has to wait until `at_ms`. The queue stays in the tree; if the claim has skipped too many queues,
+-- it moves to WAITING. Returns 0, and whether the queue must leave the tree.
 local function skip(claim, job, number, scope, at_ms)
   claim.next_ms = math.min(claim.next_ms, at_ms)
   claim.skips_left, round_skips = claim.skips_left - 1, round_skips - 1
@@ -194,9 +196,8 @@ local function take(claim, level, siblings, job, wanted)
   return taken, false
 end
 
--- Claims up to `limit` items of a lane that has `free` slots. Returns their number, whether more queues may have to be
--- moved to
--- WAITING, and the time at which a limiter may allow more items.
+-- Claims up to `limit` items of a lane that has `free` slots. Returns the number of claimed items, whether more queues
+-- may have to be moved to WAITING, and the time at which a limiter may allow more items.
 local function take_fairly(lane, limit, interactive_weight, free)
   local claim = {
     lane = lane, interactive_weight = interactive_weight, next_ms = math.huge,

@@ -39,7 +39,8 @@ local function may_move(route, verdict)
   return after_ms ~= nil and (MOVES[verdict] or flag == 'c' and verdict == 'content_filtered')
 end
 
--- Returns whether an item moves on after its last failure on a route, with this verdict: only an invalid request stays.
+-- Returns whether an item moves on after its last failure on a route, with this verdict. Only an invalid request stays,
+-- and without the flag 'c' a request that a moderation refused.
 local function may_move_at_last(route, verdict)
   return may_move(route, verdict) or chain_of(route) ~= nil and verdict ~= 'rejected' and verdict ~= 'content_filtered'
 end
@@ -59,7 +60,7 @@ local function add_route(job, lane, route)
   return names
 end
 
--- Returns the name of what serves a lane's items for a reader: a provider, or an alias.
+-- Returns the name that users see for a lane: its provider, or the alias.
 local function shown_server(lane, model) return string.sub(lane, 1, 1) == '@' and model or provider_of(lane) end
 
 -- Returns what an item was sent to: '<provider>/<model>' or an alias. The items of a route that is named '*' or by a
@@ -89,7 +90,7 @@ local function untried_deployments(lane, tried)
 end
 
 -- Returns the lane and the model of the first step of a chain that was not tried, and the rest of the chain, or nil.
--- `moved` has what was tried. An alias of which one deployment was tried stands for its other deployments.
+-- `moved` has what was tried. If a deployment of an alias was tried, the alias stands for its other deployments.
 local function next_step(chain, moved)
   local tried = {}
   for _, step in ipairs(moved) do tried[string.lower(step.model)] = true end
@@ -106,9 +107,10 @@ local function next_step(chain, moved)
   end
 end
 
--- Moves an item, which the caller has taken out of its place, to the next route. Returns false if there is none. `code`
--- is the error code of the failure, `account` and `scope` say what the item was sent to, `calls` is 1 if the failure
--- was a call, and `claimed_us` the time of its claim ('' without a call).
+-- Moves an item, which the caller has taken out of its place, to the next route. Returns false if there is no next
+-- route, if the job has ended, or if a part of the answer was streamed. `code` is the error code of the failure,
+-- `account` and `scope` say what the item was sent to, `calls` is 1 if a call failed and 0 if no call was made, and
+-- `claimed_us` is the time of the item's claim ('' without a claim).
 local function move_on(lane, job, index, route, claimed_us, code, account, scope, calls)
   local after_ms, flag, rest = chain_of(route)
   if not after_ms or not job.is_unfinished or redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then return false end

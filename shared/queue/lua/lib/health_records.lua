@@ -7,13 +7,13 @@
 -- each scope that is not healthy; a scope without a record is healthy.
 --   healthy  any number of calls
 --   paused   no call before `until_ms`
---   open     no call before `until_ms`, then one call at a time: a *probe*. An answer of a probe makes the scope
---   healthy.
+--   open     no call before `until_ms`, then one call at a time: a *probe*. An answer to a probe makes the scope
+--            healthy.
 -- Fields of a record:
 --   until_ms, pause_ms       end and length of the pause. Invariant: a pause ends at most `pause_ms` from now, even if
 --                            Redis's clock was set back: see clock_set_back.lua.
---   opened_ms, probe_ms, probe, last_failed   only while the scope is open: since when, time between a failed probe and
---                            the next one, lease of the latest probe, item of the latest failed probe
+--   opened_ms, probe_ms, probe, last_failed   only while the scope is open: time at which it opened, time between a
+--                            failed probe and the next one, lease of the latest probe, item of the latest failed probe
 --   time_outs                only while the scope is open: number of probes in a row that timed out
 --   reason, verdict, code, status   the latest failure; everybody can read `reason`
 --   failures, failed_items   attempts that failed in a row, and the set of their items
@@ -34,7 +34,7 @@
 local KEPT_MS = 8 * 86400000 -- the longest pause is 7 days
 local MAX_TIME_OUT_FACTOR = 16 -- limit of the factor of a probe's time-out
 local records = {}
-local seen_again = {} -- lanes whose queues look at all of their scopes again; `block` adds scopes later in the round
+local seen_again = {} -- lanes for which `look_again` has called `look_at_all_again` in this round
 
 -- Returns the scopes that a call of a model belongs to. The model is ACCOUNT if the call's job does not exist any more.
 local function scopes_of(model) return model == ACCOUNT and { ACCOUNT } or { ACCOUNT, model } end
@@ -72,7 +72,7 @@ local function look_at_all_again(lane)
   if changes[1] then redis.call('ZADD', BLOCKED .. lane, 'XX', unpack(changes)) end
 end
 
--- Makes the queues that wait for a scope look at it again.
+-- Makes the queues that wait for a scope look at it again, also in the lanes of which the account is a deployment.
 local function look_again(account, scope)
   redis.call('ZADD', BLOCKED .. account, 'XX', 0, scope)
   for _, lane in ipairs(lanes_of(account)) do

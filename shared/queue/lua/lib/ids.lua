@@ -1,6 +1,6 @@
 -- An item is '<job>:<index>', followed by '.<number>' if the number of its route is not 1: see fair_queue.lua. A lease
--- is '<item>@<claimed_us>': claimed_us is the time, in µs, of the claim. '~…' follows if the lease uses limiters: see
--- limiters.lua.
+-- is '<item>@<claimed_us>': claimed_us is the time, in µs, of the claim. '|…' follows if the lane has several
+-- deployments: see deployments.lua. '~…' follows if the lease uses limiters: see limits_in_force.lua.
 -- Defines for other files: item_of, split_item, split_lease
 -- Used in each round: item_of, split_lease
 local function item_of(job_id, index, number) return job_id .. ':' .. index .. (number > 1 and '.' .. number or '') end

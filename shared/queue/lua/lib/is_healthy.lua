@@ -1,11 +1,11 @@
 --- @include "usual_lane"
--- Says whether anything of a lane is not healthy, so that a healthy lane needs no function of
+-- Says whether a lane or an account is healthy, so that a round for a healthy lane needs no function of
 -- health_records.lua and pauses.lua.
 -- Defines for other files: ACCOUNT, is_healthy, mark_unhealthy
 local ACCOUNT = '' -- the scope of the account as a whole
 local is_unhealthy = {} -- by lane
 
--- Returns whether all scopes of a lane are healthy and no queue waits for a scope: see waiting.lua.
+-- Returns whether all scopes of a lane or an account are healthy and no queue waits: see waiting.lua.
 local function is_healthy(lane)
   if is_unhealthy[lane] == nil then
     is_unhealthy[lane] = redis.call('EXISTS', HEALTH .. lane, BLOCKED .. lane) > 0

@@ -2,8 +2,8 @@
 --- @include "hash_counts"
 --- @include "fair_queue"
 --- @include "work_limit"
--- Ends jobs: completes a job whose items have all finished, and ends a job early that was cancelled, whose deadline has
--- passed or whose client has disconnected.
+-- Ends jobs: completes a job whose items have all finished, and ends a job early if it was cancelled, if its deadline
+-- has passed or if its client has disconnected.
 -- Defines for other files: forget_expired, end_job, end_early, end_overdue_jobs
 -- Used in each round: end_overdue_jobs
 
@@ -46,7 +46,8 @@ local function end_job(job_id, error_code)
   end
   if live_digest then
     local live_calls = LIVE_CALLS .. owner .. ':' .. live_digest
-    -- The last call of this body: see repeated_calls.lua. Otherwise there would be a key per body for an hour.
+    -- If no other live call has this body, the list expires soon: see repeated_calls.lua. Otherwise each body would
+    -- have a key in Redis, an hour long.
     if redis.call('LLEN', live_calls) == 1 then redis.call('EXPIRE', live_calls, LIVE_CALL_KEPT_S) end
   end
   if key then redis.call('EXPIRE', IDEMPOTENCY .. owner .. ':' .. key, key_ttl_s) end
@@ -75,8 +76,8 @@ local function end_early(job_id, error_code)
   redis.call('PUBLISH', JOB_CANCELLED, job_id) -- the workers stop the job's calls, after a deadline, too
 end
 
--- Ends jobs whose deadline or grace period has passed, as many as one run may: see abandon.lua.
--- Returns the next time at which a deadline or a grace period passes, or nil.
+-- Ends jobs whose deadline, or grace period (see abandon.lua), has passed: up to 20 jobs, as work_limit.lua permits.
+-- Returns the next time at which a deadline or a grace period passes, or nil. This time has passed if jobs are left.
 local function end_overdue_jobs()
   local deadline = earliest(JOB_DEADLINES)
   if not deadline or deadline > now_ms then return deadline end

@@ -1,9 +1,8 @@
 -- Keeps the arguments of settle_and_claim.lua that say what the worker serves. `limits` has the lanes and their limits,
--- as
--- ' <lane>=<limit><flags> <lane>=<limit><flags> '. Flags: 'd' the limit is adaptive, 'a' the rates of the provider are
--- limited per account and not per model, 'c' the provider counts the calls that it refuses, 'o' it counts the token
--- limit of a request before the call, 'r' the lane has more rules: see limiters.lua, 'p' the lane has several
--- deployments: see deployments.lua.
+-- as ' <lane>=<limit><flags> <lane>=<limit><flags> '. Flags: 'd' the limit is adaptive, 'a' the rates of the provider
+-- are limited per account and not per model, 'c' the provider counts the calls that it refuses, 'o' the provider counts
+-- a request's limit of output tokens when the call starts, 'r' the lane has more rules (see limiters.lua), 'p' the lane
+-- is an alias or a provider with several keys (see deployments.lua).
 -- Defines for other files: set_configuration, configured_limit, configured_rules, configured_deployments, flags_of,
 -- has_flag
 -- Used in each round: set_configuration, configured_limit, flags_of, limits, rules, deployments, known_limits,

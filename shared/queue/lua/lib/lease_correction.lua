@@ -5,11 +5,12 @@
 --- @include "clock_set_back"
 --- @include "work_limit"
 -- Corrects the times of leases after Redis's clock was set back: see clock_set_back.lua. Otherwise the leases of lost
--- workers would expire late. Workers may have renewed leases since then, so the times are limited, not moved.
+-- workers would expire late. Workers may have renewed leases since the set-back, so the times are not moved by the
+-- set-back, but limited to LEASE_MS from now.
 -- Defines for other files: correct_leases
 -- Used in each round: correct_leases
 
--- `lanes` has the lanes that are left, after a space each.
+-- Corrects lanes, as work_limit.lua permits. `lanes` has their names, each after a space.
 local function correct_lanes(lanes)
   while lanes ~= '' and has_work_left() do
     local lane, others = string.match(lanes, '^ (%S+)(.*)$')

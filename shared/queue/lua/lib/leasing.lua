@@ -33,7 +33,8 @@ local function lease_of(lane, job_id, index, number, list, deployment)
 end
 
 -- Gives leases to items of one route, which the caller has taken out of their queue, and charges the route's limiters.
--- Returns the number of leases. If the job has ended, its items get no lease: they are dropped.
+-- Returns the number of leases. Items of a job that has ended and items without a payload get no lease: they are
+-- dropped.
 local function lease_items(lane, job, number, indexes, list, deployment)
   if not job.is_unfinished then return 0 end
   if not job.has_started then redis.call('HSET', JOB .. job.id, 'started_ms', ms(now_ms)) end
@@ -73,7 +74,8 @@ local function lease_items(lane, job, number, indexes, list, deployment)
 end
 
 -- Gives a lease to the first quarantined item of the lane whose route takes calls. Items that have waited for too long
--- for an open scope finish. Returns the number of leases, 0 or 1, and whether the next run has to look at more items.
+-- for an open scope move on or fail. Returns the number of leases, 0 or 1, and whether the next run has to look at more
+-- items.
 local function lease_quarantined(lane)
   local waiting_count = 0
   while waiting_count < MAX_WAITING and has_work_left() do

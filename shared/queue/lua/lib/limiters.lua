@@ -8,22 +8,22 @@
 -- Keeps the limiters of limits_in_force.lua: limits the running calls of an account's models, and the rates of requests
 -- and tokens. A rate that the provider announced may be used up in one burst, as long as the provider says that some of
 -- it is left; any other rate is spread evenly, because providers judge rates in slices of a second or less.
--- A claim charges the budgets (see budgets.lua), time repays, so nothing can leak. Tokens are charged as an estimate of
--- token_estimates.lua, and the settlement corrects the charge. RUNNING has the leases of a limiter, with three numbers
--- of tokens for each: all that were charged, those that the provider counts before the call, and the square of their
--- error.
--- A charge is this estimate: with a higher one, the provider's bucket would be full while a call runs, and the tokens
--- that do not fit into the bucket are lost. Nobody announces how large the bucket is. It holds at least the largest
--- request so far, and is charged at the start of a call with what the provider counts before the call, and at its end
--- with the answer, of which the claim hears later. So a call begins when a bucket of this size would hold the call's
--- tokens if all running calls had just been answered, or when the bucket is full, because what a full bucket is filled
--- with is lost.
--- A provider that refuses a call has no larger bucket. Then a token limit is *strict* for an hour: calls also keep a
--- margin for the errors of estimates.
+-- A claim charges the budgets (see budgets.lua), and time repays the charges, so no charge stays forever.
+-- Tokens are charged as an estimate of token_estimates.lua, and the settlement corrects the charge. RUNNING has the
+-- leases of a limiter, with three numbers of tokens for each lease: all tokens that were charged, the tokens that the
+-- provider counts before the call, and the square of the error of this second number.
+-- A charge is not higher than the estimate. With a higher charge, the provider's bucket would be full while a call
+-- runs, and the tokens that do not fit into the bucket would be lost. No provider announces how large its bucket is.
+-- The bucket holds at least the largest request so far. It is charged at the start of a call with the tokens that the
+-- provider counts before the call, and at the end with the tokens of the answer, which claims know only after the
+-- settlement. So a call begins when a bucket of this size would hold the call's tokens if all running calls had just
+-- been answered. A call also begins when the bucket is full, because further tokens would be lost.
+-- If a provider refuses a call, its bucket is not larger than the largest request. Then a token limit is *strict* for
+-- an hour: calls also keep a margin for the errors of estimates.
 -- Defines for other files: limiter_room, limiters_room, estimate_tokens, charge, release, learn
 local LATE_MS = 50 -- a call may be this early, because rounds are late
 local STRICT_MS = 3600000
-local RESERVED_MS = 1000 -- so much may be owed for the answers of running calls
+local RESERVED_MS = 1000 -- limit of what may be owed for the answers of running calls
 local MAX_MARGIN = 0.5 -- part of the smallest bucket that a strict limit may keep free because of errors of estimates
 local TRUST = 0.3 -- part of the smallest bucket by which the bucket is taken to be larger, unless a limit is strict
 local MAX_LEARNED = 1000 -- models per deployment whose limits are learned
@@ -152,8 +152,8 @@ local function correct(account, limiter, claimed_ms, charged, at_start, square, 
   save_budget(account, limiter)
 end
 
--- Ends a lease's use of its limiters: see `suffix_of`. Without `fault` and `usage`, the charges stay: they are repaid
--- by time.
+-- Ends a lease's use of its limiters: see `suffix_of`. Without `usage` and `is_refused`, the charges are not corrected:
+-- time repays them.
 local function release(account, model, lease, job, index, usage, is_refused)
   local names = limiter_names(lease)
   if not names then return end
@@ -179,7 +179,7 @@ local function release(account, model, lease, job, index, usage, is_refused)
 end
 
 -- Stores the limits that a provider announced in the headers of a response: per rate the limit and what is left of it.
--- `left` only ever delays calls: others may use the same account.
+-- `left` can delay calls, because others may use the same account. It never brings calls forward.
 local function learn(account, model, announced)
   local name = account .. '/' .. model
   if redis.call('HLEN', LEARNED) >= MAX_LEARNED and redis.call('HEXISTS', LEARNED, name) == 0 then return end

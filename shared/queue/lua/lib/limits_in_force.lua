@@ -6,8 +6,9 @@
 -- name limits one model, or the models that match a pattern. A limit that was set for one model while work runs
 -- replaces the same limit of the pattern; the model still shares the other limits of the pattern.
 -- Limits come from LIMITS (set while work runs), from the rules of the worker's configuration, and from LEARNED
--- (announced by the provider). The first of these that has a limit decides. They have limits as JSON: concurrency, rpm,
--- tpm, rpd, and until_ms if they end; LIMITS by '<provider>' or '<provider>/<model>', LEARNED by '<account>/<model>'.
+-- (announced by the provider). The first of these that has a limit decides. LIMITS and LEARNED are hashes with limits
+-- as JSON: concurrency, rpm, tpm, rpd, and until_ms if the limits end. The fields of LIMITS are '<provider>' or
+-- '<provider>/<model>', the fields of LEARNED are '<account>/<model>'.
 -- Defines for other files: LIMITER, RATES, highest_limit, effective_limit, limiters_of, forget_limiters, suffix_of,
 -- limiter_names
 local LIMITER = 'limit:' -- queues that wait for a limiter wait for the scope 'limit:<name of the limiter>'
@@ -21,8 +22,8 @@ local function rules_of(account)
   return configured_rules()[provider_of(account)]
 end
 
--- Returns the limit of running calls of a provider, without what is adapted; nil if the worker does not serve the
--- provider.
+-- Returns the limit of running calls of a provider without its cap (see adaptive_limit.lua), or nil if the worker does
+-- not serve the provider.
 local function highest_limit(provider)
   local configured = configured_limit(provider)
   return configured and (stored_limits(LIMITS, provider).concurrency or configured)

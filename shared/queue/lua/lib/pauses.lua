@@ -10,7 +10,7 @@
 -- Defines for other files: REFUSALS, FIRST_PROBE_MS, record_answer, record_failure
 -- The wait after a refusal that names no time is doubled for each further refusal in a row.
 local FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 500, 30000
-local ADAPTED_BACKOFF_MS = 250 -- the same wait while fewer calls are the answer to a refusal: see adaptive_limit.lua
+local ADAPTED_BACKOFF_MS = 250 -- the same wait if a refusal also cuts the cap: see adaptive_limit.lua
 local FIRST_PROBE_MS = 1000
 local MODEL_WAIT_MS = 100 -- wait until the first probe of a model, after failures in a row
 local MAX_PROBE_MS, MAX_PROBE_500_MS = 60000, 5000
@@ -35,7 +35,7 @@ local function open(account, scope, record, probe_ms, wait_ms)
   look_again(account, scope) -- from now on, the queues that wait for the scope can give up
 end
 
--- Prolongs an open scope, if the call was a probe.
+-- Prolongs the pause of an open scope, if the failed call was a probe.
 local function fail_probe(record, item, claimed_ms, fault)
   if claimed_ms < record.opened_ms then return end
   record.time_outs = fault.code == 'timeout' and (record.time_outs or 0) + 1 or 0
@@ -53,8 +53,9 @@ local function has_effect(record)
   return math.max(record.until_ms, record.refused_until_ms or 0, record.separate_until_ms or 0) > now_ms
 end
 
--- Returns whether an answer of a model shows that the latest refusals do not cover the account: the call was not
--- claimed before a call of another model that was refused. `of_account`: the record of the account as a whole.
+-- Returns whether an answer of a model shows that the latest refusals do not cover the account, although they may do so
+-- by `of_account`, the record of the account as a whole. The answered call must have been claimed no earlier than the
+-- refused call, and its model must have no record of its own.
 local function is_counterevidence(account, of_account, model, claimed_ms)
   return (of_account.is_unanswered or of_account.is_assumed)
     and claimed_ms >= of_account.refused_claim_ms
@@ -94,9 +95,8 @@ local function record_answer(account, model, claimed_ms)
   end
 end
 
--- Returns whether the account may have one more record. If there are too many, removes some that have no effect any
--- more.
--- A model that has failed a moment ago keeps its record, which counts its failures.
+-- Returns whether the account may have another record. If there are too many records, first removes some that have no
+-- effect any more. A model that has failed a moment ago keeps its record, which counts its failures.
 local function has_record_room(account)
   if redis.call('HLEN', HEALTH .. account) < MAX_RECORDS then return true end
   for _, scope in ipairs(redis.call('HRANDFIELD', HEALTH .. account, 20)) do
@@ -108,8 +108,9 @@ local function has_record_room(account)
 end
 
 -- Returns the scope that a refusal covers: the model, unless the refusal says that it covers the account, or another
--- model was refused a moment ago and is still paused, and no further model was answered since then. Also returns
--- whether this is an assumption: a provider that limits each model has refused two of them.
+-- model was refused a moment ago and is still paused, and no further model was answered since then; or unless the
+-- account has too many records. Also returns whether the scope is an assumption, because a provider that limits each
+-- model has refused two models.
 local function covered_scope(account, model, fault)
   if fault.covers_account then return ACCOUNT end
   local of_account = read_record(account, ACCOUNT)
@@ -121,7 +122,7 @@ local function covered_scope(account, model, fault)
   return (read_record(account, model) or has_record_room(account)) and model or ACCOUNT
 end
 
--- Pauses or opens a scope after a refusal. Returns the length of the pause.
+-- Pauses or opens a scope after a refusal. Returns the wait in ms that the refusal asks for, or the back-off.
 local function refuse(account, scope, item, claimed_ms, fault, is_assumed)
   local record = read_record(account, scope) or new_record()
   if not record.refused_ms or claimed_ms >= math.min(record.refused_ms, now_ms) then

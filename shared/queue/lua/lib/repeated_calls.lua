@@ -14,7 +14,8 @@ local function add_live_call(live_calls, id)
 end
 
 -- Returns the id of a job of this owner and body whose client has disconnected, or nil. The job continues. A further
--- client gets the job only after this client has disconnected, too. A job that was cancelled is not given away.
+-- client gets the job only after this client has disconnected, too. A job that was cancelled and a live call that
+-- failed are not returned.
 local function adopt(owner, body_digest)
   local abandoned = ABANDONED .. owner .. ':' .. body_digest
   for _ = 1, MAX_LIVE_CALLS do
@@ -38,7 +39,7 @@ local function adopt(owner, body_digest)
   end
 end
 
--- Removes a call from the list that has just failed. Returns whether there is one.
+-- Removes from the list one call that has just failed. Returns true if the list had such a call.
 local function take_failed(live_calls)
   for _, id in ipairs(redis.call('LRANGE', live_calls, 0, -1)) do
     local finished_ms = redis.call('HGET', JOB .. id, 'finished_ms')
@@ -52,8 +53,8 @@ end
 -- Returns the id of a live call of this owner and body that is unfinished, or nil. Several such calls are returned in
 -- turn, so that each repetition gets another call. Also returns, once, a call that has just been answered, because its
 -- client may have disconnected before it could read the answer. Returns nil once for each call that has just failed:
--- its client has read the error and repeats the call, and must not get the answer of another client that has sent the
--- same.
+-- the client of this call has read the error and repeats the call, and must not get the answer to another client that
+-- has sent the same body.
 local function join(owner, body_digest)
   local live_calls = LIVE_CALLS .. owner .. ':' .. body_digest
   if take_failed(live_calls) then return nil end

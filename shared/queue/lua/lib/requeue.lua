@@ -22,9 +22,9 @@ local function unpark(item)
   return job, index, number
 end
 
--- Puts an item back at its old place in QUEUE. If one more worker loss would end the item, it goes to QUARANTINE
+-- Puts an item back at its old place in QUEUE. If the item would fail after one more worker loss, it goes to QUARANTINE
 -- instead: see shared/queue/claims.py. If the job has ended, the item is dropped. If a client may have read a part of
--- its answer, the item fails, because another run would give another answer: see append_deltas.lua.
+-- the item's answer, the item fails, because another run would give another answer: see append_deltas.lua.
 local function requeue(lane, job, index, number)
   if not job.is_unfinished then return end
   if redis.call('HEXISTS', JOB .. job.id, 'deltas') == 1 then

@@ -9,7 +9,7 @@ local function has_stored_limits()
   return has_any
 end
 
--- Returns what LIMITS or LEARNED has for a name, or an empty table.
+-- Returns the limits that LIMITS or LEARNED has for a name; an empty table if there are none, or if they have ended.
 local function stored_limits(key, name)
   if not has_stored_limits() then return {} end
   local id = key .. name

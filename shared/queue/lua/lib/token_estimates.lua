@@ -5,7 +5,8 @@
 -- The variance of a count is taken as proportional to the count, so one number tells the accuracy of all estimates.
 -- The tokens of an answer are the mean of the job's answers.
 -- Classes: lower-case letters and spaces; capitals and digits; signs; scripts with three bytes a character or more,
--- such as Japanese; scripts with two, such as Russian. Last: ten tokens for each request.
+-- such as Japanese; scripts with two, such as Russian. The last weight is for the tokens that each request has, in
+-- units of ten tokens.
 -- Defines for other files: new_weights, prompt_tokens_of, learn_prompt_tokens, output_of, learn_output
 local FIRST_WEIGHTS = { 0.22, 0.5, 0.6, 0.33, 0.25, 0 }
 local FIRST_DEVIATIONS = { 0.1, 0.3, 0.4, 0.25, 0.25, 1 }
@@ -14,7 +15,7 @@ local CHANGE = 0.0001 -- the part of the first variance by which the variance of
 local PIECES, PIECE_BYTES = 4, 256 -- parts of a long payload whose bytes are counted
 -- Limit of the payloads that are read. A longer payload is estimated as the mean of the payloads before it.
 local MAX_READ_BYTES = 65536
--- The error is the largest lately, divided by the root of the tokens.
+-- The error is the largest recent error of an estimate, divided by the root of the tokens.
 local MIN_ERROR, MAX_ERROR, KEPT = 0.3, 10, 0.995
 local CAUTION, LEAST_RATIO = 1.5, 0.01
 local FIRST_OUTPUT, FIRST_OUTPUT_DEVIATION = 256, 64 -- tokens of an answer
@@ -53,7 +54,8 @@ local function shares_of(text)
   return { (#sample - #upper) / length, (#upper - #signs) / length, #ascii / length, wide / length, narrow / length }
 end
 
--- Returns the number of bytes of an item's payload and the shares of the classes, or 0 if the payload has been deleted.
+-- Returns the number of bytes of an item's payload (0 if it has been deleted), the shares of the classes with the value
+-- for the last weight, and a true value if the payload was read. If not, the shares are those of earlier payloads.
 local function payload_of(known, job, index)
   local item = job.id .. ':' .. index
   local found = payload_shares[item]
@@ -77,8 +79,8 @@ local function product(one, other)
   return sum
 end
 
--- Returns the product of the variances and the shares, and the variance of the ratio of tokens to bytes because of the
--- weights.
+-- Returns the product of the variances and the shares, and the part of the variance of tokens per byte that comes from
+-- the uncertainty of the weights.
 local function uncertainty(known, shares)
   local gains = {}
   for i = 1, SIZE do gains[i] = product(known.variances[i], shares) end

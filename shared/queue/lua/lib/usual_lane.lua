@@ -1,7 +1,7 @@
 --- @include "lane_limits"
--- Says whether a lane is *usual*: healthy, served by one account, and limited by nothing but a fixed number of running
--- calls.
--- For such a lane, a round needs no function of the files about pauses, deployments and other limits.
+-- Says whether a lane is *usual*: healthy, served by one account, and limited only by a fixed number of running calls.
+-- For such a lane, a round needs no function of the files about pauses, deployments and other limits. If Redis has any
+-- entry in LIMITS, LEARNED or CAPS, no lane is usual.
 -- Defines for other files: is_usual, mark_unusual
 -- Used in each round: is_usual, usual
 local UNUSUAL_FLAGS = '[dpr]' -- see lane_limits.lua
@@ -16,5 +16,5 @@ local function is_usual(lane)
   return usual[lane]
 end
 
--- Must be called before this round stores one of these keys.
+-- Must be called before this round stores one of the keys that `is_usual` checks.
 local function mark_unusual(lane) usual[lane] = false end

@@ -15,13 +15,13 @@
 --- @include "write_results"
 --- @include "clock_set_back"
 --- @include "work_limit"
--- Keeps the queues that wait for a scope to become healthy: see health_records.lua. When a claim meets a queue whose
--- scope takes no call, it moves the queue from the tree of fair_queue.lua to WAITING, so that later claims do not meet
--- it again.
--- BLOCKED is the index of these scopes, by the next time at which something can change. An item's place is QUEUE in
--- both cases.
--- The score of a queue in WAITING is the earliest time at which its items may give up, while the scope is open: then
--- they finish with the scope's latest failure, or if the scope has opened later, the queue gets a later time.
+-- Keeps the queues that wait for a scope to take calls (see health_records.lua) or for a limiter. When a claim meets a
+-- queue whose scope takes no call, it moves the queue from the tree of fair_queue.lua to WAITING, so that later claims
+-- do not meet the queue again. The items of the queue stay in QUEUE.
+-- BLOCKED is the index of these scopes, by the next time at which something can change.
+-- The score of a queue in WAITING is the earliest time at which its items may give up, while the scope is open. At this
+-- time the items move on to their next route, or fail with the scope's latest failure. If the scope has opened again in
+-- the meantime, the queue gets a later time instead.
 -- Invariant: a queue with items is in the tree, or waits for a scope that is in BLOCKED.
 -- Defines for other files: waiting_record, give_up_ms, block, give_up_item, resume_blocked
 local MAX_SCOPES = 32 -- limit of scopes per lane and round
@@ -88,7 +88,7 @@ local function give_up_item(lane, route, job, index, record)
   end
 end
 
--- Finishes items of the queues that have waited for an open scope for too long.
+-- Moves items on or finishes them, if their queues have waited for an open scope for too long: see `give_up_item`.
 local function give_up(lane, scope, record)
   while has_work_left() do
     local member = redis.call('ZRANGEBYSCORE', waiting(lane, scope), '-inf', queue_time(now_ms), 'LIMIT', 0, 1)[1]
@@ -125,8 +125,8 @@ local function probe_candidates(lane, scope, queues)
 end
 
 -- Moves queues back to the tree, or to another scope that takes no call. If the scope takes only a probe, moves one
--- queue to the tree, a random one, and not the queue whose only item was the last probe, if there is another. Returns
--- whether it has moved one.
+-- random queue to the tree. If several queues wait, this is not the queue whose only item was the last failed probe.
+-- Returns true if it has moved a queue for a probe.
 local function resume(lane, scope, is_probe)
   local queues, last_failed = waiting(lane, scope), (waiting_record(lane, scope) or {}).last_failed
   local count = redis.call('ZCARD', queues)
@@ -176,7 +176,7 @@ local function resume_blocked(lane)
     local allowed, next_ms = (is_plain(lane) and gate or deployments_gate)(lane, scope)
     local is_probe = allowed == 1
     if string.sub(scope, 1, #LIMITER) == LIMITER then allowed, next_ms = limiter_gate(lane, scope) end
-    -- If no worker has a slot for the queue that was moved for a probe, another one is moved a second later.
+    -- If no worker has a slot for the queue that was moved for a probe, another queue is moved a second later.
     if allowed > 0 and resume(lane, scope, is_probe) then next_ms = now_ms + FIRST_PROBE_MS end
     local until_ms = clock_time(earliest(waiting(lane, scope)))
     if until_ms then

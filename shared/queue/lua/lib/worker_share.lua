@@ -3,9 +3,8 @@
 -- Divides a lane's limit among the workers. Without that, one worker may hold all leases of a lane, and if it is lost,
 -- all of its calls are repeated. A worker's *share* is the limit divided by the number of workers. A worker is *hungry*
 -- if it has free slots and runs less than its share, while the lane has items and other workers hold the rest of the
--- limit.
--- While another worker is hungry, a worker claims only up to its share, and leaves the rest of the limit to the hungry
--- worker.
+-- limit. While another worker is hungry, a worker claims only up to its share, and leaves the rest of the limit to the
+-- hungry worker.
 -- HUNGRY has '<worker> <lane>' by the time after which the entry is not valid, because the worker may be lost.
 -- Defines for other files: share_left, note_hunger
 -- Used in each round: share_left, hungry

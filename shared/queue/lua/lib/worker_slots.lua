@@ -1,8 +1,8 @@
 -- Divides the slots of a worker among the lanes that are ready, so that one slow lane cannot fill the worker and delay
 -- the other lanes. Each ready lane has a reserve, which the other lanes leave free. All lanes that are not ready have
--- one reserve together, because any of them may become ready. The reserves of the ready lanes are a quarter of the
--- slots. A lane without a running item of this worker may take any free slot, because there may be more lanes than
--- slots.
+-- one reserve together, because any of them may become ready. The reserves of the ready lanes are together a quarter of
+-- the slots, but each has at least one slot. A lane without a running item of this worker may take any free slot,
+-- because there may be more lanes than slots.
 -- Defines for other files: running, set_free_slots, has_free_slots, divide_slots, slots_for, use_slots
 -- Used in each round: running, free, reserve, reserved, set_free_slots, unused_reserve, divide_slots, slots_for,
 -- use_slots

@@ -8,7 +8,8 @@
 
 local now_text = false -- the time as a stored result has it; false until the first result
 
--- Writes the result of an item, unless the item has a result or its job has ended. Returns whether it has written.
+-- Writes the result of an item, unless the item has a result or its job has ended. Returns true if it has written the
+-- result.
 local function write_result(job, index, failed, result, latency_us)
   if not job.is_unfinished then return end
   now_text = now_text or ms(now_ms) .. ' '
