@@ -14,7 +14,7 @@ from shared.providers.provider_row import provider_of
 class Rules:
     """Limits the calls of a lane in addition to the limit of running items.
 
-    adaptive: whether the limit of running items adapts.
+    adaptive: whether the limit of running items adapts: see lua/lib/adaptive_limit.lua.
     per_account: whether the rates limit all models together; if not, they limit each model.
     counts_refused: whether the provider counts the calls that it refuses.
     reserves_output: whether the provider counts a request's limit of output tokens, such as
@@ -101,6 +101,7 @@ class Limits:
     ) -> None:
         """Creates the limits.
 
+        by_lane: number of items that may run at once. rules: further limits, by provider.
         served_by: the deployments of a lane, if it is an alias or a provider with several keys. The
             limit of an alias is the sum of the limits of its providers. `by_lane` does not change
             it.

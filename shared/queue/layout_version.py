@@ -1,7 +1,8 @@
 """Checks the layout version of the data in Redis, on every new connection.
 
-Until 0.2.0, every change of keys, fields or their meaning raises LAYOUT_VERSION. A process refuses
-any other layout, because it would read the wrong names and lose accepted jobs without a log line.
+Until 0.2.0, LAYOUT_VERSION increases with every change of keys, of fields or of their meaning. A
+process refuses any other layout: it would look for the wrong names, and accepted jobs would be lost
+without a log line.
 """
 
 import asyncio

@@ -123,9 +123,10 @@ class Settlement:
     complete, fail   the item finishes with `result`; the provider call took `latency_ms`. An item
                      that fails moves on to its next fallback, if it has one and `fault` allows it:
                      see lua/lib/fallbacks.lua.
-    retry            the attempt failed; the item runs again after `delay_s`, or finishes with
-                     `result` if `delay_s` is None. An attempt that failed because of a fault of the
-                     provider is not counted: the item waits until the provider is healthy.
+    retry            the attempt failed; the item runs again after `delay_s`. If `delay_s` is None,
+                     the item moves on to its next fallback, or finishes with `result`. An attempt
+                     that failed because of a fault of the provider is not counted: the item waits
+                     until the provider is healthy, for a limited time.
     release          the item was not run, or its call was stopped; the item is queued again, and no
                      attempt is counted. An item whose answer was streamed in part fails.
     """
@@ -140,7 +141,7 @@ class Settlement:
 
     @property
     def memory_bytes(self) -> int:
-        """Returns the memory that a result takes until it is stored; 0 up to LARGE_BYTES."""
+        """Returns the memory that the result takes until it is stored; 0 for a small result."""
         size = len(self.result)
         return 2 * size if size > LARGE_BYTES else 0  # the result, and the command that stores it
 

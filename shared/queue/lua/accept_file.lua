@@ -30,7 +30,7 @@ local known_digest, known_file = string.match(redis.call('GET', upload) or '', '
 local known_use = known_file and redis.call('HMGET', FILE .. known_file, 'owner', 'used_by')
 if known_use and known_use[1] then
   if known_digest ~= digest then return refuse('conflict') end
-  -- Without a key, a file that was used is no file whose response was lost.
+  -- Without a key, a file that a batch has used is not returned: its client has received the response to its upload.
   if key ~= '' or is_repetition == '1' and not known_use[2] then return refuse(known_file) end
 end
 forget_expired_files(2) -- two for each new file, so that expired files cannot accumulate

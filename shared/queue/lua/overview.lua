@@ -38,7 +38,7 @@ local function queued_since(lane, job_id)
 end
 
 -- Returns the time at which the oldest queued item of a lane was accepted, or nil. Searches at most max_jobs jobs, and
--- as many as one run may.
+-- only while the run has work left: see work_limit.lua.
 local function find_oldest(lane)
   local oldest_ms
   local searched = 0
@@ -70,7 +70,7 @@ local function find_oldest(lane)
   return oldest_ms
 end
 
--- Returns the keys HEALTH of a provider's accounts that have one: see deployments.lua.
+-- Returns the existing keys HEALTH of a provider's accounts, by the account's number: see deployments.lua.
 local function health_of(lane)
   local accounts, found = { HEALTH .. lane }, {}
   for number = 2, MAX_KEYS do accounts[number] = HEALTH .. lane .. '#' .. number end

@@ -21,10 +21,11 @@
 --       then eight values per settlement: lane, lease, outcome, result, latency_us (duration of the provider call),
 --         delay_ms, fault (how the call failed, as JSON: see Fault in shared/queue/leases.py; '' for no failed call),
 --         usage (as JSON: see CallUsage in shared/queue/leases.py; '' if nothing has to be learned from the call)
---         outcome 'complete', 'fail'  the item finishes with `result`
---                 'retry'             the attempt failed; the item runs again after delay_ms, or finishes with `result`
---                                     if delay_ms is ''. If the fault is the provider's, the attempt does not count,
---                                     and the item waits until its route is healthy: see pauses.lua.
+--         outcome 'complete', 'fail'  the item finishes with `result`, or moves on after 'fail': see fallbacks.lua
+--                 'retry'             the attempt failed; the item runs again after delay_ms. If delay_ms is '', the
+--                                     item moves on to its next fallback, or finishes with `result`. If the fault is the
+--                                     provider's, the attempt does not count, and the item waits until its route is
+--                                     healthy, for a limited time: see pauses.lua and waiting.lua.
 --                 'release'           the item was not run, or its call was stopped; the item is queued again and keeps
 --                                     its number of failed attempts: see requeue.lua for the exceptions
 --       Settling a lease that has expired only removes the worker loss that was counted for the lease.
@@ -81,7 +82,7 @@ end
 divide_slots(ready_lanes, #ready_lanes < tonumber(lane_count))
 local has_left_items = false
 for _, lane in ipairs(ready_lanes) do
-  -- If lanes share a provider, an earlier lane of this round may have used up its limit.
+  -- If lanes share a provider, an earlier lane of this round may have used up the provider's limit.
   if deployments ~= '' then allowed[lane] = math.min(allowed[lane], room_of_lane(lane)) end
   if claim_items(lane, allowed[lane]) then has_left_items = true end
 end

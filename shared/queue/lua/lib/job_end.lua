@@ -47,7 +47,7 @@ local function end_job(job_id, error_code)
   if live_digest then
     local live_calls = LIVE_CALLS .. owner .. ':' .. live_digest
     -- If no other live call has this body, the list expires soon: see repeated_calls.lua. Otherwise each body would
-    -- have a key in Redis, an hour long.
+    -- keep a key in Redis until LIVE_CALL_TTL_S.
     if redis.call('LLEN', live_calls) == 1 then redis.call('EXPIRE', live_calls, LIVE_CALL_KEPT_S) end
   end
   if key then redis.call('EXPIRE', IDEMPOTENCY .. owner .. ':' .. key, key_ttl_s) end

@@ -122,8 +122,8 @@ local function charge(account, limiter, lease, job, index)
   save_budget(account, limiter)
 end
 
--- Corrects the charges of a call that has ended. `usage` has prompt_tokens and output_tokens as the provider counts
--- them, or is nil. `is_refused`: the provider refused the call because of a rate limit.
+-- Corrects the charges of a call that has ended. `charged`, `at_start`, `square`: the numbers in RUNNING. `usage` has
+-- prompt_tokens and output_tokens as the provider counts them, or is nil. `is_refused`: the provider refused the call because of a rate limit.
 local function correct(account, limiter, claimed_ms, charged, at_start, square, usage, is_refused)
   if not limiter.has_rate then return end
   local budget = budget_of(account, limiter)

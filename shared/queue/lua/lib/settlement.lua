@@ -17,8 +17,8 @@
 --- @include "requeue"
 --- @include "write_results"
 --- @include "clock_set_back"
--- Settles the lease of an item with the outcome of the item's call: stores a result, or queues the item again. What the
--- call shows about its provider changes pauses, limiters and caps.
+-- Settles the lease of an item with the outcome of the item's call: stores a result, moves the item on to another
+-- route, or queues it again. What the call shows about its provider changes pauses, limiters and caps.
 -- Defines for other files: settle
 -- Used in each round: settle
 local MAX_SPREAD_MS = 2000 -- limit of the delay after an attempt that does not count
