@@ -23,8 +23,8 @@
 --         usage (as JSON: see CallUsage in shared/queue/leases.py; '' if nothing has to be learned from the call)
 --         outcome 'complete', 'fail'  the item finishes with `result`, or moves on after 'fail': see fallbacks.lua
 --                 'retry'             the attempt failed; the item runs again after delay_ms. If delay_ms is '', the
---                                     item moves on to its next fallback, or finishes with `result`. If the fault is the
---                                     provider's, the attempt does not count, and the item waits until its route is
+--                                     item moves on to its next fallback, or finishes with `result`. If the fault is
+--                                     the provider's, the attempt does not count, and the item waits until its route is
 --                                     healthy, for a limited time: see pauses.lua and waiting.lua.
 --                 'release'           the item was not run, or its call was stopped; the item is queued again and keeps
 --                                     its number of failed attempts: see requeue.lua for the exceptions

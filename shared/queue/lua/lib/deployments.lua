@@ -1,9 +1,8 @@
 --- @include "lane_limits"
--- Says what serves the items of a lane. A *plain* lane is a provider with one key: the deployment of a route is the
--- account with the lane's name, and the model with the route's name. A lane with the flag 'p' is an alias, or a
--- provider with several keys. For these lanes the worker's configuration lists the deployments: account, provider,
--- weight, and for an alias the model. An account is a key of a provider: '<provider>' for the first, then
--- '<provider>#2'.
+-- Says which deployments serve the items of a lane. A *plain* lane is a provider with one key: its deployment is the
+-- account with the lane's name, with the model of the item's route. A lane with the flag 'p' is an alias, or a provider
+-- with several keys. For these lanes the worker's configuration lists the deployments: account, weight, and for an
+-- alias the model. An account is a key of a provider: '<provider>' for the first key, '<provider>#2' for the second.
 -- Defines for other files: is_plain, provider_of, deployments_of, providers_of, lanes_of, encode_deployment,
 -- served_by
 local known, lanes_by_account = {}, false

@@ -6,22 +6,22 @@
 --- @include "token_estimates"
 --- @include "budgets"
 -- Keeps the limiters of limits_in_force.lua: limits the running calls of an account's models, and the rates of requests
--- and tokens. A rate that the provider announced may be used up in one burst, as long as the provider says that some of
--- it is left; any other rate is spread evenly, because providers judge rates in slices of a second or less.
--- A claim charges the budgets (see budgets.lua), and time repays the charges, so no charge stays forever.
--- Tokens are charged as an estimate of token_estimates.lua, and the settlement corrects the charge. RUNNING has the
--- leases of a limiter, with three numbers of tokens for each lease: all tokens that were charged, the tokens that the
--- provider counts before the call, and the square of the error of this second number.
+-- and tokens. A rate that the provider announced may be used up in one burst, as long as the provider says that a part
+-- of the rate is left; any other rate is spread evenly, because providers judge rates in slices of a second or less.
+-- A claim charges the budgets (see budgets.lua), and time repays the charges, so no charge stays forever. Tokens are
+-- charged as an estimate of token_estimates.lua, and the settlement corrects the charge. RUNNING has the leases of a
+-- limiter, with three numbers for each lease: all tokens that were charged, the tokens that the provider counts before
+-- the call, and the square of the error of this second number.
 -- A charge is not higher than the estimate. With a higher charge, the provider's bucket would be full while a call
 -- runs, and the tokens that do not fit into the bucket would be lost. No provider announces how large its bucket is.
 -- The bucket holds at least the largest request so far. It is charged at the start of a call with the tokens that the
 -- provider counts before the call, and at the end with the tokens of the answer, which claims know only after the
 -- settlement. So a call begins when a bucket of this size would hold the call's tokens if all running calls had just
 -- been answered. A call also begins when the bucket is full, because further tokens would be lost.
--- If a provider refuses a call, its bucket is not larger than the largest request. Then a token limit is *strict* for
--- an hour: calls also keep a margin for the errors of estimates.
+-- After a provider has refused a call, a token limit is *strict* for an hour: the bucket is taken to be no larger than
+-- the largest request, and calls also keep a margin for the errors of estimates.
 -- Defines for other files: limiter_room, limiters_room, estimate_tokens, charge, release, learn
-local LATE_MS = 50 -- a call may be this early, because rounds are late
+local LATE_MS = 50 -- a call may begin this much early, because rounds are late
 local STRICT_MS = 3600000
 local RESERVED_MS = 1000 -- limit of what may be owed for the answers of running calls
 local MAX_MARGIN = 0.5 -- part of the smallest bucket that a strict limit may keep free because of errors of estimates
@@ -123,7 +123,8 @@ local function charge(account, limiter, lease, job, index)
 end
 
 -- Corrects the charges of a call that has ended. `charged`, `at_start`, `square`: the numbers in RUNNING. `usage` has
--- prompt_tokens and output_tokens as the provider counts them, or is nil. `is_refused`: the provider refused the call because of a rate limit.
+-- prompt_tokens and output_tokens as the provider counts them, or is nil. `is_refused`: the provider
+-- refused the call because of a rate limit or because it has no capacity.
 local function correct(account, limiter, claimed_ms, charged, at_start, square, usage, is_refused)
   if not limiter.has_rate then return end
   local budget = budget_of(account, limiter)
