@@ -166,7 +166,7 @@ def _reference(name: str, file: _File) -> str:
 def _visible(file: _File, exports: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Returns the texts that replace the names in a file; '' for names that it must not use.
 
-    Raises ValueError if the file declares one of its own or included names again.
+    Raises ValueError if the file declares a name twice, or declares a name that it includes.
     """
     included = {name: to for part in file.includes for name, to in exports[part].items()}
     own = {name: _reference(name, file) for name in file.declared}

@@ -45,7 +45,7 @@ class _Key:
 class Keys:
     """Makes the keys of one installation.
 
-    Installations share no data in the same Redis if their prefixes differ and pass `check_prefix`.
+    Installations in the same Redis share no data if their prefixes differ and pass `check_prefix`.
     """
 
     prefix: str = "orchestrator:"

@@ -124,7 +124,7 @@ end
 
 -- Corrects the charges of a call that has ended. `charged`, `at_start`, `square`: the numbers in RUNNING. `usage` has
 -- prompt_tokens and output_tokens as the provider counts them, or is nil. `is_refused`: the provider
--- refused the call because of a rate limit or because it has no capacity.
+-- refused the call because of a rate limit, or because it has no capacity.
 local function correct(account, limiter, claimed_ms, charged, at_start, square, usage, is_refused)
   if not limiter.has_rate then return end
   local budget = budget_of(account, limiter)
