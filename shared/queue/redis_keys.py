@@ -103,7 +103,7 @@ class Keys:
 
     # One key per account (a key of a provider), by the account's name
     health = _KeyWithId(
-        "hash: scope → record (MessagePack), if the scope is not healthy: see"
+        "hash: scope → record (MessagePack) of pauses and recent failures: see"
         " lua/lib/health_records.lua"
     )
     running = _KeyWithId(

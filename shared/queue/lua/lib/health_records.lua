@@ -4,7 +4,8 @@
 --- @include "deployments"
 -- Keeps the health of accounts: of the account as a whole (scope ''), and of each of its models (the scope is the
 -- name of the model in lower case). An account is a key of a provider: see deployments.lua. HEALTH has a record for
--- each scope that is not healthy; a scope without a record is healthy.
+-- each scope that is paused or open, or whose calls have failed or were refused lately. A scope without a record is
+-- healthy.
 --   healthy  any number of calls
 --   paused   no call before `until_ms`
 --   open     no call before `until_ms`, then one call at a time: a *probe*. An answer to a probe makes the scope

@@ -5,7 +5,8 @@
 local ACCOUNT = '' -- the scope of the account as a whole
 local is_unhealthy = {} -- by lane
 
--- Returns whether all scopes of a lane or an account are healthy and no queue waits: see waiting.lua.
+-- Returns whether no scope of a lane or an account has a record (see health_records.lua) and no queue waits for a scope
+-- (see waiting.lua).
 local function is_healthy(lane)
   if is_unhealthy[lane] == nil then
     is_unhealthy[lane] = redis.call('EXISTS', HEALTH .. lane, BLOCKED .. lane) > 0

@@ -18,8 +18,10 @@ local MAX_FAILURES, MIN_FAILED_ITEMS = 5, 3 -- numbers of failures in a row, and
 local MAX_REFUSALS = 3 -- one more refusal in a row that names no time opens the scope
 local MOMENT_MS = 10000 -- calls to two models that are refused within this time may have the same cause
 local MAX_RECORDS = 1000 -- of an account; beyond it, faults of further models are recorded for the account as a whole
+-- One failure with such a verdict opens a scope.
 local OPENING = { unreachable = true, unauthorized = true, quota_exhausted = true }
 local REFUSALS = { rate_limited = true, overloaded = true }
+-- These failures show that the provider answers calls.
 local ALIVE = { rejected = true, model_not_found = true, context_too_long = true, content_filtered = true }
 
 local function new_record() return { until_ms = 0, pause_ms = 0, failures = 0, failed_items = {}, refusals = 0 } end
