@@ -35,12 +35,12 @@ def small_batch(text: Text, native: NativeRequests) -> tuple[Items, JobOptions]:
     try:
         batch = AnyBatch.model_validate_json(text, context=context)
     except ValidationError:
-        batch = BatchLLMRequest.model_validate_json(text, context=context)  # says what is wrong
+        batch = BatchLLMRequest.model_validate_json(text, context=context)  # explains the error
     return _small_items(list(batch.requests), native), batch
 
 
 async def _small_items(requests: list[Any], native: NativeRequests) -> Items:
-    """Yields the items. Empties the list, because a client may wait for the results for minutes."""
+    """Yields the items, and removes each request from the list, to release the request's memory."""
     requests.reverse()
     for index in range(len(requests)):
         yield native.item(requests.pop(), "body", "requests", index)
@@ -49,7 +49,7 @@ async def _small_items(requests: list[Any], native: NativeRequests) -> Items:
 async def large_batch(scanned: Scanner, native: NativeRequests) -> tuple[Items, JobOptions]:
     """Returns the items and the options of a batch that is parsed request by request.
 
-    Raises RequestValidationError, and so does the iteration.
+    Both this function and the iteration raise RequestValidationError.
     """
     skeleton, batch = scanned.skeleton(), _LargeBatch(scanned.text, scanned.requests or [], native)
     model: type[JobOptions] = BatchLLMRequest if scanned.requests is None else BatchOutline
@@ -85,7 +85,8 @@ class _LargeBatch:
     async def errors(self, earlier: Sequence[Any], first: int = 0) -> RequestValidationError:
         """Returns the `earlier` errors, and the errors of all requests from `first` on.
 
-        Returns a single error instead if there are more than MAX_ERRORS.
+        At most MAX_BATCH_REQUESTS requests are checked. Returns a single error instead if there are
+        more than MAX_ERRORS.
         """
         found = [*earlier]
         for index in range(first, min(len(self.places), MAX_BATCH_REQUESTS)):

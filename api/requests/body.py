@@ -13,15 +13,14 @@ from api.requests.decompression import PIECE_BYTES, Decompressor, new_decompress
 from shared.json_scanner import MAX_PARTS, TooManyParts, check_parts
 
 BODY_COST = 4  # bytes of memory that a byte of a JSON body takes until its items are stored
-UNCOUNTED_BYTES = 64 * 1024  # size of bodies for which MAX_OPEN_REQUESTS is the only limit
+UNCOUNTED_BYTES = 64 * 1024  # size up to which no memory is reserved for a body
 CHUNK_TIMEOUT_S = 60.0  # time within which a client must send the next chunk
 
 
 def require_media_type(request: Request, allowed: Sequence[str]) -> str:
     """Returns the media type of the body. Raises HTTPException 415 unless it is one of `allowed`.
 
-    If the request has no Content-Type, returns the first of `allowed`, unless a page of another
-    site has sent the request.
+    Returns the first of `allowed` if the request has no Content-Type.
     """
     media_type = declared_media_type(request.headers, default=allowed[0])
     if media_type not in allowed:
@@ -32,7 +31,7 @@ def require_media_type(request: Request, allowed: Sequence[str]) -> str:
 
 
 async def read_json(request: Request, max_bytes: int, setting: str) -> bytearray:
-    """Returns a JSON body that can be parsed in one step.
+    """Returns the whole body, which is small enough to be parsed as JSON in one step.
 
     Raises the exceptions of `read_body`, and HTTPException 413 for too many fields and elements.
     """
@@ -43,9 +42,10 @@ async def read_json(request: Request, max_bytes: int, setting: str) -> bytearray
 
 
 async def read_body(request: Request, max_bytes: int, setting: str) -> bytearray:
-    """Returns the whole body, for which memory is reserved until the request ends.
+    """Returns the whole body.
 
-    Raises MemoryFull, and the same exceptions as `body_chunks`.
+    Reserves memory for a body of more than `UNCOUNTED_BYTES` until the request ends. Raises
+    MemoryFull, and the exceptions of `body_chunks` and its iteration.
     """
     body = bytearray()
     async for chunk in body_chunks(request, max_bytes, setting):
@@ -71,9 +71,10 @@ def refusing_too_many_parts() -> Iterator[None]:
 async def held_chunks(
     request: Request, chunks: AsyncIterator[bytes], max_held: int
 ) -> AsyncIterator[bytes]:
-    """Yields the chunks of a body of which at most `max_held` bytes are in memory at once.
+    """Yields the chunks of a body, and reserves memory for the body until the request ends.
 
-    Reserves memory for these until the request ends. The iteration raises MemoryFull.
+    Reserves at most `max_held` bytes, because the caller keeps no more of the body, and nothing
+    for a body of up to `UNCOUNTED_BYTES`. The iteration raises MemoryFull.
     """
     size = 0
     async for chunk in chunks:
@@ -86,8 +87,9 @@ async def held_chunks(
 def body_chunks(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:
     """Returns the chunks of the body, decompressed and without a byte order mark.
 
-    The limit applies to the received and to the decompressed bytes. Raises HTTPException 415; the
-    iteration raises HTTPException 400, 408 or 413.
+    `max_bytes` limits both the received and the decompressed bytes. `setting` is the name of this
+    limit, for the error. Raises HTTPException 415; the iteration raises HTTPException 400, 408 or
+    413.
     """
     too_large = HTTPException(
         status.HTTP_413_CONTENT_TOO_LARGE,
@@ -106,7 +108,7 @@ async def _decompressed(
     too_large: HTTPException,
 ) -> AsyncIterator[bytes]:
     size = 0
-    start: bytes | None = b""  # becomes None when the body has begun
+    start: bytes | None = b""  # None when no byte order mark can follow
     async for chunk in received:
         for piece in decompressor.decompress(chunk):
             size += len(piece)
@@ -137,7 +139,7 @@ async def _received(
     if length.isdecimal() and int(length) > max_bytes:
         raise too_large
     size = 0
-    start: bytes | None = b""  # becomes None when the body has begun
+    start: bytes | None = b""  # None when no byte order mark can follow
     stream = aiter(request.stream())
     try:
         while True:

@@ -1,6 +1,6 @@
 """Decompresses a request body (Content-Encoding, RFC 9110, 8.4) and removes a byte order mark.
 
-Programs on Windows put the mark in front of UTF-8.
+Programs on Windows put the mark in front of text in UTF-8.
 """
 
 import zlib
@@ -11,16 +11,16 @@ from fastapi import HTTPException, status
 
 PIECE_BYTES = (
     64 * 1024
-)  # limit of a piece, because a small chunk may have 1,000 times its size decompressed
+)  # limit of a piece, because a small chunk may decompress to 1,000 times its size
 _ZLIB_HEADER_BYTES = 2
 _SUPPORTED = ("gzip", "deflate")
 
 
 def without_mark(start: bytes) -> tuple[bytes, bytes | None]:
-    """Removes a byte order mark from the start of a body.
+    """Removes a byte order mark, if there is one, from the start of a body.
 
-    Returns the rest, and None. If the start is too short to decide, returns b"", and the start,
-    which the caller must put in front of the next chunk.
+    Returns the rest, and None. If the start is too short to decide, returns b"" and the start. The
+    caller must then put the start in front of the next chunk.
     """
     if len(start) < len(BOM_UTF8) and BOM_UTF8.startswith(start):
         return b"", start
@@ -28,9 +28,9 @@ def without_mark(start: bytes) -> tuple[bytes, bytes | None]:
 
 
 def new_decompressor(content_encoding: str | None) -> "Decompressor | None":
-    """Returns a decompressor for one body; None if the body is not compressed.
+    """Returns a decompressor for one body, or None if the body is not compressed.
 
-    Raises HTTPException 415.
+    Raises HTTPException 415 if the coding is not supported, or if there is more than one.
     """
     if not content_encoding:
         return None
@@ -61,7 +61,7 @@ class Decompressor:
         self._start = b""  # bytes of the next stream that do not yet show its format
 
     def decompress(self, chunk: bytes) -> Iterator[bytes]:
-        """Yields pieces of at most `PIECE_BYTES`. Raises HTTPException 400."""
+        """Yields pieces of at most `PIECE_BYTES`. Raises HTTPException 400 for invalid data."""
         try:
             yield from self._decompress(self._start + chunk)
         except zlib.error:
@@ -90,7 +90,10 @@ class Decompressor:
                 yield piece
 
     def _begin(self, data: bytes) -> bytes:
-        """Begins the next stream if `data` has enough bytes, and returns the data of the stream."""
+        """Begins the next stream if `data` has enough bytes, and returns the data of the stream.
+
+        Raises zlib.error if data follows the end of a deflate stream.
+        """
         self._start = b""
         if self._coding == "gzip":
             data = data.lstrip(b"\0") if self._streams else data  # padding between members
@@ -105,7 +108,7 @@ class Decompressor:
         return data
 
     def _invalid(self, reason: str) -> HTTPException:
-        # The rest of the body is not read.
+        # The connection is closed, because the rest of the body is not read.
         return HTTPException(status.HTTP_400_BAD_REQUEST, reason, headers={"Connection": "close"})
 
 

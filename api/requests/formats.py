@@ -46,14 +46,14 @@ ID_MEMBER = {
     RequestFormat.GEMINI_BATCH: "key",
     RequestFormat.GEMINI: "custom_id",
 }
-# The members that are not sent to the provider, of a line without an envelope.
+# The members of a line without an envelope that are not sent to the provider.
 BARE_MEMBERS = {"custom_id", "metadata"}
 
 
 def detect(members: Mapping[str, Member]) -> RequestFormat | None:
     """Returns the format of a line, or None if the line has none of the formats.
 
-    A chat body without an envelope is read as OpenAI's, although it can also be Anthropic's.
+    Returns OPENAI for a chat body without an envelope, although the body may be Anthropic's.
     """
 
     def has(name: str, kind: type) -> bool:
@@ -71,7 +71,11 @@ def detect(members: Mapping[str, Member]) -> RequestFormat | None:
 
 
 def bare_operation(body: Mapping[str, Member], model: str) -> Operation:
-    """Returns the operation of a body without an envelope that is not Anthropic's."""
+    """Returns the operation that the fields of a body show.
+
+    Only for a line without a URL, whose format is not Anthropic's. A body with `input` is for
+    embeddings if the model's name contains "embed", otherwise for responses.
+    """
     if "contents" in body:
         return Operation.GENERATE_CONTENT
     if "messages" in body:

@@ -22,7 +22,7 @@ class InvalidJson(ValueError):
     """
 
 
-@dataclass(slots=True)  # not frozen: a line has several, and creating one would take longer
+@dataclass(slots=True)  # not frozen: a line has several members, and frozen ones are slow to create
 class Member:
     """Holds a member of an object: its parsed value, and the texts of its name and its value."""
 
@@ -45,7 +45,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 def object_members(text: str) -> dict[str, Member]:
     """Returns the members of the object in `text`, by name and in their order.
 
-    Raises InvalidJson, even if only a name occurs twice.
+    Raises InvalidJson, also if a name occurs twice.
     """
     try:
         return _members(text)
@@ -99,7 +99,10 @@ def _name(text: str, position: int) -> tuple[str, str, int]:
 
 
 def _expect(text: str, position: int, character: str) -> int:
-    """Returns the position of the first character after `character` that is not a space."""
+    """Returns the position of the first character after `character` that is not a space.
+
+    Raises JSONDecodeError if something else than spaces precedes `character`.
+    """
     position = _end_of_spaces(text, position)
     if text[position : position + 1] != character:
         raise json.JSONDecodeError(f"expected {character!r}", text, position)

@@ -1,4 +1,4 @@
-"""Splits a body into lines, or into JSON objects that each have several lines."""
+"""Splits a body into lines, or into JSON objects that may each have several lines."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,11 +18,12 @@ def line_error(number: int, message: str, *path: str | int) -> RequestValidation
 async def request_lines(
     chunks: AsyncIterator[bytes], max_line_bytes: int
 ) -> AsyncIterator[tuple[int, bytes]]:
-    """Yields the number and the content of each line that is not empty. Numbers begin at 1.
+    """Yields the number and the content of each line that is not blank. Numbers begin at 1.
 
     If the first line begins a JSON object that ends in a later line, the body has pretty-printed
     objects. Then yields each object with the number of its first line. Raises
-    RequestValidationError if a line or an object is longer than `max_line_bytes`.
+    RequestValidationError if a line or an object is longer than `max_line_bytes` or has more than
+    `MAX_PARTS` fields and elements, or if the last object has no end.
     """
     pending, first, depth, parts = list[bytes](), 0, 0, 0
     size, is_pretty = 0, None

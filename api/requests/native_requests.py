@@ -25,9 +25,10 @@ _ANY_REQUEST = TypeAdapter[PlainRequest | LLMRequest](AnyRequest)
 
 @dataclass(frozen=True, slots=True)
 class NativeRequests:
-    """Parses native requests. Raises RequestValidationError.
+    """Parses native requests, and converts them to items.
 
-    A location is the path to the request in the body.
+    `line` and `item` raise RequestValidationError. `location` is the path to the request in the
+    body.
     """
 
     catalogue: Catalogue
@@ -38,7 +39,7 @@ class NativeRequests:
         try:
             return _ANY_REQUEST.validate_json(text, context=context)
         except ValidationError:
-            return LLMRequest.model_validate_json(text, context=context)  # says what is wrong
+            return LLMRequest.model_validate_json(text, context=context)  # explains the error
 
     def line(self, number: int, text: bytes) -> NewItem:
         location = ("body", "line", number)
@@ -93,7 +94,10 @@ def valid(parse: Callable[[], Parsed], *location: str | int) -> Parsed:
 
 
 def request_error(error: ValidationError, *location: str | int) -> RequestValidationError:
-    """Returns the error for the client. The fields with errors are below `location`."""
+    """Returns the error for the client. The fields with errors are below `location`.
+
+    If there are more than `MAX_ERRORS` errors, names only their number.
+    """
     if error.error_count() > MAX_ERRORS:
         return validation_error(
             f"the request has {error.error_count()} errors, which are too many to list", *location

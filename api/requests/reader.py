@@ -40,9 +40,10 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class RequestReader:
-    """Reads the requests of one HTTP request.
+    """Reads the requests in the body of one HTTP request.
 
-    The methods raise HTTPException 400, 408, 413 or 415, and RequestValidationError.
+    `batch` and `job`, and the iteration of their items, raise HTTPException 400, 408, 413 or 415,
+    MemoryFull and RequestValidationError.
     """
 
     request: Request
@@ -71,9 +72,10 @@ class RequestReader:
     ) -> tuple[AsyncIterator[NewItem], JobOptions]:
         """Returns the items and the options of a job, whose body is a JSON batch or NDJSON.
 
-        NDJSON is read while the items are iterated, so the iteration raises the same exceptions.
-        `options` replace the options in a JSON body. A JSON body may also have requests without a
-        batch around them, because clients send files of one or more requests as JSON.
+        NDJSON is read while the items are iterated. Each of `options` that is not None replaces the
+        option in a JSON body. A JSON body may also have requests without a batch around them,
+        because clients send files of one or more requests as JSON. `foreign` is only for requests
+        in a vendor's format; other requests are refused if `foreign` has an option.
         """
         media_type = require_media_type(self.request, (JSON, NDJSON))
         self._check_options(foreign)
@@ -109,7 +111,7 @@ class RequestReader:
         return await read_body(self.request, self.settings.max_body_bytes, "MAX_BODY_BYTES")
 
     async def _releasing(self, items: AsyncIterator[NewItem]) -> AsyncIterator[NewItem]:
-        """Yields the items, and then gives back the memory that the body has occupied."""
+        """Yields the items, and then releases the memory that was reserved for the body."""
         async for item in items:
             yield item
         self.request.scope[MEMORY].resize(0)
@@ -117,7 +119,10 @@ class RequestReader:
     async def _other_lines(
         self, scanned: Scanner, foreign: VendorOptions
     ) -> AsyncIterator[bytes] | None:
-        """Returns the requests of a body that is no native batch, as lines; None for a batch."""
+        """Returns the requests of a body that is no native batch, as lines.
+
+        Returns None for a native batch, and for a body that does not begin with a request.
+        """
         if scanned.requests is None:
             is_lines = await self._is_lines(scanned.text, foreign)
             return _pieces(scanned.text) if is_lines else None
@@ -131,7 +136,7 @@ class RequestReader:
             raise validation_error("must not be blank", "query", "model")
 
     async def _is_lines(self, body: Text, options: VendorOptions) -> bool:
-        """Returns whether the body, which is not a batch, begins with a request."""
+        """Returns whether the body, which is no native batch, begins with a request."""
         try:
             async for _, line in request_lines(_pieces(body), self.settings.max_line_bytes):
                 members = object_members(line.decode())

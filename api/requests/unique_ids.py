@@ -10,7 +10,7 @@ from shared.jobs.new_item import NewItem
 
 @dataclass(slots=True)
 class UniqueIds:
-    """Finds an id that two requests of a job have. Keeps digests, because an id may be long."""
+    """Finds an id that two requests of a job have. Stores digests, because an id may be long."""
 
     lines: dict[bytes, int] = field(default_factory=dict)
 

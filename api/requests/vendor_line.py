@@ -1,7 +1,8 @@
 """Reads the parts of one line in the format of OpenAI, Anthropic or Gemini.
 
-The body of such a line belongs to the client. Only the model's name is replaced, because the
-provider may know the model by another name, and the fields that ask for a stream are left out.
+The body of such a line is kept as the client wrote it, with two exceptions. The model's name is
+replaced, because the provider may know the model by another name. The fields that ask for a stream
+are left out.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ class InvalidLine(ValueError):
     """The line cannot be accepted. `str(error)` says what to change.
 
     path: the path to the field.
-    code: the reason as OpenAI's batch API names it, for programs.
+    code: the reason for programs, under the name that OpenAI's batch API has for it.
     """
 
     def __init__(self, message: str, *path: str | int, code: str = "invalid_value") -> None:
@@ -72,7 +73,11 @@ def unknown_format(members: Mapping[str, Member]) -> InvalidLine:
 def open_envelope(
     members: Mapping[str, Member], job_format: RequestFormat
 ) -> tuple[Mapping[str, Member], Mapping[str, Member], tuple[str, ...]]:
-    """Returns the other members of the line, the members of the body, and the path to the body."""
+    """Returns the members around the body, the members of the body, and the path to the body.
+
+    If the line has an envelope, the first mapping has all members of the line, even the body.
+    Raises InvalidLine.
+    """
     name = BODY_MEMBER.get(job_format)
     if name is None:
         other = {key: value for key, value in members.items() if key in BARE_MEMBERS}

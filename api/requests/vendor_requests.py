@@ -53,12 +53,12 @@ _GEMINI_URL = re.compile(r"/models/([^:]+):generateContent(?:\?|$)")
 
 @dataclass(frozen=True, slots=True)
 class VendorOptions:
-    """Holds the query parameters that apply to all requests of a job.
+    """Holds what applies to all requests of a job: query parameters, and `required`.
 
-    provider: the provider of all requests; None if the model's name decides.
+    provider: the provider of all requests; None if the model's name or DEFAULT_PROVIDER decides.
     model: the model of all requests; None if each body names its model.
     format: the format of all requests; None if the first request decides.
-    required: the members that each line must have.
+    required: the members that each line must have, as OpenAI's batch API demands.
     """
 
     provider: str | None = None
@@ -67,7 +67,8 @@ class VendorOptions:
     required: tuple[str, ...] = ()
 
 
-# In a job of one of these formats, the provider decides which one a bare body with messages has.
+# If the job has one of these formats (None while its first line is read), the provider decides
+# whether a body with `messages` and without an envelope has OpenAI's or Anthropic's format.
 _BARE_CHAT = {None, RequestFormat.OPENAI, RequestFormat.ANTHROPIC}
 
 
@@ -87,7 +88,7 @@ class VendorRequests:
         self._targets: dict[str, Target] = {}
 
     def format_of(self, line: bytes) -> RequestFormat:
-        """Returns the format of the job whose first line this is. Raises InvalidLine."""
+        """Returns the format of the job whose first line is `line`. Raises InvalidLine."""
         if self._options.format is not None:
             return self._options.format
         return self._detect(parse_line(line))
@@ -113,7 +114,7 @@ class VendorRequests:
         )
 
     def live_call(self, body: Mapping[str, Member], operation: Operation) -> NewItem:
-        """Returns the item of a body that was sent to its endpoint in OpenAI's API, not in a job.
+        """Returns the item of a call, whose body was sent to an endpoint of OpenAI's API.
 
         All members belong to the body, even `metadata`. Raises InvalidLine.
         """
@@ -134,7 +135,10 @@ class VendorRequests:
     def _detect(
         self, members: Mapping[str, Member], job_format: RequestFormat | None = None
     ) -> RequestFormat:
-        """Returns the format of a line. `job_format` is None for the first line of a job."""
+        """Returns the format of a line. `job_format` is None for the first line of a job.
+
+        Raises InvalidLine.
+        """
         found = detect(members)
         if found is None:
             raise unknown_format(members)
@@ -255,5 +259,5 @@ def _check_translation(
 
 
 def field_path(error: Untranslatable) -> list[str | int]:
-    """Returns the parts of the field's path, such as `messages[0].content`."""
+    """Returns the path of the field: `["messages", 0, "content"]` for `messages[0].content`."""
     return [int(p) if p.isdecimal() else p for p in re.findall(r"[^.\[\]]+", error.field)]

@@ -13,13 +13,13 @@ from api.media_types import EVENT_STREAM, NDJSON
 
 HEARTBEAT_S = 10.0  # less than the 15 s that the documents promise, because a process may be slow
 CHECK_EVERY = 1 / 10  # time between two checks, as a fraction of HEARTBEAT_S
-# By media type; readers skip them. The streams of other types have none.
+# The heartbeat by media type. Readers skip heartbeats. Streams of other types have no heartbeats.
 BYTES = {NDJSON: b"\n", EVENT_STREAM: b": still here\n\n"}
 PIECE_BYTES = 64 * 1024
 
 
 class OpenStream:
-    """Sends chunks. Each chunk must consist of whole lines or events: a heartbeat may follow it."""
+    """Sends chunks of whole lines or events, so that a heartbeat may follow each chunk."""
 
     __slots__ = ("_heartbeat", "_send", "heartbeat_task", "sent_at")
 
@@ -32,7 +32,7 @@ class OpenStream:
     async def send(self, chunk: bytes, piece_timeout_s: float | None = None) -> None:
         """Sends a chunk in pieces, because the server keeps a piece until the client has read it.
 
-        Raises TimeoutError if a piece takes longer than `piece_timeout_s`.
+        Raises TimeoutError if a piece takes longer than `piece_timeout_s`; None is no limit.
         """
         self.sent_at = inf
         try:

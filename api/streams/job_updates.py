@@ -26,7 +26,7 @@ class Settable(Protocol):
 
 
 class ResettableEvent:
-    """Wakes one waiter, and has a time-out.
+    """Wakes one waiter, at the latest after a time-out.
 
     Takes a third of the memory of an `asyncio.Event`.
     """
@@ -46,7 +46,7 @@ class ResettableEvent:
             self._waiter.set_result(None)
 
     async def wait(self, timeout_s: float) -> None:
-        """Waits until the event is set or `timeout_s` has passed, and resets the event."""
+        """Waits until the event is set or `timeout_s` has passed, and then resets the event."""
         if not self._is_set:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
@@ -66,8 +66,8 @@ class JobUpdates:
         self._redis = redis
         self._keys = keys
         self._store = store
-        self._waiting: Subscriptions = defaultdict(set)  # set when the job has ended
-        self._following: Subscriptions = defaultdict(set)  # set when items finish
+        self._waiting: Subscriptions = defaultdict(set)  # events: the job has ended
+        self._following: Subscriptions = defaultdict(set)  # events: items have finished
         self._check_now = asyncio.Event()
         self.closed = False
 
@@ -88,8 +88,9 @@ class JobUpdates:
     def subscribe(self, job_id: str) -> Iterator[ResettableEvent]:
         """Yields an event that is set when items of the job may have finished.
 
-        The event is also set when the job has ended, and when this process shuts down. Redis
-        publishes the job's progress only after `Store.follow_progress` or `Submission.follow_s`.
+        The event is also set when the job has ended, and when this process shuts down. The first
+        `Store.follow_progress` or `Submission.follow_s` makes Redis publish the job's progress;
+        `run` renews this at each check.
         """
         changes = ResettableEvent()
         self._add(self._following, job_id, changes)
@@ -113,7 +114,7 @@ class JobUpdates:
     async def run(self) -> None:
         """Receives the messages about jobs until cancelled.
 
-        Also looks regularly for jobs whose message was lost.
+        Also looks, each `CHECK_INTERVAL_S`, for jobs whose message was lost.
         """
         handlers = {
             self._keys.job_finished: self._job_finished,

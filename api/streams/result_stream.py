@@ -37,7 +37,7 @@ class Page(list[JobItem]):
 
 
 class ResultStream:
-    """Reads pages of items. A page waits until `memory` has room for its items."""
+    """Reads pages of items. Each read waits until `memory` has room for a page."""
 
     def __init__(self, store: Store, updates: JobUpdates, memory: MemoryBudget) -> None:
         self._store = store
@@ -48,8 +48,8 @@ class ResultStream:
     async def pages(self, reader: JobReader, *, until: float | None = None) -> AsyncIterator[Page]:
         """Yields pages of items as they finish, until all items have finished, or until `until`.
 
-        `until` is a value of `time.monotonic`. Raises StreamInterrupted, RedisUnavailable and
-        JobNotFound.
+        `until` is a value of `time.monotonic`, or None. Raises StreamInterrupted when this process
+        shuts down, RedisUnavailable after `STREAM_RETRY_S`, JobNotFound and CursorOutOfRange.
         """
         with self._updates.subscribe(reader.job_id) as changes, self._memory.reservation() as held:
             await self._store.follow_progress([reader.job_id], PUBLISH_PROGRESS_S)
@@ -74,7 +74,7 @@ class ResultStream:
                 await changes.wait(left_s)
 
     async def finished_pages(self, reader: JobReader) -> AsyncIterator[Page]:
-        """Yields pages of finished items, and ends where it would have to wait for an item."""
+        """Yields pages of finished items, up to the first item that has not finished."""
         with self._memory.reservation() as held:
             while page := await self._read(reader, PAGE_ITEMS, held):
                 yield page
@@ -82,7 +82,8 @@ class ResultStream:
     async def encoded(self, job: StoredJob, before: bytes, after: bytes) -> AsyncIterator[bytes]:
         """Yields a JSON text with the results of a job of up to 100 items, in parts.
 
-        `before` and `after` surround the results. Only one part is in memory while it is sent.
+        `before` and `after` surround the results. Only one part is in memory at a time. Raises
+        RedisUnavailable and JobNotFound.
         """
         with self._memory.reservation() as held:
             position = 0
@@ -99,7 +100,7 @@ class ResultStream:
     async def answer(self, job: StoredJob, held: Reservation) -> LLMResponse | None:
         """Returns the result of a job of one item, or None if the item has not finished.
 
-        The bytes of the result stay reserved in `held`.
+        If the result is large, its bytes stay reserved in `held`.
         """
         metas, results = job.snapshot.metas, job.snapshot.results
         if metas is None or results is None:
@@ -111,7 +112,7 @@ class ResultStream:
     async def _read_results(
         self, job: StoredJob, position: int, held: Reservation
     ) -> list[tuple[Meta, bytes | None]]:
-        """Reads results from `position` on, as many as a page may have, but at least one."""
+        """Returns results from `position` on, as many as a page may have, but at least one."""
         indexes = range(position, job.snapshot.total)
         max_bytes = PAGE_BYTES
         while True:
@@ -162,7 +163,7 @@ async def filter_items(
 ) -> AsyncIterator[Page]:
     """Yields the pages with only the items that `keep` accepts, at most `limit` items in all.
 
-    If `content` is false, the answers are removed.
+    If `limit` is None, the number is not limited. If `content` is false, the answers are removed.
     """
     remaining = limit
     async with aclosing(pages):  # type: ignore[type-var]

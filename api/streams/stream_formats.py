@@ -36,8 +36,8 @@ class ServerSentEventsFormat:
     def summary(self, summary: JobSummary) -> bytes:
         """Returns the event `done` if the job has ended, otherwise the event `status`.
 
-        The id of `done` is one more than the id of the last item. A client that sends the id of
-        `done` back has read all events.
+        The id of `done` is the number of items plus 1. A client that sends this id back has read
+        all events.
         """
         data = summary.model_dump_json()
         if summary.finished_at is None:
@@ -65,8 +65,8 @@ async def encode_pages(
 ) -> AsyncIterator[bytes]:
     """Yields the encoded items of each page. A chunk has whole lines or events.
 
-    The items of a page are forgotten, because a client that reads slowly may take minutes for the
-    chunk. `summary` is called when the pages have ended; its result is the last part of the stream.
+    Empties each page before its chunk is sent, because a client that reads slowly may take minutes
+    for the chunk. If there is a `summary`, its result is the last part of the stream.
     """
     async for page in pages:
         chunk = b"".join(map(stream_format.item, page))

@@ -17,8 +17,8 @@ from api.streams.result_stream import StreamInterrupted
 from shared.jobs.service import JobNotFound
 from shared.redis.client import RedisUnavailable
 
-SEND_TIMEOUT_S = 30.0  # time within which a client must read something
-MIN_READ_RATE = 16 * 1024  # bytes per second that a client must read, in addition to that time
+SEND_TIMEOUT_S = 30.0  # time within which a client must read a piece of a chunk
+MIN_READ_RATE = 16 * 1024  # bytes per second; the time for a chunk, besides SEND_TIMEOUT_S
 STREAMS = "orchestrator.streams"  # key in the ASGI scope: see api.middleware.deferred_stream
 # X-Accel-Buffering is for nginx.
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -29,11 +29,11 @@ log = structlog.get_logger()
 class StreamResponse(Response):
     """Sends `chunks` until they end or the client disconnects.
 
-    While `chunks` has nothing to send, heartbeats are sent. A client that reads no data for
-    `SEND_TIMEOUT_S`, or less than `MIN_READ_RATE`, is disconnected. A stream that cannot be
-    completed is closed without the last HTTP chunk, so that the client sees an error instead of a
-    normal end. `on_disconnect` is called if the connection is closed before the stream ends, by the
-    client or because of the timeout.
+    While `chunks` has nothing to send, heartbeats are sent if the media type has heartbeats. A
+    client that reads no data for `SEND_TIMEOUT_S`, or less than `MIN_READ_RATE`, is disconnected. A
+    stream that cannot be completed is closed without the last HTTP chunk, so that the client sees
+    an error instead of a normal end. `on_disconnect` is called if the client disconnects, or is
+    disconnected because it reads too slowly, before the stream ends.
     """
 
     def __init__(

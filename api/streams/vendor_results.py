@@ -74,7 +74,7 @@ def vendor_format(result_format: ResultFormat, job: JobSummary) -> VendorFormat:
 def openai_format(job_id: str, request_format: str) -> VendorFormat:
     """Returns the encoder of a job's results in OpenAI's format.
 
-    A body in another vendor's format stays as the provider sent it.
+    The answers of requests that are not native stay as the provider sent them.
     """
     is_native = request_format == RequestFormat.NATIVE
     return VendorFormat(job_id, _openai if is_native else _openai_unchanged)
@@ -118,7 +118,10 @@ def _openai_response(job_id: str, item: JobItem, status_code: int, body: object)
 
 
 def _body(item: JobItem) -> orjson.Fragment:
-    """Returns the provider's body, or null if the client asked for results without answers."""
+    """Returns the body that the provider sent, or null if the item has no body.
+
+    An item has no body if the client asked for results without answers.
+    """
     return orjson.Fragment(item.body or "null")
 
 
@@ -145,8 +148,9 @@ def _chat_completion(job_id: str, item: JobItem) -> dict[str, Any]:
 def _json(value: object) -> orjson.Fragment:
     """Returns the JSON of a part of a line.
 
-    orjson limits how deeply arrays and objects are nested. The worker could store the part, so
-    it must not exceed the limit because of the objects around it.
+    orjson limits how deeply arrays and objects are nested. The part is within the limit, because
+    the worker has stored it. Encoded together with the objects around it, it could exceed the
+    limit.
     """
     return orjson.Fragment(orjson.dumps(value))
 
