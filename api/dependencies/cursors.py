@@ -1,4 +1,4 @@
-"""Parses cursors. A client sends the cursor of a response back to continue reading after it."""
+"""Parses cursors. A client sends back the cursor of a response to read what follows."""
 
 from typing import Annotated
 
@@ -10,7 +10,10 @@ MAX_DIGITS = 18
 
 
 def parse_cursor(text: str, parameter: str) -> int:
-    """Returns the cursor. Raises InvalidCursor, which names the `parameter` with the text."""
+    """Returns the cursor. Raises InvalidCursor unless `text` is 1 to `MAX_DIGITS` digits.
+
+    parameter: the name of the query parameter or header, for the error.
+    """
     if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
         raise InvalidCursor(parameter)
     return int(text)

@@ -1,5 +1,5 @@
-"""Reads the query parameters of a submission: the options of the job, and of requests that are in a
-vendor's format.
+"""Reads the query parameters of a submission: the options of the job, and the options of requests
+in a vendor's format.
 """
 
 from typing import Annotated

@@ -30,9 +30,10 @@ async def _idempotency_key(
         ),
     ] = None,
 ) -> str | None:
-    """Returns the key, a quoted string (draft-ietf-httpapi-idempotency-key-header-07).
+    """Returns the key without quotes, or None if there is no key.
 
-    Most clients send the key without quotes. This is accepted, too.
+    The header must be a quoted string (draft-ietf-httpapi-idempotency-key-header-07), but most
+    clients send the key without quotes. Both are accepted. Raises RequestValidationError.
     """
     if header is None:
         return None
@@ -85,7 +86,7 @@ class Preferences:
 
     @property
     def applied(self) -> str | None:
-        """Returns the value of the response header Preference-Applied; None without preferences."""
+        """Returns the value of the response header Preference-Applied, or None."""
         names = []
         if self.respond_async:
             names.append("respond-async")
@@ -95,8 +96,7 @@ class Preferences:
 
 
 def parse_prefer(header: str) -> Preferences:
-    """Returns the preferences of a Prefer header. If a preference is repeated, the first
-    value is used.
+    """Returns the preferences of a Prefer header. If `wait` is repeated, the first value is used.
 
     Unknown and malformed preferences are ignored, as RFC 7240 requires. A header that is longer
     than `MAX_PREFER` is ignored, too.
@@ -115,7 +115,10 @@ def parse_prefer(header: str) -> Preferences:
 
 @dataclass(frozen=True, slots=True)
 class ClientWait:
-    """Says how long a client waits for the results: 0 s if the client does not wait."""
+    """Says how long a client waits for the results: 0 s if the client does not wait.
+
+    `response_headers` tell the client which of its preferences were understood.
+    """
 
     seconds: float
     response_headers: dict[str, str]
@@ -137,7 +140,7 @@ async def _wait(
             " `wait=SECONDS`, it responds with 202 if the results take longer. With both, `wait`"
             " applies (RFC 7240)."
         ),
-    ] = [],  # noqa: B006 — FastAPI copies it
+    ] = [],  # noqa: B006 — FastAPI copies the list
 ) -> ClientWait:
     preferences = parse_prefer(", ".join(prefer))
     seconds = 0.0
@@ -161,7 +164,8 @@ def select_media_type(accept: str, offered: Collection[str], default: str) -> st
     """Returns the offered media type to which the Accept header gives the highest weight.
 
     If several media types have this weight, returns the first of these in the header. Returns
-    `default` if the header contains no offered media type.
+    `default` if the header gives no offered media type a weight above 0. A range like `*/*` names
+    no media type, so it is ignored.
     """
     best, best_weight = default, 0.0
     for media_range in accept.split(","):

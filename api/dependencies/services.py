@@ -61,7 +61,7 @@ async def _owner(request: Request) -> str:
 
 
 async def _identified(request: Request, services: ServicesDep) -> bool:
-    """Returns whether the request has a valid API key, or `API_KEYS` is not set."""
+    """Returns True if the request has a valid API key, or if `API_KEYS` is not set."""
     return not services.settings.api_keys or "owner" in request.scope
 
 

@@ -11,21 +11,21 @@ from shared.jobs.views import StoredJob, batch_json, job_json, response_json
 class JobResponses:
     """Responds with a job and its results.
 
-    Large results are read and sent in parts, so that they are never in memory together.
+    Large results are read and sent in parts, so that they are never in memory at the same time.
     """
 
     def __init__(self, results: ResultStream) -> None:
         self._results = results
 
     def accepted(self, job: StoredJob, headers: dict[str, str] | None = None) -> Response:
-        """Returns a 202 with the job and its URL."""
+        """Returns a 202 with the job, and with the job's URL in the header Location."""
         location = {"Location": f"/jobs/{job.job_id}"}
         return self._response(
             job, job_json(job), status.HTTP_202_ACCEPTED, location | (headers or {})
         )
 
     def batch(self, job: StoredJob, headers: dict[str, str]) -> Response:
-        """Returns a 200 with the results if the job has ended, or a 202."""
+        """Returns a 200 with the results if the job has ended, otherwise the 202 of `accepted`."""
         if not job.has_ended:
             return self.accepted(job, headers)
         location = {"Location": f"/jobs/{job.job_id}"}
@@ -37,7 +37,10 @@ class JobResponses:
     def _response(
         self, job: StoredJob, ends: tuple[bytes, bytes], status_code: int, headers: dict[str, str]
     ) -> Response:
-        """Returns the response. `ends` are the JSON before and after the value of `responses`."""
+        """Returns the response. `ends` are the JSON before and after the value of `responses`.
+
+        The value is null if the job has more items than one response may have.
+        """
         before, after = ends
         metas, results = job.snapshot.metas, job.snapshot.results
         if metas is None:

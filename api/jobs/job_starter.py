@@ -21,14 +21,15 @@ from shared.jobs.views import StoredJob
 from shared.redis.client import RedisUnavailable
 
 MIN_RETRY_S = 2.0  # shortest time to retry a read of the status, even if the client's wait is over
-MAX_RETRY_S = 600.0  # longest time; meanwhile, a disconnect of the client is not noticed
+MAX_RETRY_S = 600.0  # longest such time, because meanwhile no disconnect is noticed
 
 
 class JobStarter:
     """Accepts jobs, and waits for them.
 
-    If the client that waits for a job disconnects, a client that posts the same body within
-    `grace_s` gets the same job. Otherwise the job is cancelled, if `cancels_abandoned` is true.
+    If the client that waits for a job disconnects, a client of the same owner that posts the same
+    body within `grace_s` gets the same job. If no client does this, the job is cancelled after
+    `grace_s`, unless `cancels_abandoned` is false or the submission has an idempotency key.
     """
 
     def __init__(
@@ -48,11 +49,11 @@ class JobStarter:
     ) -> StoredJob:
         """Accepts a job and returns its status without waiting for results.
 
-        `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected
-        if the client has disconnected before the job is accepted, and has sent no idempotency key:
-        then nothing is stored. Raises SubmissionRejected, IdempotencyResultExpired,
-        ResultsUnavailable and RedisUnavailable. After RedisUnavailable, usually nothing was stored;
-        but if only Redis's reply was lost, the job exists.
+        `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected,
+        and stores nothing, if the client disconnects before the job is accepted and has sent no
+        idempotency key. Raises the exceptions of `items` and `status`, SubmissionRejected and
+        RedisUnavailable. After RedisUnavailable, usually nothing was stored; but if only Redis's
+        reply was lost, the job exists.
         """
         items = _of_client(items, submission, wait_for_disconnect)
         job_id = await self._jobs.submit(self._jobs.new_id(), items, submission)
@@ -68,8 +69,8 @@ class JobStarter:
     ) -> StoredJob:
         """Accepts a job and returns its status when the job has ended, or after `wait_s`.
 
-        `wait_for_disconnect` returns when the client has disconnected. Raises ClientDisconnected
-        if the client disconnects, and everything that `start` raises.
+        Returns earlier if this process shuts down. If the client disconnects, abandons the job and
+        raises ClientDisconnected. Raises everything that `start` raises.
         """
         items = _of_client(items, submission, wait_for_disconnect)
         new_id = self._jobs.new_id()
@@ -91,11 +92,12 @@ class JobStarter:
         return await self.status(job_id, submission, retry_for_s=retry_for_s)
 
     async def abandon(self, job_id: str, submission: Submission) -> None:
-        """Keeps the job of a disconnected client for the grace period.
+        """Gives the client of a job, which has disconnected, the grace period to come back.
 
         A proxy may have ended the connection, and the client may post the same body again. After
-        the period, no client will read the answers. A job with an idempotency key continues,
-        because its client can repeat the request at any time.
+        the period, no client will read the answers: see `JobStarter`. A job with an idempotency key
+        continues, because its client can repeat the request at any time. While Redis is
+        unavailable, tries for `MIN_RETRY_S`; then the job continues.
         """
         if not submission.idempotency_key:
             with suppress(RedisUnavailable):
@@ -112,9 +114,10 @@ class JobStarter:
     async def status(self, job_id: str, submission: Submission, *, retry_for_s: float) -> StoredJob:
         """Returns the status of an accepted job.
 
-        Repeats the read for `retry_for_s` while Redis is unavailable: the job has been accepted and
-        will be paid for, so the client should learn the results. Raises ResultsUnavailable after
-        that time, IdempotencyResultExpired and JobNotFound.
+        Repeats the read for `retry_for_s` while Redis is unavailable, because the job has been
+        accepted and will be paid for, so the client should get the results. Then raises
+        ResultsUnavailable. If the job has expired, raises IdempotencyResultExpired if the
+        submission has an idempotency key, otherwise JobNotFound.
         """
         try:
             return await redis_retry(retry_for_s)(self._jobs.get, job_id, submission.owner)
@@ -133,7 +136,8 @@ async def _of_client(
 ) -> AsyncIterator[NewItem]:
     """Yields the items. Raises ClientDisconnected at the end if the client has disconnected.
 
-    With an idempotency key, the client gets the same job when it repeats the request.
+    Does not raise it if there is an idempotency key: the client then gets the same job when it
+    repeats the request.
     """
     async for item in items:
         yield item

@@ -25,9 +25,9 @@ ItemOutcome = Literal["successful", "failed"]
 class JobStreams:
     """Returns the streams of jobs.
 
-    A request that must be refused is refused before its stream starts, because the status code of
-    the response cannot change later.
-    `results` and `events` raise JobNotFound, CursorOutOfRange and RedisUnavailable.
+    Errors of a request are found before its stream starts, because the status code of the response
+    cannot change later: `results` and `events` raise JobNotFound, CursorOutOfRange and
+    RedisUnavailable.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class JobStreams:
     ) -> StreamResponse:
         """Returns a stream of the items of a batch as they finish, and then of the job's status.
 
-        The stream ends when the job has ended, or after `wait_s`. If the client disconnects,
-        the job is abandoned as in `JobStarter.run`.
+        The stream ends when the job has ended, or after `wait_s`. If the client disconnects before,
+        the job is abandoned: see `JobStarter.abandon`.
         """
         reader = JobReader(
             self._store, job_id, submission.owner, order=Order.COMPLETION, position=0
@@ -89,10 +89,12 @@ class JobStreams:
         content: bool,
         result_format: ResultFormat,
     ) -> StreamResponse:
-        """Returns a stream of at most `limit` items after the cursor `after`, one per line.
+        """Returns a stream of the items after the cursor `after`, one per line.
 
-        If `follow` is true, the stream waits for unfinished items. If `content` is false, the
-        answers are empty. Raises FormatMismatch if the job has no results in `result_format`.
+        If `outcome` is not None, the stream has only items with this outcome. `limit` is the
+        largest number of items, or None. If `follow` is true, the stream waits for unfinished
+        items, otherwise it ends at the first unfinished item. If `content` is false, the answers
+        are empty. Raises FormatMismatch if the results cannot be written in `result_format`.
         """
         stream_format = STREAM_FORMATS[NDJSON]
         if result_format is not ResultFormat.NATIVE:
@@ -110,7 +112,7 @@ class JobStreams:
     async def events(self, job_id: str, owner: str, *, last_event_id: int) -> StreamResponse | None:
         """Returns a stream of the events after `last_event_id`.
 
-        Returns None if `last_event_id` is the id of the job's last event.
+        Returns None if `last_event_id` is the id of the event `done`: no event follows.
         """
         job = await self._jobs.summary(job_id, owner)
         if job.finished_at and last_event_id == job.total_requests + 1:

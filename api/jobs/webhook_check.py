@@ -5,7 +5,7 @@ from shared.settings import Settings
 
 
 def check_webhook(url: str | None, settings: Settings) -> None:
-    """Raises RequestValidationError if there is a URL, and WEBHOOK_SECRET is not set."""
+    """Raises RequestValidationError if there is a URL, but WEBHOOK_SECRET is not set."""
     if url and settings.webhook_secret is None:
         raise validation_error(
             "webhooks are disabled, because WEBHOOK_SECRET is not set on the server",

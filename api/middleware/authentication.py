@@ -1,4 +1,4 @@
-"""Checks where a request comes from and its API key (bearer token, RFC 6750). Finds its owner."""
+"""Checks the API key of a request (bearer token, RFC 6750), and where the request comes from."""
 
 from collections.abc import Awaitable, Mapping
 from hashlib import sha256
@@ -25,7 +25,7 @@ class AuthenticationMiddleware:
 
     The health checks, the documentation and the files of the dashboard need no key. The owner of a
     valid key becomes the field `owner` of the ASGI scope. Requests that `HostCheck` refuses get a
-    403, except health checks, because a probe uses the address of a process.
+    403. Health checks are never refused, because a probe calls a process by its address.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

@@ -9,7 +9,7 @@ from api.errors.error_body import refusal
 from shared.memory_budget import MemoryBudget
 from shared.owner_shares import OwnerShares
 
-ANONYMOUS = "/"  # requests without a key, which no owner can have as a name
+ANONYMOUS = "/"  # owner of the requests without a key; no key can have an owner of this name
 _FULL = "this server has MAX_OPEN_REQUESTS open requests; try again later"
 _SHARE = (
     "the rest of MAX_OPEN_REQUESTS is kept for other owners, because you have {taken} open requests"
@@ -18,12 +18,12 @@ _SHARE = (
 
 
 class ConcurrencyLimitMiddleware:
-    """Refuses requests above the limit with 503 and Retry-After, but never the health check.
+    """Refuses requests above the limit with 503 and Retry-After, but never `/health`.
 
-    Owners share the limit, so that streams of one owner cannot keep out the others. If
-    API_KEYS is set, requests without a key, which get only the dashboard and the documentation,
-    have a share of their own. Each request except the health check gets a reservation of memory in
-    its ASGI scope. The reservation ends with the request.
+    Owners share the limit, so that the streams of one owner cannot keep out the other owners. If
+    API_KEYS is set, all requests without a key, which get only pages without data and
+    `/health/ready`, count as requests of one more owner. Each request except `/health` gets a
+    reservation of memory in its ASGI scope. The reservation ends with the request.
     """
 
     def __init__(

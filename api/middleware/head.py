@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadMiddleware:
-    """Lets the route of GET answer HEAD. The response ends after its headers, even a stream."""
+    """Lets the route of GET answer HEAD. Every response, even a stream, ends after its headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -28,4 +28,4 @@ class HeadMiddleware:
         try:
             await self._app(scope, receive, send_headers)
         finally:
-            scope["method"] = "HEAD"  # also for the response to an error
+            scope["method"] = "HEAD"  # the response to an error needs the method, too

@@ -1,12 +1,15 @@
-"""Refuses requests that come from where an installation without API keys must not be used.
+"""Refuses requests from other machines and from web pages of other sites.
 
-Without keys, everyone who reaches the API may use it, so three ways to reach it are closed:
-- from another machine: the connection arrived at an address beyond loopback;
-- DNS rebinding: the name of a web page leads to this machine, so that the browser lets the page
-  read the answers. The header Host then has this name. It never has an address, because a browser
-  looks up no address.
-- a web page of another site that sends a request without reading the answer. The browser names the
-  site in the header Origin (https://fetch.spec.whatwg.org/#origin-header).
+Everyone who reaches an API without API keys may use it. Therefore three kinds of requests are
+refused:
+- A request from another machine arrives at an address that is not a loopback address. It is served
+  if ALLOW_KEYLESS=true.
+- DNS rebinding: the host name of a web page leads to this machine, so that the browser lets the
+  page read the answers. The header Host then has this name. It never has an address instead,
+  because a browser looks up only names.
+- A web page of another site can send a request, although it cannot read the answer. The browser
+  names the site in the header Origin (https://fetch.spec.whatwg.org/#origin-header). Only methods
+  that may change something are refused.
 With keys, a web page can do nothing, because a browser adds no API key by itself. Host and Origin
 are then checked only if ALLOWED_HOSTS is set.
 """
@@ -19,8 +22,8 @@ from starlette.types import Scope
 from shared.loopback import is_loopback, parse_ip
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110, 9.2.1
-MAX_CHECKED = 1000  # limit of the hosts that are remembered
-MAX_HOST = 261  # characters of the longest name with a port
+MAX_CHECKED = 1000  # limit of the pairs of address and Host that are remembered
+MAX_HOST = 261  # number of characters of the longest name with a port
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:@/\s]+)(?::([0-9]{0,5}))?", re.IGNORECASE)
 _ORIGIN = re.compile(r"(https?)://(.+)", re.IGNORECASE)
 _PORTS = {"http": "80", "https": "443"}
@@ -43,7 +46,7 @@ ORIGIN = (
 class HostCheck:
     """Refuses requests by the address at which they arrived, and by their Host and Origin.
 
-    allowed: names, addresses and `*.name` for all names below a name.
+    allowed: the names and addresses to serve; `*.name` means all names below `name`.
     without_keys: whether the installation has no API keys.
     allow_keyless: whether other machines may use an installation without API keys.
     """
@@ -114,7 +117,10 @@ class HostCheck:
 
 
 def _split(authority: str) -> tuple[str, str]:
-    """Returns the name and the port of `NAME[:PORT]`. The name of a malformed text is ""."""
+    """Returns the name and the port of `NAME[:PORT]`; the port is "" if there is none.
+
+    Both are "" if the text is malformed.
+    """
     found = _AUTHORITY.fullmatch(authority) if len(authority) <= MAX_HOST else None
     if found is None:
         return "", ""

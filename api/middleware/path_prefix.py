@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 class PathPrefixMiddleware:
     """Sets the ASGI `root_path` to the prefix, and adds the prefix to the header Location.
 
-    The proxy may remove the prefix from the path, or leave it. The prefix itself is redirected to
-    the dashboard, whose links are relative and need the slash at the end.
+    The proxy may remove the prefix from the path or keep it. A request for the prefix without a
+    slash at its end is redirected to the dashboard, whose relative links need the slash.
     """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:

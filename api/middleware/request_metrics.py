@@ -20,9 +20,9 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 class RequestMetricsMiddleware:
     """Measures the time to the start of the response, and adds the request's id to the response.
 
-    The id is the client's X-Request-ID, if this is short printable ASCII without spaces, or a new
-    id.
-    The measurement ends at the start of the response because a stream may last for hours, and must
+    The id is the client's X-Request-ID if this header has at most `MAX_REQUEST_ID` printable ASCII
+    characters and no spaces. Otherwise the id is new.
+    The measurement ends at the start of the response, because a stream may last for hours and must
     not keep a frame of this middleware in memory.
     """
 

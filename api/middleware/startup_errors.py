@@ -4,7 +4,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class StartupErrorsMiddleware:
-    """Makes the server print only the text of the errors in `expected`.
+    """Makes the server print only the text of an error if its type is in `expected`.
 
     Starlette gives the server a traceback, which hides the line that says what to do.
     """

@@ -1,4 +1,4 @@
-"""Limits what a connection may cost while its client sends a request: bytes and time.
+"""Limits the bytes and the time that a connection may take.
 
 uvicorn has no such limits. A client needs no API key for the head of a request, so a head of any
 length would fill the memory, and a head without an end would keep the connection forever.
@@ -17,9 +17,9 @@ MAX_PIPELINED = 100  # limit of requests of a connection that wait for an earlie
 HEAD_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 60.0  # time for a body, in addition to the time that its size allows
 MIN_BODY_RATE = 16 * 1024  # bytes per second; a slower body is refused
-READ_TIMEOUT_S = 30.0  # time within which a client must read something of a response
+READ_TIMEOUT_S = 30.0  # time within which a client must read a part of a response
 CHECK_S = 1.0  # time between two checks of all connections
-LINGER_S = 2.0  # time for which a refused client may read the refusal
+LINGER_S = 2.0  # time in which a refused client can read the refusal
 
 
 class ReadingState(Enum):
@@ -32,29 +32,30 @@ class ReadingState(Enum):
 class Progress:
     """Counts what a connection has read of the current request.
 
-    It is one object because more attributes of uvicorn's protocol would double the protocol's size.
+    The counts are not attributes of uvicorn's protocol, because this would double its size.
     """
 
-    since: float  # the loop's time at which the head or the body began
+    since: float  # the event loop's time at which the head or the body began
     reading: ReadingState = ReadingState.HEAD
     size: int = 0  # bytes of the head or the body so far
     began_inside: bool = False  # whether the head began inside a chunk, so that `size` is too small
     has_begun: bool = False  # whether the client has sent anything of this head or body
     counted: int = 0  # bytes of this connection in `_heads_bytes`
     chunk_bytes: int = 0  # bytes of the chunk that the parser reads at the moment
-    head_chunk_bytes: int = 0  # its bytes that belong to the current head, as far as known
+    head_chunk_bytes: int = 0  # bytes of this chunk that belong to the current head, if known
     unread_bytes: int = 0  # bytes of responses that the client had not read at the last check
-    unread_checks: int = 0  # number of checks since the client last read something
+    unread_checks: int = 0  # number of checks since the client last read a part of a response
     is_refused: bool = False
     running: Any = None  # uvicorn's cycle of the request that is being answered
 
 
 class ReadingLimits:
-    """Extends a protocol class of uvicorn, which calls the methods as the parser proceeds.
+    """Closes connections above the limits. A subclass also extends a protocol class of uvicorn.
 
-    The times are checked for all connections together once per `CHECK_S`, because a timer for each
-    request would cost more than the rest of this class. The time in which the server does not read
-    is left out.
+    The subclass calls `_begin` and `_received` when its parser has read a part of a request. The
+    times are checked for all connections together once per `CHECK_S`, because a timer for each
+    request would cost more than the rest of this class. The time in which the server does not read,
+    or the client waits for the response 100, does not count.
     """
 
     transport: asyncio.Transport
@@ -114,7 +115,7 @@ class ReadingLimits:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, TOO_MANY_HEADS)
 
     def close_if_slow(self) -> None:
-        """Closes the connection if its client sends or reads too slowly."""
+        """Refuses the request or closes the connection if the client sends or reads too slowly."""
         if self._reads_nothing():
             self.transport.abort()  # `close` would wait until the client has read the rest
             return
@@ -132,7 +133,10 @@ class ReadingLimits:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, TOO_SLOW)
 
     def _reads_nothing(self) -> bool:
-        """Returns whether the client has read nothing of the responses for READ_TIMEOUT_S."""
+        """Returns whether the client has read nothing of the responses for READ_TIMEOUT_S.
+
+        Counts its calls, so it must be called once per check.
+        """
         request, unread = self.request, self.transport.get_write_buffer_size()
         is_stuck = unread > 0 and unread >= request.unread_bytes
         request.unread_checks = request.unread_checks + 1 if is_stuck else 0
@@ -140,10 +144,11 @@ class ReadingLimits:
         return request.unread_checks > READ_TIMEOUT_S / CHECK_S
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        """Answers the request that the client sends, if no other response would be disturbed.
+        """Answers the request that the client sends, unless another response is being sent.
 
-        Then reads and forgets what the client still sends, so that the client reads the answer
-        instead of an error of its connection, and closes the connection.
+        Closes the connection after `LINGER_S`. Until then, discards what the client still sends, so
+        that the client reads the answer instead of an error of its connection. If the client sends
+        a head while one earlier request is answered, closes the connection after that answer.
         """
         if self.request.is_refused:
             return

@@ -15,8 +15,8 @@ def on_shutdown_signal(notify: Callable[[], None]) -> Iterator[None]:
     """Calls `notify` on SIGTERM and SIGINT, in addition to the handlers that were set before.
 
     uvicorn waits for open requests before it ends the lifespan. Requests that wait for a job, and
-    streams, must therefore end earlier. Outside of the main thread, this does nothing, because only
-    the main thread can handle signals.
+    streams, must therefore end earlier. Outside of the main thread, `notify` is never called,
+    because only the main thread can handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,8 +1,8 @@
 """Adapts uvicorn's protocol classes to clients and proxies that uvicorn does not expect.
 
 uvicorn chooses its protocol class before it imports the application, and has no parameter for these
-changes. `adapt_uvicorn` therefore makes uvicorn's classes create subclasses. `api.main` calls the
-function, so that the changes apply to every way to start uvicorn.
+changes. `adapt_uvicorn` therefore makes uvicorn's classes create instances of subclasses.
+`api.main` calls the function, so that the changes apply however uvicorn is started.
 """
 
 import asyncio
@@ -29,15 +29,16 @@ from api.server.reading_limits import (
 )
 
 HEAD_SLICE_BYTES = 16 * 1024  # bytes of a head between two checks of its limits
-MAX_WAITING_BYTES = 64 * 1024  # limit of the bodies of a connection's requests that wait
+MAX_WAITING_BYTES = 64 * 1024  # limit of the bodies of the requests that wait in a connection
 UVICORN_KEEP_ALIVE_S = 5  # uvicorn's default for --timeout-keep-alive
 
 
 def adapt_uvicorn(keep_alive_s: float) -> None:
-    """Makes uvicorn keep idle connections for `keep_alive_s`, ignore upgrades, send HTTP/1.0
-    clients no chunk sizes, and prefix Location headers if it was started with `--root-path`.
+    """Makes uvicorn apply `ReadingLimits`, ignore upgrades, and send no chunk sizes with HTTP/1.0.
 
-    If uvicorn was started with another `--timeout-keep-alive` than its default, that time applies.
+    uvicorn then keeps idle connections for `keep_alive_s`, unless it was started with a
+    `--timeout-keep-alive` that is not its default. If uvicorn was started with `--root-path`, it
+    prefixes Location headers.
     """
     _Adapted.keep_alive_s = keep_alive_s
     for original, adapted in ((HttpToolsProtocol, _HttpTools), (H11Protocol, _H11)):
@@ -69,7 +70,7 @@ class _Adapted(ReadingLimits):
 class _H11(_Adapted, H11Protocol):  # type: ignore[misc]
     """Adapts the class of `--http h11`, which already ignores upgrades and knows HTTP/1.0.
 
-    h11 has a limit of its own for the size of a head, which is 64 KiB, too.
+    h11 itself limits the size of a head to 64 KiB, too.
     """
 
     def data_received(self, data: bytes) -> None:
@@ -93,7 +94,7 @@ _H11_READING = {h11.IDLE: ReadingState.HEAD, h11.SEND_BODY: ReadingState.BODY}
 
 
 class _Waiting(list[Any]):
-    """Replaces uvicorn's deque of pipelined requests, which takes 600 bytes even if it is empty."""
+    """Replaces uvicorn's deque of pipelined requests, because an empty deque takes 600 bytes."""
 
     __slots__ = ()
 
@@ -107,16 +108,17 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
         self.pipeline = _Waiting()  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Reads a request that asks for an upgrade as if it did not ask (RFC 9110, 7.8).
+        """Parses the data, and applies the limits.
 
-        Java's HttpClient and `curl --http2` ask for h2c. The parser stops after the headers of
-        such a request, even if a body follows. A new parser reads the request without the header
+        Reads a request that asks for an upgrade as if it did not ask (RFC 9110, 7.8). Java's
+        HttpClient and `curl --http2` ask for h2c. The parser stops after the headers of such a
+        request, even if a body follows. A new parser then reads the request without the header
         Upgrade.
         """
         if self.request.is_refused:
             return
         if self.request.reading is not ReadingState.BODY and len(data) > HEAD_SLICE_BYTES:
-            # A head beyond the limit must not be parsed as a whole.
+            # A head that is too large must be refused before the whole head is parsed.
             self.data_received(data[:HEAD_SLICE_BYTES])
             self.data_received(data[HEAD_SLICE_BYTES:])
             return
@@ -162,7 +164,11 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
             self.request.head_chunk_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Raises _Refused if the head is too large; the parser then reads no further."""
+        """Raises _Refused, which ends the parsing, if the request is refused.
+
+        It is refused if its head is too large, if it has too many headers, or if too many requests
+        of the connection wait.
+        """
         may_be_large = self.request.size + self.request.chunk_bytes > MAX_HEAD_BYTES
         if (may_be_large or self.request.began_inside) and self._head_bytes() > MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LARGE)
@@ -189,9 +195,11 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _keep_reading(self) -> None:
-        """Continues to read while requests wait for an earlier response, because uvicorn would not
-        notice that the client has disconnected. Up to `MAX_WAITING_BYTES` of the bodies of these
-        requests are read."""
+        """Continues to read while requests wait for an earlier response.
+
+        uvicorn would stop reading, and not notice that the client has disconnected. Reading pauses
+        while the bodies of the waiting requests have more than `MAX_WAITING_BYTES`.
+        """
         if self.pipeline:
             if sum(len(cycle.body) for cycle, _ in self.pipeline) > MAX_WAITING_BYTES:
                 self.flow.pause_reading()
@@ -211,9 +219,10 @@ class _HttpTools(_Adapted, HttpToolsProtocol):  # type: ignore[misc]
         return bool(self.pipeline)
 
     def _should_upgrade(self) -> bool:
-        """Returns whether the request has the header Upgrade. Only CONNECT needs no such header.
+        """Returns whether the request at which the parser has stopped has the header Upgrade.
 
-        uvicorn starts no request for which this is true.
+        The parser stops at such a request and at CONNECT. uvicorn starts no request for which this
+        function returns True.
         """
         return self.parser.get_method() != b"CONNECT"
 
@@ -235,7 +244,7 @@ class _Refused(Exception):
 
 
 class _UnchunkedCycle(RequestResponseCycle):
-    """Sends a body of unknown length without chunk sizes, because HTTP/1.0 has none.
+    """Sends a body of unknown length without chunk sizes, because HTTP/1.0 has no chunks.
 
     The end of the connection is the end of the body (RFC 9112, 6.3).
     """
