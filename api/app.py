@@ -57,7 +57,7 @@ def create_app(
     catalogue: Catalogue,
     providers: Mapping[str, ProviderSettings] = MappingProxyType({}),
 ) -> FastAPI:
-    """Returns the application. `providers` are asked for the names of their models.
+    """Returns the application. `GET /v1/models` asks `providers` for the names of their models.
 
     Raises SettingsError if OTEL_EXPORTER_OTLP_ENDPOINT is set without the extra `otel`.
     """
@@ -99,7 +99,7 @@ def create_app(
 
 
 def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
-    """A request passes these in reverse order, beginning with the middleware that is added last."""
+    """Adds the middleware. A request passes the middleware that is added last first."""
     app.add_middleware(DeferredStreamMiddleware)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(

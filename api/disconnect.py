@@ -13,7 +13,10 @@ _ITERATIONS = 3
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
-    """Returns when the client has disconnected. Call it after the request's body was read."""
+    """Returns when the client has disconnected.
+
+    Call this after the request's body was read: a rest of the body would be discarded.
+    """
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -21,10 +24,10 @@ async def wait_for_disconnect(receive: Receive) -> None:
 async def require_client(disconnect: Callable[[], Awaitable[None]]) -> None:
     """Raises ClientDisconnected if the client has already disconnected.
 
-    After a time-out, clients repeat a request at another process. If this process was frozen, or
-    had too much to do, it must not do the work of the first request, too.
+    A client that gets no response repeats its request after a time-out, perhaps at another process.
+    If this process was frozen or overloaded meanwhile, it must not run the first request as well.
 
-    disconnect: returns a coroutine that ends when the client has disconnected.
+    disconnect: returns an awaitable that completes when the client has disconnected.
     """
     disconnected = asyncio.ensure_future(disconnect())
     for _ in range(_ITERATIONS):
@@ -37,8 +40,9 @@ async def require_client(disconnect: Callable[[], Awaitable[None]]) -> None:
 async def cancel_on_disconnect(disconnect: Awaitable[None], work: Awaitable[None]) -> None:
     """Awaits `work`, but cancels it as soon as `disconnect` returns.
 
-    The work runs in the current task, so that a stream, which may last for hours, needs no second
-    task. Raises ClientDisconnected if `disconnect` returns first, and every exception of `work`.
+    `work` runs in the current task, so that only `disconnect` needs a task of its own. This saves
+    memory, because a stream may last for hours. Raises ClientDisconnected if `disconnect` returns
+    first, and every exception of `work`.
     """
     working = asyncio.current_task()
     assert working is not None  # noqa: S101 — this is a coroutine
@@ -57,5 +61,5 @@ async def cancel_on_disconnect(disconnect: Awaitable[None], work: Awaitable[None
             raise ClientDisconnected from None
         raise
     finally:
-        finished = True  # `stop` may be scheduled already
+        finished = True  # the event loop may have scheduled `stop` already
         disconnected.cancel()

@@ -49,10 +49,11 @@ async def running_services(
     tracer: Tracer,
     registry: CollectorRegistry,
 ) -> AsyncIterator[Services]:
-    """Connects to Redis and runs the background tasks until the context ends.
+    """Connects to Redis, runs the background tasks, and yields the services.
 
-    Then stops the tasks, closes the connection and closes the tracer. If Redis is unavailable, the
-    services start nevertheless. Raises LayoutMismatch and EmbeddedServerError.
+    When the context ends, stops the tasks, closes the tracer and closes the connection. If Redis is
+    unavailable, the services start nevertheless. Raises LayoutMismatch if the data in Redis has
+    another layout, and EmbeddedServerError if the embedded Valkey does not start.
     """
     keys = Keys(settings.key_prefix)
     async with _redis(settings, keys) as redis, running_sums() as sums:
@@ -170,14 +171,14 @@ async def _background(*functions: Callable[[], Coroutine[Any, Any, None]]) -> As
 async def _refuse_other_layouts(redis: ArqRedis, keys: Keys) -> None:
     """Raises LayoutMismatch if the data in Redis has another layout.
 
-    If Redis is unavailable, nothing is raised, because each new connection is checked, too.
+    Raises nothing if Redis is unavailable, because the client checks each new connection, too.
     """
     try:
         await claim_layout(redis, keys)
     except LayoutMismatch:
         raise
     except RedisUnavailable:
-        pass  # the client has logged it
+        pass  # the client has logged that Redis is unavailable
 
 
 def _redis_kind(settings: Settings) -> str:

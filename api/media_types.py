@@ -22,9 +22,10 @@ _SENT_FOR_NDJSON = {*NDJSON_NAMES, "application/octet-stream", "text/plain"}
 
 
 def declared_media_type(headers: Mapping[str, str], *, default: str) -> str:
-    """Returns the media type of a body, in lower case; `default` without a Content-Type.
+    """Returns the media type of a body, in lower case, or `default` if there is no Content-Type.
 
-    Returns NDJSON for the other types that clients send for it.
+    Returns NDJSON for all names of NDJSON, and for the general types that clients send for NDJSON:
+    `application/octet-stream` and `text/plain`.
     """
     declared = headers.get("content-type")
     if declared is None:

@@ -1,4 +1,4 @@
-"""Runs the tasks that must run even while there is no worker. Every API process runs them."""
+"""Runs the tasks that must run even while there is no worker. Every API process runs the tasks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,10 @@ INTERVAL_S = 5.0
 
 
 async def run_periodic_tasks(queue: Queue, reports: ReportWriter) -> None:
-    """Ends jobs whose deadline has passed, and records the queues' history, until cancelled."""
+    """Ends jobs whose deadline has passed, and records the queues' history, until cancelled.
+
+    If Redis is unavailable, tries again after `INTERVAL_S`.
+    """
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat(partial(_expire_overdue, queue)))
         group.create_task(_repeat(reports.write_levels))

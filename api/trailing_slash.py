@@ -1,7 +1,7 @@
-"""Answers a path with a slash at its end like the path without it.
+"""Answers a path with a slash at its end like the path without the slash.
 
 The framework would redirect such a request to an address that it takes from the Host header. Behind
-a proxy that does TLS, this is the wrong scheme and often the wrong host.
+a proxy that does TLS, this address has the wrong scheme and often the wrong host.
 """
 
 from fastapi import FastAPI
@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 
 def accept_trailing_slashes(app: FastAPI) -> None:
-    """Routes a request again, without the slash at the end, if no route has the request's path.
+    """Routes a request again, without the slashes at the end, if no route has the request's path.
 
     Expects an application that was created with `redirect_slashes=False`.
     """

@@ -34,7 +34,7 @@ class DetailedReadiness(Readiness):
 
 
 async def check_readiness(queue: Queue) -> DetailedReadiness:
-    """Returns the status `ready` if Redis is available and at least one worker is alive."""
+    """Returns the status `ready` if Redis is available and at least one worker is not lost."""
     try:
         workers = len(await queue.workers())
     except RedisUnavailable:

@@ -33,8 +33,10 @@ class Metrics:
         )
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Returns the metrics and their media type, in the format that the `Accept` header asks
-        for. While Redis is unavailable, the metrics of lanes and workers are left out."""
+        """Returns the metrics in the format that the `Accept` header asks for, and its media type.
+
+        While Redis is unavailable, the metrics of lanes and workers are left out.
+        """
         encode, media_type = choose_encoder(accept)
         try:
             overview = await self._feed.overview()
@@ -113,8 +115,8 @@ class _OverviewCollector(Collector):
     def _deployment_states(self) -> Metric:
         """Returns the number of deployments by state.
 
-        Every provider has a series, so that an alert can tell a provider that works from a missing
-        metric. A model has a series only while it is not healthy.
+        Every provider has a series, so that an alert can distinguish a provider that works from a
+        missing metric. A model has a series only while the model is not healthy.
         """
         counts = defaultdict[tuple[str, ...], int](int)
         for lane in self._overview.lanes:

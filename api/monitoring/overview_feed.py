@@ -1,5 +1,5 @@
-"""Reads the overview, the history and the newest jobs of each owner at most once a second, and
-sends them to every subscriber.
+"""Reads the overview, the history and the newest jobs of each owner, at most about once a
+second for all clients of this process together.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from shared.monitoring.monitor import Monitor
 from shared.redis.client import RedisUnavailable
 
 INTERVAL_S = 1.0
-READ_TIMEOUT_S = 1.5  # with INTERVAL_S, less than the silence after which the dashboard reconnects
+READ_TIMEOUT_S = 1.5  # plus INTERVAL_S, less than the silence after which the dashboard reconnects
 MAX_JOBS = 20
 MAX_CACHED_OWNERS = 100  # limit of owners whose newest jobs are cached
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class OverviewFeed:
-    """Reads and caches the overview, the history and the newest jobs.
+    """Reads and caches the overview, the history and each owner's newest jobs.
 
     `overview` and `history` raise RedisUnavailable.
     """
@@ -37,7 +37,7 @@ class OverviewFeed:
         self._closing = asyncio.Event()
 
     def close(self) -> None:
-        """Ends all event streams, because this process shuts down."""
+        """Ends all event streams, because this process is shutting down."""
         self._closing.set()
 
     async def overview(self) -> Overview:
@@ -47,9 +47,10 @@ class OverviewFeed:
         return await self._history()
 
     async def events(self, owner: str) -> AsyncIterator[bytes]:
-        """Yields server-sent events: `live` each second, or `trouble` if Redis is unavailable.
+        """Yields a server-sent event each second: `live`, or `trouble` if Redis is unavailable.
 
-        While Redis does not answer, a `trouble` event follows after each `READ_TIMEOUT_S`.
+        If Redis does not answer at all, `trouble` comes each `READ_TIMEOUT_S`. `close` ends the
+        events.
         """
         while not self._closing.is_set():
             next_at = monotonic() + INTERVAL_S
@@ -80,7 +81,7 @@ class OverviewFeed:
 
 
 class _Cached(Generic[T]):
-    """Keeps a value for `INTERVAL_S`; concurrent callers share one read."""
+    """Keeps a value for almost `INTERVAL_S`. Concurrent callers share one read."""
 
     def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
         self._read = read

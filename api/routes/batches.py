@@ -36,8 +36,8 @@ async def post_batch(
 ) -> Response:
     """Run 1 to 100 requests and return their results in the order of the requests.
 
-    If a request fails, the response is still a 200, and the result of that request has an
-    `error`."""
+    A stream has the results in the order in which the requests finish. If a request fails, the
+    response is still a 200, and the result of that request has an `error`."""
     reader = RequestReader(request, services.settings, services.catalogue)
     items, options = await reader.batch()
     stream_format = accepted_format if wait.seconds else None

@@ -130,8 +130,8 @@ async def get_job(job_id: JobId, services: ServicesDep, owner: OwnerDep) -> Resp
     responses={**NOT_FOUND, **UNAVAILABLE},
 )
 async def cancel_job(job_id: JobId, services: ServicesDep, owner: OwnerDep) -> Response:
-    """Cancel a job: queued and running requests finish as `cancelled`, their calls are stopped, and
-    finished requests keep their results."""
+    """Cancel a job. Its queued and running requests finish as `cancelled`, running calls are
+    stopped, and finished requests keep their results."""
     return services.job_responses.job(await services.jobs.cancel(job_id, owner))
 
 

@@ -38,8 +38,8 @@ async def create_batch(
     """Create a batch from an uploaded file. Its requests may start immediately.
 
     If a line of the file is invalid, no request runs, and the batch has the status `failed`.
-    OpenAI's clients repeat a request that got no response; then the batch of the first request is
-    returned."""
+    OpenAI's clients repeat a request that got no response. The repetition returns the batch that
+    the first request has created."""
     new = await read_model(request, services.settings, NewBatch)
     return await services.openai.batches.create(
         new,

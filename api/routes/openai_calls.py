@@ -53,9 +53,9 @@ LiveCallDep = Annotated[LiveCall, Depends(_live_call)]
 async def post_chat_completions(services: ServicesDep, call: LiveCallDep) -> Response:
     """Send one chat request to the provider of the model, and return the provider's answer.
 
-    `model` is `provider/model` or an alias. With `stream`, the answer arrives as the provider sends
-    it, and an error in the middle is the last event. The request waits in the same queue as jobs,
-    but usually runs before their requests."""
+    `model` is `provider/model`, an alias, or a model of `DEFAULT_PROVIDER`. With `stream`, the
+    answer arrives as the provider sends it, and an error in the middle is the last event. The
+    request waits in the same queue as the requests of jobs, but usually runs before them."""
     return await services.openai.live_calls.answer(Operation.CHAT, call)
 
 

@@ -22,7 +22,7 @@ from api.streams.stream_response import StreamResponse
 from shared.files.upload import Repetition
 
 MAX_PAGE = 10_000
-FORM_BYTES = 1024 * 1024  # limit of the other parts of a form with a file
+FORM_BYTES = 1024 * 1024  # limit of the parts of a form besides the file, together
 
 FileId = Annotated[str, Path(description="The `id` of one of your files.")]
 
@@ -42,10 +42,10 @@ async def upload_file(
     """Upload a file of up to `MAX_FILE_BYTES`, for a batch.
 
     The parts of the form may have any order. The lines of a file for a batch are checked while they
-    arrive. A file with mistakes is stored, too; a batch of it fails, and lists the mistakes.
+    arrive. A file with mistakes is stored, too; a batch of it fails and lists the mistakes.
 
-    OpenAI's clients repeat an upload that got no response; then the file of the first upload is
-    returned."""
+    OpenAI's clients repeat an upload that got no response. The repetition returns the file that the
+    first upload has created."""
     max_bytes = services.settings.max_file_bytes + FORM_BYTES
     chunks = hold(request, services.settings, body_chunks(request, max_bytes, "MAX_FILE_BYTES"))
     form = UploadForm(request.headers.get("content-type", ""), chunks)
@@ -103,7 +103,7 @@ async def get_file(file_id: FileId, services: ServicesDep, owner: OwnerDep) -> F
 async def get_content(file_id: FileId, services: ServicesDep, owner: OwnerDep) -> StreamResponse:
     """Stream the content of a file.
 
-    The files of results can be read while the batch runs; then the response has the header
+    A file of results can be read while the batch runs. The response then has the header
     `X-Incomplete`."""
     return await services.openai.files.content(file_id, owner)
 
@@ -112,5 +112,5 @@ async def get_content(file_id: FileId, services: ServicesDep, owner: OwnerDep) -
 async def delete_file(file_id: FileId, services: ServicesDep, owner: OwnerDep) -> FileDeleted:
     """Delete a file. The batches of the file continue, because they have a copy of its requests.
 
-    The results in a deleted file of results stay with the job until they expire."""
+    If you delete a file of results, the results stay with the job until they expire."""
     return await services.openai.files.delete(file_id, owner)

@@ -44,6 +44,6 @@ async def get_history(services: ServicesDep) -> History:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **UNAUTHORIZED},
 )
 async def get_metrics(request: Request, services: ServicesDep) -> Response:
-    """Return the metrics of this API process and of the queues in the Prometheus text format."""
+    """Return the metrics of this API process, the queues and the workers as Prometheus text."""
     body, media_type = await services.metrics.exposition(request.headers.get("accept", ""))
     return Response(body, headers={"Content-Type": media_type})

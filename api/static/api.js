@@ -72,8 +72,8 @@ async function* split(response, separator) {
   }
 }
 
-/** Yields the objects of an NDJSON response: one array per chunk that arrives. Empty lines only show that the API is
- *  alive. */
+/** Yields the objects of an NDJSON response: one array per chunk that arrives. Skips empty lines, which only show that
+ *  the API is alive. */
 export async function* lines(response) {
   let rest = "";
   for await (const chunk of chunks(response)) {
@@ -84,8 +84,8 @@ export async function* lines(response) {
   }
 }
 
-/** Yields server-sent events as {name, data}, and comments as {name: null}. It replaces the browser's EventSource, which
- *  cannot send an API key. */
+/** Yields server-sent events as {name, data}, and comments as {name: null}. The browser's EventSource is not used,
+ *  because it cannot send an API key. */
 export async function* events(response) {
   for await (const block of split(response, "\n\n")) {
     const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));

@@ -1,4 +1,4 @@
-// Draws the charts of the last hour. Each has its current and highest values as text for screen readers.
+// Draws the charts of the last hour. Each chart has its current and highest values as text for screen readers.
 
 import uPlot from "./vendor/uplot-1.6.32.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
@@ -11,9 +11,10 @@ const POINTER = uPlot.sync("last hour"); // shows the same moment in all charts
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
-/** `point` returns a figure of a step of the history, `now` the same figure of a lane of the overview. Null interrupts
- *  the line; `gap` stands for a step in which the lane had no calls. A `level` is counted at the start of a step, a rate
- *  over the whole step. `combine` merges the values of several lanes. */
+/** Lists the charts. `point` returns the value of a lane in a step of the history, and `now` returns the lane's value
+ *  in the overview. `gap` is the value if the lane had no calls; null interrupts the line. `level` is true for a number
+ *  that is counted at the start of a step; other values are for the whole step. `combine` merges the values of several
+ *  lanes. */
 const CHARTS = [
   { title: "Calls per second", point: (at) => at.calls_per_s, now: (lane) => lane.last_minute.calls_per_s, format: formatRate, gap: 0, combine: sum },
   { title: "Running calls", point: (at) => at.in_flight, now: (lane) => lane.in_flight, format: formatNumber, gap: 0, combine: sum, level: true },
@@ -31,9 +32,9 @@ const CHARTS = [
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** Draws one chart per figure. `history` is the response of /history, plus `readAt`: the time at which it was read. The
- *  charts end with the values of the overview, so that they show what the cards show. `at` is null if these values may
- *  no longer be true. */
+/** Draws the charts. `history` is the response of /history, plus `readAt`: the time at which the history was read. The
+ *  charts end with the values of the overview, so that they agree with the cards. `at` is null if the values of the
+ *  overview may no longer be true. */
 export function Charts({ history, overview, at }) {
   const { groups, steps } = alignHistory(history, overview, COLOURS.length);
   if (!groups.length) return html`<p class="empty">No request has run in the last hour.</p>`;
@@ -112,7 +113,8 @@ function Chart({ chart, groups, steps, overview, at }) {
   `;
 }
 
-/** `onPoint` is called with the index of the values at the mouse pointer, and with null when the pointer has left. */
+/** Returns uPlot's options for a chart. uPlot calls `onPoint` with the index of the values at the mouse pointer, and
+ *  with null when the pointer has left. */
 function options(chart, names, width, onPoint) {
   const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
   return {

@@ -4,7 +4,7 @@ import { TROUBLE, isStale } from "./live.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 import { countFinished, floorPercent, formatNumber, isUnfinished } from "./format.js";
 
-/** Shows that `what` is not loaded yet. If the connection is lost, says what must happen first. */
+/** Shows that `what` is being loaded or, if the connection is lost, what must happen before it can be loaded. */
 export function Loading({ what, live = {} }) {
   if (!isStale(live)) return html`<p class="loading" role="status">Loading ${what}…</p>`;
   const condition = live.connection === TROUBLE ? "Redis is available" : "the server responds";
@@ -22,7 +22,7 @@ export function Problem({ error, retry }) {
   `;
 }
 
-/** Lists the notices, or shows the text `none` if there are no notices. */
+/** Lists the notices. Shows the text `none` if there are no notices. */
 export function Notices({ notices, none = "All healthy" }) {
   if (!notices.length) return html`<p class="fine">${none}</p>`;
   return html`

@@ -7,7 +7,7 @@ const SHOWN = 5;
 
 const isProbing = ({ state }) => state === "probing";
 
-/** Returns the deployments that the state of the whole provider does not cover: see
+/** Returns the lane's deployments, without those whose state follows from the state of the whole provider: see
  *  shared/monitoring/account_state.py. */
 function withoutCovered(lane) {
   const all = findBlocking(lane);
@@ -31,12 +31,12 @@ export function Deployments({ lane, at }) {
   `;
 }
 
-/** Returns the deployment that keeps the whole lane from its usual work: a pause of all models, or a provider that does
- *  not work. */
+/** Returns the deployment that stands for the whole provider, if the provider is paused or does not work; otherwise
+ *  undefined. */
 export const findBlocking = (lane) => lane.deployments.find(({ name }) => name === lane.name);
 
 function describe(one, lane, at) {
-  const isModel = one.name.startsWith(`${lane.name}/`); // another name has the number of a key
+  const isModel = one.name.startsWith(`${lane.name}/`); // a key of the provider has a name like openai#2
   const name = one.name === lane.name ? "All models" : isModel ? one.name.slice(lane.name.length + 1) : one.name;
   const leftS = at && Math.round((Date.parse(one.next_call_at) - Date.parse(at)) / 1000);
   const clock = formatClock(one.next_call_at);

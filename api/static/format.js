@@ -31,8 +31,8 @@ export const formatClock = (iso) => new Date(iso).toLocaleTimeString("en-GB");
 /** Returns the local time in the form 2026-01-31 12:34:56, which is unambiguous in every country. */
 export const formatTime = (iso) => new Date(iso).toLocaleString("sv-SE");
 
-/** Returns how long ago a time was. Returns the time itself if `at`, the present time, is null because the last overview
- *  is old or missing: then an age would be wrong. */
+/** Returns how long before `at`, the present time, the time `iso` was. Returns the time itself if `at` is null, because
+ *  the last overview is old or missing and the age would be wrong. */
 export const formatAgo = (iso, at) => (at ? `${formatElapsed(iso, at)} ago` : `at ${formatTime(iso)}`);
 
 export const floorPercent = (part, whole) => (whole ? Math.floor((100 * part) / whole) : 0);

@@ -5,16 +5,17 @@ const SHORTEST_S = 600;
 
 /** Returns {groups, steps}.
  *
- *  `groups` lists the lines of a chart: {name, names}, one per lane that was in use. If there are more lanes than
- *  `maxGroups`, the last group combines the lanes with the fewest calls.
- *  `steps` has two lists of [start in s, lanes]: the steps whose time has passed are `complete`, and `started` also has
- *  the current step. Both begin with the first call, at least ten minutes and at most an hour ago. */
+ *  `groups` lists the lines of a chart as {name, names}: one line per lane that was in use. If there are more such
+ *  lanes than `maxGroups`, the last line combines the lanes with the fewest calls.
+ *  `steps` has two lists of [start in s, lanes]. `complete` has the steps whose time has passed. `started` also has the
+ *  current step, if it is in the history. Both lists begin with the first step that has values, but at least ten
+ *  minutes and at most an hour ago. */
 export function alignHistory(history, overview, maxGroups) {
   return { groups: groupLanes(history, overview, maxGroups), steps: evenSteps(history) };
 }
 
 function groupLanes({ points }, { lanes }, maxGroups) {
-  const calls = new Map(); // in the order of the cards
+  const calls = new Map(); // calls by lane, in the order of the cards
   for (const lane of lanes) if (lane.in_flight + lane.queued + lane.deferred + lane.last_minute.calls) calls.set(lane.name, 0);
   for (const point of points)
     for (const [name, { calls: count = 0 }] of Object.entries(point.lanes)) calls.set(name, (calls.get(name) ?? 0) + count);

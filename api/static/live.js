@@ -2,7 +2,7 @@
 
 import { HIDDEN, abortWhenHidden, events, getKey, request, setKey, untilVisible } from "./api.js";
 
-const SILENCE_MS = 3500; // limit of the time without an event; the API sends one per second
+const SILENCE_MS = 3500; // limit of the time without an event; the API sends an event each second
 const RETRY_MS = 1000;
 const UNKNOWN_KEY = "Unknown API key.";
 

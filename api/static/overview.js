@@ -43,7 +43,7 @@ export function OverviewView({ live }) {
 
 const isIdle = (lane) => !lane.deployments.length && lane.in_flight + lane.queued + lane.deferred + lane.last_minute.calls === 0;
 
-/** `at` is null if the lane may have changed since the overview. */
+/** Shows a lane as a card. `at` is null if the lane may have changed since the overview. */
 function Lane({ lane, at }) {
   const { last_minute: last } = lane;
   const errors = Object.entries(last.errors);
@@ -72,7 +72,7 @@ function Lane({ lane, at }) {
 
 const WORKER_COLOURS = { alive: "ok", silent: "warn", lost: "bad" };
 
-/** `at` is null if the workers may have changed since the overview. */
+/** Shows the workers as a table. `at` is null if the workers may have changed since the overview. */
 function Workers({ workers, at }) {
   if (!workers.length) return html`<${Empty}>No workers yet. Start one with: <code>python -m worker</code></>`;
   return html`

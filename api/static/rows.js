@@ -6,11 +6,11 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm
 const EXTRA_ROWS = 8; // number of rows that are rendered above the visible rows, and again below them
 const COLUMNS = ["Request", "Model", "Outcome", "Calls", "Tokens", "Cost", "Queued", "Retrying and call"];
 
-/** Returns the time from the start of an item's first call to its end. */
+/** Returns the time in ms from the start of an item's first call to the item's end. */
 export const ownMs = (item) => item.retried_ms + item.latency_ms;
 
-/** `choice` identifies the filter and the order. `scales` has the times that full bars stand for, in ms: `waited` for
- *  the time in the queue, `own` for the time after it. */
+/** Shows the table. `choice` names the filter and the order; the table scrolls to the top when it changes. `scales` has
+ *  the times that full bars stand for, in ms: `waited` is the time in the queue, `own` the time after the queue. */
 export function Rows({ rows, choice, scales, onOpen }) {
   const [top, setTop] = useState(0);
   const [{ height, rowPx }, setSizes] = useState({ height: 480, rowPx: 34 });

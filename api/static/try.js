@@ -15,7 +15,7 @@ const STOPPED = "stopped";
 const LATER = "later"; // the API has stopped waiting; the job continues
 const STOP = "stop"; // the reason of the signal when the user has stopped the requests
 
-/** Cancels a job. Returns a sentence that says what happens to its requests. */
+/** Cancels the job of a request, if the job is known. Returns a sentence that says what happens to the request. */
 async function cancel(job) {
   if (!job) return "The API cancels the request if it was accepted.";
   try {
@@ -37,13 +37,13 @@ export function TryView({ live }) {
     getJson("openapi.json").then((schema) => setNamed(schema.components.schemas.LLMRequest.properties.provider.enum), setProblem);
     return () => abort.current?.abort();
   }, []);
-  // An API that takes any provider names none in its schema. Then the providers in use are offered.
+  // If the API's schema names no providers, because the API takes any provider, the page offers the providers in use.
   const providers = named ?? (live.overview?.lanes ?? []).map(({ name }) => name).filter((name) => name !== WEBHOOK_LANE);
 
   const change = (index, fields) =>
     setTargets(targets.map((target, i) => (i === index ? { ...target, ...fields } : target)));
 
-  /** Sets fields of the answers that have not arrived. */
+  /** Sets `fields` in each answer that has not arrived. */
   const changeWaiting = (fields) =>
     setAnswers((before) => before?.map((answer) => (answer.state === WAITING ? { ...answer, ...fields } : answer)));
 

@@ -32,8 +32,8 @@ function explain(job, items, overview) {
   const unhealthy = new Set(lanes.flatMap((lane) => lane.deployments.map(({ name }) => name.toLowerCase())));
   const isWaitedFor = (lane, model) => job.queued > 0 && unhealthy.has(`${lane}/${model}`.toLowerCase());
   const models = new Set(items.map(({ model }) => model.toLowerCase()));
-  // Notices of the severity `info` describe how long the queue of all jobs is. This job may be served long before the
-  // queue is empty, because owners and jobs share a lane.
+  // Notices of the severity `info` describe how long the queue of all jobs is. This job's requests may run long before
+  // that queue is empty, because owners and jobs share a lane.
   const shared = overview.notices.filter(
     ({ severity, lane, model }) =>
       lane === null ||
