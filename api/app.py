@@ -99,7 +99,7 @@ def create_app(
 
 
 def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
-    """Adds the middleware. A request passes the middleware that is added last first."""
+    """Adds the middleware. A request passes through the middleware in the reverse order."""
     app.add_middleware(DeferredStreamMiddleware)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(

@@ -15,7 +15,7 @@ _ITERATIONS = 3
 async def wait_for_disconnect(receive: Receive) -> None:
     """Returns when the client has disconnected.
 
-    Call this after the request's body was read: a rest of the body would be discarded.
+    Must be called after the request's body was read, because unread parts would be discarded.
     """
     while (await receive())["type"] != "http.disconnect":
         pass

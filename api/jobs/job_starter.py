@@ -92,7 +92,7 @@ class JobStarter:
         return await self.status(job_id, submission, retry_for_s=retry_for_s)
 
     async def abandon(self, job_id: str, submission: Submission) -> None:
-        """Gives the client of a job, which has disconnected, the grace period to come back.
+        """Keeps the job of a disconnected client available for the grace period.
 
         A proxy may have ended the connection, and the client may post the same body again. After
         the period, no client will read the answers: see `JobStarter`. A job with an idempotency key
@@ -136,8 +136,8 @@ async def _of_client(
 ) -> AsyncIterator[NewItem]:
     """Yields the items. Raises ClientDisconnected at the end if the client has disconnected.
 
-    Does not raise it if there is an idempotency key: the client then gets the same job when it
-    repeats the request.
+    A client with an idempotency key is not checked, because it gets the same job when it repeats
+    the request.
     """
     async for item in items:
         yield item

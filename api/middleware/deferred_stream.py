@@ -12,7 +12,7 @@ class DeferredStreamMiddleware:
     """Runs the StreamResponse of a route after the framework has finished the request.
 
     If the framework ran the stream, everything that the framework stores for the request would stay
-    in memory until the stream ends. It takes twice as much memory as the stream itself.
+    in memory until the stream ends. These objects take twice as much memory as the stream itself.
     """
 
     def __init__(self, app: ASGIApp) -> None:

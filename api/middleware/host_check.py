@@ -8,8 +8,8 @@ refused:
   page read the answers. The header Host then has this name. It never has an address instead,
   because a browser looks up only names.
 - A web page of another site can send a request, although it cannot read the answer. The browser
-  names the site in the header Origin (https://fetch.spec.whatwg.org/#origin-header). Only methods
-  that may change something are refused.
+  names the site in the header Origin (https://fetch.spec.whatwg.org/#origin-header). Only
+  requests with a method that may change something are refused.
 With keys, a web page can do nothing, because a browser adds no API key by itself. Host and Origin
 are then checked only if ALLOWED_HOSTS is set.
 """

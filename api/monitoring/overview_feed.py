@@ -16,7 +16,7 @@ from shared.monitoring.monitor import Monitor
 from shared.redis.client import RedisUnavailable
 
 INTERVAL_S = 1.0
-READ_TIMEOUT_S = 1.5  # plus INTERVAL_S, less than the silence after which the dashboard reconnects
+READ_TIMEOUT_S = 1.5  # this and INTERVAL_S are less than the dashboard's limit for silence
 MAX_JOBS = 20
 MAX_CACHED_OWNERS = 100  # limit of owners whose newest jobs are cached
 

@@ -40,7 +40,7 @@ def small_batch(text: Text, native: NativeRequests) -> tuple[Items, JobOptions]:
 
 
 async def _small_items(requests: list[Any], native: NativeRequests) -> Items:
-    """Yields the items, and removes each request from the list, to release the request's memory."""
+    """Yields the items. Removes each request from the list, so that the list does not keep it."""
     requests.reverse()
     for index in range(len(requests)):
         yield native.item(requests.pop(), "body", "requests", index)

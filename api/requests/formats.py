@@ -73,7 +73,7 @@ def detect(members: Mapping[str, Member]) -> RequestFormat | None:
 def bare_operation(body: Mapping[str, Member], model: str) -> Operation:
     """Returns the operation that the fields of a body show.
 
-    Only for a line without a URL, whose format is not Anthropic's. A body with `input` is for
+    The line must have no URL, and a format other than Anthropic's. A body with `input` is for
     embeddings if the model's name contains "embed", otherwise for responses.
     """
     if "contents" in body:

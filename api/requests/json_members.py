@@ -101,7 +101,7 @@ def _name(text: str, position: int) -> tuple[str, str, int]:
 def _expect(text: str, position: int, character: str) -> int:
     """Returns the position of the first character after `character` that is not a space.
 
-    Raises JSONDecodeError if something else than spaces precedes `character`.
+    Raises JSONDecodeError if something other than spaces precedes `character`.
     """
     position = _end_of_spaces(text, position)
     if text[position : position + 1] != character:

@@ -13,7 +13,7 @@ from api.requests.formats import BARE_MEMBERS, BODY_MEMBER, ENVELOPE_MEMBERS, Re
 from api.requests.json_members import InvalidJson, Member, object_members, one_line
 from shared.models import MAX_NAME
 
-MAX_METADATA_BYTES = 16 * 1024  # the metadata of 500 items is one field in Redis
+MAX_METADATA_BYTES = 16 * 1024  # the metadata of META_ITEMS items is one field in Redis
 # Codes of OpenAI's batch API
 INVALID_JSON = "invalid_json_line"
 MISSING = "missing_required_parameter"

@@ -50,12 +50,13 @@ class Progress:
 
 
 class ReadingLimits:
-    """Closes connections above the limits. A subclass also extends a protocol class of uvicorn.
+    """Refuses requests and closes connections that exceed the limits.
 
-    The subclass calls `_begin` and `_received` when its parser has read a part of a request. The
-    times are checked for all connections together once per `CHECK_S`, because a timer for each
-    request would cost more than the rest of this class. The time in which the server does not read,
-    or the client waits for the response 100, does not count.
+    A subclass also extends a protocol class of uvicorn. The subclass calls `_begin` and `_received`
+    when its parser has read a part of a request. The times are checked for all connections together
+    once per `CHECK_S`, because a timer for each request would cost more than the rest of this
+    class. The time in which the server does not read, or the client waits for a 100 Continue, does
+    not count.
     """
 
     transport: asyncio.Transport

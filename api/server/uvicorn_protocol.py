@@ -38,7 +38,7 @@ def adapt_uvicorn(keep_alive_s: float) -> None:
 
     uvicorn then keeps idle connections for `keep_alive_s`, unless it was started with a
     `--timeout-keep-alive` that is not its default. If uvicorn was started with `--root-path`, it
-    prefixes Location headers.
+    also adds this prefix to Location headers.
     """
     _Adapted.keep_alive_s = keep_alive_s
     for original, adapted in ((HttpToolsProtocol, _HttpTools), (H11Protocol, _H11)):

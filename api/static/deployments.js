@@ -36,7 +36,7 @@ export function Deployments({ lane, at }) {
 export const findBlocking = (lane) => lane.deployments.find(({ name }) => name === lane.name);
 
 function describe(one, lane, at) {
-  const isModel = one.name.startsWith(`${lane.name}/`); // a key of the provider has a name like openai#2
+  const isModel = one.name.startsWith(`${lane.name}/`); // a second key has names like openai#2/MODEL
   const name = one.name === lane.name ? "All models" : isModel ? one.name.slice(lane.name.length + 1) : one.name;
   const leftS = at && Math.round((Date.parse(one.next_call_at) - Date.parse(at)) / 1000);
   const clock = formatClock(one.next_call_at);

@@ -66,8 +66,10 @@ class JobUpdates:
         self._redis = redis
         self._keys = keys
         self._store = store
-        self._waiting: Subscriptions = defaultdict(set)  # events: the job has ended
-        self._following: Subscriptions = defaultdict(set)  # events: items have finished
+        # `_waiting` has the events that are set when a job has ended. `_following` has the events
+        # that are also set when items of the job finish.
+        self._waiting: Subscriptions = defaultdict(set)
+        self._following: Subscriptions = defaultdict(set)
         self._check_now = asyncio.Event()
         self.closed = False
 

@@ -18,7 +18,8 @@ from shared.jobs.service import JobNotFound
 from shared.redis.client import RedisUnavailable
 
 SEND_TIMEOUT_S = 30.0  # time within which a client must read a piece of a chunk
-MIN_READ_RATE = 16 * 1024  # bytes per second; the time for a chunk, besides SEND_TIMEOUT_S
+# A client must read a chunk within SEND_TIMEOUT_S plus the time that the chunk takes at this rate.
+MIN_READ_RATE = 16 * 1024  # bytes per second
 STREAMS = "orchestrator.streams"  # key in the ASGI scope: see api.middleware.deferred_stream
 # X-Accel-Buffering is for nginx.
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
