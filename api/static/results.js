@@ -6,8 +6,8 @@ import { useEffect, useState } from "./vendor/htm-preact-3.1.1.js";
 const RETRY_MS = 1000;
 const REDRAW_MS = 200;
 
-/** Returns {list, version}. `list` has the job's finished items in the order in which they finished. It grows when more
- *  items finish; then `version` changes. */
+/** Returns {list, version}. `list` has the job's finished items in the order in which they finished. It is always the
+ *  same array: `version` changes when the array has more items. */
 export function useItems(id) {
   const [shown, setShown] = useState({ list: [], version: 0 });
   useEffect(() => {

@@ -59,7 +59,10 @@ class VendorFormat:
 
 
 def vendor_format(result_format: ResultFormat, job: JobSummary) -> VendorFormat:
-    """Returns the encoder of the job's results. Raises FormatMismatch."""
+    """Returns the encoder of the job's results in a vendor's format.
+
+    Raises FormatMismatch unless the job's requests permit this format: see `_REQUESTS`.
+    """
     if job.format not in _REQUESTS[result_format]:
         possible = [name for name, requests in _REQUESTS.items() if job.format in requests]
         raise FormatMismatch(
