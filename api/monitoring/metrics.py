@@ -125,7 +125,7 @@ class _OverviewCollector(Collector):
         family = GaugeMetricFamily(
             "orchestrator_deployment_state",
             "Number of deployments (a provider, or one of its models) in a state: healthy, paused,"
-            " or probing, which is a deployment that does not work.",
+            " or probing (the deployment does not work).",
             labels=["provider", "deployment", "state", "verdict"],
         )
         for labels, number in counts.items():
