@@ -16,7 +16,6 @@ from orchestrator_client.connection import Connection, log
 from orchestrator_client.errors import (
     ConnectionFailed,
     InvalidResponse,
-    OrchestratorError,
     RequestRejected,
     ServiceUnavailable,
 )
@@ -35,6 +34,7 @@ from orchestrator_client.models import (
     ResultFormat,
     parse,
 )
+from orchestrator_client.notice_log import NoticeLog
 from orchestrator_client.refused_requests import name_requests
 from orchestrator_client.request_lines import (
     ReplayableLines,
@@ -231,7 +231,7 @@ class AsyncClient:
                 _path(job_id, "/results"),
                 query,
                 partial(parse, JobItem),
-                NoticeLog(self._connection, job_id).log_new,
+                NoticeLog(self._connection, _path(job_id)).log_new,
             )
         ) as pages:
             async for page in pages:
@@ -288,7 +288,7 @@ class AsyncClient:
                 _path(job_id, "/results"),
                 query,
                 bytes,
-                NoticeLog(self._connection, job_id).log_new,
+                NoticeLog(self._connection, _path(job_id)).log_new,
             )
         ) as pages:
             async for page in pages:
@@ -303,28 +303,6 @@ class AsyncClient:
         response = await self._connection.request("GET", _path(job_id, "/results"), params=query)
         lines = response.content.splitlines()
         return [_parse_json(JobItem, line, response) for line in lines if line]
-
-
-class NoticeLog:
-    """Logs why the results of a job do not arrive, each cause once."""
-
-    def __init__(self, connection: Connection, job: JobOrId) -> None:
-        self._connection = connection
-        self._path = _path(job)
-        self._logged: set[tuple[str | None, str | None]] = set()
-
-    async def log_new(self) -> None:
-        try:
-            job = _parse(Job, await self._connection.attempt("GET", self._path))
-            overview = _parse(Overview, await self._connection.attempt("GET", "/overview"))
-        except OrchestratorError:
-            return  # the stream of results reports a problem of the API
-        for notice in overview.notices:
-            about = notice.lane, notice.model
-            is_cause = notice.severity != "info" and notice.lane in {None, *job.providers}
-            if is_cause and about not in self._logged:  # the figures in its text change
-                self._logged.add(about)
-                log.warning("%s", notice.text)
 
 
 def _shorter_wait(wait_s: int, failed_after_s: float) -> int:
