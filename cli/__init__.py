@@ -3,5 +3,6 @@
 from pathlib import Path
 from runpy import run_path
 
-# By its path: an import of `shared` could find a folder of the working directory.
+# The file is run by its path, because an import of `shared` could find a folder with this name in
+# the working directory.
 run_path(str(Path(__file__).resolve().parents[1] / "shared" / "import_path.py"))

@@ -18,7 +18,10 @@ Address = tuple[str, int]  # host and port
 
 
 def address_of(url: str) -> Address | None:
-    """Returns the host and the port of a URL, or None if it has no host or cannot be read."""
+    """Returns the host and the port of a URL.
+
+    Returns None if the URL is not valid, has no host, or has neither a port nor a known scheme.
+    """
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -28,8 +31,10 @@ def address_of(url: str) -> Address | None:
 
 
 def leads_to(row: Provider, api: Address) -> bool:
-    """Returns whether calls of the provider arrive at `api`. All names of this machine's loopback
-    addresses are the same host."""
+    """Returns whether calls to the provider arrive at `api`.
+
+    All loopback names and addresses count as the same host.
+    """
     found = address_of(row.base_url)
     if found is None or found[1] != api[1]:
         return False
@@ -37,7 +42,7 @@ def leads_to(row: Provider, api: Address) -> bool:
 
 
 def refusal(row: Provider) -> str:
-    """Returns what is wrong with the base URL, and what to do."""
+    """Returns a message that says what is wrong with the base URL, and what to do."""
     return (
         f"{row.base_url} is the address of the orchestrator's own API. Set"
         f" {variable(row.name, 'base_url')} to the provider's address, or start the API on another"
@@ -46,8 +51,11 @@ def refusal(row: Provider) -> str:
 
 
 async def running_api(rows: Iterable[Provider]) -> Address | None:
-    """Returns the address in ORCHESTRATOR_URL if one of the providers has it and an orchestrator
-    answers there, so that a provider's own server at this address stays usable."""
+    """Returns the address of the API, if the base URL of one of the providers leads to it.
+
+    The address is taken from ORCHESTRATOR_URL or, if this is not set, from DEFAULT_URL. Returns
+    None if no orchestrator answers there: the server may then be the provider's own.
+    """
     url = os.environ.get("ORCHESTRATOR_URL") or DEFAULT_URL
     address = address_of(url)
     if address is None or not any(leads_to(row, address) for row in rows):
@@ -56,7 +64,7 @@ async def running_api(rows: Iterable[Provider]) -> Address | None:
 
 
 async def _is_orchestrator(url: str) -> bool:
-    """Returns whether the health check, which needs no API key, answers as this project does."""
+    """Returns whether an orchestrator answers `GET /health/ready`, which needs no API key."""
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
             health = (await client.get(f"{url.rstrip('/')}/health/ready")).json()

@@ -1,4 +1,4 @@
-"""Defines the class of all commands: their help has examples, and their options are checked."""
+"""Defines the classes of commands and command groups, with examples and exit codes in the help."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from shared.terminal_text import visible
 STARTS = {0: "stopped by the user", 1: "the processes could not start, or the settings are wrong"}
 SHOWS = {
     0: "success",
-    1: "the input is wrong, or the API refused it or cannot be reached",
+    1: "the input is wrong, or the API refused the request or cannot be reached",
     2: "wrong arguments",
 }
 FOLLOWS = {
@@ -35,9 +35,9 @@ def epilog(*examples: str, codes: Mapping[int, str] = SHOWS) -> str:
 
 
 class _Help:
-    """Prints typer's help without the types of values, and below it the epilog as it is.
+    """Prints typer's help without the types of arguments and flags, and then the epilog unchanged.
 
-    An error shows control characters instead of sending them to a terminal.
+    Visible escapes replace control characters in the message of an error.
     """
 
     help: str | None
@@ -55,8 +55,8 @@ class _Help:
     def make_context(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Parses the arguments, and returns their context.
 
-        Makes the message of an error visible, because an argument may be the name of a stranger's
-        file.
+        Replaces control characters in the message of an error, because an argument may be the name
+        of a stranger's file.
         """
         try:
             return super().make_context(*args, **options)  # type: ignore[misc]
@@ -80,11 +80,14 @@ class _Help:
 
 
 class Group(_Help, TyperGroup):
-    """Groups commands."""
+    """Groups commands, and prints help as `_Help` does."""
 
 
 class Command(_Help, TyperCommand):
-    """Refuses an option that is given twice, instead of using the last value."""
+    """Refuses an option that is given more than once, unless the option may be repeated.
+
+    typer would use the last value.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
         _, _, order = self.make_parser(ctx).parse_args(list(args))

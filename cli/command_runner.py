@@ -34,9 +34,11 @@ T = TypeVar("T")
 def run_with_client(
     work: Callable[[AsyncClient], Coroutine[Any, Any, T]], retry_for_s: float = QUICK_RETRY_FOR_S
 ) -> T:
-    """Runs `work` with a client and returns the result. Prints the reason of a long retry.
+    """Runs `work` with a client, and returns the result.
 
-    Raises typer.Exit if the client raises an error or the user interrupts the command.
+    If `retry_for_s` is longer than QUICK_RETRY_FOR_S, prints each reason for a retry once. If the
+    client raises an OrchestratorError, prints the error and raises typer.Exit. Raises typer.Exit if
+    the user interrupts the command.
     """
     reported: set[str] = set()
 
@@ -46,7 +48,7 @@ def run_with_client(
             err.print(f"{sentence}. Retrying for up to {retry_for_s:.0f} s.", markup=False)
             reported.add(reason)
 
-    logging.getLogger("orchestrator_client").disabled = True  # the commands print the same
+    logging.getLogger("orchestrator_client").disabled = True  # commands have their own messages
 
     async def main() -> T:
         async with AsyncClient(retry_for_s=retry_for_s, on_retry=report) as client:

@@ -15,7 +15,8 @@ PLAIN_WIDTH = 160  # width in columns if stdout is not a terminal
 class SafeConsole(Console):
     """Shows control characters in texts instead of sending them to a terminal.
 
-    The console's own control sequences are not texts.
+    The console's own control sequences, such as colours, are sent unchanged. Nothing changes if the
+    output is not a terminal.
     """
 
     def render(
@@ -35,8 +36,10 @@ err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 def use_utf8() -> None:
-    """Makes stdout and stderr write UTF-8 in every locale, because answers may contain
-    any character."""
+    """Makes stdout and stderr write UTF-8 in every locale.
+
+    Answers may contain any character.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -34,7 +34,7 @@ ENVIRONMENT = {
 
 
 def demo_requests() -> list[dict[str, Any]]:
-    """Returns requests that go alternately to both providers.
+    """Returns requests that go alternately to openrouter and ollama.
 
     Three requests get a 429 at their first attempt. One request names a model that does not exist.
     """
@@ -53,7 +53,7 @@ def demo_requests() -> list[dict[str, Any]]:
 
 
 async def run_demo(settings: Settings, console: Console, *, workers: int) -> bool:
-    """Runs the demo, and returns whether every request finished as expected.
+    """Runs the demo, and returns whether exactly one request failed, as expected.
 
     Raises StartError, EmbeddedServerError or OrchestratorError.
     """

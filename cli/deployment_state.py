@@ -1,4 +1,4 @@
-"""Says in a few words in which state a deployment is."""
+"""Describes the state of a deployment or of a lane in a few words."""
 
 from datetime import datetime
 
@@ -21,7 +21,10 @@ def state_of(deployment: Deployment, at: datetime) -> str:
 
 
 def lane_state(lane: Lane, at: datetime) -> str:
-    """Returns the state of all models of a lane, for example "healthy"."""
+    """Returns the state of a lane as a whole, for example "healthy".
+
+    The states of single models do not change the state of the lane.
+    """
     if account := account_of(lane):
         return state_of(account, at)
     if lane.paused_until and not lane.deployments:  # an alias
@@ -30,9 +33,9 @@ def lane_state(lane: Lane, at: datetime) -> str:
 
 
 def short_state(lane: Lane) -> str:
-    """Returns, for example, "paused" or "2 models not working", with the markup of its colour.
+    """Returns, for example, "paused" or "2 models not working", with markup for a colour.
 
-    Returns "" if the lane is healthy.
+    Returns "" if the lane and all its models are healthy.
     """
     account = account_of(lane)
     failing = sum(one.state == PROBING for one in lane.deployments)
@@ -51,9 +54,11 @@ def _count(lane: Lane, count: int) -> str:
 
 
 def first_of(lane: Lane) -> tuple[list[Deployment], str]:
-    """Returns the deployments to show, the broken deployments first, and how many are left out.
+    """Returns the first SHOWN deployments that are not healthy, and a text about the others.
 
-    Leaves out the models that the state of the whole provider covers.
+    Deployments that do not work come before paused deployments. The text is, for example,
+    "and 3 more", or "" if there are no others. Models that the state of the whole provider covers
+    are left out, and not counted.
     """
     account = account_of(lane)
     found = not_covered(lane)

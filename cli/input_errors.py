@@ -6,7 +6,7 @@ InputError            The input is not valid.
 
 
 class InputError(Exception):
-    """The input is not valid. `str(error)` says why, and names the line."""
+    """The input is not valid. `str(error)` says why and, if one line is wrong, names the line."""
 
 
 class WrongArguments(InputError):

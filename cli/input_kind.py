@@ -1,5 +1,7 @@
-"""Recognises the kind of an input of `orchestrator submit`: by the end of its name, or else by its
-content."""
+"""Recognises the kind of an input of `orchestrator submit`.
+
+The file name extension decides, such as `.csv`. Otherwise, the content decides.
+"""
 
 import json
 import re
@@ -12,7 +14,7 @@ import orjson
 from cli.input_errors import InputError
 from cli.input_table import Table, find_table, named_table
 
-HEAD_BYTES = 256 * 1024  # size of the part of a file that is read to recognise binary formats
+HEAD_BYTES = 256 * 1024  # size of the part of a file that is read to recognise its format
 
 _PANDAS = "python -c \"import pandas; pandas.read_{}('FILE').to_csv('FILE.csv', index=False)\""
 _BINARY = (
@@ -63,9 +65,9 @@ InputKind = Table | JsonArray | JsonObjects | JsonStrings | PlainText
 def recognise(path: Path, name: str, batch_bytes: int, field: str | None = None) -> InputKind:
     """Returns the kind of the file's content.
 
-    Raises OSError, and InputError if the file has no requests, is not UTF-8 text, has a value that
-    JSON does not allow, or is probably a table or JSON that cannot be read: its lines are no
-    prompts, and would be paid.
+    Raises OSError. Raises InputError if the file has no requests, is not UTF-8 text, has a value
+    that JSON does not allow, or is probably a table or JSON that cannot be read. Without this
+    error, each line of such a file would be sent as a prompt, and the user would pay for it.
 
     name: the name that the user gave. If the name ends in .csv, .tsv or .tab, the input is a table.
     batch_bytes: limit of the size of a JSON array.
@@ -115,8 +117,8 @@ def _refuse_binary(head: bytes) -> None:
 def _json_array(path: Path, head: bytes, max_bytes: int) -> JsonArray | None:
     """Returns the array, or None if the file is text that begins with a bracket.
 
-    Raises InputError if the array is broken or too large: otherwise, each of its lines would be
-    sent as a prompt.
+    Raises InputError if the array is not valid JSON, or larger than `max_bytes`. Without
+    this error, each line of the file would be sent as a prompt.
     """
     is_array = _ARRAY_START.match(head) is not None
     if path.stat().st_size > max_bytes:
@@ -137,7 +139,11 @@ def _json_array(path: Path, head: bytes, max_bytes: int) -> JsonArray | None:
 
 
 def too_large(what: str, max_bytes: int, query: str) -> str:
-    """Returns the refusal of a JSON document. `query` is for jq, and yields its requests."""
+    """Returns a message that says that a JSON document is too large, and what to do.
+
+    what: kind of the document: an array or a batch.
+    query: filter for jq that yields the requests of the document.
+    """
     return (
         f"a JSON {what} must have at most {max_bytes // 2**20} MB. Write one request on each line:"
         f" jq -c '{query}' FILE | orchestrator submit -"
@@ -155,9 +161,10 @@ def _json_objects(path: Path, head: bytes) -> JsonObjects | None:
 
 
 def _are_strings(path: Path) -> bool:
-    """Returns whether each line is a JSON string.
+    """Returns whether each line is a JSON string. Empty lines are ignored.
 
-    Raises InputError if only some lines are: as prompts, the others would have their quotes.
+    Raises InputError if the first line is a JSON string and a later line is not. If all these lines
+    were sent as plain text, the quotes of the strings would be part of the prompts.
     """
     strings = 0
     with path.open("rb") as file:
@@ -182,7 +189,8 @@ def _are_strings(path: Path) -> bool:
 def check_values(values: object, place: str) -> None:
     """Raises InputError if a value of a list contains what JSON and UTF-8 do not allow.
 
-    place: names the value in the message; `{}` is its number.
+    values: the list; any other value is not checked.
+    place: name of the value in the message, in which its number, from 1, replaces `{}`.
     """
     for number, value in enumerate(values if isinstance(values, list) else (), 1):
         if _json(json.dumps(value).encode()) is None and value is not None:
@@ -193,7 +201,10 @@ def check_values(values: object, place: str) -> None:
 
 
 def _lenient_json(text: bytes) -> object:
-    """Returns the JSON value, which may contain halves of surrogate pairs and NaN, or None."""
+    """Returns the JSON value, or None if the text is not JSON.
+
+    Unlike `_json`, accepts halves of surrogate pairs, NaN and Infinity.
+    """
     try:
         return json.loads(text.decode())
     except (ValueError, RecursionError):

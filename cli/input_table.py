@@ -13,12 +13,13 @@ DELIMITERS = {",": "CSV", "\t": "TSV", ";": "CSV (with semicolons)"}
 READ_CHARACTERS = 256 * 1024  # number of characters after which no further row is compared
 COMPARED_ROWS = 50
 
-# A quote that is not closed would otherwise read the rest of the file into memory.
+# The default, 128 KiB, is too small for long prompts. Without a limit, a quote that is not closed
+# would read the rest of the file into memory.
 csv.field_size_limit(64 * 1024 * 1024)
 
-# The name of a column, unlike a prompt, has no end of a sentence and no spaces around it.
+# Unlike a prompt, the name of a column does not end like a sentence, and has at most 60 characters.
 _COLUMN = re.compile(r"[^\s\"](?:[^\n\"]{0,58}[^\s\".?!:])?")
-_MINIMUM = 2  # number of rows, with the row of names, and number of columns
+_MINIMUM = 2  # minimum number of rows, including the row of names, and of columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,12 @@ class Table:
 
 
 def named_table(path: Path, delimiter: str) -> Table:
-    """Returns the table in a file whose name says that it is a table.
+    """Returns the table in a file whose extension is that of a table, such as `.csv`.
 
-    Raises InputError if the table has no rows, or if its first row cannot be read.
+    Raises InputError if there is no row below the names, or if one of these two rows cannot be
+    read.
 
-    delimiter: "" if the name of the file does not tell the delimiter.
+    delimiter: "" if the extension does not tell the delimiter: then the first line decides.
     """
     if not delimiter:
         with path.open(encoding="utf-8-sig") as file:
@@ -50,7 +52,7 @@ def named_table(path: Path, delimiter: str) -> Table:
 
 
 def find_table(path: Path, field: str | None) -> Table | None:
-    """Returns the table that the file contains, or None if the file contains another text.
+    """Returns the table that the file contains, or None if the file contains other text.
 
     Raises InputError if the file is probably a table that cannot be read.
 
@@ -95,7 +97,7 @@ class Row:
 def read_rows(path: Path, delimiter: str, *, whole: bool = False) -> Iterator[Row]:
     """Yields the rows that are not empty. Raises InputError at a row that cannot be read.
 
-    whole: False: ends after the row that contains the character READ_CHARACTERS.
+    whole: False: stops when the values of the rows have more than READ_CHARACTERS characters.
     """
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)

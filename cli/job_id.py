@@ -9,16 +9,17 @@ from shared.queue.ids import job_id_of
 
 ID_LENGTH = 32
 SHORT = 8
-SEARCHED = 10_000  # limit of the jobs that are compared
+SEARCHED = 10_000  # number of the newest jobs that are compared
 SHOWN = 5
 
 
 async def find_job(client: AsyncClient, given: str) -> str:
-    """Returns the id of the job whose id begins with `given`. A `batch_` in front is ignored.
+    """Returns the id of the job whose id begins with `given`.
 
-    Only the SEARCHED newest jobs are compared. Returns `given` itself if it has the length of an
-    id, or if no compared id begins with it: the API then says whether the job exists. Raises
-    typer.Exit if several ids begin with `given`.
+    A prefix `batch_` of `given` and upper case are ignored. Only the SEARCHED newest jobs are
+    compared. Returns `given` itself if it has the length of an id, or if no compared id begins with
+    it: the API then says whether the job exists. Raises typer.Exit if several ids begin with
+    `given`.
     """
     given = job_id_of(given.strip())
     if len(given) >= ID_LENGTH or not given:
@@ -39,7 +40,7 @@ async def find_job(client: AsyncClient, given: str) -> str:
 
 
 def short_ids(ids: Iterable[str]) -> list[str]:
-    """Returns the first 8 characters of each id, or more if some of these would be the same."""
+    """Returns the first characters of each id: 8, or more if 8 do not make all ids different."""
     ids = list(ids)
     length = SHORT
     while length < ID_LENGTH and len({job_id[:length] for job_id in ids}) < len(set(ids)):

@@ -25,7 +25,7 @@ async def newest_jobs(
 
 
 def job_table(jobs: Sequence[JobSummary], now: datetime, *, wide: bool) -> Table:
-    """Returns a table of the jobs; with `wide`, it has whole ids and more than 80 columns."""
+    """Returns a table of the jobs. With `wide`, shows whole ids in longer lines."""
     if wide:
         rows = table()
         rows.add_column("job", no_wrap=True, min_width=32)  # the whole id, so that it can be copied

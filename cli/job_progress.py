@@ -18,9 +18,10 @@ async def follow_job(
     output: str | None = None,
     output_format: ResultFormat | None = None,
 ) -> JobSummary:
-    """Shows progress until the end of the job, saves its results, and returns its status.
+    """Shows the progress of the job until it ends, writes its results, and returns the job.
 
-    output_format: format of the results. Default: the format of the requests.
+    output: file for the results. None or "": no results are written.
+    output_format: format of the results. Default: the format that belongs to the requests.
     """
     if job.finished_at is None:
         async with (
@@ -38,7 +39,10 @@ async def follow_job(
 async def report(
     client: AsyncClient, job: JobSummary, *, as_json: bool, output: str | None = None
 ) -> JobSummary:
-    """Prints the job, the most frequent cause of its failures, and where its results are."""
+    """Prints the job, the most frequent cause of its failures, and how to read its results.
+
+    With `as_json`, prints only the job. Returns `job`.
+    """
     if as_json:
         print_json(job)
         return job

@@ -36,7 +36,7 @@ def print_summary(job: JobSummary, console: Console) -> None:
 def print_causes(failures: list[JobItem], console: Console, shown: int = CAUSES_SHOWN) -> None:
     """Counts the causes of the failures, and prints the most frequent causes with an example.
 
-    A cancelled request has not failed: the user has cancelled its job.
+    Leaves out requests that failed only because their job was cancelled.
     """
 
     def cause(item: JobItem) -> tuple[str, str, str | None]:

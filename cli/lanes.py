@@ -1,4 +1,7 @@
-"""Defines the commands for the operator of the lanes. They connect to Redis, not to the API."""
+"""Defines the commands that show the lanes and end their pauses.
+
+The commands connect to Redis, not to the API.
+"""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -68,7 +71,7 @@ def resume(
 
     A provider that does not work gets one call at a time, as before, until it answers."""
     lane, slash, model = name.lower().partition("/")
-    lane = lane.removesuffix("#1")  # the first key has the name of the provider
+    lane = lane.removesuffix("#1")  # the lane of the first key has no number
     asked = model if slash else None
 
     async def work(redis: Redis, keys: Keys) -> tuple[list[str], Overview]:

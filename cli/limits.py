@@ -1,4 +1,7 @@
-"""Defines the commands that show and set limits while work runs. They connect to Redis."""
+"""Defines the commands that show and set limits while work runs.
+
+The commands connect to Redis, not to the API.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -103,8 +106,9 @@ def set_limits(
 ) -> None:
     """Set limits while work runs, for all workers at the same moment.
 
-    These limits replace the limits of the workers' settings, and survive restarts, until --for ends
-    or `orchestrator limits unset`. Other limits that were set for NAME stay."""
+    These limits replace the limits of the workers' settings, even after restarts, until the time of
+    --for is over or `orchestrator limits unset` removes them. Other limits that were set for NAME
+    stay."""
     given = {"concurrency": concurrency, "rpm": rpm, "tpm": tpm, "rpd": rpd}
     values = {limit: value for limit, value in given.items() if value is not None}
     if not values:
@@ -179,7 +183,10 @@ def _check(name: str, known: Sequence[str]) -> None:
 
 
 def _is_shown(limits: NamedLimits) -> bool:
-    """Returns whether there is more than a limit of running calls."""
+    """Returns whether the table shows these limits.
+
+    Leaves out a provider for which only a limit of running calls is configured.
+    """
     is_plain = (
         "/" not in limits.name
         and len(limits.configured) == 1

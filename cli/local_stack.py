@@ -44,17 +44,20 @@ class _Part:
 
 
 class LocalStack:
-    """Starts the stack at the beginning of an `async with` block, and stops it at the end.
+    """Starts the API, the workers and what they need at the beginning of an `async with` block.
 
-    The block begins when the stack is ready. If a part exits by itself, the stack restarts the part
-    and calls `notice`.
+    The block begins when the API and all workers are ready. If the process of a part exits during
+    the block, the stack calls `notice` and restarts the process. The end of the block stops the
+    stack. If the stack cannot start, raises StartError or EmbeddedServerError.
 
-    rows: all providers, which the simulator can replace.
+    rows: all providers; the simulator replaces them if it runs.
+    workers: number of worker processes.
     port: the API's port. 0 selects a free port, which `url` contains.
-    data_dir: the directory of the embedded Valkey, which runs unless REDIS_URL is set.
+    data_dir: the directory of the embedded Valkey, which runs unless REDIS_URL is set. Default:
+        DATA_DIR.
     simulator: arguments of the simulator that replaces the providers. None: no simulator runs.
-    environment: variables for all parts, in addition to the environment of this process.
-    notice: called with a message when a part is restarted, or if Redis is unavailable.
+    environment: variables for all parts. They override the environment of this process.
+    notice: called with a message when a process is restarted, or if Redis is unavailable.
     """
 
     def __init__(
@@ -137,7 +140,7 @@ class LocalStack:
             raise StartError(str(error)) from None
 
     def _check_metrics_ports(self) -> None:
-        """Raises StartError if a worker could not listen on the port of its metrics."""
+        """Raises StartError if the port of a worker's metrics is not available."""
         first = self._settings.worker_metrics_port
         for port in range(first, first + self._workers) if first else ():
             try:
@@ -163,8 +166,8 @@ class LocalStack:
             raise StartError(f"the provider simulator did not start; {SEE_OUTPUT}")
         self.simulator_url = url = line.split()[-1]
         part.argv = ("cli.simulator", "--port", url.rpartition(":")[2], *argv)
-        # The simulated stack has its own prefix, because requests that wait for the real providers
-        # must not get simulated answers.
+        # The simulated stack has its own key prefix, because requests that wait for the real
+        # providers must not get simulated answers.
         self._environment["KEY_PREFIX"] = f"{self._settings.key_prefix}simulated:"
         self._environment |= simulated_environment(url, self._rows)
 
@@ -200,7 +203,7 @@ class LocalStack:
 
     async def _wait_until_ready(self) -> None:
         """Waits until the API and all workers are ready. Raises StartError."""
-        # Redis is asked for the workers, because the API may need a key.
+        # The list of workers is read from Redis, because the API may require an API key.
         redis = connect(self._environment["REDIS_URL"], log_outages=False)
         keys = Keys(self._environment.get("KEY_PREFIX", self._settings.key_prefix))
         queue = Queue(redis, keys, lease_s=self._settings.lease_seconds)
@@ -274,9 +277,10 @@ async def _live_workers(queue: Queue) -> int:
 
 
 def _reserve(host: str, port: int) -> socket.socket:
-    """Returns a socket that reserves the address until the API listens on it.
+    """Returns a socket that listens on the address of the API.
 
-    Raises StartError if the address is not available, before any process starts.
+    The socket reserves the address until it is closed, just before the API starts. Raises
+    StartError if the address is not available.
     """
     try:
         return socket.create_server((host, port))

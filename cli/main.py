@@ -89,7 +89,8 @@ Workers = Annotated[
         "orchestrator demo",
         codes={
             0: "the demo ended as intended: 99 requests answered, 1 failed",
-            1: "it did not, the processes could not start, or the settings are wrong",
+            1: "the demo ended differently, the processes could not start, or the settings are"
+            " wrong",
         },
     ),
 )
@@ -200,7 +201,7 @@ async def _stay_up(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    # The providers are asked while the stack starts.
+    # The providers are checked while the stack starts.
     shown = [] if simulate else _shown_providers(providers)
     probing = asyncio.create_task(probe_all(providers, shown, api))
     async with stack:
@@ -219,7 +220,10 @@ async def _stay_up(
 
 
 def _shown_providers(providers: Providers) -> list[str]:
-    """Returns the names of the configured providers, and of the two in the examples."""
+    """Returns the names of the configured providers, and of openrouter and ollama.
+
+    The examples in the documentation use openrouter and ollama.
+    """
     shown = {"openrouter", "ollama"} | providers.catalogue.configured
     return [name for name in providers.catalogue.rows if name in shown]
 

@@ -1,7 +1,7 @@
-"""Remembers the idempotency key of the newest `orchestrator submit --new` of each input.
+"""Stores the idempotency key of the newest `orchestrator submit --new` for each input.
 
-Without this memory, the same command without `--new` would not continue the newest job, but submit
-another job or continue an older job. The memory is one small file per input, on this machine.
+Without this key, the same command without `--new` would not continue the newest job, but submit
+another job or continue an older job. Each key is a small file on this machine.
 """
 
 import os
@@ -11,14 +11,15 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
-KEPT_S = 30 * 86_400  # results are kept for a day by default
+KEPT_S = 30 * 86_400  # much longer than jobs are kept, which is a day by default
 
 
 class NewestKeys:
-    """Remembers keys in files.
+    """Stores one key for each input, in files.
 
-    directory: the directory of the files. None: no key is remembered.
-    url, api_key: an idempotency key belongs to one API and to one owner.
+    directory: the directory of the files. None: no key is stored.
+    url, api_key: address of the API, and API key of the user. Keys are stored separately for each
+        pair, because an idempotency key belongs to one API and one owner.
     """
 
     def __init__(self, directory: Path | None, url: str, api_key: str) -> None:
@@ -26,9 +27,9 @@ class NewestKeys:
         self._place = f"{url}\0{api_key}"
 
     def create(self, derived: str) -> str | None:
-        """Returns a new key for the input whose derived key is `derived`, and remembers the key.
+        """Returns a new key for the input whose derived key is `derived`, and stores the new key.
 
-        Returns None if the key cannot be remembered.
+        Deletes keys that are older than KEPT_S. Returns None if the new key cannot be stored.
         """
         if self._directory is None:
             return None
@@ -44,7 +45,7 @@ class NewestKeys:
         return key
 
     def find(self, derived: str) -> str | None:
-        """Returns the newest key that was remembered for the input, or None."""
+        """Returns the key that is stored for the input, or None if no key can be read."""
         if self._directory is not None:
             with suppress(OSError, UnicodeError):
                 return self._path(self._directory, derived).read_text("ascii") or None
@@ -60,7 +61,10 @@ class NewestKeys:
 
 
 def state_directory() -> Path | None:
-    """Returns the directory for the commands' state (XDG Base Directory); None without a home."""
+    """Returns the directory for the commands' state (XDG Base Directory).
+
+    Returns None if the user has no home directory.
+    """
     if state := os.environ.get("XDG_STATE_HOME"):
         return Path(state) / "llm-batch-orchestrator"
     try:

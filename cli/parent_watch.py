@@ -1,7 +1,8 @@
-"""Runs a module, and stops when the parent process exits: `python -m cli.parent_watch FD MODULE …`.
+"""Runs a module, and stops it when the parent process exits.
 
-FD is the read end of a pipe. Only the parent has the write end. The kernel closes the write end
-whenever the parent exits, even after `kill -9`. This works on Linux and on macOS.
+Usage: `python -m cli.parent_watch FD MODULE …`. FD is the read end of a pipe. Only the parent has
+the write end. The kernel closes the write end whenever the parent exits, even after `kill -9`. This
+works on Linux and on macOS.
 """
 
 import os
@@ -10,7 +11,7 @@ import signal
 import sys
 import threading
 
-GRACE_S = 60.0  # time limit of the stop; longer than the default of SHUTDOWN_GRACE_SECONDS
+GRACE_S = 60.0  # seconds until the forced exit; longer than the default SHUTDOWN_GRACE_SECONDS
 
 
 def _stop_at_end_of_file(fd: int) -> None:

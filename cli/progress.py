@@ -18,16 +18,16 @@ from shared.monitoring.account_state import PROBING, account_of
 
 POLL_S = 1.0
 PLAIN_S = 5.0  # seconds between two lines if there is no terminal
-RATE_S = 30.0  # period whose finished items make the rate
+RATE_S = 30.0  # seconds over which the rate is measured
 ALL = "all"
 NARROW, NARROW_BAR = 100, 14
 
 
 class Rate:
-    """Measures how many items finish in a second, by the times at which they finished.
+    """Measures how many items finish in a second, by the times at which the items finished.
 
-    The times at which they arrive would be wrong: a command that begins to follow a job reads all
-    earlier results in one step.
+    The times at which results arrive would give a wrong rate: a command that begins to follow a job
+    reads all earlier results at once.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -42,7 +42,7 @@ class Rate:
             self._times.popleft()
 
     def per_s(self) -> float | None:
-        """Returns the rate, or None if too few items have finished."""
+        """Returns the rate, or None if fewer than two items have finished."""
         minimum = 2
         if len(self._times) < minimum:
             return None
@@ -54,7 +54,7 @@ class Rate:
 class ProgressBars:
     """Shows a bar for each provider and, for several providers, a bar for the whole job.
 
-    All figures are of this job. The pause of a lane belongs to all jobs that use the lane.
+    The counts and the rates are of this job only. The state of a lane is the same for all jobs.
     """
 
     def __init__(self, job: JobSummary, console: Console) -> None:
@@ -94,7 +94,10 @@ class ProgressBars:
             self._bars.update(self._rows[name], advance=1, failed=self._failed[name])
 
     def show(self, job: JobSummary, lanes: list[Lane]) -> None:
-        """Shows the rates, the running requests of the job, and the lanes that are not healthy."""
+        """Updates the rates, the remaining times, the running requests and the states of lanes.
+
+        `advance` updates the counts.
+        """
         unhealthy = {lane.name: text for lane in lanes if (text := _state(lane))}
         for name, row in self._rows.items():
             task, rate = self._bars.tasks[row], self._rates[name].per_s()
@@ -112,7 +115,10 @@ class ProgressBars:
 async def progress_bars(
     client: AsyncClient, job: JobSummary, console: Console
 ) -> AsyncIterator[Callable[[JobItem], None]]:
-    """Shows the progress. Yields a function that must be called with each finished item."""
+    """Shows the progress, and prints errors that the API reports about the lanes of the job.
+
+    Yields a function that must be called with each finished item.
+    """
 
     async def poll(bars: ProgressBars) -> None:
         printed: set[tuple[str | None, str | None]] = set()
@@ -121,7 +127,8 @@ async def progress_bars(
             for notice in overview.notices:
                 about = notice.lane, notice.model
                 is_shown = notice.severity == "error" and notice.lane in {None, *job.providers}
-                if is_shown and about not in printed:  # once: its figures change each second
+                # Not the texts are compared, because their figures change each second.
+                if is_shown and about not in printed:
                     printed.add(about)
                     _print_above(f"error: {notice.text}", console)
             if console.is_terminal:
@@ -140,7 +147,10 @@ async def progress_bars(
 
 
 def _state(lane: Lane) -> str:
-    """Returns at most 26 characters, or "" if the lane is healthy, with the markup of a colour."""
+    """Returns the state of a lane in at most 26 characters, and markup for its colour.
+
+    Returns "" if the lane is healthy.
+    """
     account = account_of(lane)
     if account and account.state == PROBING:
         then = "tried now" if account.is_probing else f"next {account.next_call_at:%H:%M:%S}"
@@ -151,7 +161,7 @@ def _state(lane: Lane) -> str:
 
 
 def _print_above(text: str, console: Console) -> None:
-    """Prints a text above the bars. A terminal shows whole words."""
+    """Prints a text above the bars. On a terminal, breaks lines only between words."""
     console.print(text, style="red", markup=False, soft_wrap=not console.is_terminal)
 
 

@@ -12,12 +12,12 @@ from cli.input_errors import InputError
 from cli.input_kind import InputKind, JsonArray, JsonObjects, JsonStrings, PlainText
 from cli.input_table import Table, read_rows
 
-_Ids = dict[str, str]  # the row or the line of each id
+_Ids = dict[str, str]  # the place of each id, such as `line 3`
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
-    """Describes the requests that prompts become.
+    """Holds what the requests of all prompts have in common, and makes a request from a prompt.
 
     field: name of the column or of the JSON field with the prompt.
     id_field: name of the column or of the JSON field that becomes the `request_id`.

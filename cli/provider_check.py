@@ -20,7 +20,10 @@ _SECRET_HEADERS = {"set-cookie"}
 
 
 async def check(endpoint: Endpoint, model: str) -> tuple[list[str], bool]:
-    """Returns the lines to show, and whether the provider answered. "…" replaces the keys."""
+    """Makes the call. Returns the lines to show, and whether the provider answered.
+
+    In the lines, "…" replaces API keys, cookies and the end of a long body.
+    """
     item = _item(endpoint.provider, model)
     codec = endpoint.dialect.native
     content, url = encode(endpoint.row, codec, item), endpoint.url(codec, model)

@@ -23,7 +23,7 @@ class ProviderHealth(StrEnum):
     READY = "ready"  # the provider answers, and accepts the key if there is a key
     UNCHECKED = "key not checked"  # the provider answers, but the answer does not depend on the key
     KEY_REFUSED = "key refused"
-    FAILING = "failing"  # the provider answers with another error
+    FAILING = "failing"  # the provider answers with another error, or not with JSON
     UNREACHABLE = "unreachable"
     MISSING = "not configured"  # the provider cannot be called, because a setting is missing
     OWN_API = "own API"  # the base URL leads to the orchestrator's API, not to a provider
@@ -54,7 +54,8 @@ async def probe_all(
 ) -> list[Probe]:
     """Probes the providers at the same time. Takes at most twice TIMEOUT_S.
 
-    api: the host and port of the orchestrator's API. A provider there is not called.
+    api: the host and port of the orchestrator's API. A provider whose base URL leads there is not
+        called, but has the health OWN_API. None: no provider is compared with the API.
     """
     missing = providers.missing()
     # Workers do not use proxies from the environment and do not follow redirects either.
@@ -71,7 +72,10 @@ async def _probe(
     missing: Mapping[str, str],
     api: Address | None,
 ) -> Probe:
-    """Probes with each key. The result is of the first key that is not good."""
+    """Probes a provider with each of its keys.
+
+    Returns the result of the first key that does not work or, if all work, of the first key.
+    """
     if name in missing:
         return Probe(name, ProviderHealth.MISSING, missing[name])
     row, settings = providers.catalogue.rows[name], providers.settings[name]
@@ -95,7 +99,7 @@ async def _probe_account(
         reply = await _ask(client, url, row, settings)
         health, detail = _judge(row, number, reply, has_key=settings.key is not None)
         if health is ProviderHealth.READY and settings.key is not None:
-            # Some providers list their models without a key.
+            # Some providers list their models without a key, so this answer may not prove the key.
             keyless = await _ask(client, url, row, settings.with_key(None))
             if keyless.status < HTTPStatus.BAD_REQUEST:
                 health, detail = ProviderHealth.UNCHECKED, "answers even without a key"

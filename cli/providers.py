@@ -23,7 +23,11 @@ _LISTS = {
     0: "all configured providers work",
     1: "a configured provider does not work, or the settings are wrong",
 }
-_CHECKS = {0: "the provider answered", 1: "there is no answer", 2: "wrong arguments"}
+_CHECKS = {
+    0: "the provider answered",
+    1: "the provider did not answer, or its settings are wrong",
+    2: "wrong arguments",
+}
 
 app = typer.Typer(cls=Group)
 

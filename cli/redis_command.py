@@ -1,4 +1,4 @@
-"""Runs the commands for the operator. They connect to an installation's Redis, not to its API."""
+"""Runs the commands that connect to the Redis of an installation, not to its API."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -25,7 +25,11 @@ T = TypeVar("T")
 
 
 def run_with_redis(work: Callable[[Redis, Keys], Coroutine[Any, Any, T]]) -> T:
-    """Runs `work` with a client of the installation's Redis. Raises typer.Exit."""
+    """Runs `work` with a client of the installation's Redis, and returns the result.
+
+    Prints a message and raises typer.Exit if the settings are wrong, if Redis is unavailable, or if
+    its data has another layout version.
+    """
     try:
         settings = load_settings()
         url = _redis_url(settings)
@@ -63,7 +67,7 @@ def _redis_url(settings: Settings) -> str:
 
 
 def say_empty(keys: Keys) -> None:
-    """Says that nothing is found under the key prefix, and which other prefix may be meant."""
+    """Prints that there is nothing under the key prefix, and which other prefix may be meant."""
     err.print(
         f"There is no worker and no work under KEY_PREFIX={keys.prefix}. `orchestrator up"
         f" --simulate` uses KEY_PREFIX={keys.prefix}simulated:",

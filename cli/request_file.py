@@ -26,7 +26,7 @@ from cli.input_kind import (
 from cli.input_table import Table
 from cli.prompts import PromptRequest, Prompts
 
-OPTIONS = {"deadline_s", "webhook_url"}  # fields of a JSON batch in addition to its requests
+OPTIONS = {"deadline_s", "webhook_url"}  # fields that a JSON batch may have beside `requests`
 # A JSON batch has a limit, because it is read completely into memory. NDJSON has no limit.
 BATCH_BYTES = 64 * 1024 * 1024
 _BATCH_START = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"requests"\s*:')
@@ -49,7 +49,7 @@ class InputOptions:
 
 
 class Requests:
-    """Yields the lines to upload each time it is iterated, and has the options of the job."""
+    """Holds the options of the job, and yields the lines to upload each time it is iterated."""
 
     def __init__(self, lines: Iterable[bytes], options: Mapping[str, Any] | None = None) -> None:
         """Raises InputError if a prompt cannot be read, or if there are no requests."""
@@ -64,8 +64,10 @@ class Requests:
 
 
 class _Lines:
-    """Yields the lines of a file as they are, including empty lines, because the API's errors
-    contain line numbers. Skips the byte order mark."""
+    """Yields the lines of a file without the byte order mark and the white space around each line.
+
+    Also yields empty lines, because the API's errors contain line numbers.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,7 +81,7 @@ class _Lines:
 def read_requests(file: str, given: InputOptions) -> Requests:
     """Returns the requests in a file, or in stdin if `file` is `-`. Raises InputError, OSError.
 
-    A pipe can be read only once, so its content is copied to a temporary file.
+    Copies stdin or a pipe to a temporary file, because these can be read only once.
     """
     path = Path(file)
     if file == "-":
@@ -100,7 +102,10 @@ def read_requests(file: str, given: InputOptions) -> Requests:
 
 
 def _has_requests(kind: JsonObjects | JsonArray) -> bool:
-    """Returns whether the objects are requests. Raises WrongArguments if they have prompts."""
+    """Returns whether the values are requests rather than prompts. Checks only the first value.
+
+    Raises WrongArguments if the first value is an object that is not a request, but has texts.
+    """
     first = kind.values[0] if isinstance(kind, JsonArray) and kind.values else None
     if isinstance(kind, JsonObjects):
         first = kind.first
@@ -132,7 +137,8 @@ def _requests(path: Path, kind: JsonObjects | JsonArray, given: InputOptions) ->
 def _prompt_request(kind: InputKind, given: InputOptions) -> PromptRequest:
     """Returns what the requests of all prompts have in common.
 
-    Raises WrongArguments if an option is missing, or does not fit the input.
+    Raises WrongArguments if an option is missing, or does not fit the input. Raises InputError if
+    two columns have the name of an option.
     """
     match kind:
         case Table(columns=columns) if given.field not in columns or not given.field:
@@ -170,7 +176,7 @@ def _check_columns(columns: list[str], used: set[str | None]) -> None:
 
 
 def _likely(names: list[str]) -> str:
-    """Returns the name of the field that probably has the prompts."""
+    """Returns the field that probably has the prompts by its name, or else the last field."""
     likely = {name for name in names if name.lower().rstrip("s") in PROMPT_FIELDS}
     return next((name for name in names if name in likely), names[-1] if names else "COLUMN")
 
@@ -183,7 +189,8 @@ def _listed(names: list[str]) -> str:
 def _read_batch(path: Path) -> Requests | None:
     """Returns the requests of a JSON batch, or None if the file is not a JSON batch.
 
-    Raises InputError if the batch is too large, or has other fields or values than a batch.
+    Raises InputError if the batch is larger than BATCH_BYTES, has unknown fields, or has values
+    that JSON does not allow.
     """
     if path.stat().st_size > BATCH_BYTES:
         with path.open("rb") as file:
@@ -202,7 +209,7 @@ def _read_batch(path: Path) -> Requests | None:
 
 
 def _line(request: object) -> bytes:
-    """Returns the request as JSON. orjson would round integers of more than 64 bits."""
+    """Returns the request as JSON. orjson would refuse integers of more than 64 bits."""
     return json.dumps(request, separators=(",", ":")).encode()
 
 

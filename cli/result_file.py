@@ -13,7 +13,8 @@ from orchestrator_client import AsyncClient, Order, Outcome, ResultFormat
 from shared.terminal_text import visible_json
 
 STDOUT = "-"
-# The format of the results, by the format of the requests if it is not `native`.
+# The format of the results for each format of requests. All other formats have
+# `native` results.
 _FORMATS: dict[str, ResultFormat] = {
     "openai-batch": "openai",
     "openai": "openai",
@@ -32,7 +33,7 @@ def result_format(request_format: str) -> ResultFormat:
 def check_output(output: str | None) -> None:
     """Raises typer.Exit if results cannot be written to `output`.
 
-    This is checked before the job is submitted, because the providers' answers cost money.
+    Commands call this function before they submit a job, because the providers' answers cost money.
     """
     if not output or output == STDOUT:
         return
@@ -55,10 +56,14 @@ async def save_results(
     status: Outcome | None = None,
     follow: bool = True,
 ) -> None:
-    """Writes the results to stdout or to a file. Raises typer.Exit if they cannot be written.
+    """Writes the results to stdout if `output` is `-`, or else to a file.
 
-    A regular file appears only when it is complete. If an error or Ctrl-C ends the command earlier,
-    the results so far stay in a file beside it. Other files, such as pipes, are written directly.
+    A regular file is created or replaced only when all results have arrived. If an error or Ctrl-C
+    ends the command earlier, the results so far stay in a file beside it, whose name ends in
+    `.part`. Results for stdout and for other files, such as pipes, are written directly.
+
+    Raises typer.Exit if a regular file cannot be written, and OSError if stdout or another file
+    cannot be written.
     """
     lines = client.result_lines(job_id, format=form, order=order, status=status, follow=follow)
     async with aclosing(lines):

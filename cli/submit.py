@@ -34,7 +34,8 @@ from cli.tables import duration
 from orchestrator_client import AsyncClient, Job, JobSummary, RequestRejected
 from orchestrator_client.request_lines import choose_idempotency_key
 
-# A job that is older was accepted for an earlier command, because clocks usually differ by less.
+# A job that was accepted more than 60 s ago is from an earlier command: the clocks of two machines
+# usually differ by less.
 EARLIER_S = 60.0
 
 
@@ -104,7 +105,7 @@ def _read(file: str, given: InputOptions) -> Requests:
 
 
 def _job_options(requests: Requests, given: InputOptions, of_job: dict[str, Any]) -> dict[str, Any]:
-    """Returns the options of the job: from the command, or else from the file."""
+    """Returns the options of the job. Options of the command replace options in the file."""
     options = dict(of_job)
     if not requests.are_prompts:
         options |= {"provider": given.provider, "model": given.model, "format": given.format}
@@ -121,8 +122,9 @@ def _choose_key(
 ) -> str | None:
     """Returns the idempotency key, or None if `new` is true and the new key cannot be stored.
 
-    Without `key`, returns the key of the newest job that has these requests and options, or with
-    `new` a key that no job has.
+    Returns `key` if it is given. With `new`, returns a random key, and stores it. Otherwise,
+    returns the key that the newest `submit --new` stored for the same requests and options. If no
+    key is stored, returns the key that is derived from the requests and options.
     """
     if key:
         return key
@@ -146,7 +148,11 @@ def _say_how_to_continue(job: Job | None, output: str | None, *, can_repeat: boo
 
 
 def _of_options(refusal: str, requests: Requests) -> str:
-    """Returns the refusal; if it is about an option, of the option instead of the first line."""
+    """Returns the API's refusal, in which an option such as --model replaces the number of a line.
+
+    If the input has prompts, the options --provider and --model are wrong, not a line. The
+    refusal of other inputs is returned unchanged.
+    """
     if not requests.are_prompts:
         return refusal
     return re.sub(r"^line \d+ (provider|model): ", r"--\1: ", refusal, flags=re.MULTILINE)

@@ -14,7 +14,7 @@ DefaultProvider = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Provider for the prompts, or for requests that do not name a provider.",
+        help="Provider of the prompts, or of requests in a vendor's format.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -22,7 +22,8 @@ DefaultModel = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Model of the prompts, or of requests that do not name a provider.",
+        help="Model of the prompts, or of requests in a vendor's format, whose own model it"
+        " replaces.",
         rich_help_panel=INPUT,
     ),
 ]

@@ -22,7 +22,7 @@ from orchestrator_client import AsyncClient, JobSummary, Notice, OrchestratorErr
 POLL_S = 1.0
 JOBS_SHOWN = 10
 NOTICES_SHOWN = 3  # limit of the shown notices on a narrow terminal
-JOBS_HEADING = 2  # lines
+JOBS_HEADING = 2  # number of lines above the first job
 WIDE = 120  # columns of a terminal in which the whole tables fit
 
 _NOTICE_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
@@ -33,7 +33,8 @@ async def show_top(
 ) -> None:
     """Prints the overview once or, if `live`, updates it until cancelled.
 
-    wide: show whole ids and every column, even if the terminal is narrower.
+    as_json: prints the overview once, as one line of JSON without the jobs.
+    wide: shows whole ids and all columns, even on a terminal of fewer than WIDE columns.
 
     Raises OrchestratorError if the first overview cannot be read. If a later overview cannot be
     read, the previous overview stays on the screen, with the error.
@@ -90,7 +91,11 @@ def _narrow_screen(
     console: Console,
     height: int | None,
 ) -> Group:
-    """Returns a screen of at most 80 columns and `height` lines, with as many jobs as fit."""
+    """Returns a screen of at most 80 columns and `height` lines, with as many jobs as fit.
+
+    Shows at least one notice and one job, even if they do not fit. If `height` is None, the number
+    of lines is not limited.
+    """
     notices = _notices(overview.notices)
     for notice in notices:
         notice.no_wrap, notice.overflow = False, "fold"  # although the console does not wrap lines

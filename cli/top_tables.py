@@ -65,7 +65,7 @@ def _load(lane: Lane) -> tuple[bool, int]:
 
 
 def deployments_table(lanes: Sequence[Lane], now: datetime) -> Table:
-    """Returns a table of the deployments that are not healthy, with a limit for each lane."""
+    """Returns a table of the deployments that are not healthy, with the first ones of each lane."""
     rows = table("not healthy", "state")
     for lane in lanes:
         shown, more = first_of(lane)
