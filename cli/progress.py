@@ -127,7 +127,7 @@ async def progress_bars(
             for notice in overview.notices:
                 about = notice.lane, notice.model
                 is_shown = notice.severity == "error" and notice.lane in {None, *job.providers}
-                # Not the texts are compared, because their figures change each second.
+                # Texts are not compared, because their figures change each second.
                 if is_shown and about not in printed:
                     printed.add(about)
                     _print_above(f"error: {notice.text}", console)

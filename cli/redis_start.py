@@ -19,9 +19,9 @@ async def wait_for_redis(
 ) -> None:
     """Waits for Redis for up to `limit_s`, and checks the layout version of the data.
 
-    Without this check, every process would report a wrong version itself. If Redis is unavailable at the
-    first attempt, calls `notice` with a message. Raises RedisStartError if Redis stays unavailable,
-    or if the data has another layout version.
+    Without this check, every process would report a wrong version itself. If Redis is unavailable
+    at the first attempt, calls `notice` with a message. Raises RedisStartError if Redis stays
+    unavailable, or if the data has another layout version.
     """
     redis = connect(url, layout_check(keys), log_outages=False)
     ends_at = monotonic() + limit_s

@@ -13,8 +13,7 @@ from orchestrator_client import AsyncClient, Order, Outcome, ResultFormat
 from shared.terminal_text import visible_json
 
 STDOUT = "-"
-# The format of the results for each format of requests. All other formats have
-# `native` results.
+# The format of the results for each format of requests. Others have `native` results.
 _FORMATS: dict[str, ResultFormat] = {
     "openai-batch": "openai",
     "openai": "openai",

@@ -58,7 +58,7 @@ class AsyncClient:
     """Calls an API from an asynchronous program.
 
     `Client` has the same methods, and describes them. Use an AsyncClient in one event loop only.
-    Closing it is optional: call `close`, or use it in an `async with` statement.
+    Closing an AsyncClient is optional: call `close`, or use an `async with` statement.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class AsyncClient:
 
         `Client` describes the other parameters.
 
-        on_retry: function that is called with the reason when a request is about to be repeated.
-            Default: a warning in the log.
+        on_retry: function that is called with the reason before a request is repeated, once for
+            each reason. Default: a warning in the log.
         """
         self._connection = Connection(url, api_key, retry_for_s, on_retry)
 
@@ -168,7 +168,7 @@ class AsyncClient:
         return job
 
     async def status(self, job_id: JobOrId) -> Job:
-        """Returns the job's status, counts and, for at most 100 requests, its results so far."""
+        """Returns the job and, if it has at most 100 requests, its results so far."""
         return _parse(Job, await self._connection.request("GET", _path(job_id)))
 
     async def jobs(self, status: JobStatus | None = None) -> AsyncGenerator[JobSummary, None]:
@@ -266,7 +266,7 @@ class AsyncClient:
     ) -> AsyncGenerator[list[bytes], None]:
         """Yields the same lines as `result_lines`, in lists. Lines of one list arrived together."""
         read = skip = 0
-        form = None if format == "native" else format  # an older API has no other format
+        form = None if format == "native" else format  # an older API does not know the parameter
 
         def query() -> dict[str, Any]:
             nonlocal skip
@@ -308,8 +308,8 @@ class AsyncClient:
 def _shorter_wait(wait_s: int, failed_after_s: float) -> int:
     """Returns the wait to ask for in the next attempt, after an attempt that failed.
 
-    If the attempt failed only after some time, a proxy may have ended it, because proxies do not
-    wait as long as the API.
+    If the attempt lasted 2 s or more, returns at most half of its duration: a proxy may have ended
+    the attempt, because some proxies do not wait as long as the API.
     """
     half_s = int(failed_after_s / 2)
     return min(wait_s, half_s) if half_s else wait_s

@@ -73,7 +73,9 @@ class Connection:
         body: Callable[[], AsyncIterator[bytes]] | None = None,
         **request: Any,  # noqa: ANN401 — arguments of httpx
     ) -> httpx.Response:
-        """Returns a response with status 2xx. Raises OrchestratorError.
+        """Sends a request, and repeats it while the API is unavailable, until the retry time ends.
+
+        Returns a response with status 2xx. Raises OrchestratorError.
 
         body: function that returns the request's body; it is called once per attempt.
         """
@@ -169,11 +171,11 @@ def _check_configuration(url: str, key: str) -> None:
 def _reason(error: BaseException) -> str:
     """Returns the operating system's reason, such as "Connection refused".
 
-    If there is none, returns the text or the class of the error.
+    If the operating system gives no reason, returns the text or the class of the error.
     """
     cause: BaseException | None = error
     while cause:
-        if isinstance(cause, BaseExceptionGroup):  # it has one error per address of the host
+        if isinstance(cause, BaseExceptionGroup):  # the group has one error per address of the host
             cause = cause.exceptions[0]
         if isinstance(cause, ssl.SSLError | socket.gaierror) and cause.strerror:
             return cause.strerror

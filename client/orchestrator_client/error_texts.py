@@ -2,16 +2,16 @@
 
 import httpx
 
-# An orchestrator gives its own reason for each refusal. A server that does not know the path gives
-# only the name of the status, and a server of files answers a POST with 501.
+# An orchestrator gives its own reason for each refusal. Another server, which does not know the
+# path, gives only the name of the status. A file server answers a POST with 501.
 _STANDARD_REASONS = {"Not Found", "Method Not Allowed"}
 _UNKNOWN_PATH = {404, 405, 501}
 
 
 def refusal_text(response: httpx.Response, *, has_key: bool) -> str:
-    """Returns the reason for an error status.
+    """Returns the reason for a response whose status is not 2xx, and what to do.
 
-    A 422 has several errors. They become one line each, such as `line 2 provider: Field required`.
+    Each error of a 422 becomes a line, such as `line 2 provider: Field required`.
     """
     detail = _detail(response)
     status = response.status_code
@@ -30,7 +30,10 @@ def refusal_text(response: httpx.Response, *, has_key: bool) -> str:
 
 
 def asked_for(response: httpx.Response) -> str:
-    """Returns the method and the URL without its query, which can contain a webhook's secret."""
+    """Returns the method and the URL of a request, such as `GET http://localhost:8000/jobs`.
+
+    Leaves out the query, because the URL of a webhook in the query may contain a secret.
+    """
     return f"{response.request.method} {response.url.copy_with(query=None)}"
 
 

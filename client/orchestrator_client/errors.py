@@ -5,7 +5,7 @@ OrchestratorError           This is the base class: catch it to catch every erro
 ├── ConnectionFailed        The API could not be reached, or the connection broke.
 ├── ServiceUnavailable      The API is full (429 or 503), Redis is unavailable (503), or a proxy
 │                           cannot reach the API (502) or waited too long for it (504).
-├── RequestRejected         The API returned another error status; `str(error)` is the reason.
+├── RequestRejected         The API returned another status than 2xx; `str(error)` is the reason.
 └── InvalidResponse         The response is not from an orchestrator, or is not valid.
 """
 
@@ -48,7 +48,7 @@ class ServiceUnavailable(OrchestratorError):
 
 
 class RequestRejected(OrchestratorError):
-    """The API returned another error status; `str(error)` is the reason."""
+    """The API returned another status than 2xx, such as 404. `str(error)` is the reason."""
 
 
 class InvalidResponse(OrchestratorError):

@@ -17,15 +17,15 @@ T = TypeVar("T")
 class EventLoopThread:
     """Runs coroutines for other threads, even for threads that run an event loop themselves.
 
-    The thread stops when `close` is called, when this object is garbage, or when the interpreter
-    exits.
+    The thread stops when `close` is called, when this object is garbage-collected, or when the
+    interpreter exits.
     """
 
     def __init__(self, at_end: Callable[[], Awaitable[None]]) -> None:
         """Starts the thread.
 
-        at_end: function that is called and awaited in the loop before the loop closes. It must not
-            refer to this object, which would then never be garbage.
+        at_end: function that is called and awaited in the loop before the loop closes. The function
+            must not refer to this object: this object would then never be garbage-collected.
         """
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
@@ -37,15 +37,15 @@ class EventLoopThread:
             daemon=True,
         )
         thread.start()
-        # The finalizer runs once: when it is called, when this object is garbage, or when the
-        # interpreter exits.
+        # The finalizer runs once: when it is called, when this object is garbage-collected, or when
+        # the interpreter exits.
         self.close = finalize(self, _stop, self._loop, thread, self._pid)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs the coroutine, and returns its result or raises its exception.
 
         If this thread is interrupted (Ctrl-C), the coroutine is cancelled. Raises RuntimeError if
-        the client is closed.
+        the client is closed before or during the call, or was created before a fork.
         """
         if not self.close.alive or os.getpid() != self._pid:
             coroutine.close()
@@ -62,7 +62,7 @@ class EventLoopThread:
             raise RuntimeError("the client was closed during this call") from None
 
     def iterate(self, values: AsyncGenerator[T, None]) -> Iterator[T]:
-        """Yields the generator's values. No value may be None."""
+        """Yields the generator's values. A value of None would end the iteration."""
 
         async def next_value() -> T | None:
             return await anext(values, None)
@@ -73,7 +73,7 @@ class EventLoopThread:
                 yield value
         finally:
             if self.close.alive and os.getpid() == self._pid:
-                # No waiting: the garbage collector may run this in the event loop's own thread.
+                # Does not wait: the garbage collector may run this in the thread of the event loop.
                 asyncio.run_coroutine_threadsafe(_close(values, self._open), self._loop)
 
 

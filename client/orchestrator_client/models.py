@@ -23,10 +23,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse(model: type[Model], text: bytes) -> Model:
-    """Returns the response in `text`. Raises ValidationError.
+    """Returns the JSON in `text` as a model. Raises ValidationError.
 
-    A provider's body may contain an escaped half of a character. Such JSON is valid, but pydantic's
-    parser does not accept it.
+    A provider's body may contain the escape of half a surrogate pair. Such JSON is valid, but only
+    Python's parser accepts it, not pydantic's.
     """
     try:
         return model.model_validate_json(text)

@@ -1,4 +1,4 @@
-"""Names the requests that the API refused by their lines in an upload."""
+"""Says which requests the API refused, because its errors name only the lines of an upload."""
 
 import json
 import re
@@ -14,10 +14,11 @@ _LINE = re.compile(r"^line (\d+)\b", re.MULTILINE)
 
 
 def name_requests(error: RequestRejected, requests: Iterable[Request]) -> RequestRejected:
-    """Returns the error with the index and the id of each request whose line it names.
+    """Returns the error with the indexes and the ids of the first NAMED requests that it refuses.
 
-    A program has a list of requests, not lines. Returns the error unchanged if `requests` are lines
-    of a file.
+    The error names only lines, but a program has a list of requests. Returns the error unchanged if
+    it names no line, or if `requests` yields bytes and is not a ReplayableLines: then the program
+    itself has lines, such as the lines of a file.
     """
     names = [
         f"Line {number} is the request with the index {number - 1}{_request_id(request)}."

@@ -11,7 +11,7 @@ from weakref import finalize
 from pydantic import BaseModel
 
 CHUNK_BYTES = 64 * 1024
-MEMORY_BYTES = 16 * 1024 * 1024  # limit of an iterator's lines in memory; beyond it, a file is used
+MEMORY_BYTES = 16 * 1024 * 1024  # limit of an iterator's lines in memory; more are kept in a file
 
 Request = Mapping[str, Any] | BaseModel | bytes
 """One request: a mapping, a pydantic model, or a line of JSON as bytes."""
@@ -40,7 +40,9 @@ class ReplayableLines:
 def to_line(request: Request) -> bytes:
     """Returns the request as one line of JSON without a line feed.
 
-    Raises TypeError if the request has a type that `Request` does not allow.
+    Bytes are returned without the white space around them. A pydantic model is written without
+    fields that have their default. Raises TypeError if the request has a type that `Request` does
+    not allow, or contains a value that JSON does not have.
     """
     if isinstance(request, bytes):
         return request.strip()
@@ -64,7 +66,7 @@ def to_lines(requests: Iterable[Request]) -> Iterator[bytes]:
 
 
 async def upload_chunks(requests: Iterable[Request]) -> AsyncIterator[bytes]:
-    """Yields the requests as NDJSON in chunks. Only the last may be shorter than `CHUNK_BYTES`."""
+    """Yields the requests as NDJSON in chunks. Only the last may be shorter than CHUNK_BYTES."""
     chunk = bytearray()
     for line in to_lines(requests):
         chunk += line + b"\n"
@@ -87,7 +89,7 @@ def choose_idempotency_key(
 ) -> str:
     """Returns the idempotency key of a submission.
 
-    If `new` is true, the key is random. Otherwise it is `key`, if given. Otherwise it is derived
+    If `new` is true, the key is random. Otherwise, the key is `key`, if given, or else is derived
     from the requests and the options: the same JSON values in the same order give the same key.
     White space, escapes and the order of fields do not matter. The API compares a key only with
     the keys of the same owner's jobs.

@@ -12,13 +12,13 @@ from orchestrator_client.connection import TIMEOUT_S, Connection
 from orchestrator_client.errors import ConnectionFailed, InvalidResponse, ServiceUnavailable
 
 MAX_BREAKS, SHORT_STREAM_S = 20, 10.0  # see `follow_lines`
-SILENT_S = 5.0  # time without a result after which `on_silence` is called
+SILENT_S = 5.0  # seconds without a result after which `on_silence` is called
 
 T = TypeVar("T")
 
 
 class ReadStalled(Exception):
-    """Nothing arrived within the timeout: no request finished, or the connection is broken."""
+    """Nothing arrived for TIMEOUT_S, although the API sends an empty line at least every 15 s."""
 
 
 async def read_lines(
@@ -26,9 +26,9 @@ async def read_lines(
 ) -> AsyncGenerator[list[T], None]:
     """Yields lists of parsed lines that arrived together. Raises ReadStalled and InvalidResponse.
 
-    An empty list says that only empty lines arrived: the API shows that it is alive. Lines are
-    split at line feeds only. httpx would also split them at other characters, such as U+2028, which
-    an answer may contain.
+    An empty list says that only empty lines arrived, which the API sends as a sign of life. Lines
+    are split at line feeds only: httpx would also split them at other characters, such as U+2028,
+    which an answer may contain. A last line that has no line feed is not yielded.
     """
     rest = b""
     try:
@@ -54,14 +54,15 @@ async def follow_lines(
 ) -> AsyncGenerator[list[T], None]:
     """Yields the parsed lines of a stream, in lists of lines that arrived together.
 
-    If the connection breaks, connects again, with a new query. Leaves out parameters that are None.
-    Raises ConnectionFailed if MAX_BREAKS streams in a row break within SHORT_STREAM_S and have no
-    result.
+    If the connection breaks, connects again, with a new query. Raises ConnectionFailed if
+    MAX_BREAKS streams in a row break within SHORT_STREAM_S and have no result. Raises
+    ConnectionFailed or ServiceUnavailable if no stream can be opened within the retry time.
 
-    A stream that was silent for TIMEOUT_S is opened again, as often as the API opens it: a proxy
-    may hold the results back until the stream ends, when the job has ended. The first time is
-    reported to `on_retry`. If the API does not open a stream, the retries end.
+    If a stream is silent for TIMEOUT_S, opens a new stream, any number of times: a proxy may hold
+    the results back until the job has ended. Calls `on_retry` only for the first silence, and again
+    for the first silence after a result.
 
+    query: function that returns the parameters of the query. Leaves out parameters that are None.
     on_silence: called at each sign of life of the API after SILENT_S without a result.
     """
     budget = connection.retry_budget()

@@ -14,8 +14,9 @@ Retryable = ConnectionFailed | ServiceUnavailable
 class RetryBudget:
     """Limits the time for which one request is repeated.
 
-    duration_s: the limit, in seconds from the first failure, or from the first after `renew`.
-    on_retry: function that is called with the reason before a retry, once per different reason.
+    duration_s: the limit, in seconds from the first failure, or from the first failure after
+        `renew`.
+    on_retry: function that is called with the reason before a retry, once for each reason.
     """
 
     def __init__(self, duration_s: float, on_retry: Callable[[str], None]) -> None:
@@ -37,7 +38,8 @@ class RetryBudget:
     async def wait(self, error: Retryable) -> None:
         """Sleeps until the next attempt.
 
-        Raises `error` instead if no attempt can succeed, or if the next attempt would be too late.
+        Raises `error` instead if its `retry_after_s` is None, because no attempt can succeed, or if
+        the next attempt would be after the limit.
         """
         now = monotonic()
         if self._ends_at is None:

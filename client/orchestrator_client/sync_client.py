@@ -27,10 +27,10 @@ class Client:
 
     A notebook runs its cells in such a thread.
 
-    If the API has never been reached, a request that cannot connect fails immediately. Later, the
-    client repeats a request for up to `retry_for_s` seconds: while the API restarts, while it
-    refuses requests because it is full (429 or 503), while Redis is unavailable (503), and while a
-    proxy gets no answer from the API (502 or 504). You never pay twice for a repeated request:
+    If this client has never reached the API, a request that cannot connect fails immediately.
+    Otherwise, the client repeats a request for up to `retry_for_s` seconds: while the API restarts,
+    while the API is full (429 or 503), while Redis is unavailable (503), and while a proxy gets no
+    answer from the API (502, 504, 520 to 524 or 530). You never pay twice for a repeated request:
     `submit` and `batch` send an idempotency key, and the other methods have no further effect if
     they are repeated.
 
@@ -102,19 +102,20 @@ class Client:
         the same job. A script that you run again therefore continues its job and pays nothing
         twice. Requests are the same if they are the same JSON values in the same order. This holds
         until IDEMPOTENCY_TTL_SECONDS after the job has ended, even if requests of the job
-        failed: to run these again, use `retry`.
+        failed: to run the failed requests again, use `retry`.
 
         requests: dictionaries such as `{"provider": "ollama", "model": "deepseek-r1:8b",
             "messages": [{"role": "user", "content": "Hello"}], "request_id": "1"}`, pydantic models
-            or lines of JSON as bytes. An iterator is read to its end before anything is sent; the
-            part that exceeds 16 MB is kept in a temporary file until the API has received it all.
+            or lines of JSON as bytes. An iterator is read to its end before anything is sent. Its
+            lines are kept in memory or, if they exceed 16 MiB, in a temporary file.
         key: the idempotency key. Default: a key that is derived from the requests and the options.
-        new: True: always submits a new job, with a random idempotency key.
+        new: True: always submits a new job, with a random idempotency key. `key` is then ignored.
         deadline_s: seconds from acceptance to the deadline. Requests that have not finished by
             then fail.
         webhook_url: URL that gets a signed POST when the job has ended.
         provider, model: the provider and the model of requests in a vendor's format, such as the
-            lines of an OpenAI batch file. The API refuses them for native requests.
+            lines of an OpenAI batch file. `model` replaces the model in the requests. The API
+            refuses both options for native requests.
         format: the format of the requests. Default: the first request decides.
         """
         if not isinstance(requests, Sequence):
@@ -145,7 +146,7 @@ class Client:
         )
 
     def status(self, job_id: JobOrId) -> Job:
-        """Returns the job's status, counts and, for at most 100 requests, its results so far."""
+        """Returns the job and, if it has at most 100 requests, its results so far."""
         return self._loop.run(self._client.status(job_id))
 
     def jobs(self, status: JobStatus | None = None) -> Iterator[JobSummary]:
@@ -163,7 +164,7 @@ class Client:
     def retry(self, job_id: JobOrId) -> Job:
         """Creates a new job from the failed requests of a job, and returns the new job.
 
-        If it is called again for the same job, it returns the same new job.
+        A second call for the same job returns the same new job.
         """
         return self._loop.run(self._client.retry(job_id))
 
@@ -202,11 +203,11 @@ class Client:
         status: Outcome | None = None,
         follow: bool = True,
     ) -> Iterator[bytes]:
-        """Yields the results of a job as lines of JSON, in the format of a vendor's batches.
+        """Yields the results of a job as lines of JSON, in this API's or in a vendor's format.
 
-        A program that reads the vendor's result files can therefore read these lines. If the
-        connection breaks, the client connects again and continues with the next line. A line has no
-        line feed.
+        A program that reads the result files of a vendor's batches can read lines in that vendor's
+        format. If the connection breaks, the client connects again and continues with the next
+        line. A line has no line feed.
 
         format: `openai`, `anthropic`, `gemini`, or `native` for this API's own lines.
         order, status, follow: as for `results`.
