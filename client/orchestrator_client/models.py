@@ -49,7 +49,10 @@ class LLMResponse(_Response):
     request_id: str | None = None
     provider: str
     model: str
-    content: str = Field(description="The answer; empty if an error occurred.")
+    content: str = Field(
+        description="The text of the answer; empty if the answer has no text, or if there is an"
+        " error."
+    )
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
@@ -70,7 +73,8 @@ class LLMResponse(_Response):
     )
     finish_reason: str | None = None
     cost_usd: float | None = Field(
-        default=None, description="The cost that the provider reports; None if it reports none."
+        default=None,
+        description="The cost that the provider reports; None if it does not report a cost.",
     )
     queued_ms: float = Field(
         description="The time from the acceptance of the job to the start of the provider call that"
@@ -90,8 +94,8 @@ class LLMResponse(_Response):
     logprobs: Any = Field(default=None, description="The log probabilities of the answer's tokens.")
     usage: dict[str, Any] | None = Field(
         default=None,
-        description="The usage as the provider reports it, if it has more than the three counts"
-        " above and the price.",
+        description="The usage as the provider reports it, if it has more than the numbers of"
+        " tokens and the cost.",
     )
     body: Any = Field(
         default=None,
@@ -102,7 +106,9 @@ class LLMResponse(_Response):
         description="The `metadata` that you sent with a request in a vendor's format.",
     )
     route: list[dict[str, Any]] | None = Field(
-        default=None, description="What was tried before the request moved on to this model."
+        default=None,
+        description="The models that were tried before the request moved on to this model, each"
+        " with `model`, `error_code` and `attempts`. None if no other model was tried.",
     )
 
 
@@ -133,7 +139,7 @@ class WebhookStatus(_Response):
     attempts: int = Field(description="The number of attempts to deliver the webhook.")
     error: str | None = Field(
         default=None,
-        description="The reason why the service stopped trying; None if it did not stop.",
+        description="The reason why the service gave up the delivery; None if it did not.",
     )
 
 
@@ -167,11 +173,13 @@ class JobSummary(_Response):
     deadline_at: datetime | None = None
     retry_of: str | None = Field(
         default=None,
-        description="The job whose failed requests this job runs again; None if there is none.",
+        description="The id of the job whose failed requests this job runs again; None if this job"
+        " is not a retry.",
     )
     retried_as: str | None = Field(
         default=None,
-        description="The job that runs this job's failed requests again; None if there is none.",
+        description="The id of the job that runs this job's failed requests again; None if there is"
+        " no such job.",
     )
     webhook: WebhookStatus | None = None
     total_latency_ms: float | None = None
@@ -230,18 +238,21 @@ class ModelStats(_Response):
 
 
 class Deployment(_Response):
-    """Describes what serves one model, or all models of a provider, while it is not healthy."""
+    """Describes a provider, or one of its models, that is paused or does not work."""
 
     name: str = Field(
-        description="`provider/model`, or the name of the provider, for all of its models."
+        description="`provider/model`, or the name of the provider, for all of its models. With"
+        " several keys `provider#2/model` and `provider#2`."
     )
     state: str = Field(
-        description="`paused`: no call before `next_call_at`. `probing`: the provider does not"
+        description="`paused`: no call before `next_call_at`. `probing`: the deployment does not"
         " work; from `next_call_at` on it gets one call at a time, until it answers."
     )
     since: datetime
     next_call_at: datetime
-    is_probing: bool = Field(description="Whether a probe is running now.")
+    is_probing: bool = Field(
+        description="Whether a probe runs now: a call that tests whether the deployment works."
+    )
     verdict: str = Field(description="The kind of fault, for example `unreachable`.")
     because: str = Field(description="What the provider did, for example `answered 429`.")
 
@@ -273,7 +284,7 @@ class Lane(_Response):
         " call ended.",
     )
     models: list[ModelStats] = Field(
-        description="The models of the last minute, the busiest first."
+        description="The busiest models of the last minute, at most 20, the busiest first."
     )
 
 
