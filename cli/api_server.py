@@ -1,7 +1,7 @@
 """Runs the API of `orchestrator up`: `python -m cli.api_server --host HOST --port PORT`.
 
-Unlike uvicorn's command, this module does not add the working directory to the import path, where a
-user's folder named `api` or `shared` would hide the project's package.
+uvicorn's own command would add the working directory to the import path. A user's folder there,
+named `api` or `shared`, would hide the project's package.
 """
 
 import argparse

@@ -16,7 +16,7 @@ SHOWN = 5
 async def find_job(client: AsyncClient, given: str) -> str:
     """Returns the id of the job whose id begins with `given`.
 
-    A prefix `batch_` of `given` and upper case are ignored. Only the SEARCHED newest jobs are
+    `given` may begin with `batch_`, and may be in upper case. Only the SEARCHED newest jobs are
     compared. Returns `given` itself if it has the length of an id, or if no compared id begins with
     it: the API then says whether the job exists. Raises typer.Exit if several ids begin with
     `given`.

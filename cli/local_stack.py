@@ -46,7 +46,7 @@ class _Part:
 class LocalStack:
     """Starts the API, the workers and what they need at the beginning of an `async with` block.
 
-    The block begins when the API and all workers are ready. If the process of a part exits during
+    The block begins when the API and all workers are ready. If one of its processes exits during
     the block, the stack calls `notice` and restarts the process. The end of the block stops the
     stack. If the stack cannot start, raises StartError or EmbeddedServerError.
 
@@ -56,7 +56,7 @@ class LocalStack:
     data_dir: the directory of the embedded Valkey, which runs unless REDIS_URL is set. Default:
         DATA_DIR.
     simulator: arguments of the simulator that replaces the providers. None: no simulator runs.
-    environment: variables for all parts. They override the environment of this process.
+    environment: variables for all processes. They override the environment of this process.
     notice: called with a message when a process is restarted, or if Redis is unavailable.
     """
 
@@ -202,7 +202,10 @@ class LocalStack:
         )
 
     async def _wait_until_ready(self) -> None:
-        """Waits until the API and all workers are ready. Raises StartError."""
+        """Waits until the API and all workers are ready.
+
+        Raises StartError if a process exits, or if they are not ready within START_S.
+        """
         # The list of workers is read from Redis, because the API may require an API key.
         redis = connect(self._environment["REDIS_URL"], log_outages=False)
         keys = Keys(self._environment.get("KEY_PREFIX", self._settings.key_prefix))
@@ -238,8 +241,9 @@ class LocalStack:
         for task in self._supervisors:
             task.cancel()
         await asyncio.gather(*self._supervisors, return_exceptions=True)
-        # The parts stop in the order in which requests pass through them: the API answers its
-        # clients, the workers end their calls, then the simulator, which they call, stops.
+        # The parts stop in the order in which requests pass through them. First, the API answers
+        # its clients. Then, the workers end their calls. The simulator, which the workers call,
+        # stops last.
         for kind in ("api", "worker", "simulator"):
             await self._terminate(
                 [part.process for part in self._parts if part.name.startswith(kind)]

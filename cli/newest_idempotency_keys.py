@@ -11,11 +11,13 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
-KEPT_S = 30 * 86_400  # much longer than jobs are kept, which is a day by default
+KEPT_S = 30 * 86_400  # seconds; jobs are kept for a day by default
 
 
 class NewestKeys:
     """Stores one key for each input, in files.
+
+    The idempotency key that is derived from an input identifies the input.
 
     directory: the directory of the files. None: no key is stored.
     url, api_key: address of the API, and API key of the user. Keys are stored separately for each

@@ -183,7 +183,7 @@ class Client:
         `item.model_dump()` is a flat row of a table. If no result arrives for some seconds, the
         client logs why, for example that a provider refuses its key: each cause once.
 
-        job_id: the job that `submit` returned, or its id. Each method with a `job_id` takes both.
+        job_id: the job that `submit` returned, or its id. All methods accept both.
         order: `index` for the order of the requests, `completion` for the order in which they
             finish.
         status: `successful` or `failed` yields only these results. Default: all results.
