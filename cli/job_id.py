@@ -17,9 +17,9 @@ async def find_job(client: AsyncClient, given: str) -> str:
     """Returns the id of the job whose id begins with `given`.
 
     `given` may begin with `batch_`, and may be in upper case. Only the SEARCHED newest jobs are
-    compared. Returns `given` itself if it has the length of an id, or if no compared id begins with
-    it: the API then says whether the job exists. Raises typer.Exit if several ids begin with
-    `given`.
+    compared. Returns `given` itself, without `batch_`, if it has the length of an id, or if no
+    compared id begins with it: the API then says whether the job exists. Raises typer.Exit if
+    several ids begin with `given`.
     """
     given = job_id_of(given.strip())
     if len(given) >= ID_LENGTH or not given:

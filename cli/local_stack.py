@@ -46,9 +46,9 @@ class _Part:
 class LocalStack:
     """Starts the API, the workers and what they need at the beginning of an `async with` block.
 
-    The block begins when the API and all workers are ready. If one of its processes exits during
-    the block, the stack calls `notice` and restarts the process. The end of the block stops the
-    stack. If the stack cannot start, raises StartError or EmbeddedServerError.
+    The block begins when the API and all workers are ready. If a process of the stack exits
+    during the block, the stack calls `notice` and restarts the process. The end of the block stops
+    the stack. If the stack cannot start, raises StartError or EmbeddedServerError.
 
     rows: all providers; the simulator replaces them if it runs.
     workers: number of worker processes.
