@@ -1,1 +1,4 @@
-"""Measures the project's performance, and compares it with a semaphore script and stock arq."""
+"""Measures the project's performance, and compares it with other systems.
+
+These are a service with a semaphore, stock arq, LiteLLM's proxy, and a script with a semaphore.
+"""

@@ -1,6 +1,8 @@
 """Runs the benchmarks.
 
-`python -m benchmarks [sustained | soak | redis | providers | openai | memory]`
+`python -m benchmarks [compare | sustained | soak | redis | providers | openai | memory]`
+
+`compare` is the default. Each benchmark replaces its file of results beside this module.
 """
 
 import argparse
@@ -28,7 +30,7 @@ console = Console(stderr=True)
 
 
 async def compare(provider: Provider, *, smoke: bool) -> None:
-    """Measures everything that RESULTS.md shows, and writes it there. Writes no file if `smoke`."""
+    """Measures everything that RESULTS.md shows. Writes RESULTS.md and results.svg unless `smoke`."""
     side_by_side = comparison.Comparison(
         provider, comparison.SMOKE if smoke else comparison.Sizes()
     )
@@ -154,7 +156,8 @@ def main() -> None:
     parser.add_argument(
         "--smoke",
         action="store_true",
-        help="measure in small sizes, to test the benchmark; write no files",
+        help="for compare, openai and memory: measure in small sizes, to test the benchmark; write"
+        " no files",
     )
     parser.add_argument("--minutes", type=float, default=10, help="minutes that `sustained` takes")
     parser.add_argument(

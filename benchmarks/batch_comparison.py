@@ -40,7 +40,10 @@ class BatchRun:
 
 
 async def batch_comparison(provider: Provider, console: Console, sizes: Sizes) -> list[str]:
-    """Returns a table in Markdown, and why LiteLLM's proxy is not in it, if it is not installed."""
+    """Returns the lines of a table in Markdown.
+
+    If LiteLLM's proxy is not installed, it has no row, and the last line gives the reason.
+    """
     found = {"this project, `/v1/batches`": await _batch(provider, sizes)}
     console.log(found)
     reason = missing()
@@ -81,7 +84,7 @@ async def _batch(provider: Provider, sizes: Sizes) -> BatchRun:
 
 
 async def _calls(provider: Provider, sizes: Sizes) -> BatchRun:
-    """Calls the proxy for each line, with as many calls at once as the proxy may make."""
+    """Calls LiteLLM's proxy for each line, with `LIMIT` calls at once, as many as the batch has."""
     model = Situation("", 0, 0, timeout_s=60)
     async with litellm(provider.url, [model], limit=LIMIT) as proxy:
 

@@ -1,4 +1,4 @@
-"""Sends requests for the benchmarks, with little CPU time of its own that would distort them."""
+"""Sends requests for the benchmarks, with little CPU time, because this would distort them."""
 
 import asyncio
 import time
@@ -16,7 +16,10 @@ _numbers = count()
 
 
 def batch(size: int, *, provider: str = "openrouter", distinct: int | None = None) -> bytes:
-    """Returns the body of a batch. With `distinct`, there are only that many different prompts."""
+    """Returns the body of a batch.
+
+    distinct: number of different prompts of the whole process. Default: each prompt is different.
+    """
     numbers = (next(_numbers) for _ in range(size))
     return orjson.dumps(
         {
@@ -161,7 +164,11 @@ class Client:
         return time.perf_counter() - started
 
     async def submit_many(self, items: int, *, concurrency: int = 8) -> None:
-        """Posts batches of 100 until `items` requests have been submitted, without waiting."""
+        """Submits `items` requests in batches of 100, and waits for no results.
+
+        items: a multiple of 100.
+        concurrency: number of batches that are posted at the same time.
+        """
         jobs = iter(range(items // 100))
 
         async def submit_batches() -> None:

@@ -1,4 +1,7 @@
-"""Compares the three systems with batches, single requests, full load, and a limit of ten calls."""
+"""Compares the systems (a), (b) and (c) of `systems.py`.
+
+They run batches, single requests, full load, and batches with a limit of ten calls at once.
+"""
 
 import asyncio
 import time

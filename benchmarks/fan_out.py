@@ -1,4 +1,4 @@
-"""Calls a chat endpoint for many items from one script: a semaphore, and retries with back-off."""
+"""Calls a chat endpoint for many items, as a script with a semaphore and retries would."""
 
 import asyncio
 import random
@@ -25,10 +25,10 @@ async def fan_out(
     """Calls the endpoint for each item, in this order. Returns the number of answered items.
 
     items: model and prompt of each item.
-    limit: number of calls at once.
-    retries: number of retries of an item, as in OpenAI's client: 0.5 s doubled up to 8 s, or the
-        Retry-After.
-    max_s: time after which the remaining items are given up.
+    limit: number of calls at once. An item keeps its slot while it waits for a retry.
+    retries: number of retries of an item. The wait before each retry is as in OpenAI's client:
+        about 0.5 s, doubled up to 8 s, or the Retry-After.
+    max_s: time after which the remaining calls are cancelled.
     """
     slots = asyncio.Semaphore(limit)
     async with httpx.AsyncClient(

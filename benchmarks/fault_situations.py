@@ -13,8 +13,10 @@ class Situation:
     ideal_s: time that the job takes if no call is wasted.
     behaviour: the provider's behaviour from the start.
     fault: a behaviour that begins `fault_after_s` after the start.
-    limited: number of further items, for the model `limited`, which is never answered.
-    poisoned: number of the items that are never answered.
+    timeout_s: time limit of one call, which the systems get as a setting.
+    rpm: limit of requests a minute, which the systems get as a setting.
+    limited: number of items beyond `items`, for the model `limited`, which always gets 429.
+    poisoned: how many of the `items` always get 500.
     """
 
     name: str

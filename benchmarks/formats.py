@@ -25,7 +25,7 @@ SMOKE = Sizes(pairs=1, requests=100)
 
 
 async def formats(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """Runs a native job and a job in OpenAI's format in turn, each with its results read."""
+    """Runs native jobs and jobs in OpenAI's format in turn, and reads the results of each."""
     provider.behave()
     native, foreign = list[float](), list[float]()
     async with orchestrator(provider, LIMIT, WORKERS, DEFAULT_PROVIDER="openrouter") as system:

@@ -1,4 +1,4 @@
-"""Measures for system (c) how much one provider's faults slow down another provider's lane."""
+"""Measures how much one provider's faults slow down another provider's lane in this project."""
 
 import asyncio
 import time
@@ -23,7 +23,10 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 
 async def isolation(provider: Provider, window_s: float) -> list[Figure]:
-    """Compares a lane's calls/s while the other provider fails and while it works."""
+    """Compares the calls/s of Ollama's lane while OpenRouter fails and while OpenRouter works.
+
+    window_s: duration of each measurement.
+    """
     figures = []
     async with orchestrator(provider, 5, 2, REQUEST_TIMEOUT="1", MAX_RETRIES="1") as system:
         client = Client(system.url)

@@ -1,4 +1,4 @@
-"""Measures for system (c) large jobs, and small batches that run at the same time."""
+"""Measures large jobs of this project, and small batches that run at the same time."""
 
 import asyncio
 import hashlib
@@ -39,7 +39,7 @@ async def large_jobs(provider: Provider, sizes: Sizes) -> list[Figure]:
 
 
 async def _uploads(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """Measures the rate of uploads and the API's memory, each upload in a new API process."""
+    """Measures the rate of uploads and the API's memory. Each upload has a new API process."""
     rates, memory = [], []
     body = lines(sizes.uploaded, 2000)
     for _ in range(sizes.uploads):

@@ -23,7 +23,7 @@ class Proxy(NamedTuple):
 
 
 def missing() -> str | None:
-    """Returns why the proxy cannot be started, or None if it can."""
+    """Returns why the proxy cannot be started, or None if it is installed."""
     directory = os.environ.get("FOREIGN_SERVERS")
     if not directory:
         return "FOREIGN_SERVERS is not set: see tests/foreign/install"
@@ -38,9 +38,11 @@ def _program(directory: str) -> Path:
 async def litellm(
     provider_url: str, situations: Sequence[Situation], *, limit: int = LIMIT
 ) -> AsyncIterator[Proxy]:
-    """Starts the proxy with a model for each situation: `s0`, `s1` …
+    """Runs the proxy with a model for each situation (`s0`, `s1` …), and the model `limited`.
 
-    limit: calls at once of each model.
+    Raises RuntimeError if the proxy ends during its start, and TimeoutError after `START_S`.
+
+    limit: limit of calls at once, for each model.
     """
     models = [_model(f"s{n}", provider_url, s, limit) for n, s in enumerate(situations)]
     models.append(_model("limited", provider_url, Situation("", 0, 0), limit))

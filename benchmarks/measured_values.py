@@ -25,7 +25,7 @@ class Sample:
 
 
 def rounded(value: float) -> str:
-    """Rounds to three digits, but keeps the whole integer part."""
+    """Returns the value as text, rounded to three digits; from 100 on, to an integer."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"

@@ -1,4 +1,4 @@
-"""Measures how much memory an API process takes under large and slow clients, and its delays.
+"""Measures the memory and the delays of an API process whose clients are slow or send much.
 
 Each situation has an API process of its own. Another process asks for `/health` all the time.
 """
@@ -39,8 +39,9 @@ class Sizes:
     """window_s: time for which the slow readers read."""
 
     window_s: float = 20
-    readers: tuple[tuple[int, int], ...] = ((8, 3_500_000), (300, 200_000))  # number, answer
-    batch_characters: int = 170_000  # of each of 100 requests
+    # The number of readers, and the number of characters of each answer that they read.
+    readers: tuple[tuple[int, int], ...] = ((8, 3_500_000), (300, 200_000))
+    batch_characters: int = 170_000  # number of characters of each of 100 requests
     connections: int = 300
     head_bytes: int = 3_000_000
 
@@ -50,7 +51,10 @@ SMOKE = Sizes(1, ((2, 300_000),), 5_000, 5, 200_000)
 
 @dataclass(slots=True)
 class Watched:
-    """Bytes at rest, the most bytes above these, and the time of the slowest health check in s."""
+    """Holds the memory of an API process, and the time of the slowest health check.
+
+    idle: bytes at rest. peak: the highest number of bytes above `idle`.
+    """
 
     idle: int
     peak: int = 0
@@ -94,7 +98,7 @@ def _figures(name: str, watched: Watched, *, max_ms: float) -> list[Figure]:
 
 @asynccontextmanager
 async def _new_api(system: System) -> AsyncIterator[None]:
-    """Replaces the API process, and sends a first request, which loads what is loaded late."""
+    """Replaces the API process. A first request loads what the process loads only when needed."""
     for process in list(system.processes.by_role["api"]):
         await system.processes.stop("api", process.pid)
     await system.add_api()
@@ -106,7 +110,7 @@ async def _new_api(system: System) -> AsyncIterator[None]:
 
 @contextmanager
 def _watched(system: System) -> Iterator[Watched]:
-    """Yields an object that has its figures when the block has ended.
+    """Yields the figures. `peak` and `slowest_s` are set when the block has ended.
 
     The watcher is a process of its own, because the clients in this process would delay it.
     """
@@ -143,7 +147,10 @@ def _watch(url: str, pid: int, stop: Event, figures: "SimpleQueue[Watched]") -> 
 
 
 async def _finished_job(system: System, answer: int) -> str:
-    """Creates a job whose results a worker would have written. Returns the job's path."""
+    """Creates a job, and writes its results as a worker would. Returns the job's path.
+
+    answer: number of characters of each answer.
+    """
     client = Client(system.url)
     job_id, keys = await client.submit(batch(ANSWERS)), Keys()
     await client.close()
@@ -175,7 +182,7 @@ async def _reader(url: str, path: str, window_s: float) -> None:
 
 
 async def _post_large_batch(system: System, characters: int) -> int:
-    """Posts 100 requests of that many characters each. Returns the size of the body."""
+    """Posts 100 requests of `characters` characters each. Returns the size of the body in bytes."""
     text = "word " * 10_000  # as long as a text may be
     texts = [text[: min(50_000, left)] for left in range(characters, 0, -50_000)]
     messages = [{"role": "user", "content": text} for text in texts]

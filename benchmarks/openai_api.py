@@ -53,7 +53,7 @@ def _line(content: str) -> bytes:
 
 
 async def _uploads(provider: Provider, sizes: Sizes) -> list[Figure]:
-    """Compares the CPU time of uploading and creating a batch with the same lines as a job."""
+    """Compares the CPU time of creating a batch from a file and of a job with the same lines."""
     jobs, batches = list[float](), list[float]()
     for _ in range(sizes.pairs):
         body = openai_lines(sizes.lines)
@@ -77,7 +77,7 @@ async def _uploads(provider: Provider, sizes: Sizes) -> list[Figure]:
 
 
 async def _cpu_s(system: System, run: Callable[[], Awaitable[object]]) -> float:
-    """Returns the CPU time of all processes while the function runs."""
+    """Runs the function. Returns the CPU time that all processes of the system use meanwhile."""
     before = sum(system.processes.cpu_s().values())
     await run()
     return sum(system.processes.cpu_s().values()) - before

@@ -34,7 +34,11 @@ Start = Callable[[Situation, str], AbstractAsyncContextManager[Run]]
 
 @dataclass(frozen=True, slots=True)
 class SituationRun:
-    """Holds what a system needed for a situation. `failed` counts the calls without an answer."""
+    """Holds what a system needed for a situation.
+
+    failed: number of calls that did not get a 200.
+    lost: number of items without an answer.
+    """
 
     wall_s: float
     calls: int
@@ -50,7 +54,7 @@ class SituationRun:
 async def provider_faults(
     provider: Provider, console: Console, situations: Sequence[Situation] = SITUATIONS
 ) -> str:
-    """Runs all situations with each system. Returns PROVIDERS.md."""
+    """Runs all situations with each system. Returns the text of PROVIDERS.md."""
     found: dict[str, list[SituationRun]] = {name: [] for name in NAMES}
     reason, load = missing(), psutil.getloadavg()[0]
     async with AsyncExitStack() as exits:

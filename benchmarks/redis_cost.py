@@ -125,6 +125,8 @@ async def _round_us(
 ) -> float:
     """Returns the µs that Redis spends in a round that settles and claims `slots` items.
 
+    Deletes all data in Redis at the end.
+
     waiting: number of jobs in the queue.
     """
     size = 2 * ROUNDS * slots // waiting + 10

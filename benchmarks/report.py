@@ -1,4 +1,4 @@
-"""Writes RESULTS.md from the measured figures."""
+"""Makes the text of RESULTS.md, and the tables of all files of results."""
 
 import platform
 import subprocess

@@ -1,4 +1,4 @@
-"""Measures how the costs of system (c) depend on queued items, calls in flight and workers."""
+"""Measures how this project's costs depend on queued items, calls in flight and workers."""
 
 import asyncio
 import time
@@ -76,7 +76,10 @@ async def backlog(provider: Provider, sizes: Sizes) -> list[Figure]:
 
 @asynccontextmanager
 async def _queues(provider: Provider, sizes: Sizes) -> AsyncIterator[dict[int, System]]:
-    """Yields a deployment for each queue length. Its queue is filled, and no worker runs."""
+    """Yields a deployment for each queue length. The queues are filled, and no worker runs.
+
+    Each queue has enough further items for all repeats.
+    """
     more = sizes.repeats * (2 * sizes.drained)
     few, many = sizes.backlogs
     depth = str(2 * (many + more))

@@ -1,6 +1,6 @@
-"""Implements system (a): one process that calls the provider in the HTTP request.
+"""Implements system (a): one process, which calls the provider while its own client waits.
 
-A semaphore limits the calls in flight.
+A semaphore limits the calls in flight. Without OPENROUTER_BASE_URL no call works.
 
 `uvicorn benchmarks.semaphore:app`
 """
@@ -65,7 +65,7 @@ async def _run(request: LLMRequest) -> dict[str, Any]:
 
 
 async def call(client: httpx.AsyncClient, request: dict[str, Any]) -> dict[str, Any]:
-    """Calls the provider. System (b) uses this function, too."""
+    """Calls the provider. Raises httpx.HTTPError if this fails. System (b) calls this, too."""
     answer = await client.post(URL, json={**request, "provider": None, "stream": False})
     answer.raise_for_status()
     body = answer.json()

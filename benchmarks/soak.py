@@ -1,4 +1,7 @@
-"""Sends a million items at full speed, and checks that memory does not grow and no key remains."""
+"""Sends a million items (`--items`) at full speed, and checks memory and the keys in Redis.
+
+Memory must not grow, and no key may remain after the results have expired.
+"""
 
 import asyncio
 import time

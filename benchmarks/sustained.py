@@ -1,4 +1,7 @@
-"""Runs for ten minutes at a limit of ten, and replaces two workers and the API during the run."""
+"""Runs for ten minutes (`--minutes`) with a limit of ten calls at once.
+
+Two of the four workers and the API process are replaced during the run.
+"""
 
 import asyncio
 import time
@@ -63,7 +66,8 @@ async def sustained(provider: Provider, minutes: float) -> list[Figure]:
 async def _answered(system: System, jobs: list[str]) -> list[tuple[int, float]]:
     """Waits for all jobs. Returns the number of answered items and the end time of each job.
 
-    The time is the moment at which polling finds the job completed.
+    The end time is when polling finds that the job has ended. The jobs are polled one after
+    another.
     """
     answered = []
     async with httpx.AsyncClient(base_url=system.url, timeout=60) as client:

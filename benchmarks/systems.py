@@ -1,4 +1,7 @@
-"""Starts the three systems as real processes that call the same provider."""
+"""Starts the systems (a), (b) and (c) as real processes that call the same provider.
+
+`NAMES` in `report.py` describes the systems. System (c) is this project.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

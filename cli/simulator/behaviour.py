@@ -26,20 +26,22 @@ class Behaviour:
 
     Latencies are fixed, uniform (`latency_ms` ± `latency_spread_ms`) or lognormal (with
     `latency_p95_ms`). Each `rate_…` is the share of calls that get the fault with this name.
-    Responses with 429 and 503 have `retry_after` as their Retry-After.
+    If `retry_after` is set, errors with status 429 and 503 have it as Retry-After, except an outage
+    with a `body` of its own.
 
     chunk_ms: time between the events of a streamed answer.
     limit: number of calls in flight; any further call gets `limit_status` after `limit_delay_ms`,
         and does not count as in flight.
     slots: number of calls that are worked on at a time; further calls wait for a slot.
-    load_s: seconds that the first call to a model takes to load the model; other calls wait.
+    load_s: seconds that the first call to a model takes to load the model; further calls to this
+        model wait until it is loaded.
     poison: a call whose last message contains this text gets 500, except during an outage.
     tokenizer: `words` counts words as tokens; `scripts` counts about as many tokens as providers.
     by_dialect: an entry replaces this behaviour for one dialect.
     by_model: an entry replaces this behaviour for one model. A dialect with an entry in
-        `by_dialect` uses only the models of that entry. The `limit` and `slots` of an entry count
-        only its own calls.
-    ledger: whether the simulator keeps a line for each call.
+        `by_dialect` uses only the `by_model` of that entry. The `limit` and `slots` of an entry
+        count only the calls for its dialect or model.
+    ledger: whether the simulator keeps a line for each call, and the call itself.
     """
 
     latency_ms: Milliseconds = 0
@@ -93,7 +95,7 @@ class Behaviour:
 
 
 def fault_shares(behaviour: Behaviour) -> list[tuple[float, Plan]]:
-    """Returns the plans of the behaviour's faults, each with its share of all calls."""
+    """Returns, for each fault whose rate is not 0, its share of all calls and its plan."""
     plans = {str(code): Plan(SimulatedFault.STATUS, code) for code in (429, 500, 503)}
     plans |= {fault: Plan(fault) for fault in SimulatedFault}
     shares = [(getattr(behaviour, f"rate_{name}", 0.0), plan) for name, plan in plans.items()]

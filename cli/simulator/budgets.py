@@ -21,16 +21,17 @@ PerMinute = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Budget:
     """Describes a budget. A call that exceeds it gets 429.
 
-    rpm, tpm: requests and tokens a minute, which the buckets are filled with.
-    burst_s: seconds of the rate that a bucket holds; it always holds at least two requests, and the
-        largest prompt so far.
-    per: the calls that share the budget: all, the calls with one key, or the calls of one model.
+    rpm, tpm: requests and tokens a minute: the rates at which the two buckets are filled.
+    burst_s: seconds of its rate that a bucket holds. The bucket of requests holds at least two, and
+        the bucket of tokens at least the tokens that the largest call so far needed at its start.
+    per: which calls share the budget: all (`account`), those with one `key`, or for one `model`.
     charge_refused: whether a refused call uses a request of the budget, as at OpenAI.
-    reserve_output: whether a call must have room for `max_tokens` at its start. The unused part
-        returns to the bucket at the end of the call. Otherwise the answer's tokens are charged at
-        the end of the call.
-    headers: `openai`: every answer has `x-ratelimit-…`; `retry-after`: each 429 has Retry-After, in
-        whole seconds; `none`: no header says anything.
+    reserve_output: whether a call starts only if the bucket has room for its `max_tokens`, too. The
+        unused part returns to the bucket at the end of the call. If false, the answer's tokens are
+        charged at the end of the call.
+    headers: `openai`: the budget's 429s and whole answers have `x-ratelimit-…`, but streams do not;
+        `retry-after`: the budget's 429s have Retry-After, in whole seconds; `none`: the budget
+        adds no header.
     """
 
     rpm: PerMinute | None = None
@@ -64,7 +65,10 @@ class Bucket:
         self.level = self.size
 
     def wait_s(self, cost: float, now: float) -> float:
-        """Returns the time until the bucket has room for a call; 0 if it has room now."""
+        """Returns the time until the bucket has room for a call; 0 if it has room now.
+
+        Fills the bucket up to `now`. A cost above the bucket's size makes the bucket larger.
+        """
         if cost > self.size:
             self.level += cost - self.size
             self.size = cost
@@ -85,9 +89,9 @@ class Bucket:
         self.admitted += difference
 
     def report(self) -> dict[str, float]:
-        """Returns what the bucket has admitted, and what it could have admitted in this time.
+        """Returns the requests or tokens that the bucket has admitted, and how many were possible.
 
-        The time begins with the first admitted call and ends with the last.
+        Both are counted from the first admitted call to the last.
         """
         spent_s = self.last_at - (self.first_at or self.last_at)
         return {"admitted": self.admitted, "possible": self.size + spent_s * self.per_s}
@@ -106,7 +110,7 @@ class BudgetState:
                 self._buckets[name] = Bucket(per_minute / 60, size)
 
     def admit(self, chat: Chat, now: float) -> SimulatedRefusal | None:
-        """Charges the call. Returns the refusal if a bucket has no room for the call.
+        """Charges the call if both buckets have room for it; otherwise returns the refusal.
 
         now: seconds of a monotonic clock.
         """

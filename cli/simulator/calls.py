@@ -87,7 +87,10 @@ class SimulatedCalls:
             self._work(request)
 
     def _refusal(self, request: _Request) -> SimulatedRefusal | None:
-        """Returns the refusal of the call; None if it is admitted. Charges budget and window."""
+        """Returns the refusal of the call; None if it is admitted. Charges window and budget.
+
+        During an outage no call is refused, and nothing is charged.
+        """
         behaviour, state = request.state.behaviour, request.state
         if state.has_outage:
             return None
@@ -107,9 +110,10 @@ class SimulatedCalls:
         return budget.admit(request.chat, time.monotonic()) if budget else None
 
     def _is_over_limit(self, request: _Request) -> bool:
-        """Returns whether there is no free slot for this call.
+        """Returns whether the behaviour's `limit` of calls in flight has been reached.
 
-        First removes calls whose clients have disconnected, if they affect the limit or the peak.
+        First ends the calls whose clients have disconnected, if the limit or the peak depends on
+        these calls.
         """
         state = request.state
         counts = self.records.counts(request.dialect_name)
@@ -127,7 +131,7 @@ class SimulatedCalls:
         return self._budgets.of(budget, group)
 
     def _refuse(self, request: _Request, refusal: SimulatedRefusal) -> None:
-        """Answers with an error. The call is counted, but never as in flight."""
+        """Answers with an error, after the refusal's delay. The call never counts as in flight."""
         call = self._open(request)
 
         def reply() -> None:
@@ -204,7 +208,10 @@ class SimulatedCalls:
 
 
 def _read(exchange: Exchange, dialect: SimulatedDialect) -> Chat:
-    """Returns the request. Raises ValueError with the reason if a provider would refuse it."""
+    """Returns the request. Raises ValueError with the reason if a provider would refuse it.
+
+    Also raises ValueError if the request asks for a stream that the simulator does not support.
+    """
     try:
         document = orjson.loads(exchange.body)
         chat = dialect.read(document, exchange.path)

@@ -75,14 +75,17 @@ def _output_limit(document: dict[str, Any]) -> int:
 
 
 def text_of(content: str | list[Any] | None, part: str = "text") -> str:
-    """Returns the text of a content. `part` is the name of the field with a part's text."""
+    """Returns the text of a message's content: a string, a list of parts, or None (no text).
+
+    part: name of the field with the text of a part.
+    """
     if isinstance(content, str):
         return content
     return "".join(item if isinstance(item, str) else item.get(part, "") for item in content or ())
 
 
 def _tool_call(document: dict[str, Any], text: str) -> SimulatedToolCall | None:
-    """Returns the tool call that the text asks for, if the request has tools."""
+    """Returns the tool call that the text asks for; None without one, or if there are no tools."""
     if not document.get("tools") or not text.startswith("call "):
         return None
     name, _, arguments = text.removeprefix("call ").partition(" ")

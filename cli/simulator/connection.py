@@ -85,7 +85,7 @@ class Exchange:
         self.connection.finish(close=True)
 
     def reply_drip(self, body: bytes, done: Callable[[], None]) -> None:
-        """Sends the body one byte at a time, then calls `done`."""
+        """Sends one byte of the body each 0.1 s, then calls `done`."""
         head = _head(200, JSON, (), keep_alive=self.keep_alive)
         self.connection.write(b"%b%d\r\n\r\n" % (head, len(body)))
         self.after(_DRIP_INTERVAL_S, self._drip, body, 0, done)
@@ -101,7 +101,7 @@ class Exchange:
     def reply_stream(
         self, events: list[bytes], interval_s: float, done: Callable[[], None], *, is_whole: bool
     ) -> None:
-        """Sends an event after each interval, then calls `done`.
+        """Sends the first event at once and the others at intervals, then calls `done`.
 
         If `is_whole` is false, the connection is then closed without the end of the body.
         """

@@ -21,7 +21,8 @@ class SimulatedDialect:
         fault that changes the body, and the latency of the call in milliseconds.
     error_body: returns the body of an error response, from a status and a message.
     key_header: the header with the key that the behaviour expects; None if no key is checked.
-    stream: returns the events of a streamed answer; None if the simulator does not stream here.
+    stream: returns the events of a streamed answer; None if the simulator has no streams for this
+        dialect.
     streams_by_default: whether a body without `stream` asks for a stream.
     model_not_found: the message of a 404; {model} stands for the model.
     """
@@ -37,7 +38,10 @@ class SimulatedDialect:
 
 
 def content_of(chat: Chat, fault: SimulatedFault | None) -> str | None:
-    """Returns the text of an answer; None if it is empty or has a tool call instead."""
+    """Returns the text of an answer: very long for the fault HUGE, otherwise the last message.
+
+    Returns None if the answer is a tool call, or for the fault NULL_CONTENT.
+    """
     if fault is SimulatedFault.HUGE:
         return "x" * _HUGE_CHARACTERS
     return None if chat.call or fault is SimulatedFault.NULL_CONTENT else f"echo: {chat.text}"

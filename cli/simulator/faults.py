@@ -32,7 +32,8 @@ class Plan:
     """Describes what happens to one call: after the latency, it is answered or gets a fault.
 
     `fault` is None for an answer. If `first` is set, only the first `first` calls of an item get
-    the fault. An `outage` replaces the fault.
+    the fault. `latency_ms` is None if the behaviour sets the latency. An `outage` replaces the
+    fault.
     """
 
     fault: SimulatedFault | None = None

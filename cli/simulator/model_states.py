@@ -13,7 +13,7 @@ from cli.simulator.statistics import SimulatedCounts, Statistics
 
 @dataclass(frozen=True, slots=True)
 class BehaviourState:
-    """Contains the behaviour for a dialect or a model, random numbers, and what it applies to."""
+    """Contains the behaviour for a dialect or a model, with its random numbers and its slots."""
 
     behaviour: Behaviour
     shares: list[tuple[float, Plan]]
@@ -51,7 +51,10 @@ class BehaviourStates:
                 )
 
     def of(self, dialect: str, model: str | None = None) -> BehaviourState:
-        """Returns the state for a call of this model. None: the model is unknown."""
+        """Returns the state for the model; the dialect's state if the model has none.
+
+        model: None if the body of the call could not be read.
+        """
         own = self._of_model.get((dialect, model)) if model is not None else None
         return own or self._of_dialect[dialect]
 

@@ -13,7 +13,9 @@ HeaderText = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$")]
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 class Outage:
-    """Describes the answer that every call gets, after the latency.
+    """Describes the answer that every valid call gets, after the latency.
+
+    During an outage, keys are not checked, and no limit, window, budget, slot or load time applies.
 
     status: None closes the connection without an answer.
     body: JSON, or a string that is sent as it is. Default: an error in the dialect's format.

@@ -15,7 +15,10 @@ _MAX_LEDGER_CALLS = 200_000
 
 @dataclass(slots=True, eq=False)
 class OpenCall:
-    """Contains a call that has no outcome yet. `leaves` give up the places that it waits in."""
+    """Contains a call that has no outcome yet.
+
+    leaves: functions that end the call's wait for a slot or a model, or free its slot.
+    """
 
     line: Call
     counts: tuple[SimulatedCounts, ...]
@@ -25,7 +28,11 @@ class OpenCall:
 
 
 class Records:
-    """Records calls: `open`, then `start` if the call is worked on, then `end`."""
+    """Records calls: `open`, then `start` if the call is worked on, then `end`.
+
+    If the client disconnects, `abort` takes the place of `end`. The ledger keeps the last 200,000
+    calls.
+    """
 
     def __init__(self) -> None:
         self.statistics = Statistics()

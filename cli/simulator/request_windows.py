@@ -12,8 +12,9 @@ from cli.simulator.scopes import Scope, SimulatedRefusal
 class Window:
     """Describes a window, which opens with a call and admits `calls` calls within `seconds`.
 
-    Further calls get 429 with the end of the window in `X-RateLimit-Reset`, in epoch milliseconds,
-    and without Retry-After. `per` says which calls share a window.
+    Further calls get 429 with the end of the window in `X-RateLimit-Reset`, in epoch milliseconds.
+    A Retry-After comes only from the behaviour's `retry_after`. `per` says which calls share a
+    window.
     """
 
     calls: Annotated[int, Field(gt=0)]

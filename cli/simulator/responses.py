@@ -20,8 +20,10 @@ def reply_error(
     retry_after: str | None,
     headers: Headers = (),
 ) -> None:
-    """Answers with an error in the dialect's format. Only a 429 or a 503 has the header
-    Retry-After."""
+    """Answers with an error in the dialect's format.
+
+    retry_after: value of the header Retry-After, which is sent only with status 429 and 503.
+    """
     if retry_after and status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         headers = (("Retry-After", retry_after), *headers)
     exchange.reply(status, dialect.error_body(status, message), headers=headers)
@@ -54,7 +56,7 @@ def respond(
 ) -> None:
     """Answers as planned, then calls `done`. If the plan is to hang, `done` is never called.
 
-    headers: headers of an answer with status 200.
+    headers: headers of an answer. A fault that replaces, cuts or slows the answer omits them.
     """
     outcome: CallOutcome = 200
     latency_ms = plan.latency_ms or 0

@@ -29,9 +29,9 @@ def scope_name(scope: Scope, key: str, model: str) -> str:
 
 
 class Scoped(Generic[Config, State]):
-    """Keeps the state of each configuration and group. A later equal configuration continues it.
+    """Keeps the state of each configuration and group, at most 10,000 states.
 
-    Keeps at most 10,000 states: a new state replaces the oldest.
+    If an equal configuration is set later, its state continues. A new state replaces the oldest.
     """
 
     def __init__(self, create: Callable[[Config], State]) -> None:

@@ -69,13 +69,17 @@ class Simulator:
         }
 
     def received(self) -> list[Received]:
-        """Returns the last calls, byte for byte, unless the behaviour has `ledger: false`."""
+        """Returns the last calls, byte for byte: at most 1,000, with at most 64 MiB of bodies.
+
+        Calls that arrive while the behaviour has `ledger: false` are not kept.
+        """
         return self._received.all()
 
     def reset(self) -> None:
-        """Deletes the counts, the ledger and the calls. Calls in flight still count as such.
+        """Deletes the counts, the ledger and the kept calls.
 
-        Fills the budgets, closes the windows and unloads the models.
+        Calls in flight still count as in flight. Fills the budgets, closes the windows and unloads
+        the models.
         """
         self._calls.reset()
         self._received.clear()

@@ -1,4 +1,4 @@
-"""Lets calls wait for a free slot and for a model's load, as servers of local models do."""
+"""Lets calls wait until a slot is free and their model is loaded, as local servers do."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-_UNLOAD_S = 0.1  # time from the end of a load that was aborted until the next load
+_UNLOAD_S = 0.1  # time from the moment at which a load is aborted to the start of the next load
 
 Leave = Callable[[], None]
 
@@ -23,7 +23,7 @@ class _Waiting:
 
 
 class Slots:
-    """Works on a number of calls at a time. Others wait in the order in which they came."""
+    """Limits how many calls run at a time. Further calls wait in the order in which they came."""
 
     def __init__(self) -> None:
         self._size = 1
@@ -37,7 +37,10 @@ class Slots:
         self._fill()
 
     def enter(self, begin: Callable[[], None], leaves: list[Leave]) -> None:
-        """Calls `begin` once a slot is free. Appends a function that frees the slot."""
+        """Calls `begin` once a slot is free.
+
+        Appends to `leaves` a function that ends the wait, or frees the slot.
+        """
         call = _Waiting(begin)
         leaves.append(partial(self._leave, call))
         self._waiting.append(call)
@@ -65,7 +68,10 @@ class Slots:
 
 @dataclass(slots=True, eq=False)
 class _Load:
-    """Describes the load of a model, which belongs to the first of the calls that wait for it."""
+    """Describes a model that is being loaded.
+
+    owner: the first of the waiting calls. If its client disconnects, the load is aborted.
+    """
 
     waiting: deque[_Waiting] = field(default_factory=deque)
     timer: asyncio.TimerHandle | None = None
@@ -73,7 +79,7 @@ class _Load:
 
 
 class Loads:
-    """Loads each model at its first call. If this call's client hangs up, the load is aborted.
+    """Loads each model at its first call. If this call's client disconnects, the load is aborted.
 
     Then the next waiting call loads the model again, from the beginning.
     """
@@ -86,7 +92,10 @@ class Loads:
     def enter(
         self, model: str, seconds: float, begin: Callable[[], None], leaves: list[Leave]
     ) -> None:
-        """Calls `begin` once the model is loaded. Appends a function that ends the wait."""
+        """Calls `begin` once the model is loaded. Appends to `leaves` a function to end the wait.
+
+        seconds: time that the load takes if this call starts the load.
+        """
         if model in self._loaded:
             begin()
             return

@@ -16,7 +16,10 @@ class SimulatedCounts:
 
 @dataclass(slots=True)
 class NamedCounts(SimulatedCounts):
-    """Counts the calls of one model or key: answered with 200, refused with another status."""
+    """Counts the calls of one model or key.
+
+    answered, refused: responses with status 200, and with another status.
+    """
 
     answered: int = 0
     refused: int = 0
@@ -37,7 +40,10 @@ class CountsByName(dict[str, NamedCounts]):
 
 @dataclass(slots=True)
 class Statistics(SimulatedCounts):
-    """Counts calls, for `GET /_sim/stats`. `answers` counts per HTTP status, `calls` per item."""
+    """Counts calls, for `GET /_sim/stats`. `answers` counts per HTTP status, `calls` per item.
+
+    aborted: calls whose clients have disconnected. over_limit: calls refused because of `limit`.
+    """
 
     aborted: int = 0
     over_limit: int = 0
@@ -65,8 +71,8 @@ class Statistics(SimulatedCounts):
 class Call:
     """Describes one call in a line of the ledger.
 
-    `end_ms` and `outcome` are None while the call is in flight. A call that hangs stays in flight
-    until its client disconnects.
+    Times are milliseconds of `time.monotonic`. `end_ms` and `outcome` are None until the call ends.
+    A call that hangs ends when its client disconnects.
     """
 
     item: str

@@ -15,7 +15,7 @@ STREAM_FAULTS = {
     None,
     SimulatedFault.HALF,
     SimulatedFault.ERROR_OBJECT,
-}  # other faults are the same in a stream
+}  # other faults are the same with and without a stream
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -29,8 +29,8 @@ def respond_stream(
 ) -> None:
     """Sends an event each `chunk_s` seconds, then calls `done`.
 
-    Of the faults, `half` ends the connection after half of the events, and `error-object` sends an
-    error there.
+    The fault `half` ends the connection after half of the events; `error-object` sends an error
+    instead of the second half.
     """
     assert dialect.stream is not None  # noqa: S101 — the call was refused otherwise
     events = dialect.stream(chat)

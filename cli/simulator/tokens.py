@@ -21,10 +21,11 @@ def count_words(text: str) -> int:
 
 
 def count_by_script(text: str) -> int:
-    """Returns the number of tokens, which depends on the script and needs no vocabulary.
+    """Returns the number of tokens, without the vocabulary of a tokenizer.
 
-    A token is up to 8 lower-case letters, 3 capitals or digits, one Chinese, Japanese or Korean
-    character, 3 letters of another script, or one sign. So bytes per token differ as they do for
+    A token is up to 7 lower-case letters (with the capital before them), up to 3 capitals or
+    digits, one Chinese, Japanese or Korean character, up to 3 letters of another script, one sign,
+    one line end, or several spaces. So the bytes per token depend on the script as they do for
     providers: about 5 in English, 3 in Japanese, and 2 in JSON and base64.
     """
     return len(_TOKEN.findall(text))
