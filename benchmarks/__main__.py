@@ -30,7 +30,7 @@ console = Console(stderr=True)
 
 
 async def compare(provider: Provider, *, smoke: bool) -> None:
-    """Measures everything that RESULTS.md shows. Writes RESULTS.md and results.svg unless `smoke`."""
+    """Measures what RESULTS.md shows. Writes RESULTS.md and results.svg unless `smoke`."""
     side_by_side = comparison.Comparison(
         provider, comparison.SMOKE if smoke else comparison.Sizes()
     )

@@ -63,9 +63,12 @@ async def visit(
 async def opened(
     browser: Browser, root: str, url: str, *, ignored: str | None = None, **options: Any
 ) -> AsyncIterator[Page]:
-    """Opens a page. Fails if it writes to the console, or asks for something outside `root`.
+    """Opens a page. Closes it when the block ends.
 
-    ignored: text of lines of the console that are not a failure.
+    Then fails if the page has written to the console, raised an error, or asked for a URL outside
+    `root`.
+
+    ignored: lines of the console with this text are not a failure.
     options: options of Playwright for the browser's context.
     """
     wrong: list[str] = []

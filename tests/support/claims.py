@@ -47,7 +47,7 @@ async def commit(
 async def claim(queue: Queue, *, free_slots: int = 100, **limits: int) -> list[Lease]:
     """Claims up to `free_slots` items.
 
-    limits: limit of each lane, by the lane's name.
+    limits: limit of each lane, by the lane's name. Default: 10 for lane a.
     """
     capacity = Capacity(Limits(limits or {"a": 10}), {}, free_slots)
     return (await queue.settle_and_claim([], capacity)).leases
@@ -70,7 +70,7 @@ async def stored(store: Store, job_id: str) -> dict[int, bytes]:
 
 
 async def expire_leases(redis: ArqRedis, keys: Keys, lane: str = "a") -> None:
-    """Moves the expiry of every lease into the past."""
+    """Moves the expiry of every lease of the lane into the past."""
     for lease in await redis.zrange(keys.leases(lane), 0, -1):
         await redis.zadd(keys.leases(lane), {lease: 1})
 

@@ -56,7 +56,7 @@ async def _complete(
 
 
 class Up:
-    """Is a running `orchestrator up`."""
+    """Describes a running `orchestrator up`."""
 
     def __init__(self, process: asyncio.subprocess.Process, output: str, data_dir: str) -> None:
         self.data_dir = data_dir
@@ -88,7 +88,10 @@ async def up(
     directory: Path | None = None,
     stderr: int | IO[bytes] = asyncio.subprocess.DEVNULL,
 ) -> AsyncIterator[Up]:
-    """Starts `orchestrator up`, and waits until it is ready. The default port is a free one."""
+    """Starts `orchestrator up`, and waits until it is ready. Kills the process at the end.
+
+    Without `--port` in `argv`, the command listens on a free port.
+    """
     port = () if "--port" in argv else ("--port", "0")
     process = await asyncio.create_subprocess_exec(
         *(ORCHESTRATOR, "up", *port, *argv),

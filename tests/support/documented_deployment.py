@@ -72,8 +72,8 @@ async def _orchestrator(
 
 @contextmanager
 def started(directory: Path | None = None) -> Iterator[Deployment]:
-    """Starts a deployment as a fresh installation has it: no setting but those in the `.env` of
-    `directory`."""
+    """Starts a deployment like a new installation: its only settings are in the `.env` of
+    `directory`, if there is one."""
     with tempfile.TemporaryDirectory(prefix="up-", ignore_cleanup_errors=True) as home:
         kept = {name: os.environ[name] for name in ("LANG", "PYTHONPATH") if name in os.environ}
         environment = kept | {

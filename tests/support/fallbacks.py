@@ -23,7 +23,10 @@ LIMITS = {"a": 10, "b": 10, "c": 10}
 async def accept(
     store: Store, items: int = 3, *, filtered: bool = False, after_s: float = 60, **options: Any
 ) -> None:
-    """Accepts a job whose items ask for model m of a, then may move to model N of b, then to c."""
+    """Accepts a job whose items are for model m of provider a, with two fallbacks.
+
+    The fallbacks are model Org/N of provider b, then model o of provider c.
+    """
     chain = fallback_chain([("b", "Org/N"), ("c", "o")], after_s=after_s, content_filtered=filtered)
     async with store.staging("job") as staging:
         for index in range(items):
@@ -36,7 +39,7 @@ async def served(queue: Queue) -> list[Lease]:
 
 
 async def refuse(queue: Queue, leases: list[Lease], fault: Fault, *, last: bool = False) -> None:
-    """Settles failed calls as a worker does."""
+    """Settles failed calls as a worker does. last: whether no retry is left."""
     final = fault.verdict in {"model_not_found", "content_filtered", "rejected"}
     outcome: Any = "fail" if final else "retry"
     delay_s = None if last else 0.0

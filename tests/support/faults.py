@@ -14,7 +14,7 @@ from support.stack import DEADLINE_S, Stack
 def stop(worker: Process) -> None:
     """Stops the process with SIGSTOP, and waits until the process has stopped.
 
-    No other task runs meanwhile, because its leases expire soon.
+    Blocks the event loop meanwhile, so that no time is lost: the worker's leases expire soon.
     """
     worker.send_signal(signal.SIGSTOP)
     process = psutil.Process(worker.pid)

@@ -119,7 +119,7 @@ class ForkServer:
 
 
 def link_scripts() -> None:
-    """Links the Lua scripts, which each process would do otherwise."""
+    """Links the Lua scripts once, so that the children need not link them."""
     scripts = importlib.import_module("shared.queue.scripts")
     for file in importlib.resources.files("shared.queue").joinpath("lua").iterdir():
         if file.name.endswith(".lua"):

@@ -1,4 +1,4 @@
-"""Drives the health of a lane: a clock that a test can advance, and one worker's rounds."""
+"""Drives the health of a lane, with a clock that a test advances and the rounds of one worker."""
 
 import time
 from typing import Any
@@ -64,7 +64,7 @@ class Provider:
     async def claim(
         self, limit: int = 10, *, free_slots: int = 100, running: int = 0
     ) -> list[Lease]:
-        """Runs rounds until no round has anything to do at once. Returns what they have claimed.
+        """Runs rounds until no further round is due at once. Returns the claimed leases.
 
         running: number of items that this worker runs. Fails if the rounds do not end.
         """
@@ -79,7 +79,7 @@ class Provider:
     async def round(
         self, limit: int = 10, *settlements: Settlement, free_slots: int = 100, running: int = 0
     ) -> list[Lease]:
-        """Runs one round. Returns what it has claimed."""
+        """Runs one round: settles, and claims if there are free slots. Returns the new leases."""
         by_lane = {"a": running} if running else {}
         capacity = (
             Capacity(Limits({"a": limit, "b": 10}), by_lane, free_slots) if free_slots else None
@@ -97,7 +97,7 @@ class Provider:
         await self._settle(*(failed(lease, fault, delay_s) for lease in leases))
 
     async def next_round(self) -> list[Lease]:
-        """Lets the time pass until the worker's next round, and claims what may run then."""
+        """Advances the clock to the worker's next round. Returns the leases claimed then."""
         assert self.latest.next_round_s is not None
         await self.pass_time(self.latest.next_round_s + TICK_S)
         return await self.claim()
@@ -170,7 +170,8 @@ def clock_key(keys: Keys) -> str:
 def use_clock(monkeypatch: pytest.MonkeyPatch, keys: Keys) -> None:
     """Lets the scripts that are loaded from now on read a clock that only a test advances.
 
-    Each script advances it by 1 µs, because no two rounds may run in the same µs.
+    Each script that writes advances the clock by 1 µs, because no two rounds may run in the same
+    µs.
     """
     declaration = f"""
 local function count_tick()

@@ -28,7 +28,7 @@ class LimitedProvider(Provider):
         return self.latest.leases
 
     async def settled(self, *settlements: Settlement) -> None:
-        """Settles while the worker has its limits, but no slot: limits are needed for that."""
+        """Settles without a free slot, but with the limits of the lane, which settling needs."""
         limits = Limits({"a": self.limit}, {"a": self.rules})
         self.latest = await self.queue.settle_and_claim(settlements, Capacity(limits, {}, 0))
 
@@ -39,20 +39,24 @@ class LimitedProvider(Provider):
         output: int = 0,
         announced: Mapping[str, Announced] | None = None,
     ) -> None:
-        """Answers leases. The provider has counted the tokens, and announced its limits."""
+        """Settles leases as answered.
+
+        prompt, output: tokens that the provider has counted. Without `prompt` it counted none.
+        announced: limits that the provider has announced.
+        """
         usage = CallUsage(prompt, output if prompt is not None else None, announced or {})
         await self.settled(
             *(Settlement(lease, "complete", ANSWER, 100, usage=usage) for lease in leases)
         )
 
     async def wait(self) -> float:
-        """Lets the time pass until the next round. Returns the seconds."""
+        """Advances the clock to the next round. Returns by how many seconds."""
         assert self.latest.next_round_s is not None
         await self.pass_time(self.latest.next_round_s + TICK_S)
         return self.latest.next_round_s
 
     async def next_claims(self) -> list[Lease]:
-        """Lets the time pass until a round claims something. Returns what it has claimed."""
+        """Advances the clock until a round claims something. Returns the leases."""
         for _ in range(100):
             if leases := await self.claim(100):
                 return leases
@@ -63,7 +67,7 @@ class LimitedProvider(Provider):
         await self.settled(*(failed(lease, fault or refused()) for lease in leases))
 
     async def cap(self) -> float | None:
-        """Returns the most calls that may run, as far as this is adapted."""
+        """Returns the adapted limit of running calls; None if the limit is not adapted."""
         state = await self.redis.hget(self.keys.caps, "a")  # type: ignore[misc]
         cap: float | None = orjson.loads(state).get("cap") if state else None
         return cap

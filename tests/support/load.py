@@ -65,10 +65,7 @@ class Load:
             self._posting = False
 
     async def more(self, jobs: int) -> None:
-        """Waits until that many more jobs have completed, which shows that the deployment works.
-
-        jobs: number of jobs.
-        """
+        """Waits until `jobs` more jobs have completed, which shows that the deployment works."""
         goal = len(self.answers) + jobs
 
         async def reached() -> bool:

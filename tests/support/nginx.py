@@ -42,9 +42,10 @@ http {{
 async def running_nginx(
     server: str, *, upstream: str = "", ssl: bool = False
 ) -> AsyncIterator[int]:
-    """Runs nginx with this content of the `server` block. Yields its port.
+    """Runs nginx. Yields the port on which nginx listens.
 
-    upstream: blocks beside the server. ssl: whether the port has TLS.
+    server: content of the `server` block. upstream: blocks beside the `server` block.
+    ssl: whether the port has TLS.
     """
     assert NGINX
     port = free_port()

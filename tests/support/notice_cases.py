@@ -1,4 +1,4 @@
-"""Lists lanes and workers, and the notices that explain what the overview shows of both."""
+"""Lists lanes and workers of an overview, with the notices that explain them."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Uploads files, creates batches and reads results, by OpenAI's API."""
+"""Uploads files, creates batches and reads results through OpenAI's API."""
 
 import json
 from typing import Any

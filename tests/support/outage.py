@@ -19,7 +19,7 @@ async def submitted(stack: Stack, contents: Iterable[str], **fields: Any) -> str
 
 
 async def wait_answered(stack: Stack, location: str, count: int) -> None:
-    """Waits until so many items of the job have been answered."""
+    """Waits until at least `count` items of the job have been answered."""
 
     async def answered() -> bool:
         return bool((await job(stack.api, location))["successful"] >= count)
@@ -50,7 +50,10 @@ def check_probes(refused: list[Call], *, seconds: float, limit: int) -> list[Cal
 
 
 async def time_alone_ms(stack: Stack, contents: list[str], **fields: Any) -> float:
-    """Returns the time of the calls of a job without a fault. Without `CI_DEPTH=full` returns 0."""
+    """Runs a job without a fault, and returns how long its calls take.
+
+    Returns 0, and runs no job, without `CI_DEPTH=full`.
+    """
     if not FULL:
         return 0
     contents = [f"alone {text}" for text in contents]
@@ -67,8 +70,8 @@ def wall_ms(calls: list[Call]) -> float:
 def check_not_delayed(calls: list[Call], alone_ms: float) -> None:
     """Checks that calls followed each other without a pause.
 
-    With `CI_DEPTH=full` also checks that they took about as long as alone. Two runs of one job
-    differ by some percent if the machine has other work.
+    With `CI_DEPTH=full` also checks that they took at most 15 % longer than `alone_ms`. Two runs of
+    one job differ by some percent if the machine has other work.
     """
     starts_ms = sorted(call.start_ms for call in calls)
     assert max(later - earlier for earlier, later in pairwise(starts_ms)) < PAUSE_MS
@@ -79,7 +82,8 @@ def check_not_delayed(calls: list[Call], alone_ms: float) -> None:
 def check_recovery(calls: list[Call], repaired_ms: float, *, limit: int) -> None:
     """Checks that all slots are used within 2 s of the first answer after the outage.
 
-    Without `CI_DEPTH=full`, the limits are for a machine that has other work.
+    Without `CI_DEPTH=full`, half of the slots within 20 s are enough, because the machine may have
+    other work.
     """
     after = [c for c in calls if c.outcome == 200 and c.start_ms >= repaired_ms and c.end_ms]
     first_ms = min(call.end_ms or 0 for call in after)

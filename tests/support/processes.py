@@ -88,8 +88,8 @@ async def start(
 ) -> Process:
     """Starts a process that runs `python -m module …`, or a function for `module:function`.
 
-    directory: working directory. Default: the directory of the tests.
-    fresh: True: the process runs the modules in `directory`, in a new interpreter.
+    directory: working directory. Default: the working directory of the tests.
+    fresh: whether the process starts a new interpreter, which imports from `directory`.
     """
     request = Request(
         argv=[module, *argv],

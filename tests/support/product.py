@@ -22,7 +22,7 @@ class Product:
     api: httpx.AsyncClient
 
     async def native(self, provider: str, **request: Any) -> dict[str, Any]:
-        """Returns the item of a request of this project's API."""
+        """Sends a native request. Returns the item with its result."""
         requests = [{"provider": provider, "model": "Some/Model", "messages": HELLO} | request]
         answer = await self.api.post("/batch", json={"requests": requests})
         assert answer.status_code == httpx.codes.OK, answer.text
@@ -31,7 +31,7 @@ class Product:
         return item
 
     async def lines(self, vendor: str, *lines: dict[str, Any], **query: str) -> list[Any]:
-        """Returns the results, in the vendor's format, of requests in a vendor's format."""
+        """Sends requests in a vendor's format. Returns their results in the same format."""
         job = await self.api.post("/jobs", content=ndjson(lines), headers=NDJSON, params=query)
         assert job.status_code == httpx.codes.ACCEPTED, job.text
         path = f"{job.headers['location']}/results"
@@ -39,9 +39,9 @@ class Product:
         return [json.loads(line) for line in results.text.splitlines()]
 
     async def bodies(self, provider: str, *requests: tuple[str, dict[str, Any]]) -> list[Any]:
-        """Returns the bodies of the results of OpenAI's batch lines.
+        """Sends requests as lines of OpenAI's batch format. Returns the bodies of the results.
 
-        requests: a path, such as `/v1/embeddings`, and a body.
+        requests: pairs of a path, such as `/v1/embeddings`, and a body.
         """
         envelopes = [
             {"custom_id": str(number), "method": "POST", "url": url, "body": body}
@@ -54,7 +54,7 @@ class Product:
 
 @asynccontextmanager
 async def product(settings: Settings, providers_file: Path) -> AsyncIterator[Product]:
-    """Runs the API and a worker. Variables of the environment have the keys."""
+    """Runs the API and a worker. The keys of the providers must be in the environment."""
     settings = settings.model_copy(update={"providers_file": providers_file})
     providers = load_providers(settings)
     async with (

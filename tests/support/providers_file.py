@@ -12,7 +12,7 @@ GPU1 = '[providers.gpu1]\nbase_url = "http://gpu1:8000/v1"\n'
 
 
 def reader(directory: Path) -> Read:
-    """Returns a function that writes a file with this text to the directory, and reads the file."""
+    """Returns a function that writes a text to `providers.toml` in the directory and reads it."""
 
     def read(text: str) -> ProvidersFile:
         path = directory / "providers.toml"

@@ -31,7 +31,7 @@ class Item:
 
     @property
     def entry(self) -> str:
-        """The item's member in the sorted sets of its lane: see lua/lib/ids.lua."""
+        """Returns the item's member in the sorted sets of its lane: see lua/lib/ids.lua."""
         number = self.job.routes(self.lane).index(self.route) + 1
         return self.id if number == 1 else f"{self.id}.{number}"
 
@@ -76,7 +76,7 @@ class Job:
 
 @dataclass
 class Held:
-    """A lease in Redis. Its slot stays used even after the item's job has ended."""
+    """Describes a lease in Redis. Its slot stays used even after the item's job has ended."""
 
     lease: Lease
     worker: str

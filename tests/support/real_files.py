@@ -24,7 +24,7 @@ def is_batch(request: Any) -> bool:
 
 
 def is_body(request: Any) -> bool:
-    """Returns whether it is the body of a call of OpenAI's API, without the rest of a line."""
+    """Returns whether `request` is a bare body for OpenAI's API, not a line of a batch file."""
     if not isinstance(request, dict) or "model" not in request:
         return False
     return "messages" in request or "input" in request

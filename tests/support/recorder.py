@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-# The answers contain spaces, numbers and escapes that a program changes that parses them and writes
-# them again.
+# A program that parses these answers and writes them again would change their spaces, numbers and
+# escapes.
 CHAT = """{
   "id": "c-1", "object": "chat.completion", "created": 1.0, "model": "m",
   "choices": [{"index": 0, "message": {"content": "h\\u00e9 \\/", "role": "assistant"},

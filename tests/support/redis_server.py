@@ -80,7 +80,7 @@ class Server:
 
 @asynccontextmanager
 async def running_server() -> AsyncIterator[Server]:
-    """Runs a server."""
+    """Runs a server, and kills it at the end."""
     with data_directory() as directory:
         server = Server(Path(directory))
         await server.start()
@@ -94,7 +94,7 @@ SET_WITHIN_S = 0.2
 
 
 class Clock:
-    """The clock of a server that runs with libfaketime, relative to the clock of the machine."""
+    """Sets the clock of a server that runs with libfaketime. Skips the test without faketime."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "clock"
@@ -110,7 +110,10 @@ class Clock:
         }
 
     async def set(self, server: Server, offset_s: float) -> None:
-        """Sets the clock, and waits until the server uses the new time."""
+        """Sets the server's clock, and waits until the server uses the new time.
+
+        offset_s: seconds by which the server's clock is ahead of the machine's clock.
+        """
         self._write(offset_s)
 
         async def is_set() -> bool:

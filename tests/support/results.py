@@ -8,7 +8,7 @@ from shared.models import Job, LLMResponse
 
 
 def finished(**fields: Any) -> LLMResponse:
-    """Returns an answer, or an error if `fields` have one."""
+    """Returns a response: an answer, or a failure if `fields` have an error."""
     given: dict[str, Any] = {
         "request_id": None,
         "provider": "p",

@@ -45,10 +45,12 @@ backend api
 async def reverse_proxy(
     name: str, apis: Sequence[httpx.URL], *, timeout_s: float
 ) -> AsyncIterator[str]:
-    """Yields the URL of a proxy, which gives each of the APIs every other request.
+    """Runs a proxy that sends the requests to the APIs in turn. Yields the proxy's URL.
 
-    The proxy hangs up on an API that sends nothing for `timeout_s`. Skips the test if the proxy is
-    not installed.
+    The proxy disconnects from an API that sends nothing for `timeout_s`. Skips the test if the
+    proxy is not installed.
+
+    name: `nginx` or `haproxy`.
     """
     program = shutil.which(name, path=PATH)
     if program is None:

@@ -40,7 +40,7 @@ _INSTRUCTION = (
 
 
 def review_requests(count: int) -> list[dict[str, Any]]:
-    """Returns one request per review. Two of three requests are for OpenRouter.
+    """Returns `count` requests, one for each review. About two of three are for OpenRouter.
 
     Some requests name a model that OpenRouter does not have.
     """
@@ -68,7 +68,8 @@ def review_requests(count: int) -> list[dict[str, Any]]:
 class ReviewProvider:
     """Answers like OpenRouter and like Ollama.
 
-    rate_limit_s: seconds that OpenRouter asks to wait, with status 429. None: it answers normally.
+    rate_limit_s: if set, OpenRouter answers every call with 429 and this number of seconds as
+        Retry-After.
     """
 
     def __init__(self) -> None:

@@ -13,9 +13,9 @@ _DECLARATION = re.compile(r"^local now_ms = .*$", re.MULTILINE)
 
 
 def declare_now_ms(monkeypatch: pytest.MonkeyPatch, declaration: str, clock_key: str) -> None:
-    """Lets the scripts that are loaded from now on declare `now_ms` in this way, in Lua.
+    """Replaces the Lua declaration of `now_ms` in the scripts that are loaded from now on.
 
-    In the declaration, CLOCK_KEY is the name of the Redis key of the test's clock.
+    In `declaration`, CLOCK_KEY stands for `clock_key`, the Redis key of the test's clock.
     """
     key = lua_string(clock_key)
     monkeypatch.setattr(

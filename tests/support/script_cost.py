@@ -17,7 +17,7 @@ MAX_RUN_MS = 5
 
 @dataclass
 class Costs:
-    """The costs of the runs, in their order."""
+    """Holds the costs of the runs, in the order of the runs."""
 
     commands: list[int] = field(default_factory=list)
     durations_ms: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Shows a tool call, as the message of a chat answer has it."""
+"""Defines a tool call as it is in the message of a chat answer."""
 
 CALL = {
     "id": "toolu_1",

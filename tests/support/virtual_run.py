@@ -33,7 +33,7 @@ BEGIN_S = 1_700_000_000.0
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """Describes one call as the provider sees it. Times are seconds since the run's begin."""
+    """Describes one call as the provider sees it. Times are seconds since the start of the run."""
 
     text: str
     model: str
@@ -46,7 +46,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Holds what a provider answers. Without a fault it is an answer."""
+    """Describes a provider's reply: a failure if `fault` is set, otherwise an answer."""
 
     seconds: float
     fault: Fault | None = None
@@ -61,7 +61,7 @@ class Provider(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """Describes a worker. `is_lost`: it no longer settles, claims or renews."""
+    """Describes a worker. If `is_lost`, the worker no longer settles, claims or renews."""
 
     id: str
     running: list[Lease] = field(default_factory=list)
@@ -114,7 +114,7 @@ class VirtualRun:
         return job_id
 
     async def run(self, until_s: float = 86_400) -> None:
-        """Runs until nothing happens any more, or until a time."""
+        """Runs until no event is left, or until `until_s` seconds after the start of the run."""
         if not self._has_started:
             self._has_started = True
             await self._pubsub.subscribe(self._keys.wake)
@@ -131,11 +131,11 @@ class VirtualRun:
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
 
     def at(self, time_s: float, event: Any) -> None:
-        """Calls an async function at a time."""
+        """Calls the async function `event` at `time_s` seconds after the start of the run."""
         heapq.heappush(self._events, (time_s, next(self._numbers), event))
 
     def kill_at(self, time_s: float, worker: Worker) -> None:
-        """Kills a worker at a time. The provider no longer answers its calls."""
+        """Kills a worker at `time_s`. The provider no longer answers the worker's calls."""
 
         async def kill() -> None:
             worker.is_lost = True

@@ -17,12 +17,12 @@ PAUSE_S = 0.01
 
 @dataclass
 class Watched:
-    """The highest figures so far.
+    """Holds the highest figures so far.
 
     memory: bytes above the memory at the start.
-    silent_s: CPU time that the process has used between a health check and its answer. Other than
-    the time of a clock, it does not depend on what else the machine does.
-    health_s: the time of a health check.
+    silent_s: CPU time that the process has used between a health check and its answer. It does not
+    depend on other work of the machine, as elapsed time does.
+    health_s: elapsed time of a health check.
     """
 
     memory: int = 0
@@ -33,7 +33,7 @@ class Watched:
 
 @contextmanager
 def in_background(check: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Runs a function in a thread, whose argument is set at the end of the block."""
+    """Runs `check` in a thread. Sets the event that `check` gets when the block ends."""
     stop = threading.Event()
     thread = threading.Thread(target=check, args=[stop])
     thread.start()
@@ -74,7 +74,10 @@ def _cpu_s(pid: int) -> float:
 
 
 async def quiet(pid: int) -> None:
-    """Waits until the process has used almost no CPU time for half a second."""
+    """Waits until the process has used almost no CPU time for half a second.
+
+    Raises TimeoutError after 100 s.
+    """
     cpu_s = _cpu_s(pid)
     for _ in range(200):
         await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Lists error responses by vendor: those that the vendors document, or that users report."""
+"""Lists the error responses that vendors document or users report, by vendor."""
 
 from support.error_responses import anthropic, any_vendor, gemini, hosts, local_servers, openai
 

@@ -1,4 +1,4 @@
-"""Makes the judgements that tests expect of error responses."""
+"""Makes the judgements that tests expect the project to make about error responses."""
 
 from datetime import UTC, datetime
 from typing import Any
