@@ -42,9 +42,9 @@ def print_causes(failures: list[JobItem], console: Console, shown: int = CAUSES_
     def cause(item: JobItem) -> tuple[str, str, str | None]:
         return item.provider, item.model, item.error_code
 
+    is_limited = len(failures) == FAILURES_READ
     failures = [item for item in failures if item.error_code != CANCELLED]
     examples = {cause(item): item.error for item in failures}
-    is_limited = len(failures) == FAILURES_READ
     what = f"of the first {FAILURES_READ:,} failures" if is_limited else "failed"
     for key, count in Counter(map(cause, failures)).most_common(shown):
         provider, model, code = key

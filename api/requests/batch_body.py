@@ -36,11 +36,11 @@ def small_batch(text: Text, native: NativeRequests) -> tuple[Items, JobOptions]:
         batch = AnyBatch.model_validate_json(text, context=context)
     except ValidationError:
         batch = BatchLLMRequest.model_validate_json(text, context=context)  # explains the error
-    return _small_items(list(batch.requests), native), batch
+    return _small_items(batch.requests, native), batch
 
 
 async def _small_items(requests: list[Any], native: NativeRequests) -> Items:
-    """Yields the items. Removes each request from the list, so that the list does not keep it."""
+    """Yields the items. Removes each request from the batch, which is kept while its client waits."""
     requests.reverse()
     for index in range(len(requests)):
         yield native.item(requests.pop(), "body", "requests", index)

@@ -54,9 +54,6 @@ class VendorFormat:
     def summary(self, summary: JobSummary) -> bytes:  # noqa: ARG002 — vendors' result files have no summary
         return b""
 
-    def heartbeat(self) -> bytes:
-        return b"\n"
-
 
 def vendor_format(result_format: ResultFormat, job: JobSummary) -> VendorFormat:
     """Returns the encoder of the job's results in a vendor's format.
