@@ -89,8 +89,7 @@ Workers = Annotated[
         "orchestrator demo",
         codes={
             0: "the demo ended as intended: 99 requests answered, 1 failed",
-            1: "the demo ended differently, the processes could not start, or the settings are"
-            " wrong",
+            1: "the demo ended differently, could not start, or found wrong settings",
         },
     ),
 )

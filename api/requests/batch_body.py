@@ -40,7 +40,7 @@ def small_batch(text: Text, native: NativeRequests) -> tuple[Items, JobOptions]:
 
 
 async def _small_items(requests: list[Any], native: NativeRequests) -> Items:
-    """Yields the items. Removes each request from the batch, which is kept while its client waits."""
+    """Yields the items. Removes the requests from the batch, which lives while its client waits."""
     requests.reverse()
     for index in range(len(requests)):
         yield native.item(requests.pop(), "body", "requests", index)
