@@ -111,9 +111,9 @@ def api_keys(text: object) -> object:
 
 
 def hosts(text: object) -> object:
-    """Returns the hosts of the text, in lower case. Returns a value that is no text unchanged.
+    """Returns the hosts of the text, in lower case. If the value is not a text, returns it as it is.
 
-    Commas or white space separate the hosts. Raises ValueError.
+    Commas or white space separate the hosts. Raises ValueError if an entry is not a host.
     """
     if not isinstance(text, str):
         return text

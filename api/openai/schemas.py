@@ -21,7 +21,10 @@ class OpenAIRefusal(BaseModel):
 
 
 class OpenAIModel(BaseModel):
-    id: str = Field(description="The value of `model` in a request: `provider/model` or an alias.")
+    id: str = Field(
+        description="The value of `model` in a request: `provider/model`, an alias, or a model of the"
+        " default provider."
+    )
     object: Literal["model"] = "model"
     created: int = Field(
         default=0, description="Always 0, because the time of the model's release is unknown."

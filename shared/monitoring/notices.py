@@ -1,6 +1,6 @@
 """Explains in sentences why something is slow or fails.
 
-The notices depend only on the overview, so the dashboard, the CLI and the API show the same text.
+The overview contains the notices, so the dashboard, the CLI and the API show the same text.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -41,7 +41,7 @@ def _provider_settings(row: Provider, found: Mapping[str, str | None]) -> Provid
 
 
 def _keys(row: Provider, found: Mapping[str, str | None]) -> dict[int, str]:
-    """Returns the names of the variables with the keys of a provider, by the key's number."""
+    """Returns, by the number of each key of a provider, the name of the key's variable."""
     keys = {}
     for number in range(1, MAX_KEYS + 1):
         for name in row.variables_of_key(number):
