@@ -111,7 +111,7 @@ def api_keys(text: object) -> object:
 
 
 def hosts(text: object) -> object:
-    """Returns the hosts of the text, in lower case. If the value is not a text, returns it as it is.
+    """Returns the hosts of the text, in lower case. Returns a value unchanged if it is not a text.
 
     Commas or white space separate the hosts. Raises ValueError if an entry is not a host.
     """

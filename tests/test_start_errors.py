@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -44,8 +45,20 @@ async def test_a_data_directory_that_cannot_be_used(
     assert "Traceback" not in of_api[1]
 
 
+def _server_after_a_free_port() -> socket.socket:
+    """Returns a server whose port follows a free one, which no other process gets by chance.
+
+    Linux and macOS choose the ports from 32768 on.
+    """
+    for port in range(20_001, 32_768, 2):
+        with suppress(OSError):
+            socket.create_server(("", port - 1)).close()
+            return socket.create_server(("", port))
+    raise AssertionError("no two ports are free")
+
+
 async def test_a_port_for_the_metrics_that_is_in_use(environment: dict[str, str]) -> None:
-    with socket.create_server(("", 0)) as taken:
+    with _server_after_a_free_port() as taken:
         port = taken.getsockname()[1]
 
         of_up, of_worker = await asyncio.gather(

@@ -22,8 +22,8 @@ class OpenAIRefusal(BaseModel):
 
 class OpenAIModel(BaseModel):
     id: str = Field(
-        description="The value of `model` in a request: `provider/model`, an alias, or a model of the"
-        " default provider."
+        description="The value of `model` in a request: `provider/model`, an alias, or a model of"
+        " the default provider."
     )
     object: Literal["model"] = "model"
     created: int = Field(

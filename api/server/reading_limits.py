@@ -52,11 +52,11 @@ class Progress:
 class ReadingLimits:
     """Refuses requests and closes connections that exceed the limits.
 
-    A subclass also extends a protocol class of uvicorn. The subclass calls `_begin` when a head
-    or a body begins, and `_received` when its parser has read a part of it. The times are checked for all connections together
-    once per `CHECK_S`, because a timer for each request would cost more than the rest of this
-    class. The time in which the server does not read, or the client waits for a 100 Continue, does
-    not count.
+    A subclass also extends a protocol class of uvicorn. The subclass calls `_begin` when a head or
+    a body begins, and `_received` when its parser has read a part of it. The times are checked for
+    all connections together once per `CHECK_S`, because a timer for each request would cost more
+    than the rest of this class. The time in which the server does not read, or the client waits for
+    a 100 Continue, does not count.
     """
 
     transport: asyncio.Transport
