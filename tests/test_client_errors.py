@@ -105,7 +105,7 @@ async def test_the_url_and_the_key_come_from_the_environment(
 
 
 async def test_an_api_that_is_not_there_is_named_at_once() -> None:
-    async with asyncio.timeout(5), AsyncClient("http://127.0.0.1:9") as client:
+    async with asyncio.timeout(20), AsyncClient("http://127.0.0.1:9") as client:
         with pytest.raises(ConnectionFailed) as failed:
             await client.submit([chat("x")])
 
